@@ -1,0 +1,39 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo
+
+.PHONY: demo test check fast format docs clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "blemish needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@
+
+demo: $(VENV)/.ready  ## train and evaluate on synthetic hazelnuts
+	$(BIN)/python scripts/demo.py $(DEMO)
+
+check: $(VENV)/.ready  ## format, lint, types, layers, fast tests, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m 'not slow and not data'
+	$(BIN)/python scripts/docs.py --check
+
+test: check  ## everything in check, then the slow and the data tests
+	$(BIN)/pytest -m 'slow or data'
+
+fast: $(VENV)/.ready
+	$(BIN)/pytest -m 'not slow and not data' -x -q
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.ready  ## write docs/reference/cli.md again from --help
+	$(BIN)/python scripts/docs.py
+
+clean:
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

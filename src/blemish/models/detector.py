@@ -1,0 +1,123 @@
+"""Detector: the one abstract class of the house."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blemish.errors import SettingsError
+from blemish.settings import Settings
+
+Loss = Callable[[Any], Tensor]
+"""From one batch to one number to bring down, a tensor without dimensions."""
+
+
+class ImageShape(NamedTuple):
+    """What a detector is built for: channels (1 or 3), height and width in pixels."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class Batches(Protocol):
+    """Good images in batches, to iterate over as often as wanted.
+
+    Batches are float32 `(b, c, h, w)` in [0, 1]. Going through them twice at the same `epoch` gives the same
+    images in the same order; another `epoch` gives another order and other augmentations.
+    """
+
+    epoch: int
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def __len__(self) -> int: ...
+
+
+class Optimise(Protocol):
+    """The one gradient loop, handed in by whoever trains.
+
+    Each step takes the next batch and brings down every loss in turn. `modules` names the part of the detector
+    each loss may change; without it there is one loss, and it changes the whole detector.
+    """
+
+    def __call__(self, batches: Batches, *losses: Loss, modules: Sequence[nn.Module] = ()) -> None: ...
+
+
+class Detector(nn.Module, ABC):
+    """An answer to one question: how would this image look if it were good?
+
+    Two methods, each with one return type in training and in evaluation: `fit` learns from good images,
+    `forward` gives anomaly maps. A subclass is final, lives in one file, and takes one line in `DETECTORS`.
+
+    A detector that can also show its answer as an image offers `reconstruct(images) -> images`.
+
+    >>> import torch
+    >>> from blemish.models import DETECTORS
+    >>> kind = DETECTORS["conv_autoencoder"]
+    >>> detector = kind(kind.Settings(latent=8), ImageShape(channels=3, height=64, width=96)).eval()
+    >>> detector(torch.rand(2, 3, 64, 96)).shape
+    torch.Size([2, 64, 96])
+    """
+
+    Settings: ClassVar[type[Settings]]
+    """The detector's own settings, `model.*`."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings of a run, nested, that suit this detector better than the general ones."""
+
+    side_multiple: ClassVar[int] = 1
+    """Height and width must be multiples of this."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+        check_sides(shape, self.side_multiple)
+        self.shape = shape
+
+    @abstractmethod
+    def fit(self, batches: Batches, optimise: Optimise) -> None:
+        """Learn from good images. Leaves the detector on the device it was on."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+        """Anomaly maps: >= 0, higher is worse, neither clamped nor normalised; image-sized."""
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the state of a fitted detector, buffers whose size depends on the data included.
+
+        Raises:
+            RuntimeError: when names or parameter shapes do not fit (from `load_state_dict`).
+        """
+        for module_name, module in self.named_modules():
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                saved = tensors.get(f"{module_name}.{name}" if module_name else name)
+                if saved is not None and saved.shape != buffer.shape:
+                    setattr(module, name, torch.empty_like(saved, device=buffer.device))
+        self.load_state_dict(dict(tensors))
+
+
+def check_sides(shape: ImageShape, multiple: int) -> None:
+    """Refuse sides the network cannot take.
+
+    >>> check_sides(ImageShape(3, 250, 256), 32)
+    Traceback (most recent call last):
+    blemish.errors.SettingsError: data.size_px: found 250 x 256 (height x width); ...the nearest is 256 x 256
+    """
+    height, width = shape.height, shape.width
+    if height % multiple or width % multiple:
+        near = " x ".join(str(nearest_multiple(side, multiple)) for side in (height, width))
+        raise SettingsError(
+            f"data.size_px: found {height} x {width} (height x width); "
+            f"both must be multiples of {multiple}, the nearest is {near}"
+        )
+
+
+def nearest_multiple(side: float, multiple: int) -> int:
+    """The multiple nearest to `side`, at least one.
+
+    >>> nearest_multiple(250, 32), nearest_multiple(3, 32)
+    (256, 32)
+    """
+    return max(1, round(side / multiple)) * multiple

@@ -1,0 +1,216 @@
+"""All settings of a run: frozen, typed, read from TOML, changed with `--set name=value`.
+
+A detector brings settings of its own (`model.*`); they are defined beside it, in its file.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from blemish.errors import SettingsError
+
+LARGEST_IMAGE_PX = 178_956_970
+"""Pillow's own hard limit against decompression bombs; `data.max_image_px` cannot be set above it."""
+
+
+class Settings(BaseModel):
+    """The base of all settings: immutable, and no name that is not defined."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Side = Annotated[int, Field(ge=8, le=16_384)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class DataSettings(Settings):
+    """How images become arrays, and how the good ones are split."""
+
+    size_px: tuple[Side, Side] | None = Field(
+        None, description="Height and width the network sees. None: from the images, their aspect kept."
+    )
+    longest_side_px: Side = Field(256, description="Longest side where size_px is None.")
+    channels: Literal[1, 3] | None = Field(None, description="1 is grey, 3 is colour. None: as the images.")
+    white_level: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        None, description="The value of white in 16-bit images, e.g. 4095 for 12-bit cameras. None: 65535."
+    )
+    max_image_px: Annotated[int, Field(ge=64, le=LARGEST_IMAGE_PX)] = Field(
+        100_000_000, description="Refuse images of more pixels than this (decompression bombs)."
+    )
+    skip_bad: bool = Field(False, description="Leave out unreadable images, and count them, instead of stopping.")
+    calibration_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.2, description="Share of the good images held out of fitting, for the threshold."
+    )
+
+
+class AugmentSettings(Settings):
+    """Changes that keep a good image good, after the seed paper, section 3.2."""
+
+    images_of_one: Annotated[int, Field(ge=1, le=100)] = Field(
+        5, description="How many images an epoch makes of each good one, itself included. 1: none but itself."
+    )
+    rotation_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = Field(
+        180.0, description="Rotate by up to this angle, either way."
+    )
+    flip_horizontal: bool = Field(True, description="Mirror left and right, half of the time.")
+    flip_vertical: bool = Field(True, description="Mirror top and bottom, half of the time.")
+    noise_std: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.02, description="Standard deviation of added Gaussian noise; 1 is the full range."
+    )
+
+
+class TrainSettings(Settings):
+    """The gradient loop."""
+
+    epochs: Annotated[int, Field(ge=1)] = Field(30, description="Passes over the (augmented) good images.")
+    max_steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Stop after this many steps, if earlier.")
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Images a step.")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="Peak learning rate of Adam.")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Decoupled weight decay (AdamW).")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Adam's two decay rates.")
+    schedule: Literal["constant", "one_cycle"] = Field("constant", description="Learning rate over the steps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the processor computes in it, else float32."
+    )
+    channels_last: bool = Field(True, description="Memory layout that convolutions are fastest in.")
+    compile: bool = Field(False, description="torch.compile: pays for itself in long runs only; needs a C++ compiler.")
+    save_every_s: Annotated[float, Field(ge=0.0)] = Field(60.0, description="Write the state to resume from this often.")
+
+
+class ScoreSettings(Settings):
+    """From a map to a decision."""
+
+    min_defect_px: Annotated[int, Field(ge=1, le=255)] = Field(
+        1, description="Nothing smaller than this many pixels square can raise an alarm (grey-scale opening)."
+    )
+    max_false_alarm_rate: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None, description="Share of good images that may be flagged. None: the smallest the good images allow."
+    )
+
+
+class RunSettings(Settings):
+    """Everything that decides what a training run gives."""
+
+    detector: str = Field("conv_autoencoder", description="Which detector, by its name in DETECTORS.")
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Makes a run repeatable.")
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    train: TrainSettings = TrainSettings()
+    score: ScoreSettings = ScoreSettings()
+    model: dict[str, JsonValue] = Field(default_factory=dict, description="The detector's own settings.")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def validate(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
+    """Settings of `kind` from nested `values`.
+
+    Raises:
+        SettingsError: naming the first setting at fault, what was found and what would do; unknown names
+            come with the nearest known one.
+
+    >>> validate(TrainSettings, {"epoch": 3}, prefix="train.")
+    Traceback (most recent call last):
+    blemish.errors.SettingsError: train.epoch: unknown setting; did you mean 'epochs'?
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = prefix + ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(kind, first["loc"][:-1])
+            raise SettingsError(f"{where}: unknown setting; {nearest(str(first['loc'][-1]), known)}") from None
+        raise SettingsError(f"{where}: {first['msg']}; found {first['input']!r}") from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name.
+
+    >>> nearest("patchcor", ["patchcore", "padim"])
+    "did you mean 'patchcore'?"
+    >>> nearest("x", ["patchcore", "padim"])
+    'known: padim, patchcore'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+
+
+def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    for part in path:
+        annotation = kind.model_fields[str(part)].annotation
+        kind = next(
+            option
+            for option in (annotation, *get_args(annotation))
+            if isinstance(option, type) and issubclass(option, BaseModel)
+        )
+    return list(kind.model_fields)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The nested values of a TOML file.
+
+    Raises:
+        SettingsError: when the file is missing, is not text, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read the settings file: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """One `--set` as nested values. The value is JSON or TOML where it reads as such, else a plain string.
+
+    >>> parse_assignment("data.size_px=[256, 512]")
+    {'data': {'size_px': [256, 512]}}
+    >>> parse_assignment("model.loss=ssim")
+    {'model': {'loss': 'ssim'}}
+    >>> parse_assignment("seed")
+    Traceback (most recent call last):
+    blemish.errors.SettingsError: --set seed: write it as name=value, e.g. --set train.epochs=100
+    """
+    name, equals, value = text.partition("=")
+    names = [part.strip() for part in name.split(".")]
+    if not equals or not all(names):
+        raise SettingsError(f"--set {text}: write it as name=value, e.g. --set train.epochs=100")
+    nested: Any = _parse_value(value.strip())
+    for part in reversed(names):
+        nested = {part: nested}
+    return nested  # type: ignore[no-any-return]
+
+
+def _parse_value(text: str) -> Any:
+    if text in ("None", "none", "null"):
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of all layers; a later layer wins, setting by setting.
+
+    >>> merge({"train": {"epochs": 1, "batch_size": 8}}, {"train": {"epochs": 2}})
+    {'train': {'epochs': 2, 'batch_size': 8}}
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+            merged[name] = merge(merged[name], value) if both else value
+    return merged
