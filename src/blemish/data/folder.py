@@ -1,0 +1,133 @@
+"""Folders of images: MVTec-style ones, and flat ones of good images. No image is opened here."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from blemish.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""What counts as an image file, by its ending in any case."""
+
+GOOD = "good"
+
+
+@final
+@dataclass(frozen=True)
+class Sample:
+    """One image file of a data set.
+
+    `name` is the path below the root with forward slashes, the same on every machine. `defect_type` is "good" or
+    the name of the test folder. `mask_path` is the ground truth of a defective image, None where there is none.
+    """
+
+    path: Path
+    name: str
+    defect_type: str = GOOD
+    mask_path: Path | None = None
+
+    @property
+    def label(self) -> bool:
+        """True means anomalous."""
+        return self.defect_type != GOOD
+
+
+@final
+@dataclass(frozen=True)
+class Folder:
+    """The samples of a data set, in the order of their names."""
+
+    root: Path
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...] = ()
+
+    @property
+    def defect_types(self) -> tuple[str, ...]:
+        """The defect types among the test images, sorted."""
+        return tuple(sorted({sample.defect_type for sample in self.test if sample.label}))
+
+
+def read_folder(root: Path) -> Folder:
+    """The images below `root`, with masks paired by name.
+
+    Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and
+    `ground_truth/<defect type>/<stem>_mask.png` (or `<stem>.png`). Flat: images directly in `root`, all of them good.
+    Any depth of folders below `good` or below a defect type is read too. Hidden files are passed over.
+
+    Raises:
+        DataError: no such folder; no images; images both in `root` and in `train`; a mask without its image; a
+            defective image without its mask where its type has masks; two images that one mask would fit.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: a file, not a folder of images")
+    if (root / "train").is_dir() or (root / "test").is_dir():
+        return _read_mvtec(root)
+    flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False))
+    if not flat:
+        raise DataError(
+            f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; "
+            "give a folder of good images, or one with train/good, test/<type> and ground_truth/<type>"
+        )
+    return Folder(root, flat)
+
+
+def image_files(folder: Path, deep: bool = True) -> list[Path]:
+    """Image files in `folder` (and below it, where `deep`), in the order of their names. Hidden ones are left out."""
+    found = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(
+        path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _read_mvtec(root: Path) -> Folder:
+    train_root = root / "train" / GOOD
+    if (root / "train").is_dir():
+        others = [path.name for path in sorted((root / "train").iterdir()) if path.is_dir() and path.name != GOOD]
+        if others:
+            raise DataError(f"{root / 'train' / others[0]}: only good images are fitted; move it to test/{others[0]}")
+        if not train_root.is_dir():
+            raise DataError(f"{train_root}: no such folder; good images to fit belong there")
+    train = tuple(Sample(path, _name(path, root)) for path in image_files(train_root))
+    test: list[Sample] = []
+    for folder in sorted(path for path in (root / "test").glob("*") if path.is_dir()):
+        paths = image_files(folder)
+        masks = _pair_masks(root, folder, paths) if folder.name != GOOD else {}
+        test += [Sample(path, _name(path, root), folder.name, masks.get(path)) for path in paths]
+    if not train and not test:
+        raise DataError(f"{root}: no images below train/good or test")
+    return Folder(root, train, tuple(test))
+
+
+def _pair_masks(root: Path, folder: Path, paths: Iterable[Path]) -> dict[Path, Path]:
+    """Masks by image. A mask's stem is its image's, or that and `_mask`."""
+    mask_folder = root / "ground_truth" / folder.name
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_stem[str(path.relative_to(folder).with_suffix(""))].append(path)
+    pairs: dict[Path, Path] = {}
+    for mask in image_files(mask_folder):
+        stem = str(mask.relative_to(mask_folder).with_suffix(""))
+        images = by_stem.get(stem) or by_stem.get(stem.removesuffix("_mask"), [])
+        if len(images) != 1:
+            found = "no image" if not images else "several images"
+            wanted = f"{folder.relative_to(root).as_posix()}/{stem.removesuffix('_mask')}.*"
+            raise DataError(f"{_name(mask, root)}: {found} {wanted} in {root}; masks are paired by name")
+        if images[0] in pairs:
+            raise DataError(f"{_name(mask, root)}: {_name(images[0], root)} has another mask already")
+        pairs[images[0]] = mask
+    without = [path for path in paths if path not in pairs]
+    if pairs and without:
+        raise DataError(
+            f"{_name(without[0], root)}: no mask ground_truth/{folder.name}/{without[0].stem}_mask.png in {root}, "
+            f"while other images of '{folder.name}' have one"
+        )
+    return pairs
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,269 @@
+"""The one pixel policy of the project: from a file to numbers in [0, 1]. Pillow and numpy only.
+
+What happens to an image, in this order:
+
+1. The header is read; an image of more than `max_image_px` pixels is refused before it is decoded.
+2. It is decoded, and turned as its EXIF orientation says. Of several frames or pages the first is taken.
+3. It becomes grey (1 channel, ITU-R 601 luma) or RGB (3 channels). Palettes are looked up, CMYK is converted, and
+   transparent pixels are laid over black. 16-bit grey keeps its 16 bits.
+4. 16-bit values are divided by the value of white (`white_level`, or 65535); values above white are white.
+5. It is resized to `size_px` with Pillow's bilinear filter, whose support grows with the reduction, so that nothing
+   aliases: 8-bit images in 8 bits, the others in 32-bit floats. An image that has this size already is left alone.
+6. 8-bit values are divided by 255.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field
+
+from blemish.errors import DataError
+from blemish.settings import LARGEST_IMAGE_PX, Settings, Side
+
+ASPECT_TOLERANCE = 0.05
+"""How far an image's aspect may be from the wanted one, as a share of it, before that is an error."""
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "MPO")
+
+ImageLike = Path | str | Image.Image | NDArray[np.generic]
+
+
+class PixelPolicy(Settings):
+    """How an image becomes what the network sees. Stored in the artifact, honoured wherever it is used."""
+
+    size_px: tuple[Side, Side] = Field(description="Height and width the network sees.")
+    channels: Literal[1, 3] = 3
+    white_level: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    max_image_px: Annotated[int, Field(ge=64, le=LARGEST_IMAGE_PX)] = 100_000_000
+    aspect: float | None = Field(
+        None,
+        description="Height / width an image must have, within 5 %. None: any, it is resized to size_px as it is.",
+    )
+
+
+def load_image(image: ImageLike, policy: PixelPolicy) -> NDArray[np.float32]:
+    """The image as the network sees it: float32 `(c, h, w)` in [0, 1].
+
+    `image` is a file, a Pillow image, or an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)` of uint8,
+    uint16, bool, or floats in [0, 1].
+
+    Raises:
+        DataError: missing, not an image, truncated, too large, of the wrong aspect, or of a kind not understood; with
+            the file's name.
+
+    >>> policy = PixelPolicy(size_px=(8, 8), channels=1)
+    >>> load_image(np.full((16, 16), 51, np.uint8), policy)[0, 0, :2]
+    array([0.2, 0.2], dtype=float32)
+    """
+    where = name_of(image)
+    original = _open(image, policy.max_image_px)
+    _check_aspect(original.size, policy, where)
+    deep = _unit_floats(original, policy.white_level, where)
+    prepared = _eight_bit(original, policy.channels) if deep is None else deep
+    height, width = policy.size_px
+    if prepared.size != (width, height):
+        prepared = prepared.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(prepared, dtype=np.float32)  # (h, w) or (h, w, 3)
+    if deep is None:
+        pixels = pixels / np.float32(255.0)
+    channels_last = pixels[:, :, None] if pixels.ndim == 2 else pixels  # (h, w, c)
+    if channels_last.shape[2] != policy.channels:
+        channels_last = np.repeat(channels_last, policy.channels, axis=2)
+    return np.ascontiguousarray(channels_last.transpose(2, 0, 1))
+
+
+def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level: int | None = None) -> Image.Image:
+    """The image at its own size in 8-bit RGB, to draw on.
+
+    Raises:
+        DataError: as `load_image`.
+    """
+    original = _open(image, max_image_px)
+    deep = _unit_floats(original, white_level, name_of(image))
+    if deep is not None:
+        original = Image.fromarray(np.uint8(np.asarray(deep) * 255.0 + 0.5))
+    return _eight_bit(original, 3)
+
+
+def image_size(image: ImageLike, max_image_px: int = 100_000_000) -> tuple[int, int]:
+    """Height and width in pixels after EXIF orientation; only the header of a file is read.
+
+    Raises:
+        DataError: missing, not an image, or too large.
+    """
+    if isinstance(image, str | Path):
+        with _named_errors(Path(image)), _opened(Path(image)) as handle:
+            _check_pixels(handle.size, max_image_px, str(image))
+            turned = handle.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = handle.size
+        return (width, height) if turned else (height, width)
+    width, height = _open(image, max_image_px).size
+    return height, width
+
+
+def is_grey(image: ImageLike, max_image_px: int = 100_000_000) -> bool:
+    """Whether the file or array is stored with one channel."""
+    if isinstance(image, str | Path):
+        with _named_errors(Path(image)), _opened(Path(image)) as handle:
+            _check_pixels(handle.size, max_image_px, str(image))
+            return handle.mode in ("1", "L", "LA", "F", *_SIXTEEN_BIT)
+    return _open(image, max_image_px).mode in ("1", "L", "LA", "F", *_SIXTEEN_BIT)
+
+
+def load_mask(path: Path, size_px: tuple[int, int], image_size_px: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """A ground-truth mask `(h, w)`, True where defective (any value above 0), resized by nearest neighbour.
+
+    Raises:
+        DataError: unreadable, of another size than its image (`image_size_px`, height and width), or without a single
+            defective pixel although it stands under a defect type.
+    """
+    original = _open(path, LARGEST_IMAGE_PX)
+    width, height = original.size
+    if image_size_px is not None and (height, width) != image_size_px:
+        raise DataError(
+            f"{path}: mask of {height} x {width}, its image is {image_size_px[0]} x {image_size_px[1]} "
+            "(height x width); a mask must have its image's size"
+        )
+    if original.mode not in ("1", "L", *_SIXTEEN_BIT, "F"):
+        original = original.convert("RGB")
+    full = np.asarray(original)
+    full = full.max(axis=2) > 0 if full.ndim == 3 else full > 0
+    if not full.any():
+        raise DataError(
+            f"{path}: an empty mask under a defect type; mark its defective pixels or move the image to good"
+        )
+    resized = Image.fromarray(np.uint8(full) * 255).resize((size_px[1], size_px[0]), Image.Resampling.NEAREST)
+    return np.asarray(resized) > 0
+
+
+def name_of(image: ImageLike) -> str:
+    """What an error calls this image: its path, or what kind of object it is."""
+    if isinstance(image, str | Path):
+        return str(image)
+    return "image array" if isinstance(image, np.ndarray) else "Pillow image"
+
+
+class _named_errors:  # noqa: N801  # reads as a statement: with _named_errors(path)
+    """Turns Pillow's and the system's errors into a DataError with the file's name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, DataError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"{self.path}: no such file") from None
+        if isinstance(error, IsADirectoryError):
+            raise DataError(f"{self.path}: a folder, not an image") from None
+        if isinstance(error, PermissionError):
+            raise DataError(f"{self.path}: no permission to read it") from None
+        if isinstance(error, UnidentifiedImageError):
+            raise DataError(f"{self.path}: not an image that can be read (PNG, JPEG, BMP, TIFF or WebP)") from None
+        if isinstance(error, Image.DecompressionBombError):
+            raise DataError(f"{self.path}: more than {LARGEST_IMAGE_PX} pixels; crop or reduce it first") from None
+        if isinstance(error, OSError | SyntaxError | ValueError | EOFError | IndexError | TypeError):
+            raise DataError(f"{self.path}: a damaged or truncated image ({error})") from None
+
+
+def _opened(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow warns at a fixed size; ours is a setting, and an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=_FORMATS)
+
+
+def _open(image: ImageLike, max_image_px: int) -> Image.Image:
+    """Decoded and turned upright, in a mode of its own."""
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, Image.Image):
+        _check_pixels(image.size, max_image_px, "Pillow image")
+        return ImageOps.exif_transpose(image)
+    path = Path(image)
+    with _named_errors(path), warnings.catch_warnings():
+        # Odd but harmless metadata is not worth a warning for each of thousands of files.
+        warnings.simplefilter("ignore", UserWarning)
+        with _opened(path) as handle:
+            _check_pixels(handle.size, max_image_px, str(path))
+            handle.load()
+            return ImageOps.exif_transpose(handle)
+
+
+def _from_array(array: NDArray[np.generic]) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
+        raise DataError(f"image array: shape {array.shape}; expected (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind == "f":
+        return _from_floats(cast(NDArray[np.floating], array))
+    if array.dtype == np.uint16 and array.ndim == 2:
+        return Image.fromarray(array.astype(np.int32))
+    if array.dtype != np.uint8:
+        raise DataError(f"image array: type {array.dtype}; expected uint8, uint16 (grey), bool, or floats in [0, 1]")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _from_floats(array: NDArray[np.floating]) -> Image.Image:
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0.0 and high <= 1.0):  # also false for NaN
+        raise DataError(f"image array: floats from {low:g} to {high:g}; expected [0, 1], without NaN")
+    if array.ndim == 2:
+        return Image.fromarray(array.astype(np.float32))
+    return Image.fromarray(np.uint8(array * 255.0 + 0.5))
+
+
+def _check_pixels(size: tuple[int, int], max_image_px: int, where: str) -> None:
+    width, height = size
+    if width * height > max_image_px:
+        raise DataError(
+            f"{where}: {height} x {width} = {width * height} pixels, the limit is {max_image_px}; "
+            "raise data.max_image_px if that is meant"
+        )
+
+
+def _check_aspect(size: tuple[int, int], policy: PixelPolicy, where: str) -> None:
+    if policy.aspect is None:
+        return
+    width, height = size
+    if abs(height / width / policy.aspect - 1.0) > ASPECT_TOLERANCE:
+        raise DataError(
+            f"{where}: {height} x {width} (height x width), an aspect of {height / width:.3g}; the model is for "
+            f"{policy.aspect:.3g}, within {ASPECT_TOLERANCE:.0%}. Crop it, or train with data.size_px set "
+            "to resize every image to one size whatever its aspect"
+        )
+
+
+def _unit_floats(image: Image.Image, white_level: int | None, where: str) -> Image.Image | None:
+    """A 16-bit or float image as floats in [0, 1]; None for 8-bit ones."""
+    if image.mode != "F" and image.mode not in _SIXTEEN_BIT:
+        return None
+    values = np.asarray(image, dtype=np.float32)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F":
+        if not (low >= 0.0 and high <= 1.0):  # also true for NaN
+            raise DataError(f"{where}: float values from {low:g} to {high:g}; expected [0, 1], without NaN")
+        return image
+    if low < 0 or high > 65_535:
+        raise DataError(f"{where}: integer values from {low:g} to {high:g}; expected 16 bits, 0 to 65535")
+    return Image.fromarray(np.minimum(values / np.float32(white_level or 65_535), np.float32(1.0)))
+
+
+def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
+    """8-bit grey or RGB. Transparency is laid over black."""
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, with_alpha)
+    wanted = "L" if channels == 1 else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)
