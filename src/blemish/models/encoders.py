@@ -13,7 +13,6 @@ from typing import Protocol, Self, final, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from blemish.errors import ArtifactError
 
