@@ -1,0 +1,49 @@
+"""The detectors of the house, by name.
+
+Adding one is a file in this folder and a line in `DETECTORS`; the contract tests then cover it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from blemish.errors import SettingsError
+from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, SEED_PRESET, ConvAutoencoder
+from blemish.models.detector import Detector, ImageShape
+from blemish.settings import nearest, validate
+
+DETECTORS: dict[str, type[Detector]] = {
+    "conv_autoencoder": ConvAutoencoder,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "seed": SEED_PRESET,
+    "ae_l2": AE_L2_PRESET,
+    "ae_ssim": AE_SSIM_PRESET,
+}
+"""Settings of a run under a name of their own; each says which detector it is for."""
+
+
+def named_settings(name: str) -> dict[str, Any]:
+    """The nested settings that a detector's or a preset's name stands for.
+
+    Raises:
+        SettingsError: neither; the nearest known name is given.
+    """
+    if name in DETECTORS:
+        return {"detector": name, **DETECTORS[name].defaults}
+    if name in PRESETS:
+        return PRESETS[name]
+    hint = nearest(name, [*DETECTORS, *PRESETS])
+    raise SettingsError(f"detector: unknown detector or preset '{name}'; {hint}")
+
+
+def make_detector(name: str, model: Mapping[str, Any], shape: ImageShape) -> Detector:
+    """An unfitted detector from its name and its settings `model.*`.
+
+    Raises:
+        SettingsError: an unknown detector, a setting it does not have, or sides it cannot take.
+    """
+    if name not in DETECTORS:
+        raise SettingsError(f"detector: unknown detector '{name}'; {nearest(name, DETECTORS)}")
+    kind = cast(Any, DETECTORS[name])
+    return cast(Detector, kind(validate(kind.Settings, model, prefix="model."), shape))

@@ -1,0 +1,80 @@
+"""Stacks of (transposed) convolutions, built from tables."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple, final
+
+from torch import nn
+
+from blemish.models.detector import ImageShape
+
+
+@final
+class Row(NamedTuple):
+    """One row of a table of layers; its input channels are the channels of the row before.
+
+    Padding is 1, so a kernel of 4 with stride 2 halves (or, transposed, doubles) each side, and a kernel of 3
+    with stride 1 keeps it.
+    """
+
+    channels: int
+    kernel_px: int
+    stride: int
+
+
+@final
+class Finish(NamedTuple):
+    """What follows each convolution of a stack: BatchNorm, where asked for, and LeakyReLU."""
+
+    batch_norm: bool
+    slope: float
+
+
+def grid_of(shape: ImageShape, rows: Sequence[Row]) -> tuple[int, int]:
+    """Height and width that is left of an image after `rows`.
+
+    >>> grid_of(ImageShape(channels=3, height=256, width=128), [Row(8, 4, 2), Row(8, 3, 1), Row(8, 4, 2)])
+    (64, 32)
+    """
+    shrink = 1
+    for row in rows:
+        shrink *= row.stride
+    return shape.height // shrink, shape.width // shrink
+
+
+def encoder(channels: int, rows: Sequence[Row], latent: int, grid: tuple[int, int], finish: Finish) -> nn.Sequential:
+    """Images -> latents `(b, latent, 1, 1)`: the rows, then one convolution as large as the `grid` they leave.
+
+    Its output keeps the BatchNorm of the finish but not the LeakyReLU.
+    """
+    layers: list[nn.Module] = []
+    for row in rows:
+        convolution = nn.Conv2d(channels, row.channels, row.kernel_px, row.stride, padding=1)
+        layers += [convolution, *finishing(row.channels, finish)]
+        channels = row.channels
+    layers += [nn.Conv2d(channels, latent, grid), *finishing(latent, finish)[:-1]]
+    return nn.Sequential(*layers)
+
+
+def decoder(latent: int, rows: Sequence[Row], grid: tuple[int, int], finish: Finish, last: nn.Module) -> nn.Sequential:
+    """Latents `(b, latent, 1, 1)` -> images: the first row opens the latent to the `grid`, the others follow.
+
+    The last row is finished by `last` alone.
+    """
+    layers: list[nn.Module] = [nn.ConvTranspose2d(latent, rows[0].channels, grid)]
+    for before, row in pairwise(rows):
+        layers += finishing(before.channels, finish)
+        layers += [nn.ConvTranspose2d(before.channels, row.channels, row.kernel_px, row.stride, padding=1)]
+    return nn.Sequential(*layers, last)
+
+
+def finishing(channels: int, finish: Finish) -> list[nn.Module]:
+    """The layers that follow a convolution.
+
+    BatchNorm has momentum 0.1 and eps 1e-6. Source: Fadaeinejad, section 4.
+
+    >>> len(finishing(8, Finish(batch_norm=True, slope=0.01)))
+    2
+    """
+    activation = nn.LeakyReLU(finish.slope)
+    return [nn.BatchNorm2d(channels, eps=1e-6, momentum=0.1), activation] if finish.batch_norm else [activation]

@@ -1,0 +1,163 @@
+"""ConvAutoencoder: how would this image look if it were good? Decode what its latent keeps of it."""
+
+from typing import Annotated, Any, ClassVar, Literal, final
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.models.blocks import Finish, Row, decoder, encoder, grid_of
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise
+from blemish.models.losses import mean_l2_norm, mean_squared_error, mean_ssim_residual
+from blemish.scoring.maps import gaussian_blur, max_over_channels, ssim_residual
+from blemish.settings import Settings
+
+SEED_ENCODER = (
+    Row(3, 4, 2),
+    Row(32, 4, 2),
+    Row(32, 4, 2),
+    Row(32, 3, 1),
+    Row(64, 4, 2),
+    Row(64, 3, 1),
+    Row(128, 4, 2),
+    Row(64, 3, 1),
+    Row(32, 3, 1),
+)
+"""Table 1 of the seed paper, less its last row: the latent's, with a kernel as large as the grid."""
+
+_OPENING = (Row(32, 8, 1), Row(64, 3, 1), Row(128, 3, 1), Row(64, 4, 2), Row(64, 3, 1), Row(32, 4, 2))
+_SURPLUS = (Row(128, 4, 2), Row(64, 3, 1), Row(32, 4, 2))
+_CLOSING = (Row(32, 3, 1), Row(32, 4, 2), Row(3, 4, 2), Row(3, 4, 2))
+
+SEED_DECODER = _OPENING + _CLOSING
+"""Table 2 without its rows 7 to 9: the mirror of Table 1."""
+
+PRINTED_DECODER = _OPENING + _SURPLUS + _CLOSING
+"""All thirteen rows of Table 2; row 7 takes the 32 channels that row 6 gives, where 64 are printed."""
+
+LOSSES = {"l2": mean_l2_norm, "mse": mean_squared_error, "ssim": mean_ssim_residual}
+
+
+@final
+class ConvAutoencoderSettings(Settings):
+    """Settings of ConvAutoencoder."""
+
+    latent: Annotated[int, Field(ge=1, le=8192)] = Field(
+        500, description="Numbers an image is kept in. Too few lose detail, too many let defects through."
+    )
+    architecture: Literal["seed", "bergmann"] = Field(
+        "seed", description="Layers: the seed paper's Tables 1 and 2, or those of Bergmann et al. 2018."
+    )
+    decoder: Literal["mirror", "as_printed"] = Field(
+        "mirror", description="as_printed: all rows of Table 2; the reconstruction has four times the side."
+    )
+    loss: Literal["l2", "mse", "ssim"] = Field(
+        "l2", description="Mean L2 norm (seed, equation 5), mean squared error, or 1 - structural similarity."
+    )
+    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
+        0.0, description="Blur the anomaly map by this much. 0: not at all."
+    )
+
+
+@final
+class ConvAutoencoder(Detector):
+    """The convolutional auto-encoder of the seed paper, and that of Bergmann et al. 2018.
+
+    Seed: Tables 1 and 2, BatchNorm and LeakyReLU(0.01) between the layers, a sigmoid at the end. Tables 1 and 2
+    are for 3 x 256 x 256; at another size the kernel of the latent's two layers, 8 x 8 there, is (height / 32,
+    width / 32), so that the latent stays 1 x 1. With one channel, only the very first input and the very last
+    output have one; the 3 channels next to them stay.
+
+    Bergmann: the same tables less the layer next to the image, LeakyReLU(0.2), no BatchNorm, no sigmoid. The
+    latent's kernel is (height / 16, width / 16), 8 x 8 at their 128 x 128.
+
+    The map follows the loss: Algorithm 1 for l2, the squared error for mse, 1 - structural similarity for ssim,
+    both as the mean over channels.
+
+    Sources: Fadaeinejad, "Anomaly Detection in Images using Deep Encoder-Decoder Models"; Bergmann et al. 2018,
+    "Improving unsupervised defect segmentation by applying structural similarity to autoencoders".
+
+    >>> import torch
+    >>> settings = ConvAutoencoderSettings(latent=8)
+    >>> detector = ConvAutoencoder(settings, ImageShape(channels=1, height=32, width=64)).eval()
+    >>> detector.encoder(torch.rand(2, 1, 32, 64)).shape
+    torch.Size([2, 8, 1, 1])
+    >>> detector.reconstruct(torch.rand(2, 1, 32, 64)).shape
+    torch.Size([2, 1, 32, 64])
+    """
+
+    Settings = ConvAutoencoderSettings
+    side_multiple: ClassVar[int] = 32
+
+    def __init__(self, settings: ConvAutoencoderSettings, shape: ImageShape) -> None:
+        super().__init__(shape)
+        self.settings = settings
+        seed = settings.architecture == "seed"
+        finish = Finish(batch_norm=seed, slope=0.01 if seed else 0.2)
+        encoding = SEED_ENCODER if seed else SEED_ENCODER[1:]
+        decoding: tuple[Row, ...] = SEED_DECODER if settings.decoder == "mirror" else PRINTED_DECODER
+        decoding = (*decoding[: -1 if seed else -2], Row(shape.channels, 4, 2))
+        grid = grid_of(shape, encoding)
+        self.encoder = encoder(shape.channels, encoding, settings.latent, grid, finish)
+        self.decoder = decoder(settings.latent, decoding, grid, finish, nn.Sigmoid() if seed else nn.Identity())
+
+    def fit(self, batches: Batches, optimise: Optimise) -> None:
+        """Bring down the loss."""
+        optimise(batches, self.loss)
+
+    def loss(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+        """Between the images and what the decoder gives.
+
+        With `decoder="as_printed"` the target is the image enlarged to four times its side (bilinear).
+        """
+        decoded = self.decoder(self.encoder(images))
+        if decoded.shape != images.shape:
+            images = F.interpolate(images, decoded.shape[2:], mode="bilinear")
+        return LOSSES[self.settings.loss](images, decoded)
+
+    def reconstruct(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """How the images would look if they were good.
+
+        With `decoder="as_printed"` each pixel is the mean of the 4 x 4 that the decoder gives for it.
+        """
+        decoded: Tensor = self.decoder(self.encoder(images))
+        return decoded if self.settings.decoder == "mirror" else F.avg_pool2d(decoded, 4)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+        """The difference of the images to their reconstructions."""
+        maps = residual(images, self.reconstruct(images), self.settings.loss)
+        return gaussian_blur(maps, self.settings.smoothing_sigma_px)
+
+
+def residual(
+    images: Float[Tensor, "b c h w"],
+    reconstructions: Float[Tensor, "b c h w"],
+    loss: Literal["l2", "mse", "ssim"],
+) -> Float[Tensor, "b h w"]:
+    """The difference of a pixel to its reconstruction, as the loss counts it.
+
+    >>> import torch
+    >>> black, dim = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 0.5)
+    >>> residual(black, dim, "l2"), residual(black, dim, "mse")
+    (tensor([[[0.5000]]]), tensor([[[0.2500]]]))
+    """
+    if loss == "l2":
+        return max_over_channels(images, reconstructions)
+    if loss == "mse":
+        return (images - reconstructions).square().mean(dim=1)
+    return ssim_residual(images, reconstructions).mean(dim=1)
+
+
+SEED_PRESET: dict[str, Any] = {
+    "detector": "conv_autoencoder",
+    "model": {"architecture": "seed", "decoder": "mirror", "latent": 500, "loss": "l2"},
+}
+
+_BERGMANN: dict[str, Any] = {
+    "detector": "conv_autoencoder",
+    "data": {"longest_side_px": 128},
+    "train": {"learning_rate": 2e-4, "weight_decay": 1e-5},
+}
+AE_L2_PRESET = {**_BERGMANN, "model": {"architecture": "bergmann", "latent": 100, "loss": "mse"}}
+AE_SSIM_PRESET = {**_BERGMANN, "model": {"architecture": "bergmann", "latent": 100, "loss": "ssim"}}
