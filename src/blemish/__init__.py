@@ -1,0 +1,60 @@
+"""blemish finds defective pixels in product images after training on good images only.
+
+>>> import blemish
+>>> sorted(blemish.__all__) == blemish.__all__
+True
+"""
+
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+from blemish.errors import (
+    ArtifactError,
+    BlemishError,
+    CalibrationError,
+    DataError,
+    SettingsError,
+    TrainingError,
+)
+
+if TYPE_CHECKING:
+    from blemish.data.folder import read_folder
+    from blemish.predictor import Prediction, Predictor
+    from blemish.settings import RunSettings
+    from blemish.train import make_settings, train_model
+
+__version__ = _version("blemish")
+
+_HOMES = {
+    "Prediction": "blemish.predictor",
+    "Predictor": "blemish.predictor",
+    "RunSettings": "blemish.settings",
+    "make_settings": "blemish.train",
+    "read_folder": "blemish.data.folder",
+    "train_model": "blemish.train",
+}
+
+__all__ = [
+    "ArtifactError",
+    "BlemishError",
+    "CalibrationError",
+    "DataError",
+    "Prediction",
+    "Predictor",
+    "RunSettings",
+    "SettingsError",
+    "TrainingError",
+    "__version__",
+    "make_settings",
+    "read_folder",
+    "train_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that `import blemish` is quick and needs no torch."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'blemish' has no attribute {name!r}")

@@ -28,7 +28,7 @@ ASPECT_TOLERANCE = 0.05
 """How far an image's aspect may be from the wanted one, as a share of it, before that is an error."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "MPO")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 
 ImageLike = Path | str | Image.Image | NDArray[np.generic]
 

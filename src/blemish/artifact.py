@@ -1,0 +1,131 @@
+"""One file a trained model: safetensors with a JSON header. No pickle, no torch.
+
+The header holds everything that is not a tensor: settings, pixel policy, the raw calibration scores and the threshold,
+the data card, the loss curve, versions. A SHA-256 over header and tensors shows damage and tampering; it is no
+signature: someone who changes the file on purpose can also write a new one.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, JsonValue, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from blemish.data.images import PixelPolicy
+from blemish.errors import ArtifactError
+from blemish.files import whole_file
+from blemish.settings import RunSettings, Settings
+
+FORMAT = 1
+"""Version of the file format; a newer one is refused, with the advice to upgrade."""
+
+Tensors = Mapping[str, NDArray[np.generic]]
+
+
+@final
+class DataCard(Settings):
+    """What the model was made from."""
+
+    root: str
+    fit_images: int
+    calibration_images: int
+    skipped: dict[str, str] = Field(default_factory=dict)
+    files_sha256: str
+    notes: tuple[str, ...] = ()
+
+
+@final
+class ArtifactHeader(Settings):
+    """Everything about a trained model but its tensors."""
+
+    format: int = FORMAT
+    detector: str
+    run: RunSettings
+    policy: PixelPolicy
+    calibration_scores: tuple[float, ...]
+    max_false_alarm_rate: float
+    threshold: float
+    data_card: DataCard
+    history: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    fit_seconds: float = 0.0
+    parameters: int = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def write_artifact(path: Path, header: ArtifactHeader, tensors: Tensors) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
+    write_tensors(path, "artifact", header.model_dump(mode="json"), tensors)
+
+
+def read_artifact(path: Path) -> tuple[ArtifactHeader, dict[str, NDArray[Any]]]:
+    """Header and tensors of a model file.
+
+    Raises:
+        ArtifactError: missing, foreign, truncated, tampered with, or of a newer format; with the file's name.
+    """
+    content, tensors = read_tensors(path, "artifact")
+    found = content.get("format")
+    if found != FORMAT:
+        advice = "upgrade blemish" if isinstance(found, int) and found > FORMAT else "train it again"
+        raise ArtifactError(f"{path}: model file of format {found}, this version reads format {FORMAT}; {advice}")
+    try:
+        return ArtifactHeader.model_validate_json(json.dumps(content)), tensors
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path}: its header does not fit this version ({where}: {first['msg']})") from None
+
+
+def write_tensors(path: Path, kind: str, content: Mapping[str, JsonValue], tensors: Tensors) -> None:
+    """A safetensors file of ours: `content` as JSON and a checksum in its header.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
+    text = json.dumps(content, allow_nan=False, sort_keys=True)
+    solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    metadata = {"blemish": kind, "content": text, "sha256": _checksum(text, solid)}
+    with whole_file(path) as temporary:
+        save_file(solid, temporary, metadata=metadata)
+
+
+def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What `write_tensors` wrote.
+
+    Raises:
+        ArtifactError: missing, foreign, truncated, or changed since it was written.
+    """
+    if not Path(path).is_file():
+        raise ArtifactError(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("blemish") != kind:
+                raise ArtifactError(f"{path}: a safetensors file, but not a blemish {kind}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except (SafetensorError, OSError, struct.error) as error:
+        raise ArtifactError(f"{path}: not a model file, or a truncated one ({error})") from None
+    text = metadata.get("content", "")
+    if metadata.get("sha256") != _checksum(text, tensors):
+        raise ArtifactError(f"{path}: damaged or changed since it was written (its checksum does not match)")
+    return json.loads(text), tensors
+
+
+def _checksum(text: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,254 @@
+"""The command line: thin over the library, and the only file that prints."""
+
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from blemish.errors import BlemishError, SettingsError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data", help="Make data sets.")
+
+out_console = Console(soft_wrap=True, highlight=False)
+log_console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130
+
+
+def command(typer_app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A command whose errors are one line on stderr and exit code 2, and whose interruption is exit code 130."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except BlemishError as error:
+                log_console.print(f"{type(error).__name__}: {error}", markup=False)
+                raise typer.Exit(2) from None
+            except KeyboardInterrupt:
+                log_console.print("interrupted")
+                raise typer.Exit(INTERRUPTED) from None
+            except ModuleNotFoundError as error:
+                log_console.print(
+                    f"blemish {name} needs the package '{error.name}'; "
+                    "install what training and reports need with: pip install 'blemish[train]'",
+                    markup=False,
+                )
+                raise typer.Exit(2) from None
+
+        typer_app.command(name)(run)
+        return run
+
+    return decorate
+
+
+Model = Annotated[Path, typer.Argument(help="Model file made by `blemish train`.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one setting, e.g. --set train.epochs=100; may be repeated.", metavar="NAME=VALUE"
+    ),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out unreadable images and say so, instead of stopping.")
+]
+
+
+@command(app, "train")
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder with train/good, or of good images only.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.", show_default=False)],
+    detector: Annotated[str | None, typer.Option(help="Detector or preset; see `blemish detectors`.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: SetOption = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a detector on good images, calibrate its threshold on held-out ones, write one model file."""
+    from blemish.train import make_settings, train_model
+
+    assignments = [*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])]
+    run = make_settings(detector, settings, assignments)
+    with _progress() as report:
+        header = train_model(data, out, run, device, resume, report)
+    card = header.data_card
+    _say_skipped(card.skipped)
+    for note in card.notes:
+        log_console.print(f"note: {note}", markup=False)
+    rows = {
+        "detector": f"{header.detector}, {header.parameters:,} parameters",
+        "image size": "{} x {} px (height x width), {} channel{}".format(
+            *header.policy.size_px, header.policy.channels, "" if header.policy.channels == 1 else "s"
+        ),
+        "good images": f"{card.fit_images} fitted, {card.calibration_images} held out to calibrate",
+        "threshold": f"{header.threshold:.6g}",
+        "false alarms": f"at most {header.max_false_alarm_rate:.2%} of new good images, on average, if like these",
+        "fit": f"{header.fit_seconds:.1f} s",
+        "model file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
+    }
+    _print_table("trained", rows)
+
+
+@command(app, "inspect")
+def inspect(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for overlays, defect masks and the rows.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
+    max_false_alarm_rate: Annotated[
+        float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
+    ] = None,
+    form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="What to print.")] = "table",
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Judge images. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
+    from blemish.inspection import inspect_images, to_csv, to_json, write_rows
+    from blemish.predictor import Predictor
+
+    if threshold is not None and max_false_alarm_rate is not None:
+        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them, not both")
+    predictor = Predictor.load(model, device)
+    if threshold is not None:
+        predictor = predictor.with_threshold(threshold)
+    if max_false_alarm_rate is not None:
+        predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
+    with _progress() as report:
+        found = inspect_images(predictor, images, out, skip_bad, _counter(report, "inspecting"))
+    if out is not None:
+        write_rows(found.rows, out, form)
+    _say_skipped(found.skipped)
+    if form == "table":
+        _print_rows(found.rows)
+    else:
+        typer.echo((to_json if form == "json" else to_csv)(found.rows), nl=False)
+    raise typer.Exit(int(found.is_any_anomalous))
+
+
+@command(app, "detectors")
+def detectors() -> None:
+    """List the detectors and the presets that `blemish train --detector` takes."""
+    from blemish.models import DETECTORS, PRESETS
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name")
+    table.add_column("what it is", overflow="fold")
+    for name, kind in DETECTORS.items():
+        table.add_row(name, (kind.__doc__ or "").strip().partition("\n")[0])
+    for name, preset in PRESETS.items():
+        table.add_row(name, f"preset of {preset['detector']}")
+    out_console.print(table)
+
+
+@command(data_app, "synth")
+def synth(
+    kind: Annotated[Literal["hazelnuts"], typer.Argument(help="What to draw.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.", show_default=False)],
+    good: Annotated[int, typer.Option(help="Good images to train on.")] = 60,
+    defects: Annotated[int, typer.Option(help="Test images of each defect type.")] = 10,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Draw a data set in MVTec's layout: good hazelnuts, and ones with a crack, a cut, a hole or a print."""
+    from blemish.data.synthetic import write_hazelnuts
+
+    with _progress() as report:
+        write_hazelnuts(out, good=good, defects=defects, size_px=size, seed=seed, on_image=_counter(report, "drawing"))
+    out_console.print(f"{kind} written to {out}", markup=False)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+) -> None:
+    """Find defective pixels in product images after training on good images only."""
+    if version:
+        import blemish
+
+        out_console.print(blemish.__version__)
+        raise typer.Exit
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Any], None]]:
+    """A bar on stderr with an estimate of the time left; Ctrl-C stops between two steps, twice stops at once."""
+    columns = (
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    asked_to_stop = False
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal asked_to_stop
+        if asked_to_stop:
+            raise KeyboardInterrupt
+        asked_to_stop = True
+
+    with Bar(*columns, console=log_console, transient=False) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: Any) -> None:
+            what, done, total, note = progress
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, note=note)
+            bar.update(tasks[what], completed=done, total=total, note=note)
+            if asked_to_stop:
+                raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield report
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _counter(report: Callable[[Any], None], what: str) -> Callable[[int, int], None]:
+    return lambda done, total: report((what, done, total, ""))
+
+
+def _say_skipped(skipped: dict[str, str]) -> None:
+    for reason in skipped.values():
+        log_console.print(f"skipped: {reason}", markup=False)
+
+
+def _print_table(title: str, rows: dict[str, str]) -> None:
+    table = Table(title=title, box=None, pad_edge=False, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    out_console.print(table)
+
+
+def _print_rows(rows: Any) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("verdict", "left"), ("score", "right"), ("p-value", "right"), ("path", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
+        table.add_row(verdict, f"{row['score']:.5g}", f"{row['p_value']:.4f}", row["path"])
+    out_console.print(table)
+    flagged = sum(bool(row["is_anomalous"]) for row in rows)
+    if rows:
+        out_console.print(f"{flagged} of {len(rows)} anomalous at threshold {rows[0]['threshold']:.6g}")

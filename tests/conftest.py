@@ -1,0 +1,84 @@
+"""What the tests share: small image sets, a small trained model, and the way to the real image sets."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+TINY = [
+    "data.size_px=[64, 64]",
+    "model.latent=8",
+    "train.epochs=2",
+    "train.batch_size=4",
+    "augment.images_of_one=2",
+]
+"""Settings that make a run of the seed's auto-encoder take about a second."""
+
+
+def draw_part(rng: np.random.Generator, defect: bool = False, side: int = 64) -> tuple[Image.Image, Image.Image]:
+    """A bright disc on a dark ground, perhaps with a dark bar across it; and the bar's mask."""
+    picture = Image.fromarray(rng.integers(20, 40, (side, side, 3), dtype=np.uint8))
+    mask = Image.new("L", (side, side))
+    radius = side * rng.uniform(0.3, 0.38)
+    centre = side / 2 + rng.uniform(-2, 2, 2)
+    box = [*(centre - radius), *(centre + radius)]
+    ImageDraw.Draw(picture).ellipse(box, fill=(200, 170, int(rng.integers(110, 130))))
+    if defect:
+        x, y = centre + rng.uniform(-6, 6, 2)
+        for image, colour in ((picture, (30, 20, 10)), (mask, 255)):
+            ImageDraw.Draw(image).rectangle([x - 8, y - 2, x + 8, y + 2], fill=colour)
+    return picture, mask
+
+
+def write_parts(root: Path, good: int = 12, test: int = 4, seed: int = 0) -> Path:
+    """An MVTec-style folder of drawn parts with one defect type, `bar`."""
+    rng = np.random.default_rng(seed)
+    for folder in ("train/good", "test/good", "test/bar", "ground_truth/bar"):
+        (root / folder).mkdir(parents=True)
+    for place in range(good):
+        draw_part(rng)[0].save(root / f"train/good/{place:03}.png")
+    for place in range(test):
+        draw_part(rng)[0].save(root / f"test/good/{place:03}.png")
+        picture, mask = draw_part(rng, defect=True)
+        picture.save(root / f"test/bar/{place:03}.png")
+        mask.save(root / f"ground_truth/bar/{place:03}_mask.png")
+    return root
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A fresh small MVTec-style folder that a test may spoil."""
+    return write_parts(tmp_path / "parts")
+
+
+@pytest.fixture(scope="session")
+def shared_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MVTec-style folder; read only."""
+    return write_parts(tmp_path_factory.mktemp("shared") / "parts")
+
+
+@pytest.fixture(scope="session")
+def model_file(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained model; read only."""
+    from blemish.train import make_settings, train_model
+
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    train_model(shared_parts, path, make_settings("conv_autoencoder", assignments=TINY))
+    return path
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """The folder of a real image set by name; the test is skipped where it is not at hand."""
+
+    def find(name: str) -> Path:
+        folder = REAL_DATA / name
+        if not folder.is_dir():
+            pytest.skip(f"the real image set {name} is not at hand: expected it in ../shared/data beside the checkout")
+        return folder
+
+    return find

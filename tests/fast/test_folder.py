@@ -1,0 +1,89 @@
+"""Folders: what is read, how masks are paired, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blemish.data.folder import read_folder
+from blemish.errors import DataError
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def test_mvtec_layout_is_read_in_the_order_of_names(parts: Path) -> None:
+    folder = read_folder(parts)
+    assert [sample.name for sample in folder.train][:2] == ["train/good/000.png", "train/good/001.png"]
+    assert folder.defect_types == ("bar",)
+    bars = [sample for sample in folder.test if sample.label]
+    assert all(sample.mask_path == parts / f"ground_truth/bar/{sample.path.stem}_mask.png" for sample in bars)
+
+
+def test_a_flat_folder_is_all_good(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.tiff", "notes.txt", ".hidden.png"):
+        touch(tmp_path / name)
+    folder = read_folder(tmp_path)
+    assert [sample.name for sample in folder.train] == ["a.tiff", "b.JPG"]
+    assert folder.test == ()
+
+
+def test_masks_are_paired_by_name_not_by_order(tmp_path: Path) -> None:
+    for name in ("test/cut/a.png", "test/cut/b.png", "ground_truth/cut/b_mask.png", "ground_truth/cut/a.png"):
+        touch(tmp_path / name)
+    touch(tmp_path / "train/good/0.png")
+    masks = {sample.path.name: sample.mask_path for sample in read_folder(tmp_path).test}
+    assert masks["a.png"] == tmp_path / "ground_truth/cut/a.png"
+    assert masks["b.png"] == tmp_path / "ground_truth/cut/b_mask.png"
+
+
+def test_a_defect_type_without_any_mask_is_allowed(parts: Path) -> None:
+    for mask in (parts / "ground_truth/bar").iterdir():
+        mask.unlink()
+    assert all(sample.mask_path is None for sample in read_folder(parts).test)
+
+
+def test_a_mask_without_its_image_is_refused(parts: Path) -> None:
+    touch(parts / "ground_truth/bar/stray_mask.png")
+    with pytest.raises(DataError, match=r"bar/stray_mask\.png: no image test/bar/stray\.\*.*paired by name"):
+        read_folder(parts)
+
+
+def test_an_image_without_its_mask_is_refused(parts: Path) -> None:
+    (parts / "ground_truth/bar/001_mask.png").unlink()
+    with pytest.raises(DataError, match=r"test/bar/001\.png: no mask ground_truth/bar/001_mask\.png"):
+        read_folder(parts)
+
+
+def test_a_mask_that_fits_two_images_is_refused(parts: Path) -> None:
+    Image.new("RGB", (64, 64)).save(parts / "test/bar/001.bmp")
+    with pytest.raises(DataError, match=r"001_mask\.png: several images test/bar/001\.\*"):
+        read_folder(parts)
+
+
+def test_two_masks_for_one_image_are_refused(parts: Path) -> None:
+    touch(parts / "ground_truth/bar/001.png")
+    with pytest.raises(DataError, match="has another mask already"):
+        read_folder(parts)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "empty layout"])
+def test_a_folder_without_images_is_refused(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "data"
+    if kind == "file":
+        root.touch()
+    elif kind == "empty":
+        root.mkdir()
+    elif kind == "empty layout":
+        (root / "train/good").mkdir(parents=True)
+    message = {"missing": "no such folder", "file": "a file, not a folder", "empty": "no images"}.get(kind, "no images")
+    with pytest.raises(DataError, match=message):
+        read_folder(root)
+
+
+def test_defects_among_the_images_to_fit_are_refused(parts: Path) -> None:
+    touch(parts / "train/scratch/0.png")
+    with pytest.raises(DataError, match=r"train/scratch: only good images are fitted; move it to test/scratch"):
+        read_folder(parts)
