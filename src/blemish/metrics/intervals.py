@@ -1,21 +1,71 @@
-"""How far a number may be trusted: bootstrap over images, and exact intervals of rates."""
+"""How far a number may be trusted: bootstrap over images, and exact intervals of rates.
 
+What is resampled is always the image, never the pixel: the pixels of one image are no independent witnesses. Good and
+defective images are resampled apart, so their numbers stay as they are. From fewer than about ten images of a kind a
+bootstrap interval comes out too narrow, and from a single one it has no width at all in that direction.
+"""
+
+from collections.abc import Callable, Iterable
+from math import lgamma
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.metrics.pixel import Counts, defect_rate, f1, ok_rate, precision, recall
+from blemish.metrics.ranking import auroc_of_levels, average_precision_of_levels
+
+Measures = dict[str, float]
+
 
 class Interval(NamedTuple):
-    """Both ends of a confidence interval; (nan, nan) where there is none."""
+    """Both ends of a confidence interval; (nan, nan) where the measure itself is nan."""
 
     low: float
     high: float
 
 
 def rate_interval(hits: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Clopper-Pearson interval of a rate, e.g. `rate_interval(counts.tn, counts.tn + counts.fp)` for the ok-rate."""
-    raise NotImplementedError
+    """Clopper-Pearson interval of a rate: covers the true rate at least as often as it promises (1934).
+
+    Nothing is resampled; the trials must be independent, so images, not pixels. No trials give (0, 1).
+
+    >>> rate_interval(40, 40)  # 40 good images, all accepted: the low end is 0.025 ** (1 / 40)
+    Interval(low=0.9119..., high=1.0)
+    """
+    tail = (1.0 - confidence) / 2.0
+    low = 0.0 if hits == 0 else _bisect(lambda rate: _at_least(hits, trials, rate) < tail)
+    high = 1.0 if hits == trials else _bisect(lambda rate: _at_least(hits + 1, trials, rate) < 1.0 - tail)
+    return Interval(low, high)
+
+
+def resample(labels: NDArray[np.bool_], repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each image is drawn, in each of `repeats` resamples: (repeats, n).
+
+    Good images are drawn with replacement among the good ones, defective ones among the defective.
+
+    >>> resample(np.array([False, False, True]), 2, np.random.default_rng(1)).sum(axis=1)
+    array([3, 3])
+    """
+    drawn = np.zeros((repeats, len(labels)), np.int64)
+    for label in (False, True):
+        of_kind = np.flatnonzero(labels == label)
+        if of_kind.size:
+            equal = np.full(of_kind.size, 1.0 / of_kind.size)
+            drawn[:, of_kind] = rng.multinomial(of_kind.size, equal, size=repeats)
+    return drawn
+
+
+def percentile_intervals(resampled: Iterable[Measures], confidence: float = 0.95) -> dict[str, Interval]:
+    """For each measure, the middle `confidence` of its values over the resamples (percentile method, Efron 1979).
+
+    Resamples in which a measure is nan, as F1 is when nothing is found and nothing was to be, are left out for it.
+
+    >>> percentile_intervals([{"f1": 0.0}, {"f1": 0.5}, {"f1": 1.0}, {"f1": np.nan}], confidence=0.5)
+    {'f1': Interval(low=0.25, high=0.75)}
+    """
+    rows = list(resampled)
+    return {name: _middle(np.array([row[name] for row in rows]), confidence) for name in rows[0]}
 
 
 def bootstrap_images(
@@ -26,9 +76,57 @@ def bootstrap_images(
     repeats: int = 1000,
     confidence: float = 0.95,
 ) -> dict[str, Interval]:
-    """Intervals of the image measures: `auroc`, `average_precision`, and with a threshold `ok_rate`, `defect_rate`,
-    `precision`, `recall`, `f1`.
+    """Intervals of the image measures `auroc` and `average_precision`, and with a threshold also of `ok_rate`,
+    `defect_rate`, `precision`, `recall` and `f1`.
 
-    Images are resampled with replacement, good and defective ones apart (their numbers stay); percentile method.
+    Resamples images, good and defective ones apart; the detector and the threshold stay as they are.
+    For a single rate `rate_interval` is the better choice: it also holds with few images.
+
+    >>> scores, labels = np.arange(20.0), np.arange(20) >= 8
+    >>> bootstrap_images(scores, labels, np.random.default_rng(0), threshold=9.5)["defect_rate"]
+    Interval(low=0.583..., high=1.0)
     """
-    raise NotImplementedError
+    _, level = np.unique(scores, return_inverse=True)
+    flagged = np.zeros(len(labels), np.bool_) if threshold is None else scores > threshold
+
+    def measure(drawn: NDArray[np.int64]) -> Measures:
+        good = np.bincount(level, weights=drawn * ~labels)
+        defective = np.bincount(level, weights=drawn * labels)
+        ranking = {
+            "auroc": auroc_of_levels(good, defective),
+            "average_precision": average_precision_of_levels(good, defective),
+        }
+        return ranking if threshold is None else ranking | _rates(drawn, flagged, labels)
+
+    return percentile_intervals(map(measure, resample(labels, repeats, rng)), confidence)
+
+
+def _rates(drawn: NDArray[np.int64], flagged: NDArray[np.bool_], labels: NDArray[np.bool_]) -> Measures:
+    tp, fp = int(drawn[flagged & labels].sum()), int(drawn[flagged & ~labels].sum())
+    tn, fn = int(drawn[~flagged & ~labels].sum()), int(drawn[~flagged & labels].sum())
+    counts = Counts(tp, fp, tn, fn)
+    return {each.__name__: each(counts) for each in (ok_rate, defect_rate, precision, recall, f1)}
+
+
+def _middle(values: NDArray[np.float64], confidence: float) -> Interval:
+    there = values[~np.isnan(values)]
+    if not there.size:
+        return Interval(np.nan, np.nan)
+    low, high = np.quantile(there, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return Interval(float(low), float(high))
+
+
+def _at_least(hits: int, trials: int, rate: float) -> float:
+    """The chance of at least `hits` in `trials` when each succeeds with probability 0 < `rate` < 1."""
+    number = np.arange(hits, trials + 1)
+    ways = [lgamma(trials + 1) - lgamma(k + 1) - lgamma(trials - k + 1) for k in number.tolist()]
+    return float(np.exp(np.array(ways) + number * np.log(rate) + (trials - number) * np.log1p(-rate)).sum())
+
+
+def _bisect(is_below: Callable[[float], bool]) -> float:
+    """Where in (0, 1) `is_below` turns from True to False."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return high

@@ -1,0 +1,131 @@
+"""What lies at each level of the anomaly map, over many images: all that any pixel measure needs to know."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.metrics.image_pixels import ImagePixels
+from blemish.metrics.ranking import (
+    auroc_of_levels,
+    average_precision_of_levels,
+    best_f1_of_levels,
+    linear_credit,
+    log_credit,
+    mean_credit,
+)
+from blemish.metrics.regions import FPR_RANGE, MAX_FPR
+from blemish.metrics.tally import Keys
+
+Amounts = NDArray[np.float64]
+
+_CUTS = 400
+_SMALLEST_FPR = 1e-7
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Amounts at each level, ascending; each array is (n,), or (images, n) before the images are added up.
+
+    Every amount is a plain sum over images, so a resample of images is a weighted sum of these arrays.
+    """
+
+    good: Amounts  # pixels
+    defective: Amounts  # pixels
+    overlap: Amounts  # shares of defective regions; all together the number of regions
+    false_share: Amounts  # shares of good images; all together the number of good images
+    hit_share: Amounts  # shares of the defective area of an image; all together the number of defective images
+
+    def weighted(self, weights: NDArray[np.integer]) -> "Levels":
+        """Add up the images, each as often as `weights` (images,) or (resamples, images) say."""
+        return self._each(lambda amounts: weights.astype(np.float64) @ amounts)
+
+    def row(self, index: int) -> "Levels":
+        """The levels of one image, or of one resample."""
+        return self._each(lambda amounts: amounts[index])
+
+    def _each(self, change: Callable[[Amounts], Amounts]) -> "Levels":
+        return Levels(*(change(getattr(self, name)) for name in self.__dataclass_fields__))
+
+    def auroc(self) -> float:
+        """Area under the ROC curve of the pixels."""
+        return auroc_of_levels(self.good, self.defective)
+
+    def average_precision(self) -> float:
+        """Average precision of the pixels."""
+        return average_precision_of_levels(self.good, self.defective)
+
+    def aupro(self, max_fpr: float = MAX_FPR) -> float:
+        """Area under the per-region overlap curve."""
+        return mean_credit(linear_credit(self.good, max_fpr), self.overlap)
+
+    def aupimo(self, fpr_range: tuple[float, float] = FPR_RANGE) -> float:
+        """Area under the per-image overlap curve, averaged over the defective images."""
+        return mean_credit(log_credit(self.false_share, fpr_range), self.hit_share)
+
+    def oracle_f1(self) -> float:
+        """The best F1 any threshold gives."""
+        return best_f1_of_levels(self.good, self.defective)[0]
+
+
+def keys_present(images: Sequence[ImagePixels]) -> Keys:
+    """The keys that occur in any of the images, ascending."""
+    keys = [each for image in images for each in (image.good_keys, image.defective_keys)]
+    return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint32)
+
+
+def pool(images: Sequence[ImagePixels], keys: Keys) -> Levels:
+    """The levels of all images together, one level for each of `keys`, which must hold all that occur."""
+    pooled = Levels(*(np.zeros(keys.size) for _ in Levels.__dataclass_fields__))
+    for image in images:
+        at = np.searchsorted(keys, image.good_keys)
+        pooled.good[at] += image.good_counts
+        if not image.is_defective:
+            pooled.false_share[at] += image.good_counts / image.good_px
+        elif image.defective_px:
+            at = np.searchsorted(keys, image.defective_keys)  # two regions may share a level
+            np.add.at(pooled.defective, at, image.defective_counts)
+            np.add.at(pooled.overlap, at, image.region_shares())
+            np.add.at(pooled.hit_share, at, image.defective_counts / image.defective_px)
+    return pooled
+
+
+def split(images: Sequence[ImagePixels], first_keys: Keys) -> Levels:
+    """The levels of each image apart, arrays (images, n); level i reaches from `first_keys[i]` to the next."""
+    apart = Levels(*(np.zeros((len(images), first_keys.size)) for _ in Levels.__dataclass_fields__))
+    for row, image in enumerate(images):
+        one = pool([image], keys_present([image]))
+        level = np.searchsorted(first_keys, keys_present([image]), side="right") - 1
+        for name in Levels.__dataclass_fields__:
+            getattr(apart, name)[row] = np.bincount(level, getattr(one, name), minlength=first_keys.size)
+    return apart
+
+
+def coarse_cuts(levels: Levels) -> NDArray[np.intp]:
+    """Indices of the at most about 2000 levels to begin a coarse level at, so that each measure changes little.
+
+    They cut the defective amounts into equal parts, and both false-positive rates into equal parts and, from 1 down
+    to 1e-7, into equal ratios.
+    """
+    shares = np.linspace(0.0, 1.0, _CUTS)
+    ratios = np.geomspace(_SMALLEST_FPR, 1.0, _CUTS)
+    equal_parts = (levels.defective, levels.overlap, levels.hit_share, levels.good)
+    equal_ratios = (levels.good, levels.false_share)
+    cuts = [
+        np.zeros(1, np.intp),
+        *(_quantiles(amounts, shares) for amounts in equal_parts),
+        *(_quantiles(amounts, ratios) for amounts in equal_ratios),
+    ]
+    return np.unique(np.concatenate(cuts))
+
+
+def _quantiles(amounts: Amounts, shares: Amounts) -> NDArray[np.intp]:
+    """The levels above which `shares` of all amounts lie."""
+    above = np.cumsum(amounts[::-1])
+    if not above.size or not above[-1]:
+        return np.zeros(0, np.intp)
+    from_top: NDArray[np.intp] = np.searchsorted(above, shares * above[-1])
+    return np.maximum(above.size - 1 - from_top, 0)
