@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
+
+torch.set_num_threads(1)  # tiny networks are faster so, and tests do not fight over cores
 
 REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -1,0 +1,131 @@
+"""The command line: exit codes, formats, errors in one line, and nothing half-written."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from blemish.cli import app
+from conftest import TINY
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def sets(assignments: list[str]) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def test_train_writes_one_file_and_says_what_it_did(parts: Path, tmp_path: Path) -> None:
+    result = run("train", parts, "-o", tmp_path / "m.safetensors", "--detector", "conv_autoencoder", *sets(TINY))
+    assert result.exit_code == 0
+    assert "10 fitted, 2 held out" in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"parts", "m.safetensors"}
+
+
+def test_settings_come_from_a_file_and_assignments_win(parts: Path, tmp_path: Path) -> None:
+    toml = tmp_path / "run.toml"
+    toml.write_text(
+        'detector = "conv_autoencoder"\n[train]\nepochs = 1\n[data]\nsize_px = [64, 96]\n[model]\nlatent = 4\n'
+    )
+    model = tmp_path / "m.safetensors"
+    assert run("train", parts, "-o", model, "--settings", toml, "--set", "data.size_px=[64, 64]").exit_code == 0
+    from blemish.artifact import read_artifact
+
+    header, _ = read_artifact(model)
+    assert (header.run.train.epochs, header.policy.size_px, header.run.model["latent"]) == (1, (64, 64), 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "train.epoch=3"], "SettingsError: train.epoch: unknown setting; did you mean 'epochs'?"),
+        (["--set", "model.latnet=3"], "SettingsError: model.latnet: unknown setting; did you mean 'latent'?"),
+        (["--set", "train.epochs=many"], "SettingsError: train.epochs:"),
+        (["--set", "data.size_px=[100, 96]"], "nearest is 96 x 96"),
+        (["--detector", "convautoencoder"], "did you mean 'conv_autoencoder'?"),
+        (["--settings", "none.toml"], "SettingsError: none.toml: cannot read"),
+        (["--device", "tpu"], "expected auto, cpu or cuda"),
+    ],
+)
+def test_bad_settings_are_one_line_and_exit_code_2(
+    shared_parts: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    model = tmp_path / "m.safetensors"
+    result = run("train", shared_parts, "-o", model, "--detector", "conv_autoencoder", *sets(TINY), *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect_exit_codes(model_file: Path, shared_parts: Path) -> None:
+    photo = shared_parts / "test/good/000.png"
+    assert run("inspect", model_file, photo, "--threshold", "99").exit_code == 0
+    assert run("inspect", model_file, photo, "--threshold", "0").exit_code == 1
+    assert run("inspect", model_file, shared_parts / "none.png").exit_code == 2
+    assert run("inspect", model_file, photo, "--threshold", "1", "--max-false-alarm-rate", "0.5").exit_code == 2
+    assert run("inspect", model_file, photo, "--max-false-alarm-rate", "0.001").exit_code == 2
+
+
+def test_inspect_json_and_csv_say_the_same(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    folder = shared_parts / "test"
+    objects = json.loads(run("inspect", model_file, folder, "--format", "json", "-o", tmp_path).stdout)
+    lines = list(csv.DictReader(io.StringIO(run("inspect", model_file, folder, "--format", "csv").stdout)))
+    assert len(objects) == len(lines) == 8
+    for row, line in zip(objects, lines, strict=True):
+        assert set(row) == set(line) == {"path", "score", "p_value", "threshold", "is_anomalous"}
+        assert (row["path"], row["score"]) == (line["path"], float(line["score"]))
+        assert line["is_anomalous"] == str(row["is_anomalous"]).lower()
+    assert json.loads((tmp_path / "inspect.json").read_text()) == objects
+
+
+def test_inspect_writes_pictures_at_the_images_own_size(model_file: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "a").mkdir(parents=True)
+    for name in ("1.png", "a/1.png", "1.jpg"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8)).save(photos / name)
+    result = run("inspect", model_file, photos, photos / "1.png", "-o", tmp_path / "out", "--threshold", "0.1")
+    assert result.exit_code == 1
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    wanted = {"1.png", "a/1.png", "1.jpg.png", "1-2.png"}
+    assert names == {f"{folder}/{name}" for folder in ("overlays", "masks") for name in wanted}
+    with Image.open(tmp_path / "out/masks/a/1.png") as mask, Image.open(tmp_path / "out/overlays/1.png") as overlay:
+        assert mask.size == overlay.size == (80, 50)
+        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    assert len(json.loads((tmp_path / "out/inspect.json").read_text())) == 4
+
+
+def test_inspect_stops_at_a_bad_image_or_skips_it(model_file: Path, parts: Path) -> None:
+    (parts / "test/good/001.png").write_bytes(b"junk")
+    result = run("inspect", model_file, parts / "test/good")
+    assert result.exit_code == 2
+    assert "001.png: not an image" in result.stderr
+    result = run("inspect", model_file, parts / "test/good", "--skip-bad", "--format", "json", "--threshold", "99")
+    assert result.exit_code == 0
+    assert len(json.loads(result.stdout)) == 3
+    assert "skipped: " in result.stderr
+
+
+def test_a_file_that_is_no_model_is_one_line(shared_parts: Path) -> None:
+    photo = shared_parts / "test/good/000.png"
+    result = run("inspect", photo, photo)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("ArtifactError: ")
+
+
+def test_synth_refuses_a_folder_that_is_not_empty(parts: Path) -> None:
+    result = run("data", "synth", "hazelnuts", parts, "--good", "1", "--defects", "1", "--size", "64")
+    assert result.exit_code == 2
+    assert "DataError" in result.stderr
+
+
+def test_version_and_detectors_are_told() -> None:
+    assert run("--version").stdout.strip().count(".") == 2
+    assert "ae_ssim" in run("detectors").stdout
