@@ -87,3 +87,9 @@ def test_a_score_that_is_not_a_number_is_refused() -> None:
 def test_a_rate_outside_zero_and_one_is_refused(alpha: float) -> None:
     with pytest.raises(SettingsError, match=r"score\.max_false_alarm_rate"):
         conformal_threshold([1.0], alpha)
+
+
+def test_without_any_image_no_rate_is_suggested() -> None:
+    with pytest.raises(CalibrationError, match=r"needs 19 good images .* found 0; add 19$"):
+        conformal_threshold([], 0.05)
+    assert p_value([], 3.0) == 1.0

@@ -3,6 +3,32 @@
 The plain-words account, with every assumption and source, is docs/explain/guarantees.md.
 """
 
-from blemish.trust.certificate import conformal_threshold, images_needed, p_value, smallest_rate
+from blemish.trust.batch import benjamini_hochberg
+from blemish.trust.certificate import (
+    Certificate,
+    certify,
+    conformal_threshold,
+    images_needed,
+    more_images_needed,
+    one_per_group,
+    p_value,
+    smallest_rate,
+    worst_of_groups,
+)
+from blemish.trust.cross import certify_cross, cross_bound, cross_p_value
 
-__all__ = ["conformal_threshold", "images_needed", "p_value", "smallest_rate"]
+__all__ = [
+    "Certificate",
+    "benjamini_hochberg",
+    "certify",
+    "certify_cross",
+    "conformal_threshold",
+    "cross_bound",
+    "cross_p_value",
+    "images_needed",
+    "more_images_needed",
+    "one_per_group",
+    "p_value",
+    "smallest_rate",
+    "worst_of_groups",
+]

@@ -8,13 +8,14 @@ An image is flagged when `score > threshold`. Two promises are on offer:
 - *on average* (`confidence=None`): a new good image is flagged with probability <= alpha, the draw of the
   calibration images included (Vovk, Gammerman & Shafer 2005; Lei et al. 2018, theorem 2.2).
 - *with confidence* 1 - delta: for all but a share delta of calibration sets, the false-alarm rate of this very
-  threshold, over all good images to come, is <= alpha (Vovk 2012; the exact bound is Clopper & Pearson's, 1934).
+  threshold, over all good images to come, is <= alpha (Vovk 2012, proposition 2; the bound of Clopper & Pearson 1934).
 
 Equal scores only make both promises safer. Too few images raise; no promise is ever quietly weakened.
 """
 
 import math
-from typing import overload
+from dataclasses import dataclass
+from typing import Literal, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,79 @@ from blemish.errors import CalibrationError, SettingsError
 
 _ROUNDING = 1e-12
 """What float arithmetic may add to the logarithm of a binomial tail without it counting as too much."""
+
+
+@final
+@dataclass(frozen=True)
+class Certificate:
+    """A threshold with its guarantee.
+
+    >>> certificate = certify(range(100), 0.05)
+    >>> certificate.threshold, certificate.promise
+    (95.0, 'On average at most 5 % of new good images are flagged (from 100 good images).')
+    """
+
+    alpha: float
+    """The promised false-alarm rate."""
+    confidence: float | None
+    """How surely this very threshold keeps it; None: it is kept on average over calibration sets."""
+    threshold: float
+    """An image is flagged when its score is greater."""
+    n: int
+    """How many held-out good images stand behind it."""
+    kind: Literal["average", "confidence", "cross"]
+    """cross: the images were held out fold by fold, and the score is the smallest of all folds' detectors."""
+    groups: int | None = None
+    """How many groups they form, when the promise is made for groups; None: it is made for images."""
+
+    @property
+    def promise(self) -> str:
+        """The guarantee as one sentence."""
+        sure = "On average" if self.confidence is None else f"With confidence {100 * self.confidence:g} %"
+        unit = "new good images are" if self.groups is None else "new groups of good images have an image"
+        source = f"{self.n} good images" + ("" if self.groups is None else f" in {self.groups} groups")
+        return f"{sure} at most {100 * self.alpha:g} % of {unit} flagged (from {source})."
+
+
+def certify(
+    scores: ArrayLike,
+    max_false_alarm_rate: float,
+    *,
+    confidence: float | None = None,
+    groups: ArrayLike | None = None,
+) -> Certificate:
+    """The lowest threshold for which the promise can be kept.
+
+    On average: see `conformal_threshold`. With confidence 1 - delta: the smallest k-th smallest score with
+    P(Beta(n + 1 - k, k) <= alpha) >= 1 - delta, which is the exact law of the rate above it where scores never tie.
+
+    `groups` has an id for each image, such as the part or the day: images of a group may depend on each other, only
+    the groups need be exchangeable. The promise is then for a new group as a whole: that none of its images is
+    flagged. It holds for any one image of a new group, too, if more cautiously than need be: for that alone, certify
+    `one_per_group(...)`.
+
+    Raises:
+        CalibrationError: when there are too few images (or groups); never is a weaker promise made instead.
+
+    >>> certify(range(100), 0.05, confidence=0.95).threshold  # one may exceed it, of five on average
+    98.0
+    >>> certify([1, 9, 2, 3, 4, 5], 0.4, groups=["a", "a", "b", "b", "c", "c"])  # ranks 9, 3 and 5
+    Certificate(alpha=0.4, confidence=None, threshold=9.0, n=6, kind='average', groups=3)
+    """
+    ordered = _ordered(scores)
+    n_images = ordered.size
+    if groups is not None:
+        ordered = np.sort(worst_of_groups(scores, groups))
+    unit = "good images" if groups is None else "groups of good images"
+    rank = _rank(ordered.size, max_false_alarm_rate, confidence, unit)
+    return Certificate(
+        alpha=max_false_alarm_rate,
+        confidence=confidence,
+        threshold=float(ordered[rank - 1]),
+        n=n_images,
+        kind="average" if confidence is None else "confidence",
+        groups=None if groups is None else ordered.size,
+    )
 
 
 def conformal_threshold(scores: ArrayLike, max_false_alarm_rate: float) -> float:
@@ -42,7 +116,7 @@ def conformal_threshold(scores: ArrayLike, max_false_alarm_rate: float) -> float
     found 4; add 15, or ask for 0.2 or more
     """
     ordered = _ordered(scores)
-    return float(ordered[_rank(ordered.size, max_false_alarm_rate, None) - 1])
+    return float(ordered[_rank(ordered.size, max_false_alarm_rate, None, "good images") - 1])
 
 
 @overload
@@ -93,9 +167,43 @@ def images_needed(max_false_alarm_rate: float, confidence: float | None = None) 
     alpha = _rate(max_false_alarm_rate)
     rough = 1 / alpha if confidence is None else math.log(_delta(confidence)) / math.log1p(-alpha)
     n = math.ceil(rough) + 1
-    while _is_enough(n - 1, alpha, confidence):
+    while n > 1 and _is_enough(n - 1, alpha, confidence):
         n -= 1
     return n
+
+
+def more_images_needed(n: int, max_false_alarm_rate: float, confidence: float | None = None) -> int:
+    """How many good images to add to the n there are.
+
+    >>> more_images_needed(40, 0.01), more_images_needed(40, 0.1)
+    (59, 0)
+    """
+    return max(0, images_needed(max_false_alarm_rate, confidence) - n)
+
+
+def worst_of_groups(scores: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
+    """The largest score of each group, in the order of the sorted group ids.
+
+    >>> worst_of_groups([1.0, 9.0, 2.0], ["b", "b", "a"])
+    array([2., 9.])
+    """
+    values, members = _paired(scores, groups)
+    ids, group_of = np.unique(members, return_inverse=True)
+    worst = np.full(ids.size, -np.inf)
+    np.maximum.at(worst, group_of, values)
+    return worst
+
+
+def one_per_group(scores: ArrayLike, groups: ArrayLike, rng: np.random.Generator) -> NDArray[np.float64]:
+    """One score of each group, drawn evenly: exchangeable where groups are (Dunn, Wasserman & Ramdas 2023).
+
+    >>> one_per_group([1.0, 1.0, 2.0], ["b", "b", "a"], np.random.default_rng(0))
+    array([2., 1.])
+    """
+    values, members = _paired(scores, groups)
+    order = rng.permutation(values.size)
+    first = np.unique(members[order], return_index=True)[1]
+    return np.asarray(values[order[first]])
 
 
 def _is_enough(n: int, alpha: float, confidence: float | None) -> bool:
@@ -105,10 +213,10 @@ def _is_enough(n: int, alpha: float, confidence: float | None) -> bool:
     return n * math.log1p(-alpha) <= math.log(_delta(confidence)) + _ROUNDING
 
 
-def _rank(n: int, alpha: float, confidence: float | None) -> int:
+def _rank(n: int, alpha: float, confidence: float | None, unit: str) -> int:
     allowed = _allowed_above(n, _rate(alpha), confidence)
     if allowed < 0:
-        raise CalibrationError(_too_few(n, alpha, confidence))
+        raise CalibrationError(_too_few(n, alpha, confidence, unit))
     return n - allowed
 
 
@@ -135,19 +243,20 @@ def _log_binomial_cdf(n: int, probability: float) -> NDArray[np.float64]:
     return np.asarray(np.logaddexp.accumulate(log_mass))
 
 
-def _too_few(n: int, alpha: float, confidence: float | None) -> str:
+def _too_few(n: int, alpha: float, confidence: float | None, unit: str) -> str:
     needed = images_needed(alpha, confidence)
     sure = "" if confidence is None else f" with confidence {confidence:g}"
+    other_rate = f", or ask for {rounded_up(smallest_rate(n, confidence)):g} or more" if n else ""
     return (
-        f"score.max_false_alarm_rate: {alpha:g}{sure} needs {needed} good images that were not fitted on, "
-        f"found {n}; add {needed - n}, or ask for {_rounded_up(smallest_rate(n, confidence)):g} or more"
+        f"score.max_false_alarm_rate: {alpha:g}{sure} needs {needed} {unit} that were not fitted on, "
+        f"found {n}; add {needed - n}{other_rate}"
     )
 
 
-def _rounded_up(rate: float) -> float:
+def rounded_up(rate: float) -> float:
     """Three digits, never less than the rate, so that what a message suggests is accepted.
 
-    >>> _rounded_up(1 / 41)
+    >>> rounded_up(1 / 41)
     0.0244
     """
     digits = 2 - math.floor(math.log10(rate))
@@ -159,6 +268,13 @@ def _ordered(scores: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(scores, dtype=np.float64).ravel()
     _refuse_nan(array)
     return np.sort(array)
+
+
+def _paired(scores: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.generic]]:
+    values, members = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(groups).ravel()
+    if values.size != members.size:
+        raise CalibrationError(f"groups: found {members.size} ids for {values.size} scores; give one for each")
+    return values, members
 
 
 def _refuse_nan(scores: NDArray[np.float64]) -> None:

@@ -1,0 +1,34 @@
+"""Which images of a whole batch to call anomalous, with a limit on the share of wrong calls."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blemish.errors import SettingsError
+
+_ROUNDING = 1e-12
+"""p-values are fractions that meet the limit exactly, so the last bit must not decide."""
+
+
+def benjamini_hochberg(p_values: ArrayLike, max_false_discovery_rate: float) -> NDArray[np.bool_]:
+    """True for the images to call anomalous: of those, the expected share of good ones is at most the given rate.
+
+    With p_(1) <= ... <= p_(m), all p-values up to the largest p_(k) <= rate x k / m are selected (Benjamini &
+    Hochberg 1995). Conformal p-values that share one calibration set are dependent, but in the way this method
+    allows (Bates et al. 2023, theorem 2); equal scores do not change that. The expected share is even at most
+    rate x (good images in the batch) / m.
+
+    n calibration images give no p-value below 1 / (n + 1): to single out k images of m, n must be at least
+    m / (k x rate) - 1.
+
+    >>> benjamini_hochberg([0.01, 0.6, 0.04, 0.03, 0.9], 0.1)  # limits 0.02, 0.04, 0.06, 0.08, 0.1
+    array([ True, False,  True,  True, False])
+    """
+    if not 0 < max_false_discovery_rate < 1:
+        raise SettingsError(
+            f"max_false_discovery_rate: found {max_false_discovery_rate:g}; it must lie between 0 and 1"
+        )
+    values = np.asarray(p_values, dtype=np.float64)
+    ordered = np.sort(values)
+    k = np.arange(1, ordered.size + 1)
+    passes = ordered * ordered.size <= max_false_discovery_rate * k * (1 + _ROUNDING)
+    return values <= max(ordered[passes], default=-np.inf)
