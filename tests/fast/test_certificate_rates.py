@@ -90,11 +90,16 @@ def test_the_smallest_rate_is_accepted_rounded_up_or_not(confidence: float | Non
         certify(np.zeros(n), rate * 0.999, confidence=confidence)
 
 
-@given(scores=st.lists(st.floats(0, 10), min_size=60, max_size=80), confidence=st.floats(0.5, 0.95))
-def test_confidence_and_a_lower_rate_never_lower_the_threshold(scores: list[float], confidence: float) -> None:
-    average = certify(scores, 0.05)
-    assert certify(scores, 0.05, confidence=confidence).threshold >= average.threshold
-    assert certify(scores, 0.04).threshold >= average.threshold
+@given(
+    scores=st.lists(st.floats(0, 10), min_size=60, max_size=80),
+    confidences=st.tuples(st.floats(0.3, 0.95), st.floats(0.3, 0.95)).map(sorted),
+)
+def test_more_confidence_or_a_lower_rate_never_lower_the_threshold(
+    scores: list[float], confidences: list[float]
+) -> None:
+    less, more = (certify(scores, 0.05, confidence=confidence).threshold for confidence in confidences)
+    assert less <= more
+    assert certify(scores, 0.05).threshold <= certify(scores, 0.04).threshold
 
 
 def test_groups_are_counted_as_one_each() -> None:
