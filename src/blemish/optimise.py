@@ -263,7 +263,7 @@ def _use_bfloat16(settings: TrainSettings, device: str) -> bool:
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.artifact import ArtifactHeader
-from blemish.data.images import ImageLike, PixelPolicy, image_size, load_image
+from blemish.data.images import ImageLike, PixelPolicy, image_size, load_image, prepare
 from blemish.errors import SettingsError
 from blemish.runtime import Runtime, open_model
 from blemish.scoring.pooling import fit_map, max_score, open_map
+from blemish.scoring.tiles import join_tiles, tile_boxes
 from blemish.settings import ScoreSettings
 from blemish.trust.certificate import conformal_threshold, p_value
 
@@ -115,8 +116,7 @@ class Predictor:
             DataError: it cannot be read, or its aspect is not the model's.
         """
         started = time.perf_counter()
-        pixels = load_image(image, self.policy)
-        scored = scored_map(self._runtime, pixels, self.header.run.score)
+        scored = scored_map(self._runtime, image, self.policy, self.header.run.score)
         score = max_score(scored)
         elapsed_ms = (time.perf_counter() - started) * 1000.0
         return Prediction(
@@ -139,7 +139,12 @@ class Predictor:
             yield self.predict(image)
 
     def reconstruct(self, image: ImageLike) -> NDArray[np.float32] | None:
-        """How the image would look if it were good, `(c, h, w)` in [0, 1]; None where the detector shows no image."""
+        """How the image would look if it were good, `(c, h, w)` in [0, 1]; None where the detector shows no image.
+
+        None also for images judged in tiles.
+        """
+        if self.policy.tile_px is not None:
+            return None
         answer = self._runtime.reconstruct(load_image(image, self.policy)[None])
         return None if answer is None else answer[0]
 
@@ -148,10 +153,23 @@ class Predictor:
         return float(p_value(self._calibration_scores, score))
 
 
-def scored_map(runtime: Runtime, pixels: NDArray[np.float32], settings: ScoreSettings) -> NDArray[np.float32]:
-    """The map `(h, w)` that an image `(c, h, w)` is scored on.
+def scored_map(runtime: Runtime, image: ImageLike, policy: PixelPolicy, settings: ScoreSettings) -> NDArray[np.float32]:
+    """The map `(h, w)` that an image is scored on: 0 outside the region of interest, opened to the minimum defect size.
 
-    One image at a time: a network may round differently in a larger batch, and the same image must always get the
-    same score, bit for bit on one machine.
+    One image, or one tile of it, at a time: a network may round differently in a larger batch, and the same image
+    must always get the same score, bit for bit on one machine.
+
+    Raises:
+        DataError: the image cannot be read, or its aspect is not the model's.
     """
-    return open_map(runtime.maps(pixels[None])[0], settings.min_defect_px)
+    prepared = prepare(image, policy)
+    if policy.tile_px is None:
+        anomaly_map = runtime.maps(prepared.pixels()[None])[0]
+    else:
+        boxes = tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
+        anomaly_map = join_tiles(
+            policy.size_px, boxes, policy.tile_overlap_px, lambda box: runtime.maps(prepared.pixels(box)[None])[0]
+        )
+    if policy.roi is not None:
+        anomaly_map = anomaly_map * policy.roi
+    return open_map(anomaly_map, settings.min_defect_px)

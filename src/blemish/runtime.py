@@ -72,7 +72,7 @@ def open_model(path: Path, device: str = "auto") -> tuple[ArtifactHeader, Runtim
     from blemish.models import make_detector
     from blemish.models.detector import ImageShape
 
-    shape = ImageShape(header.policy.channels, *header.policy.size_px)
+    shape = ImageShape(header.policy.channels, *header.policy.network_px)
     detector = make_detector(header.detector, header.run.model, shape)
     try:
         detector.restore({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})

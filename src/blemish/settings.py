@@ -42,6 +42,19 @@ class DataSettings(Settings):
     max_image_px: Annotated[int, Field(ge=64, le=LARGEST_IMAGE_PX)] = Field(
         100_000_000, description="Refuse images of more pixels than this (decompression bombs)."
     )
+    roi: str | tuple[tuple[float, float], ...] | None = Field(
+        None,
+        description="Region of interest: a mask image (inside where above 0), or a polygon [[x, y], ...] in shares of "
+        "width and height. Pixels outside are never fitted, scored or flagged. None: the whole image.",
+    )
+    tile_px: tuple[Side, Side] | None = Field(
+        None,
+        description="Height and width of tiles, for images too large for one pass. Without size_px the images then "
+        "keep their own size. None: in one piece.",
+    )
+    tile_overlap_px: Annotated[int, Field(ge=0)] = Field(
+        64, description="How far neighbouring tiles overlap; their maps fade into each other there."
+    )
     skip_bad: bool = Field(False, description="Leave out unreadable images, and count them, instead of stopping.")
     calibration_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.2, description="Share of the good images held out of fitting, for the threshold."
@@ -79,7 +92,9 @@ class TrainSettings(Settings):
     )
     channels_last: bool = Field(True, description="Memory layout that convolutions are fastest in.")
     compile: bool = Field(False, description="torch.compile: pays for itself in long runs only; needs a C++ compiler.")
-    save_every_s: Annotated[float, Field(ge=0.0)] = Field(60.0, description="Write the state to resume from this often.")
+    save_every_s: Annotated[float, Field(ge=0.0)] = Field(
+        60.0, description="Write the state to resume from this often."
+    )
 
 
 class ScoreSettings(Settings):

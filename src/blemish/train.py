@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from blemish.artifact import ArtifactHeader, DataCard, read_artifact, write_artifact
-from blemish.data.dataset import GoodImages, ImageBatches, split_good
+from blemish.data.dataset import GoodImages, ImageBatches, Tiles, split_good
 from blemish.data.folder import Folder, Sample, read_folder
-from blemish.data.images import PixelPolicy, image_size, is_grey
+from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi
 from blemish.errors import BlemishError, DataError
 from blemish.files import check_writable
 from blemish.models import DETECTORS, make_detector, named_settings
@@ -27,6 +27,7 @@ from blemish.optimise import Checkpoint, GradientLoop, Progress, Report, quiet
 from blemish.predictor import scored_map
 from blemish.runtime import TorchRuntime, torch_device
 from blemish.scoring.pooling import max_score
+from blemish.scoring.tiles import tile_boxes
 from blemish.settings import DataSettings, RunSettings, merge, parse_assignment, read_toml, validate
 from blemish.trust.certificate import conformal_threshold, smallest_rate
 
@@ -78,8 +79,8 @@ def train_model(
         detector = make_detector(settings.detector, settings.model, job.shape)
         loop = GradientLoop(detector, settings, torch_device(device), checkpoint, report)
         detector.to(loop.device).train()
-        count = len(job.fit_images)
-        batches = ImageBatches(job.fit_images, count, settings.augment, settings.train.batch_size, settings.seed)
+        tiles = Tiles(job.fit_images) if job.policy.tile_px else job.fit_images
+        batches = ImageBatches(tiles, len(tiles), settings.augment, settings.train.batch_size, settings.seed)
         detector.fit(_Watched(batches, loop, report), loop)
     seconds = checkpoint.seconds_before + time.monotonic() - started
     header = _calibrate(job, detector, loop, seconds, report)
@@ -108,7 +109,7 @@ class _Job:
 
     @property
     def shape(self) -> ImageShape:
-        return ImageShape(self.policy.channels, *self.policy.size_px)
+        return ImageShape(self.policy.channels, *self.policy.network_px)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
     """The pixel policy of a run: what the settings leave open follows from the images' headers.
 
     Without `data.size_px` the commonest image size counts: its aspect is kept, its longest side becomes
-    `data.longest_side_px`, and both sides are rounded to what the detector needs.
+    `data.longest_side_px`, and both sides are rounded to what the detector needs; with tiles it is kept as it is.
 
     Raises:
         DataError: a header that cannot be read.
@@ -178,15 +179,22 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
     if size_px is None:
         sizes = Counter(image_size(sample.path, data.max_image_px) for sample in samples)
         height, width = min(sizes, key=lambda size: (-sizes[size], size))
-        scale, aspect = data.longest_side_px / max(height, width), height / width
-        multiple = DETECTORS[settings.detector].side_multiple
-        size_px = (nearest_multiple(height * scale, multiple), nearest_multiple(width * scale, multiple))
+        aspect = height / width
+        size_px = (height, width)
+        if data.tile_px is None:
+            scale, multiple = data.longest_side_px / max(size_px), DETECTORS[settings.detector].side_multiple
+            size_px = (nearest_multiple(height * scale, multiple), nearest_multiple(width * scale, multiple))
+    if data.tile_px is not None:
+        tile_boxes(size_px, data.tile_px, data.tile_overlap_px)  # refuses what cannot be tiled
     return PixelPolicy(
         size_px=size_px,
         channels=channels,
         white_level=data.white_level,
         max_image_px=data.max_image_px,
         aspect=aspect,
+        roi_png=None if data.roi is None else encode_roi(load_roi(data.roi, size_px, aspect)),
+        tile_px=data.tile_px,
+        tile_overlap_px=0 if data.tile_px is None else data.tile_overlap_px,
     )
 
 
@@ -215,8 +223,8 @@ def _calibrate(job: _Job, detector: Detector, loop: GradientLoop, seconds: float
     scores: list[float] = []
     total = len(job.calibration_images)
     for place in range(total):
-        pixels = job.calibration_images[place].numpy()
-        scores.append(max_score(scored_map(runtime, pixels, job.settings.score)))
+        path = job.calibration_images.samples[place].path
+        scores.append(max_score(scored_map(runtime, path, job.policy, job.settings.score)))
         report(Progress("calibrating", place + 1, total))
     rate = job.settings.score.max_false_alarm_rate or smallest_rate(total)
     return ArtifactHeader(

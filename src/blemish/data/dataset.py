@@ -15,6 +15,7 @@ from blemish.data.augment import augment
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, load_image
 from blemish.errors import DataError
+from blemish.scoring.tiles import tile_boxes
 from blemish.settings import AugmentSettings
 
 CACHE_BYTES = 1 << 30
@@ -65,6 +66,30 @@ class GoodImages(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         image = self._kept.get(index)
         return torch.from_numpy(load_image(self.samples[index].path, self.policy) if image is None else image)
+
+
+@final
+class Tiles(Dataset[Tensor]):
+    """The tiles `(c, h, w)` of images, as if each were an image; those wholly outside the region of interest left out.
+
+    Raises:
+        SettingsError: a tile larger than the image, or an overlap that leaves no way forward.
+    """
+
+    def __init__(self, images: GoodImages) -> None:
+        policy = images.policy
+        assert policy.tile_px is not None
+        boxes = tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
+        self.boxes = [box for box in boxes if policy.roi is None or policy.roi[box[0] : box[2], box[1] : box[3]].any()]
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images) * len(self.boxes)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image, tile = divmod(index, len(self.boxes))
+        top, left, bottom, right = self.boxes[tile]
+        return self.images[image][:, top:bottom, left:right]
 
 
 def _try_load(sample: Sample, policy: PixelPolicy) -> NDArray[np.float32] | DataError:

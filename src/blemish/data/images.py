@@ -10,18 +10,23 @@ What happens to an image, in this order:
 5. It is resized to `size_px` with Pillow's bilinear filter, whose support grows with the reduction, so that nothing
    aliases: 8-bit images in 8 bits, the others in 32-bit floats. An image that has this size already is left alone.
 6. 8-bit values are divided by 255.
+7. Pixels outside the region of interest, where there is one, become 0, so that nothing there can matter.
 """
 
+import base64
+import io
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
-from blemish.errors import DataError
+from blemish.errors import DataError, SettingsError
 from blemish.settings import LARGEST_IMAGE_PX, Settings, Side
 
 ASPECT_TOLERANCE = 0.05
@@ -41,9 +46,21 @@ class PixelPolicy(Settings):
     white_level: Annotated[int, Field(ge=1, le=65_535)] | None = None
     max_image_px: Annotated[int, Field(ge=64, le=LARGEST_IMAGE_PX)] = 100_000_000
     aspect: float | None = Field(
-        None,
-        description="Height / width an image must have, within 5 %. None: any, it is resized to size_px as it is.",
+        None, description="Height / width an image must have, within 5 %. None: any, it is resized to size_px as it is."
     )
+    roi_png: str | None = Field(None, description="The region of interest at size_px, a PNG in base64. None: all.")
+    tile_px: tuple[Side, Side] | None = Field(None, description="Height and width of the tiles. None: in one piece.")
+    tile_overlap_px: Annotated[int, Field(ge=0)] = Field(0, description="How far neighbouring tiles overlap.")
+
+    @cached_property
+    def roi(self) -> NDArray[np.bool_] | None:
+        """The region of interest `(h, w)`, True inside; None where it is the whole image."""
+        return None if self.roi_png is None else decode_roi(self.roi_png)
+
+    @property
+    def network_px(self) -> tuple[int, int]:
+        """Height and width of what the network sees in one pass: the tile, or the image."""
+        return self.tile_px or self.size_px
 
 
 def load_image(image: ImageLike, policy: PixelPolicy) -> NDArray[np.float32]:
@@ -60,6 +77,39 @@ def load_image(image: ImageLike, policy: PixelPolicy) -> NDArray[np.float32]:
     >>> load_image(np.full((16, 16), 51, np.uint8), policy)[0, 0, :2]
     array([0.2, 0.2], dtype=float32)
     """
+    return prepare(image, policy).pixels()
+
+
+@final
+@dataclass(frozen=True)
+class Prepared:
+    """An image decoded and resized, which gives its pixels whole or tile by tile."""
+
+    picture: Image.Image
+    policy: PixelPolicy
+
+    def pixels(self, box: tuple[int, int, int, int] | None = None) -> NDArray[np.float32]:
+        """What the network sees, float32 `(c, h, w)` in [0, 1]; of a box (top, left, bottom, right), or of all."""
+        top, left, bottom, right = box or (0, 0, *self.policy.size_px)
+        cut = self.picture if box is None else self.picture.crop((left, top, right, bottom))
+        pixels = np.asarray(cut, dtype=np.float32)  # (h, w) or (h, w, 3)
+        if self.picture.mode != "F":
+            pixels = pixels / np.float32(255.0)
+        channels_last = pixels[:, :, None] if pixels.ndim == 2 else pixels  # (h, w, c)
+        if channels_last.shape[2] != self.policy.channels:
+            channels_last = np.repeat(channels_last, self.policy.channels, axis=2)
+        image = np.ascontiguousarray(channels_last.transpose(2, 0, 1))
+        if self.policy.roi is not None:
+            image *= self.policy.roi[top:bottom, left:right]
+        return image
+
+
+def prepare(image: ImageLike, policy: PixelPolicy) -> Prepared:
+    """The image decoded, turned, converted and resized; what is left is cheap.
+
+    Raises:
+        DataError: as `load_image`.
+    """
     where = name_of(image)
     original = _open(image, policy.max_image_px)
     _check_aspect(original.size, policy, where)
@@ -68,13 +118,7 @@ def load_image(image: ImageLike, policy: PixelPolicy) -> NDArray[np.float32]:
     height, width = policy.size_px
     if prepared.size != (width, height):
         prepared = prepared.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(prepared, dtype=np.float32)  # (h, w) or (h, w, 3)
-    if deep is None:
-        pixels = pixels / np.float32(255.0)
-    channels_last = pixels[:, :, None] if pixels.ndim == 2 else pixels  # (h, w, c)
-    if channels_last.shape[2] != policy.channels:
-        channels_last = np.repeat(channels_last, policy.channels, axis=2)
-    return np.ascontiguousarray(channels_last.transpose(2, 0, 1))
+    return Prepared(prepared, policy)
 
 
 def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level: int | None = None) -> Image.Image:
@@ -139,6 +183,66 @@ def load_mask(path: Path, size_px: tuple[int, int], image_size_px: tuple[int, in
         )
     resized = Image.fromarray(np.uint8(full) * 255).resize((size_px[1], size_px[0]), Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
+
+
+def encode_roi(roi: NDArray[np.bool_]) -> str:
+    """A region of interest as text.
+
+    >>> decode_roi(encode_roi(np.eye(2, dtype=bool))).tolist()
+    [[True, False], [False, True]]
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(roi).save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def decode_roi(text: str) -> NDArray[np.bool_]:
+    """What `encode_roi` wrote."""
+    with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
+        return np.array(image, dtype=np.bool_)
+
+
+def load_roi(
+    roi: str | tuple[tuple[float, float], ...], size_px: tuple[int, int], aspect: float | None
+) -> NDArray[np.bool_]:
+    """The region of interest `(h, w)` from a mask file (inside where above 0) or a polygon.
+
+    A polygon's corners are (x, y) in shares of width and height, from 0 to 1, x to the right and y down.
+    `aspect` is the height / width of the images; None where they are resized whatever theirs is.
+
+    Raises:
+        DataError: the file cannot be read, or its aspect is more than 5 % off the images'.
+        SettingsError: the polygon has fewer than three corners or leaves [0, 1]; no pixel is inside.
+
+    >>> load_roi(((0, 0), (0.5, 0), (0.5, 1), (0, 1)), (2, 4), None).tolist()
+    [[True, True, False, False], [True, True, False, False]]
+    """
+    height, width = size_px
+    if isinstance(roi, str):
+        mask = _open(Path(roi), LARGEST_IMAGE_PX)
+        if aspect is not None and abs(mask.height / mask.width / aspect - 1.0) > ASPECT_TOLERANCE:
+            raise DataError(
+                f"{roi}: region of interest of {mask.height} x {mask.width} (height x width), the images' aspect is "
+                f"{aspect:.3g}; draw it on one of the images"
+            )
+        inside = np.asarray(mask if mask.mode in ("1", "L", *_SIXTEEN_BIT, "F") else mask.convert("L")) > 0
+    else:
+        found = [value for corner in roi for value in corner if not 0.0 <= value <= 1.0]
+        if len(roi) < 3 or found:
+            what = f"found {found[0]:g}" if found else f"found {len(roi)} corners"
+            raise SettingsError(
+                f"data.roi: {what}; a polygon has three or more corners [x, y] in shares of width and height, 0 to 1"
+            )
+        scale = 4  # drawn finer than needed, so that pixel centres decide
+        canvas = Image.new("1", (width * scale, height * scale))
+        corners = [(x * width * scale - 0.5, y * height * scale - 0.5) for x, y in roi]
+        ImageDraw.Draw(canvas).polygon(corners, fill=1)
+        inside = np.asarray(canvas)
+    resized = Image.fromarray(np.uint8(inside) * 255).resize((width, height), Image.Resampling.NEAREST)
+    region = np.asarray(resized) > 0
+    if not region.any():
+        raise SettingsError(f"data.roi: no pixel of the {height} x {width} image lies inside it")
+    return region
 
 
 def name_of(image: ImageLike) -> str:

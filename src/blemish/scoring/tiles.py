@@ -1,0 +1,70 @@
+"""Large images in tiles, and their maps put together again without seams. Arrays alone."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import SettingsError
+
+Box = tuple[int, int, int, int]
+"""top, left, bottom, right in pixels, the last two not included"""
+
+
+def tile_boxes(size_px: tuple[int, int], tile_px: tuple[int, int], overlap_px: int) -> list[Box]:
+    """Tiles of one size that cover an image, row by row; the last of a row or column is moved inwards to fit.
+
+    Raises:
+        SettingsError: a tile larger than the image, or an overlap that leaves no way forward.
+
+    >>> tile_boxes((4, 10), (4, 6), overlap_px=2)
+    [(0, 0, 4, 6), (0, 4, 4, 10)]
+    """
+    for name, side, tile in zip(("height", "width"), size_px, tile_px, strict=True):
+        if tile > side:
+            raise SettingsError(f"data.tile_px: a tile's {name} of {tile} is larger than the image's, {side}")
+        if overlap_px >= tile:
+            raise SettingsError(f"data.tile_overlap_px: {overlap_px} is not smaller than the tile's {name}, {tile}")
+    tops, lefts = (_starts(side, tile, overlap_px) for side, tile in zip(size_px, tile_px, strict=True))
+    return [(top, left, top + tile_px[0], left + tile_px[1]) for top in tops for left in lefts]
+
+
+def join_tiles(
+    size_px: tuple[int, int], boxes: list[Box], overlap_px: int, tile_map: Callable[[Box], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The map `(h, w)` of a whole image from its tiles' maps, one at a time.
+
+    Where tiles overlap, each one's weight falls linearly towards its border, so that no seam shows. Memory: the map and
+    its weights, whatever the number of tiles.
+
+    >>> boxes = tile_boxes((4, 10), (4, 6), overlap_px=2)
+    >>> joined = join_tiles((4, 10), boxes, 2, lambda box: np.full((4, 6), box[1], np.float32))
+    >>> [round(float(value), 2) for value in joined[0]]
+    [0.0, 0.0, 0.0, 0.0, 1.33, 2.67, 4.0, 4.0, 4.0, 4.0]
+    """
+    total = np.zeros(size_px, np.float32)
+    weights = np.zeros(size_px, np.float32)
+    for box in boxes:
+        top, left, bottom, right = box
+        rows = _ramp(bottom - top, overlap_px, top > 0, bottom < size_px[0])
+        columns = _ramp(right - left, overlap_px, left > 0, right < size_px[1])
+        weight = rows[:, None] * columns[None, :]
+        total[top:bottom, left:right] += weight * tile_map(box)
+        weights[top:bottom, left:right] += weight
+    np.divide(total, weights, out=total)
+    return total
+
+
+def _starts(side: int, tile: int, overlap: int) -> list[int]:
+    return sorted({*range(0, side - tile, tile - overlap), side - tile})
+
+
+def _ramp(side: int, overlap: int, fades_in: bool, fades_out: bool) -> NDArray[np.float32]:
+    """Weights along one side of a tile: rising from its start, falling to its end, where another tile goes on."""
+    rising = np.minimum(np.arange(1, side + 1, dtype=np.float32) / np.float32(overlap + 1), np.float32(1.0))
+    weights = np.ones(side, np.float32)
+    if fades_in:
+        weights = np.minimum(weights, rising)
+    if fades_out:
+        weights = np.minimum(weights, rising[::-1])
+    return weights
