@@ -1,0 +1,201 @@
+"""Charts of results, as SVG for a page: matplotlib's objects without its global state.
+
+Lines and letters have the colour of the text around them (`currentColor`), so that one drawing serves light, dark and
+printed pages. Letters stay letters: they can be searched and copied.
+"""
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike, NDArray
+
+GOOD_COLOUR, DEFECTIVE_COLOUR, THIRD_COLOUR = "#2f86d6", "#e0662a", "#8d6bd1"
+"""Blue, orange and violet of middling lightness: told apart by the colour-blind, legible on black and on white."""
+
+_COLOURS = (GOOD_COLOUR, DEFECTIVE_COLOUR, THIRD_COLOUR, "#3a9d5d")
+_INK = "#010203"
+_MOST_NAMED_BARS = 40
+
+
+def loss_curve(history: Mapping[str, Sequence[float]]) -> bytes:
+    """Every loss of the training run over its epochs, after the seed paper's Figure 4.
+
+    >>> loss_curve({"loss": [0.5, 0.2, 0.1]})[:4]
+    b'<svg'
+    """
+    figure, axes = _figure()
+    for (name, values), colour in zip(history.items(), _COLOURS, strict=False):
+        epochs = np.arange(1, len(values) + 1)
+        axes.plot(epochs, values, color=colour, label=name, marker="o" if len(values) < 3 else None)
+    every = np.sort(np.concatenate([np.asarray(values, np.float64) for values in history.values()] or [np.zeros(1)]))
+    if _is_wide(every):
+        _log_axis(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="epoch", ylabel="loss")
+    if len(history) > 1:
+        _legend(axes)
+    return _svg(figure)
+
+
+def f1_bars(names: Sequence[str], f1: Sequence[float | None], label: str) -> bytes:
+    """Pixel F1 of every image of one defect type and their mean, after the seed paper's Figures 5 to 8.
+
+    >>> b"001" in f1_bars(["001", "002"], [0.5, None], "F1 at 0.2")
+    True
+    """
+    figure, axes = _figure(width=max(3.0, min(10.0, 1.2 + 0.24 * len(names))), height=2.6)
+    heights = [0.0 if value is None else value for value in f1]
+    axes.bar(range(len(names)), heights, color=DEFECTIVE_COLOUR, width=0.72)
+    known = [value for value in f1 if value is not None]
+    if known:
+        axes.axhline(float(np.mean(known)), color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    if len(names) <= _MOST_NAMED_BARS:
+        axes.set_xticks(range(len(names)), [_plain(name) for name in names], rotation=90, fontsize=7)
+    else:
+        axes.set_xticks([])
+        axes.set_xlabel(f"{len(names)} images, by name")
+    axes.set(ylim=(0, 1), xlim=(-0.7, len(names) - 0.3), ylabel=label)
+    return _svg(figure)
+
+
+def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike, float]]) -> bytes:
+    """Share of the defective found over share of the good flagged; for each name both shares and the AUROC.
+
+    >>> b"images, AUROC 0.750" in roc_curves({"images": ([0, 0.5, 1], [0, 1, 1], 0.75)})
+    True
+    """
+    figure, axes = _figure(width=4.4, height=3.6)
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.6)
+    for (name, (flagged, found, area)), colour in zip(curves.items(), _COLOURS, strict=False):
+        axes.plot(
+            np.asarray(flagged), np.asarray(found), color=colour, linewidth=1.8, label=f"{name}, AUROC {area:.3f}"
+        )
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel="share of the good flagged")
+    axes.set_ylabel("share of the defective found")
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=8, loc="lower right")
+    return _svg(figure)
+
+
+def score_histogram(good: ArrayLike, defective: ArrayLike, threshold: float) -> bytes:
+    """How many good and defective images have which score, and where the threshold stands.
+
+    >>> b"threshold" in score_histogram([0.1, 0.2], [0.3], threshold=0.25)
+    True
+    """
+    figure, axes = _figure(width=5.2, height=3.6)
+    groups = {
+        "good": (np.asarray(good, np.float64), GOOD_COLOUR),
+        "defective": (np.asarray(defective, np.float64), DEFECTIVE_COLOUR),
+    }
+    edges = _score_edges(np.concatenate([*(scores for scores, _ in groups.values()), [threshold]]))
+    for name, (scores, colour) in groups.items():
+        if scores.size:
+            axes.hist(scores, list(edges), color=colour, alpha=0.55, label=name)
+            axes.hist(scores, list(edges), color=colour, histtype="step", linewidth=1.3)
+    axes.axvline(threshold, color=_INK, linewidth=1.4, label="threshold")
+    if _is_wide(edges):
+        _log_axis(axes.xaxis)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="score", ylabel="images")
+    _legend(axes)
+    return _svg(figure)
+
+
+def threshold_curves(
+    thresholds: ArrayLike, curves: Mapping[str, ArrayLike], marks: Mapping[str, float | None]
+) -> bytes:
+    """Pixel precision, recall and F1 over the threshold, with the thresholds in use marked.
+
+    >>> svg = threshold_curves([0.1, 0.2, 0.4], {"F1": [0.2, 0.6, 0.1]}, {"calibrated": 0.2, "oracle": None})
+    >>> b"calibrated" in svg, b"oracle" in svg
+    (True, False)
+    """
+    figure, axes = _figure(width=7.2, height=3.2)
+    levels = np.asarray(thresholds, np.float64)
+    for (name, values), colour in zip(curves.items(), _COLOURS, strict=False):
+        axes.plot(levels, np.asarray(values), color=colour, label=name, linewidth=2 if name == "F1" else 1.3)
+    drawn = [(name, mark) for name, mark in marks.items() if mark is not None and levels[0] <= mark <= levels[-1]]
+    drawn.sort(key=lambda pair: pair[1])
+    is_wide = _is_wide(levels)
+    if is_wide:
+        _log_axis(axes.xaxis)
+    places = [math.log(mark) if is_wide else mark for _, mark in drawn]
+    near = 0.13 * abs(np.diff([math.log(levels[0]), math.log(levels[-1])] if is_wide else levels[[0, -1]])[0])
+    row = 0
+    for place, (name, mark) in enumerate(drawn):
+        row = row + 1 if place and places[place] - places[place - 1] < near else 0
+        axes.axvline(mark, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.text(mark, 1.02 + 0.07 * row, name, ha="center", color=_INK, fontsize=8)
+    axes.set(ylim=(0, 1), xlabel="threshold")
+    _legend(axes)
+    return _svg(figure)
+
+
+def _figure(width: float = 5.2, height: float = 3.2) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_alpha(0.0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0.0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.tick_params(colors=_INK, labelsize=8)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=_INK, fontsize=9)
+    axes.grid(axis="y", color="#808080", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _is_wide(ascending: NDArray[np.float64]) -> bool:
+    """Whether equal ratios show more than equal steps."""
+    return bool(ascending.size and 0 < 20 * ascending[0] < ascending[-1])
+
+
+def _log_axis(axis: XAxis | YAxis) -> None:
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(which="both", color=_INK)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=8)
+
+
+def _score_edges(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bins in equal steps, or in equal ratios where the largest score is far above the smallest."""
+    low, high = float(scores.min()), float(scores.max())
+    count = max(8, min(40, scores.size // 2))
+    if high <= low:
+        return np.linspace(low - 0.5, high + 0.5, count + 1)
+    return (np.geomspace if _is_wide(np.array([low, high])) else np.linspace)(low, high, count + 1)
+
+
+def _plain(name: str) -> str:
+    """The end of the name, without matplotlib's formulas: a dollar sign would begin one."""
+    return ("…" + name[-17:] if len(name) > 18 else name).replace("$", r"\$")
+
+
+def _svg(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    # Without a salt matplotlib numbers its parts at random, and one run's page would differ from the next one's.
+    # A letter that matplotlib's own font lacks only makes its guess of the width worse; browsers have others.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "blemish"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = file.getvalue().decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # inside a page they say nothing
+    return text.replace(_INK, "currentColor").encode()

@@ -1,0 +1,111 @@
+"""Anomaly maps made visible on the image they belong to: numpy and Pillow, nothing else."""
+
+import io
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Rgb = NDArray[np.uint8]
+"""An image to look at: (h, w, 3), 0 to 255."""
+
+_COLD_TO_HOT = np.array([(255, 225, 77), (250, 140, 20), (214, 35, 40), (120, 0, 90)], np.float32)
+_CONTOUR = (0, 229, 255)
+_STRONGEST_HEAT = 0.7
+
+
+def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> Rgb:
+    """The image in grey under its heat map, with a line around every defect.
+
+    Grey, because a red heat on a red part is not seen. Heat begins at half the threshold and is fully hot at twice the
+    threshold, so that two images of one model compare at a glance. The line runs around the pixels whose map is above
+    the threshold.
+
+    Raises:
+        ValueError: when the map is not as high and wide as the image.
+
+    >>> grey = np.full((2, 3, 3), 128, np.uint8)
+    >>> overlay(grey, np.zeros((2, 3), np.float32), threshold=0.2)[0, 0]
+    array([128, 128, 128], dtype=uint8)
+    """
+    if image.shape[:2] != anomaly_map.shape:
+        raise ValueError(f"image is {image.shape[:2]}, its map is {anomaly_map.shape}; they must be the same size")
+    heat = _heat(anomaly_map, threshold)  # (h, w)
+    opacity = _STRONGEST_HEAT * np.sqrt(heat)[..., None]  # (h, w, 1)
+    mixed = _luma(image)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
+    return draw_contour(np.rint(mixed).astype(np.uint8), anomaly_map > threshold)
+
+
+def draw_contour(image: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int] = _CONTOUR) -> Rgb:
+    """The image with a line just outside of the mask; the line's width grows with the image.
+
+    >>> image = np.zeros((3, 5, 3), np.uint8)
+    >>> mask = np.zeros((3, 5), bool); mask[1, 2] = True
+    >>> draw_contour(image, mask, (9, 9, 9))[..., 0]
+    array([[0, 9, 9, 9, 0],
+           [0, 9, 0, 9, 0],
+           [0, 9, 9, 9, 0]], dtype=uint8)
+    """
+    grown = _grow(mask, max(1, round(max(mask.shape) / 300)))
+    drawn = image.copy()
+    drawn[grown & ~mask] = colour
+    return drawn
+
+
+def as_rgb(image: NDArray[np.float32]) -> Rgb:
+    """A network's image, (1 | 3, h, w) in [0, 1], as one to look at.
+
+    >>> as_rgb(np.ones((1, 2, 2), np.float32)).shape
+    (2, 2, 3)
+    """
+    levels = np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(levels.transpose(1, 2, 0), (*levels.shape[1:], 3)))
+
+
+def mask_as_rgb(mask: NDArray[np.bool_]) -> Rgb:
+    """A mask as one to look at: defects white, all else black.
+
+    >>> mask_as_rgb(np.array([[True, False]]))[0, :, 0]
+    array([255,   0], dtype=uint8)
+    """
+    return np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)
+
+
+def encode(image: Rgb, file_format: Literal["PNG", "JPEG"], longest_side_px: int | None = None) -> bytes:
+    """The bytes of an image file; made smaller first where its longest side is above `longest_side_px`.
+
+    >>> encode(np.zeros((4, 4, 3), np.uint8), "PNG")[1:4]
+    b'PNG'
+    """
+    picture = Image.fromarray(image)
+    if longest_side_px is not None:
+        picture.thumbnail((longest_side_px, longest_side_px))
+    file = io.BytesIO()
+    picture.save(file, file_format, quality=88)
+    return file.getvalue()
+
+
+def _heat(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    unit = threshold if threshold > 0 else float(anomaly_map.max()) or 1.0
+    return np.asarray(np.clip((anomaly_map / unit - 0.5) / 1.5, 0.0, 1.0), np.float32)
+
+
+def _luma(image: Rgb) -> NDArray[np.float32]:
+    """Brightness as the eye has it (ITU-R 601)."""
+    return np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+
+
+def _colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    stops = np.linspace(0.0, 1.0, len(_COLD_TO_HOT))
+    return np.stack([np.interp(heat, stops, channel) for channel in _COLD_TO_HOT.T], axis=-1).astype(np.float32)
+
+
+def _grow(mask: NDArray[np.bool_], by_px: int) -> NDArray[np.bool_]:
+    for axis in (0, 1):  # a square grows side by side; the running count makes it as fast for wide lines
+        count = np.cumsum(np.insert(mask, 0, False, axis=axis), axis=axis, dtype=np.int32)
+        side = mask.shape[axis]
+        last = np.minimum(np.arange(side) + by_px + 1, side)
+        first = np.maximum(np.arange(side) - by_px, 0)
+        mask = count.take(last, axis=axis) > count.take(first, axis=axis)
+    return mask
