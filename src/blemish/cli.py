@@ -143,6 +143,33 @@ def inspect(
     raise typer.Exit(int(found.is_any_anomalous))
 
 
+@command(app, "evaluate")
+def evaluate(
+    model: Model,
+    data: Annotated[
+        Path, typer.Argument(help="Folder with test/good, test/<type> and ground_truth.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for results.json and report.html.", show_default=False)
+    ],
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Judge a model on test images: results.json, and report.html to look at."""
+    from blemish.data.folder import read_folder
+    from blemish.evaluate import evaluate_model
+    from blemish.predictor import Predictor
+    from blemish.results import EvaluateSettings
+
+    predictor, folder = Predictor.load(model, device), read_folder(data)
+    with _progress() as report:
+        settings = EvaluateSettings(skip_bad=skip_bad)
+        found = evaluate_model(predictor, folder, out, settings, _counter(report, "evaluating"))
+    _say_skipped(found.results["data"]["skipped"])
+    _print_measures(found.results)
+    out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+
+
 @command(app, "detectors")
 def detectors() -> None:
     """List the detectors and the presets that `blemish train --detector` takes."""
@@ -239,6 +266,40 @@ def _print_table(title: str, rows: dict[str, str]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     out_console.print(table)
+
+
+MEASURES = {
+    "image AUROC": "image.auroc",
+    "good images accepted": "image.ok_rate",
+    "defective images found": "image.defect_rate",
+    "pixel AUROC": "pixel.auroc",
+    "AUPRO at 0.3": "pixel.aupro",
+    "AUPIMO": "pixel.aupimo",
+    "pixel precision": "pixel.precision",
+    "pixel recall": "pixel.recall",
+    "pixel F1": "pixel.f1",
+    "best pixel F1, with hindsight": "pixel.oracle_f1",
+}
+
+
+def _print_measures(results: dict[str, Any]) -> None:
+    """The headline figures, with their intervals and for each defect type."""
+    types = sorted(results["by_type"])
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "all", "95 % interval", *types):
+        table.add_column(name, justify="right" if name else "left")
+    for name, key in MEASURES.items():
+        room, measure = key.split(".")
+        parts = [results, *(results["by_type"][kind] for kind in types)]
+        values = [_figure(part[room][measure]) for part in parts]
+        low_high = results["intervals"][room][measure]
+        interval = "" if low_high is None else " to ".join(_figure(value) for value in low_high)
+        table.add_row(name, values[0], interval, *values[1:])
+    out_console.print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _print_rows(rows: Any) -> None:
