@@ -4,24 +4,23 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from blemish.data.folder import Folder, Sample
-from blemish.data.images import load_image, load_mask
+from blemish.data.images import load_mask
 from blemish.errors import DataError
+from blemish.examples import draw
 from blemish.files import make_folder, whole_file
-from blemish.metrics import PixelScores, precision, recall, roc_curve
-from blemish.metrics import f1 as f1_of
-from blemish.predictor import Prediction, Predictor
+from blemish.metrics import PixelScores
+from blemish.predictor import Predictor
 from blemish.report.html import render
-from blemish.report.overlay import as_rgb
-from blemish.report.pictures import Curve, Drawings, Example
+from blemish.report.pictures import Drawings
 from blemish.results import EvaluateSettings, JudgedImage, Nested, measure, plain_name, realised
 
 OnImage = Callable[[int, int], None]
@@ -43,14 +42,14 @@ class Evaluation:
 @final
 @dataclass(frozen=True)
 class _Judged:
-    """What is kept of the test images once their maps are gone."""
+    """What is kept of the test images once their maps are gone; samples and reasons by the images' plain names."""
 
-    images: list[JudgedImage]
-    samples: dict[str, Sample]  # of the judged images, by plain name
     pixels: PixelScores
-    latencies_ms: list[float]
-    skipped: dict[str, str]
-    vanished: list[str]  # images whose mask is too small to be seen at the model's size
+    images: list[JudgedImage] = field(default_factory=list)
+    samples: dict[str, Sample] = field(default_factory=dict)
+    latencies_ms: list[float] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
 
 
 def evaluate_model(
@@ -79,7 +78,7 @@ def evaluate_model(
         **_circumstances(predictor, folder, judged, settings),
     }
     results["notes"] |= _extra_notes(folder, judged)
-    drawings = _drawings(predictor, judged, results, settings)
+    drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
     results["seconds"] = time.perf_counter() - started
     return _write(results, drawings, out)
 
@@ -97,7 +96,7 @@ def _test_samples(folder: Folder) -> Sequence[Sample]:
 
 def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage) -> _Judged:
     levels = {predictor.threshold, settings.seed_tau, *settings.seed_tau_by_type.values()}
-    judged = _Judged([], {}, PixelScores(sorted(levels)), [], {}, [])
+    judged = _Judged(PixelScores(sorted(levels)))
     for done, sample in enumerate(samples, start=1):
         try:
             _judge_one(predictor, sample, judged)
@@ -114,20 +113,21 @@ def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSe
 def _judge_one(predictor: Predictor, sample: Sample, judged: _Judged) -> None:
     prediction = predictor.predict(sample.path)
     name = plain_name(sample.name)
-    mask = None
+    mask, roi = None, predictor.policy.roi
     if sample.mask_path is not None:
         mask = load_mask(sample.mask_path, predictor.policy.size_px, prediction.image_size_px)
         if not mask.any():
-            judged.vanished.append(name)
-            mask = None
+            judged.unseen[name], mask = "size", None
+        elif roi is not None and not (mask & roi).any():
+            judged.unseen[name] = "roi"
     if mask is not None or not sample.label:
-        judged.pixels.add(name, prediction.scored_map, mask)
+        judged.pixels.add(name, prediction.scored_map, mask, valid=roi)
     judged.images.append(
         JudgedImage(
             name=name,
             defect_type=sample.defect_type,
             label=sample.label,
-            has_mask=mask is not None,
+            has_mask=mask is not None and name not in judged.unseen,
             score=prediction.score,
             p_value=prediction.p_value,
             is_anomalous=prediction.is_anomalous,
@@ -135,6 +135,10 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: _Judged) -> None:
     )
     judged.samples[name] = sample
     judged.latencies_ms.append(prediction.latency_ms)
+
+
+_NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
+_NOT_REPEATED["policy"] = {"roi_png"}
 
 
 def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settings: EvaluateSettings) -> Nested:
@@ -148,13 +152,22 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settin
             "calibrated_threshold": header.threshold,
         },
         "realised_false_alarm_rate": realised(judged.images, promised, settings.confidence),
-        "data": {"root": plain_name(folder.root.resolve().name), "skipped": judged.skipped},
+        "data": {
+            "root": plain_name(folder.root.resolve().name),
+            "skipped": judged.skipped,
+            "roi_share": _roi_share(predictor),
+        },
         "latency_ms": statistics.median(judged.latencies_ms),
         "settings": settings.model_dump(mode="json"),
-        "model": header.model_dump(mode="json", exclude={"calibration_scores", "data_card", "history"}),
+        "model": header.model_dump(mode="json", exclude=_NOT_REPEATED),
         "data_card": header.data_card.model_dump(mode="json"),
         "versions": {"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
     }
+
+
+def _roi_share(predictor: Predictor) -> float:
+    """How much of the image is looked at."""
+    return 1.0 if predictor.policy.roi is None else float(predictor.policy.roi.mean())
 
 
 def _promised(predictor: Predictor) -> float:
@@ -165,6 +178,16 @@ def _promised(predictor: Predictor) -> float:
     return float((1 + np.count_nonzero(scores > predictor.threshold)) / (1 + scores.size))
 
 
+_UNSEEN = {
+    "size": "what the mask marks is too small for the model's size; train with a larger data.size_px to judge it",
+    "roi": "the defect lies outside the region of interest, where no pixel can be called defective",
+}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _extra_notes(folder: Folder, judged: _Judged) -> dict[str, str]:
     notes = {}
     if not folder.test:
@@ -172,87 +195,17 @@ def _extra_notes(folder: Folder, judged: _Judged) -> dict[str, str]:
             "a flat folder: all its images were taken as good; if the model was fitted or calibrated on some of them, "
             "the false alarms come out too low"
         )
-    if judged.vanished:
-        names = ", ".join(judged.vanished[:3]) + (", ..." if len(judged.vanished) > 3 else "")
-        notes["vanished_masks"] = (
-            f"{len(judged.vanished)} masks are too small to be seen at the model's size ({names}); "
-            "train with a larger data.size_px to judge their pixels"
-        )
+    for reason, advice in _UNSEEN.items():
+        names = [name for name, found in judged.unseen.items() if found == reason]
+        if names:
+            notes[f"unseen_{reason}"] = f"{_listed(names)}: {advice}"
+    unknown = [image.name for image in judged.images if image.label and not image.has_mask]
+    unknown = [name for name in unknown if name not in judged.unseen]
+    if unknown:
+        notes["masks"] = f"{_listed(unknown)}: defective, but without a mask; judged as images, not by their pixels"
+    if judged.pixels.resolution:
+        notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"
     return notes
-
-
-def _drawings(predictor: Predictor, judged: _Judged, results: Nested, settings: EvaluateSettings) -> Drawings:
-    """Looks again at the images worth showing; which these are is known only now."""
-
-    def show(images: Iterable[JudgedImage]) -> list[Example]:
-        return [_example(predictor, image, judged.samples[image.name]) for image in images]
-
-    f1 = {row["path"]: row["f1"]["calibrated"] for row in results["images"]}
-    known = sorted((image for image in judged.images if image.has_mask), key=lambda image: (f1[image.name], image.name))
-    types = sorted({image.defect_type for image in known})
-    missed = [image for image in judged.images if image.label and not image.is_anomalous]
-    alarms = [image for image in judged.images if not image.label and image.is_anomalous]
-    return Drawings(
-        history={name: list(values) for name, values in predictor.header.history.items()},
-        panels={
-            defect_type: show(
-                _spread([image for image in known if image.defect_type == defect_type], settings.panels_per_type)
-            )
-            for defect_type in types
-        },
-        three_thresholds=show(_spread(known, 1)),
-        missed=show(sorted(missed, key=lambda image: image.score)[: settings.worst]),
-        false_alarms=show(sorted(alarms, key=lambda image: -image.score)[: settings.worst]),
-        roc=_roc(judged, results),
-        threshold_curves=_threshold_curves(judged) if known else {},
-    )
-
-
-def _roc(judged: _Judged, results: Nested) -> dict[str, Curve]:
-    scores, labels = (np.array([getattr(image, name) for image in judged.images]) for name in ("score", "label"))
-    areas = {name: results[group]["auroc"] for name, group in (("images", "image"), ("pixels", "pixel"))}
-    curves = {}
-    if areas["images"] is not None:
-        curves["images"] = roc_curve(scores, labels)
-    if areas["pixels"] is not None:
-        curves["pixels"] = judged.pixels.roc_curve()
-    return {name: (curve.false_positive_rate, curve.true_positive_rate, areas[name]) for name, curve in curves.items()}
-
-
-def _threshold_curves(judged: _Judged) -> dict[str, list[float]]:
-    """Section 7.1 of the seed paper: a threshold too high misses pixels, one too low floods the image."""
-    highest = max(image.score for image in judged.images)
-    levels = [float(level) for level in highest * np.geomspace(1 / 50, 1, 61)[:-1]]
-    counts = [judged.pixels.counts_at(level) for level in levels]
-    return {
-        "threshold": levels,
-        "precision": [precision(one) for one in counts],
-        "recall": [recall(one) for one in counts],
-        "F1": [f1_of(one) for one in counts],
-    }
-
-
-def _spread(ordered: Sequence[JudgedImage], number: int) -> list[JudgedImage]:
-    """Neither the best nor the worst alone: as many as wanted, evenly over the order."""
-    number = min(number, len(ordered))
-    return [ordered[int((place + 0.5) * len(ordered) / number)] for place in range(number)]
-
-
-def _example(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
-    prediction: Prediction = predictor.predict(sample.path)
-    reconstruction = predictor.reconstruct(sample.path)
-    mask = None
-    if sample.mask_path is not None:
-        mask = load_mask(sample.mask_path, predictor.policy.size_px, prediction.image_size_px)
-    return Example(
-        name=image.name,
-        defect_type=image.defect_type,
-        score=image.score,
-        image=as_rgb(load_image(sample.path, predictor.policy)),
-        reconstruction=None if reconstruction is None else as_rgb(reconstruction),
-        anomaly_map=prediction.scored_map,
-        mask=mask,
-    )
 
 
 def _write(results: Nested, drawings: Drawings, out: Path) -> Evaluation:

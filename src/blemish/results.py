@@ -7,13 +7,14 @@ is None, and `notes` says why under the same name.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, final
 
 import numpy as np
 from pydantic import Field
 
+from blemish.gaps import gaps
 from blemish.metrics import (
     Counts,
     Interval,
@@ -70,7 +71,7 @@ class EvaluateSettings(Settings):
 @final
 @dataclass(frozen=True)
 class JudgedImage:
-    """One test image and what the model said of it. `has_mask` means that its defective pixels are known."""
+    """One test image and what the model said of it. `has_mask` means that some defective pixel of it is known."""
 
     name: str
     defect_type: str
@@ -92,7 +93,7 @@ def measure(images: Sequence[JudgedImage], pixels: PixelScores, threshold: float
         by_type[defect_type] = _section(some, pixels.subset(tau.keys() & set(pixels.names)), threshold, tau, settings)
     oracle = overall["at_threshold"]["oracle_f1"]["threshold"]
     results = {**overall, "by_type": by_type, "images": _rows(images, pixels, threshold, oracle, settings)}
-    results["notes"] = _notes(results, images)
+    results["notes"] = gaps(results)
     return results
 
 
@@ -294,39 +295,3 @@ def _pair(interval: Interval | None) -> list[float] | None:
     if interval is None or math.isnan(interval.low) or math.isnan(interval.high):
         return None
     return [float(interval.low), float(interval.high)]
-
-
-def _notes(results: Nested, images: Sequence[JudgedImage]) -> dict[str, str]:
-    """Why each None is one, by its name; then what else the reader must know."""
-    notes = {}
-    sections = {"": results, **{f"by_type.{name}.": part for name, part in results["by_type"].items()}}
-    for prefix, section in sections.items():
-        lacks = _lacks(section["count"])
-        for group in ("image", "pixel", "at_threshold", "intervals"):
-            reasons = [reason for only, reason in lacks.items() if not (only == "masks" and group == "image")]
-            reason = "; ".join(reasons) or "too few images, or too few pixels, for this measure"
-            notes.update({f"{prefix}{path}": reason for path in _nulls(section[group], group)})
-    unknown = sum(image.label and not image.has_mask for image in images)
-    if unknown and results["count"]["with_mask"]:
-        notes["masks"] = f"{unknown} defective images without a usable mask count as images, not as pixels"
-    notes["images"] = "f1 is null for images without a known defective pixel, good images among them"
-    return notes
-
-
-def _lacks(total: Mapping[str, int]) -> dict[str, str]:
-    lacks = {}
-    if not total["good"]:
-        lacks["good"] = "there are no good test images"
-    if not total["defective"]:
-        lacks["defective"] = "there are no defective test images: evaluated for false alarms only"
-    elif not total["with_mask"]:
-        lacks["masks"] = "no defective image has a mask: evaluated by image only"
-    return lacks
-
-
-def _nulls(value: Any, path: str) -> Iterator[str]:
-    if value is None:
-        yield path
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _nulls(inner, f"{path}.{name}")

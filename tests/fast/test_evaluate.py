@@ -14,11 +14,12 @@ from PIL import Image
 
 from blemish.artifact import ArtifactHeader, DataCard
 from blemish.data.folder import read_folder
-from blemish.data.images import PixelPolicy
+from blemish.data.images import PixelPolicy, encode_roi
 from blemish.errors import DataError
 from blemish.evaluate import Evaluation, evaluate_model
+from blemish.examples import show
 from blemish.predictor import Predictor
-from blemish.results import EvaluateSettings
+from blemish.results import EvaluateSettings, JudgedImage
 from blemish.settings import RunSettings
 
 SIDE = 32
@@ -43,11 +44,11 @@ class Brightness:
         return np.zeros_like(images)
 
 
-def brightness_predictor(threshold: float = 0.3, rate: float = 0.1) -> Predictor:
+def brightness_predictor(threshold: float = 0.3, rate: float = 0.1, roi: NDArray[np.bool_] | None = None) -> Predictor:
     header = ArtifactHeader(
         detector="brightness",
         run=RunSettings(detector="brightness"),
-        policy=PixelPolicy(size_px=(SIDE, SIDE), channels=3),
+        policy=PixelPolicy(size_px=(SIDE, SIDE), channels=3, roi_png=None if roi is None else encode_roi(roi)),
         calibration_scores=tuple(np.linspace(0.05, threshold, 19)),
         max_false_alarm_rate=rate,
         threshold=threshold,
@@ -270,7 +271,7 @@ def test_one_type_without_masks_leaves_the_others_theirs(squares: Path, tmp_path
     assert isinstance(results["by_type"]["cut"]["pixel"]["f1"], float)
     assert results["by_type"]["hole"]["pixel"]["f1"] is None
     assert "mask" in results["notes"]["by_type.hole.pixel.f1"]
-    assert "1 defective image" in results["notes"]["masks"]
+    assert results["notes"]["masks"].startswith("test/hole/0.png: ")
 
 
 def test_only_defective_images_without_masks_still_give_a_report(squares: Path, tmp_path: Path) -> None:
@@ -297,8 +298,45 @@ def test_a_mask_too_small_for_the_models_size_is_said(squares: Path, tmp_path: P
     big[0, 0] = 255
     Image.fromarray(big).save(squares / "ground_truth/cut/0_mask.png")
     results = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK).results
-    assert "test/cut/0.png" in results["notes"]["vanished_masks"]
+    assert "test/cut/0.png" in results["notes"]["unseen_size"]
     assert results["count"]["with_mask"] == 2
+
+
+def test_only_the_region_of_interest_is_judged(squares: Path, tmp_path: Path) -> None:
+    """The lower half holds the stray pixel and no defect; the upper half the defects and no stray pixel."""
+    upper = np.arange(SIDE)[:, None].repeat(SIDE, axis=1) < SIDE // 2
+    folder = read_folder(squares)
+    results = evaluate_model(brightness_predictor(roi=upper), folder, tmp_path / "a", QUICK).results
+    assert results["at_threshold"]["calibrated"]["counts"] == {
+        "tp": 128,
+        "fp": 0,
+        "tn": 7 * SIDE**2 // 2 - 192,
+        "fn": 64,
+    }
+    assert results["data"]["roi_share"] == 0.5
+    assert "roi_png" not in results["model"]["policy"]
+    results = evaluate_model(brightness_predictor(roi=~upper), folder, tmp_path / "b", QUICK).results
+    assert results["image"] | {"auroc": 0, "ap": 0} == {"auroc": 0, "ap": 0, "ok_rate": 0.75, "defect_rate": 0.0}
+    assert results["pixel"]["recall"] is None
+    assert "outside the region of interest" in results["notes"]["unseen_roi"]
+
+
+def test_pictures_of_large_images_are_small_and_keep_their_defects(squares: Path) -> None:
+    """A single bright pixel of 1280 x 800 must not be lost when its picture is made smaller."""
+    pixels = np.zeros((1280, 800), np.uint8)
+    pixels[801, 333] = 255
+    for name in ("test/cut/0.png", "ground_truth/cut/0_mask.png"):
+        Image.fromarray(pixels).save(squares / name)
+    header = brightness_predictor().header
+    policy = header.policy.model_copy(update={"size_px": (1280, 800)})
+    predictor = Predictor(header.model_copy(update={"policy": policy}), Brightness())
+    image = JudgedImage("a", "cut", True, True, 1.0, 0.05, True)
+    sample = next(sample for sample in read_folder(squares).test if sample.name == "test/cut/0.png")
+    example = show(predictor, image, sample)
+    assert example.mask is not None
+    assert example.reconstruction is not None
+    assert example.image.shape == example.reconstruction.shape == (512, 320, 3)
+    assert np.argwhere(example.mask).tolist() == np.argwhere(example.anomaly_map > 0.3).tolist() == [[320, 133]]
 
 
 def test_unreadable_images_stop_or_are_listed(squares: Path, tmp_path: Path) -> None:

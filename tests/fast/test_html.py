@@ -60,7 +60,7 @@ def example_results() -> dict[str, Any]:
             "promised": 0.05,
             "verdict": "open",
         },
-        "data": {"root": "data & <b>more</b>", "skipped": {"<i>.png": "<i>.png: damaged"}},
+        "data": {"root": "data & <b>more</b>", "skipped": {"<i>.png": "<i>.png: damaged"}, "roi_share": 0.5},
         "latency_ms": 4.25,
         "seconds": 1.5,
         "settings": {"max_fpr": 0.3, "confidence": 0.95, "repeats": 1000, "seed_tau_by_type": {"hole": 0.25}},

@@ -45,6 +45,28 @@ NAMES = {
 
 def render(results: Results, drawings: Drawings) -> str:
     """The page, from the content of `results.json` and what was drawn aside for it."""
+    page = (
+        pages()
+        .get_template("report.html.j2")
+        .render(
+            r=results,
+            verdict=verdict(results),
+            is_calibrated=is_calibrated(results),
+            rows=_measure_rows(results),
+            names=NAMES,
+            charts=_charts(results, drawings),
+            bars=_bars(results),
+            panels={name: [seed_panel(one, results) for one in some] for name, some in drawings.panels.items()},
+            three=[three_thresholds(one, results) for one in drawings.three_thresholds],
+            missed=[heat_pair(one, results) for one in drawings.missed],
+            false_alarms=[heat_pair(one, results) for one in drawings.false_alarms],
+        )
+    )
+    return page.rstrip() + "\n"
+
+
+def pages() -> Environment:
+    """Where all pages come from: their templates lie beside this file, and names in them are only names."""
     environment = Environment(
         loader=PackageLoader("blemish", "report"),
         autoescape=True,
@@ -53,20 +75,7 @@ def render(results: Results, drawings: Drawings) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "percent": percent, "span": span}
-    page = environment.get_template("report.html.j2").render(
-        r=results,
-        verdict=verdict(results),
-        is_calibrated=is_calibrated(results),
-        rows=_measure_rows(results),
-        names=NAMES,
-        charts=_charts(results, drawings),
-        bars=_bars(results),
-        panels={name: [seed_panel(one, results) for one in some] for name, some in drawings.panels.items()},
-        three=[three_thresholds(one, results) for one in drawings.three_thresholds],
-        missed=[heat_pair(one, results) for one in drawings.missed],
-        false_alarms=[heat_pair(one, results) for one in drawings.false_alarms],
-    )
-    return page.rstrip() + "\n"
+    return environment
 
 
 def verdict(results: Results) -> list[str]:
@@ -165,7 +174,7 @@ def _charts(results: Results, drawings: Drawings) -> dict[str, Markup]:
         charts["thresholds"] = figures.threshold_curves(curves.pop("threshold"), curves, marks)
     if drawings.history:
         charts["loss"] = figures.loss_curve(drawings.history)
-    return {name: _inline(svg) for name, svg in charts.items()}
+    return {name: inline(svg) for name, svg in charts.items()}
 
 
 def _bars(results: Results) -> dict[str, Markup]:
@@ -177,9 +186,10 @@ def _bars(results: Results) -> dict[str, Markup]:
         if any(value is not None for value in f1):
             names = [PurePosixPath(row["path"]).stem for row in rows]
             tau = part["at_threshold"]["seed_tau"]["threshold"]
-            charts[defect_type] = _inline(figures.f1_bars(names, f1, f"pixel F1 at tau = {tau:g}"))
+            charts[defect_type] = inline(figures.f1_bars(names, f1, f"pixel F1 at tau = {tau:g}"))
     return charts
 
 
-def _inline(svg: bytes) -> Markup:
+def inline(svg: bytes) -> Markup:
+    """A chart of `figures` as a part of a page."""
     return Markup(svg.decode())  # drawn here, its texts escaped by matplotlib

@@ -72,17 +72,14 @@ def mask_as_rgb(mask: NDArray[np.bool_]) -> Rgb:
     return np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)
 
 
-def encode(image: Rgb, file_format: Literal["PNG", "JPEG"], longest_side_px: int | None = None) -> bytes:
-    """The bytes of an image file; made smaller first where its longest side is above `longest_side_px`.
+def encode(image: Rgb, file_format: Literal["PNG", "JPEG"]) -> bytes:
+    """The bytes of an image file.
 
     >>> encode(np.zeros((4, 4, 3), np.uint8), "PNG")[1:4]
     b'PNG'
     """
-    picture = Image.fromarray(image)
-    if longest_side_px is not None:
-        picture.thumbnail((longest_side_px, longest_side_px))
     file = io.BytesIO()
-    picture.save(file, file_format, quality=88)
+    Image.fromarray(image).save(file, file_format, quality=88)
     return file.getvalue()
 
 

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from blemish.report.overlay import Rgb, draw_contour, encode, mask_as_rgb, overlay
 
-LONGEST_SIDE_PX = 512
-"""Pictures on the page are no larger than this."""
-
 Results = Mapping[str, Any]
 """The content of results.json."""
 
@@ -57,35 +54,35 @@ class Drawings:
 
 def seed_panel(example: Example, results: Results) -> dict[str, Any]:
     """Figures 9 to 12 of the seed paper: input, reconstruction, predicted defect pixels, ground truth."""
-    pictures = [("input", _photo(example.image))]
+    pictures = [("input", photo(example.image))]
     if example.reconstruction is not None:
-        pictures.append(("reconstruction", _photo(example.reconstruction)))
+        pictures.append(("reconstruction", photo(example.reconstruction)))
     else:
         pictures.append(("heat map", _heat(example, results["threshold"])))
-    pictures.append(("predicted defect pixels", _drawing(example.anomaly_map > results["threshold"])))
+    pictures.append(("predicted defect pixels", drawing(example.anomaly_map > results["threshold"])))
     if example.mask is not None:
-        pictures.append(("ground truth", _drawing(example.mask)))
+        pictures.append(("ground truth", drawing(example.mask)))
     return _described(example, pictures)
 
 
 def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
     """Figures 13 and 14 of the seed paper: one image at three thresholds, beside the truth."""
-    pictures = [("input", _photo(example.image))]
+    pictures = [("input", photo(example.image))]
     if example.mask is not None:
-        pictures.append(("ground truth", _drawing(example.mask)))
+        pictures.append(("ground truth", drawing(example.mask)))
     levels = {name: part["threshold"] for name, part in results["at_threshold"].items()}
     levels["seed_tau"] = results["by_type"][example.defect_type]["at_threshold"]["seed_tau"]["threshold"]
     for name, level in sorted(levels.items(), key=lambda pair: -(pair[1] or 0.0)):
         if level is not None:
             caption = f"{_THRESHOLD_NAMES[name]}: {level:.3g}"
-            pictures.append((caption, _drawing(example.anomaly_map > level)))
+            pictures.append((caption, drawing(example.anomaly_map > level)))
     return _described(example, pictures)
 
 
 def heat_pair(example: Example, results: Results) -> dict[str, Any]:
     """An image with its ground truth outlined in white, beside its heat map."""
     image = example.image if example.mask is None else draw_contour(example.image, example.mask, _WHITE)
-    return _described(example, [("input", _photo(image)), ("heat map", _heat(example, results["threshold"]))])
+    return _described(example, [("input", photo(image)), ("heat map", _heat(example, results["threshold"]))])
 
 
 def _described(example: Example, pictures: list[tuple[str, str]]) -> dict[str, Any]:
@@ -93,15 +90,17 @@ def _described(example: Example, pictures: list[tuple[str, str]]) -> dict[str, A
 
 
 def _heat(example: Example, threshold: float) -> str:
-    return _photo(overlay(example.image, example.anomaly_map, threshold))
+    return photo(overlay(example.image, example.anomaly_map, threshold))
 
 
-def _photo(image: Rgb) -> str:
-    return _data_address(encode(image, "JPEG", LONGEST_SIDE_PX), "image/jpeg")
+def photo(image: Rgb) -> str:
+    """A picture as an address that holds it whole, for a page."""
+    return _data_address(encode(image, "JPEG"), "image/jpeg")
 
 
-def _drawing(mask: NDArray[np.bool_]) -> str:
-    return _data_address(encode(mask_as_rgb(mask), "PNG", LONGEST_SIDE_PX), "image/png")
+def drawing(mask: NDArray[np.bool_]) -> str:
+    """The same of a mask, without loss."""
+    return _data_address(encode(mask_as_rgb(mask), "PNG"), "image/png")
 
 
 def _data_address(content: bytes, kind: str) -> str:
