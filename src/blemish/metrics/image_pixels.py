@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blemish.errors import DataError
 from blemish.metrics.pixel import Counts
 from blemish.metrics.regions import label_regions
-from blemish.metrics.tally import Keys, Tallies, keys_of, tally, tally_by_group, threshold_key
+from blemish.metrics.tally import Keys, Tallies, firsts, keys_of, tally, tally_by_group, threshold_key
 
 
 @final
@@ -98,8 +98,8 @@ def coarsen(image: ImagePixels) -> ImagePixels:
     """The same with one more bit dropped from all keys."""
     good_keys = image.good_keys >> np.uint32(1)
     keys = image.defective_keys >> np.uint32(1)
-    good_first = _firsts(good_keys)
-    first = np.union1d(_firsts(keys), _firsts(image.regions))
+    good_first = firsts(good_keys)
+    first = np.union1d(firsts(keys), firsts(image.regions))
     return replace(
         image,
         good_keys=good_keys[good_first],
@@ -110,15 +110,8 @@ def coarsen(image: ImagePixels) -> ImagePixels:
     )
 
 
-def _firsts(ordered: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Where a value differs from the one before."""
-    differs = np.ones(ordered.size, np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
-    return np.flatnonzero(differs)
-
-
-def _sums(counts: Tallies, firsts: NDArray[np.intp]) -> Tallies:
-    return np.add.reduceat(counts, firsts, dtype=np.uint32) if counts.size else counts
+def _sums(counts: Tallies, first: NDArray[np.intp]) -> Tallies:
+    return np.add.reduceat(counts, first, dtype=np.uint32) if counts.size else counts
 
 
 def _count_above(key: np.uint32, good: Keys, defective: Keys) -> Counts:

@@ -17,11 +17,12 @@ from blemish.metrics.ranking import (
     mean_credit,
 )
 from blemish.metrics.regions import FPR_RANGE, MAX_FPR
-from blemish.metrics.tally import Keys
+from blemish.metrics.tally import Keys, tally
 
 Amounts = NDArray[np.float64]
 
-_CUTS = 400
+_MOST_COARSE = 2000
+_CUTS = _MOST_COARSE // 6
 _SMALLEST_FPR = 1e-7
 
 
@@ -74,42 +75,51 @@ class Levels:
 def keys_present(images: Sequence[ImagePixels]) -> Keys:
     """The keys that occur in any of the images, ascending."""
     keys = [each for image in images for each in (image.good_keys, image.defective_keys)]
-    return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint32)
+    return tally(np.concatenate(keys))[0] if keys else np.zeros(0, np.uint32)
 
 
-def pool(images: Sequence[ImagePixels], keys: Keys) -> Levels:
-    """The levels of all images together, one level for each of `keys`, which must hold all that occur."""
-    pooled = Levels(*(np.zeros(keys.size) for _ in Levels.__dataclass_fields__))
+def pool(images: Sequence[ImagePixels], first_keys: Keys) -> Levels:
+    """The levels of all images together; level i reaches from `first_keys[i]` to below the next."""
+    pooled = _nothing(first_keys.shape)
     for image in images:
-        at = np.searchsorted(keys, image.good_keys)
-        pooled.good[at] += image.good_counts
-        if not image.is_defective:
-            pooled.false_share[at] += image.good_counts / image.good_px
-        elif image.defective_px:
-            at = np.searchsorted(keys, image.defective_keys)  # two regions may share a level
-            np.add.at(pooled.defective, at, image.defective_counts)
-            np.add.at(pooled.overlap, at, image.region_shares())
-            np.add.at(pooled.hit_share, at, image.defective_counts / image.defective_px)
+        _add(image, first_keys, pooled)
     return pooled
 
 
 def split(images: Sequence[ImagePixels], first_keys: Keys) -> Levels:
-    """The levels of each image apart, arrays (images, n); level i reaches from `first_keys[i]` to the next."""
-    apart = Levels(*(np.zeros((len(images), first_keys.size)) for _ in Levels.__dataclass_fields__))
-    for row, image in enumerate(images):
-        one = pool([image], keys_present([image]))
-        level = np.searchsorted(first_keys, keys_present([image]), side="right") - 1
-        for name in Levels.__dataclass_fields__:
-            getattr(apart, name)[row] = np.bincount(level, getattr(one, name), minlength=first_keys.size)
+    """The same of each image apart: arrays (images, n)."""
+    apart = _nothing((len(images), first_keys.size))
+    for index, image in enumerate(images):
+        _add(image, first_keys, apart.row(index))  # a row is a view: this fills `apart`
     return apart
 
 
+def _nothing(shape: tuple[int, ...]) -> Levels:
+    return Levels(*(np.zeros(shape) for _ in Levels.__dataclass_fields__))
+
+
+def _add(image: ImagePixels, first_keys: Keys, to: Levels) -> None:
+    at = np.searchsorted(first_keys, image.good_keys, side="right") - 1
+    good = image.good_counts.astype(np.float64)
+    np.add.at(to.good, at, good)
+    if not image.is_defective:
+        np.add.at(to.false_share, at, good / image.good_px)
+    elif image.defective_px:
+        at = np.searchsorted(first_keys, image.defective_keys, side="right") - 1
+        defective = image.defective_counts.astype(np.float64)
+        np.add.at(to.defective, at, defective)
+        np.add.at(to.overlap, at, image.region_shares())
+        np.add.at(to.hit_share, at, defective / image.defective_px)
+
+
 def coarse_cuts(levels: Levels) -> NDArray[np.intp]:
-    """Indices of the at most about 2000 levels to begin a coarse level at, so that each measure changes little.
+    """Indices of the at most 2000 levels to begin a coarse level at, so that each measure changes little.
 
     They cut the defective amounts into equal parts, and both false-positive rates into equal parts and, from 1 down
-    to 1e-7, into equal ratios.
+    to 1e-7, into equal ratios. Where there are no more levels than that, each stays.
     """
+    if levels.good.size <= _MOST_COARSE:
+        return np.arange(levels.good.size)
     shares = np.linspace(0.0, 1.0, _CUTS)
     ratios = np.geomspace(_SMALLEST_FPR, 1.0, _CUTS)
     equal_parts = (levels.defective, levels.overlap, levels.hit_share, levels.good)

@@ -17,7 +17,7 @@ from blemish.metrics.ranking import RocCurve, best_f1_of_levels, log_credit, mea
 from blemish.metrics.regions import FPR_RANGE, MAX_FPR
 from blemish.metrics.tally import Keys, threshold_key, values_of
 
-MOST_ENTRIES = 2**24
+MOST_ENTRIES = 2**23
 
 
 class PixelHistogram(NamedTuple):
@@ -36,8 +36,9 @@ class PixelScores:
     pixels and finds none is nan. Values are told apart as float32.
 
     Each image is kept as counts of its values. While there are at most `most_entries` of them (8 bytes each), all
-    measures are exact; beyond that, neighbouring values are merged, by no more than it takes, and `resolution` says
-    how close they were. `thresholds` given here are counted exactly always.
+    measures are exact. Beyond that, neighbouring values are merged, by no more than it takes, and `resolution` says
+    how close they were: up to 2 ** -9, measures are within 0.001 of the exact ones (1,000 maps of 1024 x 1024 come
+    to about 2 ** -11). `thresholds` given here are counted exactly always.
 
     >>> scores = PixelScores(thresholds=[0.5])
     >>> scores.add("good/0.png", np.array([[0.1, 0.2]]))
@@ -210,12 +211,14 @@ class PixelScores:
         threshold: float | None = None,
         repeats: int = 1000,
         confidence: float = 0.95,
+        max_fpr: float = MAX_FPR,
     ) -> dict[str, Interval]:
         """Intervals of `auroc`, `average_precision`, `aupro`, `aupimo` and `oracle_f1`, and with a threshold also of
         `precision`, `recall`, `accuracy` and `f1`.
 
         Resamples whole images, good and defective ones apart; the detector and the threshold stay as they are.
-        Beyond about 2000 levels of the map, the ranking measures are computed on levels merged to that many.
+        Beyond 2000 levels of the map, the ranking measures are computed on levels merged to that many. `max_fpr` is
+        that of `aupro`.
 
         >>> scores = PixelScores()
         >>> for n in range(10):
@@ -227,7 +230,7 @@ class PixelScores:
         drawn = resample(np.array([image.is_defective for image in images]), repeats, rng)
         keys, levels = self._keys_and_levels
         resampled = split(images, keys[coarse_cuts(levels)]).weighted(drawn)
-        measures = [_ranking(resampled.row(index)) for index in range(repeats)]
+        measures = [_ranking(resampled.row(index), max_fpr) for index in range(repeats)]
         if threshold is not None:
             each = np.array([list(vars(counts).values()) for counts in self.counts_each(threshold).values()])
             rates = [_rates(Counts(*row)) for row in (drawn @ each).tolist()]
@@ -252,10 +255,13 @@ class PixelScores:
         return values_of(self._keys_and_levels[0] << np.uint32(self._shift)).astype(np.float64)
 
 
-def _ranking(levels: Levels) -> Measures:
+def _ranking(levels: Levels, max_fpr: float) -> Measures:
     return {
-        each.__name__: each()
-        for each in (levels.auroc, levels.average_precision, levels.aupro, levels.aupimo, levels.oracle_f1)
+        "auroc": levels.auroc(),
+        "average_precision": levels.average_precision(),
+        "aupro": levels.aupro(max_fpr),
+        "aupimo": levels.aupimo(),
+        "oracle_f1": levels.oracle_f1(),
     }
 
 

@@ -92,10 +92,10 @@ def linear_credit(good: Weights, max_fpr: float) -> NDArray[np.float64]:
     array([0.  , 0.25, 0.75])
     """
     start, end = _rates(good)
-    stop = np.minimum(end, max_fpr)
+    first, last = np.minimum(start, max_fpr), np.minimum(end, max_fpr)
     width = np.where(end > start, end - start, 1.0)
-    rise = (stop - start) ** 2 / (2.0 * width)
-    return np.where(start < max_fpr, rise + (max_fpr - stop), 0.0) / max_fpr
+    credit: NDArray[np.float64] = ((last - first) ** 2 / (2.0 * width) + (max_fpr - last)) / max_fpr
+    return credit
 
 
 def log_credit(good: Weights, fpr_range: tuple[float, float]) -> NDArray[np.float64]:

@@ -77,6 +77,17 @@ def tally_by_group(groups: NDArray[np.integer], keys: Keys) -> tuple[NDArray[np.
     return group.astype(np.int32), (key + low).astype(np.uint32), times
 
 
+def firsts(ordered: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Indices at which a value differs from the one before it.
+
+    >>> firsts(np.array([3, 3, 7]))
+    array([0, 2])
+    """
+    differs = np.ones(ordered.size, np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
+    return np.flatnonzero(differs)
+
+
 def _distinct(numbers: NDArray[np.integer]) -> tuple[NDArray[np.integer], Tallies]:
     if not numbers.size:
         return numbers, np.zeros(0, np.uint32)
@@ -85,5 +96,6 @@ def _distinct(numbers: NDArray[np.integer]) -> tuple[NDArray[np.integer], Tallie
         dense = np.bincount(numbers - low)
         present = np.flatnonzero(dense)
         return present + int(low), dense[present].astype(np.uint32)
-    distinct, times = np.unique(numbers, return_counts=True)
-    return distinct, times.astype(np.uint32)
+    ordered = np.sort(numbers, axis=None)
+    first = firsts(ordered)
+    return ordered[first], np.diff(first, append=ordered.size).astype(np.uint32)
