@@ -1,10 +1,11 @@
 """From an image and its good counterpart to an anomaly map."""
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 SSIM_SIGMA_PX = 1.5
@@ -41,7 +42,7 @@ def gaussian_blur(maps: Float[Tensor, "b h w"], sigma_px: float) -> Float[Tensor
     """
     if sigma_px == 0:
         return maps
-    return _blur(maps.unsqueeze(1), sigma_px, radius_px=math.floor(4 * sigma_px + 0.5)).squeeze(1)
+    return _blur(maps, sigma_px, radius_px=math.floor(4 * sigma_px + 0.5))
 
 
 def ssim_map(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -66,9 +67,8 @@ def ssim_residual(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> F
     >>> ssim_residual(x, x + 1)[0, 0, 8, 8]  # 1 / (1 + C1)
     tensor(0.9999)
     """
-    window = torch.stack((x, y, x**2 + y**2, (x - y) ** 2)).flatten(0, 2).unsqueeze(1)  # (4 b c, 1, h, w)
-    blurred = _blur(window, SSIM_SIGMA_PX, SSIM_RADIUS_PX).reshape(4, *x.shape)
-    mean_x, mean_y, mean_squares, mean_squared_difference = blurred.unbind()
+    moments = torch.stack((x, y, x**2 + y**2, (x - y) ** 2))  # (4, b, c, h, w)
+    mean_x, mean_y, mean_squares, mean_squared_difference = _blur(moments, SSIM_SIGMA_PX, SSIM_RADIUS_PX).unbind()
     means = mean_x**2 + mean_y**2
     difference = (mean_x - mean_y) ** 2
     a = difference / (means + SSIM_C1)
@@ -76,17 +76,29 @@ def ssim_residual(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> F
     return a + b * (1 - a)
 
 
-def _blur(x: Float[Tensor, "n 1 h w"], sigma_px: float, radius_px: int) -> Float[Tensor, "n 1 h w"]:
-    offsets = torch.arange(-radius_px, radius_px + 1, dtype=x.dtype, device=x.device)
+def _blur(x: Float[Tensor, "*n h w"], sigma_px: float, radius_px: int) -> Float[Tensor, "*n h w"]:
+    # Two products with banded matrices: for few channels a convolution is slower, up to 1024 pixels and more.
+    height, width = _sides(x)
+    with torch.autocast(x.device.type, enabled=False):  # SSIM's variances are lost in bfloat16
+        rows = _band(height, sigma_px, radius_px, x.device)
+        columns = _band(width, sigma_px, radius_px, x.device)
+        blurred: Tensor = rows @ x.float() @ columns.T
+    return blurred
+
+
+def _sides(x: Tensor) -> tuple[int, int]:
+    if not torch.jit.is_tracing():
+        return x.shape[-2], x.shape[-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the traced graph is for one size: it is meant to be
+        return int(x.shape[-2]), int(x.shape[-1])
+
+
+def _band(side: int, sigma_px: float, radius_px: int, device: torch.device) -> Float[Tensor, "side side"]:
+    """Row i holds the weights that pixel i gives to each pixel, those beyond the border mirrored back inside."""
+    offsets = torch.arange(-radius_px, radius_px + 1, device=device)
     weights = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
-    weights = weights / weights.sum()
-    rows = _mirrored(x.shape[2], radius_px, x.device)
-    columns = _mirrored(x.shape[3], radius_px, x.device)
-    x = F.conv2d(x.index_select(2, rows), weights.reshape(1, 1, -1, 1))
-    return F.conv2d(x.index_select(3, columns), weights.reshape(1, 1, 1, -1))
-
-
-def _mirrored(side: int, radius: int, device: torch.device) -> Int[Tensor, " padded"]:
-    # torch's own "reflect" leaves the border pixel out and refuses a radius beyond the side.
-    index = torch.arange(-radius, side + radius, device=device) % (2 * side)
-    return torch.minimum(index, 2 * side - 1 - index)
+    places = (torch.arange(side, device=device).unsqueeze(1) + offsets) % (2 * side)  # (side, window)
+    inside = torch.minimum(places, 2 * side - 1 - places)
+    shares = (weights / weights.sum()).expand(side, -1)
+    return torch.zeros(side, side, device=device).scatter_add(1, inside, shares)
