@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn import metrics
 
 from blemish.artifact import ArtifactHeader, DataCard
 from blemish.data.folder import read_folder
@@ -408,3 +409,21 @@ def test_a_real_model_is_evaluated(model_file: Path, shared_parts: Path, tmp_pat
     assert 0 < found.results["latency_ms"] < math.inf
     scores = [row["score"] for row in found.results["images"]]
     assert scores == [predictor.predict(shared_parts / row["path"]).score for row in found.results["images"]]
+
+
+def test_the_pixel_measures_are_those_of_scikit_learn(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    predictor, folder = Predictor.load(model_file, device="cpu"), read_folder(shared_parts)
+    results = evaluate_model(predictor, folder, tmp_path, QUICK).results
+    maps = np.stack([predictor.predict(sample.path).scored_map for sample in folder.test])
+    masks = np.zeros(maps.shape, bool)
+    for place, sample in enumerate(folder.test):
+        if sample.mask_path is not None:
+            masks[place] = np.asarray(Image.open(sample.mask_path)) > 0
+    values, truth, called = maps.ravel(), masks.ravel(), maps.ravel() > predictor.threshold
+    assert results["pixel"]["auroc"] == pytest.approx(metrics.roc_auc_score(truth, values))
+    assert results["pixel"]["ap"] == pytest.approx(metrics.average_precision_score(truth, values))
+    assert results["pixel"]["f1"] == pytest.approx(metrics.f1_score(truth, called))
+    assert results["pixel"]["precision"] == pytest.approx(metrics.precision_score(truth, called))
+    precision, recall, _ = metrics.precision_recall_curve(truth, values)
+    best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    assert results["pixel"]["oracle_f1"] == pytest.approx(best)

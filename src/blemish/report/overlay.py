@@ -12,7 +12,7 @@ Rgb = NDArray[np.uint8]
 
 _COLD_TO_HOT = np.array([(255, 225, 77), (250, 140, 20), (214, 35, 40), (120, 0, 90)], np.float32)
 _CONTOUR = (0, 229, 255)
-_STRONGEST_HEAT = 0.7
+_STRONGEST_HEAT = 0.75
 
 
 def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> Rgb:
@@ -32,7 +32,7 @@ def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> R
     if image.shape[:2] != anomaly_map.shape:
         raise ValueError(f"image is {image.shape[:2]}, its map is {anomaly_map.shape}; they must be the same size")
     heat = _heat(anomaly_map, threshold)  # (h, w)
-    opacity = _STRONGEST_HEAT * np.sqrt(heat)[..., None]  # (h, w, 1)
+    opacity = _STRONGEST_HEAT * np.cbrt(heat)[..., None]  # (h, w, 1)
     mixed = _luma(image)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
     return draw_contour(np.rint(mixed).astype(np.uint8), anomaly_map > threshold)
 
