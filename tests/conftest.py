@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
 from PIL import Image, ImageDraw
+
+# The shapes in the signatures of models and maps are checked at every call of every test.
+install_import_hook(["blemish.models", "blemish.scoring.maps"], "beartype.beartype")
 
 torch.set_num_threads(1)  # tiny networks are faster so, and tests do not fight over cores
 

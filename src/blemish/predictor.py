@@ -51,7 +51,7 @@ class Prediction:
     @cached_property
     def defect_mask(self) -> NDArray[np.bool_]:
         """The defective pixels at the image's own size: `anomaly_map > threshold`."""
-        return self.anomaly_map > np.float32(self.threshold)
+        return self.anomaly_map > np.float64(self.threshold)  # in double precision, as the score is compared
 
 
 @final

@@ -224,7 +224,7 @@ def _pixel_intervals(
 ) -> Nested:
     if not pixels.names:
         return dict.fromkeys(PIXEL_MEASURES)
-    found = pixels.bootstrap(rng, threshold, settings.repeats, settings.confidence)
+    found = pixels.bootstrap(rng, threshold, settings.repeats, settings.confidence, settings.max_fpr)
     return {name: _pair(found[_LONG.get(name, name)]) for name in PIXEL_MEASURES}
 
 

@@ -80,8 +80,10 @@ class AugmentSettings(Settings):
 class TrainSettings(Settings):
     """The gradient loop."""
 
-    epochs: Annotated[int, Field(ge=1)] = Field(30, description="Passes over the (augmented) good images.")
-    max_steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Stop after this many steps, if earlier.")
+    epochs: Annotated[int, Field(ge=1)] = Field(60, description="Passes over the (augmented) good images.")
+    max_steps: Annotated[int, Field(ge=1)] | None = Field(
+        800, description="Stop after this many steps, if earlier. None: never."
+    )
     batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Images a step.")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="Peak learning rate of Adam.")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Decoupled weight decay (AdamW).")

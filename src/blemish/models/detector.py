@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ class ImageShape(NamedTuple):
     width: int
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Good images in batches, to iterate over as often as wanted.
 
@@ -36,6 +37,7 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
 
+@runtime_checkable
 class Optimise(Protocol):
     """The one gradient loop, handed in by whoever trains.
 
@@ -70,6 +72,9 @@ class Detector(nn.Module, ABC):
 
     side_multiple: ClassVar[int] = 1
     """Height and width must be multiples of this."""
+
+    why_not_exported: ClassVar[str] = ""
+    """Why the detector cannot become an ONNX graph; empty where it can."""
 
     def __init__(self, shape: ImageShape) -> None:
         super().__init__()
@@ -114,7 +119,7 @@ def check_sides(shape: ImageShape, multiple: int) -> None:
         )
 
 
-def nearest_multiple(side: float, multiple: int) -> int:
+def nearest_multiple(side: int | float, multiple: int) -> int:
     """The multiple nearest to `side`, at least one.
 
     >>> nearest_multiple(250, 32), nearest_multiple(3, 32)

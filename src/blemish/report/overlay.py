@@ -34,7 +34,7 @@ def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> R
     heat = _heat(anomaly_map, threshold)  # (h, w)
     opacity = _STRONGEST_HEAT * np.cbrt(heat)[..., None]  # (h, w, 1)
     mixed = _luma(image)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
-    return draw_contour(np.rint(mixed).astype(np.uint8), anomaly_map > threshold)
+    return draw_contour(np.rint(mixed).astype(np.uint8), anomaly_map > np.float64(threshold))
 
 
 def draw_contour(image: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int] = _CONTOUR) -> Rgb:
