@@ -283,3 +283,14 @@ def test_what_is_wrong_is_said() -> None:
     with pytest.raises(DataError, match=r"z\.png: no such image"):
         scores.subset(["a.png", "z.png"])
     assert scores.names == ["a.png"]
+
+
+@pytest.mark.parametrize("most_entries", [10**9, 300])
+def test_many_thresholds_at_once_count_like_each_alone(most_entries: int) -> None:
+    scores = scored(parts(6, 24), most_entries=most_entries)
+    thresholds = [0.0, 0.05, 0.123, 0.4, 5.0]
+    found = scores.counts_over(thresholds)
+    assert list(found) == scores.names
+    for place, threshold in enumerate(thresholds):
+        alone = scores.counts_each(threshold)
+        assert {name: Counts(*rows[place].tolist()) for name, rows in found.items()} == alone

@@ -57,6 +57,12 @@ class ImagePixels:
         fp = int(self.good_counts[self.good_keys > key].sum(dtype=np.int64))
         return Counts(tp, fp, self.good_px - fp, self.defective_px - tp)
 
+    def counts_over(self, keys: Keys) -> NDArray[np.int64]:
+        """`count_above` of many keys: rows of tp, fp, tn, fn."""
+        tp = _sums_above(self.defective_keys, self.defective_counts, keys)
+        fp = _sums_above(self.good_keys, self.good_counts, keys)
+        return np.stack([tp, fp, self.good_px - fp, self.defective_px - tp], axis=1)
+
 
 def condense(
     name: str,
@@ -139,3 +145,9 @@ def _check_values(name: str, anomaly_map: NDArray[np.floating], valid: NDArray[n
     strange = int(np.count_nonzero(~finite if valid is None else ~finite & valid))
     if strange:
         raise DataError(f"{name}: {strange} values of the anomaly map are not finite; a detector must not give such")
+
+
+def _sums_above(keys: Keys, counts: Tallies, limits: Keys) -> NDArray[np.int64]:
+    order = np.argsort(keys, kind="stable")  # in runs already, one a region
+    above = np.append(np.cumsum(counts[order][::-1].astype(np.int64))[::-1], 0)
+    return np.asarray(above[np.searchsorted(keys[order], limits, side="right")], np.int64)

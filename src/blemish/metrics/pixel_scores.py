@@ -187,6 +187,20 @@ class PixelScores:
         key = threshold_key(threshold) >> np.uint32(self._shift)
         return {name: image.count_above(key) for name, image in self._images.items()}
 
+    def counts_over(self, thresholds: Sequence[float]) -> dict[str, NDArray[np.int64]]:
+        """`counts_each` for many thresholds at once: tp, fp, tn and fn as columns, by name, to be added up at will.
+
+        Once values are merged, all of them are counted as `counts_each` counts one that was not given in advance.
+
+        >>> scores = PixelScores()
+        >>> scores.add("crack/0.png", np.array([[0.2, 0.9]]), mask=np.array([[False, True]]))
+        >>> scores.counts_over([0.1, 0.5])["crack/0.png"]
+        array([[1, 1, 0, 0],
+               [1, 0, 1, 0]])
+        """
+        keys = np.array([threshold_key(each) for each in thresholds], np.uint32) >> np.uint32(self._shift)
+        return {name: image.counts_over(keys) for name, image in self._images.items()}
+
     def roc_curve(self, max_points: int = 500) -> RocCurve:
         """The pixels' ROC curve for drawing; see `roc_curve`."""
         levels = self._levels
