@@ -1,4 +1,7 @@
-"""`blemish evaluate`: judge a model on test images, and write what was found as results.json and report.html."""
+"""`blemish evaluate`: judge a model on test images, and write what was found as results.json and report.html.
+
+Beside them goes maps.safetensors, for `blemish sweep threshold`.
+"""
 
 import json
 import platform
@@ -15,6 +18,7 @@ import numpy as np
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import load_mask
 from blemish.errors import DataError
+from blemish.evaluation_file import MAPS, Swept, sweep_pixels, write_swept
 from blemish.examples import draw
 from blemish.files import make_folder, whole_file
 from blemish.metrics import PixelScores
@@ -32,7 +36,7 @@ RESULTS, REPORT = "results.json", "report.html"
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate_model` found: `results` as in the JSON file, and the two files it wrote."""
+    """What `evaluate_model` found: `results` as in the JSON file, and the two files of it to read."""
 
     results: Nested
     results_path: Path
@@ -61,13 +65,15 @@ def evaluate_model(
 ) -> Evaluation:
     """Judge a model on the test images of a folder, and write `results.json` and `report.html` into `out`.
 
+    `maps.safetensors` goes there, too: all that is needed to sweep the threshold without scoring anything again.
+
     Maps and masks are compared at the model's own size, the masks resized by nearest neighbour. A flat folder is taken
     as good test images, and the false alarms among them are counted. Images are looked at one by one; the few that the
     report shows are looked at twice.
 
     Raises:
         DataError: there is no test image; an image or a mask cannot be read (unless `skip_bad`); `out` cannot be
-            written, in which case neither file is.
+            written, in which case no file is.
     """
     started = time.perf_counter()
     samples = _test_samples(folder)
@@ -80,7 +86,7 @@ def evaluate_model(
     results["notes"] |= _extra_notes(folder, judged)
     drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
     results["seconds"] = time.perf_counter() - started
-    return _write(results, drawings, out)
+    return _write(results, drawings, _sweepable(judged, results, drawings), out)
 
 
 def _test_samples(folder: Folder) -> Sequence[Sample]:
@@ -208,12 +214,22 @@ def _extra_notes(folder: Folder, judged: _Judged) -> dict[str, str]:
     return notes
 
 
-def _write(results: Nested, drawings: Drawings, out: Path) -> Evaluation:
-    """Both files or neither: each is complete before the first gets its name."""
+def _sweepable(judged: _Judged, results: Nested, drawings: Drawings) -> Swept:
+    """Counts at many thresholds, those in use among them, and the maps of the examples whose truth is known."""
+    marks = [part["threshold"] for part in results["at_threshold"].values() if part["threshold"] is not None]
+    marks += results["settings"]["seed_tau_by_type"].values()
+    known = [*drawings.three_thresholds, *(one for some in drawings.panels.values() for one in some)]
+    examples = {example.name: example for example in known}
+    return sweep_pixels(judged.pixels, judged.images, marks, list(examples.values()))
+
+
+def _write(results: Nested, drawings: Drawings, swept: Swept, out: Path) -> Evaluation:
+    """All files or none: each is complete before the first gets its name."""
     results_path, report_path = out / RESULTS, out / REPORT
     text = json.dumps(results, indent=2, allow_nan=False) + "\n"
     page = render(results, drawings)
     with whole_file(results_path) as first, whole_file(report_path) as second:
         first.write_text(text, encoding="utf-8")
         second.write_text(page, encoding="utf-8")
+        write_swept(out / MAPS, swept)
     return Evaluation(results, results_path, report_path)

@@ -126,7 +126,11 @@ def strict(path: Path) -> dict[str, Any]:
 
 def test_the_file_is_what_is_returned(evaluation: Evaluation) -> None:
     assert strict(evaluation.results_path) == json.loads(json.dumps(evaluation.results))
-    assert {path.name for path in evaluation.results_path.parent.iterdir()} == {"results.json", "report.html"}
+    assert {path.name for path in evaluation.results_path.parent.iterdir()} == {
+        "results.json",
+        "report.html",
+        "maps.safetensors",
+    }
 
 
 @pytest.mark.parametrize("prefix", ["", "by_type.cut.", "by_type.hole."])
