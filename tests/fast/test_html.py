@@ -205,7 +205,21 @@ def test_the_verdict_names_misses_and_false_alarms() -> None:
     found, flagged = verdict(example_results())
     assert found == "Finds 0 of 1 defective images (75 %; 50 % to 90 % with 95 % confidence)."
     assert flagged.startswith("Flags 1 of 2 good images (50 %; 1 % to 99 %), where at most 5 % were promised")
-    assert "too few good images" in flagged
+    assert flagged.endswith("more than that, though so few good images prove nothing.")
+
+
+@pytest.mark.parametrize(
+    ("word", "rate", "ending"),
+    [
+        ("kept", 0.01, "it holds."),
+        ("open", 0.05, "too few good images to be sure."),
+        ("broken", 0.2, "calibrated on?"),
+    ],
+)
+def test_the_verdict_on_the_promise_is_said(word: str, rate: float, ending: str) -> None:
+    results = example_results()
+    results["realised_false_alarm_rate"] |= {"verdict": word, "rate": rate}
+    assert verdict(results)[1].endswith(ending)
 
 
 def test_a_threshold_set_by_hand_promises_nothing() -> None:

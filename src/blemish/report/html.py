@@ -97,7 +97,7 @@ def verdict(results: Results) -> list[str]:
         sentences.append(
             f"Flags {realised['flagged']} of {realised['good_images']} good images "
             f"({percent(realised['rate'])}; {percent(low)} to {percent(high)}), "
-            f"where at most {percent(realised['promised'])} were {promised}: {_PROMISE[realised['verdict']]}."
+            f"where at most {percent(realised['promised'])} were {promised}: {_held(realised)}"
         )
     else:
         sentences.append("There are no good test images: nothing can be said about false alarms.")
@@ -109,11 +109,14 @@ def is_calibrated(results: Results) -> bool:
     return bool(results["threshold"] == results["promise"]["calibrated_threshold"])
 
 
-_PROMISE = {
-    "kept": "it holds",
-    "broken": "more than that. Are these images like the ones the threshold was calibrated on?",
-    "open": "no contradiction, but too few good images to be sure",
-}
+def _held(realised: Results) -> str:
+    if realised["verdict"] == "kept":
+        return "it holds."
+    if realised["verdict"] == "broken":
+        return "that is broken. Are these images like the ones the threshold was calibrated on?"
+    if realised["rate"] > realised["promised"]:
+        return "more than that, though so few good images prove nothing."
+    return "no contradiction, but too few good images to be sure."
 
 
 def number(value: float | None, digits: int = 3) -> str:
