@@ -1,6 +1,8 @@
 """Anomaly maps made visible: what may be painted over, and what must be left alone."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -80,3 +82,11 @@ def test_grey_and_colour_images_become_rgb() -> None:
 def test_encoded_images_read_back() -> None:
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode(GREY, "PNG")))), GREY)
     assert Image.open(io.BytesIO(encode(GREY, "JPEG"))).size == (60, 40)
+
+
+def test_drawing_on_an_image_needs_numpy_and_pillow_alone() -> None:
+    program = (
+        "import sys, blemish.report.overlay; print(*{'torch', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
