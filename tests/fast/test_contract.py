@@ -15,6 +15,7 @@ from reference.plain_loop import ListOfBatches, PlainLoop
 
 SMALL: dict[str, dict[str, Any]] = {
     "conv_autoencoder": {"latent": 8},
+    "vae": {"latent": 8},
 }
 """Settings that make a detector small enough to fit in a second; a detector without a row takes its defaults."""
 
@@ -59,7 +60,7 @@ def fitted(name: str, channels: int) -> Fitted:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = make_detector(name, SMALL.get(name, {}), shape_of(channels))
-        loop = PlainLoop(detector, steps=16)
+        loop = PlainLoop(detector, steps=32)
         detector.fit(ListOfBatches([good_images(6, channels)]), loop)
     return Fitted(detector.eval(), loop)
 

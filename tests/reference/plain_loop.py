@@ -25,7 +25,7 @@ class ListOfBatches:
 class PlainLoop:
     """Steps through the batches, and keeps every loss and which parameters were left without a gradient."""
 
-    def __init__(self, detector: Detector, steps: int, learning_rate: float = 1e-2) -> None:
+    def __init__(self, detector: Detector, steps: int, learning_rate: float = 5e-3) -> None:
         self.detector, self.steps, self.learning_rate = detector, steps, learning_rate
         self.curves: list[list[float]] = []
         self.without_gradient: list[str] = []

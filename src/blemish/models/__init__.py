@@ -9,10 +9,12 @@ from typing import Any, cast
 from blemish.errors import SettingsError
 from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, SEED_PRESET, ConvAutoencoder
 from blemish.models.detector import Detector, ImageShape
+from blemish.models.vae import VariationalAutoencoder
 from blemish.settings import nearest, validate
 
 DETECTORS: dict[str, type[Detector]] = {
     "conv_autoencoder": ConvAutoencoder,
+    "vae": VariationalAutoencoder,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

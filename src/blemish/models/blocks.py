@@ -42,18 +42,23 @@ def grid_of(shape: ImageShape, rows: Sequence[Row]) -> tuple[int, int]:
     return shape.height // shrink, shape.width // shrink
 
 
+def convolutions(channels: int, rows: Sequence[Row], finish: Finish) -> list[nn.Module]:
+    """The layers of a table, each row finished."""
+    layers: list[nn.Module] = []
+    for row in rows:
+        layers += [nn.Conv2d(channels, row.channels, row.kernel_px, row.stride, padding=1)]
+        layers += finishing(row.channels, finish)
+        channels = row.channels
+    return layers
+
+
 def encoder(channels: int, rows: Sequence[Row], latent: int, grid: tuple[int, int], finish: Finish) -> nn.Sequential:
     """Images -> latents `(b, latent, 1, 1)`: the rows, then one convolution as large as the `grid` they leave.
 
     Its output keeps the BatchNorm of the finish but not the LeakyReLU.
     """
-    layers: list[nn.Module] = []
-    for row in rows:
-        convolution = nn.Conv2d(channels, row.channels, row.kernel_px, row.stride, padding=1)
-        layers += [convolution, *finishing(row.channels, finish)]
-        channels = row.channels
-    layers += [nn.Conv2d(channels, latent, grid), *finishing(latent, finish)[:-1]]
-    return nn.Sequential(*layers)
+    last = nn.Conv2d(rows[-1].channels, latent, grid)
+    return nn.Sequential(*convolutions(channels, rows, finish), last, *finishing(latent, finish)[:-1])
 
 
 def decoder(latent: int, rows: Sequence[Row], grid: tuple[int, int], finish: Finish, last: nn.Module) -> nn.Sequential:

@@ -87,7 +87,7 @@ def _blur(x: Float[Tensor, "*n h w"], sigma_px: float, radius_px: int) -> Float[
 
 
 def _sides(x: Tensor) -> tuple[int, int]:
-    if not torch.jit.is_tracing():
+    if not torch.onnx.is_in_onnx_export():
         return x.shape[-2], x.shape[-1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the traced graph is for one size: it is meant to be
