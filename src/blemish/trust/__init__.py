@@ -16,15 +16,19 @@ from blemish.trust.certificate import (
     worst_of_groups,
 )
 from blemish.trust.cross import certify_cross, cross_bound, cross_p_value
+from blemish.trust.power import DetectableSize, PodCurve, fit_pod
 
 __all__ = [
     "Certificate",
+    "DetectableSize",
+    "PodCurve",
     "benjamini_hochberg",
     "certify",
     "certify_cross",
     "conformal_threshold",
     "cross_bound",
     "cross_p_value",
+    "fit_pod",
     "images_needed",
     "more_images_needed",
     "one_per_group",
