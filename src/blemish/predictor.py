@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.artifact import ArtifactHeader
-from blemish.data.images import ImageLike, PixelPolicy, image_size, load_image, prepare
+from blemish.data.images import ImageLike, PixelPolicy, Prepared, load_image, prepare
 from blemish.errors import SettingsError
 from blemish.runtime import Runtime, open_model
 from blemish.scoring.pooling import fit_map, max_score, open_map
@@ -116,7 +116,8 @@ class Predictor:
             DataError: it cannot be read, or its aspect is not the model's.
         """
         started = time.perf_counter()
-        scored = scored_map(self._runtime, image, self.policy, self.header.run.score)
+        prepared = prepare(image, self.policy)
+        scored = scored_map(self._runtime, prepared, self.header.run.score)
         score = max_score(scored)
         elapsed_ms = (time.perf_counter() - started) * 1000.0
         return Prediction(
@@ -125,7 +126,7 @@ class Predictor:
             p_value=self.p_value(score),
             threshold=self.threshold,
             scored_map=scored,
-            image_size_px=image_size(image, self.policy.max_image_px),
+            image_size_px=prepared.image_size_px,
             latency_ms=elapsed_ms,
         )
 
@@ -153,16 +154,13 @@ class Predictor:
         return float(p_value(self._calibration_scores, score))
 
 
-def scored_map(runtime: Runtime, image: ImageLike, policy: PixelPolicy, settings: ScoreSettings) -> NDArray[np.float32]:
+def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) -> NDArray[np.float32]:
     """The map `(h, w)` that an image is scored on: 0 outside the region of interest, opened to the minimum defect size.
 
     One image, or one tile of it, at a time: a network may round differently in a larger batch, and the same image
     must always get the same score, bit for bit on one machine.
-
-    Raises:
-        DataError: the image cannot be read, or its aspect is not the model's.
     """
-    prepared = prepare(image, policy)
+    policy = prepared.policy
     if policy.tile_px is None:
         anomaly_map = runtime.maps(prepared.pixels()[None])[0]
     else:

@@ -18,7 +18,7 @@ from torch import Tensor
 from blemish.artifact import ArtifactHeader, DataCard, read_artifact, write_artifact
 from blemish.data.dataset import GoodImages, ImageBatches, Tiles, split_good
 from blemish.data.folder import Folder, Sample, read_folder
-from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi
+from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi, prepare
 from blemish.errors import BlemishError, DataError
 from blemish.files import check_writable
 from blemish.models import DETECTORS, make_detector, named_settings
@@ -223,8 +223,8 @@ def _calibrate(job: _Job, detector: Detector, loop: GradientLoop, seconds: float
     scores: list[float] = []
     total = len(job.calibration_images)
     for place in range(total):
-        path = job.calibration_images.samples[place].path
-        scores.append(max_score(scored_map(runtime, path, job.policy, job.settings.score)))
+        prepared = prepare(job.calibration_images.samples[place].path, job.policy)
+        scores.append(max_score(scored_map(runtime, prepared, job.settings.score)))
         report(Progress("calibrating", place + 1, total))
     rate = job.settings.score.max_false_alarm_rate or smallest_rate(total)
     return ArtifactHeader(

@@ -87,6 +87,8 @@ class Prepared:
 
     picture: Image.Image
     policy: PixelPolicy
+    image_size_px: tuple[int, int]
+    """Height and width of the image's own, upright."""
 
     def pixels(self, box: tuple[int, int, int, int] | None = None) -> NDArray[np.float32]:
         """What the network sees, float32 `(c, h, w)` in [0, 1]; of a box (top, left, bottom, right), or of all."""
@@ -118,7 +120,7 @@ def prepare(image: ImageLike, policy: PixelPolicy) -> Prepared:
     height, width = policy.size_px
     if prepared.size != (width, height):
         prepared = prepared.resize((width, height), Image.Resampling.BILINEAR)
-    return Prepared(prepared, policy)
+    return Prepared(prepared, policy, (original.height, original.width))
 
 
 def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level: int | None = None) -> Image.Image:
@@ -143,7 +145,8 @@ def image_size(image: ImageLike, max_image_px: int = 100_000_000) -> tuple[int, 
     if isinstance(image, str | Path):
         with _named_errors(Path(image)), _opened(Path(image)) as handle:
             _check_pixels(handle.size, max_image_px, str(image))
-            turned = handle.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            # Asking a PNG for the orientation it does not have would decode all of it.
+            turned = (handle.format != "PNG" or "exif" in handle.info) and handle.getexif().get(0x0112, 1) >= 5
             width, height = handle.size
         return (width, height) if turned else (height, width)
     width, height = _open(image, max_image_px).size
