@@ -1,7 +1,6 @@
 """From an image and its good counterpart to an anomaly map."""
 
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -78,20 +77,12 @@ def ssim_residual(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> F
 
 def _blur(x: Float[Tensor, "*n h w"], sigma_px: float, radius_px: int) -> Float[Tensor, "*n h w"]:
     # Two products with banded matrices: for few channels a convolution is slower, up to 1024 pixels and more.
-    height, width = _sides(x)
+    height, width = x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False):  # SSIM's variances are lost in bfloat16
         rows = _band(height, sigma_px, radius_px, x.device)
         columns = _band(width, sigma_px, radius_px, x.device)
         blurred: Tensor = rows @ x.float() @ columns.T
     return blurred
-
-
-def _sides(x: Tensor) -> tuple[int, int]:
-    if not torch.onnx.is_in_onnx_export():
-        return x.shape[-2], x.shape[-1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the traced graph is for one size: it is meant to be
-        return int(x.shape[-2]), int(x.shape[-1])
 
 
 def _band(side: int, sigma_px: float, radius_px: int, device: torch.device) -> Float[Tensor, "side side"]:
