@@ -16,11 +16,13 @@ from blemish.trust.certificate import (
     worst_of_groups,
 )
 from blemish.trust.cross import certify_cross, cross_bound, cross_p_value
+from blemish.trust.martingale import Martingale, drifted, observe, start_martingale
 from blemish.trust.power import DetectableSize, PodCurve, fit_pod
 
 __all__ = [
     "Certificate",
     "DetectableSize",
+    "Martingale",
     "PodCurve",
     "benjamini_hochberg",
     "certify",
@@ -28,11 +30,14 @@ __all__ = [
     "conformal_threshold",
     "cross_bound",
     "cross_p_value",
+    "drifted",
     "fit_pod",
     "images_needed",
     "more_images_needed",
+    "observe",
     "one_per_group",
     "p_value",
     "smallest_rate",
+    "start_martingale",
     "worst_of_groups",
 ]

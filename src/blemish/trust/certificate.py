@@ -8,7 +8,7 @@ An image is flagged when `score > threshold`. Two promises are on offer:
 - *on average* (`confidence=None`): a new good image is flagged with probability <= alpha, the draw of the
   calibration images included (Vovk, Gammerman & Shafer 2005; Lei et al. 2018, theorem 2.2).
 - *with confidence* 1 - delta: for all but a share delta of calibration sets, the false-alarm rate of this very
-  threshold, over all good images to come, is <= alpha (Vovk 2012, proposition 2; the bound of Clopper & Pearson 1934).
+  threshold, over all good images to come, is <= alpha (Vovk 2012; the bound of Clopper & Pearson 1934).
 
 Equal scores only make both promises safer. Too few images raise; no promise is ever quietly weakened.
 """
@@ -126,7 +126,7 @@ def p_value(scores: ArrayLike, score: NDArray[np.floating]) -> NDArray[np.float6
 def p_value(scores: ArrayLike, score: float | NDArray[np.floating]) -> float | NDArray[np.float64]:
     """How unusual a score is among good ones: (1 + #{good scores >= score}) / (n + 1).
 
-    For a good image, P(p <= alpha) <= alpha for every alpha (Vovk, Gammerman & Shafer 2005, proposition 2.8).
+    For a good image, P(p <= alpha) <= alpha for every alpha (Vovk, Gammerman & Shafer 2005).
     Images ranked against the same good scores share their luck: their p-values are dependent.
 
     Raises:
@@ -139,7 +139,7 @@ def p_value(scores: ArrayLike, score: float | NDArray[np.floating]) -> float | N
     """
     ordered = _ordered(scores)
     wanted = np.asarray(score, dtype=np.float64)
-    _refuse_nan(wanted)
+    refuse_nan(wanted)
     as_high = ordered.size - np.searchsorted(ordered, wanted, side="left")
     p_values = (1 + as_high) / (ordered.size + 1)
     return p_values if wanted.ndim else float(p_values)
@@ -266,7 +266,7 @@ def rounded_up(rate: float) -> float:
 
 def _ordered(scores: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(scores, dtype=np.float64).ravel()
-    _refuse_nan(array)
+    refuse_nan(array)
     return np.sort(array)
 
 
@@ -277,7 +277,7 @@ def _paired(scores: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.float64], 
     return values, members
 
 
-def _refuse_nan(scores: NDArray[np.float64]) -> None:
+def refuse_nan(scores: NDArray[np.float64]) -> None:
     bad = np.flatnonzero(np.isnan(scores))
     if bad.size:
         raise CalibrationError(
