@@ -87,6 +87,10 @@ class Checkpoint:
                 if head.startswith(f"optimizer{place}."):
                     state.setdefault(int(head.partition(".")[2]), {})[key] = value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            for weight, moments in optimizer.state.items():
+                for key, value in moments.items():
+                    if value.shape == weight.shape:  # the fused step walks both in the order of their memory
+                        moments[key] = torch.empty_like(weight).copy_(value)
         self._tensors = {}
         return int(self.content["step"])
 
@@ -189,12 +193,15 @@ class _Stage:
         assert len(losses) == len(modules), "name one module for each loss"
         settings = loop.settings
         self.loop, self.losses, self.total, self.note = loop, losses, total, ""
+        if settings.channels_last:
+            loop._detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers: list[Optimizer] = [
             AdamW(
                 [weight for weight in module.parameters() if weight.requires_grad],
                 lr=settings.learning_rate,
                 betas=settings.betas,
                 weight_decay=settings.weight_decay,
+                fused=True,
             )
             for module in modules
         ]
@@ -205,8 +212,6 @@ class _Stage:
             torch.zeros((), dtype=torch.float64) for _ in losses
         ]
         self.count = int(loop.checkpoint.content.get("count", 0)) if self.start else 0
-        if settings.channels_last:
-            loop._detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.calls = [torch.compile(loss) if settings.compile else loss for loss in losses]
 
     def step(self, step: int, batch: Tensor) -> None:
