@@ -7,17 +7,14 @@ build/benchmarks/metrics_memory.json.
 """
 
 import argparse
-import json
-import os
-import platform
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import describe, write_json
 from numpy.typing import NDArray
 
 from blemish.metrics import PixelScores
@@ -104,17 +101,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory of the pixel measures.")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--side-px", type=int, default=1024)
-    parser.add_argument("--out", type=Path, default=Path("build/benchmarks/metrics_memory.json"))
     args = parser.parse_args()
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    versions = {"python": sys.version.split()[0], "numpy": np.__version__}
+    machine = describe()
     rows = measure(args.images, args.side_px)
-    print(f"{args.images} images of {args.side_px} x {args.side_px}; {machine}; {versions}")
+    print(f"{args.images} images of {args.side_px} x {args.side_px}; {machine}")
     for row in rows:
         print(f"{row['step']:<26} {row['seconds']:>8.2f} s {row['peak_mib']:>7.0f} MiB  {row['value']}")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"images": args.images, "side_px": args.side_px, "machine": machine, "versions": versions}
-    args.out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    facts = {"images": args.images, "side_px": args.side_px, "machine": machine}
+    write_json("metrics_memory", facts | {"rows": rows})
 
 
 if __name__ == "__main__":
