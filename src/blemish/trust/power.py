@@ -9,10 +9,10 @@ Confidence comes from the likelihood ratio: of all (intercept, slope) pairs, tho
 log-likelihood lies within z^2 / 2 of the best, z = 1.645 for 95 % one-sided. The boundary of that region is traced
 once; bounds on a90 and on the curve are extremes over it, which makes them profile-likelihood bounds.
 
-Both documents maximise the likelihood itself. Its a90/95 falls short of the true a90 in 7 to 9 of 100 studies with 60
+Both documents maximise the likelihood itself. Its a90/95 falls short of the true a90 in 6 to 9 of 100 studies with 60
 defects, not in 5. The default therefore adds Firth's penalty (1993), half the logarithm of the information
-determinant, whose bound falls short in 1 to 4 (Heinze & Schemper 2002 for its profile). It also has a maximum where
-every miss is smaller than every hit and the likelihood alone has none.
+determinant, whose bound falls short in 4 at the most (Heinze & Schemper 2002 for its profile). It also has a maximum
+where every miss is smaller than every hit and the likelihood alone has none.
 """
 
 import math
