@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import SettingsError
@@ -13,6 +13,7 @@ from blemish.trust.batch import benjamini_hochberg
 from reference.good_scores import false_discoveries, standard_error
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1.0), max_size=30), st.sampled_from([0.05, 0.1, 0.5]))
 def test_the_same_as_scipy_adjusted_p_values(p_values: list[float], rate: float) -> None:
     selected = benjamini_hochberg(p_values, rate)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError
@@ -54,6 +54,7 @@ def test_with_confidence_few_thresholds_exceed_the_rate(name: str) -> None:
     assert np.mean(rates > 0.05) <= 0.1 + 4 * math.sqrt(0.1 * 0.9 / 500)
 
 
+@settings(deadline=None)
 @given(
     n=st.integers(1, 3000),
     alpha=st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.3, 0.9]),
@@ -71,6 +72,7 @@ def test_the_rank_with_confidence_is_the_smallest_that_the_beta_law_allows(
         assert certify(ranks, alpha, confidence=confidence).threshold == ranks[sure].min()
 
 
+@settings(deadline=None)
 @given(alpha=st.floats(0.001, 0.9), confidence=st.floats(0.01, 0.999))
 def test_images_needed_with_confidence_is_the_smallest_number_accepted(alpha: float, confidence: float) -> None:
     n = images_needed(alpha, confidence)
@@ -81,6 +83,7 @@ def test_images_needed_with_confidence_is_the_smallest_number_accepted(alpha: fl
 
 
 @pytest.mark.parametrize("confidence", [None, 0.9])
+@settings(deadline=None)
 @given(n=st.integers(1, 400))
 def test_the_smallest_rate_is_accepted_rounded_up_or_not(confidence: float | None, n: int) -> None:
     rate = smallest_rate(n, confidence)
@@ -90,6 +93,7 @@ def test_the_smallest_rate_is_accepted_rounded_up_or_not(confidence: float | Non
         certify(np.zeros(n), rate * 0.999, confidence=confidence)
 
 
+@settings(deadline=None)
 @given(
     scores=st.lists(st.floats(0, 10), min_size=60, max_size=80),
     confidences=st.tuples(st.floats(0.3, 0.95), st.floats(0.3, 0.95)).map(sorted),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError
@@ -10,6 +10,7 @@ from blemish.trust.cross import certify_cross, cross_bound, cross_p_value
 from reference.good_scores import fold_rates, standard_error
 
 
+@settings(deadline=None)
 @given(m=st.integers(2, 200), k=st.integers(2, 20), a_times=st.integers(1, 50))
 def test_the_bound_is_the_smaller_of_the_two_published(m: int, k: int, a_times: int) -> None:
     n = m * k
@@ -19,6 +20,7 @@ def test_the_bound_is_the_smaller_of_the_two_published(m: int, k: int, a_times: 
     assert cross_bound(a, [m] * k) == pytest.approx(min(1, vovk_wang, barber))
 
 
+@settings(deadline=None)
 @given(
     scores=st.lists(st.integers(0, 9).map(float), min_size=6, max_size=6),
     new=st.lists(st.integers(0, 9).map(float), min_size=3, max_size=3),
@@ -29,6 +31,7 @@ def test_p_values_follow_their_definition_image_by_image(scores: list[float], ne
     assert cross_p_value(scores, folds, new) == (1 + as_high) / 7
 
 
+@settings(deadline=None)
 @given(
     scores=st.lists(st.floats(0, 9), min_size=20, max_size=20),
     new=st.lists(st.floats(0, 9), min_size=20, max_size=20),

@@ -27,7 +27,7 @@ def test_every_bet_is_fair(bet: int) -> None:
     assert scipy.integrate.quad(integrand, 1e-12, 1 - 1e-12)[0] == pytest.approx(1, abs=1e-9)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(scores=st.lists(st.integers(0, 5), min_size=1, max_size=30), seed=st.integers(0, 99))
 def test_the_state_holds_what_a_plain_recount_gives(scores: list[int], seed: int) -> None:
     """The capital as its definition: a mixture over the bet and over the image it begins with."""
@@ -98,6 +98,7 @@ def test_the_capital_never_falls_below_what_is_in_hand() -> None:
         assert math.exp(martingale.log_capital) >= _in_hand(martingale.observed)
 
 
+@settings(deadline=None)
 @given(
     calibration=st.lists(st.floats(-100, 100), max_size=10),
     scores=st.lists(st.floats(-100, 100), max_size=10),
