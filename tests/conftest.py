@@ -78,6 +78,16 @@ def model_file(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
+@pytest.fixture(scope="session")
+def onnx_file(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small trained model, exported; read only."""
+    from blemish.export import export_model
+
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export_model(model_file, path)
+    return path
+
+
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """The folder of a real image set by name; the test is skipped where it is not at hand."""

@@ -26,6 +26,9 @@ from blemish.settings import RunSettings, Settings
 FORMAT = 1
 """Version of the file format; a newer one is refused, with the advice to upgrade."""
 
+FIXTURE = "fixture."
+"""Tensors under this prefix are good images to check an export with, not part of the detector's state."""
+
 Tensors = Mapping[str, NDArray[np.generic]]
 
 
@@ -85,6 +88,17 @@ def read_artifact(path: Path) -> tuple[ArtifactHeader, dict[str, NDArray[Any]]]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{path}: its header does not fit this version ({where}: {first['msg']})") from None
+
+
+def split_fixtures(tensors: Tensors) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """The detector's state, and the images (by name) that travel with it to check an export with.
+
+    >>> state, fixtures = split_fixtures({"weight": np.zeros(1), "fixture.good/1.png": np.ones(1)})
+    >>> list(state), list(fixtures)
+    (['weight'], ['good/1.png'])
+    """
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(FIXTURE)}
+    return state, {name.removeprefix(FIXTURE): tensor for name, tensor in tensors.items() if name not in state}
 
 
 def write_tensors(path: Path, kind: str, content: Mapping[str, JsonValue], tensors: Tensors) -> None:

@@ -74,14 +74,14 @@ class Predictor:
         self._calibration_scores = np.asarray(header.calibration_scores, dtype=np.float64)
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "auto") -> Self:
-        """The model in a file.
+    def load(cls, path: Path | str, device: str = "auto", threads: int | None = None) -> Self:
+        """The model in a file, trained or exported to ONNX; `threads` is how many the latter may use, None one a core.
 
         Raises:
             ArtifactError: missing, foreign, truncated, tampered with, or of a newer format.
             SettingsError: a device this machine does not have.
         """
-        return cls(*open_model(Path(path), device))
+        return cls(*open_model(Path(path), device, threads))
 
     def with_threshold(self, threshold: float) -> "Predictor":
         """The same model with a threshold of your own.

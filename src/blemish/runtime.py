@@ -1,13 +1,16 @@
 """What runs the network: images in, maps out. torch is imported only when a torch model is opened."""
 
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.artifact import ArtifactHeader, read_artifact
+from blemish.artifact import ArtifactHeader, read_artifact, split_fixtures
 from blemish.errors import ArtifactError, SettingsError
+from blemish.onnx_file import FIXTURES_KEY, OnnxHeader, check_seal, read_header
 
 if TYPE_CHECKING:
     from blemish.models.detector import Detector
@@ -55,30 +58,149 @@ class TorchRuntime:
         return np.ascontiguousarray(answer.float().cpu().numpy())
 
 
-def open_model(path: Path, device: str = "auto") -> tuple[ArtifactHeader, Runtime]:
-    """Header and runtime of a model file.
+@final
+class OnnxRuntime:
+    """An exported graph in onnxruntime.
+
+    >>> session_options(threads=1).intra_op_num_threads
+    1
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def maps(self, images: Images) -> NDArray[np.float32]:
+        """Anomaly maps `(b, h, w)`."""
+        return cast("NDArray[np.float32]", self._session.run(["maps"], {"images": images})[0])
+
+    def reconstruct(self, images: Images) -> None:
+        """An exported graph gives maps alone."""
+
+    def metadata(self) -> dict[str, str]:
+        """What the file holds beside the graph."""
+        return cast("dict[str, str]", self._session.get_modelmeta().custom_metadata_map)
+
+
+def graph_runtime(graph: bytes) -> OnnxRuntime:
+    """Runs a graph that is not a file yet, on the CPU, as an exported file would be run."""
+    return OnnxRuntime(_session(graph, None, _providers("cpu")))
+
+
+def _session(content: bytes, threads: int | None, providers: list[str]) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(content, session_options(threads), providers=providers)
+
+
+def session_options(threads: int | None) -> Any:
+    """How a graph is run, at its export as on the target: optimised, without threads that spin while they wait.
+
+    `threads` is how many may work on one image; None: as many as there are cores.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Waiting threads would burn the processor time of the program around them, at hardly any gain for one image.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def open_model(path: Path, device: str = "auto", threads: int | None = None) -> tuple[ArtifactHeader, Runtime]:
+    """Header and runtime of a model file: of a trained model, or of one exported to ONNX.
 
     Raises:
         ArtifactError: missing, foreign, truncated or tampered with.
         SettingsError: a device this machine does not have.
+    """
+    if is_onnx(path):
+        onnx = open_onnx(path, device, threads)
+        return onnx.header.model, onnx.runtime
+    header, detector, _ = open_detector(path)
+    return header, TorchRuntime(detector, torch_device(device))
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a file is to be read as ONNX: by its name, or because it starts like one."""
+    if path.suffix.lower() == ".onnx" or not path.is_file():
+        return path.suffix.lower() == ".onnx"
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[:1] == b"\x08" and start[8:] != b"{"  # safetensors: eight bytes of length, then JSON
+
+
+@final
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file that has been opened."""
+
+    header: OnnxHeader
+    runtime: OnnxRuntime
+    fixtures: str
+    """JSON, see blemish.parity."""
+
+
+def open_onnx(path: Path, device: str = "auto", threads: int | None = None) -> OnnxModel:
+    """Check and open an exported model.
+
+    Raises:
+        ArtifactError: missing, foreign, truncated, tampered with, of another format, or beyond this onnxruntime.
+        SettingsError: a device this machine does not have.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such model file")
+    content = path.read_bytes()
+    check_seal(content, path)
+    providers = _providers(device)
+    try:
+        runtime = OnnxRuntime(_session(content, threads, providers))
+    except Exception as error:  # onnxruntime's own errors have no base of their own
+        reason = str(error).strip().partition("\n")[0]
+        raise ArtifactError(
+            f"{path}: onnxruntime {version('onnxruntime')} cannot load it ({reason}); "
+            "upgrade onnxruntime, or export the model with a lower --opset"
+        ) from None
+    metadata = runtime.metadata()
+    return OnnxModel(read_header(metadata, path), runtime, metadata[FIXTURES_KEY])
+
+
+def _providers(device: str) -> list[str]:
+    import onnxruntime
+
+    gpu, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    has_gpu = gpu in onnxruntime.get_available_providers()
+    _check_device(device, has_gpu, "this onnxruntime has no CUDA; install onnxruntime-gpu")
+    return [gpu, cpu] if has_gpu and device != "cpu" else [cpu]
+
+
+def open_detector(path: Path) -> "tuple[ArtifactHeader, Detector, dict[str, NDArray[Any]]]":
+    """Header, detector and fixtures of a trained model.
+
+    Raises:
+        ArtifactError: missing, foreign, truncated or tampered with; or torch is not installed.
     """
     header, tensors = read_artifact(path)
     try:
         import torch
     except ModuleNotFoundError:
         raise ArtifactError(
-            f"{path}: a trained model needs torch to run; install it with: pip install 'blemish[train]'"
+            f"{path}: a trained model needs torch to run; install it with: pip install 'blemish[train]', "
+            "or export the model where torch is: blemish export MODEL -o model.onnx"
         ) from None
     from blemish.models import make_detector
     from blemish.models.detector import ImageShape
 
     shape = ImageShape(header.policy.channels, *header.policy.network_px)
     detector = make_detector(header.detector, header.run.model, shape)
+    state, fixtures = split_fixtures(tensors)
     try:
-        detector.restore({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
+        detector.restore({name: torch.from_numpy(tensor) for name, tensor in state.items()})
     except RuntimeError as error:
         raise ArtifactError(f"{path}: its tensors do not fit detector '{header.detector}': {error}") from None
-    return header, TorchRuntime(detector, torch_device(device))
+    return header, detector, fixtures
 
 
 def torch_device(wanted: str) -> str:
@@ -89,10 +211,13 @@ def torch_device(wanted: str) -> str:
     """
     import torch
 
+    has_gpu = torch.cuda.is_available()
+    _check_device(wanted, has_gpu, "torch finds no CUDA device here")
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+
+
+def _check_device(wanted: str, has_gpu: bool, why_not: str) -> None:
     if wanted not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"--device {wanted}: expected auto, cpu or cuda")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted
+    if wanted == "cuda" and not has_gpu:
+        raise SettingsError(f"--device cuda: {why_not}; use --device cpu or auto")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.artifact import ArtifactHeader, DataCard, read_artifact, write_artifact
+from blemish.artifact import FIXTURE, ArtifactHeader, DataCard, read_artifact, write_artifact
 from blemish.data.dataset import GoodImages, ImageBatches, Tiles, split_good
 from blemish.data.folder import Folder, Sample, read_folder
 from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi, prepare
@@ -24,6 +24,7 @@ from blemish.files import check_writable
 from blemish.models import DETECTORS, make_detector, named_settings
 from blemish.models.detector import Detector, ImageShape, nearest_multiple
 from blemish.optimise import Checkpoint, GradientLoop, Progress, Report, quiet
+from blemish.parity import chosen_fixtures, kept_fixtures
 from blemish.predictor import scored_map
 from blemish.runtime import TorchRuntime, torch_device
 from blemish.scoring.pooling import max_score
@@ -83,8 +84,9 @@ def train_model(
         batches = ImageBatches(tiles, len(tiles), settings.augment, settings.train.batch_size, settings.seed)
         detector.fit(_Watched(batches, loop, report), loop)
     seconds = checkpoint.seconds_before + time.monotonic() - started
-    header = _calibrate(job, detector, loop, seconds, report)
-    write_artifact(out, header, {name: _to_numpy(tensor) for name, tensor in detector.state_dict().items()})
+    header, scores = _calibrate(job, detector, loop, seconds, report)
+    state = {name: _to_numpy(tensor) for name, tensor in detector.state_dict().items()}
+    write_artifact(out, header, {**state, **_fixtures(job, scores)})
     checkpoint.remove()
     return header
 
@@ -218,7 +220,17 @@ def _finished(out: Path, job: _Job) -> ArtifactHeader | None:
     return header if same else None
 
 
-def _calibrate(job: _Job, detector: Detector, loop: GradientLoop, seconds: float, report: Report) -> ArtifactHeader:
+def _fixtures(job: _Job, scores: Sequence[float]) -> dict[str, Any]:
+    """A few of the images calibrated on, to check an export with."""
+    chosen = (job.calibration_images.samples[place] for place in chosen_fixtures(scores))
+    kept = kept_fixtures((sample.name, prepare(sample.path, job.policy)) for sample in chosen)
+    return {f"{FIXTURE}{name}": image for name, image in kept.items()}
+
+
+def _calibrate(
+    job: _Job, detector: Detector, loop: GradientLoop, seconds: float, report: Report
+) -> tuple[ArtifactHeader, list[float]]:
+    """The header, and the scores of the images it was calibrated on, in their order."""
     runtime = TorchRuntime(detector, str(loop.device))
     scores: list[float] = []
     total = len(job.calibration_images)
@@ -227,7 +239,7 @@ def _calibrate(job: _Job, detector: Detector, loop: GradientLoop, seconds: float
         scores.append(max_score(scored_map(runtime, prepared, job.settings.score)))
         report(Progress("calibrating", place + 1, total))
     rate = job.settings.score.max_false_alarm_rate or smallest_rate(total)
-    return ArtifactHeader(
+    header = ArtifactHeader(
         detector=job.settings.detector,
         run=job.settings,
         policy=job.policy,
@@ -253,6 +265,7 @@ def _calibrate(job: _Job, detector: Detector, loop: GradientLoop, seconds: float
             "machine": platform.machine(),
         },
     )
+    return header, scores
 
 
 @final

@@ -1,0 +1,255 @@
+"""`blemish export`: a trained model as one ONNX file that runs without torch, checked before it is put in place."""
+
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from blemish.artifact import ArtifactHeader
+from blemish.data.folder import Folder, read_folder
+from blemish.data.images import ImageLike
+from blemish.errors import ArtifactError, SettingsError
+from blemish.files import check_writable, whole_file
+from blemish.graph import to_graph, to_int8
+from blemish.onnx_file import FIXTURES_KEY, HEADER_KEY, ExportCard, OnnxHeader, plain_metadata, seal
+from blemish.parity import (
+    Expectation,
+    Verdict,
+    check_fixtures,
+    decision,
+    difference,
+    expectation,
+    fixture_predictor,
+    raised,
+    reduced,
+    seeded_image,
+    seeded_images,
+    verdict_of,
+    write_expectations,
+)
+from blemish.predictor import Predictor
+from blemish.quantise import (
+    INT8_TOLERANCE,
+    compare_verdicts,
+    labelled,
+    recalibrated,
+    refuse_worse,
+    seen_by_network,
+    split_again,
+)
+from blemish.runtime import Runtime, TorchRuntime, graph_runtime, is_onnx, open_detector, open_onnx
+from blemish.settings import Settings
+
+LARGEST_TOLERANCE = 1e-4
+"""An fp32 export is refused when its maps differ by a larger share of value or threshold (whichever is larger)."""
+
+SMALLEST_TOLERANCE = 1e-6
+"""About ten roundings of a 32-bit float: another processor adds in another order."""
+
+OnImage = Callable[[int, int], None]
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+@final
+class ExportSettings(Settings):
+    """How a graph is made."""
+
+    precision: Literal["fp32", "int8"] = "fp32"
+    opset: Annotated[int, Field(ge=18, le=23)] = 18
+
+
+@final
+class Trained(NamedTuple):
+    """A trained model that was opened to be exported."""
+
+    header: ArtifactHeader
+    runtime: Runtime
+    kept: Mapping[str, NDArray[np.generic]]
+    """The good images that travel with it."""
+
+
+@final
+class Export(NamedTuple):
+    """What is to be written."""
+
+    graph: bytes
+    header: ArtifactHeader
+    card: ExportCard
+    fixtures: Sequence[Expectation]
+
+
+@final
+class Judged(NamedTuple):
+    """An image as the trained model judges it, and how far the export is from that."""
+
+    name: str
+    difference: float
+    map: NDArray[np.float32]
+    verdict: Verdict
+    score: float
+    """The export's."""
+
+
+def export_model(
+    model: Path,
+    out: Path,
+    settings: ExportSettings = ExportSettings(),  # noqa: B008  # frozen
+    good: Path | None = None,
+    on_image: OnImage = _silent,
+) -> ExportCard:
+    """Write a trained model as an ONNX file if it judges as the trained model does; else write nothing.
+
+    Compared are seeded images of awkward sizes, the good images that travel with the trained model, and those of the
+    folder `good`. int8 needs that folder, and it must be the one the model was trained on.
+
+    Raises:
+        ArtifactError: the model cannot be read, its detector cannot be exported, or the export judges otherwise.
+        DataError: an image of `good` cannot be read; `out` cannot be written.
+        SettingsError: int8 without `good`.
+    """
+    check_writable(out)
+    if is_onnx(model):
+        raise ArtifactError(f"{model}: exported already; give the model file that `blemish train` made")
+    if settings.precision == "int8" and good is None:
+        raise SettingsError("--precision int8 needs --good, the folder the model was trained on")
+    header, detector, kept = open_detector(model)
+    graph = to_graph(detector, settings.opset)
+    trained = Trained(header, TorchRuntime(detector), kept)
+    folder = None if good is None else read_folder(good)
+    if settings.precision == "int8" and folder is not None:
+        export = export_int8(trained, graph, settings.opset, folder, on_image)
+    else:
+        images = {} if folder is None else {sample.name: sample.path for sample in folder.train}
+        export = export_exact(trained, graph, settings.opset, images, on_image)
+    write_export(export, out)
+    return export.card
+
+
+def export_exact(
+    trained: Trained, graph: bytes, opset: int, images: Mapping[str, ImageLike], on_image: OnImage = _silent
+) -> Export:
+    """The graph as it is, if its maps are those of the trained model within `LARGEST_TOLERANCE`.
+
+    Raises:
+        ArtifactError: they are not; with the worst image.
+    """
+    runtime = graph_runtime(graph)
+    check_batch(trained, runtime)
+    fixtures = {**seeded_images(trained.header.policy), **trained.kept}
+    judged = list(judge(trained, runtime, {**fixtures, **images}, on_image))
+    worst = max(judged, key=lambda one: one.difference)
+    _refuse_beyond(worst.name, worst.difference)
+    tolerance = stated_tolerance(worst.difference)
+    header = raised(trained.header, tolerance)
+    card = ExportCard(
+        precision="fp32",
+        opset=opset,
+        tolerance=tolerance,
+        checked=len(judged),
+        worst=worst.difference,
+        worst_image=worst.name,
+        ties=sum(decision(header, one.score) != one.verdict.decision for one in judged),
+        versions=_versions(),
+    )
+    expected = [Expectation(one.name, fixtures[one.name], one.map, one.verdict) for one in judged[: len(fixtures)]]
+    return Export(graph, header, card, expected)
+
+
+def export_int8(trained: Trained, graph: bytes, opset: int, folder: Folder, on_image: OnImage = _silent) -> Export:
+    """The graph in 8 bits, with a threshold of its own, if it gives the verdicts of the trained model.
+
+    Raises:
+        ArtifactError: too many verdicts are others, or AUROC falls; with the worst image.
+        DataError: `folder` is not the one the model was trained on.
+    """
+    header = trained.header
+    split = split_again(folder, header)
+    small = to_int8(graph, seen_by_network(header, split.fit))
+    runtime = graph_runtime(small)
+    moved = recalibrated(header, runtime, split.held_out, on_image)
+    images = labelled(folder, split.held_out, header)
+    found = compare_verdicts(Predictor(header, trained.runtime), Predictor(moved, runtime), images, on_image)
+    refuse_worse(found)
+    card = ExportCard(precision="int8", opset=opset, tolerance=INT8_TOLERANCE, versions=_versions(), **found._asdict())
+    predictor = fixture_predictor(moved, runtime)
+    fixtures = {**seeded_images(header.policy), **trained.kept}
+    expected = [expectation(name, image, predictor.predict(image)) for name, image in fixtures.items()]
+    return Export(small, moved, card, expected)
+
+
+def judge(
+    trained: Trained, runtime: Runtime, images: Mapping[str, ImageLike], on_image: OnImage = _silent
+) -> Iterator[Judged]:
+    """Every image, judged by the trained model and by its export."""
+    header = trained.header
+    before, after = fixture_predictor(header, trained.runtime), fixture_predictor(header, runtime)
+    for done, (name, image) in enumerate(images.items(), start=1):
+        wanted, found = before.predict(image), after.predict(image)
+        apart = difference(wanted.scored_map, found.scored_map, header.threshold)
+        yield Judged(name, apart, reduced(wanted.scored_map), verdict_of(wanted), found.score)
+        on_image(done, len(images))
+
+
+def check_batch(trained: Trained, runtime: Runtime) -> None:
+    """A batch of three must give the maps that each image gives alone.
+
+    Raises:
+        ArtifactError: it does not.
+    """
+    (height, width), channels = trained.header.policy.network_px, trained.header.policy.channels
+    tall = seeded_image(3 * height, width, channels).astype(np.float32) / np.float32(255.0)
+    images = np.ascontiguousarray(tall.reshape(3, height, width, channels).transpose(0, 3, 1, 2))
+    alone = np.concatenate([trained.runtime.maps(image[None]) for image in images])
+    _refuse_beyond("a batch of three", difference(alone, runtime.maps(images), trained.header.threshold))
+
+
+def stated_tolerance(worst: float) -> float:
+    """What an export may differ on another machine: four times what it differed here, rounded up to one digit.
+
+    >>> stated_tolerance(6e-7), stated_tolerance(0.0), stated_tolerance(9e-5)
+    (3e-06, 1e-06, 0.0001)
+    """
+    wanted = min(max(4.0 * worst, SMALLEST_TOLERANCE), LARGEST_TOLERANCE)
+    unit = 10.0 ** math.floor(math.log10(wanted))
+    return float(f"{math.ceil(wanted / unit * (1 - 1e-9)) * unit:.0e}")
+
+
+def write_export(export: Export, out: Path) -> None:
+    """Write the file, open it again, and let it judge its own fixtures before it is put in place.
+
+    Raises:
+        ArtifactError: the file does not give what is expected of it.
+        DataError: it cannot be written there.
+    """
+    metadata = {
+        HEADER_KEY: OnnxHeader(model=export.header, export=export.card).model_dump_json(),
+        **plain_metadata(export.header),
+        FIXTURES_KEY: write_expectations(export.fixtures),
+    }
+    with whole_file(out) as temporary:
+        temporary.write_bytes(seal(export.graph, metadata))
+        found = check_fixtures(open_onnx(temporary, device="cpu"))
+        if not found.is_within:
+            raise ArtifactError(f"{out}: not written: {found.worst.name} differs by {found.worst.difference:.2g} in it")
+
+
+def _refuse_beyond(name: str, apart: float) -> None:
+    if not apart <= LARGEST_TOLERANCE:
+        raise ArtifactError(
+            f"not exported, because the graph judges otherwise than the trained model: {name} differs by {apart:.2g} "
+            f"of the value or the threshold, whichever is larger; allowed are {LARGEST_TOLERANCE:.0e}"
+        )
+
+
+def _versions() -> dict[str, str]:
+    names = ("blemish", "torch", "onnx", "onnxruntime")
+    return {**{name: version(name) for name in names}, "machine": platform.machine()}
