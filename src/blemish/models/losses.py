@@ -16,7 +16,7 @@ def mean_l2_norm(images: Float[Tensor, "b c h w"], reconstructions: Float[Tensor
     >>> mean_l2_norm(images, torch.tensor([[3.0, 4.0], [0.0, 1.0]]).reshape(2, 1, 1, 2))  # (5 + 1) / 2
     tensor(3.)
     """
-    norms: Tensor = torch.linalg.vector_norm((images - reconstructions.float()).flatten(1), dim=1)  # (b,)
+    norms: Tensor = torch.linalg.vector_norm(images - reconstructions.float(), dim=(1, 2, 3))  # (b,)
     return norms.mean()
 
 
