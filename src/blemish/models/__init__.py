@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from blemish.errors import SettingsError
+from blemish.models.anogan import AnoGan
 from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, SEED_PRESET, ConvAutoencoder
 from blemish.models.detector import Detector, ImageShape
 from blemish.models.vae import VariationalAutoencoder
@@ -15,6 +16,7 @@ from blemish.settings import nearest, validate
 DETECTORS: dict[str, type[Detector]] = {
     "conv_autoencoder": ConvAutoencoder,
     "vae": VariationalAutoencoder,
+    "anogan": AnoGan,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
