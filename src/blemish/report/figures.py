@@ -141,6 +141,62 @@ def threshold_curves(
     return _svg(figure)
 
 
+def measure_dots(names: Sequence[str], columns: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> bytes:
+    """For each measure (all from 0 to 1) a row of dots, one a name: its mean, and a line from its smallest to largest.
+
+    >>> b"AUROC" in measure_dots(["seed", "vae"], {"AUROC": {"seed": (0.5, 0.4, 0.6)}})
+    True
+    """
+    figure, axes = _figure(width=8.4, height=0.9 + 0.24 * len(names))
+    pitch = 1.12
+    for column, (label, found) in enumerate(columns.items()):
+        left = column * pitch
+        axes.axvspan(left, left + 1, color="#808080", alpha=0.09, linewidth=0)
+        axes.text(left + 0.5, -0.85, label, ha="center", va="center", color=_INK, fontsize=9)
+        for name, (mean, low, high) in found.items():
+            row = names.index(name)
+            axes.plot([left + low, left + high], [row, row], color=DEFECTIVE_COLOUR, linewidth=1.6)
+            axes.plot([left + mean], [row], color=DEFECTIVE_COLOUR, marker="o", markersize=4.5)
+    axes.grid(visible=False)
+    ticks = [column * pitch + share for column in range(len(columns)) for share in (0.0, 0.5, 1.0)]
+    axes.set_xticks(ticks, ["0", "0.5", "1"] * len(columns))
+    axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+    axes.set(xlim=(-0.05, len(columns) * pitch - 0.07), ylim=(len(names) - 0.5, -0.55))
+    axes.spines[["left", "bottom"]].set_visible(False)
+    return _svg(figure)
+
+
+def setting_curves(
+    values: Sequence[object],
+    curves: Mapping[str, Sequence[tuple[float, float, float] | None]],
+    setting: str,
+    label: str,
+) -> bytes:
+    """Measures over the values of a setting: their means, and where there are several seeds a band from the smallest
+    to the largest. Values that are not all numbers stand in the order given.
+
+    >>> b"latent" in setting_curves([8, 32], {"F1": [(0.5, 0.4, 0.6), None]}, "latent", "F1")
+    True
+    """
+    figure, axes = _figure(width=5.6, height=3.4)
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    is_scale = len(numbers) == len(values)
+    places = np.array(numbers if is_scale else range(len(values)), np.float64)
+    for (name, points), colour in zip(curves.items(), _COLOURS, strict=False):
+        known = sorted((place, *point) for place, point in zip(places, points, strict=True) if point is not None)
+        if known:
+            x, mean, low, high = np.array(known).T
+            axes.plot(x, mean, color=colour, label=name, marker="o", markersize=4, linewidth=1.6)
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    if is_scale and _is_wide(np.sort(places)):
+        _log_axis(axes.xaxis)
+    axes.set_xticks(places, [_plain(str(value)) for value in values])
+    axes.set(xlabel=setting, ylabel=label)
+    axes.set_ylim(bottom=0.0)
+    _legend(axes)
+    return _svg(figure)
+
+
 def _figure(width: float = 5.2, height: float = 3.2) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)

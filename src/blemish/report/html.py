@@ -1,6 +1,7 @@
 """The report of an evaluation as one page that needs nothing else: pictures, styles and all are inside."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -65,7 +66,8 @@ def render(results: Results, drawings: Drawings) -> str:
     return page.rstrip() + "\n"
 
 
-def pages() -> Environment:
+@cache
+def pages(**filters: Callable[..., str]) -> Environment:
     """Where all pages come from: their templates lie beside this file, and names in them are only names."""
     environment = Environment(
         loader=PackageLoader("blemish", "report"),
@@ -74,7 +76,7 @@ def pages() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "span": span}
+    environment.filters |= {"number": number, "percent": percent, "span": span, **filters}
     return environment
 
 
