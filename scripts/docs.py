@@ -1,9 +1,10 @@
-"""Write docs/reference/ from the program itself; with --check, find what is out of date or leads nowhere.
+"""Write docs/reference/ and the README's tree from the program itself; with --check, find what is out of date.
 
-Checked: the reference is what the program says; every source file stands in the README's tree and the tree names no
-other; every relative link in the Markdown files leads to a file; no path of one machine is in them.
+Checked: the reference is what the program says; the tree is what the files' first lines say; every relative link in
+the Markdown files leads to a file.
 """
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -19,18 +20,24 @@ from blemish.settings import RunSettings
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+TREE = re.compile(r"(```text\nsrc/blemish/\n)(.*?)(```)", re.DOTALL)
 NOTE = "<!-- Written by scripts/docs.py; run `make docs` after a change. -->\n"
 
 
 def main() -> int:
     """Write the reference, or check everything; 1 where something is wrong."""
-    pages = {"cli.md": commands_page(), "settings.md": settings_page()}
+    readme = ROOT / "README.md"
+    pages = {
+        REFERENCE / "cli.md": commands_page(),
+        REFERENCE / "settings.md": settings_page(),
+        readme: TREE.sub(lambda found: found[1] + tree(ROOT / "src" / "blemish") + found[3], readme.read_text("utf-8")),
+    }
     if "--check" not in sys.argv:
         REFERENCE.mkdir(parents=True, exist_ok=True)
-        for name, text in pages.items():
-            (REFERENCE / name).write_text(text, encoding="utf-8")
+        for path, text in pages.items():
+            path.write_text(text, encoding="utf-8")
         return 0
-    problems = [*stale(pages), *tree_problems(), *link_problems()]
+    problems = [*stale(pages), *link_problems()]
     print("\n".join(problems) or "docs: nothing out of date, every link leads somewhere")
     return int(bool(problems))
 
@@ -90,37 +97,27 @@ def flat(values: object, prefix: str = "") -> str:
     return ", ".join(flat(value, f"{prefix}.{name}" if prefix else name) for name, value in values.items())
 
 
-def stale(pages: dict[str, str]) -> Iterator[str]:
-    """Reference pages that differ from what the program says."""
-    for name, text in pages.items():
-        path = REFERENCE / name
+def tree(folder: Path, depth: int = 1) -> str:
+    """A line for each file: its name, and the first line of its docstring."""
+    lines = ""
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        indent = "  " * depth
+        if path.is_dir() and path.name != "__pycache__":
+            lines += f"{indent}{path.name}/\n{tree(path, depth + 1)}"
+        elif path.suffix == ".py" and path.name != "__init__.py":
+            said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            sentence = re.split(r"\n\n|(?<=\.)\s", said, maxsplit=1)[0].replace("\n", " ")
+            lines += f"{indent}{path.name:<{26 - 2 * depth}} {sentence}\n"
+        elif path.suffix in (".j2", ".css"):
+            lines += f"{indent}{path.name:<{26 - 2 * depth}} what a page looks like\n"
+    return lines
+
+
+def stale(pages: dict[Path, str]) -> Iterator[str]:
+    """Pages that differ from what the program says."""
+    for path, text in pages.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            yield f"docs/reference/{name}: out of date; run: make docs"
-
-
-def tree_problems() -> Iterator[str]:
-    """Source files the README's tree forgets, and names in it that are no files."""
-    tree = re.search(r"```text\nsrc/blemish/\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    if tree is None:
-        yield "README.md: no tree of src/blemish/ in a ```text block"
-        return
-    named: set[str] = set()
-    folders: list[str] = []
-    for line in tree[1].splitlines():
-        entry = re.match(r"( *)([\w.]+/?)", line)
-        if entry is None:
-            continue
-        depth = len(entry[1]) // 2 - 1
-        folders = folders[:depth]
-        if entry[2].endswith("/"):
-            folders.append(entry[2])
-        else:
-            named.add("".join(folders) + entry[2])
-    source = ROOT / "src" / "blemish"
-    there = {path.relative_to(source).as_posix() for path in source.rglob("*.py") if path.name != "__init__.py"}
-    there |= {path.relative_to(source).as_posix() for path in source.rglob("*.j2")}
-    yield from (f"README.md: the tree forgets src/blemish/{name}" for name in sorted(there - named))
-    yield from (f"README.md: the tree names src/blemish/{name}, which is no file" for name in sorted(named - there))
+            yield f"{path.relative_to(ROOT)}: out of date; run: make docs"
 
 
 def link_problems() -> Iterator[str]:
