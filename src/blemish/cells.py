@@ -114,10 +114,16 @@ def read_categories(roots: Sequence[Path]) -> list[Category]:
         _check_parts(folder)
         is_unique = sum(other.name == path.name for other in paths) == 1
         name = path.name if is_unique else f"{path.parent.name}-{path.name}"
-        masks = [Sample(sample.mask_path, f"mask of {sample.name}") for sample in folder.test if sample.mask_path]
-        hashes = files_sha256(folder.train), files_sha256([*folder.test, *masks])
-        categories.append(Category(name, folder, *hashes))
+        categories.append(Category(name, folder, *_hashes(folder)))
     return categories
+
+
+def _hashes(folder: Folder) -> tuple[str, str]:
+    masks = [Sample(sample.mask_path, f"mask of {sample.name}") for sample in folder.test if sample.mask_path]
+    try:
+        return files_sha256(folder.train), files_sha256([*folder.test, *masks])
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _check_parts(folder: Folder) -> None:
@@ -178,7 +184,8 @@ def run_cell(cell: Cell, device: str, report: Report) -> Outcome:
     if before.get("training") != cell.training:
         _forget(cell)
     elif before.get("status") == "finished" and before.get("judging") == cell.judging and _is_whole(cell):
-        return _outcome(cell, "kept", before)
+        with suppress(OSError, ValueError, KeyError):  # a damaged results.json is made again
+            return _outcome(cell, "kept", before)
     found: Nested = {"status": "running", "training": cell.training, "judging": cell.judging}
     _write(cell, found)
     (cell.path / LOG).unlink(missing_ok=True)

@@ -56,8 +56,8 @@ def compare(
     """Train, calibrate and evaluate every detector on every category with every seed, and write what was found.
 
     Cells that were finished before with the same settings and images are kept, one that was cut off goes on. A cell
-    that fails is shown as such and leaves the others alone. After each cell `comparison.json`, `comparison.csv` and
-    `comparison.html` are written anew, so that a run that is stopped leaves what it has.
+    that fails is shown as such and leaves the others alone. After each cell that was run `comparison.json`,
+    `comparison.csv` and `comparison.html` are written anew, so that a run that is stopped leaves what it has.
 
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
@@ -73,8 +73,9 @@ def compare(
         outcomes.append(outcome)
         on_cell(outcome)
         _hang(galleries, outcome, device)
-        content = _content(plan, cells, outcomes)
-        _write(content, galleries, out)
+        if outcome.status != "kept" or cell is cells[-1]:
+            content = _content(plan, cells, outcomes)
+            _write(content, galleries, out)
     report(Progress("cells", len(cells), len(cells), ""))
     return Comparison(content, sum(outcome.status == "failed" for outcome in outcomes))
 
@@ -166,7 +167,7 @@ def _spoken(notes: Nested) -> dict[str, str]:
 
 
 def _write(content: Nested, galleries: dict[str, Gallery], out: Path) -> None:
-    """All three files or none."""
+    """Each file whole or not at all."""
     texts = {
         JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",
         CSV: to_csv(content["cells"]),

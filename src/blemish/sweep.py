@@ -61,7 +61,7 @@ def sweep_setting(
 ) -> Sweep:
     """Run every value with every seed, and write curves of the mean map value on good and defective pixels and of F1.
 
-    Runs that were finished before are kept, as in a comparison; after each, all files are written anew.
+    Runs that were finished before are kept, as in a comparison; after each that was run, all files are written anew.
 
     Raises:
         SettingsError: none or several settings with several values; a setting or a value that will not do.
@@ -80,8 +80,9 @@ def sweep_setting(
         points.append(_point(outcome, value, device))
         if outcome.status != "failed" and value not in gallery.columns:
             gallery.add(value, Predictor.load(cell.model, device), show="reconstruction")
-        content = _content(plan, setting, values, category, points)
-        _write(content, gallery, out)
+        if outcome.status != "kept" or cell is cells[-1]:
+            content = _content(plan, setting, values, category, points)
+            _write(content, gallery, out)
     report(Progress("runs", len(cells), len(cells), ""))
     return Sweep(content, sum(point["error"] is not None for point in points))
 

@@ -165,8 +165,9 @@ def test_new_test_images_are_judged_by_the_same_model(parts: Path, tmp_path: Pat
     assert once().status == "kept"
 
 
-def test_a_lost_file_is_made_again(copy: Path, shared_parts: Path) -> None:
-    (copy / "cells/parts/seed/seed0/results.json").unlink()
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{", encoding="utf-8")])
+def test_a_lost_or_damaged_file_is_made_again(copy: Path, shared_parts: Path, damage: Callable[[Path], object]) -> None:
+    damage(copy / "cells/parts/seed/seed0/results.json")
     model = copy / "cells/parts/seed/seed0/model.safetensors"
     before = model.stat().st_mtime_ns
     _, told = run(plan(shared_parts), copy)
