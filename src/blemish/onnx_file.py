@@ -130,6 +130,8 @@ def plain_metadata(header: ArtifactHeader) -> dict[str, str]:
         "blemish.min_defect_px": str(header.run.score.min_defect_px),
         "blemish.threshold": repr(header.threshold),
     }
+    if policy.aspect is not None:
+        plain["blemish.aspect"] = repr(policy.aspect)
     if policy.roi is not None:
         plain["blemish.roi_runs"] = " ".join(str(length) for length in run_lengths(policy.roi))
     if policy.tile_px is not None:
