@@ -91,7 +91,7 @@ def test_norms_and_activations_are_those_of_section_4() -> None:
     layers = [type(layer).__name__ for layer in detector.encoder]
     assert layers == ["Conv2d", "BatchNorm2d", "LeakyReLU"] * 9 + ["Conv2d", "BatchNorm2d"]
     layers = [type(layer).__name__ for layer in detector.decoder]
-    assert layers == ["ConvTranspose2d", "BatchNorm2d", "LeakyReLU"] * 9 + ["ConvTranspose2d", "Sigmoid"]
+    assert layers == ["TransposedConv2d", "BatchNorm2d", "LeakyReLU"] * 9 + ["TransposedConv2d", "Sigmoid"]
     norms = [layer for layer in detector.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert {(norm.momentum, norm.eps) for norm in norms} == {(0.1, 1e-6)}
     assert {layer.negative_slope for layer in detector.modules() if isinstance(layer, nn.LeakyReLU)} == {0.01}
@@ -103,7 +103,7 @@ def test_bergmann_has_one_layer_less_no_norms_and_no_sigmoid() -> None:
     assert table_of(detector.encoder)[-1] == (32, 100, 8, 1)
     assert table_of(detector.decoder)[-1] == (32, 3, 4, 2)
     kinds = {type(layer).__name__ for layer in (*detector.encoder, *detector.decoder)}
-    assert kinds == {"Conv2d", "ConvTranspose2d", "LeakyReLU", "Identity"}
+    assert kinds == {"Conv2d", "TransposedConv2d", "LeakyReLU", "Identity"}
 
 
 @pytest.mark.parametrize("architecture", ["seed", "bergmann"])

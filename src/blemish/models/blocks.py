@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
 from blemish.models.detector import ImageShape
 
@@ -31,11 +35,7 @@ class Finish(NamedTuple):
 
 
 def grid_of(shape: ImageShape, rows: Sequence[Row]) -> tuple[int, int]:
-    """Height and width that is left of an image after `rows`.
-
-    >>> grid_of(ImageShape(channels=3, height=256, width=128), [Row(8, 4, 2), Row(8, 3, 1), Row(8, 4, 2)])
-    (64, 32)
-    """
+    """Height and width that is left of an image after `rows`."""
     shrink = 1
     for row in rows:
         shrink *= row.stride
@@ -66,10 +66,10 @@ def decoder(latent: int, rows: Sequence[Row], grid: tuple[int, int], finish: Fin
 
     The last row is finished by `last` alone.
     """
-    layers: list[nn.Module] = [nn.ConvTranspose2d(latent, rows[0].channels, grid)]
+    layers: list[nn.Module] = [TransposedConv2d(latent, rows[0].channels, grid)]
     for before, row in pairwise(rows):
         layers += finishing(before.channels, finish)
-        layers += [nn.ConvTranspose2d(before.channels, row.channels, row.kernel_px, row.stride, padding=1)]
+        layers += [TransposedConv2d(before.channels, row.channels, row.kernel_px, row.stride, padding=1)]
     return nn.Sequential(*layers, last)
 
 
@@ -83,3 +83,38 @@ def finishing(channels: int, finish: Finish) -> list[nn.Module]:
     """
     activation = nn.LeakyReLU(finish.slope)
     return [nn.BatchNorm2d(channels, eps=1e-6, momentum=0.1), activation] if finish.batch_norm else [activation]
+
+
+@final
+class TransposedConv2d(nn.ConvTranspose2d):
+    """torch's own layer, whose gradients take half the time on a processor without GPU.
+
+    torch hands the gradients to kernels that are made for transposed convolutions, and slow. They are plain
+    convolutions themselves: the input's is one of the output's gradient, the weight's is that of a convolution
+    whose input and output have changed places.
+    """
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """As torch's."""
+        if self.bias is None or input.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(input, output_size)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
+        tensors = (tensor.to(dtype) for tensor in (input, self.weight, self.bias))
+        output: Tensor = _TransposedConvolution.apply(*tensors, self.stride, self.padding)  # type: ignore[no-untyped-call]
+        return output
+
+
+class _TransposedConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv_transpose2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x = F.conv2d(gradient, weight, None, ctx.stride, ctx.padding)
+        of_weight = conv2d_weight(gradient, weight.shape, x, ctx.stride, ctx.padding)  # type: ignore[no-untyped-call]
+        return of_x, of_weight, gradient.sum((0, 2, 3)), None, None

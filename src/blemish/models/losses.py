@@ -28,7 +28,7 @@ def mean_squared_error(
     >>> mean_squared_error(torch.zeros(1, 1, 1, 2), torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2))
     tensor(5.)
     """
-    return (images - reconstructions.float()).square().mean()
+    return (reconstructions.float() - images).square().mean()
 
 
 def mean_ssim_residual(
