@@ -35,6 +35,9 @@ ASPECT_TOLERANCE = 0.05
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 
+Values = NDArray[np.uint8] | NDArray[np.float32]
+"""An image at its own size, `(h, w)` or `(h, w, 3)`, as `read_values` gives it."""
+
 ImageLike = Path | str | Image.Image | NDArray[np.generic]
 
 
@@ -134,6 +137,33 @@ def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level
     if deep is not None:
         original = Image.fromarray(np.uint8(np.asarray(deep) * 255.0 + 0.5))
     return _eight_bit(original, 3)
+
+
+def read_values(image: ImageLike, policy: PixelPolicy) -> Values:
+    """The image at its own size as an array `(h, w)` or `(h, w, 3)`; `load_image` makes the same of either.
+
+    8 bits; 16-bit grey as floats in [0, 1].
+
+    Raises:
+        DataError: as `load_image`.
+
+    >>> read_values(np.full((8, 8), 51, np.uint8), PixelPolicy(size_px=(8, 8), channels=3)).shape
+    (8, 8, 3)
+    """
+    original = _open(image, policy.max_image_px)
+    deep = _unit_floats(original, policy.white_level, name_of(image))
+    return np.array(_eight_bit(original, policy.channels) if deep is None else deep)
+
+
+def as_pixels(values: Values) -> NDArray[np.float32]:
+    """The image as float32 `(h, w, c)` in [0, 1].
+
+    >>> as_pixels(np.full((2, 3), 255, np.uint8)).shape
+    (2, 3, 1)
+    """
+    scale = np.float32(255 if values.dtype == np.uint8 else 1)
+    pixels = np.asarray(values, np.float32) / scale
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def image_size(image: ImageLike, max_image_px: int = 100_000_000) -> tuple[int, int]:
