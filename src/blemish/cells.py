@@ -16,7 +16,9 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from blemish.data.folder import Folder, Sample, read_folder
+from blemish.artifact import ArtifactHeader, read_artifact
+from blemish.categories import Category
+from blemish.data.folder import Sample
 from blemish.data.images import load_image
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError
 from blemish.evaluate import REPORT, RESULTS, evaluate_model
@@ -28,7 +30,7 @@ from blemish.predictor import Predictor
 from blemish.results import EvaluateSettings, Nested
 from blemish.scoring.pooling import open_map
 from blemish.settings import RunSettings, merge, nearest, parse_assignment, read_toml
-from blemish.train import files_sha256, make_settings, state_path, train_model
+from blemish.train import make_settings, state_path, train_model
 
 MODEL, CELL, LOG = "model.safetensors", "cell.json", "error.log"
 
@@ -37,17 +39,6 @@ OnCell = Callable[["Outcome"], None]
 
 Status = Literal["finished", "failed", "kept"]
 """kept: finished in an earlier run, with the same settings and images."""
-
-
-@final
-@dataclass(frozen=True)
-class Category:
-    """A data set with test images; the two hashes say what is in its files."""
-
-    name: str
-    folder: Folder
-    train_sha256: str
-    test_sha256: str
 
 
 @final
@@ -69,11 +60,9 @@ class Cell:
     @property
     def training(self) -> str:
         """A hash of all that decides the weights and the threshold."""
-        settings, roi = self.settings.model_dump(mode="json"), self.settings.data.roi
-        mask = (
-            hashlib.sha256(Path(roi).read_bytes()).hexdigest() if isinstance(roi, str) and Path(roi).is_file() else ""
-        )
-        return _sha256([settings, mask, self.category.train_sha256, version("blemish")])
+        settings = self.settings.model_dump(mode="json")
+        files = _named_files(self.settings)
+        return _sha256([settings, files, self.category.train_sha256, version("blemish")])
 
     @property
     def judging(self) -> str:
@@ -97,43 +86,6 @@ class Outcome:
     seed_counts: dict[str, dict[str, dict[str, int]]] | None = None
     has_seed_tau: bool = False
     artifact_bytes: int = 0
-
-
-def read_categories(roots: Sequence[Path]) -> list[Category]:
-    """The data sets, each under the name of its folder; two of one name get their parent's in front.
-
-    Raises:
-        DataError: a folder that cannot be read, has no images to fit or none to test on, or is given twice.
-    """
-    folders = [read_folder(root) for root in roots]
-    paths = [folder.root.resolve() for folder in folders]
-    categories = []
-    for folder, path in zip(folders, paths, strict=True):
-        if paths.count(path) > 1:
-            raise DataError(f"{folder.root}: given twice; each category is compared once")
-        _check_parts(folder)
-        is_unique = sum(other.name == path.name for other in paths) == 1
-        name = path.name if is_unique else f"{path.parent.name}-{path.name}"
-        categories.append(Category(name, folder, *_hashes(folder)))
-    return categories
-
-
-def _hashes(folder: Folder) -> tuple[str, str]:
-    masks = [Sample(sample.mask_path, f"mask of {sample.name}") for sample in folder.test if sample.mask_path]
-    try:
-        return files_sha256(folder.train), files_sha256([*folder.test, *masks])
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
-
-
-def _check_parts(folder: Folder) -> None:
-    if not folder.test:
-        raise DataError(
-            f"{folder.root}: no test images; put good ones into test/good and, where there are any, "
-            "defective ones into test/<defect type>"
-        )
-    if not folder.train:
-        raise DataError(f"{folder.root}: no good images to fit; put them in train/good")
 
 
 def settings_of(name: str, toml: Path | None, assignments: Sequence[str], seed: int) -> RunSettings:
@@ -181,9 +133,10 @@ def run_cell(cell: Cell, device: str, report: Report) -> Outcome:
         DataError: the cell's folder cannot be written.
     """
     before = _read(cell)
-    if before.get("training") != cell.training:
+    header = _header(cell)
+    if before.get("training") != cell.training and not _is_of(header, cell):
         _forget(cell)
-    elif before.get("status") == "finished" and before.get("judging") == cell.judging and _is_whole(cell):
+    elif before.get("status") == "finished" and before.get("judging") == cell.judging and header and _is_whole(cell):
         with suppress(OSError, ValueError, KeyError):  # a damaged results.json is made again
             return _outcome(cell, "kept", before)
     found: Nested = {"status": "running", "training": cell.training, "judging": cell.judging}
@@ -259,7 +212,36 @@ def _counts_of_types(images: Sequence[Nested]) -> dict[str, dict[str, dict[str, 
 
 
 def _is_whole(cell: Cell) -> bool:
-    return all((cell.path / name).is_file() for name in (MODEL, RESULTS, REPORT, MAPS))
+    return all((cell.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
+
+
+def _header(cell: Cell) -> ArtifactHeader | None:
+    """Of the model that is there, whole and unchanged."""
+    try:
+        return read_artifact(cell.model)[0]
+    except BlemishError:
+        return None
+
+
+def _is_of(header: ArtifactHeader | None, cell: Cell) -> bool:
+    """Whether a model is of these settings and images although the hashes differ.
+
+    They do where settings have come into the world that the model is older than, and that are left at what they are
+    unless asked for.
+    """
+    return (
+        header is not None
+        and header.run == cell.settings
+        and not _named_files(cell.settings)
+        and header.data_card.files_sha256 == cell.category.train_sha256
+        and header.versions.get("blemish") == version("blemish")
+    )
+
+
+def _named_files(settings: RunSettings) -> list[str]:
+    """Hashes of the files that settings name, such as a region of interest."""
+    named = [Path(value) for value in settings.data.model_dump().values() if isinstance(value, str)]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path.is_file()]
 
 
 def _forget(cell: Cell) -> None:

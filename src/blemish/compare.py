@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import final
 
-from blemish.cells import Category, Cell, OnCell, Outcome, read_categories, run_cell, settings_of
+from blemish.categories import Category, read_categories
+from blemish.cells import Cell, OnCell, Outcome, run_cell, settings_of
 from blemish.comparison import scopes_of, summarise, to_csv
 from blemish.data.images import PixelPolicy
 from blemish.errors import SettingsError

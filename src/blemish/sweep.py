@@ -12,7 +12,8 @@ from typing import Any, final
 
 import numpy as np
 
-from blemish.cells import Category, Cell, OnCell, Outcome, read_categories, run_cell, settings_of
+from blemish.categories import Category, read_categories
+from blemish.cells import Cell, OnCell, Outcome, run_cell, settings_of
 from blemish.comparison import ALL, scopes_of, spread
 from blemish.data.dataset import split_good
 from blemish.data.folder import Sample

@@ -150,6 +150,16 @@ def one_cell(root: Path, out: Path) -> Callable[[], Outcome]:
     return once
 
 
+def test_a_changed_region_of_interest_is_a_change(parts: Path, tmp_path: Path) -> None:
+    roi = tmp_path / "roi.png"
+
+    def training(level: int) -> str:
+        Image.new("L", (64, 64), level).save(roi)
+        return plan_cells(plan(parts, detectors="seed", more=(f"data.roi={roi}",)), tmp_path / "out")[0].training
+
+    assert training(255) == training(255) != training(1)
+
+
 @pytest.mark.slow
 def test_new_test_images_are_judged_by_the_same_model(parts: Path, tmp_path: Path) -> None:
     once = one_cell(parts, tmp_path / "out")
@@ -163,6 +173,15 @@ def test_new_test_images_are_judged_by_the_same_model(parts: Path, tmp_path: Pat
     assert once().status == "finished"
     assert model.stat().st_mtime_ns > before
     assert once().status == "kept"
+
+
+def test_a_cell_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> None:
+    """A hash over more settings differs; the model still says that it is of these."""
+    path = copy / "cells/parts/seed/seed0/cell.json"
+    path.write_text(json.dumps({**strict(path), "training": "of fewer settings"}), encoding="utf-8")
+    assert run(plan(shared_parts, detectors="seed"), copy)[1] == {"parts/seed/seed0": "kept"}
+    path.with_name("model.safetensors").write_bytes(b"damaged")  # and now it says nothing
+    assert run(plan(shared_parts, detectors="seed"), copy)[1] == {"parts/seed/seed0": "finished"}
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{", encoding="utf-8")])
