@@ -8,9 +8,9 @@ signature: someone who changes the file on purpose can also write a new one.
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,19 @@ from pydantic import Field, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from blemish.calibration import CalibrationCard, promise, score_p_value
 from blemish.data.images import PixelPolicy
 from blemish.errors import ArtifactError
 from blemish.files import whole_file
 from blemish.settings import RunSettings, Settings
+from blemish.trust.certificate import Certificate
 
 FORMAT = 1
 """Version of the file format; a newer one is refused, with the advice to upgrade."""
 
 FIXTURE = "fixture."
 """Tensors under this prefix are good images to check an export with, not part of the detector's state."""
+
 
 Tensors = Mapping[str, NDArray[np.generic]]
 
@@ -41,6 +44,9 @@ class DataCard(Settings):
     calibration_images: int
     skipped: dict[str, str] = Field(default_factory=dict)
     files_sha256: str
+    fit_ids: tuple[str, ...] = ()
+    """The images fitted on, by their contents (`file_id` in data/folder.py): none of them may be calibrated on."""
+    groups_sha256: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -55,11 +61,41 @@ class ArtifactHeader(Settings):
     calibration_scores: tuple[float, ...]
     max_false_alarm_rate: float
     threshold: float
+    calibration: CalibrationCard = CalibrationCard()
+    detectors: int = 1
+    """Several judge together: the score is the smallest of theirs; see `score.calibration`."""
     data_card: DataCard
     history: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     fit_seconds: float = 0.0
     parameters: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def certificate(self) -> Certificate:
+        """The threshold with its guarantee."""
+        card, n = self.calibration, len(self.calibration_scores)
+        kind: Literal["average", "confidence"] = "average" if card.confidence is None else "confidence"
+        return Certificate(
+            alpha=self.max_false_alarm_rate,
+            confidence=card.confidence,
+            threshold=self.threshold,
+            n=card.images or n,
+            kind="cross" if card.folds else kind,
+            groups=n if card.by_group else None,
+        )
+
+    def certify(self, max_false_alarm_rate: float, confidence: float | None = None) -> Certificate:
+        """The certificate for another rate or confidence, from the same scores; no data is needed.
+
+        Raises:
+            CalibrationError: they are too few.
+            SettingsError: a rate or a confidence outside (0, 1), or a confidence where there are folds.
+        """
+        return promise(self.calibration_scores, self.calibration, max_false_alarm_rate, confidence)
+
+    def p_value(self, score: float) -> float:
+        """How unusual a score is among good ones; at most alpha exactly when it exceeds the threshold for alpha."""
+        return score_p_value(self.calibration_scores, self.calibration, score)
 
 
 def write_artifact(path: Path, header: ArtifactHeader, tensors: Tensors) -> None:
@@ -99,6 +135,25 @@ def split_fixtures(tensors: Tensors) -> tuple[dict[str, NDArray[Any]], dict[str,
     """
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(FIXTURE)}
     return state, {name.removeprefix(FIXTURE): tensor for name, tensor in tensors.items() if name not in state}
+
+
+def join_folds(states: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+    """The tensors of one detector, or of several under names of their own.
+
+    >>> list(join_folds([{"weight": np.zeros(1)}, {"weight": np.ones(1)}]))
+    ['fold0.weight', 'fold1.weight']
+    """
+    if len(states) == 1:
+        return dict(states[0])
+    return {f"fold{fold}.{name}": tensor for fold, state in enumerate(states) for name, tensor in state.items()}
+
+
+def split_folds(state: Tensors, detectors: int) -> list[dict[str, NDArray[Any]]]:
+    """What `join_folds` joined."""
+    if detectors == 1:
+        return [dict(state)]
+    heads = [f"fold{fold}." for fold in range(detectors)]
+    return [{name[len(head) :]: tensor for name, tensor in state.items() if name.startswith(head)} for head in heads]
 
 
 def write_tensors(path: Path, kind: str, content: Mapping[str, JsonValue], tensors: Tensors) -> None:

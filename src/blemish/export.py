@@ -175,7 +175,7 @@ def export_int8(trained: Trained, graph: bytes, opset: int, folder: Folder, on_i
     split = split_again(folder, header)
     small = to_int8(graph, seen_by_network(header, split.fit))
     runtime = graph_runtime(small)
-    moved = recalibrated(header, runtime, split.held_out, on_image)
+    moved = recalibrated(header, runtime, split, on_image)
     images = labelled(folder, split.held_out, header)
     found = compare_verdicts(Predictor(header, trained.runtime), Predictor(moved, runtime), images, on_image)
     refuse_worse(found)

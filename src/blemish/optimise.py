@@ -53,8 +53,10 @@ class Checkpoint:
 
     def __init__(self, path: Path, fingerprint: Mapping[str, Any], save_every_s: float, resume: bool) -> None:
         self.path, self.fingerprint, self.save_every_s = path, dict(fingerprint), save_every_s
-        self.content: dict[str, Any] = {"stage": 0, "step": 0, "history": {}, "sums": [], "seconds": 0.0}
+        self.content = _nothing_yet()
         self._tensors: dict[str, NDArray[Any]] = {}
+        self.finished: list[dict[str, Any]] = []
+        self._finished_tensors: dict[str, NDArray[Any]] = {}
         if resume and path.is_file():
             content, self._tensors = read_tensors(path, "state")
             changed = sorted(key for key in fingerprint if content["fingerprint"].get(key) != fingerprint[key])
@@ -65,6 +67,8 @@ class Checkpoint:
                     "use the same settings and images, or run without --resume to start anew"
                 )
             self.content = content
+            self.finished = content.get("finished", [])
+            self._finished_tensors = {name: self._tensors.pop(name) for name in list(self._tensors) if "/" in name}
         self.seconds_before = float(self.content["seconds"])
         self._started = self._saved = time.monotonic()
 
@@ -105,14 +109,38 @@ class Checkpoint:
             for parameter, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
                     tensors[f"optimizer{place}.{parameter}.{key}"] = _array(value)
+        self._write(content, tensors)
+
+    def finish_part(self, found: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Keep what one of several fits gave, for as long as the others take; the next one starts anew."""
+        part = len(self.finished)
+        self.finished.append(dict(found))
+        self._finished_tensors |= {f"{part}/{name}": tensor for name, tensor in tensors.items()}
+        self.content, self._tensors = _nothing_yet(), {}
+        self._write(self.content, {})
+
+    def finished_part(self, part: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
+        """What `finish_part` kept; None where that fit is still to come."""
+        if part >= len(self.finished):
+            return None
+        head = f"{part}/"
+        kept = self._finished_tensors.items()
+        return self.finished[part], {name[len(head) :]: tensor for name, tensor in kept if name.startswith(head)}
+
+    def _write(self, content: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
         seconds = self.seconds_before + time.monotonic() - self._started
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(self.path, "state", {**content, "seconds": seconds, "fingerprint": self.fingerprint}, tensors)
+        whole = {**content, "seconds": seconds, "fingerprint": self.fingerprint, "finished": self.finished}
+        write_tensors(self.path, "state", whole, {**tensors, **self._finished_tensors})
         self._saved = time.monotonic()
 
     def remove(self) -> None:
         """Forget the state, when the run is done."""
         self.path.unlink(missing_ok=True)
+
+
+def _nothing_yet() -> dict[str, Any]:
+    return {"stage": 0, "step": 0, "history": {}, "sums": [], "seconds": 0.0}
 
 
 def _array(value: Any) -> NDArray[Any]:

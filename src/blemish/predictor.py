@@ -17,7 +17,6 @@ from blemish.runtime import Runtime, open_model
 from blemish.scoring.pooling import fit_map, max_score, open_map
 from blemish.scoring.tiles import join_tiles, tile_boxes
 from blemish.settings import ScoreSettings
-from blemish.trust.certificate import conformal_threshold, p_value
 
 
 @final
@@ -67,15 +66,16 @@ class Predictor:
     ```
     """
 
-    def __init__(self, header: ArtifactHeader, runtime: Runtime, threshold: float | None = None) -> None:
+    def __init__(
+        self, header: ArtifactHeader, runtime: Runtime | tuple[Runtime, ...], threshold: float | None = None
+    ) -> None:
         self.header = header
         self.threshold = header.threshold if threshold is None else threshold
-        self._runtime = runtime
-        self._calibration_scores = np.asarray(header.calibration_scores, dtype=np.float64)
+        self._runtimes = runtime if isinstance(runtime, tuple) else (runtime,)
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto", threads: int | None = None) -> Self:
-        """The model in a file, trained or exported to ONNX; `threads` is how many the latter may use, None one a core.
+        """The model in a file, trained or exported to ONNX; `threads` may work on one image, None: one a core.
 
         Raises:
             ArtifactError: missing, foreign, truncated, tampered with, or of a newer format.
@@ -91,18 +91,18 @@ class Predictor:
         """
         if not (np.isfinite(threshold) and threshold >= 0.0):
             raise SettingsError(f"threshold: {threshold} is not a finite number >= 0")
-        return Predictor(self.header, self._runtime, threshold)
+        return Predictor(self.header, self._runtimes, threshold)
 
-    def with_false_alarm_rate(self, max_false_alarm_rate: float) -> "Predictor":
-        """The same model with the threshold that this false-alarm rate asks for.
+    def with_false_alarm_rate(self, max_false_alarm_rate: float, confidence: float | None = None) -> "Predictor":
+        """The same model with the threshold that this false-alarm rate asks for, on average or with a confidence.
 
         Raises:
-            SettingsError: a rate outside (0, 1).
+            SettingsError: a rate or a confidence outside (0, 1).
             CalibrationError: the model was calibrated on too few good images for it.
         """
         if not 0.0 < max_false_alarm_rate < 1.0:
             raise SettingsError(f"max_false_alarm_rate: {max_false_alarm_rate} is not between 0 and 1")
-        return self.with_threshold(conformal_threshold(self._calibration_scores, max_false_alarm_rate))
+        return self.with_threshold(self.header.certify(max_false_alarm_rate, confidence).threshold)
 
     @property
     def policy(self) -> PixelPolicy:
@@ -116,8 +116,15 @@ class Predictor:
             DataError: it cannot be read, or its aspect is not the model's.
         """
         started = time.perf_counter()
-        prepared = prepare(image, self.policy)
-        scored = scored_map(self._runtime, prepared, self.header.run.score)
+        return self.predict_prepared(prepare(image, self.policy), image, started)
+
+    def predict_prepared(
+        self, prepared: Prepared, image: ImageLike | None = None, started: float | None = None
+    ) -> Prediction:
+        """Judge an image that was prepared by this model's `policy`; `started` is when, by `time.perf_counter`."""
+        started = time.perf_counter() if started is None else started
+        maps = (scored_map(runtime, prepared, self.header.run.score) for runtime in self._runtimes)
+        scored = min(maps, key=max_score)  # of several detectors the mildest; their certificate is about its score
         score = max_score(scored)
         elapsed_ms = (time.perf_counter() - started) * 1000.0
         return Prediction(
@@ -142,16 +149,16 @@ class Predictor:
     def reconstruct(self, image: ImageLike) -> NDArray[np.float32] | None:
         """How the image would look if it were good, `(c, h, w)` in [0, 1]; None where the detector shows no image.
 
-        None also for images judged in tiles.
+        None also for images judged in tiles. Of several detectors the first is asked.
         """
         if self.policy.tile_px is not None:
             return None
-        answer = self._runtime.reconstruct(load_image(image, self.policy)[None])
+        answer = self._runtimes[0].reconstruct(load_image(image, self.policy)[None])
         return None if answer is None else answer[0]
 
     def p_value(self, score: float) -> float:
-        """(1 + the number of calibration scores at least as high) / (1 + their number)."""
-        return float(p_value(self._calibration_scores, score))
+        """(1 + the number of calibration scores at least as high) / (1 + their number); other with folds."""
+        return self.header.p_value(score)
 
 
 def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) -> NDArray[np.float32]:

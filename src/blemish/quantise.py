@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.artifact import ArtifactHeader
-from blemish.data.dataset import split_good
+from blemish.calibration import calibrate
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import ImageLike, image_size, read_original
 from blemish.errors import ArtifactError, DataError
@@ -19,8 +19,7 @@ from blemish.metrics.ranking import auroc
 from blemish.parity import raised
 from blemish.predictor import Predictor
 from blemish.runtime import Images, Runtime
-from blemish.train import files_sha256
-from blemish.trust.certificate import conformal_threshold
+from blemish.train import files_sha256, groups_of, split_of
 
 INT8_TOLERANCE = 0.02
 """Processors round 8-bit sums in ways of their own: their maps may differ by this much of value or threshold."""
@@ -42,6 +41,8 @@ class GoodSplit(NamedTuple):
 
     fit: list[Sample]
     held_out: list[Sample]
+    groups: tuple[str, ...] | None = None
+    """The group of each image held out."""
 
 
 @final
@@ -76,18 +77,24 @@ def split_again(folder: Folder, header: ArtifactHeader) -> GoodSplit:
 
     Raises:
         DataError: they are not the images the model was trained on.
+        ArtifactError: the model was calibrated on others since.
     """
+    if header.calibration.origin != "training":
+        raise ArtifactError(
+            "the model was calibrated on other images than those it was trained with; export it as it was trained, "
+            "and calibrate the 8-bit file with: blemish certify FILE --good FOLDER"
+        )
     readable = [sample for sample in folder.train if _is_readable(sample, header)]
-    rng = np.random.default_rng(header.run.seed)
-    parts = split_good(readable, header.run.data.calibration_fraction, rng)
-    kept = GoodSplit(*([sample for sample in part if sample.name not in header.data_card.skipped] for part in parts))
+    parts = split_of(readable, folder, header.run)[0]
+    fit, held_out = ([one for one in part if one.name not in header.data_card.skipped] for part in parts)
+    kept = GoodSplit(fit, held_out)
     if files_sha256([*kept.fit, *kept.held_out]) != header.data_card.files_sha256:
         raise DataError(
             f"{folder.root}: not the good images that the model was trained on ({header.data_card.root}, "
             f"{header.data_card.fit_images + header.data_card.calibration_images} images); a new threshold needs "
             "images that were held out of the fitting, and only the training folder tells which"
         )
-    return kept
+    return kept._replace(groups=groups_of(kept.held_out, folder, header.run.data.groups))
 
 
 def seen_by_network(header: ArtifactHeader, samples: Sequence[Sample]) -> list[Images]:
@@ -99,18 +106,17 @@ def seen_by_network(header: ArtifactHeader, samples: Sequence[Sample]) -> list[I
     return recorder.seen[:RANGE_IMAGES]
 
 
-def recalibrated(
-    header: ArtifactHeader, runtime: Runtime, held_out: Sequence[Sample], on_image: OnImage
-) -> ArtifactHeader:
-    """The header with scores and threshold of another runtime, for the same false-alarm rate."""
-    predictor = Predictor(header, runtime)
+def recalibrated(header: ArtifactHeader, runtime: Runtime, split: GoodSplit, on_image: OnImage) -> ArtifactHeader:
+    """The header with scores and threshold of another runtime, for the same promise."""
+    predictor, before = Predictor(header, runtime), header.calibration
     scores = []
-    for done, sample in enumerate(held_out, start=1):
+    for done, sample in enumerate(split.held_out, start=1):
         scores.append(predictor.predict(sample.path).score)
-        on_image(done, len(held_out))
-    threshold = conformal_threshold(scores, header.max_false_alarm_rate)
-    moved = header.model_copy(update={"calibration_scores": tuple(sorted(scores)), "threshold": threshold})
-    return raised(moved, INT8_TOLERANCE)
+        on_image(done, len(split.held_out))
+    found = calibrate(scores, header.max_false_alarm_rate, before.confidence, split.groups)
+    kept = {"image_ids": before.image_ids, "photo_values": before.photo_values}
+    moved = found._replace(calibration=found.calibration.model_copy(update=kept))
+    return raised(header.model_copy(update=moved._asdict()), INT8_TOLERANCE)
 
 
 def compare_verdicts(

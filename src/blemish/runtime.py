@@ -1,5 +1,6 @@
 """What runs the network: images in, maps out. torch is imported only when a torch model is opened."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.artifact import ArtifactHeader, read_artifact, split_fixtures
+from blemish.artifact import ArtifactHeader, read_artifact, split_fixtures, split_folds
 from blemish.errors import ArtifactError, SettingsError
 from blemish.onnx_file import FIXTURES_KEY, OnnxHeader, check_seal, read_header
 
@@ -109,8 +110,10 @@ def session_options(threads: int | None) -> Any:
     return options
 
 
-def open_model(path: Path, device: str = "auto", threads: int | None = None) -> tuple[ArtifactHeader, Runtime]:
-    """Header and runtime of a model file: of a trained model, or of one exported to ONNX.
+def open_model(
+    path: Path, device: str = "auto", threads: int | None = None
+) -> tuple[ArtifactHeader, tuple[Runtime, ...]]:
+    """Header and runtime of a model file: of a trained model (several, for its folds), or of one exported to ONNX.
 
     Raises:
         ArtifactError: missing, foreign, truncated or tampered with.
@@ -118,9 +121,9 @@ def open_model(path: Path, device: str = "auto", threads: int | None = None) -> 
     """
     if is_onnx(path):
         onnx = open_onnx(path, device, threads)
-        return onnx.header.model, onnx.runtime
-    header, detector, _ = open_detector(path)
-    return header, TorchRuntime(detector, torch_device(device))
+        return onnx.header.model, (onnx.runtime,)
+    header, detectors, _ = _open_detectors(path)
+    return header, tuple(TorchRuntime(detector, torch_device(device)) for detector in detectors)
 
 
 def is_onnx(path: Path) -> bool:
@@ -180,27 +183,43 @@ def open_detector(path: Path) -> "tuple[ArtifactHeader, Detector, dict[str, NDAr
     """Header, detector and fixtures of a trained model.
 
     Raises:
-        ArtifactError: missing, foreign, truncated or tampered with; or torch is not installed.
+        ArtifactError: missing, foreign, truncated or tampered with; several detectors; or torch is not installed.
     """
+    header, detectors, fixtures = _open_detectors(path)
+    if len(detectors) > 1:
+        raise ArtifactError(
+            f"{path}: {len(detectors)} detectors that judge together (score.calibration=cross), where one is needed; "
+            "train it with score.calibration=held_out"
+        )
+    return header, detectors[0], fixtures
+
+
+def _open_detectors(path: Path) -> "tuple[ArtifactHeader, list[Detector], dict[str, NDArray[Any]]]":
     header, tensors = read_artifact(path)
     try:
-        import torch
+        import torch  # noqa: F401
     except ModuleNotFoundError:
         raise ArtifactError(
             f"{path}: a trained model needs torch to run; install it with: pip install 'blemish[train]', "
             "or export the model where torch is: blemish export MODEL -o model.onnx"
         ) from None
+    state, fixtures = split_fixtures(tensors)
+    return header, [_restored(header, part, path) for part in split_folds(state, header.detectors)], fixtures
+
+
+def _restored(header: ArtifactHeader, state: Mapping[str, NDArray[Any]], path: Path) -> "Detector":
+    import torch
+
     from blemish.models import make_detector
     from blemish.models.detector import ImageShape
 
     shape = ImageShape(header.policy.channels, *header.policy.network_px)
     detector = make_detector(header.detector, header.run.model, shape)
-    state, fixtures = split_fixtures(tensors)
     try:
         detector.restore({name: torch.from_numpy(tensor) for name, tensor in state.items()})
     except RuntimeError as error:
         raise ArtifactError(f"{path}: its tensors do not fit detector '{header.detector}': {error}") from None
-    return header, detector, fixtures
+    return detector
 
 
 def torch_device(wanted: str) -> str:

@@ -59,6 +59,12 @@ class DataSettings(Settings):
     calibration_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.2, description="Share of the good images held out of fitting, for the threshold."
     )
+    groups: str | None = Field(
+        None,
+        description="Images that belong together, such as several photos of one part: a regular expression with one "
+        "group in brackets, found in the image's name, or a CSV file with the columns image and group. None: each "
+        "image is on its own.",
+    )
 
 
 class AugmentSettings(Settings):
@@ -107,6 +113,17 @@ class ScoreSettings(Settings):
     )
     max_false_alarm_rate: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None, description="Share of good images that may be flagged. None: the smallest the good images allow."
+    )
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None, description="How surely this very threshold keeps that rate, e.g. 0.95. None: it is kept on average."
+    )
+    calibration: Literal["held_out", "cross"] = Field(
+        "held_out",
+        description="cross: every good image is held out once, fold by fold; as many detectors are fitted and judge "
+        "together, and an image is flagged when all of them would.",
+    )
+    folds: Annotated[int, Field(ge=2)] = Field(
+        10, description="Folds of calibration=cross; k folds can promise a rate of 1 / (k + 1) at the least."
     )
 
 

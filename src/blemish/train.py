@@ -1,36 +1,28 @@
 """From a folder of good images to a model file: split, fit, calibrate, write."""
 
 import hashlib
-import platform
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from blemish.artifact import FIXTURE, ArtifactHeader, DataCard, read_artifact, write_artifact
-from blemish.data.dataset import GoodImages, ImageBatches, Tiles, split_good
+from blemish.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
+from blemish.calibration import calibrate
+from blemish.data.dataset import GoodImages, split_folds, split_good
 from blemish.data.folder import Folder, Sample, read_folder
-from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi, prepare
+from blemish.data.groups import read_groups
+from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi
 from blemish.errors import BlemishError, DataError
 from blemish.files import check_writable
-from blemish.models import DETECTORS, make_detector, named_settings
-from blemish.models.detector import Detector, ImageShape, nearest_multiple
-from blemish.optimise import Checkpoint, GradientLoop, Progress, Report, quiet
-from blemish.parity import chosen_fixtures, kept_fixtures
-from blemish.predictor import scored_map
-from blemish.runtime import TorchRuntime, torch_device
-from blemish.scoring.pooling import max_score
+from blemish.fits import Fit, Job, Split, fit_and_score
+from blemish.model_header import fixtures, model_header
+from blemish.models import DETECTORS, named_settings
+from blemish.models.detector import nearest_multiple
+from blemish.optimise import Checkpoint, Progress, Report, quiet
+from blemish.runtime import torch_device
 from blemish.scoring.tiles import tile_boxes
 from blemish.settings import DataSettings, RunSettings, merge, parse_assignment, read_toml, validate
-from blemish.trust.certificate import conformal_threshold, smallest_rate
 
 
 def make_settings(
@@ -75,18 +67,11 @@ def train_model(
     if resume and (finished := _finished(out, job)):
         return finished
     checkpoint = Checkpoint(state_path(out), job.fingerprint, settings.train.save_every_s, resume)
-    started = time.monotonic()
-    with _repeatable(settings.seed):
-        detector = make_detector(settings.detector, settings.model, job.shape)
-        loop = GradientLoop(detector, settings, torch_device(device), checkpoint, report)
-        detector.to(loop.device).train()
-        tiles = Tiles(job.fit_images) if job.policy.tile_px else job.fit_images
-        batches = ImageBatches(tiles, len(tiles), settings.augment, settings.train.batch_size, settings.seed)
-        detector.fit(_Watched(batches, loop, report), loop)
-    seconds = checkpoint.seconds_before + time.monotonic() - started
-    header, scores = _calibrate(job, detector, loop, seconds, report)
-    state = {name: _to_numpy(tensor) for name, tensor in detector.state_dict().items()}
-    write_artifact(out, header, {**state, **_fixtures(job, scores)})
+    fits = [_fit(job, part, checkpoint, device, report) for part in range(len(job.splits))]
+    scores = {place: score for split, fit in zip(job.splits, fits, strict=True) for place, score in _scored(split, fit)}
+    before = checkpoint.seconds_before if len(fits) == 1 else 0.0
+    header = model_header(job, fits, scores, before + sum(fit.seconds for fit in fits))
+    write_artifact(out, header, {**join_folds([fit.state for fit in fits]), **fixtures(job, scores)})
     checkpoint.remove()
     return header
 
@@ -96,54 +81,71 @@ def state_path(out: Path) -> Path:
     return out.with_name(out.name + ".state")
 
 
-@final
-@dataclass(frozen=True)
-class _Job:
-    """A run with its images read."""
-
-    root: Path
-    settings: RunSettings
-    policy: PixelPolicy
-    fit_images: GoodImages
-    calibration_images: GoodImages
-    skipped: dict[str, str]
-    files_sha256: str
-
-    @property
-    def shape(self) -> ImageShape:
-        return ImageShape(self.policy.channels, *self.policy.network_px)
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """What decides the weights: settings, setting by setting, and the images."""
-        return {**_flat(self.settings.model_dump(mode="json")), "images": self.files_sha256}
-
-
-def _prepare(folder: Folder, settings: RunSettings, report: Report) -> _Job:
+def _prepare(folder: Folder, settings: RunSettings, report: Report) -> Job:
     if not folder.train:
         raise DataError(f"{folder.root}: no good images to fit; put them in train/good")
     samples, skipped = _readable(folder.train, settings.data)
     policy = resolve_policy(samples, settings)
-    fit, calibration = split_good(samples, settings.data.calibration_fraction, np.random.default_rng(settings.seed))
-    if settings.score.max_false_alarm_rate is not None:  # refuse before the work, not after it
-        conformal_threshold(np.zeros(len(calibration)), settings.score.max_false_alarm_rate)
-    total = len(samples)
-    loaded: list[GoodImages] = []
-    for part in (fit, calibration):
-        before = sum(len(images.samples) + len(images.skipped) for images in loaded)
-        loaded.append(
-            GoodImages(
-                part,
-                policy,
-                settings.data.skip_bad,
-                lambda done, before=before: report(Progress("reading images", before + done, total)),  # type: ignore[misc]
-            )
-        )
-    if len(loaded[0]) < 2 or len(loaded[1]) < 1:
-        raise DataError(f"{folder.root}: only {len(loaded[0]) + len(loaded[1])} good images can be read; 3 are needed")
-    skipped |= loaded[0].skipped | loaded[1].skipped
-    digest = files_sha256([*loaded[0].samples, *loaded[1].samples])
-    return _Job(folder.root, settings, policy, loaded[0], loaded[1], skipped, digest)
+    parts = split_of(samples, folder, settings)
+    _refuse_too_few(parts, folder, settings)
+    images = GoodImages(
+        samples,
+        policy,
+        settings.data.skip_bad,
+        lambda done: report(Progress("reading images", done, len(samples))),
+    )
+    if images.skipped and len(parts) > 1:
+        parts = split_of(images.samples, folder, settings)  # folds of one size promise more
+    place = {sample: number for number, sample in enumerate(images.samples)}
+    splits = tuple(
+        Split(*(tuple(place[sample] for sample in part if sample in place) for part in pair)) for pair in parts
+    )
+    if any(len(split.fit) < 2 or len(split.held_out) < 1 for split in splits):
+        raise DataError(f"{folder.root}: only {len(images)} good images can be read; 3 are needed")
+    return Job(
+        root=folder.root,
+        settings=settings,
+        images=images,
+        groups=groups_of(images.samples, folder, settings.data.groups),
+        splits=splits,
+        skipped=skipped | images.skipped,
+        files_sha256=files_sha256(images.samples),
+    )
+
+
+def groups_of(samples: Sequence[Sample], folder: Folder, groups: str | None) -> tuple[str, ...] | None:
+    """The group of each sample, as `data.groups` has it; None where each is on its own.
+
+    Raises:
+        SettingsError, DataError: see `read_groups`.
+    """
+    known = [sample.name for sample in (*folder.train, *folder.test)]
+    return None if groups is None else read_groups(groups, [sample.name for sample in samples], known)
+
+
+def split_of(
+    samples: Sequence[Sample], folder: Folder, settings: RunSettings
+) -> list[tuple[list[Sample], list[Sample]]]:
+    """What is fitted and what is held out: once, or for each fold.
+
+    Raises:
+        DataError: there are too few images.
+    """
+    groups, rng = groups_of(samples, folder, settings.data.groups), np.random.default_rng(settings.seed)
+    if settings.score.calibration == "cross":
+        return split_folds(samples, settings.score.folds, rng, groups)
+    return [split_good(samples, settings.data.calibration_fraction, rng, groups)]
+
+
+def _refuse_too_few(
+    parts: Sequence[tuple[Sequence[Sample], Sequence[Sample]]], folder: Folder, settings: RunSettings
+) -> None:
+    """Refuse before the work what could only be refused after it."""
+    held_out = [sample for _, part in parts for sample in part]
+    folds = [fold for fold, (_, part) in enumerate(parts) for _ in part] if len(parts) > 1 else None
+    groups = groups_of(held_out, folder, settings.data.groups)
+    score = settings.score
+    calibrate(np.zeros(len(held_out)).tolist(), score.max_false_alarm_rate, score.confidence, groups, folds)
 
 
 def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[list[Sample], dict[str, str]]:
@@ -208,7 +210,7 @@ def files_sha256(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
-def _finished(out: Path, job: _Job) -> ArtifactHeader | None:
+def _finished(out: Path, job: Job) -> ArtifactHeader | None:
     """The header of a model that stands at `out` already, where it came from this very job."""
     if not out.is_file() or state_path(out).is_file():
         return None
@@ -216,100 +218,25 @@ def _finished(out: Path, job: _Job) -> ArtifactHeader | None:
         header, _ = read_artifact(out)
     except BlemishError:
         return None
-    same = header.run == job.settings and header.data_card.files_sha256 == job.files_sha256
-    return header if same else None
+    card = header.data_card
+    same = header.run == job.settings and card.files_sha256 == job.files_sha256
+    return header if same and card.groups_sha256 == job.groups_sha256 else None
 
 
-def _fixtures(job: _Job, scores: Sequence[float]) -> dict[str, Any]:
-    """A few of the images calibrated on, to check an export with."""
-    chosen = (job.calibration_images.samples[place] for place in chosen_fixtures(scores))
-    kept = kept_fixtures((sample.name, prepare(sample.path, job.policy)) for sample in chosen)
-    return {f"{FIXTURE}{name}": image for name, image in kept.items()}
+def _fit(job: Job, part: int, checkpoint: Checkpoint, device: str, report: Report) -> Fit:
+    """One fold's fit, or the only one."""
+    if found := checkpoint.finished_part(part):
+        return Fit(state=found[1], **found[0])
+    settings = job.settings
+    if len(job.splits) == 1:
+        return fit_and_score(job.images, job.splits[part], settings, checkpoint, device, report)
+    # The guarantee of folds asks that what is random in a fit is drawn anew for each.
+    seed = int(np.random.SeedSequence([settings.seed, part]).generate_state(1)[0]) // 2
+    settings = settings.model_copy(update={"seed": seed})
+    fit = fit_and_score(job.images, job.splits[part], settings, checkpoint, device, report)
+    checkpoint.finish_part({name: value for name, value in fit._asdict().items() if name != "state"}, fit.state)
+    return fit
 
 
-def _calibrate(
-    job: _Job, detector: Detector, loop: GradientLoop, seconds: float, report: Report
-) -> tuple[ArtifactHeader, list[float]]:
-    """The header, and the scores of the images it was calibrated on, in their order."""
-    runtime = TorchRuntime(detector, str(loop.device))
-    scores: list[float] = []
-    total = len(job.calibration_images)
-    for place in range(total):
-        prepared = prepare(job.calibration_images.samples[place].path, job.policy)
-        scores.append(max_score(scored_map(runtime, prepared, job.settings.score)))
-        report(Progress("calibrating", place + 1, total))
-    rate = job.settings.score.max_false_alarm_rate or smallest_rate(total)
-    header = ArtifactHeader(
-        detector=job.settings.detector,
-        run=job.settings,
-        policy=job.policy,
-        calibration_scores=tuple(sorted(scores)),
-        max_false_alarm_rate=rate,
-        threshold=conformal_threshold(np.asarray(scores), rate),
-        data_card=DataCard(
-            root=job.root.resolve().name,
-            fit_images=len(job.fit_images),
-            calibration_images=total,
-            skipped=job.skipped,
-            files_sha256=job.files_sha256,
-            notes=tuple(getattr(detector, "notes", ())),
-        ),
-        history={name: tuple(values) for name, values in loop.history.items()},
-        fit_seconds=round(seconds, 3),
-        parameters=sum(weight.numel() for weight in detector.parameters()),
-        versions={
-            "blemish": version("blemish"),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        },
-    )
-    return header, scores
-
-
-@final
-class _Watched:
-    """Batches on the training device; a pass that is not the gradient loop's own is reported as it goes."""
-
-    def __init__(self, batches: ImageBatches, loop: GradientLoop, report: Report) -> None:
-        self._batches, self._loop, self._report = batches, loop, report
-
-    @property
-    def epoch(self) -> int:
-        return self._batches.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._batches.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for done, batch in enumerate(self._batches, start=1):
-            yield batch.to(self._loop.device)
-            if not self._loop.is_running:
-                self._report(Progress("fitting", done, len(self)))
-
-
-@contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
-    """Everything torch draws inside follows from the seed; the caller's generators are left as they were."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
-def _to_numpy(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().contiguous().numpy()
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _scored(split: Split, fit: Fit) -> Iterator[tuple[int, float]]:
+    return zip(split.held_out, fit.scores, strict=True)

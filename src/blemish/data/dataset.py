@@ -83,6 +83,11 @@ class Tiles(Dataset[Tensor]):
         self.boxes = [box for box in boxes if policy.roi is None or policy.roi[box[0] : box[2], box[1] : box[3]].any()]
         self.images = images
 
+    def of(self, places: Sequence[int]) -> list[int]:
+        """The places of the tiles of some of the images."""
+        count = len(self.boxes)
+        return [image * count + tile for image in places for tile in range(count)]
+
     def __len__(self) -> int:
         return len(self.images) * len(self.boxes)
 
@@ -139,12 +144,17 @@ class ImageBatches:
 
 
 def split_good(
-    samples: Sequence[Sample], calibration_fraction: float, rng: np.random.Generator
+    samples: Sequence[Sample],
+    calibration_fraction: float,
+    rng: np.random.Generator,
+    groups: Sequence[str] | None = None,
 ) -> tuple[list[Sample], list[Sample]]:
     """Good images to fit, and good images to calibrate on; both in the order they came, at least two to fit.
 
+    With `groups`, one for each image, a group stays together, and the fraction is one of groups.
+
     Raises:
-        DataError: fewer than three images, which leave two to fit and one to calibrate on.
+        DataError: too few images, or groups, to leave two images to fit and one image or group to calibrate on.
 
     >>> from pathlib import Path
     >>> samples = [Sample(Path(f"{i}.png"), f"{i}.png") for i in range(10)]
@@ -152,9 +162,61 @@ def split_good(
     >>> len(fit), len(calibration), set(fit) & set(calibration)
     (8, 2, set())
     """
+    units = _units(samples, groups)
+    held_out = min(max(1, round(len(units) * calibration_fraction)), len(units) - (2 if groups is None else 1))
+    chosen = {place for unit in rng.permutation(len(units))[:held_out].tolist() for place in units[unit]}
+    return _without(samples, chosen), [samples[place] for place in sorted(chosen)]
+
+
+def split_folds(
+    samples: Sequence[Sample], folds: int, rng: np.random.Generator, groups: Sequence[str] | None = None
+) -> list[tuple[list[Sample], list[Sample]]]:
+    """For each fold, the good images to fit and those left out, all folds of one size.
+
+    What is over where the images (or groups) cannot be shared out evenly is fitted every time and never left out.
+
+    Raises:
+        DataError: fewer images, or groups, than folds, or too few to leave two images to fit.
+
+    >>> from pathlib import Path
+    >>> samples = [Sample(Path(f"{i}.png"), f"{i}.png") for i in range(10)]
+    >>> [(len(fit), len(left_out)) for fit, left_out in split_folds(samples, 3, np.random.default_rng(0))]
+    [(7, 3), (7, 3), (7, 3)]
+    """
+    units = _units(samples, groups)
+    size, order = len(units) // folds, rng.permutation(len(units)).tolist()
+    if not size:
+        what = "good images" if groups is None else "groups of good images"
+        raise DataError(f"score.folds: {folds} folds of {len(units)} {what}; take {len(units)} folds at the most")
+    parts = []
+    for fold in range(folds):
+        chosen = {place for unit in order[fold * size : (fold + 1) * size] for place in units[unit]}
+        parts.append((_without(samples, chosen), [samples[place] for place in sorted(chosen)]))
+    return parts
+
+
+def _units(samples: Sequence[Sample], groups: Sequence[str] | None) -> list[list[int]]:
+    """The places of the images that must stay together."""
     if len(samples) < 3:
         raise DataError(f"{len(samples)} good images found; at least 3 are needed: 2 to fit, 1 to calibrate on")
-    held_out = min(max(1, round(len(samples) * calibration_fraction)), len(samples) - 2)
-    chosen = set(rng.permutation(len(samples))[:held_out].tolist())
-    fit = [sample for place, sample in enumerate(samples) if place not in chosen]
-    return fit, [sample for place, sample in enumerate(samples) if place in chosen]
+    if groups is None:
+        return [[place] for place in range(len(samples))]
+    units: dict[str, list[int]] = {}
+    for place, group in enumerate(groups):
+        units.setdefault(group, []).append(place)
+    if len(units) < 2:
+        raise DataError(
+            f"data.groups: all {len(samples)} good images are in group '{groups[0]}'; at least 2 groups are needed, "
+            "one to fit and one to calibrate on"
+        )
+    return list(units.values())
+
+
+def _without(samples: Sequence[Sample], chosen: set[int]) -> list[Sample]:
+    kept = [sample for place, sample in enumerate(samples) if place not in chosen]
+    if len(kept) < 2:
+        raise DataError(
+            f"only {len(kept)} of {len(samples)} good images are left to fit, at least 2 are needed; add images, hold "
+            "fewer out (data.calibration_fraction), or make smaller groups or more folds"
+        )
+    return kept

@@ -1,5 +1,6 @@
 """Folders of images: MVTec-style ones, and flat ones of good images. No image is opened here."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,6 +83,11 @@ def image_files(folder: Path, deep: bool = True) -> list[Path]:
     return sorted(
         path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+
+
+def file_id(path: Path) -> str:
+    """A file by its contents, whatever its name: the start of their SHA-256, enough to tell millions apart."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _read_mvtec(root: Path) -> Folder:

@@ -3,7 +3,7 @@
 The plain-words account, with every assumption and source, is docs/explain/guarantees.md.
 """
 
-from blemish.trust.batch import benjamini_hochberg
+from blemish.trust.batch import any_dependence, benjamini_hochberg
 from blemish.trust.certificate import (
     Certificate,
     certify,
@@ -15,7 +15,13 @@ from blemish.trust.certificate import (
     smallest_rate,
     worst_of_groups,
 )
-from blemish.trust.cross import certify_cross, cross_bound, cross_p_value
+from blemish.trust.cross import (
+    certify_cross,
+    cross_bound,
+    cross_p_value,
+    smallest_cross_rate,
+    smallest_score_p_value,
+)
 from blemish.trust.martingale import Martingale, drifted, observe, start_martingale
 from blemish.trust.power import DetectableSize, PodCurve, fit_pod
 
@@ -24,6 +30,7 @@ __all__ = [
     "DetectableSize",
     "Martingale",
     "PodCurve",
+    "any_dependence",
     "benjamini_hochberg",
     "certify",
     "certify_cross",
@@ -37,7 +44,9 @@ __all__ = [
     "observe",
     "one_per_group",
     "p_value",
+    "smallest_cross_rate",
     "smallest_rate",
+    "smallest_score_p_value",
     "start_martingale",
     "worst_of_groups",
 ]

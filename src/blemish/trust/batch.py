@@ -23,12 +23,26 @@ def benjamini_hochberg(p_values: ArrayLike, max_false_discovery_rate: float) -> 
     >>> benjamini_hochberg([0.01, 0.6, 0.04, 0.03, 0.9], 0.1)  # limits 0.02, 0.04, 0.06, 0.08, 0.1
     array([ True, False,  True,  True, False])
     """
-    if not 0 < max_false_discovery_rate < 1:
-        raise SettingsError(
-            f"max_false_discovery_rate: found {max_false_discovery_rate:g}; it must lie between 0 and 1"
-        )
+    _refuse_outside(max_false_discovery_rate)
     values = np.asarray(p_values, dtype=np.float64)
     ordered = np.sort(values)
     k = np.arange(1, ordered.size + 1)
     passes = ordered * ordered.size <= max_false_discovery_rate * k * (1 + _ROUNDING)
     return values <= max(ordered[passes], default=-np.inf)
+
+
+def any_dependence(max_false_discovery_rate: float, n: int) -> float:
+    """The rate to give `benjamini_hochberg` where nothing is known of how the n p-values depend on each other.
+
+    It is divided by 1 + 1/2 + ... + 1/n (Benjamini & Yekutieli 2001, theorem 1.3).
+
+    >>> round(any_dependence(0.1, 4), 3)
+    0.048
+    """
+    _refuse_outside(max_false_discovery_rate)
+    return max_false_discovery_rate / float(np.sum(1 / np.arange(1, n + 1)))
+
+
+def _refuse_outside(rate: float) -> None:
+    if not 0 < rate < 1:
+        raise SettingsError(f"max_false_discovery_rate: found {rate:g}; it must lie between 0 and 1")

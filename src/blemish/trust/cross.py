@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blemish.errors import CalibrationError
-from blemish.trust.certificate import Certificate, rounded_up
+from blemish.trust.certificate import Certificate, refuse_nan, rounded_up
 
 
 def cross_p_value(scores: ArrayLike, folds: ArrayLike, new_scores: ArrayLike) -> NDArray[np.float64]:
@@ -74,7 +74,7 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
     least, found 0.01; make more folds, or hold images out once and for all
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64))
-    sizes = np.unique(np.asarray(folds), return_counts=True)[1].tolist()
+    sizes = _sizes(folds)
     kept = [c for c in range(ordered.size) if _smallest_score_bound(c, sizes) <= max_false_alarm_rate]
     if not kept:
         raise CalibrationError(
@@ -89,6 +89,38 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
         n=ordered.size,
         kind="cross",
     )
+
+
+def smallest_cross_rate(folds: ArrayLike) -> float:
+    """The smallest false-alarm rate that `certify_cross` can promise with these folds.
+
+    >>> smallest_cross_rate(np.arange(20) % 4), smallest_cross_rate(range(99))  # 1 / (K + 1) with equal folds
+    (0.2, 0.01)
+    """
+    return _smallest_score_bound(0, _sizes(folds))
+
+
+def smallest_score_p_value(scores: ArrayLike, folds: ArrayLike, smallest_score: float) -> float:
+    """How unusual the smallest of K detectors' scores is: a p-value proper, by the bound of `certify_cross`.
+
+    With c good scores as high at the least, it is what is proven of the rule that allows c of them above the threshold.
+    It is <= alpha exactly when `smallest_score` exceeds the threshold of `certify_cross(scores, folds, alpha)`.
+
+    Raises:
+        CalibrationError: when the score is not a number.
+
+    >>> smallest_score_p_value([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], 9.0)  # 2 in each of 2 folds: 2 / (4 + 2)
+    0.3333333333333333
+    """
+    refuse_nan(np.asarray(smallest_score, dtype=np.float64))
+    as_high = int(np.sum(np.asarray(scores, dtype=np.float64) >= smallest_score))
+    sizes = _sizes(folds)
+    return _smallest_score_bound(as_high, sizes) if as_high < sum(sizes) else 1.0
+
+
+def _sizes(folds: ArrayLike) -> list[int]:
+    sizes: list[int] = np.unique(np.asarray(folds), return_counts=True)[1].tolist()
+    return sizes
 
 
 def _bound(allowed: int, sizes: list[int]) -> float:

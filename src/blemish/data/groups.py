@@ -1,0 +1,88 @@
+"""Which images belong together: several photos of one part, of one tray, of one day."""
+
+import csv
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from blemish.errors import DataError, SettingsError
+
+COLUMNS = ("image", "group")
+
+
+def read_groups(groups: str, names: Sequence[str], known: Collection[str] = ()) -> tuple[str, ...]:
+    r"""The group of each named image.
+
+    `groups` is a regular expression with one group in brackets, searched for in the name, or a CSV file (its name ends
+    in `.csv`) with the columns `image` and `group`. The file may also name the images that are `known`, but no others.
+
+    Raises:
+        SettingsError: no regular expression, or not with one group in brackets.
+        DataError: the file cannot be read; it names an image twice, or one there is not; an image without a group.
+
+    >>> read_groups(r"part(\d+)_", ["part7_a.png", "part7_b.png", "part12_a.png"])
+    ('7', '7', '12')
+    >>> read_groups(r"part(\d+)_", ["odd.png"])
+    Traceback (most recent call last):
+    blemish.errors.DataError: data.groups: 'part(\d+)_' is not found in odd.png; every good image needs a group
+    """
+    found = _from_file(Path(groups), names, known) if is_file(groups) else _from_names(groups, names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        what = f"{groups}: says nothing of" if is_file(groups) else f"data.groups: '{groups}' is not found in"
+        raise DataError(f"{what} {_listed(missing)}; every good image needs a group")
+    return tuple(found[name] for name in names)
+
+
+def is_file(groups: str) -> bool:
+    """Whether groups are read from a file, and not from the images' names."""
+    return groups.lower().endswith(".csv")
+
+
+def _from_names(pattern: str, names: Sequence[str]) -> Mapping[str, str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise SettingsError(f"data.groups: '{pattern}' is no regular expression ({error})") from None
+    if expression.groups != 1:
+        raise SettingsError(
+            f"data.groups: '{pattern}' has {expression.groups} groups in brackets; expected one, as in 'part(\\d+)', "
+            "or the name of a CSV file with the columns image and group"
+        )
+    matches = {name: expression.search(name) for name in names}
+    return {name: match[1] for name, match in matches.items() if match is not None and match[1] is not None}
+
+
+def _from_file(path: Path, names: Sequence[str], known: Collection[str]) -> Mapping[str, str]:
+    there = {*names, *known}
+    found: dict[str, str] = {}
+    for line, row in _rows(path):
+        name, group = row
+        if name not in there:
+            example = f"; images are named like {min(there)}" if there else ""
+            raise DataError(f"{path}, line {line}: there is no image {name}{example}")
+        if name in found:
+            raise DataError(f"{path}, line {line}: {name} is named twice")
+        if not group:
+            raise DataError(f"{path}, line {line}: {name} has no group")
+        found[name] = group
+    return found
+
+
+def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or []
+            if not set(COLUMNS) <= set(header):
+                columns = ", ".join(header)
+                raise DataError(f"{path}: found the columns {columns or 'none'}; expected image and group")
+            return [(reader.line_num, ((row["image"] or "").strip(), (row["group"] or "").strip())) for row in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the groups: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file ({error})") from None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

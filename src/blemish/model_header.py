@@ -1,0 +1,84 @@
+"""What a trained model says of itself: its certificate, its data card, a few images to check an export with."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from blemish.artifact import FIXTURE, ArtifactHeader, DataCard
+from blemish.calibration import Calibrated, calibrate
+from blemish.data.folder import Sample, file_id
+from blemish.data.images import prepare
+from blemish.data.photo import gathered, photo_values
+from blemish.fits import Fit, Job
+from blemish.parity import chosen_fixtures, kept_fixtures
+
+
+def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
+    """A few of the images calibrated on, to check an export with."""
+    places = list(scores)
+    chosen = (job.images.samples[places[one]] for one in chosen_fixtures(list(scores.values())))
+    kept = kept_fixtures((sample.name, prepare(sample.path, job.images.policy)) for sample in chosen)
+    return {f"{FIXTURE}{name}": image for name, image in kept.items()}
+
+
+def _calibrated(job: Job, scores: Mapping[int, float]) -> Calibrated:
+    """The certificate, and what else is kept of the good images."""
+    fold_of = {place: fold for fold, split in enumerate(job.splits) for place in split.held_out}
+    score = job.settings.score
+    found = calibrate(
+        list(scores.values()),
+        score.max_false_alarm_rate,
+        score.confidence,
+        groups=None if job.groups is None else [job.groups[place] for place in scores],
+        folds=[fold_of[place] for place in scores] if len(job.splits) > 1 else None,
+    )
+    roi, images = job.images.policy.roi, (job.images[place].numpy() for place in range(len(job.images)))
+    values = [photo_values(image, roi) for image in images]
+    ids = tuple(file_id(job.images.samples[place].path) for place in scores)
+    card = found.calibration.model_copy(update={"image_ids": ids, "photo_values": gathered(values, job.groups)})
+    return found._replace(calibration=card)
+
+
+def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], seconds: float) -> ArtifactHeader:
+    """Everything of the model file but its tensors; `scores` by the places of the images that were held out."""
+    several = len(fits) > 1
+    return ArtifactHeader(
+        detector=job.settings.detector,
+        run=job.settings,
+        policy=job.images.policy,
+        **_calibrated(job, scores)._asdict(),
+        detectors=len(fits),
+        data_card=DataCard(
+            root=job.root.resolve().name,
+            fit_images=len(job.images) if several else len(job.splits[0].fit),
+            calibration_images=len(scores),
+            skipped=job.skipped,
+            files_sha256=job.files_sha256,
+            fit_ids=tuple(file_id(sample.path) for sample in _fitted(job)),
+            groups_sha256=job.groups_sha256,
+            notes=tuple(dict.fromkeys(note for fit in fits for note in fit.notes)),
+        ),
+        history={
+            f"{name} (fold {fold + 1})" if several else name: tuple(values)
+            for fold, fit in enumerate(fits)
+            for name, values in fit.history.items()
+        },
+        fit_seconds=round(seconds, 3),
+        parameters=sum(fit.parameters for fit in fits),
+        versions={
+            "blemish": version("blemish"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+    )
+
+
+def _fitted(job: Job) -> list[Sample]:
+    places = {place for split in job.splits for place in split.fit}
+    return [job.images.samples[place] for place in sorted(places)]
