@@ -5,16 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.models.blocks import Row, TransposedConv2d, grid_of
-from blemish.models.detector import ImageShape
+from blemish.models.blocks import TransposedConv2d
 
 SHAPES = [(5, 3, (2, 3), 1, 0), (4, 6, 3, 1, 1), (4, 3, 4, 2, 1)]
 """Channels in and out, kernel, stride, padding: the three kinds of rows there are."""
-
-
-def test_grid_is_what_the_strides_leave() -> None:
-    rows = [Row(8, 4, 2), Row(8, 3, 1), Row(8, 4, 2)]
-    assert grid_of(ImageShape(channels=3, height=256, width=128), rows) == (64, 32)
 
 
 def layer_and_input(ci: int, co: int, kernel: int, stride: int, padding: int) -> tuple[TransposedConv2d, Tensor]:

@@ -1,5 +1,6 @@
 """Stacks of (transposed) convolutions, built from tables."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, final
@@ -12,18 +13,12 @@ from torch.nn.grad import conv2d_weight
 
 from blemish.models.detector import ImageShape
 
+Row = tuple[int, int, int]
+"""One row of a table of layers: channels, kernel in pixels, stride. Its input channels are those of the row before.
 
-@final
-class Row(NamedTuple):
-    """One row of a table of layers; its input channels are the channels of the row before.
-
-    Padding is 1, so a kernel of 4 with stride 2 halves (or, transposed, doubles) each side, and a kernel of 3
-    with stride 1 keeps it.
-    """
-
-    channels: int
-    kernel_px: int
-    stride: int
+Padding is 1, so a kernel of 4 with stride 2 halves (or, transposed, doubles) each side, and a kernel of 3 with
+stride 1 keeps it.
+"""
 
 
 @final
@@ -35,20 +30,22 @@ class Finish(NamedTuple):
 
 
 def grid_of(shape: ImageShape, rows: Sequence[Row]) -> tuple[int, int]:
-    """Height and width that is left of an image after `rows`."""
-    shrink = 1
-    for row in rows:
-        shrink *= row.stride
+    """Height and width that is left of an image after `rows`.
+
+    >>> grid_of(ImageShape(channels=3, height=256, width=128), [(8, 4, 2), (8, 3, 1), (8, 4, 2)])
+    (64, 32)
+    """
+    shrink = math.prod(stride for _, _, stride in rows)
     return shape.height // shrink, shape.width // shrink
 
 
 def convolutions(channels: int, rows: Sequence[Row], finish: Finish) -> list[nn.Module]:
     """The layers of a table, each row finished."""
     layers: list[nn.Module] = []
-    for row in rows:
-        layers += [nn.Conv2d(channels, row.channels, row.kernel_px, row.stride, padding=1)]
-        layers += finishing(row.channels, finish)
-        channels = row.channels
+    for channels_out, kernel_px, stride in rows:
+        layers += [nn.Conv2d(channels, channels_out, kernel_px, stride, padding=1)]
+        layers += finishing(channels_out, finish)
+        channels = channels_out
     return layers
 
 
@@ -57,7 +54,7 @@ def encoder(channels: int, rows: Sequence[Row], latent: int, grid: tuple[int, in
 
     Its output keeps the BatchNorm of the finish but not the LeakyReLU.
     """
-    last = nn.Conv2d(rows[-1].channels, latent, grid)
+    last = nn.Conv2d(rows[-1][0], latent, grid)
     return nn.Sequential(*convolutions(channels, rows, finish), last, *finishing(latent, finish)[:-1])
 
 
@@ -66,10 +63,10 @@ def decoder(latent: int, rows: Sequence[Row], grid: tuple[int, int], finish: Fin
 
     The last row is finished by `last` alone.
     """
-    layers: list[nn.Module] = [TransposedConv2d(latent, rows[0].channels, grid)]
-    for before, row in pairwise(rows):
-        layers += finishing(before.channels, finish)
-        layers += [TransposedConv2d(before.channels, row.channels, row.kernel_px, row.stride, padding=1)]
+    layers: list[nn.Module] = [TransposedConv2d(latent, rows[0][0], grid)]
+    for (channels, _, _), (channels_out, kernel_px, stride) in pairwise(rows):
+        layers += finishing(channels, finish)
+        layers += [TransposedConv2d(channels, channels_out, kernel_px, stride, padding=1)]
     return nn.Sequential(*layers, last)
 
 

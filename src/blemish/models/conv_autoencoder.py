@@ -14,21 +14,21 @@ from blemish.scoring.maps import gaussian_blur, max_over_channels, ssim_residual
 from blemish.settings import Settings
 
 SEED_ENCODER = (
-    Row(3, 4, 2),
-    Row(32, 4, 2),
-    Row(32, 4, 2),
-    Row(32, 3, 1),
-    Row(64, 4, 2),
-    Row(64, 3, 1),
-    Row(128, 4, 2),
-    Row(64, 3, 1),
-    Row(32, 3, 1),
+    (3, 4, 2),
+    (32, 4, 2),
+    (32, 4, 2),
+    (32, 3, 1),
+    (64, 4, 2),
+    (64, 3, 1),
+    (128, 4, 2),
+    (64, 3, 1),
+    (32, 3, 1),
 )
 """Table 1 of the seed paper, less its last row: the latent's, with a kernel as large as the grid."""
 
-_OPENING = (Row(32, 8, 1), Row(64, 3, 1), Row(128, 3, 1), Row(64, 4, 2), Row(64, 3, 1), Row(32, 4, 2))
-_SURPLUS = (Row(128, 4, 2), Row(64, 3, 1), Row(32, 4, 2))
-_CLOSING = (Row(32, 3, 1), Row(32, 4, 2), Row(3, 4, 2), Row(3, 4, 2))
+_OPENING = ((32, 8, 1), (64, 3, 1), (128, 3, 1), (64, 4, 2), (64, 3, 1), (32, 4, 2))
+_SURPLUS = ((128, 4, 2), (64, 3, 1), (32, 4, 2))
+_CLOSING = ((32, 3, 1), (32, 4, 2), (3, 4, 2), (3, 4, 2))
 
 SEED_DECODER = _OPENING + _CLOSING
 """Table 2 without its rows 7 to 9: the mirror of Table 1."""
@@ -97,7 +97,7 @@ class ConvAutoencoder(Detector):
         finish = Finish(batch_norm=seed, slope=0.01 if seed else 0.2)
         encoding = SEED_ENCODER if seed else SEED_ENCODER[1:]
         decoding: tuple[Row, ...] = SEED_DECODER if settings.decoder == "mirror" else PRINTED_DECODER
-        decoding = (*decoding[: -1 if seed else -2], Row(shape.channels, 4, 2))
+        decoding = (*decoding[: -1 if seed else -2], (shape.channels, 4, 2))
         grid = grid_of(shape, encoding)
         self.encoder = encoder(shape.channels, encoding, settings.latent, grid, finish)
         self.decoder = decoder(settings.latent, decoding, grid, finish, nn.Sigmoid() if seed else nn.Identity())

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.models.blocks import Finish, Row, convolutions, decoder, grid_of
+from blemish.models.blocks import Finish, convolutions, decoder, grid_of
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
 from blemish.scoring.maps import gaussian_blur
 from blemish.settings import Settings
 
-ENCODER = (Row(32, 4, 2), Row(32, 4, 2), Row(64, 4, 2), Row(64, 4, 2), Row(128, 4, 2))
-DECODER = (Row(128, 8, 1), Row(64, 4, 2), Row(64, 4, 2), Row(32, 4, 2), Row(32, 4, 2))
+ENCODER = ((32, 4, 2), (32, 4, 2), (64, 4, 2), (64, 4, 2), (128, 4, 2))
+DECODER = ((128, 8, 1), (64, 4, 2), (64, 4, 2), (32, 4, 2), (32, 4, 2))
 
 START_LOG_RATIO = 2.0
 """An untrained decoder should claim little: at 0 the first errors count a hundredfold and swamp all else."""
@@ -76,9 +76,9 @@ class VariationalAutoencoder(Detector):
         super().__init__(shape)
         self.settings = settings
         finish, grid = Finish(batch_norm=True, slope=0.01), grid_of(shape, ENCODER)
-        head = nn.Conv2d(ENCODER[-1].channels, 2 * settings.latent, grid)
+        head = nn.Conv2d(ENCODER[-1][0], 2 * settings.latent, grid)
         self.encoder = nn.Sequential(*convolutions(shape.channels, ENCODER, finish), head)
-        rows = (*DECODER, Row(2 * shape.channels, 4, 2))
+        rows = (*DECODER, (2 * shape.channels, 4, 2))
         self.decoder = decoder(settings.latent, rows, grid, finish, nn.Identity())
         fixed = torch.Generator().manual_seed(0)  # scores must not depend on when or beside what an image is scored
         noise = torch.randn(settings.samples, settings.latent, 1, 1, generator=fixed)
