@@ -39,13 +39,14 @@ class Gallery:
         self.columns[name] = [self._try(sample, predictor, show) for sample in self.samples]
 
     def rows(self, columns: Sequence[str]) -> list[dict[str, object]]:
-        """For a page: each image with its pictures in the order of `columns`, None where a model has none."""
+        """For a page: each image with its pictures, in the order of `columns` and of those alone that were added."""
+        added = [name for name in columns if name in self.columns]
         return [
             {
                 "name": sample.name,
                 "type": sample.defect_type,
                 "pictures": [("ground truth", self.truth[place])]
-                + [(name, self.columns[name][place] if name in self.columns else None) for name in columns],
+                + [(name, self.columns[name][place]) for name in added],
             }
             for place, sample in enumerate(self.samples)
         ]

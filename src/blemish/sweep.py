@@ -5,12 +5,14 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.categories import Category, read_categories
 from blemish.cells import Cell, OnCell, Outcome, run_cell, settings_of
@@ -18,7 +20,7 @@ from blemish.comparison import ALL, scopes_of, spread
 from blemish.data.dataset import split_good
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, load_mask
-from blemish.errors import SettingsError
+from blemish.errors import DataError, SettingsError
 from blemish.files import make_folder, whole_file
 from blemish.gallery import Gallery
 from blemish.optimise import Progress, Report, quiet
@@ -185,21 +187,29 @@ def _map_means_once(cell: Cell, device: str) -> dict[str, float | None]:
 def map_means(predictor: Predictor, cell: Cell) -> dict[str, float | None]:
     """Mean map value over all pixels of each kind in `PIXELS`; None where there are none.
 
-    Only pixels inside the region of interest count, and defective images without a mask are left out. Good images
-    held out of fitting are left out when some were unreadable, for then it is not known which they were.
+    Only pixels inside the region of interest count, and defective images without a mask are left out. The images taken
+    as held out must give the model's calibration scores again; where they do not, it is not known which they were.
     """
-    folder, run, skipped = cell.category.folder, cell.settings, predictor.header.data_card.skipped
-    rng = np.random.default_rng(run.seed)
-    held_out = [] if skipped else split_good(folder.train, run.data.calibration_fraction, rng)[1]
+    folder, run = cell.category.folder, cell.settings
+    held_out = split_good(folder.train, run.data.calibration_fraction, np.random.default_rng(run.seed))[1]
     known = [sample for sample in folder.test if sample.mask_path is not None or not sample.label]
     sums = {name: np.zeros(2) for name in PIXELS}  # of the values, and their number
-    for kind, samples in (("good_held_out", held_out), ("good_test", known)):
-        for sample in samples:
-            _add_map(predictor, sample, sums[kind], sums["defective_test"])
+    for sample in known:
+        _add_map(predictor, sample, sums["good_test"], sums["defective_test"])
+    with suppress(DataError):  # an unreadable image that training was told to leave out
+        scores = [_add_map(predictor, sample, sums["good_held_out"], np.zeros(2)) for sample in held_out]
+        calibrated = predictor.header.calibration_scores
+        if len(scores) == len(calibrated) and np.allclose(sorted(scores), calibrated, rtol=1e-3):
+            return _means(sums)
+    return {**_means(sums), "good_held_out": None}
+
+
+def _means(sums: dict[str, NDArray[np.float64]]) -> dict[str, float | None]:
     return {name: float(total / number) if number else None for name, (total, number) in sums.items()}
 
 
-def _add_map(predictor: Predictor, sample: Sample, good: Any, defective: Any) -> None:
+def _add_map(predictor: Predictor, sample: Sample, good: Any, defective: Any) -> float:
+    """Adds to both sums; returns the score."""
     prediction = predictor.predict(sample.path)
     scored, policy = prediction.scored_map.astype(np.float64), predictor.policy
     valid = np.ones(scored.shape, np.bool_) if policy.roi is None else policy.roi
@@ -208,6 +218,7 @@ def _add_map(predictor: Predictor, sample: Sample, good: Any, defective: Any) ->
         mask = load_mask(sample.mask_path, policy.size_px, prediction.image_size_px)
     for sums, where in ((good, valid & ~mask), (defective, valid & mask)):
         sums += scored[where].sum(), where.sum()
+    return prediction.score
 
 
 def _content(

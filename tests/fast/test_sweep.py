@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,17 @@ from blemish.errors import SettingsError
 from blemish.predictor import Predictor
 from blemish.results import EvaluateSettings
 from blemish.section_7_2 import claims
-from blemish.sweep import CSV, JSON, PAGE, SettingSweep, Sweep, split_values, sweep_setting
+from blemish.sweep import (
+    CSV,
+    JSON,
+    PAGE,
+    SettingSweep,
+    Sweep,
+    map_means,
+    plan_cells,
+    split_values,
+    sweep_setting,
+)
 from conftest import TINY
 
 QUICK = EvaluateSettings(repeats=10, panels_per_type=1, worst=1)
@@ -67,6 +78,16 @@ def test_errors_are_means_over_pixels(done: tuple[Path, Sweep], shared_parts: Pa
     assert means["good_test"] == pytest.approx(np.concatenate(good).mean(dtype=float))
     assert means["defective_test"] == pytest.approx(np.concatenate(defective).mean(dtype=float))
     assert means["good_held_out"] == pytest.approx(maps.mean(dtype=float))
+
+
+def test_images_that_do_not_score_as_calibrated_are_not_taken_as_held_out(
+    done: tuple[Path, Sweep], shared_parts: Path, tmp_path: Path
+) -> None:
+    cell = plan_cells(plan(shared_parts, "model.latent=2,4"), tmp_path)[2][0]
+    predictor = Predictor.load(done[0] / "cells/model.latent=2/seed0/model.safetensors", "cpu")
+    other = replace(cell, settings=cell.settings.model_copy(update={"seed": 1}))
+    assert map_means(predictor, cell) == done[1].content["points"][0]["map_means"]
+    assert map_means(predictor, other)["good_held_out"] is None
 
 
 def test_the_page_has_curves_claims_and_pictures(done: tuple[Path, Sweep]) -> None:
