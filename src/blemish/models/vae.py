@@ -1,6 +1,7 @@
 """VariationalAutoencoder: how would this image look if it were good? Sample what its latent allows."""
 
-from typing import Annotated, ClassVar, NamedTuple, final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,7 @@ class VariationalAutoencoder(Detector):
 
     Settings = VaeSettings
     side_multiple: ClassVar[int] = 32
+    defaults: ClassVar[Mapping[str, Any]] = {"data": {"longest_side_px": 128}}
     noise: Tensor
 
     def __init__(self, settings: VaeSettings, shape: ImageShape) -> None:
