@@ -1,10 +1,17 @@
 """`python -m blemish` and the command `blemish`."""
 
+import os
+
 from blemish.cli import app
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    Threads that wait for each other sleep, unless the environment says otherwise. torch's would spin, and on a machine
+    that does anything else besides they then burn several times the processor time of the work itself.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
     app()
 
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from blemish.artifact import ArtifactHeader
 from blemish.data.images import PixelPolicy, Prepared
 from blemish.errors import ArtifactError
-from blemish.onnx_file import ExportCard
+from blemish.files import whole_file
+from blemish.onnx_file import FIXTURES_KEY, HEADER_KEY, ExportCard, OnnxHeader, plain_metadata, seal
 from blemish.predictor import Prediction, Predictor
 from blemish.runtime import OnnxModel, Runtime, open_onnx
 from blemish.scoring.pooling import fit_map
-from blemish.trust.certificate import p_value
 
 EXPECTED_SIDE_PX = 128
 """Expected maps travel at most this large; larger ones as the maxima of blocks, which keep the score."""
@@ -105,6 +105,27 @@ def verify(path: Path, device: str = "auto", threads: int | None = None) -> Veri
             "or export the model on a machine like this one"
         )
     return found
+
+
+def write_onnx(
+    out: Path, graph: bytes, header: ArtifactHeader, card: ExportCard, expected: Iterable[Expectation]
+) -> None:
+    """Write an exported model, open it again, and let it judge its own fixtures before it is put in place.
+
+    Raises:
+        ArtifactError: the file does not give what is expected of it.
+        DataError: it cannot be written there.
+    """
+    metadata = {
+        HEADER_KEY: OnnxHeader(model=header, export=card).model_dump_json(),
+        **plain_metadata(header),
+        FIXTURES_KEY: write_expectations(expected),
+    }
+    with whole_file(out) as temporary:
+        temporary.write_bytes(seal(graph, metadata))
+        found = check_fixtures(open_onnx(temporary, device="cpu"))
+        if not found.is_within:
+            raise ArtifactError(f"{out}: not written: {found.worst.name} differs by {found.worst.difference:.2g} in it")
 
 
 def check_fixtures(model: OnnxModel) -> Verification:
@@ -234,7 +255,7 @@ def raised(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:
 
 def decision(header: ArtifactHeader, score: float) -> tuple[float, bool]:
     """p-value and verdict of a score."""
-    return p_value(header.calibration_scores, score), score > header.threshold
+    return header.p_value(score), score > header.threshold
 
 
 def _up(value: float) -> float:

@@ -115,6 +115,8 @@ def open_model(
 ) -> tuple[ArtifactHeader, tuple[Runtime, ...]]:
     """Header and runtime of a model file: of a trained model (several, for its folds), or of one exported to ONNX.
 
+    `threads` is how many may work on one image, None as many as there are cores; torch takes it for the whole process.
+
     Raises:
         ArtifactError: missing, foreign, truncated or tampered with.
         SettingsError: a device this machine does not have.
@@ -123,6 +125,10 @@ def open_model(
         onnx = open_onnx(path, device, threads)
         return onnx.header.model, (onnx.runtime,)
     header, detectors, _ = _open_detectors(path)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     return header, tuple(TorchRuntime(detector, torch_device(device)) for detector in detectors)
 
 

@@ -1,0 +1,166 @@
+"""What inspection costs: a cold start, and each image after it; through torch and through an exported ONNX file.
+
+    python benchmarks/inspect_speed.py [--repeat 5] [--images 40] [--threads 1]
+
+Draws hazelnuts of 256 x 256, trains the seed's auto-encoder for a few steps (how well does not matter here), exports
+it, prints a table and writes build/benchmarks/inspect_speed.json. Everything is measured in this one run; rows of one
+table take turns, so that a busy machine is as busy for each. Medians; processor time is the steadier one.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from machine import describe, write_json
+from PIL import Image
+
+from blemish import Predictor, make_settings, train_model
+from blemish.data.images import load_image
+from blemish.data.synthetic import write_hazelnuts
+from blemish.export import export_model
+from blemish.runtime import open_onnx
+
+COLD_LIMIT_S, IMPORT_LIMIT_S = 1.5, 0.3
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from blemish.__main__ import main; main()"
+"""The command as in a base install: where torch is missing, nothing can import it by accident."""
+
+
+class Cost(NamedTuple):
+    """Seconds."""
+
+    cpu_s: float
+    wall_s: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each command")
+    parser.add_argument("--images", type=int, default=40, help="images in the folder")
+    parser.add_argument("--threads", type=int, default=1, help="of torch and onnxruntime, within this process")
+    arguments = parser.parse_args()
+    machine = describe()
+    print(machine)
+    with tempfile.TemporaryDirectory() as folder:
+        files = prepare(Path(folder), arguments.images)
+        cold = medians(commands(files), arguments.repeat)
+        warm = medians(calls(files, arguments.threads), arguments.repeat)
+    images = arguments.images
+    each = {name: Cost(*(value / images for value in cost)) for name, cost in warm.items()}
+    for kind in ("torch", "ONNX"):
+        more, one = cold[f"{kind}: inspect {images} photos"], cold[f"{kind}: inspect 1 photo"]
+        each[f"{kind}: blemish inspect on files"] = Cost(
+            *((m - o) / (images - 1) for m, o in zip(more, one, strict=True))
+        )
+    show("A command, from a cold start", cold, "s", 1.0, "ONNX: inspect 1 photo")
+    show(
+        f"One image, {arguments.threads} thread(s); the command: as many as cores",
+        each,
+        "ms",
+        1e3,
+        "ONNX: bare onnxruntime",
+    )
+    told = {"machine": machine, "images": images, "threads": arguments.threads}
+    write_json("inspect_speed", {**told, "cold": as_dict(cold), "each_image": as_dict(each)})
+    for name, limit_s in (("import blemish", IMPORT_LIMIT_S), ("ONNX: inspect 1 photo", COLD_LIMIT_S)):
+        verdict = "within" if cold[name].cpu_s < limit_s else "BEYOND"
+        print(f"{name}: {cold[name].cpu_s:.3f} s of processor time, {verdict} the {limit_s:g} s it may take")
+
+
+class Files(NamedTuple):
+    trained: Path
+    exported: Path
+    photos: list[Path]
+    folder: Path
+
+
+def prepare(folder: Path, images: int) -> Files:
+    """A data set, a trained model and its export."""
+    write_hazelnuts(folder / "data", good=images, defects=1, size_px=256, seed=0)
+    trained, exported = folder / "model.safetensors", folder / "model.onnx"
+    quick = ["train.max_steps=4", "augment.images_of_one=1", "data.size_px=[256, 256]"]
+    train_model(folder / "data", trained, make_settings("seed", assignments=quick))
+    export_model(trained, exported)
+    photos = sorted((folder / "data/train/good").glob("*.png"))
+    return Files(trained, exported, photos, folder / "data/train/good")
+
+
+def commands(files: Files) -> Mapping[str, Callable[[], object]]:
+    """What a user types; the interpreter's own start is a row of its own."""
+
+    def python(code: str, *arguments: object) -> Callable[[], object]:
+        def run() -> None:
+            command = [sys.executable, "-c", code, *map(str, arguments)]
+            ran = subprocess.run(command, capture_output=True, text=True)
+            if ran.returncode not in (0, 1):
+                raise SystemExit(ran.stderr)
+
+        return run
+
+    with_torch = "from blemish.__main__ import main; main()"
+    count = len(files.photos)
+    return {
+        "python, nothing else": python("pass"),
+        "import blemish": python("import blemish"),
+        "ONNX: inspect 1 photo": python(WITHOUT_TORCH, "inspect", files.exported, files.photos[0]),
+        "torch: inspect 1 photo": python(with_torch, "inspect", files.trained, files.photos[0]),
+        f"ONNX: inspect {count} photos": python(WITHOUT_TORCH, "inspect", files.exported, files.folder),
+        f"torch: inspect {count} photos": python(with_torch, "inspect", files.trained, files.folder),
+    }
+
+
+def calls(files: Files, threads: int) -> Mapping[str, Callable[[], object]]:
+    """What a program calls, for all photos one by one, in this process."""
+    onnx, trained = (Predictor.load(path, "cpu", threads) for path in (files.exported, files.trained))
+    arrays = [np.asarray(Image.open(path)) for path in files.photos]
+    inputs = [load_image(path, onnx.policy)[None] for path in files.photos]
+    session = open_onnx(files.exported, threads=threads).runtime
+    return {
+        "ONNX: bare onnxruntime": lambda: [session.maps(pixels) for pixels in inputs],
+        "ONNX: Predictor on arrays": lambda: [onnx.predict(array) for array in arrays],
+        "ONNX: Predictor on files": lambda: [onnx.predict(path) for path in files.photos],
+        "torch: Predictor on arrays": lambda: [trained.predict(array) for array in arrays],
+        "torch: Predictor on files": lambda: [trained.predict(path) for path in files.photos],
+    }
+
+
+def medians(rows: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, Cost]:
+    """The median cost of each row, after one run that does not count; the rows take turns."""
+    found: dict[str, list[Cost]] = {name: [] for name in rows}
+    for turn in range(repeat + 1):
+        for name, call in rows.items():
+            cpu, wall = cpu_s(), time.perf_counter()
+            call()
+            if turn:
+                found[name].append(Cost(cpu_s() - cpu, time.perf_counter() - wall))
+    return {
+        name: Cost(*(statistics.median(part) for part in zip(*costs, strict=True))) for name, costs in found.items()
+    }
+
+
+def cpu_s() -> float:
+    """Processor time of this process and of those it has waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def show(title: str, rows: Mapping[str, Cost], unit: str, scale: float, reference: str) -> None:
+    print(f"\n{title}\n{'':<34}{f'CPU {unit}':>10}{f'wall {unit}':>10}{'CPU ratio':>11}")
+    for name, cost in rows.items():
+        ratio = cost.cpu_s / rows[reference].cpu_s
+        print(f"{name:<34}{cost.cpu_s * scale:>10.3f}{cost.wall_s * scale:>10.3f}{ratio:>11.2f}")
+
+
+def as_dict(rows: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
+    return {name: cost._asdict() for name, cost in rows.items()}
+
+
+if __name__ == "__main__":
+    main()
