@@ -27,6 +27,8 @@ class CalibrationCard(Settings):
     """Good images behind the scores; None: one for each score."""
     by_group: bool = False
     """Each score is the largest of a group of images; the promise is made for groups."""
+    group_pattern: str | None = None
+    """Tells the group of an image from its name, as `data.groups` does; None: a file told it."""
     folds: tuple[int, ...] = ()
     """The fold that each score was left out with; empty: all were held out once and for all."""
     origin: Literal["training", "certify"] = "training"
@@ -81,9 +83,17 @@ def calibrate(
         by_group=groups is not None,
         folds=tuple(kept_folds[order].tolist()) if folds else (),
     )
-    ascending = tuple(kept[order].tolist())
-    rate = smallest_promise(ascending, card) if max_false_alarm_rate is None else max_false_alarm_rate
-    return Calibrated(ascending, rate, promise(ascending, card, rate, confidence).threshold, card)
+    return calibrate_kept(kept[order].tolist(), max_false_alarm_rate, card)
+
+
+def calibrate_kept(scores: Scores, max_false_alarm_rate: float | None, card: CalibrationCard) -> Calibrated:
+    """The certificate from scores that are kept already, ascending: one for each image, or for each group.
+
+    Raises:
+        CalibrationError, SettingsError: as `calibrate`.
+    """
+    rate = smallest_promise(scores, card) if max_false_alarm_rate is None else max_false_alarm_rate
+    return Calibrated(tuple(scores), rate, promise(scores, card, rate, card.confidence).threshold, card)
 
 
 def promise(scores: Scores, card: CalibrationCard, rate: float, confidence: float | None = None) -> Certificate:

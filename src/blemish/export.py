@@ -15,13 +15,12 @@ from blemish.artifact import ArtifactHeader
 from blemish.data.folder import Folder, read_folder
 from blemish.data.images import ImageLike
 from blemish.errors import ArtifactError, SettingsError
-from blemish.files import check_writable, whole_file
+from blemish.files import check_writable
 from blemish.graph import to_graph, to_int8
-from blemish.onnx_file import FIXTURES_KEY, HEADER_KEY, ExportCard, OnnxHeader, plain_metadata, seal
+from blemish.onnx_file import ExportCard
 from blemish.parity import (
     Expectation,
     Verdict,
-    check_fixtures,
     decision,
     difference,
     expectation,
@@ -31,7 +30,7 @@ from blemish.parity import (
     seeded_image,
     seeded_images,
     verdict_of,
-    write_expectations,
+    write_onnx,
 )
 from blemish.predictor import Predictor
 from blemish.quantise import (
@@ -43,7 +42,7 @@ from blemish.quantise import (
     seen_by_network,
     split_again,
 )
-from blemish.runtime import Runtime, TorchRuntime, graph_runtime, is_onnx, open_detector, open_onnx
+from blemish.runtime import Runtime, TorchRuntime, graph_runtime, is_onnx, open_detector
 from blemish.settings import Settings
 
 LARGEST_TOLERANCE = 1e-4
@@ -130,7 +129,7 @@ def export_model(
     else:
         images = {} if folder is None else {sample.name: sample.path for sample in folder.train}
         export = export_exact(trained, graph, settings.opset, images, on_image)
-    write_export(export, out)
+    write_onnx(out, export.graph, export.header, export.card, export.fixtures)
     return export.card
 
 
@@ -221,25 +220,6 @@ def stated_tolerance(worst: float) -> float:
     wanted = min(max(4.0 * worst, SMALLEST_TOLERANCE), LARGEST_TOLERANCE)
     unit = 10.0 ** math.floor(math.log10(wanted))
     return float(f"{math.ceil(wanted / unit * (1 - 1e-9)) * unit:.0e}")
-
-
-def write_export(export: Export, out: Path) -> None:
-    """Write the file, open it again, and let it judge its own fixtures before it is put in place.
-
-    Raises:
-        ArtifactError: the file does not give what is expected of it.
-        DataError: it cannot be written there.
-    """
-    metadata = {
-        HEADER_KEY: OnnxHeader(model=export.header, export=export.card).model_dump_json(),
-        **plain_metadata(export.header),
-        FIXTURES_KEY: write_expectations(export.fixtures),
-    }
-    with whole_file(out) as temporary:
-        temporary.write_bytes(seal(export.graph, metadata))
-        found = check_fixtures(open_onnx(temporary, device="cpu"))
-        if not found.is_within:
-            raise ArtifactError(f"{out}: not written: {found.worst.name} differs by {found.worst.difference:.2g} in it")
 
 
 def _refuse_beyond(name: str, apart: float) -> None:

@@ -11,6 +11,7 @@ import torch
 from blemish.artifact import FIXTURE, ArtifactHeader, DataCard
 from blemish.calibration import Calibrated, calibrate
 from blemish.data.folder import Sample, file_id
+from blemish.data.groups import pattern_of
 from blemish.data.images import prepare
 from blemish.data.photo import gathered, photo_values
 from blemish.fits import Fit, Job
@@ -39,8 +40,12 @@ def _calibrated(job: Job, scores: Mapping[int, float]) -> Calibrated:
     roi, images = job.images.policy.roi, (job.images[place].numpy() for place in range(len(job.images)))
     values = [photo_values(image, roi) for image in images]
     ids = tuple(file_id(job.images.samples[place].path) for place in scores)
-    card = found.calibration.model_copy(update={"image_ids": ids, "photo_values": gathered(values, job.groups)})
-    return found._replace(calibration=card)
+    more = {
+        "image_ids": ids,
+        "photo_values": gathered(values, job.groups),
+        "group_pattern": pattern_of(job.settings.data.groups),
+    }
+    return found._replace(calibration=found.calibration.model_copy(update=more))
 
 
 def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], seconds: float) -> ArtifactHeader:

@@ -37,6 +37,9 @@ FIXTURES_KEY = "blemish.fixtures"
 _SEAL = b"\x72\x52\x0a\x0eblemish.sha256\x12\x40"
 """What stands before the 64 hexadecimal digits: field 14 of 82 bytes, its key (field 1), its value (field 2)."""
 
+_METADATA_FIELD, _VARINT, _SIZED = 14, 0, 2
+"""The field of an entry, and two of the ways a field may be written."""
+
 _ADVICE = "export it again from the trained model: blemish export MODEL -o FILE"
 
 
@@ -82,6 +85,23 @@ def seal(graph: bytes, metadata: Mapping[str, str]) -> bytes:
     """
     body = graph + b"".join(_entry(key, value) for key, value in metadata.items())
     return body + _SEAL + hashlib.sha256(body).hexdigest().encode()
+
+
+def unseal(content: bytes) -> bytes:
+    r"""The graph of a sealed file: what stands before the first field 14.
+
+    >>> unseal(seal(b"\x08\x0a", {"blemish.channels": "3"}))
+    b'\x08\n'
+    """
+    place = 0
+    while place < len(content):
+        key, after = _varint(content, place)
+        field, kind = key >> 3, key & 7
+        if field == _METADATA_FIELD:
+            break
+        value, after = _varint(content, after) if kind in (_VARINT, _SIZED) else (0, after)
+        place = after + {_VARINT: 0, _SIZED: value, 1: 8, 5: 4}[kind]
+    return content[:place]
 
 
 def check_seal(content: bytes, path: Path) -> None:
@@ -154,6 +174,15 @@ def _entry(key: str, value: str) -> bytes:
     """One `StringStringEntryProto` as field 14, `metadata_props`, of a `ModelProto`."""
     pair = b"\x0a" + _sized(key.encode()) + b"\x12" + _sized(value.encode())
     return b"\x72" + _sized(pair)
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    """A protobuf varint, and where what follows it begins."""
+    value, shift = 0, 0
+    while content[place] & 0x80:
+        value |= (content[place] & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+    return value | content[place] << shift, place + 1
 
 
 def _sized(content: bytes) -> bytes:

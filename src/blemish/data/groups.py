@@ -39,6 +39,11 @@ def is_file(groups: str) -> bool:
     return groups.lower().endswith(".csv")
 
 
+def pattern_of(groups: str | None) -> str | None:
+    """What tells the groups of other images, too; None where a file names each, or there are no groups."""
+    return None if groups is None or is_file(groups) else groups
+
+
 def _from_names(pattern: str, names: Sequence[str]) -> Mapping[str, str]:
     try:
         expression = re.compile(pattern)
