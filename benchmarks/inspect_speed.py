@@ -8,7 +8,7 @@ table take turns, so that a busy machine is as busy for each. Medians; processor
 """
 
 import argparse
-import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -147,8 +147,8 @@ def medians(rows: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, 
 
 def cpu_s() -> float:
     """Processor time of this process and of those it has waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(part.ru_utime + part.ru_stime for part in spent)
 
 
 def show(title: str, rows: Mapping[str, Cost], unit: str, scale: float, reference: str) -> None:
