@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from blemish.errors import BlemishError, SettingsError
 
@@ -456,14 +457,17 @@ def _say_cell(outcome: Any) -> None:
 def _print_comparison(content: Any) -> None:
     measures = {"image AUROC": "image.auroc", "pixel AUROC": "pixel.auroc", "AUPRO": "pixel.aupro"}
     measures |= {"F1": "calibrated.f1", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
-    table = Table(box=None, pad_edge=False)
-    for name in ("category", "detector", "seeds", "failed", *measures):
-        table.add_column(name, justify="left" if name in ("category", "detector") else "right", overflow="fold")
-    for row in content["summary"]:
-        spreads = [row["scopes"].get("all", {}).get(name) for name in measures.values()]
-        values = ["-" if part is None else f"{part['mean']:.3f}" for part in spreads]
-        table.add_row(row["category"], row["detector"], str(row["seeds"]), str(row["failed"] or ""), *values)
-    out_console.print(table)
+    for category in content["plan"]["categories"]:
+        table = Table(title=Text(category), title_justify="left", box=None, pad_edge=False)
+        table.add_column("detector", no_wrap=True)
+        for name in ("seeds", "failed", *measures):
+            table.add_column(name, justify="right")
+        for row in content["summary"]:
+            if row["category"] == category:
+                spreads = [row["scopes"].get("all", {}).get(name) for name in measures.values()]
+                values = ["-" if part is None else f"{part['mean']:.3f}" for part in spreads]
+                table.add_row(row["detector"], str(row["seeds"]), str(row["failed"] or ""), *values)
+        out_console.print(table)
 
 
 def _say_skipped(skipped: dict[str, str]) -> None:
