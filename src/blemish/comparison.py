@@ -10,7 +10,6 @@ import io
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any, Protocol
 
 from blemish.metrics import Counts, f1, precision, recall
@@ -187,8 +186,3 @@ def over_categories(summaries: Sequence[Nested], names: Sequence[str]) -> list[N
             row[name] = None if None in means else statistics.fmean(mean for mean in means if mean is not None)
         found.append(row)
     return found
-
-
-def relative(path: PurePath, root: PurePath) -> str:
-    """A path for a link on a page that lies in `root`."""
-    return path.relative_to(root).as_posix()
