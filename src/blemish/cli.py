@@ -2,7 +2,7 @@
 
 import functools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
@@ -18,7 +18,7 @@ from blemish.errors import BlemishError, SettingsError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data", help="Make data sets.")
+app.add_typer(data_app, name="data", help="Make data sets, and look through them.")
 sweep_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sweep_app, name="sweep", help="Turn one thing through its values: the threshold, or a setting.")
 
@@ -64,13 +64,25 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Processor threads for an ONNX file. None: one a core.", show_default=False)
+    int | None,
+    typer.Option(min=1, help="Processor threads that work on an image. Else one a core.", show_default=False),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set", help="Change one setting, e.g. --set train.epochs=100; may be repeated.", metavar="NAME=VALUE"
     ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        help="What tells the images that belong together: a regular expression on the name, with one group in "
+        "brackets, or a CSV file with the columns image and group."
+    ),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(help="File of the watch that `blemish monitor` keeps. None: beside the model.", show_default=False),
 ]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out unreadable images and say so, instead of stopping.")
@@ -106,7 +118,7 @@ def train(
         ),
         "good images": f"{card.fit_images} fitted, {card.calibration_images} held out to calibrate",
         "threshold": f"{header.threshold:.6g}",
-        "false alarms": f"at most {header.max_false_alarm_rate:.2%} of new good images, on average, if like these",
+        "false alarms": header.certificate.promise,
         "fit": f"{header.fit_seconds:.1f} s",
         "model file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
     }
@@ -124,24 +136,32 @@ def inspect(
     max_false_alarm_rate: Annotated[
         float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
     ] = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            help="Judge the images as one batch: of those called anomalous, at most this share is good, on average."
+        ),
+    ] = None,
     form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="What to print.")] = "table",
+    state: State = None,
     device: Device = "auto",
     threads: Threads = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Judge images. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
     from blemish.inspection import inspect_images, to_csv, to_json, write_rows
+    from blemish.monitor_state import withdrawal, withdrawn_words
     from blemish.predictor import Predictor
 
-    if threshold is not None and max_false_alarm_rate is not None:
-        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them, not both")
+    if sum(option is not None for option in (threshold, max_false_alarm_rate, fdr)) > 1:
+        raise SettingsError("--threshold, --max-false-alarm-rate and --fdr: give one of them")
     predictor = Predictor.load(model, device, threads)
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
     if max_false_alarm_rate is not None:
         predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
     with _progress() as report:
-        found = inspect_images(predictor, images, out, skip_bad, _counter(report, "inspecting"))
+        found = inspect_images(predictor, images, out, skip_bad, _counter(report, "inspecting"), fdr)
     if out is not None:
         write_rows(found.rows, out, form)
     _say_skipped(found.skipped)
@@ -149,7 +169,106 @@ def inspect(
         _print_rows(found.rows)
     else:
         typer.echo((to_json if form == "json" else to_csv)(found.rows), nl=False)
+    if found.fewest > 1:
+        log_console.print(
+            f"note: with the good images there are, fewer than {found.fewest} of a batch cannot stand out"
+        )
+    if (alarm := withdrawal(model, predictor.header, state)) is not None:
+        log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
     raise typer.Exit(int(found.is_any_anomalous))
+
+
+@command(app, "certify")
+def certify(
+    model: Model,
+    max_false_alarm_rate: Annotated[
+        float | None, typer.Option(help="The share of new good images that may be flagged, e.g. 0.01.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="How surely this very threshold keeps it, e.g. 0.95. None: on average.")
+    ] = None,
+    good: Annotated[
+        Path | None, typer.Option(help="Folder of new good images to calibrate on; nothing is trained.")
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add them to the images calibrated on before, instead of replacing those.")
+    ] = False,
+    groups: Groups = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be promised, and write nothing.")] = False,
+    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    state: State = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """What a model promises of false alarms; with options, another promise, which is written into the model file."""
+    from blemish.certify import Asked, certify_model, to_json
+
+    asked = Asked(max_false_alarm_rate, confidence, good, add, groups, skip_bad, dry_run)
+    with _progress() as report:
+        found = certify_model(model, asked, state, device, threads, _counter(report, "calibrating"))
+    _say_skipped(found.skipped)
+    for warning in found.warnings:
+        log_console.print(f"warning: {warning}", markup=False)
+    if form == "json":
+        typer.echo(to_json(found))
+    else:
+        _print_certificate(found, model)
+
+
+@command(app, "monitor")
+def monitor(
+    model: Model,
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of images, watched in the order they were last changed; - reads paths from standard input.",
+            show_default=False,
+        ),
+    ],
+    max_false_alarm_probability: Annotated[
+        float | None, typer.Option(help="The chance that a false alarm is ever raised. None: 0.01.")
+    ] = None,
+    groups: Groups = None,
+    state: State = None,
+    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    device: Device = "auto",
+    threads: Threads = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Watch for change. Exit code 0: none noticed; 1: something has changed, the certificate is withdrawn; 2: an error.
+
+    Watched are the score, brightness, contrast, sharpness and position. Run again it goes on with what is new.
+    """
+    import sys
+
+    import numpy as np
+
+    from blemish.monitor import monitor_images, to_json
+    from blemish.monitor_state import default_state_path
+    from blemish.predictor import Predictor
+
+    stream = (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
+    found = monitor_images(
+        Predictor.load(model, device, threads),
+        stream if images == Path("-") else images,
+        state or default_state_path(model),
+        np.random.default_rng(),
+        max_false_alarm_probability=max_false_alarm_probability,
+        groups=groups,
+        skip_bad=skip_bad,
+        on_alarm=lambda alarm: log_console.print(
+            f"ALARM: {alarm.stream} has changed, {alarm.usual:.3g} when calibrated, {alarm.now:.3g} now; noticed after "
+            f"{alarm.images} images, at {alarm.image}",
+            markup=False,
+        ),
+    )
+    _say_skipped(found.skipped)
+    if form == "json":
+        typer.echo(to_json(found))
+    else:
+        _print_watch(found)
+    raise typer.Exit(int(bool(found.alarms)))
 
 
 @command(app, "export")
@@ -221,6 +340,62 @@ def evaluate(
         found = evaluate_model(predictor, folder, out, settings, _counter(report, "evaluating"))
     _say_skipped(found.results["data"]["skipped"])
     _print_measures(found.results)
+    out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+
+
+@command(app, "challenge")
+def challenge(
+    model: Model,
+    good: Annotated[
+        Path, typer.Argument(help="Folder of good photos the model was not fitted on.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for challenge.json and challenge.html.", show_default=False)
+    ],
+    types: Annotated[str | None, typer.Option(help="Types of defects, with commas between. Else all.")] = None,
+    contrasts: Annotated[
+        str, typer.Option(help="Mean change of a defect's pixels, with commas between; 1 is from black to white.")
+    ] = "0.05,0.1,0.2",
+    defects: Annotated[int, typer.Option(help="Defects of each type and contrast.")] = 60,
+    smallest_px: Annotated[
+        float | None, typer.Option(help="Smallest extent, in the photos' own pixels. Else a hundredth of their side.")
+    ] = None,
+    largest_px: Annotated[float | None, typer.Option(help="Largest extent. Else a fifth of their side.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed puts the same defects.")] = 0,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Put synthetic defects of graded size and contrast on good photos, and see which the model misses."""
+    from blemish.challenge import ChallengeSettings, challenge_model
+    from blemish.data.defects import DEFECTS
+    from blemish.data.folder import read_folder
+    from blemish.predictor import Predictor
+    from blemish.settings import validate
+
+    asked = {
+        "defect_types": [name.strip() for name in types.split(",")] if types else list(DEFECTS),
+        "contrasts": [value.strip() for value in contrasts.split(",")],
+        "defects": defects,
+        "smallest_px": smallest_px,
+        "largest_px": largest_px,
+        "seed": seed,
+        "skip_bad": skip_bad,
+    }
+    settings = validate(ChallengeSettings, asked)
+    with _progress() as report:
+        found = challenge_model(
+            Predictor.load(model, device), read_folder(good), out, settings, _counter(report, "challenging")
+        )
+    results = found.results
+    _say_skipped(results["data"]["skipped"])
+    for photo in results["suspicious"]:
+        log_console.print(
+            f"warning: {photo['path']} was given as good, but is flagged as it is: p-value {photo['p_value']:.3f}",
+            markup=False,
+        )
+    for note in results["notes"]:
+        log_console.print(f"note: {note}", markup=False)
+    _print_curves(results["curves"])
     out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
 
 
@@ -368,6 +543,36 @@ def detectors() -> None:
     out_console.print(table)
 
 
+@command(data_app, "check")
+def check(
+    data: Annotated[Path, typer.Argument(help="Folder with train/good, or of good images only.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for check.json and check.html.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: SetOption = None,
+    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+) -> None:
+    """Look through images before training. Exit code 0: nothing stands out; 1: look at something; 2: an error.
+
+    Found are unreadable and odd files, mixed sizes, duplicates, blur, bad light, and good images that look like a
+    defect. Sizes and the region of interest are those of training: --set data.size_px, --set data.roi.
+    """
+    import json
+
+    from blemish.check import check_data, to_content, write_check
+    from blemish.train import make_settings
+
+    run = make_settings(None, settings, set_ or [])
+    with _progress() as report:
+        checked = check_data(data, run, _counter(report, "looking"))
+    written = write_check(checked, run, out) if out is not None else ()
+    if form == "json":
+        typer.echo(json.dumps(to_content(checked, run), indent=2, allow_nan=False))
+    else:
+        _print_findings(checked.findings)
+        out_console.print("".join(f"written: {path}\n" for path in written), markup=False, end="")
+    raise typer.Exit(int(checked.must_look))
+
+
 @command(data_app, "synth")
 def synth(
     kind: Annotated[Literal["hazelnuts"], typer.Argument(help="What to draw.", show_default=False)],
@@ -470,7 +675,7 @@ def _print_comparison(content: Any) -> None:
         out_console.print(table)
 
 
-def _say_skipped(skipped: dict[str, str]) -> None:
+def _say_skipped(skipped: Mapping[str, str]) -> None:
     for reason in skipped.values():
         log_console.print(f"skipped: {reason}", markup=False)
 
@@ -513,6 +718,46 @@ def _print_export(title: str, card: Any, out: Path) -> None:
     _print_table(title, rows)
 
 
+def _print_certificate(found: Any, model: Path) -> None:
+    header = found.header
+    rows = {
+        "promise": header.certificate.promise,
+        "threshold": f"{header.threshold:.6g}",
+        "certificate": "stands" if found.withdrawn is None else "WITHDRAWN",
+        "model file": f"{model}, {'written anew' if found.is_written else 'left as it is'}",
+    }
+    _print_table("certificate", rows)
+    table = Table(box=None, pad_edge=False, title="\nmore good images it takes to promise", title_justify="left")
+    for name in ("", "on average", f"with {found.needs_confidence:.4g} confidence"):
+        table.add_column(name, justify="right" if name else "left")
+    for need in found.needs:
+        rate, *counts = (f"{100 * need.max_false_alarm_rate:g} %", need.on_average, need.with_confidence)
+        table.add_row(str(rate), *("-" if count is None else str(count or "enough") for count in counts))
+    out_console.print(table)
+
+
+def _print_watch(found: Any) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "when calibrated", "now", "evidence of change"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, stream in found.streams.items():
+        now = "-" if stream.now is None else f"{stream.now:.4g}"
+        evidence = f"{stream.log10_peak / found.log10_limit:.0%}"
+        table.add_row(name, f"{stream.usual:.4g}", now, evidence)
+    out_console.print(table)
+    chance = f"{100 * found.max_false_alarm_probability:g} %"
+    verdict = f"CHANGED: {', '.join(alarm.stream for alarm in found.alarms)}" if found.alarms else "no change noticed"
+    out_console.print(
+        f"{verdict} in {found.images} images, {found.new_images} of them new (false alarm ever: {chance})"
+    )
+    if found.is_restarted:
+        log_console.print("note: the model was calibrated anew since, so the watch began anew")
+    if found.passed_over:
+        log_console.print(f"note: {found.passed_over} files that were watched before were passed over")
+    if found.open_group is not None:
+        log_console.print(f"note: group '{found.open_group}' counts when the next one begins", markup=False)
+
+
 def _print_measures(results: dict[str, Any]) -> None:
     """The headline figures, with their intervals and for each defect type."""
     types = sorted(results["by_type"])
@@ -531,6 +776,37 @@ def _print_measures(results: dict[str, Any]) -> None:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _print_curves(curves: Any) -> None:
+    """How many defects of each type and contrast were found, and from which size on."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("defect", "contrast", "found", "of", "a50", "a90", "a90/95", "largest missed"):
+        table.add_column(name, justify="left" if name == "defect" else "right")
+    for curve in curves:
+        sizes = [_extent(curve[name]) for name in ("a50", "a90", "a90_95")] if curve["fit"] else ["", "", ""]
+        missed = "" if curve["largest_missed_px"] is None else f"{curve['largest_missed_px']:.0f} px"
+        cells = [curve["defect_type"], f"{curve['contrast']:g}", str(curve["found"]), str(curve["defects"])]
+        table.add_row(*cells, *sizes, missed)
+    out_console.print(table)
+
+
+def _extent(size: Any) -> str:
+    words = {"never": "never", "above_range": "larger", "below_range": "smaller"}
+    return words.get(size["status"]) or f"{size['px']:.0f} px"
+
+
+def _print_findings(findings: Any) -> None:
+    most = 4
+    for one in findings:
+        paths = ", ".join(one.paths[:most]) + (f" and {len(one.paths) - most} more" if len(one.paths) > most else "")
+        where = f"{paths}: " if paths else ""
+        out_console.print(
+            f"{one.severity.upper() if one.severity == 'look' else 'note'}  {one.kind}  {where}{one.message}",
+            markup=False,
+        )
+    looks = sum(one.severity == "look" for one in findings)
+    out_console.print(f"{looks} to look at" if looks else "nothing stands out")
 
 
 def _print_rows(rows: Any) -> None:
