@@ -10,6 +10,10 @@ from blemish.errors import SettingsError
 from blemish.models.anogan import AnoGan
 from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, SEED_PRESET, ConvAutoencoder
 from blemish.models.detector import Detector, ImageShape
+from blemish.models.feature_autoencoder import FeatureAutoencoder
+from blemish.models.feature_dictionary import FeatureDictionary
+from blemish.models.padim import Padim
+from blemish.models.patchcore import PatchCore
 from blemish.models.vae import VariationalAutoencoder
 from blemish.settings import nearest, validate
 
@@ -17,6 +21,10 @@ DETECTORS: dict[str, type[Detector]] = {
     "conv_autoencoder": ConvAutoencoder,
     "vae": VariationalAutoencoder,
     "anogan": AnoGan,
+    "feature_autoencoder": FeatureAutoencoder,
+    "feature_dictionary": FeatureDictionary,
+    "padim": Padim,
+    "patchcore": PatchCore,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

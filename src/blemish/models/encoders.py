@@ -153,17 +153,31 @@ def load_folded(targets: Iterator[nn.Conv2d], saved: Mapping[str, Tensor]) -> No
 class Frozen(nn.Module):
     """An encoder that never learns: no gradients, always in evaluation mode, grey images as three equal channels.
 
-    >>> frozen = Frozen(EfficientNetLite0()).train()
+    Without an encoder of the user's own it is `EfficientNetLite0`, whose weights come with `prepare` or from a
+    saved state; so neither building nor restoring a detector needs the package of weights.
+
+    >>> frozen = Frozen().train()
     >>> frozen.encoder.training, any(weight.requires_grad for weight in frozen.parameters())
     (False, False)
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module | None = None) -> None:
         super().__init__()
-        assert isinstance(encoder, Encoder), "an encoder has channels and strides"
-        self.channels = tuple(encoder.channels)
-        self.strides = tuple(encoder.strides)
-        self.encoder = encoder.requires_grad_(False).eval()
+        self._is_packaged = encoder is None
+        chosen = EfficientNetLite0() if encoder is None else encoder
+        assert isinstance(chosen, Encoder), "an encoder has channels and strides"
+        self.channels = tuple(chosen.channels)
+        self.strides = tuple(chosen.strides)
+        self.encoder = chosen.requires_grad_(False).eval()
+
+    def prepare(self) -> None:
+        """Load the ImageNet weights, unless the encoder is the user's own.
+
+        Raises:
+            ArtifactError: when the package of weights is missing or its file is not the one we know.
+        """
+        if isinstance(self.encoder, EfficientNetLite0) and self._is_packaged:
+            self.encoder.load_pretrained()
 
     def train(self, mode: bool = True) -> "Frozen":
         super().train(mode)

@@ -1,0 +1,99 @@
+"""What the feature-space detectors do with an encoder's maps: lay the scales side by side, and come back to pixels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from blemish.models.detector import Batches
+from blemish.scoring.maps import gaussian_blur
+
+KEPT_BYTES = 2 << 30
+"""Features are kept in memory up to this much; beyond it they are computed anew in each epoch."""
+
+
+def neighbourhood(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Mean over 3 x 3 places, with zeros outside the map.
+
+    The zeros are on purpose: an encoder's outermost features are made up in part from its padding, and vary with
+    what is cut off there. Damped, they raise fewer false alarms.
+
+    >>> neighbourhood(torch.full((1, 1, 3, 3), 9.0))[0, 0]
+    tensor([[4., 6., 4.],
+            [6., 9., 6.],
+            [4., 6., 4.]])
+    """
+    return F.avg_pool2d(maps, kernel_size=3, stride=1, padding=1)
+
+
+def aligned(maps: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:
+    """All scales on the grid of the second finest: averaged over neighbourhoods, then averaged down or interpolated up.
+
+    >>> aligned([torch.rand(1, 2, 8, 8), torch.rand(1, 3, 4, 4), torch.rand(1, 4, 2, 2)]).shape
+    torch.Size([1, 9, 4, 4])
+    """
+    height, width = maps[min(1, len(maps) - 1)].shape[2:]
+    return torch.cat([_resized(neighbourhood(scale), height, width) for scale in maps], dim=1)
+
+
+def _resized(maps: Tensor, height: int, width: int) -> Tensor:
+    factor = maps.shape[2] // height
+    if factor > 1:
+        return F.avg_pool2d(maps, factor)
+    return F.interpolate(maps, size=(height, width), mode="bilinear")
+
+
+def as_vectors(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c"]:
+    """One row a place: images after another, each row by row."""
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def to_pixels(distances: Float[Tensor, "b i j"], height: int, width: int, sigma_px: float) -> Float[Tensor, "b h w"]:
+    """A map on the grid of the features as a smooth map on the pixels."""
+    return gaussian_blur(F.interpolate(distances[:, None], size=(height, width), mode="bilinear")[:, 0], sigma_px)
+
+
+@final
+class FeatureBatches:
+    """Batches of features of images that do not change, computed once and shuffled anew in each epoch.
+
+    Kept in half precision as long as they fit into `kept_bytes`; otherwise computed again in each epoch. The
+    order follows from the order of `batches` and from `epoch`.
+    """
+
+    def __init__(self, batches: Batches, compute: Callable[[Tensor], Tensor], kept_bytes: int = KEPT_BYTES) -> None:
+        self._batches, self._compute, self._kept_bytes = batches, compute, kept_bytes
+        self.epoch = 0
+        self._kept: Tensor | None = None
+        self._batch_size = 1
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def keep(self) -> None:
+        """Compute the features and keep them, if there is room."""
+        parts: list[Tensor] = []
+        for features in self._computed():
+            parts.append(features.half())
+            per_image = parts[0][0].numel() * parts[0].element_size()
+            if sum(map(len, parts)) * per_image > self._kept_bytes:
+                return
+        self._batch_size = len(parts[0])
+        self._kept = torch.cat(parts)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._kept is None:
+            yield from self._computed()
+            return
+        order = torch.randperm(len(self._kept), generator=torch.Generator().manual_seed(self.epoch))
+        for places in order.tensor_split(len(self)):  # even parts: none of one image where there are two
+            yield self._kept[places.to(self._kept.device)].float()
+
+    def _computed(self) -> Iterator[Tensor]:
+        self._batches.epoch = self.epoch
+        for images in self._batches:
+            with torch.no_grad():
+                yield self._compute(images)

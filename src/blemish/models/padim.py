@@ -1,0 +1,110 @@
+"""PaDiM: how would this place look if it were good? As the Gaussian of the good images at this very place."""
+
+from typing import Annotated, ClassVar, final
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
+from blemish.models.encoders import Frozen
+from blemish.models.feature_maps import FeatureBatches, aligned, to_pixels
+from blemish.settings import Settings
+
+
+@final
+class PadimSettings(Settings):
+    """Settings of Padim."""
+
+    dimensions: Annotated[int, Field(ge=1, le=4096)] = Field(
+        100, description="Features kept of each place, drawn at random; all where there are fewer."
+    )
+    regularisation: Annotated[float, Field(gt=0.0)] = Field(
+        0.01, description="Added to the variances, so that every covariance can be inverted."
+    )
+    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
+        4.0, description="Blur the anomaly map by this much. 0: not at all."
+    )
+
+
+@final
+class Padim(Detector):
+    """A Gaussian of pretrained features at each place; the map is the Mahalanobis distance to it.
+
+    `whitening` holds the inverse Cholesky factors W of the covariances: the distance is |W (x - mean)|. It takes
+    `dimensions`^2 numbers a place, which makes a large file: 41 MB at 256 x 256.
+
+    Source: Defard et al. 2021, "PaDiM: a patch distribution modeling framework for anomaly detection and
+    localization", with regularisation 0.01 and sigma 4 as there.
+
+    >>> detector = Padim(PadimSettings(dimensions=8), ImageShape(channels=3, height=32, width=48)).eval()
+    >>> detector(torch.rand(2, 3, 32, 48)).shape
+    torch.Size([2, 32, 48])
+    """
+
+    Settings = PadimSettings
+    side_multiple: ClassVar[int] = 16
+    defaults: ClassVar = {"augment": {"images_of_one": 1}}
+    kept: Tensor
+    mean: Tensor
+    whitening: Tensor
+
+    def __init__(self, settings: PadimSettings, shape: ImageShape, encoder: nn.Module | None = None) -> None:
+        super().__init__(shape)
+        self.settings = settings
+        self.features = Frozen(encoder)
+        check_sides(shape, max(self.features.strides))
+        channels = sum(self.features.channels)
+        dimensions = min(settings.dimensions, channels)
+        stride = self.features.strides[min(1, len(self.features.strides) - 1)]
+        places = (shape.height // stride) * (shape.width // stride)
+        self.register_buffer("kept", torch.randperm(channels)[:dimensions].sort().values)
+        self.register_buffer("mean", torch.zeros(places, dimensions))
+        self.register_buffer("whitening", torch.eye(dimensions).repeat(places, 1, 1))
+
+    def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
+        """Sum up each place's Gaussian in one pass."""
+        self.features.prepare()
+        self.mean, covariance = place_gaussians(FeatureBatches(batches, self.place_features))
+        covariance.diagonal(dim1=1, dim2=2).add_(self.settings.regularisation)
+        identity = torch.eye(covariance.shape[1], device=covariance.device)
+        # Factor by factor: the whole identity, repeated at each place, would be as large as the covariances.
+        for place, matrix in enumerate(covariance):
+            lower = torch.linalg.cholesky(matrix)
+            covariance[place] = torch.linalg.solve_triangular(lower, identity, upper=False)
+        self.whitening = covariance
+
+    def place_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "p d b"]:
+        """The kept features of each place, images last."""
+        features = aligned(self.features(images)).index_select(1, self.kept)  # (b, d, i, j)
+        return features.flatten(2).permute(2, 1, 0)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+        """Mahalanobis distance, brought to the pixels and smoothed."""
+        height, width = self.shape.height, self.shape.width
+        stride = self.features.strides[min(1, len(self.features.strides) - 1)]
+        whitened = self.whitening @ (self.place_features(images) - self.mean[:, :, None])  # (p, d, b)
+        distances = whitened.square().sum(dim=1).sqrt().permute(1, 0)  # (b, p)
+        grid = distances.reshape(-1, height // stride, width // stride)
+        return to_pixels(grid, height, width, self.settings.smoothing_sigma_px)
+
+
+@torch.no_grad()
+def place_gaussians(batches: FeatureBatches) -> tuple[Float[Tensor, "p d"], Float[Tensor, "p d d"]]:
+    """Mean and (unbiased) covariance of each place's features, over all images, in one pass.
+
+    Sums are taken relative to the first batch's mean: differences of large numbers would cost digits.
+    """
+    count = 0
+    origin = total = products = torch.zeros(())
+    for features in batches:  # (p, d, b)
+        if count == 0:
+            origin = features.mean(dim=2, keepdim=True)
+        shifted = features - origin
+        total = total + shifted.sum(dim=2)
+        products = products + shifted @ shifted.mT
+        count += features.shape[2]
+    offset = total / count
+    covariance = products.sub_(count * offset[:, :, None] * offset[:, None, :]).div_(max(count - 1, 1))
+    return origin[:, :, 0] + offset, covariance
