@@ -1,5 +1,6 @@
 """What the scores of good images make of a model: its threshold, its promise, its p-values."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, final
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from blemish.errors import SettingsError
+from blemish.errors import CalibrationError, SettingsError
 from blemish.settings import Settings
 from blemish.trust.batch import any_dependence, benjamini_hochberg
 from blemish.trust.certificate import Certificate, certify, p_value, smallest_rate, worst_of_groups
@@ -33,6 +34,8 @@ class CalibrationCard(Settings):
     """The fold that each score was left out with; empty: all were held out once and for all."""
     origin: Literal["training", "certify"] = "training"
     """certify: some of the images are not among those trained with."""
+    margin: float = 0.0
+    """How much the scores were raised, because an exported model may score that much higher elsewhere."""
     image_ids: tuple[str, ...] = ()
     """See `file_id` in data/folder.py."""
     photo_values: dict[str, tuple[float, ...]] = Field(default_factory=dict)
@@ -140,13 +143,38 @@ def batch_threshold(
     Benjamini & Hochberg's selection where images are independent; Benjamini & Yekutieli's, for any dependence, where
     the images of a group or the detectors of folds bind the p-values together.
 
+    Raises:
+        CalibrationError: the calibration images are too few to select anything, were all of the batch defective.
+        SettingsError: a rate outside (0, 1).
+
     >>> batch_threshold(range(99), CalibrationCard(), [50.0, 200.0, 300.0], 0.1)  # both p-values are 0.01
     98.0
     """
     p_values = np.array([score_p_value(calibration_scores, card, score) for score in scores])
-    is_bound = card.by_group or bool(card.folds)
-    rate = any_dependence(max_false_discovery_rate, len(scores)) if is_bound and scores else max_false_discovery_rate
-    selected = benjamini_hochberg(p_values, rate)
+    selected = benjamini_hochberg(p_values, _shared_rate(card, len(scores), max_false_discovery_rate))
+    fewest = fewest_selected(calibration_scores, card, len(scores), max_false_discovery_rate)
+    if fewest > len(scores) > 0:
+        smallest = score_p_value(calibration_scores, card, float("inf"))
+        raise CalibrationError(
+            f"--fdr {max_false_discovery_rate:g}: no p-value is smaller than {smallest:.3g} with the good images the "
+            "model was calibrated on, so nothing could ever be selected; add good images (blemish certify --add), or "
+            "ask for a larger rate"
+        )
     if not selected.any():
         return max([*scores, *calibration_scores])
     return promise(calibration_scores, card, float(p_values[selected].max())).threshold
+
+
+def fewest_selected(calibration_scores: Scores, card: CalibrationCard, n: int, max_false_discovery_rate: float) -> int:
+    """How many of n images must stand out for any to be selected: p-values cannot be smaller than they are.
+
+    >>> fewest_selected(range(99), CalibrationCard(), 50, 0.1)
+    5
+    """
+    smallest = score_p_value(calibration_scores, card, float("inf"))
+    return math.ceil(n * smallest / _shared_rate(card, n, max_false_discovery_rate) * (1 - 1e-12))
+
+
+def _shared_rate(card: CalibrationCard, n: int, max_false_discovery_rate: float) -> float:
+    is_bound = (card.by_group or bool(card.folds)) and n > 0
+    return any_dependence(max_false_discovery_rate, n) if is_bound else max_false_discovery_rate

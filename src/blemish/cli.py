@@ -720,14 +720,15 @@ def _print_export(title: str, card: Any, out: Path) -> None:
 
 def _print_certificate(found: Any, model: Path) -> None:
     header = found.header
+    out_console.print(header.certificate.promise)
     rows = {
-        "promise": header.certificate.promise,
         "threshold": f"{header.threshold:.6g}",
         "certificate": "stands" if found.withdrawn is None else "WITHDRAWN",
-        "model file": f"{model}, {'written anew' if found.is_written else 'left as it is'}",
+        "model file": "written anew" if found.is_written else "left as it is",
     }
-    _print_table("certificate", rows)
-    table = Table(box=None, pad_edge=False, title="\nmore good images it takes to promise", title_justify="left")
+    _print_table(str(model), rows)
+    units = "good images" if header.certificate.groups is None else "groups of good images"
+    table = Table(box=None, pad_edge=False, title=f"{units} to add for a promise of", title_justify="left")
     for name in ("", "on average", f"with {found.needs_confidence:.4g} confidence"):
         table.add_column(name, justify="right" if name else "left")
     for need in found.needs:

@@ -11,6 +11,7 @@ from typing import Literal, final
 import numpy as np
 from PIL import Image
 
+from blemish.calibration import batch_threshold, fewest_selected
 from blemish.data.folder import image_files
 from blemish.data.images import read_original
 from blemish.errors import DataError
@@ -21,6 +22,7 @@ from blemish.report.overlay import overlay
 FIELDS = ("path", "score", "p_value", "threshold", "is_anomalous")
 
 Row = dict[str, str | float | bool]
+OnImage = Callable[[int, int], None]
 Format = Literal["table", "json", "csv"]
 
 
@@ -31,6 +33,8 @@ class Inspection:
 
     rows: tuple[Row, ...]
     skipped: dict[str, str]
+    fewest: int = 1
+    """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
 
     @property
     def is_any_anomalous(self) -> bool:
@@ -43,16 +47,40 @@ def inspect_images(
     paths: Sequence[Path],
     out: Path | None = None,
     skip_bad: bool = False,
-    on_image: Callable[[int, int], None] = lambda _done, _total: None,
+    on_image: OnImage = lambda _done, _total: None,
+    max_false_discovery_rate: float | None = None,
 ) -> Inspection:
     """Judge every image in `paths`, files or folders (with the folders below them).
 
     Under `out`, if given, go `overlays/` and `masks/`, PNG files at each image's own size, under the image's name.
 
+    With `max_false_discovery_rate` the images are judged as one batch, at a threshold that follows from all of them: of
+    those called anomalous, the expected share of good ones is at most that. They are then looked at twice for `out`.
+
     Raises:
         DataError: no such file or folder, no images, or one that cannot be read (unless `skip_bad`).
+        CalibrationError: too few calibration images for that rate of false discoveries.
     """
     images = list(_find(paths))
+    if max_false_discovery_rate is None:
+        return _judge(predictor, images, out, skip_bad, on_image)
+    found = _judge(predictor, images, None, skip_bad, on_image)
+    header, scores = predictor.header, [float(row["score"]) for row in found.rows]
+    basis = header.calibration_scores, header.calibration
+    threshold = batch_threshold(*basis, scores, max_false_discovery_rate)
+    if out is not None:
+        readable = [(path, name) for path, name in images if str(path) not in found.skipped]
+        _judge(predictor.with_threshold(threshold), readable, out, skip_bad, on_image)
+    rows = (
+        {**row, "threshold": threshold, "is_anomalous": score > threshold}
+        for row, score in zip(found.rows, scores, strict=True)
+    )
+    return Inspection(tuple(rows), found.skipped, fewest_selected(*basis, len(scores), max_false_discovery_rate))
+
+
+def _judge(
+    predictor: Predictor, images: Sequence[tuple[Path, str]], out: Path | None, skip_bad: bool, on_image: OnImage
+) -> Inspection:
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     for done, (path, name) in enumerate(images, start=1):

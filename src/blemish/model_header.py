@@ -15,7 +15,9 @@ from blemish.data.groups import pattern_of
 from blemish.data.images import prepare
 from blemish.data.photo import gathered, photo_values
 from blemish.fits import Fit, Job
+from blemish.new_good import suspicious_words
 from blemish.parity import chosen_fixtures, kept_fixtures
+from blemish.trust.suspects import SUSPICIOUS, suspicion
 
 
 def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             files_sha256=job.files_sha256,
             fit_ids=tuple(file_id(sample.path) for sample in _fitted(job)),
             groups_sha256=job.groups_sha256,
-            notes=tuple(dict.fromkeys(note for fit in fits for note in fit.notes)),
+            notes=(*dict.fromkeys(note for fit in fits for note in fit.notes), *_suspects(job, scores)),
         ),
         history={
             f"{name} (fold {fold + 1})" if several else name: tuple(values)
@@ -82,6 +84,12 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             "machine": platform.machine(),
         },
     )
+
+
+def _suspects(job: Job, scores: Mapping[int, float]) -> list[str]:
+    """What is said of good images that were held out and score as if they were not good."""
+    pairs = zip(scores, suspicion(list(scores.values())).tolist(), strict=True)
+    return [suspicious_words(job.images.samples[place].name, p) for place, p in pairs if p <= SUSPICIOUS]
 
 
 def _fitted(job: Job) -> list[Sample]:

@@ -249,8 +249,15 @@ def raised(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:
     for a rounding in the last digit.
     """
     margin = tolerance * header.threshold
-    scores = tuple(_up(score + margin) for score in header.calibration_scores)
-    return header.model_copy(update={"calibration_scores": scores, "threshold": _up(header.threshold + margin)})
+    scores = raised_scores(header.calibration_scores, margin)
+    card = header.calibration.model_copy(update={"margin": header.calibration.margin + margin})
+    threshold = _up(header.threshold + margin)
+    return header.model_copy(update={"calibration_scores": scores, "threshold": threshold, "calibration": card})
+
+
+def raised_scores(scores: Iterable[float], margin: float) -> tuple[float, ...]:
+    """Scores that much higher, and then the next number upwards that a map can hold."""
+    return tuple(_up(score + margin) for score in scores)
 
 
 def decision(header: ArtifactHeader, score: float) -> tuple[float, bool]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemish.calibration import CalibrationCard, batch_threshold, calibrate, promise, score_p_value
+from blemish.calibration import CalibrationCard, batch_threshold, calibrate, fewest_selected, promise, score_p_value
 from blemish.errors import CalibrationError, SettingsError
 from blemish.trust.batch import benjamini_hochberg
 
@@ -40,8 +40,24 @@ def test_the_threshold_of_a_batch_selects_as_the_p_values_do(
     card = CARDS[kind]
     p_values = [score_p_value(scores, card, score) for score in batch]
     share = rate / sum(1 / k for k in range(1, len(batch) + 1)) if card.by_group or card.folds else rate
+    if fewest_selected(scores, card, len(batch), rate) > len(batch):
+        with pytest.raises(CalibrationError, match="nothing could ever be selected"):
+            batch_threshold(scores, card, batch, rate)
+        assert not benjamini_hochberg([score_p_value(scores, card, np.inf)] * len(batch), share).any()
+        return
     selected = np.array(batch) > batch_threshold(scores, card, batch, rate)
     assert selected.tolist() == benjamini_hochberg(p_values, share).tolist()
+
+
+def test_so_many_must_stand_out_for_any_to_be_selected() -> None:
+    """Nine good images: no p-value below 0.1, so at 0.2 it takes five of ten to be singled out."""
+    good, card = [float(score) for score in range(9)], CalibrationCard()
+    for rate, fewest in ((0.2, 5), (0.5, 2), (0.9, 2)):
+        assert fewest_selected(good, card, 10, rate) == fewest
+        for defective in range(11):
+            batch = [99.0] * defective + [0.0] * (10 - defective)
+            selected = np.array(batch) > batch_threshold(good, card, batch, rate)
+            assert selected.sum() == (defective if defective >= fewest else 0)
 
 
 def test_groups_and_folds_together() -> None:

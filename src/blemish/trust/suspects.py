@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemish.trust.certificate import refuse_nan
 
+SUSPICIOUS = 0.01
+"""From here on a good image is called suspicious."""
+
 _STEPS = 20_001
 _NORMAL_MAD = 1.482602218505602
 """The standard deviation of a normal distribution in units of its median absolute deviation."""

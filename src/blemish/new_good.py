@@ -1,0 +1,117 @@
+"""New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+
+from blemish.artifact import ArtifactHeader
+from blemish.data.folder import file_id, image_files
+from blemish.data.groups import pattern_of, read_groups
+from blemish.data.images import prepare
+from blemish.data.photo import photo_values
+from blemish.errors import DataError, SettingsError
+from blemish.predictor import Predictor
+from blemish.trust.batch import benjamini_hochberg
+from blemish.trust.suspects import SUSPICIOUS, suspicion
+
+OnImage = Callable[[int, int], None]
+
+UNLIKE = 0.1
+"""Share of false discoveries among the new images that are said to be unlike those before."""
+
+
+@final
+class NewGood(NamedTuple):
+    """The new good images, looked at."""
+
+    names: list[str]
+    scores: list[float]
+    values: list[dict[str, float]]
+    ids: list[str]
+    skipped: dict[str, str]
+
+
+def suspicious_words(name: str, p_value: float) -> str:
+    """What is said of a good image that scores as if it were not."""
+    return (
+        f"{name} scores as a defective image would (p = {p_value:.2g}); look at it, and take it out if it is one. "
+        "A good one must stay: leaving out what scores high voids the promise"
+    )
+
+
+def look_at(predictor: Predictor, folder: Path, is_added: bool, skip_bad: bool, on_image: OnImage) -> NewGood:
+    """Score the images of a folder; with `is_added`, they are to join those calibrated on before.
+
+    Raises:
+        DataError: one cannot be read (unless `skip_bad`), was fitted on, or is there twice.
+    """
+    paths = list(_good_files(folder))
+    header, found = predictor.header, NewGood([], [], [], [], {})
+    known = dict.fromkeys(
+        header.data_card.fit_ids, "the model was fitted on it; a threshold needs images it has not seen"
+    )
+    if is_added:
+        known |= dict.fromkeys(header.calibration.image_ids, "the model was calibrated on it before")
+    for done, (name, path) in enumerate(paths, start=1):
+        try:
+            prepared = prepare(path, header.policy)
+            identity = file_id(path)
+        except DataError as error:
+            if not skip_bad:
+                raise
+            found.skipped[name] = str(error)
+            continue
+        if identity in known:
+            raise DataError(f"{path}: {known[identity]}; take it out of the folder")
+        known[identity] = f"the same image as {name}; each good image counts once"
+        found.names.append(name)
+        found.ids.append(identity)
+        found.scores.append(predictor.predict_prepared(prepared, path).score)
+        found.values.append(photo_values(prepared.pixels(), header.policy.roi))
+        on_image(done, len(paths))
+    if not found.names:
+        raise DataError(
+            f"{folder}: none of the {len(paths)} images can be read; the first: {min(found.skipped.items())[1]}"
+        )
+    return found
+
+
+def _good_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of good images")
+    for part in ("train", "test"):
+        if (folder / part).is_dir():
+            example = folder / "test" / "good"
+            raise DataError(f"{folder}: holds {part}/; give the folder of new good images itself, e.g. {example}")
+    files = image_files(folder)
+    if not files:
+        raise DataError(f"{folder}: no images in this folder")
+    return ((path.relative_to(folder).as_posix(), path) for path in files)
+
+
+def groups_of_new(
+    header: ArtifactHeader, groups: str | None, is_added: bool, good: NewGood
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """What tells the groups of new images from their names, and the group of each."""
+    before = header.calibration
+    spec = groups or before.group_pattern
+    if spec is None and before.by_group:
+        raise SettingsError(
+            "--groups: a file told the groups of the images calibrated on; tell those of the new ones, with a file or "
+            "a regular expression"
+        )
+    if spec is not None and is_added and not before.by_group:
+        raise SettingsError("--groups: the images calibrated on have no groups; leave --add or --groups out")
+    return pattern_of(spec), None if spec is None else read_groups(spec, good.names, good.skipped)
+
+
+def suspects(header: ArtifactHeader, good: NewGood) -> dict[str, float]:
+    """New good images that score unlike each other, or unlike those before."""
+    alone = suspicion(good.scores)
+    before = np.array([header.p_value(score) for score in good.scores])
+    selected = benjamini_hochberg(before, UNLIKE)
+    found = {name: float(p) for name, p in zip(good.names, alone, strict=True) if p <= SUSPICIOUS}
+    unlike = {name: float(p) for name, p, is_odd in zip(good.names, before, selected, strict=True) if is_odd}
+    return {**unlike, **found}
