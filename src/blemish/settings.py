@@ -130,7 +130,7 @@ class ScoreSettings(Settings):
 class RunSettings(Settings):
     """Everything that decides what a training run gives."""
 
-    detector: str = Field("conv_autoencoder", description="Which detector, by its name in DETECTORS.")
+    detector: str = Field("feature_autoencoder", description="Which detector, by its name in DETECTORS.")
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Makes a run repeatable.")
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
