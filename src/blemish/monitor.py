@@ -94,6 +94,7 @@ class Watch:
         before = state if state is not None and state.calibration_id == calibration_id(header) else None
         self.is_restarted = state is not None and before is None
         self.delta = _delta(before, max_false_alarm_probability)
+        drifted({}, self.delta)  # refuses what is no probability
         self.groups = _pattern(header, groups)
         self.usual = {name: float(np.median(values)) for name, values in usual.items()}
         self.state = before or MonitorState(
@@ -102,7 +103,6 @@ class Watch:
             streams={name: Bets.of(start_martingale(values, digits=DIGITS)) for name, values in usual.items()},
         )
         self.martingales: dict[str, Martingale] = {name: bets.martingale() for name, bets in self.state.streams.items()}
-        drifted(self.martingales, self.delta)  # refuses a probability outside (0, 1)
         self.recent = {name: deque(self.state.recent.get(name, ()), RECENT) for name in usual}
         self.alarms, self.images = list(self.state.alarms), self.state.images
         self.last_file, self.open_group = self.state.last_file, self.state.open_group
