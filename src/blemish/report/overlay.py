@@ -18,9 +18,9 @@ _STRONGEST_HEAT = 0.75
 def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> Rgb:
     """The image in grey under its heat map, with a line around every defect.
 
-    Grey, because a red heat on a red part is not seen. Heat begins at half the threshold and is fully hot at twice the
-    threshold, so that two images of one model compare at a glance. The line runs around the pixels whose map is above
-    the threshold.
+    Grey, because a red heat on a red part is not seen. Heat begins at 0.8 of the threshold and is fully hot at twice
+    it, so that two images of one model compare at a glance. The line runs around the pixels whose map is above the
+    threshold.
 
     Raises:
         ValueError: when the map is not as high and wide as the image.
@@ -32,7 +32,7 @@ def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> R
     if image.shape[:2] != anomaly_map.shape:
         raise ValueError(f"image is {image.shape[:2]}, its map is {anomaly_map.shape}; they must be the same size")
     heat = _heat(anomaly_map, threshold)  # (h, w)
-    opacity = _STRONGEST_HEAT * np.cbrt(heat)[..., None]  # (h, w, 1)
+    opacity = _STRONGEST_HEAT * np.sqrt(heat)[..., None]  # (h, w, 1)
     mixed = _luma(image)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
     return draw_contour(np.rint(mixed).astype(np.uint8), anomaly_map > np.float64(threshold))
 
@@ -85,7 +85,7 @@ def encode(image: Rgb, file_format: Literal["PNG", "JPEG"]) -> bytes:
 
 def _heat(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     unit = threshold if threshold > 0 else float(anomaly_map.max()) or 1.0
-    return np.asarray(np.clip((anomaly_map / unit - 0.5) / 1.5, 0.0, 1.0), np.float32)
+    return np.asarray(np.clip((anomaly_map / unit - 0.8) / 1.2, 0.0, 1.0), np.float32)
 
 
 def _luma(image: Rgb) -> NDArray[np.float32]:
