@@ -1,0 +1,47 @@
+"""A data check of photographs: a hidden defect comes out on top, real copies are found, clean sets are left alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blemish.check import check_data
+from blemish.data.folder import read_folder
+from blemish.odd_ones import Eye, odd_ones
+from blemish.train import make_settings, resolve_policy
+
+LARGE = ["data.size_px=[640, 256]"]
+"""The cracks of kolektorsdd are too fine for less."""
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "assignments", "every", "least_first"),
+    [("hazelnut_toy", [], 2, 9), ("mvtec_toothbrush", [], 3, 9), ("kolektorsdd", LARGE, 6, 7)],
+)
+def test_a_real_defect_hidden_among_fifty_good_images_is_the_strangest(
+    name: str, assignments: list[str], every: int, least_first: int, real_data: Callable[[str], Path]
+) -> None:
+    folder = read_folder(real_data(name))
+    good = [*folder.train, *(sample for sample in folder.test if not sample.label)][:50]
+    bad = [sample for sample in folder.test if sample.label][::every]
+    eye = Eye(resolve_policy(good, make_settings(assignments=assignments)))
+    grids = [eye.look(sample.path) for sample in good]
+    first = 0
+    for sample in bad:
+        scores = odd_ones(eye, [*grids, eye.look(sample.path)], range(len(good) + 1)).scores
+        first += int(scores.argmax()) == len(good)
+    assert len(bad) >= 9
+    assert first >= least_first
+
+
+@pytest.mark.data
+def test_a_clean_set_of_photographs_passes_but_for_the_brush_that_was_photographed_twice(
+    real_data: Callable[[str], Path],
+) -> None:
+    hazelnuts = check_data(real_data("hazelnut_toy"), make_settings())
+    assert [finding.kind for finding in hazelnuts.findings] == ["size"]
+    assert not hazelnuts.must_look
+    brushes = check_data(real_data("mvtec_toothbrush"), make_settings())
+    (twice,) = brushes.findings
+    assert (twice.kind, twice.paths) == ("near duplicate", ("train/good/006.png", "train/good/015.png"))
