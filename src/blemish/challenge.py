@@ -126,6 +126,7 @@ def challenge_model(
         "defects": [_row(work, one) for one in work.judged],
         "versions": {"blemish": version("blemish"), "numpy": np.__version__},
     }
+    results["more_than_promised"] = _is_too_much(results)
     results["notes"] = _notes(results, work)
     shown = {f"{kind} {contrast:g}": _show(predictor, work, kind, contrast) for kind, contrast in _kinds(settings)}
     results["seconds"] = time.perf_counter() - started
@@ -292,14 +293,19 @@ def _row(work: _Work, one: Judged) -> Nested:
     }
 
 
+def _is_too_much(results: Nested) -> bool:
+    """Whether more photos are flagged as they are than the promise allows, chance included."""
+    flagged, photos = len(results["suspicious"]), results["data"]["photos"]
+    return bool(flagged and rate_interval(flagged, photos).low > results["max_false_alarm_rate"])
+
+
 def _notes(results: Nested, work: _Work) -> list[str]:
     notes = []
     flagged, photos = len(results["suspicious"]), len(work.photos)
-    promised = results["max_false_alarm_rate"]
-    if flagged and rate_interval(flagged, photos).low > promised:
+    if results["more_than_promised"]:
         notes.append(
             f"{flagged} of {photos} photos given as good are flagged without any synthetic defect, where at most "
-            f"{promised:.2%} were promised: are they good, and like those the model was calibrated on?"
+            f"{results['max_false_alarm_rate']:.2%} were promised: are they good, and like those of the calibration?"
         )
     before = sum(one.outcome == "alarmed_before" for one in work.judged)
     if before > 0.1 * len(work.judged):

@@ -23,10 +23,14 @@ Outcome = Literal["hit", "miss", "elsewhere", "alarmed_before"]
 @final
 @dataclass(frozen=True)
 class Trial:
-    """A defect to put on a photo: what it is to be, and the seed that makes it the same again."""
+    """A defect to put on a photo: what it is to be, and the seed that makes it the same again.
+
+    It is made at the `strongest` contrast and faded to its own, so that all contrasts have the same shape and place.
+    """
 
     defect_type: str
     contrast: float
+    strongest: float
     number: int
     asked_px: float
     photo: int
@@ -58,7 +62,7 @@ def plan_trials(
 ) -> list[Trial]:
     """For each type `count` defects in even steps of the logarithm of their size, the photos in turn, at each contrast.
 
-    The contrasts share shape, place and photo as far as they can, so that they compare.
+    The contrasts share shape, place and photo, so that they compare.
 
     >>> trials = plan_trials(["hole"], [0.1, 0.2], 4, (2.0, 32.0), photos=3, seed=0)
     >>> len(trials), sorted(round(float(np.log2(trial.asked_px))) for trial in trials[::2])
@@ -75,7 +79,8 @@ def plan_trials(
             asked = float(np.exp(low + (high - low) * steps[number]))
             photo = int(order[number % photos])
             trials += [
-                Trial(defect_type, contrast, number, asked, photo, (seed, place, number)) for contrast in contrasts
+                Trial(defect_type, contrast, max(contrasts), number, asked, photo, (seed, place, number))
+                for contrast in contrasts
             ]
     return trials
 
@@ -88,7 +93,8 @@ def with_defect(values: Values, region: Mask | None, trial: Trial) -> tuple[Valu
     """
     pixels = as_pixels(values)
     rng = np.random.default_rng(trial.seed)
-    image, mask = DEFECTS[trial.defect_type](pixels, region, trial.asked_px, trial.contrast, rng)
+    image, mask = DEFECTS[trial.defect_type](pixels, region, trial.asked_px, trial.strongest, rng)
+    image = pixels + (image - pixels) * np.float32(trial.contrast / trial.strongest)
     image = image[:, :, 0] if values.ndim == 2 else image
     return np.rint(image * 255).astype(np.uint8) if values.dtype == np.uint8 else image, mask
 

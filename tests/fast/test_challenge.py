@@ -1,6 +1,7 @@
 """A challenge: what counts as a hit, what the curves are made of, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def predictor(model_file: Path, good: Path) -> Predictor:
 
 
 def trial(kind: str = "hole", contrast: float = 0.2, size_px: float = 10, seed: int = 0) -> Trial:
-    return Trial(kind, contrast, 0, size_px, 0, (seed, 0, 0))
+    return Trial(kind, contrast, contrast, 0, size_px, 0, (seed, 0, 0))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
@@ -60,6 +61,16 @@ def test_a_photo_changes_only_where_its_defect_is(good: Path, predictor: Predict
     assert (image.dtype, image.shape) == (values.dtype, values.shape)
     assert (image[~mask] == values[~mask]).all()
     assert (image[mask] != values[mask]).any(axis=-1).all()
+
+
+def test_contrasts_share_shape_and_place(good: Path, predictor: Predictor) -> None:
+    values = read_values(next(good.iterdir()), predictor.policy)
+    strong, strong_mask = with_defect(values, None, trial(contrast=0.2))
+    faint, faint_mask = with_defect(values, None, replace(trial(contrast=0.2), contrast=0.05))
+    assert (strong_mask == faint_mask).all()
+    changes = [np.abs(image[strong_mask].astype(float) - values[strong_mask]).mean() / 255 for image in (strong, faint)]
+    assert changes == pytest.approx([0.2, 0.05], abs=0.005)
+    assert (faint[~faint_mask] == values[~faint_mask]).all()
 
 
 def test_plan_covers_the_sizes_and_the_photos_evenly() -> None:
