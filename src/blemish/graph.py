@@ -17,6 +17,9 @@ from blemish.errors import ArtifactError
 from blemish.models.detector import Detector
 from blemish.onnx_file import PRODUCER
 
+KEPT_CONVOLUTIONS = 6
+"""So many, counted from the image, stay in 32 bits: their channels differ most in range, and all others inherit it."""
+
 _SPECIMENS = 2
 """Images in the traced batch; with one, the exporter would take the batch for always one."""
 
@@ -56,8 +59,8 @@ def to_graph(detector: Detector, opset: int) -> bytes:
 def to_int8(graph: bytes, batches: Sequence[NDArray[Any]]) -> bytes:
     """The graph with its convolutions in 8 bits, their ranges taken from the `batches` of images it is run on.
 
-    Weights get a scale for each channel. The rest, transposed convolutions included, stays in 32 bits: onnxruntime
-    has no 8-bit code for it, and distances to remembered features would lose more than they gain.
+    Weights get a scale for each channel. The first `KEPT_CONVOLUTIONS` stay in 32 bits, as does the rest: onnxruntime
+    has no 8-bit code for transposed convolutions, and distances to remembered features would lose more than they gain.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -70,14 +73,18 @@ def to_int8(graph: bytes, batches: Sequence[NDArray[Any]]) -> bytes:
             batch = next(self._batches, None)
             return None if batch is None else {"images": batch}
 
+    model = onnx.load_from_string(graph)
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     with tempfile.TemporaryDirectory() as folder, _hushed():
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            onnx.load_from_string(graph),
+            model,
             str(path),
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
+            # With its activation, a convolution is rounded once, after values out of bounds are gone.
+            op_types_to_quantize=["Conv", "Clip", "Relu", "LeakyRelu"],
+            nodes_to_exclude=convolutions[:KEPT_CONVOLUTIONS],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
