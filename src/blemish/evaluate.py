@@ -15,17 +15,20 @@ from typing import Any, final
 
 import numpy as np
 
+from blemish.artifact import ArtifactHeader
 from blemish.data.folder import Folder, Sample
+from blemish.data.groups import read_groups
 from blemish.data.images import load_mask
 from blemish.errors import DataError
 from blemish.evaluation_file import MAPS, Swept, sweep_pixels, write_swept
 from blemish.examples import draw
+from blemish.false_alarms import Promise, realised
 from blemish.files import make_folder, whole_file
 from blemish.metrics import PixelScores
 from blemish.predictor import Predictor
 from blemish.report.html import render
 from blemish.report.pictures import Drawings
-from blemish.results import EvaluateSettings, JudgedImage, Nested, measure, plain_name, realised
+from blemish.results import EvaluateSettings, JudgedImage, Nested, measure, plain_name
 
 OnImage = Callable[[int, int], None]
 """Called after each image with how many are done, and of how many."""
@@ -83,7 +86,7 @@ def evaluate_model(
         **measure(judged.images, judged.pixels, predictor.threshold, settings),
         **_circumstances(predictor, folder, judged, settings),
     }
-    results["notes"] |= _extra_notes(folder, judged)
+    results["notes"] |= _extra_notes(predictor, folder, judged)
     drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
     results["seconds"] = time.perf_counter() - started
     return _write(results, drawings, _sweepable(judged, results, drawings), out)
@@ -145,19 +148,24 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: _Judged) -> None:
 
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
 _NOT_REPEATED["policy"] = {"roi_png"}
+_NOT_REPEATED["calibration"] = {"folds", "image_ids", "photo_values"}
 
 
 def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settings: EvaluateSettings) -> Nested:
     header = predictor.header
-    promised = _promised(predictor)
+    certificate, promise = header.certificate, _promised(predictor)
     return {
         "threshold": predictor.threshold,
         "promise": {
-            "max_false_alarm_rate": promised,
-            "calibration_images": len(header.calibration_scores),
+            "max_false_alarm_rate": promise.max_false_alarm_rate,
+            "confidence": certificate.confidence,
+            "kind": certificate.kind,
+            "sentence": certificate.promise,
+            "calibration_images": certificate.n,
+            "calibration_groups": certificate.groups,
             "calibrated_threshold": header.threshold,
         },
-        "realised_false_alarm_rate": realised(judged.images, promised, settings.confidence),
+        "realised_false_alarm_rate": realised(judged.images, promise, settings.confidence, _groups(header, judged)),
         "data": {
             "root": plain_name(folder.root.resolve().name),
             "skipped": judged.skipped,
@@ -166,7 +174,7 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settin
         "latency_ms": statistics.median(judged.latencies_ms),
         "settings": settings.model_dump(mode="json"),
         "model": header.model_dump(mode="json", exclude=_NOT_REPEATED),
-        "data_card": header.data_card.model_dump(mode="json"),
+        "data_card": header.data_card.model_dump(mode="json", exclude={"fit_ids"}),
         "versions": {"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
     }
 
@@ -176,12 +184,27 @@ def _roi_share(predictor: Predictor) -> float:
     return 1.0 if predictor.policy.roi is None else float(predictor.policy.roi.mean())
 
 
-def _promised(predictor: Predictor) -> float:
-    """The rate the threshold stands for. For one that was moved it is what the calibration scores lead to expect."""
-    if predictor.threshold == predictor.header.threshold:
-        return predictor.header.max_false_alarm_rate
-    scores = np.asarray(predictor.header.calibration_scores)
-    return float((1 + np.count_nonzero(scores > predictor.threshold)) / (1 + scores.size))
+def _promised(predictor: Predictor) -> Promise:
+    """What the threshold stands for. For one that was moved it is what the calibration scores lead to expect."""
+    header, scores = predictor.header, np.asarray(predictor.header.calibration_scores)
+    above = int(np.count_nonzero(scores > predictor.threshold))
+    if predictor.threshold != header.threshold:
+        return Promise((1 + above) / (1 + scores.size), above, scores.size)
+    if header.certificate.kind != "average":
+        return Promise(header.max_false_alarm_rate)
+    return Promise(header.max_false_alarm_rate, above, scores.size)
+
+
+def _groups(header: ArtifactHeader, judged: _Judged) -> dict[str, str] | None:
+    """The group of each good test image; None where each is on its own, or nothing tells them."""
+    card = header.calibration
+    names = [image.name for image in judged.images if not image.label]
+    if card.group_pattern is None:
+        return None
+    try:
+        return dict(zip(names, read_groups(card.group_pattern, names), strict=True))
+    except DataError:
+        return None
 
 
 _UNSEEN = {
@@ -194,7 +217,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _extra_notes(folder: Folder, judged: _Judged) -> dict[str, str]:
+def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[str, str]:
     notes = {}
     if not folder.test:
         notes["data"] = (
@@ -209,6 +232,11 @@ def _extra_notes(folder: Folder, judged: _Judged) -> dict[str, str]:
     unknown = [name for name in unknown if name not in judged.unseen]
     if unknown:
         notes["masks"] = f"{_listed(unknown)}: defective, but without a mask; judged as images, not by their pixels"
+    if predictor.header.calibration.by_group and _groups(predictor.header, judged) is None:
+        notes["groups"] = (
+            "the model was calibrated by group, but the names of the test images do not tell their groups: false "
+            "alarms are counted image by image, as if all were independent"
+        )
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"
     return notes

@@ -97,34 +97,6 @@ def measure(images: Sequence[JudgedImage], pixels: PixelScores, threshold: float
     return results
 
 
-def realised(images: Sequence[JudgedImage], promised: float, confidence: float) -> Nested:
-    """The false-alarm rate among good test images, beside the promised one.
-
-    The verdict is `broken` or `kept` when the Clopper-Pearson interval lies wholly above the promise or below it, and
-    `open` in between, where there are too few images to tell.
-
-    >>> good = [JudgedImage(str(i), "good", False, False, 0.1, 0.5, is_anomalous=i < 5) for i in range(20)]
-    >>> realised(good, promised=0.05, confidence=0.95)["verdict"]
-    'broken'
-    """
-    good = [image for image in images if not image.label]
-    flagged = sum(image.is_anomalous for image in good)
-    interval = rate_interval(flagged, len(good), confidence) if good else None
-    verdict = "open"
-    if interval is not None and interval.low > promised:
-        verdict = "broken"
-    elif interval is not None and interval.high <= promised:
-        verdict = "kept"
-    return {
-        "rate": flagged / len(good) if good else None,
-        "interval": _pair(interval),
-        "flagged": flagged,
-        "good_images": len(good),
-        "promised": promised,
-        "verdict": verdict,
-    }
-
-
 def plain_name(name: str) -> str:
     r"""A file name that any text file can hold: what cannot be printed is written out.
 
@@ -205,7 +177,7 @@ def _image_intervals(
         name: rate_interval(hits, trials, settings.confidence) if trials else None
         for name, (hits, trials) in rates.items()
     }
-    return {name: _pair(exact[name] if name in exact else found[_LONG.get(name, name)]) for name in IMAGE_MEASURES}
+    return {name: pair(exact[name] if name in exact else found[_LONG.get(name, name)]) for name in IMAGE_MEASURES}
 
 
 def _pixel_areas(pixels: PixelScores, settings: EvaluateSettings) -> Nested:
@@ -225,7 +197,7 @@ def _pixel_intervals(
     if not pixels.names:
         return dict.fromkeys(PIXEL_MEASURES)
     found = pixels.bootstrap(rng, threshold, settings.repeats, settings.confidence, settings.max_fpr)
-    return {name: _pair(found[_LONG.get(name, name)]) for name in PIXEL_MEASURES}
+    return {name: pair(found[_LONG.get(name, name)]) for name in PIXEL_MEASURES}
 
 
 def _mixed_counts(pixels: PixelScores, tau: Mapping[str, float]) -> Counts | None:
@@ -291,7 +263,8 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _pair(interval: Interval | None) -> list[float] | None:
+def pair(interval: Interval | None) -> list[float] | None:
+    """Both ends of an interval; None where there is none."""
     if interval is None or math.isnan(interval.low) or math.isnan(interval.high):
         return None
     return [float(interval.low), float(interval.high)]

@@ -96,8 +96,10 @@ def verdict(results: Results) -> list[str]:
     if count["good"]:
         low, high = realised["interval"]
         promised = "promised" if is_calibrated(results) else "to be expected"
+        groups = realised["groups"]
+        units = f"{realised['good_images']} good images" if groups is None else f"{groups} groups of good images"
         sentences.append(
-            f"Flags {realised['flagged']} of {realised['good_images']} good images "
+            f"Flags {realised['flagged']} of {units} "
             f"({percent(realised['rate'])}; {percent(low)} to {percent(high)}), "
             f"where at most {percent(realised['promised'])} were {promised}: {_held(realised)}"
         )

@@ -10,7 +10,7 @@ from blemish.trust.certificate import refuse_nan
 SUSPICIOUS = 0.01
 """From here on a good image is called suspicious."""
 
-_STEPS = 20_001
+_STEPS = 4_001
 _NORMAL_MAD = 1.482602218505602
 """The standard deviation of a normal distribution in units of its median absolute deviation."""
 
@@ -39,7 +39,7 @@ def suspicion(scores: ArrayLike) -> NDArray[np.float64]:
     spread = _NORMAL_MAD * np.median(np.abs(logs - centre))
     if spread == 0:
         return np.ones(values.size)
-    tails = [student_tail(float(z), values.size - 1) for z in (logs - centre) / spread]
+    tails = [student_tail(z, values.size - 1) if z > 1 else 1.0 for z in ((logs - centre) / spread).tolist()]
     return np.asarray(np.minimum(1.0, values.size * np.array(tails)))
 
 
