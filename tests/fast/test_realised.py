@@ -8,7 +8,7 @@ from scipy import stats
 
 from blemish.trust.certificate import certify
 from blemish.trust.realised import chance_of_flagged
-from blemish.trust.suspects import student_tail, suspicion
+from blemish.trust.suspects import suspicion
 
 
 @given(n=st.integers(1, 300), n_new=st.integers(0, 200), data=st.data())
@@ -28,17 +28,11 @@ def test_it_is_how_often_a_certificate_flags_so_many() -> None:
         assert np.mean(np.array(counts) >= flagged) == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 3000))
 
 
-@pytest.mark.parametrize("degrees", [4, 10, 55, 400])
-def test_the_tail_is_students(degrees: int) -> None:
-    for t in (-3.0, 0.0, 1.0, 5.0, 20.0):
-        assert student_tail(t, degrees) == pytest.approx(stats.t.sf(t, degrees), rel=1e-3)
-
-
-@pytest.mark.parametrize(("draw", "most"), [("normal", 0.06), ("gumbel", 0.15)])
-def test_clean_sets_are_rarely_suspected(draw: str, most: float) -> None:
+@pytest.mark.parametrize("draw", ["normal", "gumbel"])
+def test_clean_sets_are_rarely_suspected(draw: str) -> None:
     rng = np.random.default_rng(0)
-    named = [(suspicion(np.exp(0.2 * getattr(rng, draw)(size=30))) <= 0.01).any() for _ in range(60)]
-    assert np.mean(named) <= most + 2 * np.sqrt(most / 60)
+    named = [(suspicion(5 + getattr(rng, draw)(size=30)) <= 0.01).any() for _ in range(300)]
+    assert np.mean(named) <= 0.07
 
 
 def test_several_defective_images_do_not_hide_each_other() -> None:
@@ -48,5 +42,5 @@ def test_several_defective_images_do_not_hide_each_other() -> None:
 
 
 def test_where_nothing_can_be_said_nothing_is() -> None:
-    for scores in ([], [1.0, 1.0, 1.0, 99.0], [0.0] * 9, [2.0] * 9 + [50.0]):
+    for scores in ([], [1.0, 1.1, 1.2, 99.0], [0.0] * 9, [2.0] * 9 + [50.0]):
         assert (suspicion(scores) == 1).all()
