@@ -53,8 +53,8 @@ OnImage = Callable[[int, int], None]
 """Called after each image with how many are done, and of how many."""
 
 RESULTS, REPORT = "check.json", "check.html"
-SHOWN, MOST_SHOWN = 12, 240
-"""So many of the strangest good images are on the page, flagged or not; and so many pictures in all."""
+SHOWN, MOST_SHOWN = 9, 240
+"""So many of the strangest good images that are not flagged are on the page; and so many images in all."""
 THUMBNAIL_PX = 260
 
 _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml", ".xml", ".html", ""})
@@ -294,15 +294,14 @@ def write_check(checked: Checked, settings: RunSettings, out: Path) -> tuple[Pat
 
 
 def _thumbnails(checked: Checked) -> dict[str, Thumbnail]:
-    """Small pictures of the images that findings name, and of the strangest."""
-    strangest = list(checked.oddness)[:SHOWN]
+    """Small pictures of the images that findings name, and of the strangest others."""
+    odd = [finding.paths[0] for finding in checked.findings if finding.kind == "odd one"]
+    warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
     named = [path for finding in checked.findings for path in finding.paths]
     limit = odd_limit(checked.oddness.values()) if checked.oddness else 1.0
     by_name = {one.sample.name: one.sample.path for one in checked.images}
-    names = [name for name in dict.fromkeys([*strangest, *named]) if name in by_name]
-    return {
-        name: _thumbnail(by_name[name], checked, limit if name in strangest else None) for name in names[:MOST_SHOWN]
-    }
+    names = [name for name in dict.fromkeys([*warm, *named]) if name in by_name]
+    return {name: _thumbnail(by_name[name], checked, limit if name in warm else None) for name in names[:MOST_SHOWN]}
 
 
 def _thumbnail(path: Path, checked: Checked, limit: float | None) -> Thumbnail:

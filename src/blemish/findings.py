@@ -148,8 +148,8 @@ def _repeated(kind: str, how: str, some: Sequence[Looked], groups: Mapping[str, 
     if parts == {"train"} and len({groups.get(name, name) for name in names}) == 1:
         return Finding(kind, "note", names, f"{how}, and of one group: they are fitted or held out together")
     if parts == {"train"}:
-        why = "one may be fitted and the other calibrated on, which makes the threshold too low; keep one"
-        return Finding(kind, "look", names, f"{how}: {why}")
+        why = "else one may be fitted and the other calibrated on, which makes the threshold too low"
+        return Finding(kind, "look", names, f"{how}: keep one, {why}")
     return Finding(kind, "note", names, f"{how}: they count as several in every figure")
 
 

@@ -49,6 +49,7 @@ class Thumbnail:
 def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
     """The page, from the content of `check.json` and small pictures by name."""
     findings = content["findings"]
+    flagged = {finding["paths"][0] for finding in findings if finding["kind"] == "odd one"}
     kinds = list(dict.fromkeys(finding["kind"] for finding in findings))
     pictures = {
         name: [photo(one.image), *([] if one.heat is None else [photo(one.heat)])] for name, one in thumbnails.items()
@@ -56,23 +57,23 @@ def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
     page = pages().get_template("check.html.j2")
     text = page.render(
         c=content,
-        sentences=verdict(content),
+        sentence=verdict(content),
         groups={kind: [one for one in findings if one["kind"] == kind] for kind in kinds},
         titles=TITLES,
         pictures=pictures,
-        strangest=[name for name in content["oddness"] if name in pictures and len(pictures[name]) > 1],
+        others=[name for name in content["oddness"] if len(pictures.get(name, [])) > 1 and name not in flagged],
         most=_MOST_PICTURES,
     )
     return text.rstrip() + "\n"
 
 
-def verdict(content: Content) -> list[str]:
-    """What must be looked at, in plain sentences.
+def verdict(content: Content) -> str:
+    """What there is to say, in a sentence; the kinds follow with their counts.
 
-    >>> verdict({"findings": [], "to_look_at": {}, "images": [1, 2]})
-    ['Nothing stands out in 2 images.']
+    >>> verdict({"to_look_at": {}, "images": [1, 2]})
+    'Nothing stands out in 2 images.'
     """
-    if not content["to_look_at"]:
-        return [f"Nothing stands out in {len(content['images'])} images."]
-    parts = [f"{count} x {TITLES[kind][0].lower()}" for kind, count in content["to_look_at"].items()]
-    return [f"To be looked at in {len(content['images'])} images: {', '.join(parts)}."]
+    looks, images = sum(content["to_look_at"].values()), len(content["images"])
+    if not looks:
+        return f"Nothing stands out in {images} images."
+    return f"{looks} {'thing' if looks == 1 else 'things'} to look at in {images} images:"
