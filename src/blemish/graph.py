@@ -50,6 +50,10 @@ def to_graph(detector: Detector, opset: int) -> bytes:
         raise ArtifactError(f"{type(detector).__name__} cannot be exported: {reason}") from None
     assert program is not None
     model = _anonymous(program.model_proto)
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ArtifactError(
+            f"{type(detector).__name__} cannot be exported: its steps depend on how many images it is given"
+        )
     found = {entry.domain: entry.version for entry in model.opset_import}.get("")
     if found != opset:
         raise ArtifactError(f"--opset {opset}: {type(detector).__name__} needs opset {found}")

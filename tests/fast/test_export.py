@@ -1,11 +1,12 @@
 """From a trained model to an ONNX file that judges alike, or to none."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -16,11 +17,11 @@ from blemish.errors import ArtifactError, CalibrationError, DataError, SettingsE
 from blemish.export import ExportSettings, Trained, check_batch, export_exact, export_model, stated_tolerance
 from blemish.graph import to_graph
 from blemish.models import DETECTORS
-from blemish.models.detector import ImageShape
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise
 from blemish.predictor import Predictor
 from blemish.quantise import split_again
 from blemish.runtime import TorchRuntime, graph_runtime, open_detector, open_onnx
-from blemish.settings import validate
+from blemish.settings import Settings, validate
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_threshold_still_moves(trained: Predictor, exported: Predictor) -> N
 
 
 def test_what_surrounds_the_graph_travels_along(trained: Predictor, exported: Predictor) -> None:
-    moved = {"threshold", "calibration_scores"}
+    moved = {"threshold": True, "calibration_scores": True, "calibration": {"margin"}}
     assert exported.header.model_dump(exclude=moved) == trained.header.model_dump(exclude=moved)
     np.testing.assert_allclose(exported.header.calibration_scores, trained.header.calibration_scores, rtol=1e-4)
 
@@ -185,6 +186,24 @@ def test_a_search_cannot_be_exported() -> None:
     kind = DETECTORS["anogan"]
     with pytest.raises(ArtifactError, match="AnoGan cannot be exported: it scores an image by a search"):
         to_graph(kind(kind.Settings(latent=4, width=4), ImageShape(3, 32, 32)), 18)
+
+
+@final
+class Counting(Detector):
+    """Does something else for each number of images."""
+
+    Settings = Settings
+
+    def fit(self, batches: Batches, optimise: Optimise) -> None:
+        """Nothing."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image.amax(dim=0, keepdim=True) for image in images])
+
+
+def test_a_detector_that_counts_its_images_cannot_be_exported() -> None:
+    with pytest.raises(ArtifactError, match="Counting cannot be exported: "):
+        to_graph(Counting(ImageShape(3, 8, 8)), 18)
 
 
 def test_good_images_of_ones_own_are_compared_too(model_file: Path, onnx_file: Path, shared_parts: Path) -> None:

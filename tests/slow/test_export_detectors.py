@@ -21,7 +21,7 @@ QUICK = [
     "train.batch_size=4",
     "augment.images_of_one=2",
 ]
-SMALL = {"latent": 8, "width": 4, "search_steps": 2, "samples": 3}
+SMALL = {"latent": 8, "width": 8, "search_steps": 2, "samples": 3}
 """Given to every detector that has a setting of this name."""
 
 

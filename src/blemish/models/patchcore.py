@@ -12,8 +12,11 @@ from blemish.models.encoders import Frozen
 from blemish.models.feature_maps import FeatureBatches, aligned, as_vectors, to_pixels
 from blemish.settings import Settings
 
-QUERIES_AT_ONCE = 4096
-"""So many patches are compared with the bank at a time, which bounds memory for large images."""
+ROWS_AT_ONCE = 512
+"""Patches are compared with so many rows of the bank at a time, which bounds memory for large images.
+
+The bank is cut and not the patches: its size is known when the detector becomes a graph, that of a batch is not.
+"""
 
 
 @final
@@ -107,14 +110,18 @@ def coreset(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " count"]:
 def nearest_distances(queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"]) -> Float[Tensor, " n"]:
     """Euclidean distance of each query to the nearest row of the bank.
 
-    By |x - b|^2 = |x|^2 - 2 x b + |b|^2, which is one matrix product.
+    The nearest row is found by |x - b|^2 = |x|^2 - 2 x b + |b|^2, which is one matrix product; the distance to it is
+    then taken again from x - b, because what little is left of large squares would be mostly rounding.
 
     >>> nearest_distances(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([5.])
     """
     squares = bank.square().sum(dim=1)
-    parts = []
-    for part in torch.split(queries, QUERIES_AT_ONCE):
-        nearest = torch.addmm(squares, part, bank.mT, alpha=-2).amin(dim=1)
-        parts.append((part.square().sum(dim=1) + nearest).clamp_min(0).sqrt())
-    return torch.cat(parts)
+    best = torch.full_like(queries[:, 0], torch.inf)
+    nearest = torch.zeros_like(queries)
+    for rows, row_squares in zip(torch.split(bank, ROWS_AT_ONCE), torch.split(squares, ROWS_AT_ONCE), strict=True):
+        found = torch.addmm(row_squares, queries, rows.mT, alpha=-2).min(dim=1)
+        nearest = torch.where((found.values < best)[:, None], rows[found.indices], nearest)
+        best = torch.minimum(best, found.values)
+    distances: Tensor = torch.linalg.vector_norm(queries - nearest, dim=1)
+    return distances
