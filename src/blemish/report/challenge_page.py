@@ -70,6 +70,9 @@ def verdict(results: Results) -> list[str]:
             confidence = f"{100 * results['settings']['confidence']:g} %"
             sentences.append(f"With {confidence} confidence it finds nine in ten at contrast {contrast:g}: {listed}.")
             break
+    else:
+        if not any(curve["found"] == curve["defects"] for curve in curves):
+            sentences.append("Of no size tested can “nine in ten are found” be said for sure.")
     blind = [_name(c["defect_type"]) for c in curves if c["contrast"] > faintest and not c["found"]]
     if blind:
         sentences.append(f"Blind to: {', '.join(dict.fromkeys(blind))}, even where they are not faint.")
