@@ -157,8 +157,8 @@ def batch_threshold(
         smallest = score_p_value(calibration_scores, card, float("inf"))
         raise CalibrationError(
             f"--fdr {max_false_discovery_rate:g}: no p-value is smaller than {smallest:.3g} with the good images the "
-            "model was calibrated on, so nothing could ever be selected; add good images (blemish certify --add), or "
-            "ask for a larger rate"
+            "model was calibrated on, so nothing could ever be selected; calibrate it on more, or ask for a larger "
+            "rate"
         )
     if not selected.any():
         return max([*scores, *calibration_scores])

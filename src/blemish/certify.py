@@ -159,7 +159,10 @@ def _refuse(asked: Asked, header: ArtifactHeader, alarm: Alarm | None, model: Pa
         if value and asked.good is None:
             raise SettingsError(f"{name}: goes with --good, the folder of new good images")
     if alarm is not None and asked.is_new and (asked.good is None or asked.add):
-        raise CalibrationError(f"{model}: {withdrawn_words(alarm)}, which replaces the images of before the change")
+        raise CalibrationError(
+            f"{model}: {withdrawn_words(alarm)}; images of before the change, alone or with others, cannot promise "
+            "anything"
+        )
     if asked.add and header.calibration.folds:
         raise SettingsError(
             "--add: this model was calibrated fold by fold, which new images cannot be added to; leave --add out to "

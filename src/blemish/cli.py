@@ -171,7 +171,7 @@ def inspect(
         typer.echo((to_json if form == "json" else to_csv)(found.rows), nl=False)
     if found.fewest > 1:
         log_console.print(
-            f"note: with the good images there are, fewer than {found.fewest} of a batch cannot stand out"
+            f"note: with so few calibration images, {found.fewest} of this batch must stand out for any to be selected"
         )
     if (alarm := withdrawal(model, predictor.header, state)) is not None:
         log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
@@ -727,9 +727,11 @@ def _print_certificate(found: Any, model: Path) -> None:
         "model file": "written anew" if found.is_written else "left as it is",
     }
     _print_table(str(model), rows)
-    units = "good images" if header.certificate.groups is None else "groups of good images"
-    table = Table(box=None, pad_edge=False, title=f"{units} to add for a promise of", title_justify="left")
-    for name in ("", "on average", f"with {found.needs_confidence:.4g} confidence"):
+    title = f"{'good images' if header.certificate.groups is None else 'groups of good images'} to add for a promise of"
+    if header.certificate.kind == "cross":
+        title = "good images to add, and to train with as many folds as images, for a promise of"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for name in ("", "on average", f"with {100 * found.needs_confidence:g} % confidence"):
         table.add_column(name, justify="right" if name else "left")
     for need in found.needs:
         rate, *counts = (f"{100 * need.max_false_alarm_rate:g} %", need.on_average, need.with_confidence)
@@ -749,7 +751,7 @@ def _print_watch(found: Any) -> None:
     chance = f"{100 * found.max_false_alarm_probability:g} %"
     verdict = f"CHANGED: {', '.join(alarm.stream for alarm in found.alarms)}" if found.alarms else "no change noticed"
     out_console.print(
-        f"{verdict} in {found.images} images, {found.new_images} of them new (false alarm ever: {chance})"
+        f"{verdict} in {found.images} images, {found.new_images} of them new (chance of ever a false alarm: {chance})"
     )
     if found.is_restarted:
         log_console.print("note: the model was calibrated anew since, so the watch began anew")

@@ -129,3 +129,43 @@ def test_synth_refuses_a_folder_that_is_not_empty(parts: Path) -> None:
 def test_version_and_detectors_are_told() -> None:
     assert run("--version").stdout.strip().count(".") == 2
     assert "ae_ssim" in run("detectors").stdout
+
+
+def test_a_batch_is_judged_as_one(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    """Two calibration images: no p-value below 1/3, so at 0.4 seven of the eight must stand out."""
+    folder = shared_parts / "test"
+    result = run("inspect", model_file, folder, "--fdr", "0.4", "--format", "json")
+    rows = json.loads(result.stdout)
+    assert "7 of this batch must stand out" in result.stderr
+    selected = [row["is_anomalous"] for row in rows]
+    assert selected == [row["score"] > row["threshold"] for row in rows]
+    assert sum(row["p_value"] <= 0.34 for row in rows) < 7
+    assert not any(selected)
+    assert result.exit_code == 0
+    loose = json.loads(run("inspect", model_file, folder, "--fdr", "0.99", "--format", "json", "-o", tmp_path).stdout)
+    assert [row["is_anomalous"] for row in loose] == [row["p_value"] <= max(_selected(loose)) for row in loose]
+    assert json.loads((tmp_path / "inspect.json").read_text()) == loose
+    for row in loose:
+        name = Path(str(row["path"])).relative_to(folder).as_posix()
+        with Image.open(tmp_path / "masks" / name) as mask:
+            assert (np.asarray(mask) > 0).any() == row["is_anomalous"]
+
+
+def _selected(rows: list[dict[str, float]]) -> list[float]:
+    """Benjamini and Hochberg's step at 0.99, written out."""
+    ordered = sorted(row["p_value"] for row in rows)
+    return [p for place, p in enumerate(ordered, 1) if p <= 0.99 * place / len(ordered)] or [-1.0]
+
+
+@pytest.mark.parametrize("rate", ["0", "1", "1.5", "-0.1"])
+def test_a_rate_of_false_discoveries_must_lie_between_0_and_1(model_file: Path, shared_parts: Path, rate: str) -> None:
+    result = run("inspect", model_file, shared_parts / "test", "--fdr", rate)
+    assert result.exit_code == 2
+    assert "SettingsError: max_false_discovery_rate" in result.stderr
+
+
+def test_a_batch_that_cannot_be_judged_is_refused(model_file: Path, shared_parts: Path) -> None:
+    result = run("inspect", model_file, shared_parts / "test", "--fdr", "0.1")
+    assert result.exit_code == 2
+    assert "no p-value is smaller than 0.333" in result.stderr
+    assert run("inspect", model_file, shared_parts, "--fdr", "0.5", "--threshold", "1").exit_code == 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from blemish.artifact import read_artifact
 from blemish.data.dataset import split_folds, split_good
@@ -130,6 +131,33 @@ def test_training_by_group_promises_for_groups(parts: Path, tmp_path: Path) -> N
             tmp_path / "n",
             make_settings("conv_autoencoder", assignments=[*wanted, "score.max_false_alarm_rate=0.1"]),
         )
+
+
+def test_other_groups_are_another_run(parts: Path, tmp_path: Path) -> None:
+    """A finished model is kept on --resume only while the file says the same."""
+    names = [f"train/good/{place:03}.png" for place in range(12)]
+    table, model = tmp_path / "groups.csv", tmp_path / "m"
+    wanted = make_settings("conv_autoencoder", assignments=[*TINY, f"data.groups={table}"])
+    written = []
+    for size in (2, 2, 3):
+        rows = "".join(f"{name},{place // size}\n" for place, name in enumerate(names))
+        write(table, f"image,group\n{rows}")
+        header = train_model(parts, model, wanted, resume=True)
+        written.append((header.data_card.calibration_images, model.stat().st_mtime_ns))
+    assert written[0] == written[1] != written[2]
+    assert header.calibration.group_pattern is None
+
+
+def test_a_held_out_image_that_looks_defective_is_named(parts: Path, tmp_path: Path) -> None:
+    for path in sorted((parts / "train/good").glob("*.png"))[::5]:
+        with Image.open(path) as picture:
+            picture.paste((255, 0, 255), (20, 20, 44, 44))
+            picture.save(path)
+    wanted = make_settings("conv_autoencoder", assignments=[*TINY, "data.calibration_fraction=0.8"])
+    notes = train_model(parts, tmp_path / "m", wanted).data_card.notes
+    assert notes
+    assert all("scores as a defective image would (p = " in note for note in notes)
+    assert {note[:18] for note in notes} <= {f"train/good/{place:03}.png" for place in (0, 5, 10)}
 
 
 def test_one_group_of_many_images_counts_once() -> None:

@@ -18,7 +18,7 @@ def chance_of_flagged(flagged: int, n_new: int, above: int, n: int) -> float:
     0.308
     """
     a, b = above + 1, n - above
-    return math.fsum(math.exp(_log_mass(k, n_new, a, b)) for k in range(flagged, n_new + 1))
+    return min(1.0, math.fsum(math.exp(_log_mass(k, n_new, a, b)) for k in range(flagged, n_new + 1)))  # rounding
 
 
 def _log_mass(k: int, n_new: int, a: int, b: int) -> float:
