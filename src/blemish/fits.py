@@ -115,7 +115,8 @@ def _batches(images: GoodImages, places: Sequence[int], settings: RunSettings) -
 def _scores(
     detector: Detector, device: str, images: GoodImages, places: Sequence[int], settings: RunSettings, report: Report
 ) -> Iterator[float]:
-    runtime = TorchRuntime(detector, device)
+    # As it will be when it is read from its file: another memory layout would round its scores differently.
+    runtime = TorchRuntime(detector.to(memory_format=torch.contiguous_format), device)  # type: ignore[call-overload]
     for done, place in enumerate(places, start=1):
         yield max_score(scored_map(runtime, prepare(images.samples[place].path, images.policy), settings.score))
         report(Progress("calibrating", done, len(places)))

@@ -46,6 +46,8 @@ def test_it_judges_in_onnx_as_in_torch(name: str, channels: int, shared_parts: P
     assert card.tolerance <= 1e-4
     assert verify(out).is_within
     trained, exported = Predictor.load(model, device="cpu"), Predictor.load(out)
+    good = {trained.predict(path).score for path in shared_parts.glob("train/good/*.png")}
+    assert set(trained.header.calibration_scores) <= good  # bit for bit
     for path in sorted(shared_parts.glob("t*/*/*.png")):
         expected, found = trained.predict(path), exported.predict(path)
         assert found.score == pytest.approx(expected.score, rel=1e-4)
