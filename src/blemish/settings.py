@@ -123,7 +123,9 @@ class ScoreSettings(Settings):
         "together, and an image is flagged when all of them would.",
     )
     folds: Annotated[int, Field(ge=2)] = Field(
-        10, description="Folds of calibration=cross; k folds can promise a rate of 1 / (k + 1) at the least."
+        10,
+        description="Folds of calibration=cross. k folds of n images can promise a rate of 1 / (k + 1) or 2 k / (n + k) "
+        "at the least, whichever is smaller.",
     )
 
 

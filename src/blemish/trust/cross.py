@@ -94,7 +94,7 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
 def smallest_cross_rate(folds: ArrayLike) -> float:
     """The smallest false-alarm rate that `certify_cross` can promise with these folds.
 
-    >>> smallest_cross_rate(np.arange(20) % 4), smallest_cross_rate(range(99))  # 1 / (K + 1) with equal folds
+    >>> smallest_cross_rate(np.arange(20) % 4), smallest_cross_rate(range(99))  # here m / (n + m)
     (0.2, 0.01)
     """
     return _smallest_score_bound(0, _sizes(folds))
