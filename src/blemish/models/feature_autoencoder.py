@@ -10,15 +10,17 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.errors import SettingsError
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, neighbourhood
+from blemish.models.feature_maps import FeatureBatches, as_vectors, neighbourhood
 from blemish.scoring.maps import gaussian_blur
 from blemish.settings import Settings
 
 SMALLEST_STD = 1e-3
 """Channels that hardly vary in good images are not blown up by more than this allows."""
+
+SHRINKAGE = 0.01
+"""How far a covariance is drawn towards a multiple of the identity."""
 
 
 @final
@@ -30,10 +32,6 @@ class FeatureAutoencoderSettings(Settings):
     bottleneck: Annotated[int, Field(ge=0, le=2)] = Field(
         1, description="Stride-2 steps from the coarsest features down to the bottleneck."
     )
-    margin_px: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Mirror the image by this much beyond its border before it is encoded."
-    )
-    neighbourhoods: bool = Field(True, description="Average residuals over 3 x 3 places before they are squared.")
     smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
         4.0, description="Blur the anomaly map by this much. 0: not at all."
     )
@@ -47,8 +45,11 @@ class FeatureAutoencoder(Detector):
     the coarsest grid: each 16 x 16 pixels are 16 x 24 + 4 x 40 + 112 numbers. Encoder and decoder pass them
     through one bottleneck; the loss is the mean over the scales of the mean squared error.
 
-    The map is the sum over the scales of the root mean square residual, each channel in units of its standard
-    deviation on the good images. Nothing is assumed to lie beyond the border: smoothing takes zeros there.
+    The map is a sum of four terms, each with a mean square of 1 on the good images: for each scale the root mean
+    square residual (channels in units of their own root mean square residual), for what does not follow from its
+    surroundings; and the Mahalanobis distance of the coarsest features, averaged over 3 x 3 places, to those of
+    good images, for what is unusual in itself. The latter carries textures, whose details nothing can predict.
+    Smoothing takes zeros beyond the border, where the features are least certain.
 
     Sources: the features' encoder-decoder from Shi et al. 2021 (DFR, arXiv 2012.07122), the one bottleneck for
     all scales from Deng & Li 2022 (reverse distillation).
@@ -75,6 +76,8 @@ class FeatureAutoencoder(Detector):
     mean: Tensor
     std: Tensor
     residual_std: Tensor
+    usual: Tensor
+    whitening: Tensor
 
     def __init__(
         self, settings: FeatureAutoencoderSettings, shape: ImageShape, encoder: nn.Module | None = None
@@ -83,14 +86,14 @@ class FeatureAutoencoder(Detector):
         self.settings = settings
         self.features = Frozen(encoder)
         coarsest = max(self.features.strides)
-        multiple = coarsest << settings.bottleneck
-        check_sides(shape, multiple)
-        check_margin(settings.margin_px, multiple)
+        check_sides(shape, coarsest << settings.bottleneck)
         self.ratios = [coarsest // stride for stride in self.features.strides]
         self.sizes = [c * r * r for c, r in zip(self.features.channels, self.ratios, strict=True)]
         self.autoencoder = autoencoder(sum(self.sizes), settings)
         for name, value in (("mean", 0.0), ("std", 1.0), ("residual_std", 1.0)):
             self.register_buffer(name, torch.full((sum(self.sizes), 1, 1), value))
+        self.register_buffer("usual", torch.zeros(self.sizes[-1], 1, 1))
+        self.register_buffer("whitening", torch.eye(self.sizes[-1]))
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:
         """Standardise the features, train the encoder-decoder on them, measure what is left over."""
@@ -101,44 +104,44 @@ class FeatureAutoencoder(Detector):
         optimise(features, self.feature_loss)
         self.autoencoder.eval()
         features.epoch = 0
-        self.residual_std = root_mean_square(self.residual(batch) for batch in features)
+        self.residual_std = root_mean_square(self.residual(self.standard(batch)) for batch in features)
+        self.usual, self.whitening = whitener(self.coarse(self.standard(batch)) for batch in features)
         self.autoencoder.train(self.training)
 
     def feature_loss(self, features: Float[Tensor, "b c i j"]) -> Float[Tensor, ""]:
         """Mean over the scales of the mean squared error of standardised features."""
-        standard = (features - self.mean) / self.std
+        standard = self.standard(features)
         squared = (self.autoencoder(standard).float() - standard).square()
         return torch.stack([part.mean() for part in torch.split(squared, self.sizes, dim=1)]).mean()
 
     def packed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f i j"]:
         """All scales on the coarsest grid; finer ones put the places of a cell into channels."""
-        margin = self.settings.margin_px
-        if margin:
-            images = F.pad(images, (margin, margin, margin, margin), mode="reflect")
         maps = self.features(images)
         return torch.cat([F.pixel_unshuffle(x, r) for x, r in zip(maps, self.ratios, strict=True)], dim=1)
 
-    def residual(self, features: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+    def standard(self, features: Float[Tensor, "b f i j"]) -> Float[Tensor, "b f i j"]:
+        """Features in units of their deviation on the good images."""
+        return (features - self.mean) / self.std
+
+    def residual(self, standard: Float[Tensor, "b f i j"]) -> Float[Tensor, "b f i j"]:
         """What the encoder-decoder leaves of standardised features."""
-        standard = (features - self.mean) / self.std
         left: Tensor = standard - self.autoencoder(standard)
-        if not self.settings.neighbourhoods:
-            return left
-        scales = zip(torch.split(left, self.sizes, dim=1), self.ratios, strict=True)
-        return torch.cat([F.pixel_unshuffle(neighbourhood(F.pixel_shuffle(part, r)), r) for part, r in scales], dim=1)
+        return left
+
+    def coarse(self, standard: Float[Tensor, "b f i j"]) -> Float[Tensor, "b k i j"]:
+        """The coarsest scale, averaged over neighbourhoods."""
+        return neighbourhood(standard[:, -self.sizes[-1] :])
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Sum over the scales of the root mean square residual, smoothed."""
-        residual = self.residual(self.packed(images)) / self.residual_std
-        height, width = self.shape.height, self.shape.width
-        margin = self.settings.margin_px
-        size = (height + 2 * margin, width + 2 * margin)
-        total = torch.zeros_like(images[:, :1])
-        for part, ratio in zip(torch.split(residual, self.sizes, dim=1), self.ratios, strict=True):
-            error = F.pixel_shuffle(part.square(), ratio).mean(dim=1, keepdim=True).sqrt()
-            error = F.interpolate(error, size=size, mode="bilinear")
-            total = total + error[..., margin : margin + height, margin : margin + width]
-        return blur_over_zeros(total[:, 0], self.settings.smoothing_sigma_px)
+        """Residuals of all scales and the distance from usual features, smoothed."""
+        standard = self.standard(self.packed(images))
+        residuals = torch.split(self.residual(standard) / self.residual_std, self.sizes, dim=1)
+        terms = [F.pixel_shuffle(part, ratio) for part, ratio in zip(residuals, self.ratios, strict=True)]
+        terms.append(F.conv2d(self.coarse(standard) - self.usual, self.whitening[:, :, None, None]))
+        size = (self.shape.height, self.shape.width)
+        errors = [term.square().mean(dim=1, keepdim=True).sqrt() for term in terms]  # (b, 1, i, j)
+        pixels = [F.interpolate(error, size=size, mode="bilinear") for error in errors]
+        return blur_over_zeros(torch.stack(pixels).sum(dim=0)[:, 0], self.settings.smoothing_sigma_px)
 
 
 def autoencoder(channels: int, settings: FeatureAutoencoderSettings) -> nn.Sequential:
@@ -166,17 +169,6 @@ def block(channels: int, out_channels: int, kernel: int = 3, stride: int = 1) ->
     """A convolution, BatchNorm and GELU."""
     convolution = nn.Conv2d(channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
     return [convolution, nn.BatchNorm2d(out_channels), nn.GELU()]
-
-
-def check_margin(margin_px: int, multiple: int) -> None:
-    """Refuse a margin that the bottleneck's grid does not fit.
-
-    >>> check_margin(20, 32)
-    Traceback (most recent call last):
-    blemish.errors.SettingsError: model.margin_px: found 20; must be a multiple of 32
-    """
-    if margin_px % multiple:
-        raise SettingsError(f"model.margin_px: found {margin_px}; must be a multiple of {multiple}")
 
 
 def blur_over_zeros(maps: Float[Tensor, "b h w"], sigma_px: float) -> Float[Tensor, "b h w"]:
@@ -221,3 +213,28 @@ def root_mean_square(batches: Iterable[Tensor]) -> Tensor:
     images = sum(count for _, count in means)
     mean = torch.stack([mean * count for mean, count in means]).sum(dim=0) / images
     return mean.sqrt().clamp_min(SMALLEST_STD).float()[:, None, None]
+
+
+@torch.no_grad()
+def whitener(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean `(c, 1, 1)` and inverse Cholesky factor `(c, c)` of the channels' covariance over all images and places.
+
+    The covariance is drawn towards a multiple of the identity by a hundredth, so that it can be inverted.
+
+    >>> points = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> whitener([points.reshape(4, 2, 1, 1)])[1].diagonal()  # 1 / std, nearly
+    tensor([0.4725, 1.3868])
+    """
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        rows = as_vectors(batch).double()
+        count += len(rows)
+        total = total + rows.sum(dim=0)
+        products = products + rows.mT @ rows
+    mean = total / count
+    covariance = products / count - mean.outer(mean)
+    identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+    level = covariance.diagonal().mean().clamp_min(SMALLEST_STD**2)
+    lower = torch.linalg.cholesky((1 - SHRINKAGE) * covariance + SHRINKAGE * level * identity)
+    whitening = torch.linalg.solve_triangular(lower, identity, upper=False)
+    return mean.float()[:, None, None], whitening.float()
