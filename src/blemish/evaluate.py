@@ -187,12 +187,11 @@ def _roi_share(predictor: Predictor) -> float:
 def _promised(predictor: Predictor) -> Promise:
     """What the threshold stands for. For one that was moved it is what the calibration scores lead to expect."""
     header, scores = predictor.header, np.asarray(predictor.header.calibration_scores)
-    above = int(np.count_nonzero(scores > predictor.threshold))
+    above = None if header.calibration.folds else int(np.count_nonzero(scores > predictor.threshold))
     if predictor.threshold != header.threshold:
-        return Promise((1 + above) / (1 + scores.size), above, scores.size)
-    if header.certificate.kind != "average":
-        return Promise(header.max_false_alarm_rate)
-    return Promise(header.max_false_alarm_rate, above, scores.size)
+        least_flagged = float(np.nextafter(predictor.threshold, np.inf))
+        return Promise(header.p_value(least_flagged), above, scores.size)
+    return Promise(header.max_false_alarm_rate, None if header.certificate.kind == "confidence" else above, scores.size)
 
 
 def _groups(header: ArtifactHeader, judged: _Judged) -> dict[str, str] | None:
