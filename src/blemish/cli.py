@@ -43,7 +43,7 @@ def command(typer_app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Cal
                 log_console.print(f"{type(error).__name__}: {error}", markup=False)
                 raise typer.Exit(2) from None
             except KeyboardInterrupt:
-                log_console.print("interrupted")
+                log_console.print("interrupted; the same command goes on from here" + _how_to_go_on(name))
                 raise typer.Exit(INTERRUPTED) from None
             except ModuleNotFoundError as error:
                 log_console.print(
@@ -57,6 +57,10 @@ def command(typer_app: typer.Typer, name: str) -> Callable[[Callable[P, R]], Cal
         return run
 
     return decorate
+
+
+def _how_to_go_on(name: str) -> str:
+    return ", with --resume" if name == "train" else " where it keeps what is finished, else anew"
 
 
 Model = Annotated[
@@ -772,7 +776,11 @@ def _print_measures(results: dict[str, Any]) -> None:
         parts = [results, *(results["by_type"][kind] for kind in types)]
         values = [_figure(part[room][measure]) for part in parts]
         low_high = results["intervals"][room][measure]
-        interval = "" if low_high is None else " to ".join(_figure(value) for value in low_high)
+        interval = (
+            ""
+            if low_high is None or parts[0][room][measure] is None
+            else " to ".join(_figure(value) for value in low_high)
+        )
         table.add_row(name, values[0], interval, *values[1:])
     out_console.print(table)
 
@@ -818,7 +826,7 @@ def _print_rows(rows: Any) -> None:
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
-        table.add_row(verdict, f"{row['score']:.5g}", f"{row['p_value']:.4f}", row["path"])
+        table.add_row(verdict, f"{row['score']:.5g}", f"{row['p_value']:.4f}", Text(row["path"]))
     out_console.print(table)
     flagged = sum(bool(row["is_anomalous"]) for row in rows)
     if rows:

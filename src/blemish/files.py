@@ -51,6 +51,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise DataError(f"{path}: a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: a device or a pipe, not a file; it would be replaced, so give another name")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -91,7 +91,7 @@ def _judge(
             rows.append(to_row(prediction))
         except DataError as error:
             if not skip_bad:
-                raise
+                raise DataError(f"{error}; --skip-bad leaves such files out") from None
             skipped[str(path)] = str(error)
         on_image(done, len(images))
     return Inspection(tuple(rows), skipped)

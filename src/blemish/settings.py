@@ -124,7 +124,7 @@ class ScoreSettings(Settings):
     )
     folds: Annotated[int, Field(ge=2)] = Field(
         10,
-        description="Folds of calibration=cross. k folds of n images can promise a rate of 1 / (k + 1) or 2 k / (n + k) "
+        description="Folds of calibration=cross. k folds of n images promise 1 / (k + 1) or 2 k / (n + k) "
         "at the least, whichever is smaller.",
     )
 

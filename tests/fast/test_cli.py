@@ -1,8 +1,10 @@
 """The command line: exit codes, formats, errors in one line, and nothing half-written."""
 
 import csv
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from blemish.artifact import read_artifact, write_artifact
 from blemish.cli import app
+from blemish.errors import DataError
 from conftest import TINY
 
 
@@ -169,3 +173,37 @@ def test_a_batch_that_cannot_be_judged_is_refused(model_file: Path, shared_parts
     assert result.exit_code == 2
     assert "no p-value is smaller than 0.333" in result.stderr
     assert run("inspect", model_file, shared_parts, "--fdr", "0.5", "--threshold", "1").exit_code == 2
+
+
+def test_a_pipe_is_not_replaced_by_a_model(parts: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    result = run("train", parts, "-o", pipe, "--detector", "conv_autoencoder", *sets(TINY))
+    assert result.exit_code == 2
+    assert "a device or a pipe" in result.stderr
+    assert pipe.is_fifo()
+
+
+def test_a_file_name_that_is_not_utf_8_is_refused(parts: Path, tmp_path: Path) -> None:
+    source = parts / "train/good/000.png"
+    Path(os.fsdecode(os.fsencode(parts / "train/good") + b"/bad\xff.png")).write_bytes(source.read_bytes())
+    result = run("train", parts, "-o", tmp_path / "m", "--detector", "conv_autoencoder", *sets(TINY))
+    assert result.exit_code == 2
+    assert "not UTF-8; rename it" in result.stderr
+
+
+def test_brackets_in_file_names_are_shown(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "[red]x.png"
+    photo.write_bytes((shared_parts / "test/good/000.png").read_bytes())
+    assert "[red]x.png" in run("inspect", model_file, photo).stdout
+
+
+def test_a_full_disk_is_said(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    header, tensors = read_artifact(model_file)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(DataError, match=r"m\.safetensors: cannot be written: no space left on the disk"):
+        write_artifact(tmp_path / "m.safetensors", header, tensors)
+    assert list(tmp_path.iterdir()) == []

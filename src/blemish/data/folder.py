@@ -78,11 +78,27 @@ def read_folder(root: Path) -> Folder:
 
 
 def image_files(folder: Path, deep: bool = True) -> list[Path]:
-    """Image files in `folder` (and below it, where `deep`), in the order of their names. Hidden ones are left out."""
+    """Image files in `folder` (and below it, where `deep`), in the order of their names. Hidden ones are left out.
+
+    Raises:
+        DataError: a file name that is not UTF-8, which no report could name.
+    """
     found = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(
+    images = sorted(
         path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+    for path in images:
+        if not _is_utf8(path):
+            raise DataError(f"{str(path)!r}: a file name that is not UTF-8; rename it")
+    return images
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def file_id(path: Path) -> str:
