@@ -1,0 +1,59 @@
+"""The command line: thin over the library, and the only room that prints.
+
+A command is one function in the module of its theme and one line in the tables below.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from blemish.cli import comparison, data, delivery, judging, training, trust
+from blemish.cli.outcome import ending
+from blemish.cli.screen import out_console
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": training.train,
+    "inspect": judging.inspect,
+    "certify": trust.certify,
+    "monitor": trust.monitor,
+    "export": delivery.export,
+    "verify": delivery.verify,
+    "evaluate": training.evaluate,
+    "challenge": trust.challenge,
+    "compare": comparison.compare,
+    "detectors": training.detectors,
+}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth}
+SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
+    "threshold": comparison.sweep_threshold,
+    "setting": comparison.sweep_setting,
+}
+
+__all__ = ["app"]
+
+
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False) -> None:
+    """Find defective pixels in product images after training on good images only."""
+    if version:
+        import blemish
+
+        out_console.print(blemish.__version__)
+        raise typer.Exit
+
+
+def _with_commands(commands: Mapping[str, Callable[..., None]], **settings: Any) -> typer.Typer:
+    found = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **settings)
+    for name, function in commands.items():
+        found.command(name)(ending(name, function))
+    return found
+
+
+app = _with_commands(COMMANDS, pretty_exceptions_enable=False)
+app.callback(invoke_without_command=True)(root)
+app.add_typer(_with_commands(DATA_COMMANDS), name="data", help="Make data sets, and look through them.")
+app.add_typer(
+    _with_commands(SWEEP_COMMANDS),
+    name="sweep",
+    help="Turn one thing through its values: the threshold, or a setting.",
+)

@@ -1,0 +1,67 @@
+"""`blemish data check` and `synth`: images before a model."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from blemish.cli.options import SetOption
+from blemish.cli.screen import counter, out_console, progress
+
+
+def check(
+    data: Annotated[Path, typer.Argument(help="Folder with train/good, or of good images only.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for check.json and check.html.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: SetOption = None,
+    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+) -> None:
+    """Look through images before training. Exit code 0: nothing stands out; 1: look at something; 2: an error.
+
+    Found are unreadable and odd files, mixed sizes, duplicates, blur, bad light, and good images that look like a
+    defect. Sizes and the region of interest are those of training: --set data.size_px, --set data.roi.
+    """
+    import json
+
+    from blemish.check import check_data, to_content, write_check
+    from blemish.train import make_settings
+
+    run = make_settings(None, settings, set_ or [])
+    with progress() as report:
+        checked = check_data(data, run, counter(report, "looking"))
+    written = write_check(checked, run, out) if out is not None else ()
+    if form == "json":
+        typer.echo(json.dumps(to_content(checked, run), indent=2, allow_nan=False))
+    else:
+        _print_findings(checked.findings)
+        out_console.print("".join(f"written: {path}\n" for path in written), markup=False, end="")
+    raise typer.Exit(int(checked.must_look))
+
+
+def synth(
+    kind: Annotated[Literal["hazelnuts"], typer.Argument(help="What to draw.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.", show_default=False)],
+    good: Annotated[int, typer.Option(help="Good images to train on.")] = 60,
+    defects: Annotated[int, typer.Option(help="Test images of each defect type.")] = 10,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Draw a data set in MVTec's layout: good hazelnuts, and ones with a crack, a cut, a hole or a print."""
+    from blemish.data.synthetic import write_hazelnuts
+
+    with progress() as report:
+        write_hazelnuts(out, good=good, defects=defects, size_px=size, seed=seed, on_image=counter(report, "drawing"))
+    out_console.print(f"{kind} written to {out}", markup=False)
+
+
+def _print_findings(findings: Any) -> None:
+    most = 4
+    for one in findings:
+        paths = ", ".join(one.paths[:most]) + (f" and {len(one.paths) - most} more" if len(one.paths) > most else "")
+        where = f"{paths}: " if paths else ""
+        out_console.print(
+            f"{one.severity.upper() if one.severity == 'look' else 'note'}  {one.kind}  {where}{one.message}",
+            markup=False,
+        )
+    looks = sum(one.severity == "look" for one in findings)
+    out_console.print(f"{looks} to look at" if looks else "nothing stands out")

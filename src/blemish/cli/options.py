@@ -1,0 +1,35 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    Path, typer.Argument(help="Model file made by `blemish train`, or exported to ONNX.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processor threads that work on an image. Else one a core.", show_default=False),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one setting, e.g. --set train.epochs=100; may be repeated.", metavar="NAME=VALUE"
+    ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        help="What tells the images that belong together: a regular expression on the name, with one group in "
+        "brackets, or a CSV file with the columns image and group."
+    ),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(help="File of the watch that `blemish monitor` keeps. None: beside the model.", show_default=False),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out unreadable images and say so, instead of stopping.")
+]

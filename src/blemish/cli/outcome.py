@@ -1,0 +1,43 @@
+"""How a command ends: errors as one line on standard error and exit code 2, an interruption with exit code 130."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+
+from blemish.cli.screen import log_console
+from blemish.errors import BlemishError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130
+
+HOW_TO_GO_ON = {"train": ", with --resume"}
+"""Where it is not simply the same command that keeps what is finished."""
+
+
+def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
+    """The command, with errors in one line and how to go on after an interruption."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except BlemishError as error:
+            log_console.print(f"{type(error).__name__}: {error}", markup=False)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            how = HOW_TO_GO_ON.get(name, " where it keeps what is finished, else anew")
+            log_console.print("interrupted; the same command goes on from here" + how)
+            raise typer.Exit(INTERRUPTED) from None
+        except ModuleNotFoundError as error:
+            log_console.print(
+                f"blemish {name} needs the package '{error.name}'; "
+                "install what training and reports need with: pip install 'blemish[train]'",
+                markup=False,
+            )
+            raise typer.Exit(2) from None
+
+    return run

@@ -1,0 +1,70 @@
+"""What the commands print with: results on standard output, all else on standard error."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+out_console = Console(soft_wrap=True, highlight=False)
+log_console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Any], None]]:
+    """A bar on stderr with an estimate of the time left; Ctrl-C stops between two steps, twice stops at once."""
+    columns = (
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    asked_to_stop = False
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal asked_to_stop
+        if asked_to_stop:
+            raise KeyboardInterrupt
+        asked_to_stop = True
+
+    with Bar(*columns, console=log_console, transient=False) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: Any) -> None:
+            what, done, total, note = progress
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, note=note)
+            if done < bar.tasks[tasks[what]].completed:  # the same work anew, on other images
+                bar.reset(tasks[what])
+            bar.update(tasks[what], completed=done, total=total, note=note)
+            if asked_to_stop:
+                raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield report
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def counter(report: Callable[[Any], None], what: str) -> Callable[[int, int], None]:
+    return lambda done, total: report((what, done, total, ""))
+
+
+def say_skipped(skipped: Mapping[str, str]) -> None:
+    for reason in skipped.values():
+        log_console.print(f"skipped: {reason}", markup=False)
+
+
+def print_table(title: str, rows: dict[str, str]) -> None:
+    table = Table(title=title, box=None, pad_edge=False, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    out_console.print(table)
