@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from blemish.metrics import Counts, auroc, average_precision, bootstrap_images, defect_rate, f1, ok_rate, rate_interval
+from blemish.metrics import (
+    Counts,
+    auroc,
+    auroc_interval,
+    average_precision,
+    bootstrap_images,
+    defect_rate,
+    f1,
+    ok_rate,
+    rate_interval,
+)
 from blemish.metrics.intervals import percentile_intervals, resample
 
 
@@ -29,6 +39,38 @@ def test_rate_interval_of_many_images() -> None:
 
 def test_no_trials_tell_nothing() -> None:
     assert rate_interval(0, 0) == (0.0, 1.0)
+
+
+@given(st.floats(0.0, 1.0), st.integers(1, 300), st.integers(1, 300), st.sampled_from([0.8, 0.95]))
+@settings(max_examples=50, deadline=None)
+def test_the_ends_of_an_auroc_interval_are_just_so_far_away(
+    area: float, good: int, bad: int, confidence: float
+) -> None:
+    low, high = auroc_interval(area, good, bad, confidence)
+    assert 0.0 <= low <= area <= high <= 1.0
+    for end in (low, high):
+        half = (good + bad) / 2 - 1
+        variance = end * (1 - end) * (1 + half * (1 - end) / (2 - end) + half * end / (1 + end)) / (good * bad)
+        if 1e-9 < end < 1 - 1e-9:
+            assert abs(area - end) == pytest.approx(stats.norm.ppf((1 + confidence) / 2) * variance**0.5, rel=1e-3)
+
+
+def test_all_ranked_right_is_not_taken_as_certain() -> None:
+    scores, labels = np.arange(16.0), np.arange(16) >= 8
+    assert bootstrap_images(scores, labels, np.random.default_rng(0), repeats=50)["auroc"] == (1.0, 1.0)
+    assert auroc_interval(1.0, 8, 8).low == pytest.approx(1 - auroc_interval(0.0, 8, 8).high)
+    assert auroc_interval(1.0, 8, 8).low < 0.8
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+@pytest.mark.parametrize("area", [0.9, 0.995])
+def test_an_auroc_interval_covers_about_as_often_as_promised(area: float, spread: float) -> None:
+    rng = np.random.default_rng(3)
+    good, bad = rng.normal(size=(400, 20)), rng.normal(size=(400, 20)) * spread
+    bad += stats.norm.ppf(area) * np.hypot(1, spread)
+    areas = (good[:, :, None] < bad[:, None, :]).mean(axis=(1, 2))
+    intervals = {value: auroc_interval(value, 20, 20) for value in set(areas.tolist())}
+    assert np.mean([intervals[value].low <= area <= intervals[value].high for value in areas.tolist()]) >= 0.91
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20).map(np.array), st.integers(0, 5))

@@ -1,6 +1,6 @@
 """Measures of how well defects were found. They know arrays only: no files, no models."""
 
-from blemish.metrics.intervals import Interval, bootstrap_images, rate_interval
+from blemish.metrics.intervals import Interval, auroc_interval, bootstrap_images, rate_interval
 from blemish.metrics.pixel import Counts, accuracy, count, defect_rate, f1, ok_rate, precision, recall
 from blemish.metrics.pixel_scores import PixelHistogram, PixelScores
 from blemish.metrics.ranking import RocCurve, auroc, average_precision, roc_curve
@@ -16,6 +16,7 @@ __all__ = [
     "aupimo",
     "aupro",
     "auroc",
+    "auroc_interval",
     "average_precision",
     "bootstrap_images",
     "count",
