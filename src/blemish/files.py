@@ -4,7 +4,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from blemish.errors import DataError
@@ -29,7 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {_reason(error)}") from None
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,9 +38,27 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {_reason(error)}") from None
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_whole(handle: int, content: bytes, path: Path) -> int:
+    """Write at the end of an open file, all of it or nothing; returns where it begins.
+
+    Raises:
+        DataError: the disk is full or gone; `path` is what the error calls the file.
+    """
+    place = os.lseek(handle, 0, os.SEEK_END)
+    left = memoryview(content)
+    try:
+        while left:
+            left = left[os.write(handle, left) :]
+    except OSError as error:
+        with suppress(OSError):
+            os.ftruncate(handle, place)
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
+    return place
 
 
 def check_writable(path: Path) -> None:
@@ -57,7 +75,7 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {_reason(error)}") from None
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
 
 
 def make_folder(path: Path) -> Path:
@@ -69,11 +87,16 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be made a folder: {_reason(error)}") from None
+        raise DataError(f"{path}: cannot be made a folder: {reason(error)}") from None
     return path
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why the system refuses to write, and what to do.
+
+    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
+    'no space left on the disk; free some and run again'
+    """
     if error.errno == errno.ENOENT:
         return "its folder does not exist; make it first"
     if error.errno == errno.ENOSPC:

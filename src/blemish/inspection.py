@@ -1,141 +1,143 @@
-"""Judge images and write what was found: one row an image, overlays and defect masks."""
+"""`blemish inspect`: judge images, one row each, as they come; what is finished outlives an interruption."""
 
-import csv
-import io
-import json
+import hashlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
-import numpy as np
-from PIL import Image
-
+import blemish
 from blemish.calibration import batch_threshold, fewest_selected
 from blemish.data.folder import image_files
-from blemish.data.images import read_original
-from blemish.errors import DataError
-from blemish.files import make_folder, whole_file
-from blemish.predictor import Prediction, Predictor
-from blemish.report.overlay import overlay
+from blemish.errors import DataError, SettingsError
+from blemish.inspection_journal import Journal
+from blemish.inspection_line import Line, Source
+from blemish.inspection_rows import Format, Row, write_rows
+from blemish.predictor import Predictor
 
-FIELDS = ("path", "score", "p_value", "threshold", "is_anomalous")
-
-Row = dict[str, str | float | bool]
 OnImage = Callable[[int, int], None]
-Format = Literal["table", "json", "csv"]
 
 
 @final
 @dataclass(frozen=True)
-class Inspection:
-    """The rows of the images that could be judged, and the reasons why others could not."""
+class Request:
+    """What is wanted beside the rows.
 
-    rows: tuple[Row, ...]
-    skipped: dict[str, str]
+    Under `out`, if given, go `overlays/` and `masks/`, PNG files at each image's own size, under the image's name, and
+    the rows: as they come into a journal, and whole, in `form`, when all are there. With `resume`, images whose row is
+    in the journal, with the same content, are not judged again; `model` then tells models apart, by its content.
+
+    With `max_false_discovery_rate` the images are judged as one batch, at a threshold that follows from all of them: of
+    those called anomalous, the expected share of good ones is at most that. They are then looked at twice for `out`.
+    """
+
+    model: Path
+    out: Path | None = None
+    form: Format = "table"
+    skip_bad: bool = False
+    max_false_discovery_rate: float | None = None
+    resume: bool = False
+    workers: int = 1
+
+
+@final
+@dataclass
+class Inspection:
+    """An inspection: iterate over `rows()` once, and it is done; then ask what was left out."""
+
+    predictor: Predictor
+    images: Sequence[Source]
+    request: Request
+    on_image: OnImage = lambda _done, _total: None
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Why images were left out, by path."""
     fewest: int = 1
     """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
 
-    @property
-    def is_any_anomalous(self) -> bool:
-        """Whether one image at least was flagged."""
-        return any(row["is_anomalous"] for row in self.rows)
+    def rows(self) -> Iterator[Row]:
+        """The row of each image, in order, as soon as it is judged and its pictures are written.
+
+        Raises:
+            DataError: an image cannot be read (unless `skip_bad`), or something cannot be written.
+            CalibrationError: too few calibration images for the rate of false discoveries.
+            SettingsError: to be resumed, but the rows that are there were made by another model or threshold.
+        """
+        request = self.request
+        with _journal(self.predictor, request) as journal:
+            if request.max_false_discovery_rate is None:
+                yield from self._pass(self.predictor, self.images, journal, request.out)
+            else:
+                yield from self._as_one_batch(request.max_false_discovery_rate, journal)
+            if request.out is not None and journal is not None:
+                write_rows(journal.rows(), request.out, request.form)
+
+    def _as_one_batch(self, max_false_discovery_rate: float, journal: Journal | None) -> Iterator[Row]:
+        scores = array("d", (float(row["score"]) for row in self._pass(self.predictor, self.images, journal, None)))
+        basis = self.predictor.header.calibration_scores, self.predictor.header.calibration
+        threshold = batch_threshold(*basis, list(scores), max_false_discovery_rate)
+        self.fewest = fewest_selected(*basis, len(scores), max_false_discovery_rate)
+        readable = [source for source in self.images if str(source.path) not in self.skipped]
+        if journal is not None:
+            yield from self._pass(self.predictor.with_threshold(threshold), readable, journal, self.request.out)
+            return
+        for source, score in zip(readable, scores, strict=True):
+            fixed: Row = {"path": str(source.path), "score": score, "p_value": self.predictor.p_value(score)}
+            yield {**fixed, "threshold": threshold, "is_anomalous": score > threshold}
+
+    def _pass(
+        self, predictor: Predictor, images: Sequence[Source], journal: Journal | None, out: Path | None
+    ) -> Iterator[Row]:
+        """Judge all images once, with pictures where there is a folder for them."""
+        if journal is not None:
+            journal.start()
+        line = Line(predictor, journal, out, self.request.workers)
+        with closing(line.judged(images)) as all_judged:
+            for done, judged in enumerate(all_judged, start=1):
+                row = None if judged.error is not None else line.row(judged)
+                if judged.error is not None:
+                    self._leave_out(judged.source, judged.error)
+                self.on_image(done, len(images))
+                if row is not None:
+                    yield row
+
+    def _leave_out(self, source: Source, error: DataError) -> None:
+        if not self.request.skip_bad:
+            raise DataError(f"{error}; --skip-bad leaves such files out") from None
+        self.skipped[str(source.path)] = str(error)
 
 
 def inspect_images(
     predictor: Predictor,
     paths: Sequence[Path],
-    out: Path | None = None,
-    skip_bad: bool = False,
+    request: Request,
     on_image: OnImage = lambda _done, _total: None,
-    max_false_discovery_rate: float | None = None,
 ) -> Inspection:
-    """Judge every image in `paths`, files or folders (with the folders below them).
-
-    Under `out`, if given, go `overlays/` and `masks/`, PNG files at each image's own size, under the image's name.
-
-    With `max_false_discovery_rate` the images are judged as one batch, at a threshold that follows from all of them: of
-    those called anomalous, the expected share of good ones is at most that. They are then looked at twice for `out`.
+    """The inspection of every image in `paths`, files or folders (with the folders below them).
 
     Raises:
-        DataError: no such file or folder, no images, or one that cannot be read (unless `skip_bad`).
-        CalibrationError: too few calibration images for that rate of false discoveries.
+        DataError: no such file or folder, or no images in one.
+        SettingsError: to be resumed, but without a folder that keeps anything.
     """
-    images = list(_find(paths))
-    if max_false_discovery_rate is None:
-        return _judge(predictor, images, out, skip_bad, on_image)
-    found = _judge(predictor, images, None, skip_bad, on_image)
-    header, scores = predictor.header, [float(row["score"]) for row in found.rows]
-    basis = header.calibration_scores, header.calibration
-    threshold = batch_threshold(*basis, scores, max_false_discovery_rate)
-    if out is not None:
-        readable = [(path, name) for path, name in images if str(path) not in found.skipped]
-        _judge(predictor.with_threshold(threshold), readable, out, skip_bad, on_image)
-    rows = (
-        {**row, "threshold": threshold, "is_anomalous": score > threshold}
-        for row, score in zip(found.rows, scores, strict=True)
-    )
-    return Inspection(tuple(rows), found.skipped, fewest_selected(*basis, len(scores), max_false_discovery_rate))
+    if request.resume and request.out is None:
+        raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
+    return Inspection(predictor, list(_find(paths)), request, on_image)
 
 
-def _judge(
-    predictor: Predictor, images: Sequence[tuple[Path, str]], out: Path | None, skip_bad: bool, on_image: OnImage
-) -> Inspection:
-    rows: list[Row] = []
-    skipped: dict[str, str] = {}
-    for done, (path, name) in enumerate(images, start=1):
-        try:
-            prediction = predictor.predict(path)
-            if out is not None:
-                _write_pictures(predictor, prediction, path, out, name)
-            rows.append(to_row(prediction))
-        except DataError as error:
-            if not skip_bad:
-                raise DataError(f"{error}; --skip-bad leaves such files out") from None
-            skipped[str(path)] = str(error)
-        on_image(done, len(images))
-    return Inspection(tuple(rows), skipped)
-
-
-def to_row(prediction: Prediction) -> Row:
-    """What is said of an image in a table, a JSON object or a CSV line."""
-    return {
-        "path": prediction.path or "",
-        "score": prediction.score,
-        "p_value": prediction.p_value,
-        "threshold": prediction.threshold,
-        "is_anomalous": prediction.is_anomalous,
+def _journal(predictor: Predictor, request: Request) -> AbstractContextManager[Journal | None]:
+    if request.out is None:
+        return nullcontext()
+    made_by = {
+        "model_sha256": hashlib.sha256(request.model.read_bytes()).hexdigest(),
+        "threshold": predictor.threshold,
+        "max_false_discovery_rate": request.max_false_discovery_rate,
+        "version": blemish.__version__,
     }
+    return Journal.open(request.out, made_by, request.resume)
 
 
-def to_json(rows: Sequence[Row]) -> str:
-    """Rows as a JSON list."""
-    return json.dumps(list(rows), indent=2, allow_nan=False) + "\n"
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV with a header; booleans are `true` and `false`, as in JSON.
-
-    >>> print(to_csv([{"path": "a.png", "score": 0.5, "p_value": 0.1, "threshold": 0.4, "is_anomalous": True}]))
-    path,score,p_value,threshold,is_anomalous
-    a.png,0.5,0.1,0.4,true
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "is_anomalous": str(row["is_anomalous"]).lower()} for row in rows)
-    return text.getvalue()
-
-
-def write_rows(rows: Sequence[Row], out: Path, form: Format) -> Path:
-    """`inspect.csv` or `inspect.json` under `out`; a table on the screen leaves JSON on the disk."""
-    path = make_folder(out) / ("inspect.csv" if form == "csv" else "inspect.json")
-    with whole_file(path) as temporary:
-        temporary.write_text(to_csv(rows) if form == "csv" else to_json(rows), encoding="utf-8")
-    return path
-
-
-def _find(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+def _find(paths: Sequence[Path]) -> Iterator[Source]:
     """Image files, each with a name of its own for what is written about it."""
     taken: set[str] = set()
     for path in paths:
@@ -151,18 +153,4 @@ def _find(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             while unique in taken:
                 unique, count = f"{name[:-4]}-{count}.png", count + 1
             taken.add(unique)
-            yield file, unique
-
-
-def _write_pictures(predictor: Predictor, prediction: Prediction, path: Path, out: Path, name: str) -> None:
-    policy = predictor.policy
-    original = np.asarray(read_original(path, policy.max_image_px, policy.white_level))
-    pictures = {
-        "overlays": overlay(original, prediction.anomaly_map, prediction.threshold),
-        "masks": prediction.defect_mask.astype(np.uint8) * np.uint8(255),
-    }
-    for folder, picture in pictures.items():
-        target = out / folder / name
-        make_folder(target.parent)
-        with whole_file(target) as temporary:
-            Image.fromarray(picture).save(temporary, format="PNG")
+            yield Source(file, unique)

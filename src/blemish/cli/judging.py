@@ -1,15 +1,17 @@
 """`blemish inspect`: what a model says of images."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from blemish.cli.options import Device, Model, SkipBad, State, Threads
-from blemish.cli.screen import counter, log_console, out_console, progress, say_skipped
+from blemish.cli.screen import counter, emit, log_console, progress, say_skipped
 from blemish.errors import SettingsError
+
+if TYPE_CHECKING:
+    from blemish.inspection_rows import Row
 
 
 def inspect(
@@ -18,6 +20,14 @@ def inspect(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for overlays, defect masks and the rows.")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with what is in that folder: images with the same content are not judged again, told by their "
+            "SHA-256. Refused after another model or threshold.",
+        ),
+    ] = False,
     threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
     max_false_alarm_rate: Annotated[
         float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
@@ -34,10 +44,12 @@ def inspect(
     threads: Threads = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Judge images. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
-    from blemish.inspection import inspect_images, to_csv, to_json, write_rows
+    """Judge images, row by row as they come. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
+    from blemish.inspection import Request, inspect_images
+    from blemish.inspection_rows import as_csv, as_json
     from blemish.monitor_state import withdrawal, withdrawn_words
     from blemish.predictor import Predictor
+    from blemish.work_ahead import worker_count
 
     if sum(option is not None for option in (threshold, max_false_alarm_rate, fdr)) > 1:
         raise SettingsError("--threshold, --max-false-alarm-rate and --fdr: give one of them")
@@ -46,32 +58,36 @@ def inspect(
         predictor = predictor.with_threshold(threshold)
     if max_false_alarm_rate is not None:
         predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
+    request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
+    verdicts: list[bool] = []
     with progress() as report:
-        found = inspect_images(predictor, images, out, skip_bad, counter(report, "inspecting"), fdr)
-    if out is not None:
-        write_rows(found.rows, out, form)
+        found = inspect_images(predictor, images, request, counter(report, "inspecting"))
+        for text in {"table": _as_table, "json": as_json, "csv": as_csv}[form](_noted(found.rows(), verdicts)):
+            emit(text)
     say_skipped(found.skipped)
-    if form == "table":
-        _print_rows(found.rows)
-    else:
-        typer.echo((to_json if form == "json" else to_csv)(found.rows), nl=False)
     if found.fewest > 1:
         log_console.print(
             f"note: with so few calibration images, {found.fewest} of this batch must stand out for any to be selected"
         )
     if (alarm := withdrawal(model, predictor.header, state)) is not None:
         log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
-    raise typer.Exit(int(found.is_any_anomalous))
+    raise typer.Exit(int(any(verdicts)))
 
 
-def _print_rows(rows: Any) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name, justify in (("verdict", "left"), ("score", "right"), ("p-value", "right"), ("path", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+def _noted(rows: "Iterable[Row]", verdicts: list[bool]) -> "Iterator[Row]":
+    for row in rows:
+        verdicts.append(bool(row["is_anomalous"]))
+        yield row
+
+
+def _as_table(rows: "Iterable[Row]") -> Iterator[str]:
+    """Lines of fixed columns, since the next row is not known yet."""
+    yield f"{'verdict':<9}  {'score':>10}  p-value  path\n"
+    flagged = images = 0
+    threshold = ""
     for row in rows:
         verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
-        table.add_row(verdict, f"{row['score']:.5g}", f"{row['p_value']:.4f}", Text(row["path"]))
-    out_console.print(table)
-    flagged = sum(bool(row["is_anomalous"]) for row in rows)
-    if rows:
-        out_console.print(f"{flagged} of {len(rows)} anomalous at threshold {rows[0]['threshold']:.6g}")
+        yield f"{verdict:<9}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {row['path']}\n"
+        flagged, images, threshold = flagged + bool(row["is_anomalous"]), images + 1, f"{row['threshold']:.6g}"
+    if images:
+        yield f"{flagged} of {images} anomalous at threshold {threshold}\n"

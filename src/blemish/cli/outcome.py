@@ -14,8 +14,11 @@ R = TypeVar("R")
 
 INTERRUPTED = 130
 
-HOW_TO_GO_ON = {"train": ", with --resume"}
-"""Where it is not simply the same command that keeps what is finished."""
+HOW_TO_GO_ON = {
+    "train": "the same command goes on from here, with --resume",
+    "inspect": "what went into -o OUT is kept; the same command with --resume goes on from there",
+}
+OTHERWISE = "the same command goes on from here where it keeps what is finished, else anew"
 
 
 def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -29,8 +32,7 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
             log_console.print(f"{type(error).__name__}: {error}", markup=False)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            how = HOW_TO_GO_ON.get(name, " where it keeps what is finished, else anew")
-            log_console.print("interrupted; the same command goes on from here" + how)
+            log_console.print(f"interrupted; {HOW_TO_GO_ON.get(name, OTHERWISE)}")
             raise typer.Exit(INTERRUPTED) from None
         except ModuleNotFoundError as error:
             log_console.print(

@@ -1,6 +1,7 @@
 """What the commands print with: results on standard output, all else on standard error."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,19 @@ out_console = Console(soft_wrap=True, highlight=False)
 log_console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+def emit(text: str) -> None:
+    """Text as it is, seen at once also where standard output is a file or a pipe."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr with an estimate of the time left; Ctrl-C stops between two steps, twice stops at once."""
+    """A bar on stderr with an estimate of the time left; Ctrl-C stops between two steps, twice stops at once.
+
+    What is printed meanwhile goes above it, but only where standard output is the same terminal: rich would lead it to
+    standard error, away from a file or a pipe.
+    """
     columns = (
         TextColumn("{task.description:<14}"),
         BarColumn(),
@@ -34,7 +45,7 @@ def progress() -> Iterator[Callable[[Any], None]]:
             raise KeyboardInterrupt
         asked_to_stop = True
 
-    with Bar(*columns, console=log_console, transient=False) as bar:
+    with Bar(*columns, console=log_console, redirect_stdout=sys.stdout.isatty()) as bar:
         tasks: dict[str, Any] = {}
 
         def report(progress: Any) -> None:

@@ -15,7 +15,6 @@ What happens to an image, in this order:
 
 import base64
 import io
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
+from blemish.data.silence import SILENCE
 from blemish.errors import DataError, SettingsError
 from blemish.settings import LARGEST_IMAGE_PX, Settings, Side
 
@@ -115,8 +115,32 @@ def prepare(image: ImageLike, policy: PixelPolicy) -> Prepared:
     Raises:
         DataError: as `load_image`.
     """
-    where = name_of(image)
-    original = _open(image, policy.max_image_px)
+    return _prepared(_open(image, policy.max_image_px), policy, name_of(image))
+
+
+def prepare_content(content: bytes, path: Path, policy: PixelPolicy) -> tuple[Prepared, Image.Image]:
+    """As `prepare`, of a file whose bytes have been read; and the image upright at its own size, for `drawable`.
+
+    It is decoded once for both. `path` is for messages alone.
+
+    Raises:
+        DataError: as `load_image`.
+    """
+    upright = _open(path, policy.max_image_px, content)
+    return _prepared(upright, policy, str(path)), upright
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        DataError: it is missing, a folder, or cannot be read.
+    """
+    with _named_errors(path):
+        return path.read_bytes()
+
+
+def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepared:
     _check_aspect(original.size, policy, where)
     deep = _unit_floats(original, policy.white_level, where)
     prepared = _eight_bit(original, policy.channels) if deep is None else deep
@@ -132,8 +156,16 @@ def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level
     Raises:
         DataError: as `load_image`.
     """
-    original = _open(image, max_image_px)
-    deep = _unit_floats(original, white_level, name_of(image))
+    return drawable(_open(image, max_image_px), white_level, name_of(image))
+
+
+def drawable(original: Image.Image, white_level: int | None, where: str) -> Image.Image:
+    """A decoded image in 8-bit RGB, to draw on.
+
+    Raises:
+        DataError: 16-bit or float values out of their range; `where` is what the error calls the image.
+    """
+    deep = _unit_floats(original, white_level, where)
     if deep is not None:
         original = Image.fromarray(np.uint8(np.asarray(deep) * 255.0 + 0.5))
     return _eight_bit(original, 3)
@@ -311,14 +343,12 @@ class _named_errors:  # noqa: N801  # reads as a statement: with _named_errors(p
             raise DataError(f"{self.path}: a damaged or truncated image ({error})") from None
 
 
-def _opened(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        # Pillow warns at a fixed size; ours is a setting, and an error.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=_FORMATS)
+def _opened(file: Path | io.BytesIO) -> Image.Image:
+    with SILENCE:
+        return Image.open(file, formats=_FORMATS)
 
 
-def _open(image: ImageLike, max_image_px: int) -> Image.Image:
+def _open(image: ImageLike, max_image_px: int, content: bytes | None = None) -> Image.Image:
     """Decoded and turned upright, in a mode of its own."""
     if isinstance(image, np.ndarray):
         return _from_array(image)
@@ -326,13 +356,10 @@ def _open(image: ImageLike, max_image_px: int) -> Image.Image:
         _check_pixels(image.size, max_image_px, "Pillow image")
         return ImageOps.exif_transpose(image)
     path = Path(image)
-    with _named_errors(path), warnings.catch_warnings():
-        # Odd but harmless metadata is not worth a warning for each of thousands of files.
-        warnings.simplefilter("ignore", UserWarning)
-        with _opened(path) as handle:
-            _check_pixels(handle.size, max_image_px, str(path))
-            handle.load()
-            return ImageOps.exif_transpose(handle)
+    with _named_errors(path), SILENCE, _opened(path if content is None else io.BytesIO(content)) as handle:
+        _check_pixels(handle.size, max_image_px, str(path))
+        handle.load()
+        return ImageOps.exif_transpose(handle)
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:

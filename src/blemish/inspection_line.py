@@ -1,0 +1,157 @@
+"""The way of many images through a model: read and decoded ahead of the network, drawn and written behind it.
+
+Reading and drawing have threads of their own. The network sees one image after the other, in the caller's thread, as
+`Predictor.predict` has it, so the scores are the same bit for bit, and so is the order.
+"""
+
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+from PIL import Image
+
+from blemish.data.images import Prepared, drawable, prepare_content, read_content
+from blemish.errors import DataError
+from blemish.files import make_folder, whole_file
+from blemish.inspection_journal import Journal, Key
+from blemish.inspection_rows import Row, to_row
+from blemish.predictor import Prediction, Predictor
+from blemish.report.overlay import overlay
+from blemish.work_ahead import Bound, work_ahead
+
+MOST_BYTES_AHEAD = 64_000_000
+"""Of image files that are being decoded or wait for the network; one at least always is."""
+
+MOST_PX_BEHIND = 32_000_000
+"""Of pictures that are being drawn; one at least always is."""
+
+FOLDERS = ("overlays", "masks")
+
+
+class Source(NamedTuple):
+    """An image file, and the name of its pictures."""
+
+    path: Path
+    name: str
+
+    @property
+    def key(self) -> Key:
+        """What its row is found by."""
+        return str(self.path), self.name
+
+
+class Read(NamedTuple):
+    """An image that has been read; `prepared` is None where its row is known already."""
+
+    sha256: str
+    prepared: Prepared | None = None
+    original: Image.Image | None = None
+
+
+class Judged(NamedTuple):
+    """An image that has been judged: a prediction, or why there is none; or neither, where its row is known already."""
+
+    source: Source
+    sha256: str = ""
+    prediction: Prediction | None = None
+    original: Image.Image | None = None
+    error: DataError | None = None
+
+
+@final
+class Line:
+    """One pass over images, with pictures under `out` if given, and with rows in `journal` if given."""
+
+    def __init__(self, predictor: Predictor, journal: Journal | None, out: Path | None, workers: int) -> None:
+        self._predictor, self._journal, self._out, self._workers = predictor, journal, out, workers
+        self._drawn_at = None if out is None else predictor.threshold
+
+    def judged(self, images: Sequence[Source]) -> Generator[Judged, None, None]:
+        """Each image in order, when it is judged and its pictures are written.
+
+        Raises:
+            DataError: a picture cannot be written.
+        """
+        judged = self._through_the_network(images)
+        if self._out is None:
+            yield from judged
+            return
+        bound = Bound(self._workers + 1, MOST_PX_BEHIND)
+        for one, drawn in work_ahead(self._draw, judged, self._workers, bound, _pixels):
+            drawn.result()
+            yield one
+
+    def row(self, judged: Judged) -> Row:
+        """The row of an image without an error, which is in the journal from now on."""
+        if judged.prediction is None:
+            return self._known().recall(judged.source.key)
+        row = to_row(judged.prediction)
+        if self._journal is not None:
+            self._journal.add(judged.source.key, judged.sha256, self._drawn_at, row)
+        return row
+
+    def _through_the_network(self, images: Sequence[Source]) -> Iterator[Judged]:
+        bound = Bound(2 * self._workers, MOST_BYTES_AHEAD)
+        for source, future in work_ahead(self._read, images, self._workers, bound, _bytes):
+            try:
+                read = future.result()
+            except DataError as error:
+                yield Judged(source, error=error)
+                continue
+            prediction = None
+            if read.prepared is not None:
+                prediction = self._predictor.predict_prepared(read.prepared, source.path)
+            yield Judged(source, read.sha256, prediction, read.original)
+
+    def _read(self, source: Source) -> Read:
+        content = read_content(source.path)
+        sha256 = ""
+        if self._journal is not None:
+            sha256 = hashlib.sha256(content).hexdigest()
+            if self._journal.knows(source.key, sha256, self._drawn_at) and self._has_pictures(source):
+                return Read(sha256)
+        prepared, original = prepare_content(content, source.path, self._predictor.policy)
+        return Read(sha256, prepared, None if self._out is None else original)
+
+    def _has_pictures(self, source: Source) -> bool:
+        return self._out is None or all((self._out / folder / source.name).is_file() for folder in FOLDERS)
+
+    def _draw(self, judged: Judged) -> None:
+        if judged.prediction is not None and judged.original is not None and self._out is not None:
+            where = str(judged.source.path)
+            original = drawable(judged.original, self._predictor.policy.white_level, where)
+            write_pictures(original, judged.prediction, self._out, judged.source.name)
+
+    def _known(self) -> Journal:
+        assert self._journal is not None
+        return self._journal
+
+
+def write_pictures(original: Image.Image, prediction: Prediction, out: Path, name: str) -> None:
+    """The overlay and the defect mask of an image in 8-bit RGB, each whole or not at all.
+
+    Raises:
+        DataError: the folder is not writable, or the disk is full.
+    """
+    pictures = (
+        overlay(np.asarray(original), prediction.anomaly_map, prediction.threshold),
+        prediction.defect_mask.astype(np.uint8) * np.uint8(255),
+    )
+    for folder, picture in zip(FOLDERS, pictures, strict=True):
+        target = out / folder / name
+        make_folder(target.parent)
+        with whole_file(target) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def _bytes(source: Source) -> int:
+    try:
+        return source.path.stat().st_size
+    except OSError:
+        return 0  # whoever reads it says why
+
+
+def _pixels(judged: Judged) -> int:
+    return 0 if judged.original is None else judged.original.width * judged.original.height
