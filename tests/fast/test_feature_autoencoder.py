@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,14 @@ from blemish.models.detector import ImageShape
 from blemish.models.feature_autoencoder import (
     FeatureAutoencoder,
     FeatureAutoencoderSettings,
-    blur_over_zeros,
+    in_cells,
     moments,
-    whitener,
+    out_of_cells,
+    root_mean_square,
 )
 from blemish.models.feature_maps import FeatureBatches, neighbourhood
 from blemish.scoring.maps import gaussian_blur
+from reference.brute_force import drawn_together
 from reference.plain_loop import ListOfBatches, PlainLoop
 
 SHAPE = ImageShape(channels=3, height=64, width=96)
@@ -33,7 +36,7 @@ def build(encoder: nn.Module | None = None, **settings: Any) -> FeatureAutoencod
 
 
 def fitted(steps: int = 3, **settings: Any) -> tuple[FeatureAutoencoder, PlainLoop]:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)
         detector = build(**settings)
         loop = PlainLoop(detector, steps)
@@ -49,39 +52,63 @@ def test_packing_loses_nothing() -> None:
         assert torch.equal(F.pixel_shuffle(part, ratio), expected)
 
 
-def test_map_is_the_sum_of_its_four_terms() -> None:
+@torch.no_grad()
+def test_map_is_the_geometric_mean_of_three_terms() -> None:
     detector, _ = fitted()
     batch = images(2, seed=5)
     standard = (detector.packed(batch) - detector.mean) / detector.std
-    left = (standard - detector.autoencoder(standard)) / detector.residual_std
-    total = torch.zeros(2, 1, 64, 96)
-    for start, end, ratio in ((0, 384, 4), (384, 544, 2), (544, 656, 1)):
+    left = (standard[:, :544] - detector.autoencoder(standard)) / detector.residual_std
+    product = torch.ones(2, 64, 96)
+    for start, end, ratio in ((0, 384, 4), (384, 544, 2)):
         root = F.pixel_shuffle(left[:, start:end].square(), ratio).mean(dim=1, keepdim=True).sqrt()
-        total += F.interpolate(root, size=(64, 96), mode="bilinear")
-    coarse = neighbourhood(standard[:, 544:]) - detector.usual
-    precision = detector.whitening.mT @ detector.whitening
-    squared = torch.einsum("bcij,cd,bdij->bij", coarse, precision, coarse) / 112
-    total += F.interpolate(squared.sqrt()[:, None], size=(64, 96), mode="bilinear")
-    torch.testing.assert_close(detector(batch), blur_over_zeros(total[:, 0], 4.0), rtol=1e-3, atol=1e-4)
+        product *= gaussian_blur(F.interpolate(root, size=(64, 96), mode="bilinear")[:, 0], 2.5)
+    coarse = neighbourhood(standard[:, 544:])
+    distance = torch.zeros(2, 1, 4, 6)
+    for cell, (top, across) in enumerate((top, across) for top in (0, 2) for across in (0, 2, 4)):
+        inside = (slice(None), slice(None), slice(top, top + 2), slice(across, across + 2))
+        precision = detector.whitening[cell].mT @ detector.whitening[cell]
+        apart = coarse[inside] - detector.usual[cell][:, None, None]
+        distance[inside] = (torch.einsum("bcij,cd,bdij->bij", apart, precision, apart) / 112).sqrt()[:, None]
+    product *= gaussian_blur(F.interpolate(distance, size=(64, 96), mode="bilinear")[:, 0], 2.5)
+    torch.testing.assert_close(detector(batch), product ** (1 / 3), rtol=1e-3, atol=1e-4)
 
 
-def test_loss_is_the_mean_over_scales() -> None:
+def test_loss_is_the_mean_over_the_finer_scales() -> None:
     detector, _ = fitted()
     features = detector.packed(images(2, seed=5))
     standard = (features - detector.mean) / detector.std
-    error = (detector.autoencoder(standard) - standard) ** 2
-    expected = (error[:, :384].mean() + error[:, 384:544].mean() + error[:, 544:].mean()) / 3
-    torch.testing.assert_close(detector.feature_loss(features), expected)
+    error = (detector.autoencoder(standard) - standard[:, :544]) ** 2
+    torch.testing.assert_close(detector.feature_loss(features), (error[:, :384].mean() + error[:, 384:].mean()) / 2)
 
 
-def test_terms_have_mean_square_one_on_the_good_images() -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("by_place", [True, False])
+def test_gaussians_are_those_of_the_good_images_drawn_together(by_place: bool) -> None:
+    detector, _ = fitted(by_place=by_place)
+    good = torch.cat([images(4), images(3, seed=1)])
+    coarse = neighbourhood(detector.standard(detector.packed(good).half().float())[:, 544:])  # kept in half precision
+    places = in_cells(coarse, (2, 2) if by_place else (4, 6)).permute(0, 2, 1).double().numpy()
+    means, covariances = drawn_together(places, weight=112)
+    torch.testing.assert_close(detector.usual.double(), torch.from_numpy(means), rtol=1e-3, atol=1e-3)
+    for factor, covariance in zip(detector.whitening.double(), covariances, strict=True):
+        whitened = factor @ torch.from_numpy(covariance + 0.01 * np.eye(112)) @ factor.mT
+        torch.testing.assert_close(whitened, torch.eye(112, dtype=torch.float64), rtol=0, atol=5e-2)
+
+
+@torch.no_grad()
+def test_residuals_have_mean_square_one_on_the_good_images() -> None:
     detector, _ = fitted(steps=20)
     good = torch.cat([images(4), images(3, seed=1)])
-    with torch.no_grad():
-        standard = detector.standard(detector.packed(good))
-        residual = detector.residual(standard) / detector.residual_std
-    for part in torch.split(residual, detector.sizes, dim=1):
+    residual = detector.residual(detector.standard(detector.packed(good))) / detector.residual_std
+    for part in torch.split(residual, detector.sizes[:-1], dim=1):
         assert part.square().mean().item() == pytest.approx(1.0, rel=0.02)  # features were kept in half precision
+
+
+def test_larger_images_have_larger_cells() -> None:
+    shape = ImageShape(3, 1024, 1024)
+    detector = FeatureAutoencoder(FeatureAutoencoderSettings(latent=4, width=8), shape)
+    assert len(detector.usual) == 256
+    assert FeatureAutoencoder(FeatureAutoencoderSettings(by_place=False), shape).usual.shape == (1, 112)
 
 
 def test_the_encoder_stays_as_it_was() -> None:
@@ -116,32 +143,22 @@ def test_sides_must_fit_the_bottleneck() -> None:
     FeatureAutoencoder(build_for.model_copy(update={"bottleneck": 1}), shape)
 
 
-def test_blur_over_zeros_is_the_blur_of_a_larger_map() -> None:
-    maps = torch.rand(2, 20, 30, generator=torch.Generator().manual_seed(0))
-    larger = torch.zeros(2, 120, 130)
-    larger[:, 50:70, 50:80] = maps
-    torch.testing.assert_close(blur_over_zeros(maps, 3.0), gaussian_blur(larger, 3.0)[:, 50:70, 50:80])
-    assert torch.equal(blur_over_zeros(maps, 0.0), maps)
-
-
-def test_moments_and_whitening_do_not_depend_on_batches() -> None:
+def test_what_is_measured_does_not_depend_on_batches() -> None:
     features = torch.randn(10, 5, 4, 4, generator=torch.Generator().manual_seed(0)) * 3 + 7
-    for measure in (moments, whitener):
-        for one, many in zip(measure([features]), measure(features.split(3)), strict=True):
-            torch.testing.assert_close(one, many)
+    for one, many in zip(moments([features]), moments(features.split(3)), strict=True):
+        torch.testing.assert_close(one, many)
+    torch.testing.assert_close(root_mean_square([features]), root_mean_square(features.split(3)))
     mean, std = moments([features])
     torch.testing.assert_close(mean.flatten(), features.mean(dim=(0, 2, 3)))
     torch.testing.assert_close(std.flatten(), features.std(dim=(0, 2, 3), correction=0))
 
 
-def test_whitened_features_are_uncorrelated_and_of_variance_near_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(4000, 6, generator=generator) @ torch.randn(6, 6, generator=generator)
-    mean, whitening = whitener([rows[:, :, None, None]])
-    covariance = torch.cov(whitening @ (rows - mean.flatten()).mT)
-    assert (covariance - covariance.diagonal().diag()).abs().max() < 0.2
-    assert covariance.diagonal().min() > 0.3
-    assert covariance.diagonal().max() < 1.02
+def test_cells_keep_images_and_places_apart() -> None:
+    maps = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)
+    cells = in_cells(maps, (2, 3))
+    assert cells.shape == (4, 3, 12)
+    assert torch.equal(cells[1, :, 6:].reshape(3, 2, 3), maps[1, :, :2, 3:])
+    assert torch.equal(out_of_cells(cells[:, 1], (2, 3), (4, 6)), maps[:, 1])
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 1 << 20])

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from blemish.models.detector import ImageShape
-from blemish.models.feature_maps import aligned, to_pixels
+from blemish.models.feature_maps import aligned
 from blemish.models.padim import Padim, PadimSettings
+from blemish.scoring.maps import enlarged
 from reference.brute_force import mahalanobis
 from reference.plain_loop import ListOfBatches, PlainLoop
 
@@ -33,7 +34,7 @@ def test_map_is_the_mahalanobis_distance() -> None:
     train = torch.cat([images(5), images(2, seed=1), images(3, seed=2)])
     expected = mahalanobis(by_place(detector, train), by_place(detector, test), regularisation=0.01)
     grid = torch.from_numpy(expected).float().reshape(3, 4, 6)
-    torch.testing.assert_close(detector(test), to_pixels(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(detector(test), enlarged(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
 
 
 def test_batches_do_not_matter() -> None:

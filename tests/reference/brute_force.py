@@ -19,6 +19,21 @@ def mahalanobis(train: Floats, test: Floats, regularisation: float) -> Floats:
     return distances
 
 
+def drawn_together(places: Floats, weight: int) -> tuple[Floats, Floats]:
+    """Means (p, d) and covariances (p, d, d) of `places` (p, n, d), each drawn towards that of all places."""
+    everything = places.reshape(-1, places.shape[2])
+    overall = everything.mean(axis=0)
+    scatter_of_all = np.mean([np.outer(row - overall, row - overall) for row in everything], axis=0)
+    means, covariances = [], []
+    for own in places:
+        n = len(own)
+        mean = (n * own.mean(axis=0) + weight * overall) / (n + weight)
+        scatter = np.mean([np.outer(row - mean, row - mean) for row in own], axis=0)
+        means.append(mean)
+        covariances.append((n * scatter + weight * scatter_of_all) / (n + weight))
+    return np.array(means), np.array(covariances)
+
+
 def greedy_coreset(points: Floats, count: int) -> list[int]:
     """Farthest-first traversal from point 0, all distances anew at each step."""
     chosen = [0]

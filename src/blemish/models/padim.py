@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, aligned, to_pixels
+from blemish.models.feature_maps import FeatureBatches, aligned
+from blemish.models.gaussians import mahalanobis, place_gaussians, whitening
+from blemish.scoring.maps import enlarged
 from blemish.settings import Settings
 
 
@@ -66,14 +68,8 @@ class Padim(Detector):
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
         """Sum up each place's Gaussian in one pass."""
         self.features.prepare()
-        self.mean, covariance = place_gaussians(FeatureBatches(batches, self.place_features))
-        covariance.diagonal(dim1=1, dim2=2).add_(self.settings.regularisation)
-        identity = torch.eye(covariance.shape[1], device=covariance.device)
-        # Factor by factor: the whole identity, repeated at each place, would be as large as the covariances.
-        for place, matrix in enumerate(covariance):
-            lower = torch.linalg.cholesky(matrix)
-            covariance[place] = torch.linalg.solve_triangular(lower, identity, upper=False)
-        self.whitening = covariance
+        self.mean, covariance, count = place_gaussians(FeatureBatches(batches, self.place_features))
+        self.whitening = whitening(covariance * (count / max(count - 1, 1)), self.settings.regularisation)
 
     def place_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "p d b"]:
         """The kept features of each place, images last."""
@@ -84,27 +80,6 @@ class Padim(Detector):
         """Mahalanobis distance, brought to the pixels and smoothed."""
         height, width = self.shape.height, self.shape.width
         stride = self.features.strides[min(1, len(self.features.strides) - 1)]
-        whitened = self.whitening @ (self.place_features(images) - self.mean[:, :, None])  # (p, d, b)
-        distances = whitened.square().sum(dim=1).sqrt().permute(1, 0)  # (b, p)
+        distances = mahalanobis(self.place_features(images), self.mean, self.whitening).permute(1, 0)  # (b, p)
         grid = distances.reshape(-1, height // stride, width // stride)
-        return to_pixels(grid, height, width, self.settings.smoothing_sigma_px)
-
-
-@torch.no_grad()
-def place_gaussians(batches: FeatureBatches) -> tuple[Float[Tensor, "p d"], Float[Tensor, "p d d"]]:
-    """Mean and (unbiased) covariance of each place's features, over all images, in one pass.
-
-    Sums are taken relative to the first batch's mean: differences of large numbers would cost digits.
-    """
-    count = 0
-    origin = total = products = torch.zeros(())
-    for features in batches:  # (p, d, b)
-        if count == 0:
-            origin = features.mean(dim=2, keepdim=True)
-        shifted = features - origin
-        total = total + shifted.sum(dim=2)
-        products = products + shifted @ shifted.mT
-        count += features.shape[2]
-    offset = total / count
-    covariance = products.sub_(count * offset[:, :, None] * offset[:, None, :]).div_(max(count - 1, 1))
-    return origin[:, :, 0] + offset, covariance
+        return enlarged(grid, height, width, self.settings.smoothing_sigma_px)

@@ -1,0 +1,89 @@
+"""Gaussians of good features, one for each place: measured in one pass, drawn towards each other, inverted."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@final
+class Gaussians(NamedTuple):
+    """Means `(p, d)` and covariances `(p, d, d)` at p places, each from so many observations (and divided by that)."""
+
+    mean: Tensor
+    covariance: Tensor
+    observations: int
+
+
+@torch.no_grad()
+def place_gaussians(batches: Iterable[Float[Tensor, "p d n"]]) -> Gaussians:
+    """The Gaussian of each place's features, over the observations of all batches.
+
+    Sums are taken relative to the first batch's mean: differences of large numbers would cost digits.
+
+    >>> found = place_gaussians([torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[5.0, 7.0]]])])
+    >>> found.mean.item(), found.covariance.item(), found.observations
+    (4.0, 5.0, 4)
+    """
+    count = 0
+    origin = total = products = torch.zeros(())
+    for features in batches:  # (p, d, n)
+        if count == 0:
+            origin = features.mean(dim=2, keepdim=True)
+        shifted = features - origin
+        total = total + shifted.sum(dim=2)
+        products = products + shifted @ shifted.mT
+        count += features.shape[2]
+    offset = total / count
+    covariance = products / count - offset[:, :, None] * offset[:, None, :]
+    return Gaussians(origin[:, :, 0] + offset, covariance, count)
+
+
+@torch.no_grad()
+def drawn_together(places: Gaussians, weight: int) -> Gaussians:
+    """Each place's Gaussian drawn towards the whole image's, as if by `weight` more observations there.
+
+    mean' = (n mean + w mean_all) / (n + w), and likewise covariance' = (n S + w S_all) / (n + w), with S the place's
+    mean scatter about mean' and S_all the scatter of all places about mean_all: few images say little about one place
+    and much about all places. Shrinkage in the manner of Ledoit & Wolf 2004, towards the data's own pooled covariance.
+
+    >>> places = Gaussians(torch.tensor([[0.0], [2.0]]), torch.ones(2, 1, 1), observations=3)
+    >>> drawn_together(places, weight=3).mean.flatten(), drawn_together(places, weight=3).covariance.flatten()
+    (tensor([0.5000, 1.5000]), tensor([1.6250, 1.6250]))
+    """
+    overall = places.mean.mean(dim=0)  # (d,)
+    apart = places.mean - overall
+    everywhere = places.covariance.mean(dim=0) + apart.mT @ apart / len(apart)  # (d, d)
+    share = weight / (places.observations + weight)
+    mean = (1 - share) * places.mean + share * overall
+    own = places.covariance + outer(places.mean - mean)
+    return Gaussians(mean, (1 - share) * own + share * everywhere, places.observations)
+
+
+def outer(vectors: Float[Tensor, "p d"]) -> Float[Tensor, "p d d"]:
+    """Each vector times its own transpose."""
+    return vectors[:, :, None] * vectors[:, None, :]
+
+
+@torch.no_grad()
+def whitening(covariance: Float[Tensor, "p d d"], ridge: float) -> Float[Tensor, "p d d"]:
+    """Inverse Cholesky factors W of `covariance + ridge * identity`: |W (x - mean)| is the Mahalanobis distance.
+
+    >>> whitening(torch.tensor([[[4.0]]]), ridge=0.0).item()
+    0.5
+    """
+    factors = torch.empty_like(covariance)
+    identity = torch.eye(covariance.shape[1], dtype=covariance.dtype, device=covariance.device)
+    for place, matrix in enumerate(covariance):  # one by one: many identities would be as large as the covariances
+        lower = torch.linalg.cholesky(matrix + ridge * identity)
+        factors[place] = torch.linalg.solve_triangular(lower, identity, upper=False)
+    return factors
+
+
+def mahalanobis(
+    features: Float[Tensor, "p d n"], mean: Float[Tensor, "p d"], factors: Float[Tensor, "p d d"]
+) -> Float[Tensor, "p n"]:
+    """Mahalanobis distance of each observation to its place's Gaussian."""
+    return (factors @ (features - mean[:, :, None])).square().sum(dim=1).sqrt()
