@@ -122,7 +122,7 @@ def inspect_images(
     """
     if request.resume and request.out is None:
         raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
-    return Inspection(predictor, list(_find(paths)), request, on_image)
+    return Inspection(predictor, list(_find(paths, request.out)), request, on_image)
 
 
 def _journal(predictor: Predictor, request: Request) -> AbstractContextManager[Journal | None]:
@@ -137,13 +137,16 @@ def _journal(predictor: Predictor, request: Request) -> AbstractContextManager[J
     return Journal.open(request.out, made_by, request.resume)
 
 
-def _find(paths: Sequence[Path]) -> Iterator[Source]:
-    """Image files, each with a name of its own for what is written about it."""
+def _find(paths: Sequence[Path], out: Path | None) -> Iterator[Source]:
+    """Image files, each with a name of its own for what is written about it; none of what was written about others."""
     taken: set[str] = set()
+    written = None if out is None else out.resolve()
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         files = image_files(path) if path.is_dir() else [path]
+        if written is not None and path.resolve() in written.parents:
+            files = [file for file in files if written not in file.resolve().parents]
         if not files:
             raise DataError(f"{path}: no images in this folder")
         for file in files:

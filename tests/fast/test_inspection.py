@@ -230,6 +230,13 @@ def test_only_one_at_a_time_writes_into_a_folder(
     assert len(list(first)) == 7
 
 
+def test_pictures_written_among_the_photos_are_no_photos(predictor: Predictor, model_file: Path, photos: Path) -> None:
+    request = Request(model_file, photos / "out")
+    first = list(inspect_images(predictor, [photos], request).rows())
+    assert list(inspect_images(predictor, [photos], request).rows()) == first
+    assert len(first) == 8
+
+
 def test_rows_that_break_off_are_still_json() -> None:
     def rows() -> Iterator[Row]:
         yield {"path": "a.png", "score": 1.0}
