@@ -75,9 +75,7 @@ def main() -> None:
                     model.unlink()
     found = {row: [statistics.median(part) for part in zip(*costs, strict=True)] for row, costs in runs.items()}
     threads = os.environ.get("OMP_NUM_THREADS", "as many as cores")
-    print(
-        f"\n{arguments.images} images of {arguments.size} x {arguments.size}, threads: {threads}, {arguments.repeat} runs"
-    )
+    print(f"\n{arguments.images} images of {arguments.size} x {arguments.size}, threads: {threads}")
     print("| | wall s | processor s | to PatchCore | to the bare encoder | file MB |")
     print("|---|---|---|---|---|---|")
     for row, (wall, cpu) in found.items():
