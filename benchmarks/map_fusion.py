@@ -4,8 +4,8 @@
     python benchmarks/map_fusion.py DATA model.safetensors [MORE.safetensors ...]
 
 Scores the test images with each of the models (one a seed, say) and joins the terms in several ways. Prints medians
-over the models; writes build/benchmarks/map_fusion.json. The test masks are used, so this is for choosing the design of a
-detector, on several sets, and not for setting up a model.
+over the models; writes build/benchmarks/map_fusion.json. The test masks are used: this is for designing a detector,
+with several sets, not for setting up a model.
 """
 
 import argparse
