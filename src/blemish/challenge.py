@@ -21,7 +21,7 @@ from blemish.data.defects import DEFECTS
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import as_pixels, image_size, read_values
 from blemish.errors import CalibrationError, DataError, SettingsError
-from blemish.files import make_folder, whole_file
+from blemish.files import folder_to_fill, whole_file
 from blemish.metrics import rate_interval
 from blemish.predictor import Prediction, Predictor
 from blemish.report.challenge_page import Shown, render
@@ -105,8 +105,8 @@ def challenge_model(
     """
     started = time.perf_counter()
     _check_types(settings.defect_types)
-    make_folder(out)
-    work = _look_at_photos(predictor, _held_out(folder), settings)
+    with folder_to_fill(out):
+        work = _look_at_photos(predictor, _held_out(folder), settings)
     sizes_px = _sizes(work, settings)
     trials = plan_trials(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed

@@ -7,7 +7,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import Any, final
 import numpy as np
 
 from blemish.artifact import ArtifactHeader
-from blemish.data.folder import Folder, Sample
+from blemish.data.folder import Folder, Sample, file_id
 from blemish.data.groups import read_groups
 from blemish.data.images import load_mask
 from blemish.errors import DataError
 from blemish.evaluation_file import MAPS, Swept, sweep_pixels, write_swept
 from blemish.examples import draw
 from blemish.false_alarms import Promise, realised
-from blemish.files import make_folder, whole_file
+from blemish.files import folder_to_fill, whole_file
 from blemish.metrics import PixelScores
 from blemish.predictor import Predictor
 from blemish.report.html import render
@@ -57,6 +57,7 @@ class _Judged:
     latencies_ms: list[float] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
+    known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
 
 
 def evaluate_model(
@@ -80,16 +81,16 @@ def evaluate_model(
     """
     started = time.perf_counter()
     samples = _test_samples(folder)
-    make_folder(out)
-    judged = _judge(predictor, samples, settings, on_image)
-    results = {
-        **measure(judged.images, judged.pixels, predictor.threshold, settings),
-        **_circumstances(predictor, folder, judged, settings),
-    }
-    results["notes"] |= _extra_notes(predictor, folder, judged)
-    drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
-    results["seconds"] = time.perf_counter() - started
-    return _write(results, drawings, _sweepable(judged, results, drawings), out)
+    with folder_to_fill(out):
+        judged = _judge(predictor, samples, settings, on_image)
+        results = {
+            **measure(judged.images, judged.pixels, predictor.threshold, settings),
+            **_circumstances(predictor, folder, judged, settings),
+        }
+        results["notes"] |= _extra_notes(predictor, folder, judged)
+        drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
+        results["seconds"] = time.perf_counter() - started
+        return _write(results, drawings, _sweepable(judged, results, drawings), out)
 
 
 def _test_samples(folder: Folder) -> Sequence[Sample]:
@@ -114,6 +115,7 @@ def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSe
                 raise
             judged.skipped[plain_name(sample.name)] = plain_name(str(error))
         on_image(done, len(samples))
+    judged.known.update(_known(predictor.header, judged.samples))
     if not judged.images:
         raise DataError(f"none of the {len(samples)} test images can be read; the first: {judged.skipped.popitem()[1]}")
     return judged
@@ -146,6 +148,14 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: _Judged) -> None:
     judged.latencies_ms.append(prediction.latency_ms)
 
 
+def _known(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str, str]:
+    """What the model was made with, by the contents of the files."""
+    made_with = dict.fromkeys(header.calibration.image_ids, "calibrated")
+    made_with |= dict.fromkeys(header.data_card.fit_ids, "fitted")
+    ids = {name: file_id(sample.path) for name, sample in samples.items()}
+    return {name: made_with[identity] for name, identity in ids.items() if identity in made_with}
+
+
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
 _NOT_REPEATED["policy"] = {"roi_png"}
 _NOT_REPEATED["calibration"] = {"folds", "image_ids", "photo_values"}
@@ -169,6 +179,7 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settin
         "data": {
             "root": plain_name(folder.root.resolve().name),
             "skipped": judged.skipped,
+            **{how: [name for name, found in judged.known.items() if found == how] for how in KNOWN},
             "roi_share": _roi_share(predictor),
         },
         "latency_ms": statistics.median(judged.latencies_ms),
@@ -206,6 +217,12 @@ def _groups(header: ArtifactHeader, judged: _Judged) -> dict[str, str] | None:
         return None
 
 
+KNOWN = {
+    "fitted": "it was fitted on, so the figures come out too good; take it out of the test images",
+    "calibrated": "it was calibrated on, so false alarms come out too low; take it out of the test images",
+}
+"""What is wrong with a test image that the model was made with."""
+
 _UNSEEN = {
     "size": "what the mask marks is too small for the model's size; train with a larger data.size_px to judge it",
     "roi": "the defect lies outside the region of interest, where no pixel can be called defective",
@@ -223,6 +240,10 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[
             "a flat folder: all its images were taken as good; if the model was fitted or calibrated on some of them, "
             "the false alarms come out too low"
         )
+    for how, advice in KNOWN.items():
+        names = [name for name, found in judged.known.items() if found == how]
+        if names:
+            notes[how] = f"{_listed(names)}: {advice}"
     for reason, advice in _UNSEEN.items():
         names = [name for name, found in judged.unseen.items() if found == reason]
         if names:

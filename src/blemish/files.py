@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,29 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_whole(source: Path, target: Path) -> None:
+    """Move a file; it is at one place, whole, at every moment, or at both.
+
+    A file of that name is replaced.
+
+    Raises:
+        DataError: the folder is not writable, or the disk is full; it is then where it was.
+    """
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise DataError(f"{source}: cannot be moved to {target}: {reason(error)}") from None
+        with whole_file(target) as temporary:  # on another disk
+            shutil.copy2(source, temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        try:
+            source.unlink()
+        except OSError as left:
+            raise DataError(f"{source}: copied to {target}, but cannot be deleted: {reason(left)}") from None
 
 
 def append_whole(handle: int, content: bytes, path: Path) -> int:
@@ -89,6 +113,24 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise DataError(f"{path}: cannot be made a folder: {reason(error)}") from None
     return path
+
+
+@contextmanager
+def folder_to_fill(path: Path) -> Iterator[Path]:
+    """The folder, made where it is missing; if it was, and nothing came into it, it is gone again after an error.
+
+    Raises:
+        DataError: as `make_folder`.
+    """
+    is_new = not path.exists()
+    make_folder(path)
+    try:
+        yield path
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                path.rmdir()
+        raise
 
 
 def reason(error: OSError) -> str:

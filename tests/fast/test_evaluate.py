@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn import metrics
 
 from blemish.artifact import ArtifactHeader, DataCard
-from blemish.data.folder import read_folder
+from blemish.data.folder import file_id, read_folder
 from blemish.data.images import PixelPolicy, encode_roi
 from blemish.errors import DataError
 from blemish.evaluate import Evaluation, evaluate_model
@@ -464,3 +464,32 @@ def test_the_pixel_measures_are_those_of_scikit_learn(model_file: Path, shared_p
     precision, recall, _ = metrics.precision_recall_curve(truth, values)
     best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
     assert results["pixel"]["oracle_f1"] == pytest.approx(best)
+
+
+def test_test_images_that_the_model_was_made_with_are_named(squares: Path, tmp_path: Path) -> None:
+    made = brightness_predictor()
+    (squares / "test/good/1.png").write_bytes((squares / "test/good/1.png").read_bytes() + b"its own")
+    fitted, calibrated = (file_id(squares / name) for name in ("test/hole/0.png", "test/good/1.png"))
+    header = made.header.model_copy(
+        update={
+            "data_card": made.header.data_card.model_copy(update={"fit_ids": (fitted,)}),
+            "calibration": made.header.calibration.model_copy(update={"image_ids": (calibrated, fitted)}),
+        }
+    )
+    found = evaluate_model(Predictor(header, Brightness()), read_folder(squares), tmp_path / "out", QUICK)
+    assert found.results["data"]["fitted"] == ["test/hole/0.png"]
+    assert found.results["data"]["calibrated"] == ["test/good/1.png"]
+    page = found.report_path.read_text(encoding="utf-8")
+    for how, name in (("fitted", "test/hole/0.png"), ("calibrated", "test/good/1.png")):
+        assert found.results["notes"][how].startswith(f"{name}: ")
+        assert found.results["notes"][how] in page
+
+
+def test_an_error_leaves_no_empty_folder(squares: Path, tmp_path: Path) -> None:
+    (squares / "ground_truth/cut/0_mask.png").write_bytes(b"no image")
+    for out in (tmp_path / "new", tmp_path / "there"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match="0_mask"):
+            evaluate_model(brightness_predictor(), read_folder(squares), out, QUICK)
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "there").is_dir()

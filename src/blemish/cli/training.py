@@ -58,7 +58,7 @@ def evaluate(
 ) -> None:
     """Judge a model on test images: results.json, and report.html to look at."""
     from blemish.data.folder import read_folder
-    from blemish.evaluate import evaluate_model
+    from blemish.evaluate import KNOWN, evaluate_model
     from blemish.predictor import Predictor
     from blemish.results import EvaluateSettings
 
@@ -67,6 +67,9 @@ def evaluate(
         settings = EvaluateSettings(skip_bad=skip_bad)
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
     say_skipped(found.results["data"]["skipped"])
+    for name, note in found.results["notes"].items():
+        if name in KNOWN:
+            log_console.print(f"warning: {note}", markup=False)
     _print_measures(found.results)
     out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
 
