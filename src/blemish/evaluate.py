@@ -218,8 +218,8 @@ def _groups(header: ArtifactHeader, judged: _Judged) -> dict[str, str] | None:
 
 
 KNOWN = {
-    "fitted": "it was fitted on, so the figures come out too good; take it out of the test images",
-    "calibrated": "it was calibrated on, so false alarms come out too low; take it out of the test images",
+    "fitted": "among the images fitted, so the figures come out too good; take such images out of the test",
+    "calibrated": "among the images calibrated on, so false alarms come out too low; take such images out of the test",
 }
 """What is wrong with a test image that the model was made with."""
 
