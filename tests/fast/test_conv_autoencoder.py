@@ -106,6 +106,13 @@ def test_bergmann_has_one_layer_less_no_norms_and_no_sigmoid() -> None:
     assert kinds == {"Conv2d", "TransposedConv2d", "LeakyReLU", "Identity"}
 
 
+def test_where_similarity_is_learnt_it_begins_with_grey_images() -> None:
+    for loss, grey in (("mse", 0.0), ("ssim", 0.5)):
+        detector = build(ImageShape(3, 64, 64), architecture="bergmann", latent=4, loss=loss).eval()
+        mean = detector.reconstruct(torch.rand(2, 3, 64, 64)).mean().item()
+        assert mean == pytest.approx(grey, abs=0.1)
+
+
 @pytest.mark.parametrize("architecture", ["seed", "bergmann"])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 160), (256, 128)])
 def test_latent_is_one_pixel_at_any_size(architecture: str, height: int, width: int) -> None:

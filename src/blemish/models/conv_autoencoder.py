@@ -101,6 +101,8 @@ class ConvAutoencoder(Detector):
         grid = grid_of(shape, encoding)
         self.encoder = encoder(shape.channels, encoding, settings.latent, grid, finish)
         self.decoder = decoder(settings.latent, decoding, grid, finish, nn.Sigmoid() if seed else nn.Identity())
+        if settings.loss == "ssim" and not seed:
+            start_grey(self.decoder)
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:
         """Bring down the loss."""
@@ -128,6 +130,16 @@ class ConvAutoencoder(Detector):
         """The difference of the images to their reconstructions."""
         maps = residual(images, self.reconstruct(images), self.settings.loss)
         return gaussian_blur(maps, self.settings.smoothing_sigma_px)
+
+
+def start_grey(decoder: nn.Module) -> None:
+    """Let a decoder without a sigmoid begin with images around 0.5, as one with a sigmoid does.
+
+    Around 0 the structural similarity has hardly a gradient; some runs never got away from there.
+    """
+    last = [layer for layer in decoder.modules() if isinstance(layer, nn.ConvTranspose2d)][-1]
+    assert last.bias is not None
+    nn.init.constant_(last.bias, 0.5)
 
 
 def residual(
