@@ -14,13 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, final
 
-import numpy as np
-
 from blemish.artifact import ArtifactHeader, read_artifact
 from blemish.categories import Category
-from blemish.data.folder import Sample
-from blemish.data.images import load_image
-from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError
+from blemish.errors import ArtifactError, BlemishError, SettingsError
 from blemish.evaluate import REPORT, RESULTS, evaluate_model
 from blemish.evaluation_file import MAPS
 from blemish.files import make_folder, whole_file
@@ -28,7 +24,6 @@ from blemish.models import DETECTORS, PRESETS
 from blemish.optimise import Progress, Report
 from blemish.predictor import Predictor
 from blemish.results import EvaluateSettings, Nested
-from blemish.scoring.pooling import open_map
 from blemish.settings import RunSettings, merge, nearest, parse_assignment, read_toml
 from blemish.train import make_settings, state_path, train_model
 
@@ -159,29 +154,10 @@ def _train_and_evaluate(cell: Cell, device: str, report: Report) -> Nested:
         state_path(cell.model).unlink(missing_ok=True)
         raise
     predictor = Predictor.load(cell.model, device)
-    evaluate_model(
+    found = evaluate_model(
         predictor, folder, cell.path, cell.evaluate, lambda done, total: report(Progress("evaluating", done, total))
     )
-    return {"has_seed_tau": is_algorithm_1(predictor, folder.test)}
-
-
-def is_algorithm_1(predictor: Predictor, samples: Sequence[Sample]) -> bool:
-    """Whether the map is the seed paper's: the largest difference over the channels to what the decoder gives.
-
-    Only then are its thresholds, shares of the range of the colours, thresholds of this map. Tried on the first image
-    that can be read, so that any detector may turn out to be one.
-    """
-    for sample in samples:
-        with suppress(DataError):
-            reconstruction = predictor.reconstruct(sample.path)
-            if reconstruction is None:
-                return False
-            difference = np.abs(load_image(sample.path, predictor.policy) - reconstruction).max(axis=0)  # (h, w)
-            if predictor.policy.roi is not None:
-                difference = difference * predictor.policy.roi
-            expected = open_map(difference, predictor.header.run.score.min_defect_px)
-            return bool(np.allclose(predictor.predict(sample.path).scored_map, expected, atol=1e-4))
-    return False
+    return {"has_seed_tau": found.results["has_seed_tau"]}
 
 
 def _outcome(cell: Cell, status: Status, found: Nested) -> Outcome:

@@ -29,6 +29,7 @@ from blemish.predictor import Predictor
 from blemish.report.html import render
 from blemish.report.pictures import Drawings
 from blemish.results import EvaluateSettings, JudgedImage, Nested, measure, plain_name
+from blemish.seed_scale import is_algorithm_1
 
 OnImage = Callable[[int, int], None]
 """Called after each image with how many are done, and of how many."""
@@ -166,6 +167,7 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settin
     certificate, promise = header.certificate, _promised(predictor)
     return {
         "threshold": predictor.threshold,
+        "has_seed_tau": is_algorithm_1(predictor, list(judged.samples.values())),
         "promise": {
             "max_false_alarm_rate": promise.max_false_alarm_rate,
             "confidence": certificate.confidence,

@@ -17,7 +17,7 @@ from blemish.examples import show
 from blemish.files import make_folder, whole_file
 from blemish.metrics import Counts, count, f1, precision, recall
 from blemish.predictor import Predictor
-from blemish.report.pictures import Example
+from blemish.report.pictures import Example, thresholds_in_use
 from blemish.report.sweep_page import render_threshold
 from blemish.results import JudgedImage, Nested
 from blemish.settings import nearest
@@ -38,11 +38,13 @@ class Source:
 def sweep_threshold(
     evaluation: Path,
     out: Path,
-    taus: Sequence[float] = PAPER_TAUS,
+    taus: Sequence[float] | None = None,
     image: str | None = None,
     source: Source | None = None,
 ) -> Nested:
     """Write the curves over the threshold, and one image at `taus` (Figures 13 and 14 of the seed paper) into `out`.
+
+    Left out, `taus` are the paper's where the map is on its scale, else the model's threshold, twice and half of it.
 
     `evaluation` is a folder that `blemish evaluate` wrote, or a cell of a comparison. `image` is the name of a test
     image, or the end of one; without it one of the evaluation's examples is taken. Returns what `threshold.json` says.
@@ -53,13 +55,16 @@ def sweep_threshold(
         SettingsError: a threshold below 0.
         ArtifactError: a damaged file.
     """
-    if bad := [tau for tau in taus if not 0.0 <= tau < float("inf")]:
+    if bad := [tau for tau in taus or () if not 0.0 <= tau < float("inf")]:
         raise SettingsError(f"--tau {bad[0]}: maps are never below 0; give numbers of 0 or more")
     results = _read_results(evaluation)
     swept = read_swept(evaluation / MAPS)
     if len(swept.counts) == 1:
         raise DataError(f"{evaluation}: no defective pixel is known there, so there is no precision or recall to sweep")
     example = _find(swept, results, image, source)
+    if taus is None:
+        usual = results["threshold"]
+        taus = PAPER_TAUS if results.get("has_seed_tau") else (2 * usual, usual, usual / 2)
     content = _content(results, swept, sorted(taus, reverse=True), example)
     content["image"]["scored_anew"] = all(example is not kept for kept in swept.examples)
     make_folder(out)
@@ -138,10 +143,9 @@ def _content(results: Nested, swept: Swept, taus: Sequence[float], example: Exam
 
 
 def _marks(results: Nested, scope: str) -> dict[str, float]:
-    """The thresholds in use: the model's, the seed paper's for this defect type, and the one best for all images."""
-    marks = {name: part["threshold"] for name, part in results["at_threshold"].items()}
-    if scope != ALL:
-        marks["seed_tau"] = results["by_type"][scope]["at_threshold"]["seed_tau"]["threshold"]
+    """The thresholds in use; the one best with hindsight is that of all images."""
+    defect_type = None if scope == ALL else scope
+    marks = thresholds_in_use({"has_seed_tau": False, **results}, defect_type)
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from blemish.report.html import MEANINGS, number, percent, render, span, verdict
-from blemish.report.pictures import Drawings, Example
+from blemish.report.pictures import Drawings, Example, thresholds_in_use
 
 NASTY = "test/cut/<img src=x onerror=alert(1)>&\"'{{ 7*7 }}.png"
 AT = {
@@ -69,6 +69,7 @@ def example_results() -> dict[str, Any]:
         "data": {"root": "data & <b>more</b>", "skipped": {"<i>.png": "<i>.png: damaged"}, "roi_share": 0.5},
         "latency_ms": 4.25,
         "seconds": 1.5,
+        "has_seed_tau": True,
         "settings": {"max_fpr": 0.3, "confidence": 0.95, "repeats": 1000, "seed_tau_by_type": {"hole": 0.25}},
         "model": {
             "detector": "conv_autoencoder",
@@ -240,3 +241,12 @@ def test_numbers_for_reading() -> None:
     assert number(0.5) == "0.500"
     assert percent(2 / 3) == "66.7 %"
     assert span(None) == ""
+
+
+def test_the_seed_papers_tau_is_shown_only_on_its_own_scale(page: str) -> None:
+    other = {**example_results(), "has_seed_tau": False}
+    assert thresholds_in_use(example_results()).keys() - thresholds_in_use(other).keys() == {"seed_tau"}
+    without = render(other, example_drawings())
+    for words in ("F1 at tau", "the seed paper's tau", "F1 of each image", "at three thresholds"):
+        assert words in html.unescape(page)
+        assert words not in html.unescape(without)

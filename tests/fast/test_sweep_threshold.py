@@ -84,6 +84,18 @@ def test_neither_model_nor_images_are_needed(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {JSON, CSV, PAGE}
 
 
+def test_on_a_map_of_another_scale_than_the_seed_papers_its_thresholds_are_not_shown(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    elsewhere = Path(shutil.copytree(evaluation, tmp_path / "elsewhere"))
+    results = json.loads((elsewhere / "results.json").read_text(encoding="utf-8"))
+    assert results["has_seed_tau"]
+    (elsewhere / "results.json").write_text(json.dumps({**results, "has_seed_tau": False}), encoding="utf-8")
+    content, usual = sweep_threshold(elsewhere, tmp_path / "out"), results["threshold"]
+    assert content["taus"] == [2 * usual, usual, usual / 2]
+    assert content["at_marks"]["all"].keys() == content["at_marks"]["bar"].keys() == {"calibrated", "oracle_f1"}
+
+
 def test_one_image_at_three_thresholds(model_file: Path, shared_parts: Path, evaluation: Path, tmp_path: Path) -> None:
     name = read_swept(evaluation / MAPS).examples[-1].name
     content = sweep_threshold(evaluation, tmp_path, [0.1, 0.7, 0.2], name)

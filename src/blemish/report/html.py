@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blemish.report import figures
-from blemish.report.pictures import Drawings, Results, heat_pair, seed_panel, three_thresholds
+from blemish.report.pictures import Drawings, Results, heat_pair, seed_panel, three_thresholds, thresholds_in_use
 
 MEANINGS = {
     "image.auroc": "How surely a defective image scores above a good one: the share of such pairs in the right order.",
@@ -56,7 +56,7 @@ def render(results: Results, drawings: Drawings) -> str:
             rows=_measure_rows(results),
             names=NAMES,
             charts=_charts(results, drawings),
-            bars=_bars(results),
+            bars=_bars(results) if results["has_seed_tau"] else {},
             panels={name: [seed_panel(one, results) for one in some] for name, some in drawings.panels.items()},
             three=[three_thresholds(one, results) for one in drawings.three_thresholds],
             missed=[heat_pair(one, results) for one in drawings.missed],
@@ -177,7 +177,7 @@ def _charts(results: Results, drawings: Drawings) -> dict[str, Markup]:
         charts["roc"] = figures.roc_curves(drawings.roc)
     if drawings.threshold_curves:
         curves = dict(drawings.threshold_curves)
-        marks = {NAMES[name]: part["threshold"] for name, part in results["at_threshold"].items()}
+        marks = {NAMES[name]: level for name, level in thresholds_in_use(results).items()}
         charts["thresholds"] = figures.threshold_curves(curves.pop("threshold"), curves, marks)
     if drawings.history:
         charts["loss"] = figures.loss_curve(drawings.history)

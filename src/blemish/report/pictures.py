@@ -66,17 +66,26 @@ def seed_panel(example: Example, results: Results) -> dict[str, Any]:
 
 
 def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
-    """Figures 13 and 14 of the seed paper: one image at three thresholds, beside the truth."""
+    """Figures 13 and 14 of the seed paper: one image at the thresholds in use, beside the truth."""
     pictures = [("input", photo(example.image))]
     if example.mask is not None:
         pictures.append(("ground truth", drawing(example.mask)))
-    levels = {name: part["threshold"] for name, part in results["at_threshold"].items()}
-    levels["seed_tau"] = results["by_type"][example.defect_type]["at_threshold"]["seed_tau"]["threshold"]
+    levels = thresholds_in_use(results, example.defect_type)
     for name, level in sorted(levels.items(), key=lambda pair: -(pair[1] or 0.0)):
         if level is not None:
             caption = f"{_THRESHOLD_NAMES[name]}: {level:.3g}"
             pictures.append((caption, drawing(example.anomaly_map > level)))
     return _described(example, pictures)
+
+
+def thresholds_in_use(results: Results, defect_type: str | None = None) -> dict[str, float | None]:
+    """The model's threshold, the best with hindsight, and the seed paper's where the map is on its scale."""
+    levels = {name: part["threshold"] for name, part in results["at_threshold"].items()}
+    if not results["has_seed_tau"]:
+        del levels["seed_tau"]
+    elif defect_type is not None:
+        levels["seed_tau"] = results["by_type"][defect_type]["at_threshold"]["seed_tau"]["threshold"]
+    return levels
 
 
 def heat_pair(example: Example, results: Results) -> dict[str, Any]:
