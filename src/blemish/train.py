@@ -9,11 +9,11 @@ import numpy as np
 
 from blemish.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
 from blemish.calibration import calibrate
-from blemish.data.dataset import GoodImages, split_folds, split_good
+from blemish.data.dataset import GoodImages, fewest_to_hold_out, split_folds, split_good
 from blemish.data.folder import Folder, Sample, read_folder
 from blemish.data.groups import read_groups
 from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi
-from blemish.errors import BlemishError, DataError
+from blemish.errors import BlemishError, CalibrationError, DataError
 from blemish.files import check_writable
 from blemish.fits import Fit, Job, Split, fit_and_score
 from blemish.model_header import fixtures, model_header
@@ -23,6 +23,7 @@ from blemish.optimise import Checkpoint, Progress, Report, quiet
 from blemish.runtime import torch_device
 from blemish.scoring.tiles import tile_boxes
 from blemish.settings import DataSettings, RunSettings, merge, parse_assignment, read_toml, validate
+from blemish.trust.certificate import images_needed, rounded_up, smallest_rate
 
 
 def make_settings(
@@ -145,7 +146,26 @@ def _refuse_too_few(
     folds = [fold for fold, (_, part) in enumerate(parts) for _ in part] if len(parts) > 1 else None
     groups = groups_of(held_out, folder, settings.data.groups)
     score = settings.score
-    calibrate(np.zeros(len(held_out)).tolist(), score.max_false_alarm_rate, score.confidence, groups, folds)
+    try:
+        calibrate(np.zeros(len(held_out)).tolist(), score.max_false_alarm_rate, score.confidence, groups, folds)
+    except CalibrationError:
+        if folds or score.max_false_alarm_rate is None:
+            raise
+        raise CalibrationError(_too_few_held_out(len(set(groups or held_out)), groups is not None, settings)) from None
+
+
+def _too_few_held_out(found: int, by_group: bool, settings: RunSettings) -> str:
+    """How many good images it takes in all, when only a part of them is held out."""
+    rate, confidence = settings.score.max_false_alarm_rate, settings.score.confidence
+    assert rate is not None
+    needed, fraction = images_needed(rate, confidence), settings.data.calibration_fraction
+    sure = "" if confidence is None else f" with confidence {confidence:g}"
+    return (
+        f"score.max_false_alarm_rate: {rate:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images that "
+        f"were not fitted on, found {found}; as a share of {fraction:g} is held out (data.calibration_fraction), "
+        f"{fewest_to_hold_out(needed, fraction)} are needed in all; or ask for "
+        f"{rounded_up(smallest_rate(found, confidence)):g} or more"
+    )
 
 
 def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[list[Sample], dict[str, str]]:

@@ -163,9 +163,25 @@ def split_good(
     (8, 2, set())
     """
     units = _units(samples, groups)
-    held_out = min(max(1, round(len(units) * calibration_fraction)), len(units) - (2 if groups is None else 1))
+    held_out = _held_out(len(units), calibration_fraction, 2 if groups is None else 1)
     chosen = {place for unit in rng.permutation(len(units))[:held_out].tolist() for place in units[unit]}
     return _without(samples, chosen), [samples[place] for place in sorted(chosen)]
+
+
+def _held_out(units: int, calibration_fraction: float, fewest_to_fit: int) -> int:
+    return min(max(1, round(units * calibration_fraction)), units - fewest_to_fit)
+
+
+def fewest_to_hold_out(held_out: int, calibration_fraction: float) -> int:
+    """How many good images, or groups, it takes for `split_good` to hold out so many of them.
+
+    >>> fewest_to_hold_out(19, 0.2)
+    93
+    """
+    units = held_out + 2
+    while _held_out(units, calibration_fraction, 2) < held_out:
+        units += 1
+    return units
 
 
 def split_folds(
