@@ -72,8 +72,8 @@ def csv_line(values: Iterable[object]) -> str:
     '"a,b",0.1\\n'
     """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(values)  # so that either of the two is put in quotes
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_rows(rows: Iterable[Row], out: Path, form: Format) -> Path:

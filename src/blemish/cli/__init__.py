@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.cli import comparison, data, delivery, judging, training, trust
+from blemish.cli import comparison, data, delivery, judging, training, trust, watching
 from blemish.cli.outcome import ending
 from blemish.cli.screen import out_console
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": training.train,
     "inspect": judging.inspect,
+    "watch": watching.watch,
     "certify": trust.certify,
     "monitor": trust.monitor,
     "export": delivery.export,

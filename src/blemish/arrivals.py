@@ -1,0 +1,119 @@
+"""Which files of a folder are complete: those that have not changed for a while. No clock and no image is looked at."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, final
+
+from blemish.data.folder import SUFFIXES
+
+
+class Stamp(NamedTuple):
+    """What changes when a file is written to or replaced."""
+
+    size: int
+    changed_ns: int
+    status_changed_ns: int
+    inode: int
+
+
+class Ready(NamedTuple):
+    """A file to be looked at; `is_last_try` after it has been stable for so long that it will not get better."""
+
+    name: str
+    stamp: Stamp
+    is_last_try: bool
+
+
+@final
+@dataclass
+class _Waiting:
+    stamp: Stamp
+    since_s: float
+    next_try_s: float
+
+
+@final
+class Arrivals:
+    """Files by name, from the moment they are seen until they are done; times are what a monotonic clock says."""
+
+    def __init__(self, settle_s: float, patience_s: float) -> None:
+        self._settle_s, self._patience_s = settle_s, patience_s
+        self._waiting: dict[str, _Waiting] = {}
+        self._done: dict[str, Stamp] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Files that are not done."""
+        return len(self._waiting)
+
+    def look(self, found: Mapping[str, Stamp], now_s: float) -> list[Ready]:
+        """Take in what is in the folder now; what is ready to be looked at, the one first that was changed first."""
+        self._done = {name: stamp for name, stamp in self._done.items() if found.get(name) == stamp}
+        self._waiting = {name: one for name, one in self._waiting.items() if found.get(name) == one.stamp}
+        for name, stamp in found.items():
+            if name not in self._done and name not in self._waiting:
+                self._waiting[name] = _Waiting(stamp, now_s, now_s + self._settle_s)
+        ready = [
+            Ready(name, one.stamp, now_s - one.since_s >= self._patience_s)
+            for name, one in self._waiting.items()
+            if now_s >= one.next_try_s
+        ]
+        return sorted(ready, key=lambda one: (one.stamp.changed_ns, one.name))
+
+    def done(self, name: str, stamp: Stamp) -> None:
+        """Leave a file alone until it changes."""
+        self._waiting.pop(name, None)
+        self._done[name] = stamp
+
+    def try_last(self, name: str) -> None:
+        """Look at a file again when it has changed, or for the last time when it has long not."""
+        one = self._waiting[name]
+        one.next_try_s = one.since_s + self._patience_s
+
+    def try_again(self, name: str, at_s: float) -> None:
+        """Look at a file again at that time: the trouble was not its own."""
+        self._waiting[name].next_try_s = at_s
+
+
+def scan(folder: Path, on_odd_name: Callable[[str], None] = lambda _name: None) -> dict[str, Stamp]:
+    """The image files in a folder and below it, by their path in it with forward slashes; hidden ones are left out.
+
+    Names that are not UTF-8 can stand in no record: `on_odd_name` is told.
+
+    Raises:
+        OSError: the folder is gone or may not be read.
+    """
+    found = {}
+    for name, entry in _walk(folder, ""):
+        try:
+            name.encode()
+            found[name] = stamp_of(entry.stat())
+        except UnicodeEncodeError:
+            on_odd_name(ascii(name))
+        except OSError:
+            continue  # gone since, or a link that leads nowhere
+    return found
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The stamp of a file."""
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _walk(folder: Path, prefix: str) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+    below = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry)
+            elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+                yield prefix + entry.name, entry
+    for entry in below:
+        try:
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+        except OSError:
+            continue  # gone since, or not ours to read

@@ -1,0 +1,270 @@
+"""A watch over a folder: what happens between two looks is a script, so nothing here sleeps."""
+
+import csv
+import hashlib
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from blemish.cli import app
+from blemish.decisions import Decision, DecisionRecord
+from blemish.errors import DataError, SettingsError
+from blemish.monitor_state import Alarm, MonitorState, calibration_id, write_state
+from blemish.predictor import Predictor
+from blemish.watch import Callbacks, WatchSettings, place_for, watch_folder
+from conftest import draw_part
+
+Step = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def predictor(model_file: Path) -> Predictor:
+    return Predictor.load(model_file).with_threshold(0.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def settings(folder: Path, **values: object) -> WatchSettings:
+    found = {"poll_s": 0.001, "settle_s": 0.0, "patience_s": 0.0, "retry_s": 0.0, "until_idle_s": 0.0} | values
+    return WatchSettings(folder, folder.parent / "record.csv", **found)  # type: ignore[arg-type]
+
+
+def watch(predictor: Predictor, wanted: WatchSettings, *steps: Step) -> tuple[list[Decision], list[str]]:
+    """Watch, with one step after each look; the decisions and the trouble."""
+    decided: list[Decision] = []
+    trouble: list[str] = []
+    left = list(steps)
+
+    def wait(seconds: float) -> bool:
+        if seconds and left:
+            left.pop(0)()
+        return False
+
+    watch_folder(predictor, wanted, Callbacks(decided.append, trouble.append, wait))
+    assert not left, "the watch ended before its script"
+    return decided, trouble
+
+
+def photo(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_part(np.random.default_rng(seed))[0].save(path)
+    return path
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder.parent / "record.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_decision_is_what_predict_says(predictor: Predictor, folder: Path) -> None:
+    path = photo(folder / "day/a.png")
+    ((decision,), trouble) = watch(predictor, settings(folder))
+    expected = predictor.predict(path)
+    assert (decision.score, decision.p_value, decision.threshold) == (expected.score, expected.p_value, 0.0)
+    assert (decision.file, decision.verdict) == ("day/a.png", "anomalous")
+    assert decision.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert not trouble
+    (row,) = rows(folder)
+    assert float(row["score"]) == expected.score
+    assert row["time"][10] == "T"
+    assert row["time"][-6] in "+-"
+
+
+def test_started_again_it_does_nothing_twice(predictor: Predictor, folder: Path) -> None:
+    photo(folder / "a.png")
+    watch(predictor, settings(folder))
+    photo(folder / "b.png", seed=1)
+    os.utime(folder / "a.png")
+    (decided, _) = watch(predictor, settings(folder))
+    assert [one.file for one in decided] == ["b.png"]
+    assert [row["file"] for row in rows(folder)] == ["a.png", "b.png"]
+
+
+def test_other_content_under_the_same_name_is_another_image(predictor: Predictor, folder: Path) -> None:
+    photo(folder / "a.png")
+    wanted = settings(folder, until_idle_s=0.01)
+    (decided, _) = watch(predictor, wanted, lambda: photo(folder / "a.png", seed=1), lambda: None)
+    assert [one.file for one in decided] == ["a.png", "a.png"]
+    assert len({one.sha256 for one in decided}) == 2
+
+
+def test_a_file_written_in_pieces_is_decided_once_and_whole(predictor: Predictor, folder: Path) -> None:
+    content = photo(folder.parent / "a.png").read_bytes()
+    target = folder / "a.png"
+
+    def grow(start: int) -> Step:
+        def step() -> None:
+            with target.open("ab") as file:
+                file.write(content[start : start + len(content) // 3 + 1])
+
+        return step
+
+    steps = [grow(place * (len(content) // 3 + 1)) for place in range(3)]
+    wanted = settings(folder, patience_s=60.0, until_idle_s=0.05)
+    ((decision,), trouble) = watch(predictor, wanted, *steps)
+    assert decision.verdict == "anomalous"
+    assert decision.sha256 == hashlib.sha256(content).hexdigest()
+    assert not trouble
+
+
+def test_an_unreadable_file_is_reported_once_and_the_watch_goes_on(predictor: Predictor, folder: Path) -> None:
+    whole = photo(folder / "b.png").read_bytes()
+    (folder / "a.png").write_bytes(whole[: len(whole) // 2])
+    (decided, _) = watch(predictor, settings(folder))
+    assert {one.file: one.verdict for one in decided} == {"a.png": "unreadable", "b.png": "anomalous"}
+    assert "a.png" in next(one.message for one in decided if one.file == "a.png")
+    assert watch(predictor, settings(folder)) == ([], [])
+    (folder / "a.png").write_bytes(whole)  # and then it is whole after all
+    ((decision,), _) = watch(predictor, settings(folder))
+    assert decision.verdict == "anomalous"
+
+
+def test_anomalous_images_are_moved_with_their_folders(predictor: Predictor, folder: Path) -> None:
+    photo(folder / "day/a.png")
+    photo(folder / "b.png", seed=1)
+    bad = folder.parent / "bad"
+    threshold = sorted(predictor.predict(path).score for path in folder.rglob("*.png"))[0]
+    watch(predictor.with_threshold(threshold), settings(folder, move_anomalous=bad))
+    moved = {path.relative_to(bad).as_posix() for path in bad.rglob("*.png")}
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+    assert len(moved) == len(left) == 1
+    assert moved | left == {"day/a.png", "b.png"}
+    assert moved == {row["file"] for row in rows(folder) if row["verdict"] == "anomalous"}
+
+
+def test_killed_between_line_and_move_it_only_moves(predictor: Predictor, folder: Path) -> None:
+    content = photo(folder / "a.png").read_bytes()
+    watch(predictor, settings(folder))  # the line is there, the move was not asked for
+    bad = folder.parent / "bad"
+    assert watch(predictor, settings(folder, move_anomalous=bad)) == ([], [])
+    assert (bad / "a.png").read_bytes() == content
+    assert not (folder / "a.png").exists()
+    assert len(rows(folder)) == 1
+
+
+def test_a_moved_image_does_not_replace_another_of_its_name(predictor: Predictor, folder: Path) -> None:
+    bad = folder.parent / "bad"
+    contents = []
+    for seed in (0, 1, 1):  # the last one comes again, as after a copy to another disk that was cut off
+        contents.append(photo(folder / "a.png", seed).read_bytes())
+        watch(predictor, settings(folder, move_anomalous=bad))
+    sha256 = hashlib.sha256(contents[1]).hexdigest()
+    assert {path.name: path.read_bytes() for path in bad.iterdir()} == {
+        "a.png": contents[0],
+        f"a-{sha256[:12]}.png": contents[1],
+    }
+    assert place_for(bad / "a.png", sha256) == bad / f"a-{sha256[:12]}.png"
+    assert len(rows(folder)) == 2
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(predictor: Predictor, folder: Path) -> None:
+    photo(folder / "a.png")
+    watch(predictor, settings(folder))
+    photo(folder / "b.png", seed=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = (folder.parent / "record.csv").stat().st_size + 5
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        ((decision,), (said,)) = watch(
+            predictor, settings(folder, until_idle_s=1e-9), lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "record.csv: cannot be written" in said
+    assert said.endswith("trying again")
+    assert decision.file == "b.png"
+    assert [row["file"] for row in rows(folder)] == ["a.png", "b.png"]
+
+
+def test_a_move_that_fails_is_tried_again_while_others_are_decided(predictor: Predictor, folder: Path) -> None:
+    bad = folder.parent / "bad"
+    bad.mkdir()
+    (bad / "day").write_text("in the way")
+    photo(folder / "day/a.png")
+    photo(folder / "b.png", seed=1)
+    (decided, (said,)) = watch(predictor, settings(folder, move_anomalous=bad), (bad / "day").unlink)
+    assert {one.file for one in decided} == {"day/a.png", "b.png"}
+    assert "day: cannot be made a folder" in said
+    assert {path.relative_to(bad).as_posix() for path in bad.rglob("*.png")} == {"day/a.png", "b.png"}
+
+
+def test_a_folder_that_is_gone_for_a_while_is_waited_for(predictor: Predictor, folder: Path) -> None:
+    photo(folder / "a.png")
+    away = folder.parent / "away"
+    steps: list[Step] = [
+        lambda: folder.rename(away),
+        lambda: away.rename(folder),
+        lambda: photo(folder / "b.png", seed=1),
+    ]
+    (decided, (said,)) = watch(predictor, settings(folder, until_idle_s=0.05), *steps)
+    assert [one.file for one in decided] == ["a.png", "b.png"]
+    assert "in: cannot be read" in said
+
+
+def test_told_to_stop_it_stops_after_the_image_at_hand(predictor: Predictor, folder: Path) -> None:
+    for seed in range(3):
+        photo(folder / f"{seed}.png", seed)
+    decided: list[Decision] = []
+    callbacks = Callbacks(decided.append, print, lambda _seconds: len(decided) == 1)
+    assert watch_folder(predictor, settings(folder, until_idle_s=None), callbacks).total() == 1
+    assert len(rows(folder)) == 1
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["watch", *(str(argument) for argument in arguments)])
+
+
+def test_the_command_watches_until_it_is_idle(model_file: Path, folder: Path) -> None:
+    photo(folder / "a.png")
+    (folder / "b.png").write_bytes(b"junk")
+    options = ["--until-idle", "0", "--settle", "0", "--patience", "0", "--poll", "0.01", "--threshold", "0"]
+    result = run(model_file, folder, *options)
+    assert result.exit_code == 0, result.stderr
+    lines = {line.split()[1]: line for line in result.stdout.splitlines()}
+    assert lines["ANOMALOUS"].endswith("a.png")
+    assert "b.png: not an image" in lines["UNREADABLE"]
+    assert "2 images decided: 0 good, 1 anomalous, 1 unreadable" in result.stderr
+    with (folder.parent / "in.decisions.csv").open(newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == ["a.png", "b.png"]
+    assert "0 images decided" in run(model_file, folder, *options).stderr
+    assert "ends with '.txt'" in run(model_file, folder, "--to", folder.parent / "a.txt").stderr
+    assert run(model_file, folder / "none").exit_code == 2
+
+
+def test_a_withdrawn_certificate_is_said(model_file: Path, folder: Path) -> None:
+    header = Predictor.load(model_file).header
+    alarm = Alarm(stream="brightness", images=40, image="d.png", usual=0.5, now=0.4)
+    mark = calibration_id(header)
+    state = MonitorState(calibration_id=mark, max_false_alarm_probability=0.01, streams={}, alarms=(alarm,))
+    write_state(folder.parent / "watch.json", state)
+    result = run(model_file, folder, "--until-idle", "0", "--state", folder.parent / "watch.json")
+    assert result.stderr.count("the certificate is withdrawn: brightness has changed") == 1
+
+
+def test_what_cannot_be_watched_is_refused(predictor: Predictor, folder: Path) -> None:
+    for wanted, kind, message in (
+        (settings(folder / "none"), DataError, "none: no such folder to watch"),
+        (settings(photo(folder / "a.png")), DataError, r"a\.png: a file, not a folder to watch"),
+        (settings(folder, move_anomalous=folder), SettingsError, "inside the watched folder"),
+        (settings(folder, move_anomalous=folder / "bad"), SettingsError, "inside the watched folder"),
+        (settings(folder, move_anomalous=folder / "a.png/bad"), SettingsError, "inside the watched folder"),
+        (settings(folder, move_anomalous=folder.parent / "f/bad"), DataError, "f/bad: cannot be made a folder"),
+    ):
+        with suppress(FileExistsError):
+            (folder.parent / "f").touch(exist_ok=False)
+        with pytest.raises(kind, match=message):
+            watch(predictor, wanted)
+    with DecisionRecord.open(folder.parent / "record.csv"), pytest.raises(DataError, match="another process"):
+        watch(predictor, settings(folder))
+    shutil.rmtree(folder)
