@@ -125,7 +125,7 @@ def test_training_by_group_promises_for_groups(parts: Path, tmp_path: Path) -> N
     assert header.p_value(header.threshold * 2) == pytest.approx(1 / 3)
     assert {len(values) for values in header.calibration.photo_values.values()} == {6}
     assert read_artifact(tmp_path / "m")[0] == header
-    with pytest.raises(CalibrationError, match="needs 9 groups of good images .* found 2; .* 26 are needed in all"):
+    with pytest.raises(CalibrationError, match=r"needs 9 groups of good images .* found 2; .* 26 are needed in all"):
         train_model(
             parts,
             tmp_path / "n",

@@ -100,7 +100,7 @@ def test_the_threshold_is_the_conformal_one(model_file: Path) -> None:
 
 
 def test_a_rate_the_images_cannot_promise_is_refused_before_training(parts: Path, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="needs 99 .* found 2; .* 493 are needed in all; or ask for 0.334"):
+    with pytest.raises(CalibrationError, match=r"needs 99 .* found 2; .* 493 are needed in all; or ask for 0\.334"):
         train_model(parts, tmp_path / "m", settings("score.max_false_alarm_rate=0.01"))
     assert list(tmp_path.iterdir()) == [parts]
 
