@@ -175,8 +175,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArr
     Raises:
         ArtifactError: missing, foreign, truncated, or changed since it was written.
     """
-    if not Path(path).is_file():
-        raise ArtifactError(f"{path}: no such model file")
+    check_is_file(Path(path))
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -189,6 +188,18 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArr
     if metadata.get("sha256") != _checksum(text, tensors):
         raise ArtifactError(f"{path}: damaged or changed since it was written (its checksum does not match)")
     return json.loads(text), tensors
+
+
+def check_is_file(path: Path) -> None:
+    """What is read next is a file, at least.
+
+    Raises:
+        ArtifactError: it is missing, or a folder.
+    """
+    if path.is_dir():
+        raise ArtifactError(f"{path}: a folder, where a model file belongs; the model comes first, then the images")
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such model file")
 
 
 def _checksum(text: str, tensors: Tensors) -> str:

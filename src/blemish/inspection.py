@@ -53,6 +53,9 @@ class Inspection:
     on_image: OnImage = lambda _done, _total: None
     skipped: dict[str, str] = field(default_factory=dict)
     """Why images were left out, by path."""
+    colour_images: int = 0
+    """How many of those that were judged are stored in colour; `grey_images` likewise."""
+    grey_images: int = 0
     fewest: int = 1
     """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
 
@@ -98,6 +101,9 @@ class Inspection:
                 row = None if judged.error is not None else line.row(judged)
                 if judged.error is not None:
                     self._leave_out(judged.source, judged.error)
+                elif judged.prediction is not None:
+                    self.grey_images += judged.is_grey
+                    self.colour_images += not judged.is_grey
                 self.on_image(done, len(images))
                 if row is not None:
                     yield row

@@ -57,6 +57,7 @@ class Judged(NamedTuple):
     sha256: str = ""
     prediction: Prediction | None = None
     original: Image.Image | None = None
+    is_grey: bool = False
     error: DataError | None = None
 
 
@@ -100,10 +101,11 @@ class Line:
             except DataError as error:
                 yield Judged(source, error=error)
                 continue
-            prediction = None
-            if read.prepared is not None:
-                prediction = self._predictor.predict_prepared(read.prepared, source.path)
-            yield Judged(source, read.sha256, prediction, read.original)
+            if read.prepared is None:
+                yield Judged(source, read.sha256)
+                continue
+            prediction = self._predictor.predict_prepared(read.prepared, source.path)
+            yield Judged(source, read.sha256, prediction, read.original, read.prepared.is_grey)
 
     def _read(self, source: Source) -> Read:
         content = read_content(source.path)

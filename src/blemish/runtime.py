@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.artifact import ArtifactHeader, read_artifact, split_fixtures, split_folds
+from blemish.artifact import ArtifactHeader, check_is_file, read_artifact, split_fixtures, split_folds
 from blemish.errors import ArtifactError, SettingsError
 from blemish.onnx_file import FIXTURES_KEY, OnnxHeader, check_seal, read_header
 
@@ -159,8 +159,7 @@ def open_onnx(path: Path, device: str = "auto", threads: int | None = None) -> O
         ArtifactError: missing, foreign, truncated, tampered with, of another format, or beyond this onnxruntime.
         SettingsError: a device this machine does not have.
     """
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such model file")
+    check_is_file(path)
     content = path.read_bytes()
     check_seal(content, path)
     providers = _providers(device)

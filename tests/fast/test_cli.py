@@ -124,6 +124,21 @@ def test_a_file_that_is_no_model_is_one_line(shared_parts: Path) -> None:
     assert result.stderr.startswith("ArtifactError: ")
 
 
+def test_a_folder_is_no_model(model_file: Path, shared_parts: Path) -> None:
+    result = run("inspect", model_file.parent, shared_parts / "test/good")
+    assert result.exit_code == 2
+    assert "a folder, where a model file belongs; the model comes first, then the images" in result.stderr
+
+
+def test_grey_images_on_a_colour_model_are_noted(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    colour = shared_parts / "test/good/000.png"
+    with Image.open(colour) as image:
+        image.convert("L").save(tmp_path / "grey.png")
+    note = "note: all these images are grey, and the model was trained on colour"
+    assert note in run("inspect", model_file, tmp_path / "grey.png").stderr
+    assert "note:" not in run("inspect", model_file, tmp_path / "grey.png", colour).stderr
+
+
 def test_synth_refuses_a_folder_that_is_not_empty(parts: Path) -> None:
     result = run("data", "synth", "hazelnuts", parts, "--good", "1", "--defects", "1", "--size", "64")
     assert result.exit_code == 2

@@ -36,6 +36,12 @@ def test_every_kind_of_image_gives_the_same_score(predictor: Predictor, shared_p
     assert len(scores) == 1
 
 
+@pytest.mark.parametrize("image", [None, b"photo.png", [[0.5]], 3])
+def test_what_is_no_image_is_named(predictor: Predictor, image: object) -> None:
+    with pytest.raises(DataError, match=r"an image of type \w+; expected a file, a Pillow image or a numpy array"):
+        predictor.predict(image)  # type: ignore[arg-type]
+
+
 def test_p_values_match_the_threshold(predictor: Predictor, shared_parts: Path) -> None:
     alpha = predictor.header.max_false_alarm_rate
     for sample in read_folder(shared_parts).test:

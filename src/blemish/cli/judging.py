@@ -69,6 +69,11 @@ def inspect(
         log_console.print(
             f"note: with so few calibration images, {found.fewest} of this batch must stand out for any to be selected"
         )
+    if predictor.policy.channels == 3 and found.grey_images and not found.colour_images:
+        log_console.print(
+            "note: all these images are grey, and the model was trained on colour: what it says of them means little; "
+            "train on grey images, or look for what has changed in the camera"
+        )
     if (alarm := withdrawal(model, predictor.header, state)) is not None:
         log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
     raise typer.Exit(int(any(verdicts)))

@@ -15,6 +15,7 @@ What happens to an image, in this order:
 
 import base64
 import io
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,8 @@ ASPECT_TOLERANCE = 0.05
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
+
+_GREY = ("1", "L", "LA", "F", *_SIXTEEN_BIT)
 
 Values = NDArray[np.uint8] | NDArray[np.float32]
 """An image at its own size, `(h, w)` or `(h, w, 3)`, as `read_values` gives it."""
@@ -92,6 +95,8 @@ class Prepared:
     policy: PixelPolicy
     image_size_px: tuple[int, int]
     """Height and width of the image's own, upright."""
+    is_grey: bool = False
+    """Whether it is stored with one channel, whatever the network sees."""
 
     def pixels(self, box: tuple[int, int, int, int] | None = None) -> NDArray[np.float32]:
         """What the network sees, float32 `(c, h, w)` in [0, 1]; of a box (top, left, bottom, right), or of all."""
@@ -147,7 +152,7 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     height, width = policy.size_px
     if prepared.size != (width, height):
         prepared = prepared.resize((width, height), Image.Resampling.BILINEAR)
-    return Prepared(prepared, policy, (original.height, original.width))
+    return Prepared(prepared, policy, (original.height, original.width), original.mode in _GREY)
 
 
 def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level: int | None = None) -> Image.Image:
@@ -220,8 +225,8 @@ def is_grey(image: ImageLike, max_image_px: int = 100_000_000) -> bool:
     if isinstance(image, str | Path):
         with _named_errors(Path(image)), _opened(Path(image)) as handle:
             _check_pixels(handle.size, max_image_px, str(image))
-            return handle.mode in ("1", "L", "LA", "F", *_SIXTEEN_BIT)
-    return _open(image, max_image_px).mode in ("1", "L", "LA", "F", *_SIXTEEN_BIT)
+            return handle.mode in _GREY
+    return _open(image, max_image_px).mode in _GREY
 
 
 def load_mask(path: Path, size_px: tuple[int, int], image_size_px: tuple[int, int] | None = None) -> NDArray[np.bool_]:
@@ -355,6 +360,8 @@ def _open(image: ImageLike, max_image_px: int, content: bytes | None = None) -> 
     if isinstance(image, Image.Image):
         _check_pixels(image.size, max_image_px, "Pillow image")
         return ImageOps.exif_transpose(image)
+    if not isinstance(image, str | os.PathLike):
+        raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)
     with _named_errors(path), SILENCE, _opened(path if content is None else io.BytesIO(content)) as handle:
         _check_pixels(handle.size, max_image_px, str(path))
