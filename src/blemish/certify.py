@@ -12,7 +12,7 @@ from blemish.data.photo import gathered
 from blemish.errors import CalibrationError, SettingsError
 from blemish.files import check_writable
 from blemish.monitor_state import Alarm, withdrawal, withdrawn_words
-from blemish.new_good import NewGood, groups_of_new, look_at, suspects, suspicious_words
+from blemish.new_good import NewGood, groups_of_new, look_at, raised_words, suspects, suspicious_words
 from blemish.onnx_file import unseal
 from blemish.parity import Verdict, decision, raised, raised_scores, read_expectations, write_onnx
 from blemish.predictor import Predictor
@@ -69,6 +69,8 @@ class Certified:
     withdrawn: Alarm | None = None
     suspects: Mapping[str, float] = field(default_factory=dict)
     """Good images that score as if they were not, with a p-value."""
+    raised: str | None = None
+    """Which good images lift the threshold, where it rises."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     is_written: bool = False
 
@@ -76,7 +78,8 @@ class Certified:
     def warnings(self) -> list[str]:
         """What a user should look at before the promise is relied on."""
         found = [] if self.withdrawn is None else [withdrawn_words(self.withdrawn)]
-        return [*found, *(suspicious_words(name, p) for name, p in self.suspects.items())]
+        found += [suspicious_words(name, p) for name, p in self.suspects.items()]
+        return found if self.raised is None else [*found, self.raised]
 
 
 def to_json(found: Certified) -> str:
@@ -95,6 +98,7 @@ def to_json(found: Certified) -> str:
             "more_needed": [need._asdict() for need in found.needs],
             "more_needed_confidence": found.needs_confidence,
             "suspects": dict(found.suspects),
+            "raised": found.raised,
             "skipped": dict(found.skipped),
             "written": found.is_written,
         },
@@ -148,6 +152,7 @@ def certify_model(
         needs=_needs(found, confidence),
         needs_confidence=confidence,
         suspects=suspects(header, good),
+        raised=raised_words(header, found, good),
         skipped=good.skipped,
         is_written=not asked.dry_run,
     )

@@ -25,6 +25,7 @@ from blemish.examples import draw
 from blemish.false_alarms import Promise, realised
 from blemish.files import folder_to_fill, whole_file
 from blemish.metrics import PixelScores
+from blemish.new_good import listed
 from blemish.predictor import Predictor
 from blemish.report.html import render
 from blemish.report.pictures import Drawings
@@ -231,10 +232,6 @@ _UNSEEN = {
 }
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[str, str]:
     notes = {}
     if not folder.test:
@@ -245,15 +242,15 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[
     for how, advice in KNOWN.items():
         names = [name for name, found in judged.known.items() if found == how]
         if names:
-            notes[how] = f"{_listed(names)}: {advice}"
+            notes[how] = f"{listed(names)}: {advice}"
     for reason, advice in _UNSEEN.items():
         names = [name for name, found in judged.unseen.items() if found == reason]
         if names:
-            notes[f"unseen_{reason}"] = f"{_listed(names)}: {advice}"
+            notes[f"unseen_{reason}"] = f"{listed(names)}: {advice}"
     unknown = [image.name for image in judged.images if image.label and not image.has_mask]
     unknown = [name for name in unknown if name not in judged.unseen]
     if unknown:
-        notes["masks"] = f"{_listed(unknown)}: defective, but without a mask; judged as images, not by their pixels"
+        notes["masks"] = f"{listed(unknown)}: defective, but without a mask; judged as images, not by their pixels"
     if predictor.header.calibration.by_group and _groups(predictor.header, judged) is None:
         notes["groups"] = (
             "the model was calibrated by group, but the names of the test images do not tell their groups: false "

@@ -1,6 +1,6 @@
 """New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -107,9 +107,39 @@ def groups_of_new(
     return pattern_of(spec), None if spec is None else read_groups(spec, good.names, good.skipped)
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first of many names.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def raised_words(before: ArtifactHeader, after: ArtifactHeader, good: NewGood) -> str | None:
+    """What is said of new good images that lift the threshold; of a few of them nothing more can be proven."""
+    above = sorted(
+        (score, name) for name, score in zip(good.names, good.scores, strict=True) if score > before.threshold
+    )
+    if not above or after.threshold <= before.threshold:
+        return None
+    names = [name for _, name in reversed(above)]
+    return (
+        f"the threshold rises from {before.threshold:.6g} to {after.threshold:.6g}, as {len(names)} of "
+        f"{len(good.names)} new good images score above it: {listed(names)}; make sure that they are good"
+    )
+
+
 def suspects(header: ArtifactHeader, good: NewGood) -> dict[str, float]:
-    """New good images that score unlike each other, or unlike those before."""
-    alone = suspicion(good.scores)
+    """New good images that score unlike each other, or unlike those before.
+
+    Where they are few, the good images calibrated on before help to tell what is usual, unless most of the new ones are
+    unlike them: then the line has changed.
+    """
+    alone, new = suspicion(good.scores), len(good.scores)
+    pooled = suspicion([*header.calibration_scores, *good.scores])[-new:]
+    if 2 * np.count_nonzero(pooled <= SUSPICIOUS) < new:
+        alone = np.minimum(alone, pooled)
     before = np.array([header.p_value(score) for score in good.scores])
     selected = benjamini_hochberg(before, UNLIKE)
     found = {name: float(p) for name, p in zip(good.names, alone, strict=True) if p <= SUSPICIOUS}

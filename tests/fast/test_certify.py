@@ -16,6 +16,7 @@ from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.monitor_state import Alarm, Bets, MonitorState, calibration_id, default_state_path, write_state
+from blemish.new_good import NewGood, raised_words, suspects
 from blemish.parity import verify
 from blemish.predictor import Predictor
 from blemish.runtime import open_onnx
@@ -188,6 +189,28 @@ def test_a_defective_image_among_the_good_ones_is_named(model: Path, good: Path,
     result = run("certify", model, "--good", folder, "--dry-run")
     assert result.exit_code == 0
     assert "warning: odd.png scores as a defective image would (p = " in result.stderr
+
+
+def test_of_a_few_good_images_one_far_above_those_of_before_is_named(model_file: Path) -> None:
+    before = read_artifact(model_file)[0].model_copy(
+        update={"calibration_scores": (0.1, 0.11, 0.12, 0.12, 0.13, 0.14), "threshold": 0.14}
+    )
+
+    def found(*scores: float) -> NewGood:
+        return NewGood([f"{place}.png" for place in range(len(scores))], list(scores), [], [], {})
+
+    assert list(suspects(before, found(0.12, 0.5, 0.11))) == ["1.png"]
+    assert suspects(before, found(0.12, 0.15, 0.11)) == {}
+    assert suspects(before, found(0.5, 0.52, 0.51)) == {}  # the line has changed, not three parts
+
+
+def test_where_the_threshold_rises_the_images_that_lift_it_are_named(model_file: Path) -> None:
+    before = read_artifact(model_file)[0].model_copy(update={"threshold": 0.2})
+    good = NewGood(["a.png", "b.png", "c.png"], [0.3, 0.1, 0.9], [], [], {})
+    words = raised_words(before, before.model_copy(update={"threshold": 0.9}), good)
+    assert words is not None
+    assert "from 0.2 to 0.9, as 2 of 3 new good images score above it: c.png, a.png" in words
+    assert raised_words(before, before.model_copy(update={"threshold": 0.15}), good) is None
 
 
 def withdraw(model: Path) -> None:
