@@ -47,6 +47,7 @@ from blemish.report.overlay import overlay
 from blemish.scoring.pooling import fit_map
 from blemish.settings import RunSettings
 from blemish.train import groups_of, resolve_policy
+from blemish.words import many
 
 Nested = dict[str, Any]
 OnImage = Callable[[int, int], None]
@@ -235,7 +236,7 @@ def _strange(eye: Eye, grids: dict[str, Grids], groups: dict[str, int]) -> tuple
     names = list(grids)
     own_groups = [groups[name] for name in names]
     if len(set(own_groups)) < FEWEST_TO_COMPARE:
-        message = f"{len(names)} good images: too few to say which is strange; {FEWEST_TO_COMPARE} are needed"
+        message = f"{many(len(names), 'good image')}: too few to say which is strange; {FEWEST_TO_COMPARE} are needed"
         return Maps(eye, None, {}), [Finding("few", "note", (), message)]
     odd = odd_ones(eye, [grids[name] for name in names], own_groups)
     return Maps(eye, odd, {name: row for row, name in enumerate(names)}), []

@@ -15,6 +15,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.predictor import Predictor
 from blemish.trust.batch import benjamini_hochberg
 from blemish.trust.suspects import SUSPICIOUS, suspicion
+from blemish.words import many
 
 OnImage = Callable[[int, int], None]
 
@@ -125,8 +126,8 @@ def raised_words(before: ArtifactHeader, after: ArtifactHeader, good: NewGood) -
         return None
     names = [name for _, name in reversed(above)]
     return (
-        f"the threshold rises from {before.threshold:.6g} to {after.threshold:.6g}, as {len(names)} of "
-        f"{len(good.names)} new good images score above it: {listed(names)}; make sure that they are good"
+        f"the threshold rises from {before.threshold:.6g} to {after.threshold:.6g}, for the old one is exceeded by "
+        f"{len(names)} of {many(len(good.names), 'new good image')}: {listed(names)}; make sure they are good"
     )
 
 

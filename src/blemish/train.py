@@ -24,6 +24,7 @@ from blemish.runtime import torch_device
 from blemish.scoring.tiles import tile_boxes
 from blemish.settings import DataSettings, RunSettings, merge, parse_assignment, read_toml, validate
 from blemish.trust.certificate import images_needed, rounded_up, smallest_rate
+from blemish.words import many
 
 
 def make_settings(
@@ -102,7 +103,7 @@ def _prepare(folder: Folder, settings: RunSettings, report: Report) -> Job:
         Split(*(tuple(place[sample] for sample in part if sample in place) for part in pair)) for pair in parts
     )
     if any(len(split.fit) < 2 or len(split.held_out) < 1 for split in splits):
-        raise DataError(f"{folder.root}: only {len(images)} good images can be read; 3 are needed")
+        raise DataError(f"{folder.root}: only {many(len(images), 'good image')} can be read; 3 are needed")
     return Job(
         root=folder.root,
         settings=settings,

@@ -209,7 +209,7 @@ def test_where_the_threshold_rises_the_images_that_lift_it_are_named(model_file:
     good = NewGood(["a.png", "b.png", "c.png"], [0.3, 0.1, 0.9], [], [], {})
     words = raised_words(before, before.model_copy(update={"threshold": 0.9}), good)
     assert words is not None
-    assert "from 0.2 to 0.9, as 2 of 3 new good images score above it: c.png, a.png" in words
+    assert "from 0.2 to 0.9, for the old one is exceeded by 2 of 3 new good images: c.png, a.png" in words
     assert raised_words(before, before.model_copy(update={"threshold": 0.15}), good) is None
 
 

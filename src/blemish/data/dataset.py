@@ -17,6 +17,7 @@ from blemish.data.images import PixelPolicy, load_image
 from blemish.errors import DataError
 from blemish.scoring.tiles import tile_boxes
 from blemish.settings import AugmentSettings
+from blemish.words import many
 
 CACHE_BYTES = 1 << 30
 """Decoded images are kept in memory up to this much; beyond it they are decoded anew in each epoch."""
@@ -214,7 +215,7 @@ def split_folds(
 def _units(samples: Sequence[Sample], groups: Sequence[str] | None) -> list[list[int]]:
     """The places of the images that must stay together."""
     if len(samples) < 3:
-        raise DataError(f"{len(samples)} good images found; at least 3 are needed: 2 to fit, 1 to calibrate on")
+        raise DataError(f"{many(len(samples), 'good image')} found; at least 3 are needed: 2 to fit, 1 to calibrate on")
     if groups is None:
         return [[place] for place in range(len(samples))]
     units: dict[str, list[int]] = {}

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from blemish.report import figures
 from blemish.report.pictures import Drawings, Results, heat_pair, seed_panel, three_thresholds, thresholds_in_use
+from blemish.words import many
 
 MEANINGS = {
     "image.auroc": "How surely a defective image scores above a good one: the share of such pairs in the right order.",
@@ -97,7 +98,9 @@ def verdict(results: Results) -> list[str]:
         low, high = realised["interval"]
         promised = "promised" if is_calibrated(results) else "to be expected"
         groups = realised["groups"]
-        units = f"{realised['good_images']} good images" if groups is None else f"{groups} groups of good images"
+        units = (
+            many(realised["good_images"], "good image") if groups is None else f"{many(groups, 'group')} of good images"
+        )
         sentences.append(
             f"Flags {realised['flagged']} of {units} "
             f"({percent(realised['rate'])}; {percent(low)} to {percent(high)}), "

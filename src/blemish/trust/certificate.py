@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blemish.errors import CalibrationError, SettingsError
+from blemish.words import many
 
 _ROUNDING = 1e-12
 """What float arithmetic may add to the logarithm of a binomial tail without it counting as too much."""
@@ -54,7 +55,7 @@ class Certificate:
         """The guarantee as one sentence."""
         sure = "On average" if self.confidence is None else f"With confidence {100 * self.confidence:g} %"
         unit = "new good images are" if self.groups is None else "new groups of good images have an image"
-        source = f"{self.n} good images" + ("" if self.groups is None else f" in {self.groups} groups")
+        source = many(self.n, "good image") + ("" if self.groups is None else f" in {many(self.groups, 'group')}")
         return f"{sure} at most {100 * self.alpha:g} % of {unit} flagged (from {source})."
 
 
@@ -87,7 +88,7 @@ def certify(
     n_images = ordered.size
     if groups is not None:
         ordered = np.sort(worst_of_groups(scores, groups))
-    unit = "good images" if groups is None else "groups of good images"
+    unit = "good image" if groups is None else "group"
     rank = _rank(ordered.size, max_false_alarm_rate, confidence, unit)
     return Certificate(
         alpha=max_false_alarm_rate,
@@ -116,7 +117,7 @@ def conformal_threshold(scores: ArrayLike, max_false_alarm_rate: float) -> float
     found 4; add 15, or ask for 0.2 or more
     """
     ordered = _ordered(scores)
-    return float(ordered[_rank(ordered.size, max_false_alarm_rate, None, "good images") - 1])
+    return float(ordered[_rank(ordered.size, max_false_alarm_rate, None, "good image") - 1])
 
 
 @overload
@@ -245,10 +246,11 @@ def _log_binomial_cdf(n: int, probability: float) -> NDArray[np.float64]:
 
 def _too_few(n: int, alpha: float, confidence: float | None, unit: str) -> str:
     needed = images_needed(alpha, confidence)
+    kind, verb = " of good images" if unit == "group" else "", "was" if needed == 1 else "were"
     sure = "" if confidence is None else f" with confidence {confidence:g}"
     other_rate = f", or ask for {rounded_up(smallest_rate(n, confidence)):g} or more" if n else ""
     return (
-        f"score.max_false_alarm_rate: {alpha:g}{sure} needs {needed} {unit} that were not fitted on, "
+        f"score.max_false_alarm_rate: {alpha:g}{sure} needs {many(needed, unit)}{kind} that {verb} not fitted on, "
         f"found {n}; add {needed - n}{other_rate}"
     )
 
