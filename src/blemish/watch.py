@@ -125,13 +125,13 @@ class Watcher:
         path = self.settings.folder / ready.name
         try:
             content = read_content(path)
-            sha256 = hashlib.sha256(content).hexdigest()
-            if _stamp(path) != ready.stamp:
-                return  # it has changed while it was read, and the next look finds that
-        except (DataError, FileNotFoundError) as error:
-            if path.exists():
+        except DataError as error:
+            if _stamp(path) == ready.stamp:
                 self._unreadable(ready, "", str(error))
             return
+        if _stamp(path) != ready.stamp:
+            return  # it has changed while it was read, and the next look finds that
+        sha256 = hashlib.sha256(content).hexdigest()
         verdict = self.record.verdict(ready.name, sha256)
         if verdict is None:
             try:
@@ -216,8 +216,12 @@ def place_for(target: Path, sha256: str) -> Path:
     return target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}") if taken else target
 
 
-def _stamp(path: Path) -> Stamp:
-    return stamp_of(path.stat())
+def _stamp(path: Path) -> Stamp | None:
+    """The stamp of a file; None where it is gone."""
+    try:
+        return stamp_of(path.stat())
+    except OSError:
+        return None
 
 
 def _now() -> str:

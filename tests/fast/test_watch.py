@@ -199,6 +199,27 @@ def test_a_move_that_fails_is_tried_again_while_others_are_decided(predictor: Pr
     assert {path.relative_to(bad).as_posix() for path in bad.rglob("*.png")} == {"day/a.png", "b.png"}
 
 
+def test_an_image_replaced_while_it_is_judged_is_not_moved_for_the_other(predictor: Predictor, folder: Path) -> None:
+    """The camera writes over an image after its line and before its move."""
+    bad, first = folder.parent / "bad", photo(folder / "a.png").read_bytes()
+    decided: list[Decision] = []
+
+    def replace(decision: Decision) -> None:
+        decided.append(decision)
+        if len(decided) == 1:
+            photo(folder / "a.png", seed=1)
+            photo(folder / "b.png", seed=2)
+        elif decision.file == "b.png":
+            (folder / "b.png").unlink()
+
+    callbacks = Callbacks(replace, print, lambda _seconds: False)
+    watch_folder(predictor, settings(folder, move_anomalous=bad, until_idle_s=0.01), callbacks)
+    assert [one.file for one in decided] == ["a.png", "b.png", "a.png"]  # a name never seen goes first
+    assert decided[0].sha256 == hashlib.sha256(first).hexdigest()
+    moved = [path.read_bytes() for path in bad.iterdir()]
+    assert [hashlib.sha256(content).hexdigest() for content in moved] == [decided[2].sha256]
+
+
 def test_a_folder_that_is_gone_for_a_while_is_waited_for(predictor: Predictor, folder: Path) -> None:
     photo(folder / "a.png")
     away = folder.parent / "away"
@@ -240,6 +261,14 @@ def test_the_command_watches_until_it_is_idle(model_file: Path, folder: Path) ->
     assert "0 images decided" in run(model_file, folder, *options).stderr
     assert "ends with '.txt'" in run(model_file, folder, "--to", folder.parent / "a.txt").stderr
     assert run(model_file, folder / "none").exit_code == 2
+
+
+def test_the_folder_one_stands_in_can_be_watched(
+    model_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert run(model_file, ".", "--until-idle", "0").exit_code == 0
+    assert (folder.parent / "in.decisions.csv").is_file()
 
 
 def test_a_withdrawn_certificate_is_said(model_file: Path, folder: Path) -> None:

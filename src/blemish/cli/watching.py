@@ -61,7 +61,8 @@ def watch(
     predictor = Predictor.load(model, device, threads)
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
-    record = to or folder.with_name(f"{folder.resolve().name}.decisions.csv")
+    whole = folder.resolve()
+    record = to or whole.with_name(f"{whole.name}.decisions.csv")
     settings = WatchSettings(
         folder,
         record,
