@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
 from blemish.errors import SettingsError
 
@@ -158,12 +159,41 @@ def validate(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = prefix + ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = _fields_at(kind, first["loc"][:-1])
-            raise SettingsError(f"{where}: unknown setting; {nearest(str(first['loc'][-1]), known)}") from None
-        raise SettingsError(f"{where}: {first['msg']}; found {first['input']!r}") from None
+        raise SettingsError(_words_of(kind, error, prefix)) from None
+
+
+def _words_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
+    """What is wrong with the first setting at fault, without the words of the library that found it."""
+    found = error.errors()
+    first, where = found[0], _where(found[0])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(kind, first["loc"][:-1])
+        return f"{prefix}{where}: unknown setting; {nearest(str(first['loc'][-1]), known)}"
+    expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
+    return f"{prefix}{where}: should be {' or '.join(expected)}; found {first['input']!r}"
+
+
+def _where(error: ErrorDetails) -> str:
+    """The setting's name, without places in a list and without which of several kinds was tried."""
+    return ".".join(part for part in error["loc"] if isinstance(part, str) and part != "str" and "[" not in part)
+
+
+_EXPECTED = {
+    "tuple": "two numbers in brackets with a comma between",
+    "too": "two numbers in brackets with a comma between",  # too_long, too_short
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "model": "settings with names of their own after a dot",
+}
+"""By the first word of what pydantic calls the error."""
+
+
+def _expected(error: ErrorDetails) -> str:
+    if error["type"] == "missing":
+        return _EXPECTED["tuple"] if isinstance(error["loc"][-1], int) else "given"
+    return _EXPECTED.get(error["type"].partition("_")[0], error["msg"].removeprefix("Input should be "))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

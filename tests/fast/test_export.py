@@ -160,8 +160,8 @@ def test_the_image_that_differs_most_is_named(model_file: Path, onnx_file: Path,
     ("settings", "error", "message"),
     [
         ({"precision": "int8"}, SettingsError, "--precision int8 needs --good, the folder the model was trained on"),
-        ({"opset": 17}, SettingsError, r"--opset: Input should be greater than or equal to 18; found 17"),
-        ({"precision": "int4"}, SettingsError, r"--precision: Input should be 'fp32' or 'int8'; found 'int4'"),
+        ({"opset": 17}, SettingsError, r"--opset: should be greater than or equal to 18; found 17"),
+        ({"precision": "int4"}, SettingsError, r"--precision: should be 'fp32' or 'int8'; found 'int4'"),
     ],
 )
 def test_bad_settings_leave_no_file(

@@ -99,6 +99,20 @@ def test_the_threshold_is_the_conformal_one(model_file: Path) -> None:
     assert header.threshold == max(header.calibration_scores)
 
 
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("data.size_px=[256]", r"data\.size_px: should be two numbers in brackets .*; found \[256\]"),
+        ("data.size_px=[256, 1]", r"data\.size_px: should be greater than or equal to 8; found 1"),
+        ("data.roi=[[1, 2], [3]]", r"data\.roi: should be text or two numbers in brackets"),
+        ("train.epochs=2.5", r"train\.epochs: should be a whole number; found 2\.5"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused_in_plain_words(assignment: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        make_settings(assignments=[assignment])
+
+
 def test_a_rate_the_images_cannot_promise_is_refused_before_training(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"needs 99 .* found 2; .* 493 are needed in all; or ask for 0\.334"):
         train_model(parts, tmp_path / "m", settings("score.max_false_alarm_rate=0.01"))
