@@ -119,6 +119,18 @@ def _mine(name: str, assignments: Sequence[str]) -> list[str]:
     return [*general, *own]
 
 
+def refuse_unused(assignments: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse an assignment for a detector that is not among `names`, rather than leave it out silently.
+
+    Raises:
+        SettingsError: naming the nearest of them.
+    """
+    for text in assignments:
+        head, colon, _ = text.partition(":")
+        if colon and "=" not in head and head not in names:
+            raise SettingsError(f"--set {text}: no detector '{head}' is trained here; {nearest(head, names)}")
+
+
 def run_cell(cell: Cell, device: str, report: Report) -> Outcome:
     """Train, calibrate and evaluate, unless that was done before; training that was cut off goes on where it was.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from blemish.categories import Category, read_categories
-from blemish.cells import Cell, OnCell, Outcome, run_cell, settings_of
+from blemish.cells import Cell, OnCell, Outcome, refuse_unused, run_cell, settings_of
 from blemish.comparison import scopes_of, summarise, to_csv
 from blemish.data.images import PixelPolicy
 from blemish.errors import SettingsError
@@ -98,6 +98,7 @@ def plan_cells(plan: Plan, out: Path) -> list[Cell]:
         for seed in range(plan.seeds)
         for name in plan.detectors
     }
+    refuse_unused(plan.assignments, plan.detectors)
     make_folder(out)
     return [
         Cell(category, name, run, plan.evaluate, cell_path(out, category, name, seed))

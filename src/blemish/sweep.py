@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.categories import Category, read_categories
-from blemish.cells import Cell, OnCell, Outcome, run_cell, settings_of
+from blemish.cells import Cell, OnCell, Outcome, refuse_unused, run_cell, settings_of
 from blemish.comparison import ALL, scopes_of, spread
 from blemish.data.dataset import split_good
 from blemish.data.folder import Sample
@@ -104,6 +104,7 @@ def plan_cells(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Cell
         for seed in range(plan.seeds)
         for value in values
     ]
+    refuse_unused(others, [plan.detector])
     category = read_categories([plan.data])[0]
     make_folder(out)
     cells = [
