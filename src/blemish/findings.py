@@ -64,7 +64,7 @@ def size_findings(images: Sequence[Looked]) -> list[Finding]:
         by_size[one.facts.size_px].append(one.sample.name)
     if len(by_size) < 2:
         return []
-    usual = max(by_size, key=lambda size: len(by_size[size]))
+    usual = min(by_size, key=lambda size: (-len(by_size[size]), size))  # as training has it
     findings = []
     for size, names in sorted(by_size.items()):
         stretch = (size[0] / size[1]) / (usual[0] / usual[1])
@@ -75,7 +75,8 @@ def size_findings(images: Sequence[Looked]) -> list[Finding]:
                     "size",
                     "look" if is_other else "note",
                     tuple(names),
-                    f"{size[0]} x {size[1]} px (height x width), most are {usual[0]} x {usual[1]}"
+                    f"{size[0]} x {size[1]} px (height x width), {_how_many(by_size[usual], names, images)} are "
+                    f"{usual[0]} x {usual[1]}"
                     + (": another aspect, so training refuses it unless data.size_px is set" if is_other else ""),
                 )
             )
@@ -89,12 +90,23 @@ def channel_findings(images: Sequence[Looked]) -> list[Finding]:
         by_kind[one.facts.kind].append(one.sample.name)
     if len(by_kind) < 2:
         return []
-    usual = max(by_kind, key=lambda kind: len(by_kind[kind]))
+    usual = min(by_kind, key=lambda kind: (-len(by_kind[kind]), kind))
     return [
-        Finding("channels", "look", tuple(names), f"{kind}, most are {usual}: are they from the same camera?")
+        Finding(
+            "channels",
+            "look",
+            tuple(names),
+            f"{kind}, {_how_many(by_kind[usual], names, images)} are {usual}: are they from the same camera?",
+        )
         for kind, names in sorted(by_kind.items())
         if kind != usual
     ]
+
+
+def _how_many(usual: Sequence[str], names: Sequence[str], images: Sequence[Looked]) -> str:
+    if len(usual) == len(names):
+        return "as many"
+    return "most" if 2 * len(usual) > len(images) else "more"
 
 
 def format_findings(images: Sequence[Looked]) -> list[Finding]:

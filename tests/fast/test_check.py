@@ -11,7 +11,11 @@ from typer.testing import CliRunner, Result
 
 from blemish.check import Checked, check_data, to_content, write_check
 from blemish.cli import app
+from blemish.data.fingerprints import SIDE
+from blemish.data.folder import Sample
+from blemish.data.photo_facts import PhotoFacts
 from blemish.errors import DataError, SettingsError
+from blemish.findings import Looked, size_findings
 from blemish.train import make_settings
 from conftest import draw_part, write_parts
 
@@ -207,3 +211,21 @@ def test_a_set_with_two_folders_reads_both(tmp_path: Path) -> None:
     root = write_parts(tmp_path / "parts", good=10, test=2)
     names = {row["path"].partition("/")[0] for row in to_content(checked(root), make_settings())["images"]}
     assert names == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([(8, 4)] * 2 + [(4, 8)] * 2, "as many"),
+        ([(4, 8)] * 3 + [(8, 4)], "most"),
+        ([(4, 8)] * 2 + [(8, 4), (8, 8)], "more"),
+    ],
+)
+def test_as_many_of_another_size_are_not_most(sizes: list[tuple[int, int]], words: str) -> None:
+    nothing = np.zeros((SIDE, SIDE), np.float32)
+    images = [
+        Looked(Sample(Path(f"{place}.png"), f"{place}.png"), PhotoFacts(size, "grey", ()), "", nothing, None)
+        for place, size in enumerate(sizes)
+    ]
+    first = size_findings(images)[0]
+    assert f"8 x 4 px (height x width), {words} are 4 x 8:" in first.message  # of as many, the one that training takes
