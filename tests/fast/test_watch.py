@@ -5,9 +5,11 @@ import hashlib
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -151,6 +153,56 @@ def test_killed_between_line_and_move_it_only_moves(predictor: Predictor, folder
     assert (bad / "a.png").read_bytes() == content
     assert not (folder / "a.png").exists()
     assert len(rows(folder)) == 1
+
+
+class Killed(BaseException):
+    """No code handles it, as none handles SIGKILL."""
+
+
+def killed_at(step: int, run: Step) -> bool:
+    """Run until a call of the system that changes a file, the step-th one, is made or has returned."""
+    left = step
+
+    def count(_frame: FrameType, event: str, called: object) -> None:
+        nonlocal left
+        name = getattr(called, "__name__", "") if event in ("c_call", "c_return") else ""
+        if name in ("write", "fsync", "replace", "unlink", "ftruncate"):
+            left -= 1
+            if left == 0:
+                raise Killed
+
+    sys.setprofile(count)
+    try:
+        run()
+    except Killed:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that nobody closed any more
+def test_killed_at_any_step_it_decides_once_and_moves(predictor: Predictor, tmp_path: Path) -> None:
+    content = photo(tmp_path / "a.png").read_bytes()
+    moved_late = kills = 0
+    for step in range(1, 1000):
+        folder = tmp_path / f"{step}/in"
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(content)
+        bad, wanted = folder.parent / "bad", settings(folder, move_anomalous=folder.parent / "bad")
+        if not killed_at(step, lambda wanted=wanted: watch(predictor, wanted)):  # type: ignore[misc]
+            break
+        kills += 1
+        record = folder.parent / "record.csv"
+        is_written = record.exists() and record.read_bytes().endswith(b"\n")
+        assert is_written or not (bad / "a.png").exists(), "moved before the line was written"
+        moved_late += is_written and (folder / "a.png").exists()
+        watch(predictor, wanted)
+        assert [row["file"] for row in rows(folder)] == ["a.png"]
+        assert (bad / "a.png").read_bytes() == content
+        assert not (folder / "a.png").exists()
+    assert moved_late >= 2, "never killed between line and move"
+    assert kills >= 8
 
 
 def test_a_moved_image_does_not_replace_another_of_its_name(predictor: Predictor, folder: Path) -> None:
