@@ -1,21 +1,27 @@
 """Does a defect hidden among 50 good images come out on top of `blemish data check`?
 
     python benchmarks/planted_defects.py ../shared/data/hazelnut_toy ../shared/data/mvtec_toothbrush
-    python benchmarks/planted_defects.py ../shared/data/kolektorsdd --set data.size_px=[640,256]
+    python benchmarks/planted_defects.py ../shared/data/kolektorsdd --set data.size_px=[640,256] \\
+        --first 0 70 140 210 280 --marked 089,092,094,103,205,230,242,243,275,343,347,359
 
-Each defective test image in turn is put among the first 50 good ones (all, where there are fewer) and ranked with them.
-Prints how often it is first, among the first three, and flagged; writes build/benchmarks/planted_defects.json.
+Each defective test image in turn is put among 50 good ones (all, where there are fewer) and ranked with them; as in
+`blemish data check`, near duplicates do not judge each other. Prints how often it is first, first but for the good
+images that --marked names, among the first three then, and flagged; writes build/benchmarks/planted_defects.json.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from machine import describe, write_json
+from numpy.typing import NDArray
 
+from blemish.data.fingerprints import clusters, fingerprint, near_duplicates
 from blemish.data.folder import Sample, read_folder
+from blemish.data.images import as_pixels, read_values
 from blemish.findings import odd_limit
 from blemish.odd_ones import Eye, odd_ones
 from blemish.settings import RunSettings
@@ -24,40 +30,62 @@ from blemish.train import make_settings, resolve_policy
 GOOD = 50
 
 
-def rank_each(good: Sequence[Sample], bad: Sequence[Sample], settings: RunSettings) -> dict[str, Any]:
-    """The rank of each planted defect, 1 the strangest, and whether it is flagged."""
+def rank_each(
+    good: Sequence[Sample], bad: Sequence[Sample], marked: Collection[str], settings: RunSettings
+) -> dict[str, Any]:
+    """The rank of each planted defect, 1 the strangest, also without the marked good ones; and the flagged."""
     eye = Eye(resolve_policy(good, settings))
-    grids = [eye.look(sample.path) for sample in good]
-    clean = odd_ones(eye, grids, range(len(good))).scores
-    ranks, flagged = [], []
+    grids = {sample.name: eye.look(sample.path) for sample in (*good, *bad)}
+    prints = {
+        sample.name: fingerprint(as_pixels(read_values(sample.path, eye.policy)).mean(axis=2))
+        for sample in (*good, *bad)
+    }
+
+    def scores_of(samples: Sequence[Sample]) -> NDArray[np.float64]:
+        pairs = near_duplicates(np.stack([prints[sample.name] for sample in samples]))
+        return odd_ones(eye, [grids[sample.name] for sample in samples], clusters(len(samples), pairs)).scores
+
+    clean, plain = scores_of(good), np.array([sample.path.stem not in marked for sample in good])
+    ranks, ranks_unmarked, flagged = [], [], []
     for sample in bad:
-        scores = odd_ones(eye, [*grids, eye.look(sample.path)], range(len(good) + 1)).scores
-        ranks.append(1 + int((scores[:-1] >= scores[-1]).sum()))
+        scores = scores_of([*good, sample])
+        before = scores[:-1] >= scores[-1]
+        ranks.append(1 + int(before.sum()))
+        ranks_unmarked.append(1 + int(before[plain].sum()))
         flagged.append(bool(scores[-1] > odd_limit(scores)))
-    names = [good[place].name for place in np.flatnonzero(clean > odd_limit(clean))]
-    return {"good": len(good), "ranks": ranks, "flagged": flagged, "flagged_without_any": names}
+    names = [good[place].name for place in np.flatnonzero(clean > odd_limit(clean)).tolist()]
+    return {
+        "good": len(good),
+        "marked": int((~plain).sum()),
+        "ranks": ranks,
+        "ranks_unmarked": ranks_unmarked,
+        "flagged": flagged,
+        "flagged_without_any": names,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--first", type=int, default=0, help="leave out so many good images at the start")
+    parser.add_argument("--first", type=int, nargs="+", default=[0], help="leave out so many good images at the start")
     parser.add_argument("--every", type=int, default=1, help="plant every so-manieth defective image only")
+    parser.add_argument("--marked", default="", help="stems of good images that bear a mark, with commas between")
     arguments = parser.parse_args()
     settings = make_settings(assignments=arguments.set)
-    print("| set | good images | planted | first | among three | flagged | flagged without any |")
-    print("|---|---|---|---|---|---|---|")
+    print("| set | from | good images | marked | planted | first | first but for marked | among three then | flagged | "
+          "flagged without any |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
     found = {}
-    for root in arguments.data:
+    for root, first in product(arguments.data, arguments.first):
         folder = read_folder(root)
-        good = [*folder.train, *(sample for sample in folder.test if not sample.label)]
-        good = good[arguments.first : arguments.first + GOOD]
+        good = [*folder.train, *(sample for sample in folder.test if not sample.label)][first : first + GOOD]
         bad = [sample for sample in folder.test if sample.label][:: arguments.every]
-        one = found[root.name] = rank_each(good, bad, settings)
-        ranks = np.array(one["ranks"])
-        shares = (f"{np.mean(part):.0%}" for part in (ranks == 1, ranks <= 3, one["flagged"]))
-        print(f"| {root.name} | {len(good)} | {len(bad)} | {' | '.join(shares)} | {len(one['flagged_without_any'])} |")
+        one = found[f"{root.name} from {first}"] = rank_each(good, bad, arguments.marked.split(","), settings)
+        ranks, unmarked = np.array(one["ranks"]), np.array(one["ranks_unmarked"])
+        shares = (f"{np.mean(part):.0%}" for part in (ranks == 1, unmarked == 1, unmarked <= 3, one["flagged"]))
+        counts = f"{root.name} | {first} | {len(good)} | {one['marked']} | {len(bad)}"
+        print(f"| {counts} | {' | '.join(shares)} | {len(one['flagged_without_any'])} |", flush=True)
     write_json("planted_defects", {"machine": describe(), "found": found})
 
 

@@ -26,7 +26,7 @@ Grids = NDArray[np.float16]  # (tiles, h, w, d)
 @final
 @dataclass(frozen=True)
 class OddOnes:
-    """How strange each image is among the others; 1 is as high as is usual at that place."""
+    """How strange each image is among the others; 1 is far above what is usual at that place."""
 
     maps: NDArray[np.float64]  # (n, p)
 
@@ -56,7 +56,7 @@ class Eye:
 
     @torch.no_grad()
     def look(self, image: ImageLike) -> Grids:
-        """The features of an image, all scales joined at the coarsest."""
+        """The deepest features of an image: what is finer tells textures apart more than parts from defects."""
         prepared = prepare(image, self.policy)
         return np.stack([self._features(prepared.pixels(box)) for box in self.boxes])
 
@@ -82,15 +82,9 @@ class Eye:
         return join_tiles(self.policy.size_px, self.boxes, self.policy.tile_overlap_px, pieces.__getitem__)
 
     def _features(self, pixels: NDArray[np.float32]) -> Grids:
-        maps: Sequence[Tensor] = self._encoder(torch.from_numpy(pixels)[None])
-        joined = torch.cat([_coarse(one, maps[-1].shape[-2:]) for one in maps], dim=1)[0]  # (d, h, w)
-        return joined.permute(1, 2, 0).contiguous().numpy().astype(np.float16)
-
-
-def _coarse(maps: Tensor, size_px: Sequence[int]) -> Tensor:
-    """Smoothed over 3 x 3, as PatchCore does (Roth et al. 2022), and averaged down."""
-    smooth = F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
-    return F.adaptive_avg_pool2d(smooth, (size_px[0], size_px[1]))
+        deepest: Tensor = self._encoder(torch.from_numpy(pixels)[None])[-1]  # (1, d, h, w)
+        smooth = F.avg_pool2d(deepest, 3, stride=1, padding=1, count_include_pad=False)  # as Roth et al. 2022
+        return smooth[0].permute(1, 2, 0).contiguous().numpy().astype(np.float16)
 
 
 def odd_ones(eye: Eye, grids: Sequence[Grids], groups: Sequence[int]) -> OddOnes:

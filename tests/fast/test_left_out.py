@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from blemish.scoring.left_out import SHRINKAGE, in_units_of_usual, left_out_distances
+from blemish.scoring.left_out import PRIOR_IMAGES, SHRINKAGE, in_units_of_usual, left_out_distances
 
 
 def features(count: int = 9, places: int = 12, depth: int = 4, seed: int = 0) -> NDArray[np.float64]:
@@ -15,16 +15,19 @@ def features(count: int = 9, places: int = 12, depth: int = 4, seed: int = 0) ->
 
 
 def by_refitting(values: NDArray[np.float64], groups: list[int]) -> NDArray[np.float64]:
-    """The definition: take the group out, fit mean and covariance anew, invert."""
+    """The definition: take the group out, fit each place's mean and covariance anew, draw it to all places', invert."""
     distances = np.empty(values.shape[:2])
     for image, group in enumerate(groups):
         others = values[[other for other, number in enumerate(groups) if number != group]]
-        mean = others.mean(axis=0)
-        rest = (others - mean).reshape(-1, values.shape[2])
-        covariance = rest.T @ rest / len(rest)
-        level = np.trace(covariance) / len(covariance)
-        inverse = np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * level * np.eye(len(covariance)))
-        for place, difference in enumerate(values[image] - mean):
+        spread = (others - others.mean(axis=0)).reshape(-1, values.shape[2])
+        everywhere = spread.T @ spread / len(spread)
+        level = np.trace(everywhere) / len(everywhere)
+        everywhere = (1 - SHRINKAGE) * everywhere + SHRINKAGE * level * np.eye(len(everywhere))
+        weight = len(others) + PRIOR_IMAGES
+        for place in range(values.shape[1]):
+            rest = others[:, place] - others[:, place].mean(axis=0)
+            inverse = np.linalg.inv((rest.T @ rest + PRIOR_IMAGES * everywhere) / weight)
+            difference = values[image, place] - others[:, place].mean(axis=0)
             distances[image, place] = difference @ inverse @ difference
     return distances
 

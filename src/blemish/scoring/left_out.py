@@ -11,17 +11,22 @@ Maps = NDArray[np.float64]  # (n, p)
 SHRINKAGE = 0.05
 """How far the covariance is drawn towards a multiple of the unit matrix (Ledoit & Wolf 2004), for few images."""
 
-_DEVIATIONS = 5
+PRIOR_IMAGES = 50
+"""So many images' weight has the covariance of all places beside that of each place's own images."""
+
+FOLDS = 10
+"""In so many parts the groups are left out and judged; up to so many groups, one by one."""
+
+_DEVIATIONS = 10
 _TINY = 1e-12
+_CHUNK = 64  # places looked at together
 
 
 def left_out_distances(features: Features, groups: Sequence[int]) -> Maps:
-    """Squared Mahalanobis distance of each image at each place, by the mean at that place over the other groups.
+    """Squared Mahalanobis distance of each image at each place to what images of other groups have there.
 
-    As PaDiM has it (Defard et al. 2021), but with one covariance for all places, which few images suffice for, and with
-    the image's own group left out. Nothing is fitted again: with r the difference to the mean over all images, s_p the
-    sum of r over the group at place p and m images in the other groups, the others' mean is -s_p / m, and their scatter
-    is A - sum r r^T - sum s_p s_p^T / m, where A is the scatter of all.
+    As PaDiM has it (Defard et al. 2021), but each image is judged by those of the other folds alone, and each place's
+    covariance is drawn towards that of all places (Murphy 2012, section 4.6), which few images suffice for.
 
     `groups` has a number for each image; images of one group never judge each other. At least two groups.
 
@@ -29,26 +34,37 @@ def left_out_distances(features: Features, groups: Sequence[int]) -> Maps:
     >>> left_out_distances(features, range(6)).max(axis=1).argmax()
     np.int64(4)
     """
-    count, places, depth = features.shape
-    mean = features.mean(axis=0, dtype=np.float64)  # (p, d)
-    members = [np.flatnonzero(np.asarray(groups) == group) for group in groups]
-    scatters = np.zeros((count, depth, depth))
-    for image in range(count):
-        difference = features[image] - mean
-        scatters[image] = difference.T @ difference
-    total = scatters.sum(axis=0)
-    distances = np.empty((count, places))
-    for image, own in enumerate(members):
-        others = count - len(own)
-        together = sum((features[each] - mean for each in own), start=np.zeros_like(mean))
-        scatter = total - scatters[own].sum(axis=0) - together.T @ together / others
-        root = np.linalg.cholesky(np.linalg.inv(_shrunk(scatter / (others * places))))
-        distances[image] = np.square((features[image] - mean + together / others) @ root).sum(axis=1)
+    members = [np.flatnonzero(np.asarray(groups) == group) for group in dict.fromkeys(groups)]
+    distances = np.empty(features.shape[:2])
+    for start in range(min(FOLDS, len(members))):
+        own = np.concatenate(members[start::FOLDS])
+        rest = np.setdiff1d(np.arange(len(features)), own)
+        mean = features[rest].mean(axis=0, dtype=np.float64)
+        differences = features - mean.astype(np.promote_types(features.dtype, np.float32))  # (n, p, d)
+        root = _root_of_inverse(differences[rest]).astype(differences.dtype)
+        for some in (slice(place, place + _CHUNK) for place in range(0, features.shape[1], _CHUNK)):
+            at_places = (differences[:, some] @ root).transpose(1, 0, 2)  # (c, n, d)
+            distances[own, some] = _distances(at_places[:, own], at_places[:, rest]).T
+    return distances
+
+
+def _root_of_inverse(differences: Features) -> NDArray[np.float64]:
+    """What turns differences to the mean into units of the covariance of all places: a Cholesky factor `(d, d)`."""
+    flat = differences.reshape(-1, differences.shape[2])
+    covariance = np.asarray(flat.T @ flat, np.float64) / len(flat)
+    return np.linalg.cholesky(np.linalg.inv(_shrunk(covariance)))
+
+
+def _distances(own: Features, rest: Features) -> NDArray[np.floating]:
+    """Of the rows `(c, k, d)` at c places to the Gaussians of the rest `(c, m, d)`; the prior's covariance is 1."""
+    prior = PRIOR_IMAGES * np.eye(own.shape[2], dtype=own.dtype)
+    inverse = np.linalg.inv(prior + rest.transpose(0, 2, 1) @ rest)  # (c, d, d)
+    distances: NDArray[np.floating] = (rest.shape[1] + PRIOR_IMAGES) * (own @ inverse * own).sum(axis=2)  # (c, k)
     return distances
 
 
 def in_units_of_usual(maps: Maps, groups: Sequence[int], inside: NDArray[np.bool_]) -> Maps:
-    """Maps `(n, p)`, smoothed over 3 x 3 places, by what is high there: five deviations above the other groups' mean.
+    """Maps `(n, p)`, smoothed over 3 x 3 places, by what is high there: ten deviations above the other groups' mean.
 
     Mean and deviation are those of the logarithms, outliers cut, so that one very strange image does not hide another.
     A place that often looks odd, like the edge of a part, counts less. No place counts as quieter than the median one:
@@ -56,9 +72,9 @@ def in_units_of_usual(maps: Maps, groups: Sequence[int], inside: NDArray[np.bool
 
     `inside` `(tiles, h, w)` says where the p places lie in one or more grids.
 
-    >>> maps = np.ones((4, 2)); maps[:, 1] = [4, 1, 4, 64]
+    >>> maps = np.ones((4, 2)); maps[:, 1] = [2, 1, 2, 64]
     >>> in_units_of_usual(maps, range(4), np.ones((2, 1, 1), bool)).round(2)[:, 1]
-    array([0.  , 0.  , 0.  , 0.97])
+    array([0.  , 0.  , 0.  , 1.54])
     """
     numbers = np.asarray(groups)
     logs = _without_outliers(np.log(np.maximum(maps, _TINY)))
