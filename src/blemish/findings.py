@@ -177,7 +177,7 @@ def odd_findings(scores: Mapping[str, float]) -> list[Finding]:
         return []
     limit = odd_limit(scores.values())
     return [
-        Finding("odd one", "look", (name,), f"oddness {scores[name]:.2f}, up to {limit:.2f} is usual here: a defect?")
+        Finding("odd one", "look", (name,), f"oddness {scores[name]:.3g}, up to {limit:.3g} is usual here: a defect?")
         for name in sorted(scores, key=lambda name: -scores[name])
         if scores[name] > limit
     ]

@@ -174,8 +174,11 @@ def _words_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> str
 
 
 def _where(error: ErrorDetails) -> str:
-    """The setting's name, without places in a list and without which of several kinds was tried."""
-    return ".".join(part for part in error["loc"] if isinstance(part, str) and part != "str" and "[" not in part)
+    """The setting's name and the place in a list, but not which of several kinds was tried, nor what is missing."""
+    names = [part for part in error["loc"] if isinstance(part, int) or (part != "str" and "[" not in part)]
+    if error["type"] == "missing" or len(names) < len(error["loc"]):
+        names = [part for part in names if isinstance(part, str)]
+    return ".".join(map(str, names))
 
 
 _EXPECTED = {

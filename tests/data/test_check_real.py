@@ -36,12 +36,14 @@ def test_a_real_defect_hidden_among_fifty_good_images_is_the_strangest(
 
 
 @pytest.mark.data
-def test_a_clean_set_of_photographs_passes_but_for_the_brush_that_was_photographed_twice(
+def test_clean_sets_of_photographs_pass_but_for_a_brush_photographed_twice_and_one_that_is_hardly_odd(
     real_data: Callable[[str], Path],
 ) -> None:
     hazelnuts = check_data(real_data("hazelnut_toy"), make_settings())
     assert [finding.kind for finding in hazelnuts.findings] == ["size"]
     assert not hazelnuts.must_look
     brushes = check_data(real_data("mvtec_toothbrush"), make_settings())
-    (twice,) = brushes.findings
+    odd, twice = brushes.findings
+    assert (odd.kind, odd.paths) == ("odd one", ("test/good/039.png",))
+    assert brushes.oddness["test/good/039.png"] < 1.1 * brushes.oddness["train/good/016.png"]  # nearly one of the rest
     assert (twice.kind, twice.paths) == ("near duplicate", ("train/good/006.png", "train/good/015.png"))
