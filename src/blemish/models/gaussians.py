@@ -18,7 +18,7 @@ class Gaussians(NamedTuple):
 
 
 @torch.no_grad()
-def place_gaussians(batches: Iterable[Float[Tensor, "p d n"]]) -> Gaussians:
+def place_gaussians(batches: Iterable[Float[Tensor, "p d _"]]) -> Gaussians:
     """The Gaussian of each place's features, over the observations of all batches.
 
     Sums are taken relative to the first batch's mean: differences of large numbers would cost digits.
