@@ -37,8 +37,8 @@ def join_tiles(
     Where tiles overlap, each one's weight falls to nothing towards its border, so that no seam shows. Memory: the map
     and its weights, whatever the number of tiles.
 
-    >>> boxes = tile_boxes((4, 10), (4, 7), overlap_px=4)
-    >>> joined = join_tiles((4, 10), boxes, 4, lambda box: np.full((4, 7), box[1], np.float32))
+    >>> boxes = tile_boxes((8, 10), (8, 7), overlap_px=4)
+    >>> joined = join_tiles((8, 10), boxes, 4, lambda box: np.full((8, 7), box[1], np.float32))
     >>> joined[0].tolist()
     [0.0, 0.0, 0.0, 0.0, 0.75, 2.25, 3.0, 3.0, 3.0, 3.0]
     """
