@@ -62,6 +62,14 @@ def test_search_reports_both_losses() -> None:
         torch.testing.assert_close(found.feature_losses, difference.abs().sum((1, 2, 3)))
 
 
+def test_both_losses_of_good_images_are_noted() -> None:
+    detector, batch = build(), images(6)
+    detector.fit(ListOfBatches([batch]), PlainLoop(detector, steps=2))
+    found = detector.eval().search(batch)
+    means = (losses.mean().item() for losses in (found.residual_losses, found.feature_losses))
+    assert "residual loss {:.4g}, feature loss {:.4g} an image".format(*means) in detector.notes[0]
+
+
 def test_search_leaves_the_networks_without_gradients() -> None:
     detector = build().eval()
     with torch.no_grad():
@@ -96,7 +104,8 @@ def test_mode_collapse_is_noted(collapsed: bool) -> None:
     detector = build() if collapsed else vivid(build())
     assert detector.notes == []
     detector.fit(ListOfBatches([images(6)]), PlainLoop(detector, steps=0))
-    assert [note.partition(":")[0] for note in detector.notes] == ["mode collapse"] * collapsed
+    heads = [note.partition(":")[0] for note in detector.notes]
+    assert heads == ["search for good images", *["mode collapse"] * collapsed]
     restored = build()
     restored.restore(detector.state_dict())
     assert restored.notes == detector.notes

@@ -60,7 +60,8 @@ class AnoGan(Detector):
     Other than in the paper, the search starts from the nearest of 64 fixed latents instead of a random one:
     repeatable, and in fewer steps as near.
 
-    A generator that draws nearly the same image whatever its latent is (mode collapse) is told in `notes`.
+    `notes` tell how near the search comes to good images, by both losses, and when the generator draws nearly the
+    same image whatever its latent is (mode collapse).
 
     Source: Schlegl et al. 2017, "Unsupervised anomaly detection with generative adversarial networks to guide
     marker discovery".
@@ -80,6 +81,7 @@ class AnoGan(Detector):
     why_not_exported = "it scores an image by a search with gradients, which ONNX has none of"
     starts: Tensor
     diversity: Tensor
+    search_losses: Tensor
 
     def __init__(self, settings: AnoGanSettings, shape: ImageShape) -> None:
         super().__init__(shape)
@@ -89,23 +91,29 @@ class AnoGan(Detector):
         fixed = torch.Generator().manual_seed(0)  # scores must not depend on when an image is scored
         self.register_buffer("starts", torch.randn(STARTS, settings.latent, 1, 1, generator=fixed))
         self.register_buffer("diversity", torch.tensor(torch.nan))
+        self.register_buffer("search_losses", torch.full((2,), torch.nan))
 
     @property
     def notes(self) -> list[str]:
         """What whoever trained should know."""
-        share = self.diversity.item()
-        if share >= LOWEST_DIVERSITY or self.diversity.isnan():
+        if self.diversity.isnan():
             return []
+        residual, feature = self.search_losses.tolist()
+        searched = f"search for good images: residual loss {residual:.4g}, feature loss {feature:.4g} an image"
+        share = self.diversity.item()
+        if share >= LOWEST_DIVERSITY:
+            return [searched]
         return [
+            searched,
             f"mode collapse: generated images differ from each other {share:.2f} times as much as good ones do; "
-            "train longer, with another seed, or with more images"
+            "train longer, with another seed, or with more images",
         ]
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:
-        """Train discriminator and generator in turn, then measure how much the generated images differ."""
+        """Train discriminator and generator in turn, then see what the generator can draw."""
         modules = (self.discriminator, self.generator)
         optimise(batches, self.discriminator_loss, self.generator_loss, modules=modules)
-        self.diversity.copy_(self._measure_diversity(next(iter(batches))))
+        self._look_at(next(iter(batches)))
 
     def discriminator_loss(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
         """Cross-entropy of telling good images from generated ones."""
@@ -160,12 +168,15 @@ class AnoGan(Detector):
         return residuals, (features - self.discriminator[0](generated)).abs().flatten(1).sum(dim=1)
 
     @torch.no_grad()
-    def _measure_diversity(self, images: Tensor) -> Tensor:
+    def _look_at(self, images: Tensor) -> None:
+        """Measure how much generated images differ, and how near the search comes to good ones."""
         was_training = self.training
         self.eval()
         generated = self.generator(self.starts[: len(images)].to(images.device))
+        self.diversity.copy_(mean_distance(generated) / mean_distance(images))
+        found = self.search(images)
+        self.search_losses.copy_(torch.stack([found.residual_losses.mean(), found.feature_losses.mean()]))
         self.train(was_training)
-        return mean_distance(generated) / mean_distance(images)
 
 
 def mean_distance(images: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
