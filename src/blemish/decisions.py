@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, final, get_args
 
 from blemish.errors import DataError, SettingsError
 from blemish.file_lock import only_one
@@ -40,6 +40,8 @@ class Decision:
 
 FIELDS = tuple(field.name for field in fields(Decision))
 
+_END = b"\n"
+
 
 @final
 class DecisionRecord:
@@ -68,6 +70,7 @@ class DecisionRecord:
         if path.suffix.lower() not in (".csv", ".jsonl"):
             raise SettingsError(f"--to {path}: ends with '{path.suffix}'; expected .csv or .jsonl")
         check_writable(path)
+        path = path.resolve()  # under another name, through a link, it is the same record
         with only_one(path.with_name(f".{path.name}.lock"), f"watching into {path}"):
             record = cls(path)
             try:
@@ -117,18 +120,25 @@ class DecisionRecord:
             self._handle, self._end = os.open(self._path, flags, 0o666), 0
             try:
                 with os.fdopen(os.dup(self._handle), "rb") as file:
-                    for number, line in enumerate(_whole_lines(file, self._is_csv), start=1):
+                    number = 1
+                    for line in _whole_lines(file, self._is_csv):
+                        if not line.endswith(_END):
+                            self._check_torn(line, number)
+                            break
                         self._read(line, number)
                         self._end += len(line)
+                        number += line.count(_END)
                 os.ftruncate(self._handle, self._end)
             except BaseException:
                 self.close()
                 raise
 
     def _follow(self) -> None:
-        """Begin a new file where this one is no longer under its name."""
+        """Begin a new file where this one is no longer under its name, or read it again where it was changed."""
         try:
-            ours = self._handle >= 0 and os.path.samestat(os.fstat(self._handle), self._path.stat())
+            there = self._path.stat()
+            ours = self._handle >= 0 and os.path.samestat(os.fstat(self._handle), there)
+            ours = ours and (self._is_torn or there.st_size == self._end)  # nobody else has cut or changed it
         except FileNotFoundError:
             ours = False
         if not ours:
@@ -148,19 +158,37 @@ class DecisionRecord:
             if line.strip() != csv_line(FIELDS).strip().encode():
                 raise DataError(f"{self._path}: not a record of `blemish watch`; give another file to --to")
             return
-        try:
-            content = self._parsed(line.decode())
-            self._note(content["file"], content["sha256"], content["verdict"])
-        except (ValueError, KeyError, TypeError, StopIteration):
+        content = self._parsed(line)
+        if content is None:
             raise DataError(
                 f"{self._path}: line {number} is no decision of `blemish watch`; mend it, or give another file to --to"
-            ) from None
+            )
+        self._note(content["file"], content["sha256"], content["verdict"])
 
-    def _parsed(self, line: str) -> Any:
-        if not self._is_csv:
-            return json.loads(line)
-        values = next(csv.reader(io.StringIO(line, newline=""), strict=True))
-        return dict(zip(FIELDS, values, strict=True))
+    def _check_torn(self, rest: bytes, number: int) -> None:
+        """Let only that be cut off which one interrupted `add` can have left: the beginning of one line."""
+        header = csv_line(FIELDS).encode()
+        begins = (header.startswith(rest) if self._is_csv else _beginning(rest)) if self._end == 0 else True
+        if not begins:
+            raise DataError(f"{self._path}: not a record of `blemish watch`; give another file to --to")
+        if any(self._parsed(line + _END) is not None for line in rest.split(_END)[1:]):
+            raise DataError(
+                f"{self._path}: line {number} is no decision of `blemish watch`, but decisions follow it; mend it (a "
+                "quotation mark too many?), or give another file to --to"
+            )
+
+    def _parsed(self, line: bytes) -> Any:
+        """The decision in a line; None where there is none."""
+        try:
+            if self._is_csv:
+                values = next(csv.reader(io.StringIO(line.decode(), newline=""), strict=True))
+                content = dict(zip(FIELDS, values, strict=True))
+            else:
+                content = json.loads(line)
+            is_ours = content["verdict"] in get_args(Verdict) and {"file", "sha256"} <= set(content)
+            return content if is_ours else None
+        except (ValueError, KeyError, TypeError, StopIteration, csv.Error):
+            return None
 
     def _note(self, file: str, sha256: str, verdict: Verdict) -> None:
         self._verdicts[_key(file, sha256)] = verdict
@@ -179,13 +207,21 @@ def _key(file: str, sha256: str) -> bytes:
 
 
 def _whole_lines(file: io.BufferedReader, is_csv: bool) -> Iterator[bytes]:
-    """Lines with their end; in CSV one inside quotes is none. What has no end was never finished."""
+    """Lines with their end; in CSV one inside quotes is none. What has no end comes last, without one."""
     whole = b""
     for line in file:
         whole += line
-        if line.endswith(b"\n") and not (is_csv and whole.count(b'"') % 2):
+        if line.endswith(_END) and not (is_csv and whole.count(b'"') % 2):
             yield whole
             whole = b""
+    if whole:
+        yield whole.rstrip(_END)
+
+
+def _beginning(rest: bytes) -> bool:
+    """Whether a line of JSON that was begun is one of ours."""
+    ours = b'{"time": "'
+    return rest.startswith(ours) or ours.startswith(rest)
 
 
 def _sync_folder(folder: Path) -> None:

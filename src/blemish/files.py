@@ -44,27 +44,35 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def move_whole(source: Path, target: Path) -> None:
+def move_whole(source: Path, target: Path, content: bytes | None = None) -> None:
     """Move a file; it is at one place, whole, at every moment, or at both.
 
-    A file of that name is replaced.
+    A file of that name is replaced. What goes to another disk, or is a link, is written there anew, from `content`
+    where that is given.
 
     Raises:
         DataError: the folder is not writable, or the disk is full; it is then where it was.
     """
     try:
-        source.replace(target)
+        if not source.is_symlink():  # moved, a relative one would lead nowhere
+            source.replace(target)
+            return
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise DataError(f"{source}: cannot be moved to {target}: {reason(error)}") from None
-        with whole_file(target) as temporary:  # on another disk
-            shutil.copy2(source, temporary)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        try:
-            source.unlink()
-        except OSError as left:
-            raise DataError(f"{source}: copied to {target}, but cannot be deleted: {reason(left)}") from None
+    with whole_file(target) as temporary:
+        if content is None:
+            shutil.copyfile(source, temporary)
+        else:
+            temporary.write_bytes(content)
+        with suppress(OSError):  # a disk that keeps no times
+            shutil.copystat(source, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    try:
+        source.unlink()
+    except OSError as left:
+        raise DataError(f"{source}: copied to {target}, but cannot be deleted: {reason(left)}") from None
 
 
 def append_whole(handle: int, content: bytes, path: Path) -> int:
@@ -137,12 +145,12 @@ def reason(error: OSError) -> str:
     """Why the system refuses to write, and what to do.
 
     >>> reason(OSError(errno.ENOSPC, "No space left on device"))
-    'no space left on the disk; free some and run again'
+    'no space left on the disk; free some'
     """
     if error.errno == errno.ENOENT:
         return "its folder does not exist; make it first"
     if error.errno == errno.ENOSPC:
-        return "no space left on the disk; free some and run again"
+        return "no space left on the disk; free some"
     return error.strerror or str(error)
 
 

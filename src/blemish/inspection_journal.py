@@ -17,6 +17,8 @@ NAME = "inspect.journal.jsonl"
 FORMAT = 1
 """Version of the file; another one is refused."""
 
+_KEYS = {"path", "name", "sha256", "drawn_at", "row"}
+
 Key = tuple[str, str]
 """The path of an image, and the name of its pictures."""
 
@@ -38,8 +40,8 @@ class Journal:
     The rows of one run are those added or recalled in it, in that order; those of an earlier run wait to be recalled.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, entries: dict[Key, Entry]) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: IO[bytes], reader: IO[bytes], path: Path, entries: dict[Key, Entry]) -> None:
+        self._file, self._reader, self._path = file, reader, path
         self._entries = entries
         self._places = array("q")
 
@@ -59,8 +61,8 @@ class Journal:
                 file = path.open("r+b" if resume and path.exists() else "w+b")
             except OSError as error:
                 raise DataError(f"{path}: cannot be written: {reason(error)}") from None
-            with file:
-                journal = cls(file, path, _read(file, path, head))
+            with file, path.open("rb") as reader:  # of its own: what is appended would move the place of one that reads
+                journal = cls(file, reader, path, _read(file, path, head))
                 if file.tell() == 0:
                     journal._append(head)
                 yield journal
@@ -96,8 +98,8 @@ class Journal:
         return (self._row(place) for place in self._places)
 
     def _row(self, place: int) -> Row:
-        self._file.seek(place)
-        row: Row = json.loads(self._file.readline())["row"]
+        self._reader.seek(place)
+        row: Row = json.loads(self._reader.readline())["row"]
         return row
 
     def _append(self, content: Mapping[str, Any]) -> int:
@@ -111,7 +113,7 @@ def _read(file: IO[bytes], path: Path, head: Mapping[str, Any]) -> dict[Key, Ent
     for line in file:
         if not line.endswith(b"\n"):
             break
-        content = _parsed(line, path)
+        content = _parsed(line, path, is_head=place == 0)
         if place == 0:
             _check_head(content, head, path)
         else:
@@ -122,10 +124,10 @@ def _read(file: IO[bytes], path: Path, head: Mapping[str, Any]) -> dict[Key, Ent
     return entries
 
 
-def _parsed(line: bytes, path: Path) -> dict[str, Any]:
+def _parsed(line: bytes, path: Path, is_head: bool) -> dict[str, Any]:
     try:
         content = json.loads(line)
-        if not isinstance(content, dict) or not ({"row", "name", "path"} <= set(content) or "format" in content):
+        if not isinstance(content, dict) or not ({"format"} if is_head else _KEYS) <= set(content):
             raise ValueError
     except ValueError:
         raise DataError(

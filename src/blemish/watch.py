@@ -6,12 +6,16 @@ disk; then the file is moved, if it is to be. So a watch that is killed has
 - before the line: decided nothing, and judges the image again; a half-written line is cut off,
 - between line and move: decided, and only moves,
 - after the move: nothing left to do.
+
+To be moved, a file is first taken away under a hidden name, and put back where it turns out to be another one than was
+judged: between two looks a camera may have written under the same name. What a killed watch left hidden is put back.
 """
 
 import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +25,11 @@ from blemish.arrivals import Arrivals, Ready, Stamp, scan, stamp_of
 from blemish.data.images import prepare_content, read_content
 from blemish.decisions import Decision, DecisionRecord
 from blemish.errors import DataError, SettingsError
-from blemish.files import check_writable, make_folder, move_whole
+from blemish.files import check_writable, make_folder, move_whole, reason
 from blemish.predictor import Predictor
+
+TAKEN = ".moving"
+"""Ends the hidden name of a file that is being moved."""
 
 REMIND_S = 60.0
 """So long the same trouble is said once."""
@@ -74,9 +81,14 @@ class Watcher:
         self._arrivals = Arrivals(self.settings.settle_s, max(self.settings.patience_s, self.settings.settle_s))
         self._said: dict[str, float] = {}
         self._is_stuck = False
+        self._unseen: str | None = None
 
     def run(self) -> None:
-        """Watch until told to stop, or until it is idle for as long as the settings say."""
+        """Watch until told to stop, or until it is idle for as long as the settings say.
+
+        Raises:
+            DataError: idle for so long because the folder cannot be read.
+        """
         idle_since_s = time.monotonic()
         while True:
             started_s = time.monotonic()
@@ -86,15 +98,19 @@ class Watcher:
                 idle_since_s = time.monotonic()
             limit_s = self.settings.until_idle_s
             if limit_s is not None and not self._arrivals.waiting and time.monotonic() - idle_since_s >= limit_s:
+                if self._unseen is not None:
+                    raise DataError(self._unseen)
                 return
             if self.callbacks.wait(max(self.settings.poll_s, scanned_s)):
                 return
 
     def _found(self) -> dict[str, Stamp]:
+        self._unseen = None
         try:
             return scan(self.settings.folder, self._odd_name)
         except OSError as error:
-            self._trouble(f"{self.settings.folder}: cannot be read: {error.strerror}; trying again")
+            self._unseen = f"{self.settings.folder}: cannot be read: {error.strerror}"
+            self._trouble(f"{self._unseen}; trying again")
             return {}
 
     def _look(self, found: dict[str, Stamp], now_s: float) -> int:
@@ -139,11 +155,14 @@ class Watcher:
             except DataError as error:
                 self._unreadable(ready, sha256, str(error))
                 return
+            except Exception as error:  # whatever it is, the images after this one must not wait for a person
+                self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
+                return
             verdict = "anomalous" if prediction.is_anomalous else "good"
             measured = prediction.score, prediction.p_value, prediction.threshold
             self._decide(Decision(_now(), ready.name, sha256, *measured, verdict))
         if verdict == "anomalous" and self.settings.move_anomalous is not None:
-            self._move(path, ready, sha256)
+            self._move(path, ready, content, sha256)
         self._arrivals.done(ready.name, ready.stamp)
 
     def _unreadable(self, ready: Ready, sha256: str, why: str) -> None:
@@ -159,14 +178,33 @@ class Watcher:
         self.record.add(decision)
         self._is_stuck = False
         self.verdicts[decision.verdict] += 1
-        self.callbacks.decision(decision)
+        try:
+            self.callbacks.decision(decision)
+        except OSError as error:
+            self._trouble(f"decisions are in the record, but cannot be printed any more: {reason(error)}")
 
-    def _move(self, path: Path, ready: Ready, sha256: str) -> None:
+    def _move(self, path: Path, ready: Ready, content: bytes, sha256: str) -> None:
         assert self.settings.move_anomalous is not None
         target = place_for(self.settings.move_anomalous / ready.name, sha256)
         make_folder(target.parent)
-        if _stamp(path) == ready.stamp:  # else another image has come under this name, and must not be moved
-            move_whole(path, target)
+        if _stamp(path) != ready.stamp:
+            return
+        taken = path.with_name(f".{path.name}{TAKEN}")
+        try:
+            path.replace(taken)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"{path}: cannot be moved: {reason(error)}") from None
+        found = _stamp(taken)
+        if found is None or found._replace(status_changed_ns=ready.stamp.status_changed_ns) != ready.stamp:
+            put_back(taken)  # another image, come in the last moment under this name
+            return
+        try:
+            move_whole(taken, target, content)
+        except BaseException:
+            put_back(taken)
+            raise
 
     def _odd_name(self, name: str) -> None:
         self._trouble(f"{name}: a file name that is not UTF-8; rename it")
@@ -197,6 +235,8 @@ def watch_folder(predictor: Predictor, settings: WatchSettings, callbacks: Callb
         check_writable(make_folder(move) / "moved.png")
         check_writable(folder / "moved.png")
     with DecisionRecord.open(settings.record) as record:
+        for left in folder.rglob(f".*{TAKEN}"):
+            put_back(left)
         watcher = Watcher(predictor, settings, record, callbacks)
         watcher.run()
         return watcher.verdicts
@@ -214,6 +254,15 @@ def place_for(target: Path, sha256: str) -> Path:
     except OSError:
         taken = target.exists()
     return target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}") if taken else target
+
+
+def put_back(taken: Path) -> None:
+    """Give a file that was taken away its name again, or one beside it where another image has that name now."""
+    path = taken.with_name(taken.name.removeprefix(".").removesuffix(TAKEN))
+    with suppress(OSError):  # it is not there any more, or still at the hidden name, for the next start
+        if path.exists():
+            path = place_for(path, hashlib.sha256(taken.read_bytes()).hexdigest())
+        taken.replace(path)
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -1,4 +1,4 @@
-"""How a command ends: errors as one line on standard error and exit code 2, an interruption with exit code 130."""
+"""How a command ends: errors as one line and exit code 2, an interruption with 130, a pipe nobody reads with 141."""
 
 import functools
 from collections.abc import Callable
@@ -8,11 +8,12 @@ import typer
 
 from blemish.cli.screen import log_console
 from blemish.errors import BlemishError
+from blemish.files import reason
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-INTERRUPTED = 130
+INTERRUPTED, NOBODY_READS = 130, 141
 
 HOW_TO_GO_ON = {
     "train": "the same command goes on from here, with --resume",
@@ -40,6 +41,12 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
                 "install what training and reports need with: pip install 'blemish[train]'",
                 markup=False,
             )
+            raise typer.Exit(2) from None
+        except BrokenPipeError:
+            raise typer.Exit(NOBODY_READS) from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else "standard output: "
+            log_console.print(f"{where}{reason(error)}", markup=False)
             raise typer.Exit(2) from None
 
     return run

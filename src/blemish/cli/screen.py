@@ -1,24 +1,50 @@
 """What the commands print with: results on standard output, all else on standard error."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-out_console = Console(soft_wrap=True, highlight=False)
-log_console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+@final
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more. Rich would end with exit code 1, which says something about images."""
+        _write_nowhere()
+        raise BrokenPipeError
+
+
+out_console = _Console(soft_wrap=True, highlight=False)
+log_console = _Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def emit(text: str) -> None:
-    """Text as it is, seen at once also where standard output is a file or a pipe."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Text as it is, seen at once also where standard output is a file or a pipe.
+
+    Raises:
+        OSError: nobody reads it, or the disk is full; what is printed after that goes nowhere.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        _write_nowhere()
+        raise
+
+
+def _write_nowhere() -> None:
+    """Standard output leads nowhere from now on, so that what is still in its buffer raises no second error."""
+    with suppress(OSError, ValueError):  # not a file at all
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

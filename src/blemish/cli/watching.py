@@ -1,7 +1,7 @@
 """`blemish watch`: images judged as a camera writes them."""
 
 import signal
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +33,7 @@ def watch(
         Path | None, typer.Option(help="Folder to move anomalous images to; not inside the watched one.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
-    poll: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks at the folder.")] = 0.5,
+    poll: Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks at the folder.")] = 0.5,
     settle: Annotated[
         float, typer.Option(min=0.0, help="Seconds without a change, after which a file is looked at.")
     ] = 1.0,
@@ -55,6 +55,7 @@ def watch(
     A decision is one line of the record, on the disk before the image is moved: time, file, SHA-256, score, p-value,
     threshold, verdict. Killed and started again it goes on. Other content under the same name is another image.
     """
+    from blemish.errors import SettingsError
     from blemish.predictor import Predictor
     from blemish.watch import Callbacks, WatchSettings, watch_folder
 
@@ -62,6 +63,8 @@ def watch(
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
     whole = folder.resolve()
+    if to is None and not whole.name:
+        raise SettingsError(f"--to: {folder} has no folder beside it for the record; give a file")
     record = to or whole.with_name(f"{whole.name}.decisions.csv")
     settings = WatchSettings(
         folder,
@@ -74,14 +77,17 @@ def watch(
     )
     warn = _certificate_warning(model, predictor.header, state)
     warn()
-    stop = threading.Event()
+    stop = _Stop()
 
     def wait(seconds: float) -> bool:
         warn()
-        return stop.wait(seconds)
+        until_s = time.monotonic() + seconds
+        while not stop.is_asked_for and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.1))
+        return stop.is_asked_for
 
     callbacks = Callbacks(_say_decision, lambda text: log_console.print(f"trouble: {text}", markup=False), wait)
-    with _stopping(stop):
+    with stop:
         log_console.print(f"watching {folder}, writing {record}; Ctrl-C ends it", markup=False)
         verdicts = watch_folder(predictor, settings, callbacks)
     log_console.print(
@@ -91,11 +97,14 @@ def watch(
     )
 
 
-class _stopping:  # noqa: N801  # reads as a statement: with _stopping(event)
-    """Ctrl-C and a polite kill end the watch after the image at hand; twice ends it at once."""
+class _Stop:
+    """Ctrl-C and a polite kill end the watch after the image at hand; twice ends it at once.
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
+    A plain flag: a signal comes in the middle of anything, and may not wait for a lock that it interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked_for = False
 
     def __enter__(self) -> None:
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -105,9 +114,9 @@ class _stopping:  # noqa: N801  # reads as a statement: with _stopping(event)
             signal.signal(number, handler)
 
     def _ask(self, _signal: int, _frame: object) -> None:
-        if self._stop.is_set():
+        if self.is_asked_for:
             raise KeyboardInterrupt
-        self._stop.set()
+        self.is_asked_for = True
 
 
 def _certificate_warning(model: Path, header: "ArtifactHeader", state: Path | None) -> Callable[[], None]:
