@@ -210,7 +210,7 @@ def _with_good(header: ArtifactHeader, asked: Asked, good: NewGood, onnx: OnnxMo
     if not asked.add:
         found = header.model_copy(update=calibrate_kept(sorted(scores), rate, card)._asdict())
         return raised(found, onnx.header.export.tolerance) if onnx else found
-    scores = list(raised_scores(scores, before.margin)) if onnx else scores
+    scores = list(raised_scores(scores, before.margin, onnx.header.export.tolerance)) if onnx else scores
     added = _added(before, len(header.calibration_scores), card)
     return header.model_copy(
         update=calibrate_kept(sorted([*header.calibration_scores, *scores]), rate, added)._asdict()

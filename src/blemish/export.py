@@ -14,7 +14,7 @@ from pydantic import Field
 from blemish.artifact import ArtifactHeader
 from blemish.data.folder import Folder, read_folder
 from blemish.data.images import ImageLike
-from blemish.errors import ArtifactError, SettingsError
+from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.files import check_writable
 from blemish.graph import to_graph, to_int8
 from blemish.onnx_file import ExportCard
@@ -118,6 +118,8 @@ def export_model(
     check_writable(out)
     if is_onnx(model):
         raise ArtifactError(f"{model}: exported already; give the model file that `blemish train` made")
+    if out.exists() and model.exists() and out.samefile(model):
+        raise DataError(f"{out}: the trained model itself, which would be lost; give the export another name")
     if settings.precision == "int8" and good is None:
         raise SettingsError("--precision int8 needs --good, the folder the model was trained on")
     header, detector, kept = open_detector(model)
@@ -153,6 +155,7 @@ def export_exact(
         precision="fp32",
         opset=opset,
         tolerance=tolerance,
+        scale=header.threshold,
         checked=len(judged),
         worst=worst.difference,
         worst_image=worst.name,
@@ -178,7 +181,14 @@ def export_int8(trained: Trained, graph: bytes, opset: int, folder: Folder, on_i
     images = labelled(folder, split.held_out, header)
     found = compare_verdicts(Predictor(header, trained.runtime), Predictor(moved, runtime), images, on_image)
     refuse_worse(found)
-    card = ExportCard(precision="int8", opset=opset, tolerance=INT8_TOLERANCE, versions=_versions(), **found._asdict())
+    card = ExportCard(
+        precision="int8",
+        opset=opset,
+        tolerance=INT8_TOLERANCE,
+        scale=moved.threshold,
+        versions=_versions(),
+        **found._asdict(),
+    )
     predictor = fixture_predictor(moved, runtime)
     fixtures = {**seeded_images(header.policy), **trained.kept}
     expected = [expectation(name, image, predictor.predict(image)) for name, image in fixtures.items()]

@@ -79,6 +79,11 @@ def to_int8(graph: bytes, batches: Sequence[NDArray[Any]]) -> bytes:
 
     model = onnx.load_from_string(graph)
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    if len(convolutions) <= KEPT_CONVOLUTIONS:
+        raise ArtifactError(
+            f"not exported: of its {len(convolutions)} convolutions none would become 8-bit (the first "
+            f"{KEPT_CONVOLUTIONS} stay as they are), so nothing is to be gained; use --precision fp32"
+        )
     with tempfile.TemporaryDirectory() as folder, _hushed():
         path = Path(folder) / "int8.onnx"
         quantize_static(

@@ -13,7 +13,7 @@ from blemish.calibration import batch_threshold, fewest_selected
 from blemish.data.folder import image_files
 from blemish.errors import DataError, SettingsError
 from blemish.inspection_journal import Journal
-from blemish.inspection_line import Line, Source
+from blemish.inspection_line import FOLDERS, Line, Source
 from blemish.inspection_rows import Format, Row, write_rows
 from blemish.predictor import Predictor
 
@@ -146,13 +146,13 @@ def _journal(predictor: Predictor, request: Request) -> AbstractContextManager[J
 def _find(paths: Sequence[Path], out: Path | None) -> Iterator[Source]:
     """Image files, each with a name of its own for what is written about it; none of what was written about others."""
     taken: set[str] = set()
-    written = None if out is None else out.resolve()
+    written = [] if out is None else [(out / name).resolve() for name in FOLDERS]
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         files = image_files(path) if path.is_dir() else [path]
-        if written is not None and path.resolve() in written.parents:
-            files = [file for file in files if written not in file.resolve().parents]
+        if any(path.resolve() in folder.parents for folder in written):
+            files = [file for file in files if not set(written) & set(file.resolve().parents)]
         if not files:
             raise DataError(f"{path}: no images in this folder")
         for file in files:

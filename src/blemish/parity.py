@@ -131,9 +131,8 @@ def write_onnx(
 def check_fixtures(model: OnnxModel) -> Verification:
     """Judge the fixtures of an exported model as it is run here."""
     predictor = fixture_predictor(model.header.model, model.runtime)
-    checks = [
-        compare(one, predictor.predict(one.image), predictor.threshold) for one in read_expectations(model.fixtures)
-    ]
+    scale = model.header.export.scale or predictor.threshold
+    checks = [compare(one, predictor.predict(one.image), scale) for one in read_expectations(model.fixtures)]
     return Verification(model.header.export, tuple(checks))
 
 
@@ -249,15 +248,19 @@ def raised(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:
     for a rounding in the last digit.
     """
     margin = tolerance * header.threshold
-    scores = raised_scores(header.calibration_scores, margin)
+    scores = raised_scores(header.calibration_scores, margin, tolerance)
     card = header.calibration.model_copy(update={"margin": header.calibration.margin + margin})
     threshold = _up(header.threshold + margin)
     return header.model_copy(update={"calibration_scores": scores, "threshold": threshold, "calibration": card})
 
 
-def raised_scores(scores: Iterable[float], margin: float) -> tuple[float, ...]:
-    """Scores that much higher, and then the next number upwards that a map can hold."""
-    return tuple(_up(score + margin) for score in scores)
+def raised_scores(scores: Iterable[float], margin: float, tolerance: float) -> tuple[float, ...]:
+    """Scores that much higher, or by that share of themselves if it is more; then the next number a map can hold.
+
+    >>> raised_scores([1.0, 4.0], margin=0.5, tolerance=0.25)
+    (1.5, 5.0)
+    """
+    return tuple(_up(score + max(margin, tolerance * score)) for score in scores)
 
 
 def decision(header: ArtifactHeader, score: float) -> tuple[float, bool]:

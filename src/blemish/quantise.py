@@ -19,7 +19,7 @@ from blemish.metrics.ranking import auroc
 from blemish.parity import raised
 from blemish.predictor import Predictor
 from blemish.runtime import Images, Runtime
-from blemish.train import files_sha256, groups_of, split_of
+from blemish.train import distinct, files_sha256, groups_of, split_of
 
 INT8_TOLERANCE = 0.02
 """Processors round 8-bit sums in ways of their own: their maps may differ by this much of value or threshold."""
@@ -84,7 +84,7 @@ def split_again(folder: Folder, header: ArtifactHeader) -> GoodSplit:
             "the model was calibrated on other images than those it was trained with; export it as it was trained, "
             "and calibrate the 8-bit file with: blemish certify FILE --good FOLDER"
         )
-    readable = [sample for sample in folder.train if _is_readable(sample, header)]
+    readable, _ = distinct([sample for sample in folder.train if _is_readable(sample, header)])
     parts = split_of(readable, folder, header.run)[0]
     fit, held_out = ([one for one in part if one.name not in header.data_card.skipped] for part in parts)
     kept = GoodSplit(fit, held_out)
@@ -98,12 +98,15 @@ def split_again(folder: Folder, header: ArtifactHeader) -> GoodSplit:
 
 
 def seen_by_network(header: ArtifactHeader, samples: Sequence[Sample]) -> list[Images]:
-    """What the network sees of these images, batch by batch."""
-    recorder = Recorder()
-    predictor = Predictor(header, recorder)
-    for sample in samples[:RANGE_IMAGES]:
-        predictor.predict(sample.path)
-    return recorder.seen[:RANGE_IMAGES]
+    """What the network sees of these images, one of each or, where there are few, several tiles of each."""
+    chosen = samples[:RANGE_IMAGES]
+    each = max(1, RANGE_IMAGES // len(chosen))
+    seen: list[Images] = []
+    for sample in chosen:
+        recorder = Recorder()
+        Predictor(header, recorder).predict(sample.path)
+        seen += recorder.seen[:: max(1, len(recorder.seen) // each)][:each]
+    return seen
 
 
 def recalibrated(header: ArtifactHeader, runtime: Runtime, split: GoodSplit, on_image: OnImage) -> ArtifactHeader:

@@ -10,7 +10,7 @@ import numpy as np
 from blemish.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
 from blemish.calibration import calibrate
 from blemish.data.dataset import GoodImages, fewest_to_hold_out, split_folds, split_good
-from blemish.data.folder import Folder, Sample, read_folder
+from blemish.data.folder import Folder, Sample, file_id, read_folder
 from blemish.data.groups import read_groups
 from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi
 from blemish.errors import BlemishError, CalibrationError, DataError
@@ -87,6 +87,8 @@ def _prepare(folder: Folder, settings: RunSettings, report: Report) -> Job:
     if not folder.train:
         raise DataError(f"{folder.root}: no good images to fit; put them in train/good")
     samples, skipped = _readable(folder.train, settings.data)
+    samples, copies = distinct(samples)
+    skipped |= copies
     policy = resolve_policy(samples, settings)
     parts = split_of(samples, folder, settings)
     _refuse_too_few(parts, folder, settings)
@@ -182,6 +184,21 @@ def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[list[S
                 raise
             skipped[sample.name] = str(error)
     return kept, skipped
+
+
+def distinct(samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str]]:
+    """The samples without copies of the same file, which must not be fitted and calibrated on; and the copies by name.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    first: dict[str, Sample] = {}
+    copies: dict[str, str] = {}
+    for sample in samples:
+        original = first.setdefault(file_id(sample.path), sample)
+        if original is not sample:
+            copies[sample.name] = f"{sample.path}: the same file as {original.name}; each good image counts once"
+    return list(first.values()), copies
 
 
 def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPolicy:

@@ -85,7 +85,11 @@ def image_files(folder: Path, deep: bool = True) -> list[Path]:
     """
     found = folder.rglob("*") if deep else folder.iterdir()
     images = sorted(
-        path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        path
+        for path in found
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
     for path in images:
         if not _is_utf8(path):

@@ -30,6 +30,9 @@ from blemish.data.silence import SILENCE
 from blemish.errors import DataError, SettingsError
 from blemish.settings import LARGEST_IMAGE_PX, Settings, Side
 
+MOST_FILE_BYTES = 16 * LARGEST_IMAGE_PX
+"""A file that is larger is not even read."""
+
 ASPECT_TOLERANCE = 0.05
 """How far an image's aspect may be from the wanted one, as a share of it, before that is an error."""
 
@@ -142,16 +145,19 @@ def read_content(path: Path) -> bytes:
         DataError: it is missing, a folder, or cannot be read.
     """
     with _named_errors(path):
+        if path.stat().st_size > MOST_FILE_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size >> 20} MiB, more than any image that can be read")
         return path.read_bytes()
 
 
 def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepared:
     _check_aspect(original.size, policy, where)
-    deep = _unit_floats(original, policy.white_level, where)
-    prepared = _eight_bit(original, policy.channels) if deep is None else deep
     height, width = policy.size_px
-    if prepared.size != (width, height):
-        prepared = prepared.resize((width, height), Image.Resampling.BILINEAR)
+    with _named_errors(where):
+        deep = _unit_floats(original, policy.white_level, where)
+        prepared = _eight_bit(original, policy.channels) if deep is None else deep
+        if prepared.size != (width, height):
+            prepared = prepared.resize((width, height), Image.Resampling.BILINEAR)
     return Prepared(prepared, policy, (original.height, original.width), original.mode in _GREY)
 
 
@@ -170,10 +176,11 @@ def drawable(original: Image.Image, white_level: int | None, where: str) -> Imag
     Raises:
         DataError: 16-bit or float values out of their range; `where` is what the error calls the image.
     """
-    deep = _unit_floats(original, white_level, where)
-    if deep is not None:
-        original = Image.fromarray(np.uint8(np.asarray(deep) * 255.0 + 0.5))
-    return _eight_bit(original, 3)
+    with _named_errors(where):
+        deep = _unit_floats(original, white_level, where)
+        if deep is not None:
+            original = Image.fromarray(np.uint8(np.asarray(deep) * 255.0 + 0.5))
+        return _eight_bit(original, 3)
 
 
 def read_values(image: ImageLike, policy: PixelPolicy) -> Values:
@@ -188,8 +195,9 @@ def read_values(image: ImageLike, policy: PixelPolicy) -> Values:
     (8, 8, 3)
     """
     original = _open(image, policy.max_image_px)
-    deep = _unit_floats(original, policy.white_level, name_of(image))
-    return np.array(_eight_bit(original, policy.channels) if deep is None else deep)
+    with _named_errors(name_of(image)):
+        deep = _unit_floats(original, policy.white_level, name_of(image))
+        return np.array(_eight_bit(original, policy.channels) if deep is None else deep)
 
 
 def as_pixels(values: Values) -> NDArray[np.float32]:
@@ -325,7 +333,7 @@ def name_of(image: ImageLike) -> str:
 class _named_errors:  # noqa: N801  # reads as a statement: with _named_errors(path)
     """Turns Pillow's and the system's errors into a DataError with the file's name."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = path
 
     def __enter__(self) -> None:
@@ -344,6 +352,8 @@ class _named_errors:  # noqa: N801  # reads as a statement: with _named_errors(p
             raise DataError(f"{self.path}: not an image that can be read (PNG, JPEG, BMP, TIFF or WebP)") from None
         if isinstance(error, Image.DecompressionBombError):
             raise DataError(f"{self.path}: more than {LARGEST_IMAGE_PX} pixels; crop or reduce it first") from None
+        if isinstance(error, MemoryError):
+            raise DataError(f"{self.path}: more than this machine's memory holds") from None
         if isinstance(error, OSError | SyntaxError | ValueError | EOFError | IndexError | TypeError):
             raise DataError(f"{self.path}: a damaged or truncated image ({error})") from None
 
@@ -363,10 +373,26 @@ def _open(image: ImageLike, max_image_px: int, content: bytes | None = None) -> 
     if not isinstance(image, str | os.PathLike):
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)
-    with _named_errors(path), SILENCE, _opened(path if content is None else io.BytesIO(content)) as handle:
+    content = read_content(path) if content is None else content
+    with _named_errors(path), SILENCE, _opened(io.BytesIO(content)) as handle:
         _check_pixels(handle.size, max_image_px, str(path))
+        _check_end(handle.format, path, content)
         handle.load()
         return ImageOps.exif_transpose(handle)
+
+
+def _check_end(image_format: str | None, path: Path, content: bytes) -> None:
+    """Refuse a PNG or JPEG whose end is not written yet: Pillow decodes zeros in its place without a word.
+
+    So it is with a copy that is under way into a file that was given its full length beforehand.
+    """
+    is_whole = True
+    if image_format == "PNG":
+        is_whole = b"IEND" in content
+    elif image_format == "JPEG":  # zeros at the end, and no end-of-image marker after the last start of a scan
+        is_whole = not content.endswith(bytes(16)) or content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
+    if not is_whole:
+        raise DataError(f"{path}: a truncated image, its end is missing; copy it again")
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
@@ -437,4 +463,6 @@ def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
         black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, with_alpha)
     wanted = "L" if channels == 1 else "RGB"
+    if image.mode == "LAB":  # which becomes grey in two steps only
+        image = image.convert("RGB")
     return image if image.mode == wanted else image.convert(wanted)

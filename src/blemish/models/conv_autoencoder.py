@@ -158,7 +158,8 @@ def residual(
         return max_over_channels(images, reconstructions)
     if loss == "mse":
         return (images - reconstructions).square().mean(dim=1)
-    return ssim_residual(images, reconstructions).mean(dim=1)
+    # In 64 bits: the variances are small differences of large numbers, and every machine must get the same.
+    return ssim_residual(images.double(), reconstructions.double()).mean(dim=1).float()
 
 
 SEED_PRESET: dict[str, Any] = {

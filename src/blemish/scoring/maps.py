@@ -100,9 +100,10 @@ def _blur(x: Float[Tensor, "*n h w"], sigma_px: float, radius_px: int) -> Float[
     # Two products with banded matrices: for few channels a convolution is slower, up to 1024 pixels and more.
     height, width = x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False):  # SSIM's variances are lost in bfloat16
-        rows = _band(height, sigma_px, radius_px, x.device)
-        columns = _band(width, sigma_px, radius_px, x.device)
-        blurred: Tensor = rows @ x.float() @ columns.T
+        x = x if x.dtype == torch.float64 else x.float()
+        rows = _band(height, sigma_px, radius_px, x.device).to(x.dtype)
+        columns = _band(width, sigma_px, radius_px, x.device).to(x.dtype)
+        blurred: Tensor = rows @ x @ columns.T
     return blurred
 
 
