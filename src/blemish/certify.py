@@ -12,7 +12,15 @@ from blemish.data.photo import gathered
 from blemish.errors import CalibrationError, SettingsError
 from blemish.files import check_writable
 from blemish.monitor_state import Alarm, withdrawal, withdrawn_words
-from blemish.new_good import NewGood, groups_of_new, look_at, raised_words, suspects, suspicious_words
+from blemish.new_good import (
+    NewGood,
+    changed_words,
+    groups_of_new,
+    look_at,
+    raised_words,
+    suspects,
+    suspicious_words,
+)
 from blemish.onnx_file import unseal
 from blemish.parity import Verdict, decision, raised, raised_scores, read_expectations, write_onnx
 from blemish.predictor import Predictor
@@ -71,6 +79,8 @@ class Certified:
     """Good images that score as if they were not, with a p-value."""
     raised: str | None = None
     """Which good images lift the threshold, where it rises."""
+    changed: str | None = None
+    """That most of the new images are unlike those before, where they are."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     is_written: bool = False
 
@@ -79,7 +89,7 @@ class Certified:
         """What a user should look at before the promise is relied on."""
         found = [] if self.withdrawn is None else [withdrawn_words(self.withdrawn)]
         found += [suspicious_words(name, p) for name, p in self.suspects.items()]
-        return found if self.raised is None else [*found, self.raised]
+        return [*found, *(words for words in (self.changed, self.raised) if words is not None)]
 
 
 def to_json(found: Certified) -> str:
@@ -99,6 +109,7 @@ def to_json(found: Certified) -> str:
             "more_needed_confidence": found.needs_confidence,
             "suspects": dict(found.suspects),
             "raised": found.raised,
+            "changed": found.changed,
             "skipped": dict(found.skipped),
             "written": found.is_written,
         },
@@ -143,7 +154,7 @@ def certify_model(
             _write(model, found, onnx)
         return Certified(found, _needs(found, confidence), confidence, is_written=not asked.dry_run)
     predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
-    good = look_at(predictor, asked.good, asked.add, asked.skip_bad, on_image)
+    good = look_at(predictor, asked.good, asked.add or alarm is not None, asked.skip_bad, on_image)
     found = _with_good(header, asked, good, onnx)
     if not asked.dry_run:
         _write(model, found, onnx)
@@ -153,6 +164,7 @@ def certify_model(
         needs_confidence=confidence,
         suspects=suspects(header, good),
         raised=raised_words(header, found, good),
+        changed=changed_words(header, good),
         skipped=good.skipped,
         is_written=not asked.dry_run,
     )

@@ -21,6 +21,7 @@ from blemish.data.defects import DEFECTS
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import as_pixels, image_size, read_values
 from blemish.errors import CalibrationError, DataError, SettingsError
+from blemish.evaluate import made_with
 from blemish.files import folder_to_fill, whole_file
 from blemish.metrics import rate_interval
 from blemish.predictor import Prediction, Predictor
@@ -105,8 +106,10 @@ def challenge_model(
     """
     started = time.perf_counter()
     _check_types(settings.defect_types)
+    photos = _held_out(folder)
+    _refuse_fitted(predictor, photos)
     with folder_to_fill(out):
-        work = _look_at_photos(predictor, _held_out(folder), settings)
+        work = _look_at_photos(predictor, photos, settings)
     sizes_px = _sizes(work, settings)
     trials = plan_trials(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
@@ -137,6 +140,16 @@ def _check_types(names: Sequence[str]) -> None:
     for name in names:
         if name not in DEFECTS:
             raise SettingsError(f"defect type '{name}': unknown; {nearest(name, DEFECTS)}")
+
+
+def _refuse_fitted(predictor: Predictor, photos: Sequence[Sample]) -> None:
+    known = made_with(predictor.header, {photo.name: photo for photo in photos if photo.path.is_file()})
+    fitted = [name for name, part in known.items() if part == "fitted"]
+    if fitted:
+        raise DataError(
+            f"{fitted[0]}: the model was fitted on it{f' and {len(fitted) - 1} more' if len(fitted) > 1 else ''}; what "
+            "it finds on photos it knows says little: give good photos that it has not seen"
+        )
 
 
 def _held_out(folder: Folder) -> Sequence[Sample]:
@@ -272,8 +285,7 @@ def _promised(predictor: Predictor) -> float:
     """The rate the threshold stands for; of one moved by hand, what the calibration scores lead to expect."""
     if predictor.threshold == predictor.header.threshold:
         return predictor.header.max_false_alarm_rate
-    scores = np.asarray(predictor.header.calibration_scores)
-    return float((1 + np.count_nonzero(scores > predictor.threshold)) / (1 + scores.size))
+    return predictor.header.p_value(float(np.nextafter(predictor.threshold, np.inf)))
 
 
 def _suspicious(work: _Work) -> list[Nested]:

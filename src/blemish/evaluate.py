@@ -117,7 +117,7 @@ def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSe
                 raise
             judged.skipped[plain_name(sample.name)] = plain_name(str(error))
         on_image(done, len(samples))
-    judged.known.update(_known(predictor.header, judged.samples))
+    judged.known.update(made_with(predictor.header, judged.samples))
     if not judged.images:
         raise DataError(f"none of the {len(samples)} test images can be read; the first: {judged.skipped.popitem()[1]}")
     return judged
@@ -150,12 +150,12 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: _Judged) -> None:
     judged.latencies_ms.append(prediction.latency_ms)
 
 
-def _known(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str, str]:
-    """What the model was made with, by the contents of the files."""
-    made_with = dict.fromkeys(header.calibration.image_ids, "calibrated")
-    made_with |= dict.fromkeys(header.data_card.fit_ids, "fitted")
+def made_with(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str, str]:
+    """Which of the samples the model was "fitted" or "calibrated" on, by the contents of the files."""
+    known = dict.fromkeys(header.calibration.image_ids, "calibrated")
+    known |= dict.fromkeys(header.data_card.fit_ids, "fitted")
     ids = {name: file_id(sample.path) for name, sample in samples.items()}
-    return {name: made_with[identity] for name, identity in ids.items() if identity in made_with}
+    return {name: known[identity] for name, identity in ids.items() if identity in known}
 
 
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)

@@ -17,7 +17,7 @@ from blemish.files import whole_file
 from blemish.settings import Settings
 from blemish.trust.martingale import Martingale
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; another one is refused."""
 
 
@@ -72,15 +72,18 @@ class MonitorState(Settings):
     """A watch: the bets, the alarms, and where it stopped."""
 
     format: int = FORMAT
+    model_id: str
     calibration_id: str
     max_false_alarm_probability: float = Field(gt=0.0, lt=1.0)
     images: int = 0
     streams: dict[str, Bets]
     recent: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     alarms: tuple[Alarm, ...] = ()
-    last_file: tuple[int, str] | None = None
-    """Of a folder that is watched: when the newest file was last changed, in nanoseconds, and its name."""
+    seen: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By folder: which of its files have been watched, by name, size and time of the last change."""
     open_group: OpenGroup | None = None
+    closed_groups: tuple[str, ...] = ()
+    """The last ones, none of which may come back."""
 
 
 def default_state_path(model: Path) -> Path:
@@ -89,8 +92,18 @@ def default_state_path(model: Path) -> Path:
 
 
 def calibration_id(header: ArtifactHeader) -> str:
-    """Tells the good images a model was calibrated on from others; another threshold does not change it."""
-    content = [header.calibration_scores, sorted(header.calibration.photo_values.items())]
+    """Tells the good images a model was calibrated on from others.
+
+    Neither another threshold changes it, nor an export, nor calibrating on the same images again.
+    """
+    card = header.calibration
+    content: list[Any] = sorted(card.image_ids) or [header.calibration_scores, sorted(card.photo_values.items())]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def model_id(header: ArtifactHeader) -> str:
+    """Tells a model from others, however it is calibrated, trained or exported."""
+    content = [header.data_card.files_sha256, header.run.model_dump_json()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
@@ -114,8 +127,10 @@ def read_state(path: Path) -> MonitorState | None:
             f"{path}: a watch of format {found}, this version reads format {FORMAT}; delete it to start anew"
         )
     try:
+        if content.pop("sha256") != _checksum(content):
+            raise ValueError
         return MonitorState.model_validate(content)
-    except ValidationError:
+    except (ValidationError, ValueError, AttributeError, KeyError, TypeError):
         raise DataError(
             f"{path}: not what `blemish monitor` wrote, or damaged; delete it to start the watch anew"
         ) from None
@@ -127,8 +142,13 @@ def write_state(path: Path, state: MonitorState) -> None:
     Raises:
         DataError: it cannot be written there.
     """
+    content = state.model_dump(mode="json")
     with whole_file(path) as temporary:
-        temporary.write_text(state.model_dump_json() + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({**content, "sha256": _checksum(content)}) + "\n", encoding="utf-8")
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def withdrawal(model: Path, header: ArtifactHeader, state: Path | None = None) -> Alarm | None:
@@ -139,6 +159,8 @@ def withdrawal(model: Path, header: ArtifactHeader, state: Path | None = None) -
     """
     watch = read_state(state or default_state_path(model))
     if watch is None or not watch.alarms or watch.calibration_id != calibration_id(header):
+        return None
+    if watch.model_id != model_id(header):
         return None
     return watch.alarms[0]
 

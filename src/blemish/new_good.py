@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.artifact import ArtifactHeader
 from blemish.data.folder import file_id, image_files
@@ -42,8 +43,8 @@ def suspicious_words(name: str, p_value: float) -> str:
     )
 
 
-def look_at(predictor: Predictor, folder: Path, is_added: bool, skip_bad: bool, on_image: OnImage) -> NewGood:
-    """Score the images of a folder; with `is_added`, they are to join those calibrated on before.
+def look_at(predictor: Predictor, folder: Path, must_be_new: bool, skip_bad: bool, on_image: OnImage) -> NewGood:
+    """Score the images of a folder; with `must_be_new`, none of those calibrated on before may be among them.
 
     Raises:
         DataError: one cannot be read (unless `skip_bad`), was fitted on, or is there twice.
@@ -53,7 +54,7 @@ def look_at(predictor: Predictor, folder: Path, is_added: bool, skip_bad: bool, 
     known = dict.fromkeys(
         header.data_card.fit_ids, "the model was fitted on it; a threshold needs images it has not seen"
     )
-    if is_added:
+    if must_be_new:
         known |= dict.fromkeys(header.calibration.image_ids, "the model was calibrated on it before")
     for done, (name, path) in enumerate(paths, start=1):
         try:
@@ -131,18 +132,36 @@ def raised_words(before: ArtifactHeader, after: ArtifactHeader, good: NewGood) -
     )
 
 
+def _unlike(header: ArtifactHeader, good: NewGood) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """p-values of the new images among those before, and which of them are unlike those."""
+    before = np.array([header.p_value(score) for score in good.scores])
+    return before, benjamini_hochberg(before, UNLIKE)
+
+
+def changed_words(header: ArtifactHeader, good: NewGood) -> str | None:
+    """What is said where most of the new good images are unlike those before."""
+    count = int(np.count_nonzero(_unlike(header, good)[1]))
+    if 2 * count <= len(good.scores):
+        return None
+    return (
+        f"{count} of {many(len(good.scores), 'new good image')} score higher than those calibrated on before: either "
+        "the line has changed, and this is how good parts look now, or these are not good"
+    )
+
+
 def suspects(header: ArtifactHeader, good: NewGood) -> dict[str, float]:
     """New good images that score unlike each other, or unlike those before.
 
     Where they are few, the good images calibrated on before help to tell what is usual, unless most of the new ones are
-    unlike them: then the line has changed.
+    unlike them: then the line has changed (`changed_words`).
     """
     alone, new = suspicion(good.scores), len(good.scores)
     pooled = suspicion([*header.calibration_scores, *good.scores])[-new:]
     if 2 * np.count_nonzero(pooled <= SUSPICIOUS) < new:
         alone = np.minimum(alone, pooled)
-    before = np.array([header.p_value(score) for score in good.scores])
-    selected = benjamini_hochberg(before, UNLIKE)
+    before, selected = _unlike(header, good)
+    if 2 * np.count_nonzero(selected) > new:
+        selected = np.zeros(new, np.bool_)
     found = {name: float(p) for name, p in zip(good.names, alone, strict=True) if p <= SUSPICIOUS}
     unlike = {name: float(p) for name, p, is_odd in zip(good.names, before, selected, strict=True) if is_odd}
     return {**unlike, **found}

@@ -129,7 +129,7 @@ def read_header(metadata: Mapping[str, str], path: Path) -> OnnxHeader:
         ArtifactError: of another format.
     """
     text = metadata.get(HEADER_KEY, "")
-    if FIXTURES_KEY not in metadata or not isinstance(raw := _parsed(text), dict):
+    if not isinstance(raw := _parsed(text), dict):
         raise ArtifactError(f"{path}: its header is missing or damaged; {_ADVICE}")
     found = raw.get("format")
     if found != FORMAT:

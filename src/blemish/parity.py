@@ -132,7 +132,7 @@ def check_fixtures(model: OnnxModel) -> Verification:
     """Judge the fixtures of an exported model as it is run here."""
     predictor = fixture_predictor(model.header.model, model.runtime)
     scale = model.header.export.scale or predictor.threshold
-    checks = [compare(one, predictor.predict(one.image), scale) for one in read_expectations(model.fixtures)]
+    checks = [compare(one, predictor.predict(one.image), scale) for one in list(read_expectations(model.fixtures))]
     return Verification(model.header.export, tuple(checks))
 
 
@@ -234,10 +234,17 @@ def write_expectations(expected: Iterable[Expectation]) -> str:
 
 
 def read_expectations(text: str) -> Iterator[Expectation]:
-    """What `write_expectations` wrote."""
-    for row in json.loads(text):
-        verdict = Verdict(row["score"], row["p_value"], row["is_anomalous"])
-        yield Expectation(row["name"], _unpacked(row["image"]), _unpacked(row["map"]), verdict)
+    """What `write_expectations` wrote.
+
+    Raises:
+        ArtifactError: it is something else, or nothing.
+    """
+    try:
+        for row in json.loads(text):
+            verdict = Verdict(row["score"], row["p_value"], row["is_anomalous"])
+            yield Expectation(row["name"], _unpacked(row["image"]), _unpacked(row["map"]), verdict)
+    except (ValueError, KeyError, TypeError, zlib.error):
+        raise ArtifactError("the images to check the model with are missing or damaged; export it again") from None
 
 
 def raised(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:

@@ -1,5 +1,6 @@
 """Predictor: the one inference path. Everything that scores an image goes through here."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.artifact import ArtifactHeader
-from blemish.data.images import ImageLike, PixelPolicy, Prepared, load_image, prepare
-from blemish.errors import SettingsError
+from blemish.data.images import ImageLike, PixelPolicy, Prepared, load_image, name_of, prepare
+from blemish.errors import ArtifactError, SettingsError
 from blemish.runtime import Runtime, open_model
 from blemish.scoring.pooling import fit_map, max_score, open_map
 from blemish.scoring.tiles import join_tiles, tile_boxes
@@ -25,8 +26,9 @@ class Prediction:
     """What the model says of one image.
 
     `score` is the maximum of `scored_map`, the anomaly map at the model's own size; `is_anomalous` means
-    `score > threshold`. `p_value` is the share of good images (this one counted in) that score at least as high; below
-    the false-alarm rate means anomalous. `path` is None for an image that came from no file.
+    `score > threshold`. `p_value` is the share of good images (this one counted in) that score at least as high; where
+    the promise is one on average, anomalous means at most its false-alarm rate. `path` is None for an image that came
+    from no file.
     """
 
     path: str | None
@@ -121,11 +123,18 @@ class Predictor:
     def predict_prepared(
         self, prepared: Prepared, image: ImageLike | None = None, started: float | None = None
     ) -> Prediction:
-        """Judge an image that was prepared by this model's `policy`; `started` is when, by `time.perf_counter`."""
+        """Judge an image that was prepared by this model's `policy`; `started` is when, by `time.perf_counter`.
+
+        Raises:
+            ArtifactError: what the network gives is not a number.
+        """
         started = time.perf_counter() if started is None else started
         maps = (scored_map(runtime, prepared, self.header.run.score) for runtime in self._runtimes)
         scored = min(maps, key=max_score)  # of several detectors the mildest; their certificate is about its score
         score = max_score(scored)
+        if math.isnan(score):
+            where = "an image" if image is None else name_of(image)
+            raise ArtifactError(f"{where}: the model gives no number for it; it is damaged, or its training went wrong")
         elapsed_ms = (time.perf_counter() - started) * 1000.0
         return Prediction(
             path=str(image) if isinstance(image, str | Path) else None,

@@ -172,7 +172,16 @@ def open_onnx(path: Path, device: str = "auto", threads: int | None = None) -> O
             "upgrade onnxruntime, or export the model with a lower --opset"
         ) from None
     metadata = runtime.metadata()
-    return OnnxModel(read_header(metadata, path), runtime, metadata[FIXTURES_KEY])
+    return OnnxModel(read_header(metadata, path), runtime, metadata.get(FIXTURES_KEY, ""))
+
+
+def header_of(path: Path) -> ArtifactHeader:
+    """The header of a model file, trained or exported.
+
+    Raises:
+        ArtifactError: missing, foreign, truncated or tampered with.
+    """
+    return open_onnx(path).header.model if is_onnx(path) else read_artifact(path)[0]
 
 
 def _providers(device: str) -> list[str]:

@@ -15,8 +15,8 @@ from blemish.certify import Asked, certify_model
 from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.errors import CalibrationError, DataError, SettingsError
-from blemish.monitor_state import Alarm, Bets, MonitorState, calibration_id, default_state_path, write_state
-from blemish.new_good import NewGood, raised_words, suspects
+from blemish.monitor_state import Alarm, Bets, MonitorState, calibration_id, default_state_path, model_id, write_state
+from blemish.new_good import NewGood, changed_words, raised_words, suspects
 from blemish.parity import verify
 from blemish.predictor import Predictor
 from blemish.runtime import open_onnx
@@ -216,6 +216,7 @@ def test_where_the_threshold_rises_the_images_that_lift_it_are_named(model_file:
 def withdraw(model: Path) -> None:
     header, _ = read_artifact(model)
     state = MonitorState(
+        model_id=model_id(header),
         calibration_id=calibration_id(header),
         max_false_alarm_probability=0.01,
         streams={"score": Bets.of(start_martingale([1.0]))},
@@ -271,3 +272,14 @@ def test_an_exported_file_is_certified_without_torch(onnx_file: Path, good: Path
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["24", "True"]
+
+
+def test_where_most_new_images_are_unlike_the_old_none_is_accused(model_file: Path) -> None:
+    header = read_artifact(model_file)[0].model_copy(update={"calibration_scores": tuple(np.linspace(0.1, 0.2, 40))})
+    higher = np.random.default_rng(0).normal(0.6, 0.02, 30).tolist()
+    good = NewGood([f"{place}.png" for place in range(30)], higher, [], [], {})
+    assert suspects(header, good) == {}
+    words = changed_words(header, good)
+    assert words is not None
+    assert "30 of 30 new good images score higher" in words
+    assert changed_words(header, good._replace(scores=[0.15] * 30)) is None

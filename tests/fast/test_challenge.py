@@ -1,6 +1,7 @@
 """A challenge: what counts as a hit, what the curves are made of, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,3 +233,11 @@ def test_the_command_prints_a_table_and_writes_two_files(model_file: Path, good:
     wrong = run("challenge", model_file, good, "-o", tmp_path / "out", "--contrasts", "0.2,2")
     assert wrong.exit_code == 2
     assert "contrasts.1" in wrong.stderr
+
+
+def test_photos_that_were_fitted_are_refused(predictor: Predictor, shared_parts: Path, tmp_path: Path) -> None:
+    fitted = tmp_path / "fitted"
+    shutil.copytree(shared_parts / "train/good", fitted)
+    with pytest.raises(DataError, match=r"\.png: the model was fitted on it and \d+ more; .* has not seen"):
+        challenge_model(predictor, read_folder(fitted), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

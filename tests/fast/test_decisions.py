@@ -131,3 +131,53 @@ def test_only_one_watch_at_a_time_writes_a_record(tmp_path: Path) -> None:
         DecisionRecord.open(path).__enter__()
     with DecisionRecord.open(path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "notes without a line's end"),
+        ("a.csv", 'name,size "5 inch\nb,c\n'),
+        ("a.jsonl", '{"precious": "json"}'),
+        ("a.jsonl", "notes"),
+    ],
+)
+def test_a_file_that_is_no_record_is_left_alone(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match="not a record of `blemish watch`"), DecisionRecord.open(tmp_path / name):
+        pass
+    assert (tmp_path / name).read_text() == content
+
+
+def test_a_stray_quote_costs_no_decisions(tmp_path: Path) -> None:
+    path = tmp_path / "record.csv"
+    with DecisionRecord.open(path) as record:
+        for place in range(9):
+            record.add(decision(f"{place}.png"))
+    spoiled = path.read_text().replace("3.png", '"3.png')
+    path.write_text(spoiled)
+    with pytest.raises(DataError, match=r"line 5 is no decision .* but decisions follow"), DecisionRecord.open(path):
+        pass
+    assert path.read_text() == spoiled
+
+
+@pytest.mark.parametrize("left", [0, 20])
+def test_a_record_that_is_cut_while_it_is_open_stays_one(tmp_path: Path, left: int) -> None:
+    """As log rotation does it, copying and then truncating; or a person with an editor."""
+    path = tmp_path / "record.csv"
+    with DecisionRecord.open(path) as record:
+        record.add(decision("a.png"))
+        os.truncate(path, path.stat().st_size - 20 if left else 0)
+        record.add(decision("b.png"))
+        assert record.has_name("a.png")
+    assert [row["file"] for row in csv_rows(path)] == ["b.png"]
+
+
+def test_a_link_to_a_record_is_the_record(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "record.csv")
+    with (
+        DecisionRecord.open(tmp_path / "record.csv"),
+        pytest.raises(DataError, match="another process"),
+        DecisionRecord.open(tmp_path / "link.csv"),
+    ):
+        pass

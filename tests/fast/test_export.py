@@ -229,3 +229,13 @@ def test_stated_tolerance_has_room_for_four_times_the_difference() -> None:
     for worst in np.geomspace(1e-9, 2.4e-5, 50):
         assert stated_tolerance(worst) >= 4 * worst
         assert 1e-6 <= stated_tolerance(worst) <= 1e-4
+
+
+def test_the_trained_model_is_not_replaced_by_its_export(model_file: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.safetensors"
+    model.write_bytes(model_file.read_bytes())
+    (tmp_path / "link").symlink_to(model)
+    for out in (model, tmp_path / "link"):
+        with pytest.raises(DataError, match="the trained model itself"):
+            export_model(model, out)
+    assert model.read_bytes() == model_file.read_bytes()

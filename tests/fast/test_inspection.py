@@ -254,3 +254,28 @@ def test_odd_names_survive_csv_and_json() -> None:
     (found,) = csv.DictReader(as_csv([row]))
     assert found["path"] == row["path"]
     assert float(found["score"]) == row["score"]
+
+
+@pytest.mark.parametrize("changed", [0, 7, 20])
+def test_resumed_with_one_other_image_it_keeps_the_rest(
+    predictor: Predictor, model_file: Path, tmp_path: Path, changed: int
+) -> None:
+    """Rows are read back from the journal between others that are written to it."""
+    rng, folder = np.random.default_rng(1), tmp_path / "photos"
+    folder.mkdir()
+    for place in range(24):
+        draw_part(rng)[0].save(folder / f"{place:02}.png")
+    request = Request(model_file, tmp_path / "out", "csv")
+    before = list(inspect_images(predictor, [folder], request).rows())
+    draw_part(rng, defect=True)[0].save(folder / f"{changed:02}.png")
+    after = list(inspect_images(predictor, [folder], Request(model_file, tmp_path / "out", "csv", resume=True)).rows())
+    assert [row["path"] for row in after] == [row["path"] for row in before]
+    assert [place for place in range(24) if before[place] != after[place]] == [changed]
+
+
+def test_pictures_written_into_the_folder_itself_are_no_photos(
+    predictor: Predictor, model_file: Path, photos: Path
+) -> None:
+    request = Request(model_file, photos)
+    count = len(list(inspect_images(predictor, [photos], request).rows()))
+    assert len(list(inspect_images(predictor, [photos], request).rows())) == count

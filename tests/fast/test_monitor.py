@@ -18,8 +18,9 @@ from blemish.certify import Asked, certify_model
 from blemish.cli import app
 from blemish.data.photo import PHOTO_VALUES, photo_values
 from blemish.errors import CalibrationError, DataError, SettingsError
+from blemish.file_lock import only_one
 from blemish.monitor import SCORE, Watch, monitor_images, values_of
-from blemish.monitor_state import default_state_path, read_state, withdrawal
+from blemish.monitor_state import calibration_id, default_state_path, model_id, read_state, withdrawal
 from blemish.predictor import Predictor
 from conftest import draw_part, write_parts
 
@@ -114,7 +115,10 @@ def test_a_restart_goes_on_where_the_watch_stopped(model: Path, tmp_path: Path) 
         found = monitor_images(predictor, tmp_path / "part", default_state_path(model), rng)
     assert (found.images, found.new_images, found.passed_over) == (30, 19, 11)
     assert found.streams == whole.streams
-    assert read_state(default_state_path(model)) == straight
+    resumed = read_state(default_state_path(model))
+    assert resumed is not None
+    assert straight is not None
+    assert resumed.model_copy(update={"seen": {}}) == straight.model_copy(update={"seen": {}})
 
 
 def test_an_interruption_loses_nothing(model: Path, tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_a_state_that_is_none_is_refused(model: Path, tmp_path: Path) -> None:
     for content, message in (
         ("[]", "damaged; delete it"),
         ("{", "damaged; delete it"),
-        ('{"format": 1}', "damaged"),
+        ('{"format": 2}', "damaged"),
         ('{"format": 9}', "format 9, this version reads"),
     ):
         default_state_path(model).write_text(content)
@@ -290,3 +294,105 @@ def test_photo_values_of_what_has_none() -> None:
     thin = np.zeros((8, 8), bool)
     thin[2] = True
     assert photo_values(np.random.default_rng(0).random((1, 8, 8), np.float32), thin)["sharpness"] == 0.0
+
+
+def test_files_never_seen_are_watched_however_old(model: Path, tmp_path: Path) -> None:
+    """Other folders, and older files that come into the same one."""
+    watch(model, photos(tmp_path / "line", 8, seed=1))
+    older = photos(tmp_path / "older", 6, seed=2)
+    for path in older.iterdir():
+        os.utime(path, ns=(10**17, 10**17))
+    found = watch(model, older)
+    assert (found.new_images, found.passed_over) == (6, 0)
+    for path in older.iterdir():
+        shutil.copy2(path, tmp_path / "line" / f"late-{path.name}")
+    found = watch(model, tmp_path / "line")
+    assert (found.new_images, found.passed_over) == (6, 8)
+
+
+def test_images_calibrated_on_are_not_watched(model: Path, tmp_path: Path) -> None:
+    recent = photos(tmp_path / "good", 30, seed=5)
+    certify_model(model, Asked(good=recent))
+    photos(recent, 3, seed=6)
+    found = watch(model, recent)
+    assert (found.new_images, found.passed_over) == (3, 30)
+
+
+def test_photos_of_before_a_new_calibration_stay_watched(model: Path, tmp_path: Path) -> None:
+    line = photos(tmp_path / "line", 20, seed=4)
+    watch(model, line)
+    certify_model(model, Asked(good=photos(tmp_path / "good", 40, seed=5, change=CHANGES["brightness"])))
+    photos(line, 5, seed=6, change=CHANGES["brightness"])
+    found = watch(model, line)
+    assert (found.is_restarted, found.new_images, found.passed_over, found.alarms) == (True, 5, 20, ())
+
+
+def test_the_images_of_before_lift_no_withdrawal(model: Path, certified: Path, tmp_path: Path) -> None:
+    watch(model, photos(tmp_path / "line", 20, seed=3, change=CHANGES["brightness"]))
+    with pytest.raises(DataError, match="the model was calibrated on it before"):
+        certify_model(model, Asked(good=certified.parent / "parts/train/good"))
+
+
+def test_two_watches_and_two_models_do_not_share_a_state(model: Path, onnx_file: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "line", 3, seed=1)
+    watch(model, folder)
+    lock = default_state_path(model).with_name(f".{default_state_path(model).name}.lock")
+    with only_one(lock, "watching"), pytest.raises(DataError, match="another process is keeping a watch"):
+        watch(model, folder)
+    other = Predictor.load(model, device="cpu")
+    card = other.header.data_card.model_copy(update={"files_sha256": "of other images"})
+    header = other.header.model_copy(update={"data_card": card})
+    with pytest.raises(SettingsError, match="the watch over another model"):
+        Watch(header, read_state(default_state_path(model)), None)
+
+
+def test_a_watch_ends_when_the_model_is_calibrated_anew(model: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "line", 3, seed=1)
+    with pytest.raises(CalibrationError, match="calibrated anew while it watched"):
+        watch(model, folder, is_current=lambda: False)
+    assert not default_state_path(model).exists()
+
+
+def test_a_damaged_state_is_refused(model: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "line", 3, seed=1)
+    watch(model, folder)
+    path = default_state_path(model)
+    content = json.loads(path.read_text())
+    for change in ({"images": 2}, {"streams": {}}, {"recent": {}}):
+        path.write_text(json.dumps({**content, **change}))
+        with pytest.raises(DataError, match="not what `blemish monitor` wrote, or damaged"):
+            watch(model, folder)
+
+
+def test_an_export_is_as_withdrawn_as_its_model(model_file: Path, onnx_file: Path) -> None:
+    trained, exported = (Predictor.load(path, device="cpu").header for path in (model_file, onnx_file))
+    assert trained.calibration_scores != exported.calibration_scores
+    assert calibration_id(trained) == calibration_id(exported)
+    assert model_id(trained) == model_id(exported)
+
+
+def test_groups_must_follow_one_another(model: Path, tmp_path: Path) -> None:
+    header = Predictor.load(model, device="cpu").header
+    card = header.calibration.model_copy(update={"by_group": True, "group_pattern": r"part(\d+)"})
+    by_group = Watch(header.model_copy(update={"calibration": card}), None, None)
+    values = dict.fromkeys(by_group.martingales, 0.5)
+    rng = np.random.default_rng(0)
+    for name in ("part1_a.png", "part1_b.png", "part2_a.png"):
+        by_group.look(name, values, rng)
+    with pytest.raises(DataError, match=r"part1_c\.png: its group 1 ended before"):
+        by_group.look("part1_c.png", values, rng)
+    assert by_group.images == 3
+
+
+def test_a_group_is_told_by_the_name_in_the_folder(model: Path, tmp_path: Path) -> None:
+    """Not by that of the folder."""
+    folder = photos(tmp_path / "part3_line", 4, seed=1)
+    predictor = Predictor.load(model, device="cpu")
+    card = predictor.header.calibration.model_copy(update={"by_group": True, "group_pattern": r"(?:part)?(\d+)"})
+    by_group = Predictor(predictor.header.model_copy(update={"calibration": card}), predictor._runtimes[0])
+    found = monitor_images(by_group, folder, default_state_path(model), np.random.default_rng(0))
+    assert found.open_group == "021"
+    csv = tmp_path / "groups.csv"
+    csv.write_text("image,group\n")
+    with pytest.raises(SettingsError, match="a file names images of before"):
+        monitor_images(by_group, folder, tmp_path / "other.json", np.random.default_rng(0), groups=str(csv))

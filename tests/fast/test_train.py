@@ -126,8 +126,8 @@ def test_a_loss_that_is_not_a_number_is_said(parts: Path, tmp_path: Path) -> Non
 
 
 def test_too_few_images_are_said(tmp_path: Path) -> None:
-    for name in "ab":
-        Image.new("RGB", (64, 64)).save(tmp_path / f"{name}.png")
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
     with pytest.raises(DataError, match="2 good images found; at least 3 are needed"):
         train_model(tmp_path, tmp_path / "m.safetensors", settings())
 
@@ -197,3 +197,15 @@ def test_scores_do_not_depend_on_what_else_is_asked(model_file: Path, shared_par
     paths = [sample.path for sample in read_folder(shared_parts).test]
     together = [prediction.score for prediction in predictor.predict_many(paths)]
     assert together == [predictor.predict(path).score for path in paths]
+
+
+def test_copies_of_a_file_count_once(parts: Path, tmp_path: Path) -> None:
+    """Else one is fitted and the other calibrated on, and the threshold is far too low."""
+    good = parts / "train/good"
+    for path in sorted(good.iterdir()):
+        (good / f"copy-{path.name}").write_bytes(path.read_bytes())
+    header = train_model(parts, tmp_path / "m.safetensors", settings())
+    assert header.data_card.fit_images + header.data_card.calibration_images == 12
+    assert not set(header.data_card.fit_ids) & set(header.calibration.image_ids)
+    assert len(header.data_card.skipped) == 12
+    assert all("the same file as" in reason for reason in header.data_card.skipped.values())

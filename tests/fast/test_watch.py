@@ -1,6 +1,7 @@
 """A watch over a folder: what happens between two looks is a script, so nothing here sleeps."""
 
 import csv
+import errno
 import hashlib
 import os
 import resource
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import blemish.watch
 from blemish.cli import app
 from blemish.decisions import Decision, DecisionRecord
 from blemish.errors import DataError, SettingsError
-from blemish.monitor_state import Alarm, MonitorState, calibration_id, write_state
+from blemish.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
 from blemish.predictor import Predictor
 from blemish.watch import Callbacks, WatchSettings, place_for, watch_folder
 from conftest import draw_part
@@ -327,7 +329,9 @@ def test_a_withdrawn_certificate_is_said(model_file: Path, folder: Path) -> None
     header = Predictor.load(model_file).header
     alarm = Alarm(stream="brightness", images=40, image="d.png", usual=0.5, now=0.4)
     mark = calibration_id(header)
-    state = MonitorState(calibration_id=mark, max_false_alarm_probability=0.01, streams={}, alarms=(alarm,))
+    state = MonitorState(
+        model_id=model_id(header), calibration_id=mark, max_false_alarm_probability=0.01, streams={}, alarms=(alarm,)
+    )
     write_state(folder.parent / "watch.json", state)
     result = run(model_file, folder, "--until-idle", "0", "--state", folder.parent / "watch.json")
     assert result.stderr.count("the certificate is withdrawn: brightness has changed") == 1
@@ -349,3 +353,80 @@ def test_what_cannot_be_watched_is_refused(predictor: Predictor, folder: Path) -
     with DecisionRecord.open(folder.parent / "record.csv"), pytest.raises(DataError, match="another process"):
         watch(predictor, settings(folder))
     shutil.rmtree(folder)
+
+
+def test_another_image_that_comes_while_one_is_moved_stays(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last moment, after the file was looked at once more; and on another disk, while it is copied there."""
+    bad, first = folder.parent / "bad", photo(folder / "a.png").read_bytes()
+    second = photo(folder.parent / "b.png", seed=1).read_bytes()
+    move, came = Path.replace, []
+
+    def replace(source: Path, target: Path) -> Path:
+        if source.name == ".a.png.moving" and not came:
+            came.append(source)
+            (folder / "a.png").write_bytes(second)
+            raise OSError(errno.EXDEV, "another disk")
+        return move(source, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    watch(predictor, settings(folder, move_anomalous=bad, until_idle_s=0.01))
+    assert came
+    assert sorted(path.read_bytes() for path in bad.iterdir()) == sorted([first, second])
+    assert {row["sha256"] for row in rows(folder)} == {hashlib.sha256(one).hexdigest() for one in (first, second)}
+    assert not list(folder.iterdir())
+
+
+def test_what_a_killed_watch_had_taken_away_is_put_back(predictor: Predictor, folder: Path) -> None:
+    content = photo(folder / "day/a.png").read_bytes()
+    (folder / "day/a.png").rename(folder / "day/.a.png.moving")
+    watch(predictor, settings(folder))
+    assert (folder / "day/a.png").read_bytes() == content
+    assert [row["file"] for row in rows(folder)] == ["day/a.png"]
+
+
+def test_a_link_is_moved_as_the_image_it_leads_to(predictor: Predictor, folder: Path) -> None:
+    content = photo(folder.parent / "store/a.png").read_bytes()
+    (folder / "a.png").symlink_to("../store/a.png")
+    watch(predictor, settings(folder, move_anomalous=folder.parent / "bad/deep"))
+    moved = folder.parent / "bad/deep/a.png"
+    assert (moved.is_symlink(), moved.read_bytes()) == (False, content)
+    assert (folder.parent / "store/a.png").is_file()
+    assert not list(folder.iterdir())
+
+
+def test_an_image_that_breaks_the_program_is_unreadable(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError("so many pixels")
+
+    monkeypatch.setattr(blemish.watch, "prepare_content", fails)
+    photo(folder / "a.png")
+    ((decision,), _) = watch(predictor, settings(folder))
+    assert (decision.verdict, "MemoryError: so many pixels" in decision.message) == ("unreadable", True)
+
+
+def test_what_cannot_be_printed_is_said_once_and_the_watch_goes_on(predictor: Predictor, folder: Path) -> None:
+    def full(_decision: Decision) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for seed in range(3):
+        photo(folder / f"{seed}.png", seed)
+    said: list[str] = []
+    watch_folder(predictor, settings(folder), Callbacks(full, said.append, lambda _seconds: False))
+    assert len(rows(folder)) == 3
+    assert len(said) == 1
+    assert "cannot be printed any more: no space left" in said[0]
+
+
+def test_a_folder_that_stays_away_is_no_idle_one(predictor: Predictor, folder: Path) -> None:
+    photo(folder / "a.png")
+    with pytest.raises(DataError, match="in: cannot be read"):
+        watch(predictor, settings(folder, until_idle_s=0.05), lambda: shutil.rmtree(folder))
+
+
+def test_watching_the_root_needs_a_record(model_file: Path) -> None:
+    result = run(model_file, "/", "--until-idle", "0")
+    assert (result.exit_code, "--to: / has no folder beside it" in result.stderr) == (2, True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from blemish.cli.options import Device, Threads
-from blemish.cli.screen import counter, print_table, progress
+from blemish.cli.screen import counter, print_table, progress, say_withdrawn
 
 
 def export(
@@ -26,12 +26,14 @@ def export(
 ) -> None:
     """Write a trained model as an ONNX file that needs no torch, if it judges as the trained model does."""
     from blemish.export import ExportSettings, export_model
+    from blemish.runtime import header_of
     from blemish.settings import validate
 
     settings = validate(ExportSettings, {"precision": precision, "opset": opset}, prefix="--")
     with progress() as report:
         card = export_model(model, out, settings, good, counter(report, "comparing"))
     _print_export("exported", card, out)
+    say_withdrawn(model, header_of(model))
 
 
 def verify(

@@ -59,6 +59,7 @@ def inspect(
     if max_false_alarm_rate is not None:
         predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
     request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
+    alarm = withdrawal(model, predictor.header, state)
     verdicts: list[bool] = []
     with progress() as report:
         found = inspect_images(predictor, images, request, counter(report, "inspecting"))
@@ -74,7 +75,7 @@ def inspect(
             "note: all these images are grey, and the model was trained on colour: what it says of them means little; "
             "train on grey images, or look for what has changed in the camera"
         )
-    if (alarm := withdrawal(model, predictor.header, state)) is not None:
+    if alarm is not None:
         log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
     raise typer.Exit(int(any(verdicts)))
 

@@ -5,12 +5,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from blemish.artifact import ArtifactHeader
 
 
 @final
@@ -98,6 +102,14 @@ def counter(report: Callable[[Any], None], what: str) -> Callable[[int, int], No
 def say_skipped(skipped: Mapping[str, str]) -> None:
     for reason in skipped.values():
         log_console.print(f"skipped: {reason}", markup=False)
+
+
+def say_withdrawn(model: Path, header: "ArtifactHeader") -> None:
+    """A warning, where a watch over the line has withdrawn the model's certificate."""
+    from blemish.monitor_state import withdrawal, withdrawn_words
+
+    if (alarm := withdrawal(model, header)) is not None:
+        log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
 
 
 def print_table(title: str, rows: dict[str, str]) -> None:

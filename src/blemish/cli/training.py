@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from blemish.cli.options import Device, Model, SetOption, SkipBad
-from blemish.cli.screen import counter, log_console, out_console, print_table, progress, say_skipped
+from blemish.cli.screen import counter, log_console, out_console, print_table, progress, say_skipped, say_withdrawn
 
 
 def train(
@@ -63,6 +63,7 @@ def evaluate(
     from blemish.results import EvaluateSettings
 
     predictor, folder = Predictor.load(model, device), read_folder(data)
+    say_withdrawn(model, predictor.header)
     with progress() as report:
         settings = EvaluateSettings(skip_bad=skip_bad)
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))

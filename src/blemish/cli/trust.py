@@ -1,13 +1,17 @@
 """`blemish certify`, `monitor` and `challenge`: how far a model may be trusted."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
-from blemish.cli.screen import counter, log_console, out_console, print_table, progress, say_skipped
+from blemish.cli.screen import counter, log_console, out_console, print_table, progress, say_skipped, say_withdrawn
+
+if TYPE_CHECKING:
+    from blemish.artifact import ArtifactHeader
 
 
 def certify(
@@ -78,9 +82,10 @@ def monitor(
     from blemish.monitor_state import default_state_path
     from blemish.predictor import Predictor
 
+    predictor = Predictor.load(model, device, threads)
     stream = (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
     found = monitor_images(
-        Predictor.load(model, device, threads),
+        predictor,
         stream if images == Path("-") else images,
         state or default_state_path(model),
         np.random.default_rng(),
@@ -92,6 +97,7 @@ def monitor(
             f"{alarm.images} images, at {alarm.image}",
             markup=False,
         ),
+        is_current=_is_current(model, predictor.header),
     )
     say_skipped(found.skipped)
     if form == "json":
@@ -139,10 +145,10 @@ def challenge(
         "skip_bad": skip_bad,
     }
     settings = validate(ChallengeSettings, asked)
+    predictor = Predictor.load(model, device)
+    say_withdrawn(model, predictor.header)
     with progress() as report:
-        found = challenge_model(
-            Predictor.load(model, device), read_folder(good), out, settings, counter(report, "challenging")
-        )
+        found = challenge_model(predictor, read_folder(good), out, settings, counter(report, "challenging"))
     results = found.results
     say_skipped(results["data"]["skipped"])
     for photo in results["suspicious"]:
@@ -154,6 +160,23 @@ def challenge(
         log_console.print(f"note: {note}", markup=False)
     _print_curves(results["curves"])
     out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+
+
+def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
+    """Whether the model file is still calibrated on the same images; it is read again only when it has changed."""
+    from blemish.monitor_state import calibration_id
+    from blemish.runtime import header_of
+
+    seen_ns, is_same = model.stat().st_mtime_ns, True
+
+    def ask() -> bool:
+        nonlocal seen_ns, is_same
+        now_ns = model.stat().st_mtime_ns
+        if now_ns != seen_ns:
+            seen_ns, is_same = now_ns, calibration_id(header_of(model)) == calibration_id(header)
+        return is_same
+
+    return ask
 
 
 def _print_certificate(found: Any, model: Path) -> None:
@@ -194,7 +217,11 @@ def _print_watch(found: Any) -> None:
     if found.is_restarted:
         log_console.print("note: the model was calibrated anew since, so the watch began anew")
     if found.passed_over:
-        log_console.print(f"note: {found.passed_over} files that were watched before were passed over")
+        log_console.print(
+            f"note: {found.passed_over} files that were watched before, or calibrated on, were passed over"
+        )
+    if "score" not in found.streams:
+        log_console.print("note: calibrated fold by fold, the score itself is not watched; the photo's values are")
     if found.open_group is not None:
         log_console.print(f"note: group '{found.open_group}' counts when the next one begins", markup=False)
 
