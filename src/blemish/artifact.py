@@ -47,6 +47,8 @@ class DataCard(Settings):
     fit_ids: tuple[str, ...] = ()
     """The images fitted on, by their contents (`file_id` in data/folder.py): none of them may be calibrated on."""
     groups_sha256: str = ""
+    fit_groups: tuple[str, ...] = ()
+    """The groups of the images fitted on: none of them may be calibrated on."""
     notes: tuple[str, ...] = ()
 
 

@@ -30,6 +30,8 @@ class CalibrationCard(Settings):
     """Each score is the largest of a group of images; the promise is made for groups."""
     group_pattern: str | None = None
     """Tells the group of an image from its name, as `data.groups` does; None: a file told it."""
+    group_names: tuple[str, ...] = ()
+    """The groups themselves, in the order of their names: none counts twice."""
     folds: tuple[int, ...] = ()
     """The fold that each score was left out with; empty: all were held out once and for all."""
     origin: Literal["training", "certify"] = "training"

@@ -18,6 +18,7 @@ from blemish.new_good import (
     groups_of_new,
     look_at,
     raised_words,
+    refuse_known_groups,
     suspects,
     suspicious_words,
 )
@@ -209,12 +210,15 @@ def _with_good(header: ArtifactHeader, asked: Asked, good: NewGood, onnx: OnnxMo
     """
     before, (rate, confidence) = header.calibration, _promised(header, asked)
     pattern, groups = groups_of_new(header, asked.groups, asked.add, good)
+    if groups is not None:
+        refuse_known_groups(header, asked.add, dict(zip(groups, good.names, strict=True)))
     scores = good.scores if groups is None else worst_of_groups(good.scores, groups).tolist()
     card = CalibrationCard(
         confidence=confidence,
         images=len(good.names),
         by_group=groups is not None,
         group_pattern=pattern,
+        group_names=tuple(sorted(set(groups or ()))),
         origin="certify",
         image_ids=tuple(good.ids),
         photo_values=gathered(good.values, groups),
@@ -238,6 +242,7 @@ def _added(before: CalibrationCard, n: int, card: CalibrationCard) -> Calibratio
         update={
             "images": (before.images or n) + (card.images or 0),
             "image_ids": (*before.image_ids, *card.image_ids),
+            "group_names": tuple(sorted((*before.group_names, *card.group_names))),
             "photo_values": values,
             "margin": before.margin,
         }

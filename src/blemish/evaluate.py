@@ -160,7 +160,7 @@ def made_with(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str
 
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
 _NOT_REPEATED["policy"] = {"roi_png"}
-_NOT_REPEATED["calibration"] = {"folds", "image_ids", "photo_values"}
+_NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "photo_values"}
 
 
 def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settings: EvaluateSettings) -> Nested:
@@ -188,7 +188,7 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settin
         "latency_ms": statistics.median(judged.latencies_ms),
         "settings": settings.model_dump(mode="json"),
         "model": header.model_dump(mode="json", exclude=_NOT_REPEATED),
-        "data_card": header.data_card.model_dump(mode="json", exclude={"fit_ids"}),
+        "data_card": header.data_card.model_dump(mode="json", exclude={"fit_ids", "fit_groups"}),
         "versions": {"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
     }
 

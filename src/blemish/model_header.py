@@ -1,7 +1,7 @@
 """What a trained model says of itself: its certificate, its data card, a few images to check an export with."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from blemish.artifact import FIXTURE, ArtifactHeader, DataCard
 from blemish.calibration import Calibrated, calibrate
-from blemish.data.folder import Sample, file_id
+from blemish.data.folder import file_id
 from blemish.data.groups import pattern_of
 from blemish.data.images import prepare
 from blemish.data.photo import gathered, photo_values
@@ -46,6 +46,7 @@ def _calibrated(job: Job, scores: Mapping[int, float]) -> Calibrated:
         "image_ids": ids,
         "photo_values": gathered(values, job.groups),
         "group_pattern": pattern_of(job.settings.data.groups),
+        "group_names": () if job.groups is None else _names(job.groups[place] for place in scores),
     }
     return found._replace(calibration=found.calibration.model_copy(update=more))
 
@@ -65,8 +66,9 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             calibration_images=len(scores),
             skipped=job.skipped,
             files_sha256=job.files_sha256,
-            fit_ids=tuple(file_id(sample.path) for sample in _fitted(job)),
+            fit_ids=tuple(file_id(job.images.samples[place].path) for place in _fitted(job)),
             groups_sha256=job.groups_sha256,
+            fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(*dict.fromkeys(note for fit in fits for note in fit.notes), *_suspects(job, scores)),
         ),
         history={
@@ -92,6 +94,10 @@ def _suspects(job: Job, scores: Mapping[int, float]) -> list[str]:
     return [suspicious_words(job.images.samples[place].name, p) for place, p in pairs if p <= SUSPICIOUS]
 
 
-def _fitted(job: Job) -> list[Sample]:
-    places = {place for split in job.splits for place in split.fit}
-    return [job.images.samples[place] for place in sorted(places)]
+def _fitted(job: Job) -> list[int]:
+    """The places of the images that were fitted on, in any fold."""
+    return sorted({place for split in job.splits for place in split.fit})
+
+
+def _names(groups: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(groups)))

@@ -1,6 +1,6 @@
 """New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -107,6 +107,22 @@ def groups_of_new(
     if spec is not None and is_added and not before.by_group:
         raise SettingsError("--groups: the images calibrated on have no groups; leave --add or --groups out")
     return pattern_of(spec), None if spec is None else read_groups(spec, good.names, good.skipped)
+
+
+def refuse_known_groups(header: ArtifactHeader, is_added: bool, groups: Mapping[str, str]) -> None:
+    """Refuse more photos of a part (or day) that is known; `groups` has one image of each.
+
+    Raises:
+        DataError: one was fitted on, or is to be added to those it is among already.
+    """
+    known = dict.fromkeys(header.calibration.group_names if is_added else (), "calibrated")
+    known |= dict.fromkeys(header.data_card.fit_groups, "fitted")
+    for group, name in groups.items():
+        if group in known:
+            raise DataError(
+                f"{name}: the model was {known[group]} on other images of its group {group}; groups must be new, so "
+                "take them out"
+            )
 
 
 def listed(names: Sequence[str]) -> str:

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blemish.artifact import read_artifact
+from blemish.certify import Asked, certify_model
 from blemish.data.dataset import split_folds, split_good
 from blemish.data.folder import Sample
 from blemish.data.groups import read_groups
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.train import make_settings, train_model
 from blemish.trust.certificate import worst_of_groups
-from conftest import TINY
+from conftest import TINY, write_parts
 
 NAMES = ["train/good/a1.png", "train/good/a2.png", "train/good/b1.png"]
 
@@ -125,6 +126,20 @@ def test_training_by_group_promises_for_groups(parts: Path, tmp_path: Path) -> N
     assert header.p_value(header.threshold * 2) == pytest.approx(1 / 3)
     assert {len(values) for values in header.calibration.photo_values.values()} == {6}
     assert read_artifact(tmp_path / "m")[0] == header
+    known = {*header.calibration.group_names, *header.data_card.fit_groups}
+    assert (len(header.calibration.group_names), known) == (2, set("012345"))
+    for group, part, added in (
+        (header.data_card.fit_groups[0], "fitted", False),
+        (*header.calibration.group_names[:1], "calibrated", True),
+    ):
+        new = tmp_path / part
+        write_parts(new, good=3, test=0, seed=5)
+        for place, path in enumerate(sorted((new / "train/good").iterdir())):
+            path.rename(path.with_name(f"part{group if place == 2 else 90 + place}_9.png"))
+        with pytest.raises(
+            DataError, match=f"the model was {part} on other images of its group {group}; groups must be new"
+        ):
+            certify_model(tmp_path / "m", Asked(0.6, good=new / "train/good", add=added))
     with pytest.raises(CalibrationError, match=r"needs 9 groups of good images .* found 2; .* 26 are needed in all"):
         train_model(
             parts,
