@@ -22,6 +22,7 @@ from blemish.data.images import (
     read_original,
     read_values,
 )
+from blemish.data.photo import luma
 from blemish.data.photo_facts import photo_facts
 from blemish.data.photo_quality import quality
 from blemish.errors import DataError
@@ -192,7 +193,7 @@ def _look(sample: Sample, eye: Eye, grids: dict[str, Grids]) -> Looked:
     grey = as_pixels(values).mean(axis=2)
     found = None
     if _fits(values.shape[:2], policy):
-        found = quality(load_image(values, policy).mean(axis=0), policy.roi)
+        found = quality(luma(load_image(values, policy)), policy.roi)
         if not sample.label:
             grids[sample.name] = eye.look(values)
     digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()

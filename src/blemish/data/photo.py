@@ -28,7 +28,7 @@ def photo_values(pixels: NDArray[np.float32], roi: NDArray[np.bool_] | None = No
     >>> photo_values(image)
     {'brightness': 0.0625, 'contrast': 0.242061, 'sharpness': 3.22133, 'centre_x': 0.75, 'centre_y': 0.5}
     """
-    grey = pixels[0] if len(pixels) == 1 else np.tensordot(_LUMA, pixels, axes=1)  # (h, w)
+    grey = luma(pixels)
     inside = np.ones(grey.shape, np.bool_) if roi is None else roi
     values = grey[inside].astype(np.float64)
     contrast = float(values.std())
@@ -36,6 +36,16 @@ def photo_values(pixels: NDArray[np.float32], roi: NDArray[np.bool_] | None = No
     found = (float(values.mean()), contrast, _laplacian_std(grey, inside) / contrast if contrast else 0.0)
     rounded = map(_rounded, (*found, _centre(weights.sum(0)), _centre(weights.sum(1))))
     return dict(zip(PHOTO_VALUES, rounded, strict=True))
+
+
+def luma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Grey values `(h, w)` of an image `(c, h, w)`, as Pillow makes them: a grey copy of a photo is as bright.
+
+    >>> luma(np.array([1, 0, 0], np.float32).reshape(3, 1, 1)).round(3).tolist()
+    [[0.299]]
+    """
+    grey: NDArray[np.float32] = pixels[0] if len(pixels) == 1 else np.tensordot(_LUMA, pixels, axes=1)
+    return grey
 
 
 def gathered(values: Sequence[Mapping[str, float]], groups: Sequence[str] | None) -> dict[str, tuple[float, ...]]:
