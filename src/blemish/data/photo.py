@@ -41,8 +41,8 @@ def photo_values(pixels: NDArray[np.float32], roi: NDArray[np.bool_] | None = No
 def luma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Grey values `(h, w)` of an image `(c, h, w)`, as Pillow makes them: a grey copy of a photo is as bright.
 
-    >>> luma(np.array([1, 0, 0], np.float32).reshape(3, 1, 1)).round(3).tolist()
-    [[0.299]]
+    >>> round(luma(np.array([1, 0, 0], np.float32).reshape(3, 1, 1)).item(), 3)
+    0.299
     """
     grey: NDArray[np.float32] = pixels[0] if len(pixels) == 1 else np.tensordot(_LUMA, pixels, axes=1)
     return grey

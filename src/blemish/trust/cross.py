@@ -37,7 +37,9 @@ def cross_p_value(scores: ArrayLike, folds: ArrayLike, new_scores: ArrayLike) ->
 
 
 def cross_bound(a: float, fold_sizes: Iterable[int]) -> float:
-    """What P(cross_p_value <= a) is proven not to exceed, for a good image: roughly 2 a with as many folds as images, more with fewer.
+    """What P(cross_p_value <= a) is proven not to exceed, for a good image.
+
+    Roughly 2 a with as many folds as images, more with fewer.
 
     With c + 1 = floor(a (n + 1)), the smaller of two bounds:
 
