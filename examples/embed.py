@@ -46,5 +46,10 @@ def judge(model: str, photo: str) -> tuple[float, bool]:
 
 
 if __name__ == "__main__":
-    score, is_anomalous = judge(*sys.argv[1:])
+    try:
+        score, is_anomalous = judge(*sys.argv[1:])
+    except Exception as error:
+        print(f"{error}; usage: embed.py MODEL.onnx PHOTO.bmp", file=sys.stderr)
+        sys.exit(2)
     print(f"{score:.9g} {'ANOMALOUS' if is_anomalous else 'good'}")
+    sys.exit(int(is_anomalous))

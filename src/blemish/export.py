@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from blemish.artifact import ArtifactHeader
-from blemish.data.folder import Folder, read_folder
+from blemish.data.folder import SUFFIXES, Folder, read_folder
 from blemish.data.images import ImageLike
 from blemish.errors import ArtifactError, DataError, SettingsError
-from blemish.files import check_writable
+from blemish.files import check_model_name
 from blemish.graph import to_graph, to_int8
 from blemish.onnx_file import ExportCard
 from blemish.parity import (
@@ -115,7 +115,7 @@ def export_model(
         DataError: an image of `good` cannot be read; `out` cannot be written.
         SettingsError: int8 without `good`.
     """
-    check_writable(out)
+    check_model_name(out, SUFFIXES)
     if is_onnx(model):
         raise ArtifactError(f"{model}: exported already; give the model file that `blemish train` made")
     if out.exists() and model.exists() and out.samefile(model):

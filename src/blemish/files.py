@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -110,6 +110,24 @@ def check_writable(path: Path) -> None:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
 
 
+def check_model_name(path: Path, images: Iterable[str]) -> None:
+    """Find out before a long work whether a model may be written under a name, where nothing but a model is replaced.
+
+    `images` are the endings of image files.
+
+    Raises:
+        DataError: as `check_writable`; the name of an image; or the file there is no model.
+    """
+    check_writable(path)
+    if path.suffix.lower() in images:
+        raise DataError(f"{path}: the name of an image; give the model one that ends with .safetensors or .onnx")
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        if (head := file.read(4096)) and b"blemish" not in head:
+            raise DataError(
+                f"{path}: there is a file of that name which is no model; it would be lost, so give another"
+            )
+
+
 def make_folder(path: Path) -> Path:
     """The folder, made with its parents where it is missing.
 
@@ -119,7 +137,7 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be made a folder: {reason(error)}") from None
+        raise DataError(f"{path}: cannot be made a folder: {error.strerror}") from None
     return path
 
 

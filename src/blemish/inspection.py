@@ -126,6 +126,9 @@ def inspect_images(
         DataError: no such file or folder, or no images in one.
         SettingsError: to be resumed, but without a folder that keeps anything.
     """
+    rate = request.max_false_discovery_rate
+    if rate is not None and not 0.0 < rate < 1.0:
+        raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     if request.resume and request.out is None:
         raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
     return Inspection(predictor, list(_find(paths, request.out)), request, on_image)

@@ -6,7 +6,8 @@ A detector brings settings of its own (`model.*`); they are defined beside it, i
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -230,11 +231,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         SettingsError: when the file is missing, is not text, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot read the settings file: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Settings that are refused inside are said to stand in this file."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
 
 
 def parse_assignment(text: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import numpy as np
 from blemish.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
 from blemish.calibration import calibrate
 from blemish.data.dataset import GoodImages, fewest_to_hold_out, split_folds, split_good
-from blemish.data.folder import Folder, Sample, file_id, read_folder
+from blemish.data.folder import SUFFIXES, Folder, Sample, file_id, read_folder
 from blemish.data.groups import read_groups
 from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi
 from blemish.errors import BlemishError, CalibrationError, DataError
-from blemish.files import check_writable
+from blemish.files import check_model_name
 from blemish.fits import Fit, Job, Split, fit_and_score
 from blemish.model_header import fixtures, model_header
 from blemish.models import DETECTORS, named_settings
@@ -22,7 +22,7 @@ from blemish.models.detector import nearest_multiple
 from blemish.optimise import Checkpoint, Progress, Report, quiet
 from blemish.runtime import torch_device
 from blemish.scoring.tiles import tile_boxes
-from blemish.settings import DataSettings, RunSettings, merge, parse_assignment, read_toml, validate
+from blemish.settings import DataSettings, RunSettings, merge, named, parse_assignment, read_toml, validate
 from blemish.trust.certificate import images_needed, rounded_up, smallest_rate
 from blemish.words import many
 
@@ -44,6 +44,9 @@ def make_settings(
     name = detector or asked.get("detector", RunSettings.model_fields["detector"].default)
     preset = named_settings(str(name))
     kind = DETECTORS[preset["detector"]]
+    if toml and (alone := read_toml(toml)):
+        with named(toml):
+            validate(RunSettings, merge(kind.defaults, preset, alone, {"detector": preset["detector"]}))
     settings = validate(RunSettings, merge(kind.defaults, preset, asked, {"detector": preset["detector"]}))
     model = validate(kind.Settings, settings.model, prefix="model.")
     return settings.model_copy(update={"model": model.model_dump(mode="json")})
@@ -63,7 +66,7 @@ def train_model(
         CalibrationError: too few good images for `score.max_false_alarm_rate`.
         TrainingError: the loss is not a number.
     """
-    check_writable(out)
+    check_model_name(out, SUFFIXES)
     torch_device(device)
     job = _prepare(read_folder(data), settings, report)
     if resume and (finished := _finished(out, job)):

@@ -63,6 +63,8 @@ class Callbacks:
     trouble: Callable[[str], None]
     wait: Callable[[float], bool]
     """Waits for so many seconds; True: stop."""
+    begun: Callable[[], None] = lambda: None
+    """Told when nothing stands in the way."""
 
 
 @final
@@ -238,6 +240,7 @@ def watch_folder(predictor: Predictor, settings: WatchSettings, callbacks: Callb
         for left in folder.rglob(f".*{TAKEN}"):
             put_back(left)
         watcher = Watcher(predictor, settings, record, callbacks)
+        callbacks.begun()
         watcher.run()
         return watcher.verdicts
 

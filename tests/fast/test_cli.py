@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def _selected(rows: list[dict[str, float]]) -> list[float]:
 def test_a_rate_of_false_discoveries_must_lie_between_0_and_1(model_file: Path, shared_parts: Path, rate: str) -> None:
     result = run("inspect", model_file, shared_parts / "test", "--fdr", rate)
     assert result.exit_code == 2
-    assert "SettingsError: max_false_discovery_rate" in result.stderr
+    assert "SettingsError: --fdr" in result.stderr
 
 
 def test_a_batch_that_cannot_be_judged_is_refused(model_file: Path, shared_parts: Path) -> None:
@@ -222,3 +223,13 @@ def test_a_full_disk_is_said(model_file: Path, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DataError, match=r"m\.safetensors: cannot be written: no space left on the disk"):
         write_artifact(tmp_path / "m.safetensors", header, tensors)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_are_not_read_are_named(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    shutil.copy(shared_parts / "test/good/000.png", tmp_path / "a.png")
+    (tmp_path / "b.gif").write_bytes(b"GIF89a")
+    (tmp_path / "c.png").symlink_to("nowhere.png")
+    result = run("inspect", str(model_file), str(tmp_path))
+    assert "note: 2 images not read" in result.stderr
+    assert "b.gif" in result.stderr
+    assert "c.png" in result.stderr

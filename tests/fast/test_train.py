@@ -12,6 +12,7 @@ from blemish.data.dataset import GoodImages, ImageBatches, split_good
 from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy
 from blemish.errors import CalibrationError, DataError, SettingsError, TrainingError
+from blemish.export import export_model
 from blemish.optimise import Progress
 from blemish.predictor import Predictor
 from blemish.settings import AugmentSettings
@@ -209,3 +210,25 @@ def test_copies_of_a_file_count_once(parts: Path, tmp_path: Path) -> None:
     assert not set(header.data_card.fit_ids) & set(header.calibration.image_ids)
     assert len(header.data_card.skipped) == 12
     assert all("the same file as" in reason for reason in header.data_card.skipped.values())
+
+
+@pytest.mark.parametrize("name", ["train/good/001.png", "notes.txt"])
+def test_nothing_but_a_model_is_replaced(parts: Path, model_file: Path, name: str) -> None:
+    path = parts / name
+    if not path.exists():
+        path.write_text("notes")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"the name of an image|is no model; it would be lost"):
+        train_model(parts, path, settings())
+    with pytest.raises(DataError, match=r"the name of an image|is no model; it would be lost"):
+        export_model(model_file, path)
+    assert path.read_bytes() == before
+
+
+def test_a_wrong_value_is_said_to_stand_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[train]\nepochs = 'many'\n", encoding="utf-8-sig")  # as some editors write it
+    with pytest.raises(SettingsError, match=r"run\.toml: train\.epochs: should be a whole number; found 'many'"):
+        make_settings("seed", path)
+    path.write_text("[train]\nepochs = 3\n", encoding="utf-8-sig")
+    assert make_settings("seed", path).train.epochs == 3

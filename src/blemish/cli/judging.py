@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from blemish.cli.options import Device, Model, SkipBad, State, Threads
-from blemish.cli.screen import counter, emit, log_console, progress, say_skipped
+from blemish.cli.screen import counter, emit, log_console, progress, say_skipped, say_unread
 from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def inspect(
         for text in {"table": _as_table, "json": as_json, "csv": as_csv}[form](_noted(found.rows(), verdicts)):
             emit(text)
     say_skipped(found.skipped)
+    say_unread(images)
     if found.fewest > 1:
         log_console.print(
             f"note: with so few calibration images, {found.fewest} of this batch must stand out for any to be selected"

@@ -16,8 +16,8 @@ R = TypeVar("R")
 INTERRUPTED, NOBODY_READS = 130, 141
 
 HOW_TO_GO_ON = {
-    "train": "the same command goes on from here, with --resume",
-    "inspect": "what went into -o OUT is kept; the same command with --resume goes on from there",
+    "train": "the same command with --resume goes on from the last state that was kept, if training had begun",
+    "inspect": "what went into -o OUT, if you gave one, is kept; the same command with --resume goes on from there",
 }
 OTHERWISE = "the same command goes on from here where it keeps what is finished, else anew"
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -102,6 +102,21 @@ def counter(report: Callable[[Any], None], what: str) -> Callable[[int, int], No
 def say_skipped(skipped: Mapping[str, str]) -> None:
     for reason in skipped.values():
         log_console.print(f"skipped: {reason}", markup=False)
+
+
+def say_unread(folders: Iterable[Path]) -> None:
+    """A note on images that are passed over: what was not judged must not seem to be good."""
+    from blemish.data.folder import unread_images
+    from blemish.words import many
+
+    names = [str(path) for folder in folders if folder.is_dir() for path in unread_images(folder)]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        log_console.print(
+            f"note: {many(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and no "
+            f"link to nothing: {', '.join(names[:3])}{more}",
+            markup=False,
+        )
 
 
 def say_withdrawn(model: Path, header: "ArtifactHeader") -> None:

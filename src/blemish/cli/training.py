@@ -7,7 +7,16 @@ import typer
 from rich.table import Table
 
 from blemish.cli.options import Device, Model, SetOption, SkipBad
-from blemish.cli.screen import counter, log_console, out_console, print_table, progress, say_skipped, say_withdrawn
+from blemish.cli.screen import (
+    counter,
+    log_console,
+    out_console,
+    print_table,
+    progress,
+    say_skipped,
+    say_unread,
+    say_withdrawn,
+)
 
 
 def train(
@@ -29,6 +38,7 @@ def train(
         header = train_model(data, out, run, device, resume, report)
     card = header.data_card
     say_skipped(card.skipped)
+    say_unread([data / "train" if (data / "train").is_dir() else data])
     for note in card.notes:
         log_console.print(f"note: {note}", markup=False)
     rows = {

@@ -86,9 +86,13 @@ def watch(
             time.sleep(min(left_s, 0.1))
         return stop.is_asked_for
 
-    callbacks = Callbacks(_say_decision, lambda text: log_console.print(f"trouble: {text}", markup=False), wait)
+    callbacks = Callbacks(
+        _say_decision,
+        lambda text: log_console.print(f"trouble: {text}", markup=False),
+        wait,
+        lambda: log_console.print(f"watching {folder}, writing {record}; Ctrl-C ends it", markup=False),
+    )
     with stop:
-        log_console.print(f"watching {folder}, writing {record}; Ctrl-C ends it", markup=False)
         verdicts = watch_folder(predictor, settings, callbacks)
     log_console.print(
         f"{verdicts.total()} images decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
@@ -154,4 +158,5 @@ def _say_decision(decision: "Decision") -> None:
     if decision.score is None or decision.p_value is None:
         emit(f"{decision.time}  {verdict:<10}  {decision.message}\n")
     else:
-        emit(f"{decision.time}  {verdict:<10}  {decision.score:>10.5g}  {decision.p_value:>7.4f}  {decision.file}\n")
+        file = decision.file.replace("\n", "\\n").replace("\r", "\\r")
+        emit(f"{decision.time}  {verdict:<10}  {decision.score:>10.5g}  {decision.p_value:>7.4f}  {file}\n")

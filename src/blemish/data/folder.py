@@ -12,6 +12,9 @@ from blemish.errors import DataError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """What counts as an image file, by its ending in any case."""
 
+OTHER_IMAGES = frozenset({".avif", ".cr2", ".dng", ".gif", ".heic", ".jp2", ".nef", ".pgm", ".pnm", ".ppm", ".tga"})
+"""Images, too, but of kinds that are not read."""
+
 GOOD = "good"
 
 
@@ -95,6 +98,16 @@ def image_files(folder: Path, deep: bool = True) -> list[Path]:
         if not _is_utf8(path):
             raise DataError(f"{str(path)!r}: a file name that is not UTF-8; rename it")
     return images
+
+
+def unread_images(folder: Path) -> list[Path]:
+    """What is named like an image in `folder` and below it, but is of a kind that is not read, or a link to nothing."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if (path.suffix.lower() in OTHER_IMAGES and path.is_file())
+        or (path.suffix.lower() in SUFFIXES and path.is_symlink() and not path.exists())
+    )
 
 
 def _is_utf8(path: Path) -> bool:

@@ -111,7 +111,7 @@ class Prepared:
         channels_last = pixels[:, :, None] if pixels.ndim == 2 else pixels  # (h, w, c)
         if channels_last.shape[2] != self.policy.channels:
             channels_last = np.repeat(channels_last, self.policy.channels, axis=2)
-        image = np.ascontiguousarray(channels_last.transpose(2, 0, 1))
+        image = np.array(channels_last.transpose(2, 0, 1), order="C")  # a copy: Pillow's own memory is read-only
         if self.policy.roi is not None:
             image *= self.policy.roi[top:bottom, left:right]
         return image
@@ -297,7 +297,12 @@ def load_roi(
     """
     height, width = size_px
     if isinstance(roi, str):
-        mask = _open(Path(roi), LARGEST_IMAGE_PX)
+        if not roi or roi.startswith("["):
+            raise SettingsError(f"data.roi: found '{roi}'; expected a mask image, or corners [[x, y], [x, y], [x, y]]")
+        try:
+            mask = _open(Path(roi), LARGEST_IMAGE_PX)
+        except DataError as error:
+            raise DataError(f"data.roi: {error}") from None
         if aspect is not None and abs(mask.height / mask.width / aspect - 1.0) > ASPECT_TOLERANCE:
             raise DataError(
                 f"{roi}: region of interest of {mask.height} x {mask.width} (height x width), the images' aspect is "

@@ -73,10 +73,10 @@ def verdict(results: Results) -> list[str]:
     else:
         if not any(curve["found"] == curve["defects"] for curve in curves):
             sentences.append("Of no size tested can “nine in ten are found” be said for sure.")
-    blind = [_name(c["defect_type"]) for c in curves if c["contrast"] > faintest and not c["found"]]
+    strongest = max(curve["contrast"] for curve in curves)
+    blind = [_name(c["defect_type"]) for c in curves if c["contrast"] == strongest > faintest and not c["found"]]
     if blind:
         sentences.append(f"Blind to: {', '.join(dict.fromkeys(blind))}, even where they are not faint.")
-    strongest = max(curve["contrast"] for curve in curves)
     missed = [c for c in curves if c["contrast"] == strongest and c["largest_missed_px"]]
     if missed:
         worst = max(missed, key=lambda curve: float(curve["largest_missed_px"]))
@@ -93,15 +93,15 @@ def sized(size: Mapping[str, Any] | None) -> str:
     >>> sized({"px": 12.4, "status": "found"})
     '12 px'
     >>> sized({"px": None, "status": "never"})
-    'out of reach'
+    'never'
     """
     if size is None:
         return ""
     if size["status"] == "never":
-        return "out of reach"
+        return "never"
     if size["status"] == "below_range":
-        return "below the smallest"
-    return f"{size['px']:.0f} px" if size["status"] == "found" else "above the largest"
+        return "smaller"
+    return f"{size['px']:.0f} px" if size["status"] == "found" else "larger"
 
 
 def pixels(size: float | None) -> str:

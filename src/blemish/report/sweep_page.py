@@ -10,7 +10,7 @@ from blemish.report.pictures import Example, drawing, photo
 
 Content = Mapping[str, Any]
 
-MARKS = {"calibrated": "calibrated", "seed_tau": "the seed paper's", "oracle_f1": "oracle"}
+MARKS = {"calibrated": "calibrated", "seed_tau": "the seed paper's", "oracle_f1": "oracle of all images"}
 
 MAP_MEANS = {
     "good_held_out": "good images, held out",
