@@ -128,10 +128,14 @@ def mean_nearest_distance(
 ) -> Float[Tensor, " n"]:
     """Mean Euclidean distance of each query to its `nearest` nearest atoms.
 
+    Which are nearest is found by |q - a|^2 = |q|^2 - 2 q a + |a|^2; how near, from q - a, as in `nearest_distances`.
+
     >>> mean_nearest_distance(torch.tensor([[0.0]]), torch.tensor([[1.0], [-3.0], [9.0]]), 2)
     tensor([2.])
     """
-    squares = torch.addmm(atoms.square().sum(dim=1), queries, atoms.mT, alpha=-2)
-    squares = squares + queries.square().sum(dim=1, keepdim=True)
-    few = squares.topk(min(nearest, len(atoms)), dim=1, largest=False).values
-    return few.clamp_min(0).sqrt().mean(dim=1)
+    squares = torch.addmm(atoms.square().sum(dim=1), queries, atoms.mT, alpha=-2)  # less |q|^2, the same for all atoms
+    few = squares.topk(min(nearest, len(atoms)), dim=1, largest=False).indices  # (n, few)
+    total = torch.zeros_like(queries[:, 0])
+    for places in few.unbind(dim=1):  # one at a time: all differences at once would be large
+        total = total + torch.linalg.vector_norm(queries - atoms[places], dim=1)
+    return total / few.shape[1]
