@@ -44,11 +44,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def move_whole(source: Path, target: Path, content: bytes | None = None) -> None:
+def move_whole(source: Path, target: Path, content: bytes) -> None:
     """Move a file; it is at one place, whole, at every moment, or at both.
 
-    A file of that name is replaced. What goes to another disk, or is a link, is written there anew, from `content`
-    where that is given.
+    A file of that name is replaced. What goes to another disk, or is a link, is written there anew, from `content`.
 
     Raises:
         DataError: the folder is not writable, or the disk is full; it is then where it was.
@@ -61,10 +60,7 @@ def move_whole(source: Path, target: Path, content: bytes | None = None) -> None
         if error.errno != errno.EXDEV:
             raise DataError(f"{source}: cannot be moved to {target}: {reason(error)}") from None
     with whole_file(target) as temporary:
-        if content is None:
-            shutil.copyfile(source, temporary)
-        else:
-            temporary.write_bytes(content)
+        temporary.write_bytes(content)
         with suppress(OSError):  # a disk that keeps no times
             shutil.copystat(source, temporary)
         with temporary.open("rb+") as file:

@@ -24,7 +24,7 @@ from typing import final
 from blemish.arrivals import Arrivals, Ready, Stamp, scan, stamp_of
 from blemish.data.images import prepare_content, read_content
 from blemish.decisions import Decision, DecisionRecord
-from blemish.errors import DataError, SettingsError
+from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.files import check_writable, make_folder, move_whole, reason
 from blemish.predictor import Predictor
 
@@ -157,6 +157,8 @@ class Watcher:
             except DataError as error:
                 self._unreadable(ready, sha256, str(error))
                 return
+            except BlemishError:  # it is the model's, and no image would fare better
+                raise
             except Exception as error:  # whatever it is, the images after this one must not wait for a person
                 self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
                 return

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import blemish.watch
 from blemish.cli import app
 from blemish.decisions import Decision, DecisionRecord
-from blemish.errors import DataError, SettingsError
+from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
 from blemish.predictor import Predictor
 from blemish.watch import Callbacks, WatchSettings, place_for, watch_folder
@@ -430,3 +430,21 @@ def test_a_folder_that_stays_away_is_no_idle_one(predictor: Predictor, folder: P
 def test_watching_the_root_needs_a_record(model_file: Path) -> None:
     result = run(model_file, "/", "--until-idle", "0")
     assert (result.exit_code, "--to: / has no folder beside it" in result.stderr) == (2, True)
+
+
+class Broken:
+    """A network with a weight that is not a number."""
+
+    def maps(self, images: np.ndarray) -> np.ndarray:
+        return np.full((len(images), *images.shape[2:]), np.nan, np.float32)
+
+    def reconstruct(self, images: np.ndarray) -> None:
+        """Nothing."""
+
+
+def test_a_broken_model_ends_the_watch_and_calls_no_image_unreadable(predictor: Predictor, folder: Path) -> None:
+    photo(folder / "a.png")
+    with pytest.raises(ArtifactError, match="gives no number"):
+        watch(Predictor(predictor.header, Broken()), settings(folder))
+    record = folder.parent / "record.csv"
+    assert not record.exists() or not rows(folder)
