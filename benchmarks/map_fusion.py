@@ -18,7 +18,8 @@ from machine import describe, write_json
 from torch import Tensor
 
 from blemish.data.folder import read_folder
-from blemish.data.images import load_image, load_mask
+from blemish.data.images import load_image
+from blemish.data.masks import load_mask
 from blemish.metrics.pixel_scores import PixelScores
 from blemish.metrics.ranking import auroc
 from blemish.models.feature_autoencoder import FeatureAutoencoder

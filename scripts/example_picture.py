@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
-from blemish.data.images import load_mask, read_original
+from blemish.data.images import read_original
+from blemish.data.masks import load_mask
 from blemish.predictor import Predictor
 from blemish.report.overlay import draw_contour, mask_as_rgb, overlay
 

@@ -17,9 +17,10 @@ from typing import Annotated, Any, final
 import numpy as np
 from pydantic import Field
 
+from blemish.data.decode import image_size
 from blemish.data.defects import DEFECTS
 from blemish.data.folder import Folder, Sample
-from blemish.data.images import as_pixels, image_size, read_values
+from blemish.data.images import as_pixels, read_values
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.evaluate import made_with
 from blemish.files import folder_to_fill, whole_file

@@ -18,7 +18,7 @@ import numpy as np
 from blemish.artifact import ArtifactHeader
 from blemish.data.folder import Folder, Sample, file_id
 from blemish.data.groups import read_groups
-from blemish.data.images import load_mask
+from blemish.data.masks import load_mask
 from blemish.errors import DataError
 from blemish.evaluation_file import MAPS, Swept, sweep_pixels, write_swept
 from blemish.examples import draw

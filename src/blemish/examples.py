@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.folder import Sample
-from blemish.data.images import load_image, load_mask
+from blemish.data.images import load_image
+from blemish.data.masks import load_mask
 from blemish.metrics import PixelScores, precision, recall, roc_curve
 from blemish.metrics import f1 as f1_of
 from blemish.predictor import Predictor

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from blemish.artifact import ArtifactHeader
+from blemish.data.decode import ImageLike
 from blemish.data.folder import SUFFIXES, Folder, read_folder
-from blemish.data.images import ImageLike
 from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.files import check_model_name
 from blemish.graph import to_graph, to_int8

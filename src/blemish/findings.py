@@ -8,7 +8,7 @@ from typing import Literal, final
 
 from blemish.data.fingerprints import Fingerprint, Pair, clusters
 from blemish.data.folder import Sample
-from blemish.data.images import ASPECT_TOLERANCE
+from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.photo_facts import PhotoFacts
 from blemish.data.photo_quality import Quality, fences
 

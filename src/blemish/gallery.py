@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from blemish.data.folder import Folder, Sample
-from blemish.data.images import PixelPolicy, load_mask, read_original
+from blemish.data.images import PixelPolicy, read_original
+from blemish.data.masks import load_mask
 from blemish.errors import DataError
 from blemish.predictor import Predictor
 from blemish.report.overlay import Rgb, as_rgb, draw_contour, overlay

@@ -12,7 +12,8 @@ from typing import NamedTuple, final
 import numpy as np
 from PIL import Image
 
-from blemish.data.images import Prepared, drawable, prepare_content, read_content
+from blemish.data.decode import read_content
+from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.errors import DataError
 from blemish.files import make_folder, whole_file
 from blemish.inspection_journal import Journal, Key

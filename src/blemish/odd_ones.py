@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.data.images import ImageLike, PixelPolicy, prepare
+from blemish.data.decode import ImageLike
+from blemish.data.images import PixelPolicy, prepare
 from blemish.models.detector import ImageShape, check_sides
 from blemish.models.encoders import EfficientNetLite0, Frozen
 from blemish.scoring.left_out import in_units_of_usual, left_out_distances

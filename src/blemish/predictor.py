@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.artifact import ArtifactHeader
-from blemish.data.images import ImageLike, PixelPolicy, Prepared, load_image, name_of, prepare
+from blemish.data.decode import ImageLike, name_of
+from blemish.data.images import PixelPolicy, Prepared, load_image, prepare
 from blemish.errors import ArtifactError, SettingsError
 from blemish.runtime import Runtime, open_model
 from blemish.scoring.pooling import fit_map, max_score, open_map

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from blemish.artifact import ArtifactHeader
 from blemish.calibration import calibrate
+from blemish.data.decode import ImageLike, image_size
 from blemish.data.folder import Folder, Sample
-from blemish.data.images import ImageLike, image_size, read_original
+from blemish.data.images import read_original
 from blemish.errors import ArtifactError, DataError
 from blemish.metrics.ranking import auroc
 from blemish.parity import raised

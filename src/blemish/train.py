@@ -10,9 +10,11 @@ import numpy as np
 from blemish.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
 from blemish.calibration import calibrate
 from blemish.data.dataset import GoodImages, fewest_to_hold_out, split_folds, split_good
+from blemish.data.decode import image_size, is_grey
 from blemish.data.folder import SUFFIXES, Folder, Sample, file_id, read_folder
 from blemish.data.groups import read_groups
-from blemish.data.images import PixelPolicy, encode_roi, image_size, is_grey, load_roi
+from blemish.data.images import PixelPolicy
+from blemish.data.masks import encode_roi, load_roi
 from blemish.errors import BlemishError, CalibrationError, DataError
 from blemish.files import check_model_name
 from blemish.fits import Fit, Job, Split, fit_and_score

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import final
 
 from blemish.arrivals import Arrivals, Ready, Stamp, scan, stamp_of
-from blemish.data.images import prepare_content, read_content
+from blemish.data.decode import read_content
+from blemish.data.images import prepare_content
 from blemish.decisions import Decision, DecisionRecord
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.files import check_writable, make_folder, move_whole, reason

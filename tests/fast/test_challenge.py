@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from blemish.challenge import ChallengeSettings, challenge_model
 from blemish.cli import app
 from blemish.data.folder import read_folder
-from blemish.data.images import PixelPolicy, encode_roi, load_image, read_values
+from blemish.data.images import PixelPolicy, load_image, read_values
+from blemish.data.masks import encode_roi
 from blemish.errors import DataError, SettingsError
 from blemish.predictor import Predictor
 from blemish.report.challenge_page import verdict

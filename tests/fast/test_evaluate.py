@@ -16,7 +16,8 @@ from sklearn import metrics
 
 from blemish.artifact import ArtifactHeader, DataCard
 from blemish.data.folder import file_id, read_folder
-from blemish.data.images import PixelPolicy, encode_roi
+from blemish.data.images import PixelPolicy
+from blemish.data.masks import encode_roi
 from blemish.errors import DataError
 from blemish.evaluate import Evaluation, evaluate_model
 from blemish.examples import show

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from blemish.data.images import PixelPolicy, image_size, is_grey, load_image, load_mask, read_original
+from blemish.data.decode import image_size, is_grey
+from blemish.data.images import PixelPolicy, load_image, read_original
+from blemish.data.masks import load_mask
 from blemish.errors import DataError
 
 GREY = PixelPolicy(size_px=(16, 16), channels=1)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blemish.data.folder import read_folder
-from blemish.data.images import PixelPolicy, encode_roi, load_image, load_roi
+from blemish.data.images import PixelPolicy, load_image
+from blemish.data.masks import encode_roi, load_roi
 from blemish.errors import DataError, SettingsError
 from blemish.predictor import Predictor
 from blemish.scoring.tiles import join_tiles, tile_boxes
