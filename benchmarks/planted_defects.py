@@ -1,8 +1,8 @@
 """Does a defect hidden among 50 good images come out on top of `blemish data check`?
 
     python benchmarks/planted_defects.py ../shared/data/hazelnut_toy ../shared/data/mvtec_toothbrush
-    python benchmarks/planted_defects.py ../shared/data/kolektorsdd --set data.size_px=[640,256] \\
-        --first 0 70 140 210 280 --marked 089,092,094,103,205,230,242,243,275,343,347,359
+    python benchmarks/planted_defects.py ../shared/data/kolektorsdd --every 2 --first 0 70 140 210 280 \\
+        --marked 089,092,094,103,205,230,242,243,275,343,347,359
 
 Each defective test image in turn is put among 50 good ones (all, where there are fewer) and ranked with them; as in
 `blemish data check`, near duplicates do not judge each other. Prints how often it is first, first but for the good
@@ -19,13 +19,14 @@ import numpy as np
 from machine import describe, write_json
 from numpy.typing import NDArray
 
+from blemish.check import check_policy
 from blemish.data.fingerprints import clusters, fingerprint, near_duplicates
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import as_pixels, read_values
 from blemish.findings import odd_limit
 from blemish.odd_ones import Eye, odd_ones
 from blemish.settings import RunSettings
-from blemish.train import make_settings, resolve_policy
+from blemish.train import make_settings
 
 GOOD = 50
 
@@ -34,7 +35,7 @@ def rank_each(
     good: Sequence[Sample], bad: Sequence[Sample], marked: Collection[str], settings: RunSettings
 ) -> dict[str, Any]:
     """The rank of each planted defect, 1 the strangest, also without the marked good ones; and the flagged."""
-    eye = Eye(resolve_policy(good, settings))
+    eye = Eye(check_policy(good, settings))
     grids = {sample.name: eye.look(sample.path) for sample in (*good, *bad)}
     prints = {
         sample.name: fingerprint(as_pixels(read_values(sample.path, eye.policy)).mean(axis=2))

@@ -28,6 +28,8 @@ from blemish.settings import RunSettings, merge, nearest, parse_assignment, read
 from blemish.train import make_settings, state_path, train_model
 
 MODEL, CELL, LOG = "model.safetensors", "cell.json", "error.log"
+LOCK = ".lock"
+"""In a folder of cells: held by the one process that works there."""
 
 OnCell = Callable[["Outcome"], None]
 """Told what came of each cell."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import final
 
 from blemish.categories import Category, read_categories
-from blemish.cells import Cell, OnCell, Outcome, refuse_unused, run_cell, settings_of
+from blemish.cells import LOCK, Cell, OnCell, Outcome, refuse_unused, run_cell, settings_of
 from blemish.comparison import scopes_of, summarise, to_csv
 from blemish.data.images import PixelPolicy
 from blemish.errors import SettingsError
+from blemish.file_lock import only_one
 from blemish.files import make_folder, whole_file
 from blemish.gallery import Gallery
 from blemish.optimise import Progress, Report, quiet
@@ -62,9 +63,15 @@ def compare(
 
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
-        DataError: a category that cannot be read or has no test images; `out` cannot be written.
+        DataError: a category that cannot be read or has no test images; `out` cannot be written, or another process
+            compares into it.
     """
     cells = plan_cells(plan, out)
+    with only_one(out / LOCK, f"comparing into {out}"):
+        return _compare(plan, cells, out, device, report, on_cell)
+
+
+def _compare(plan: Plan, cells: Sequence[Cell], out: Path, device: str, report: Report, on_cell: OnCell) -> Comparison:
     outcomes: list[Outcome] = []
     galleries: dict[str, Gallery] = {}
     content: Nested = {}

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.categories import Category, read_categories
-from blemish.cells import Cell, OnCell, Outcome, refuse_unused, run_cell, settings_of
+from blemish.cells import LOCK, Cell, OnCell, Outcome, refuse_unused, run_cell, settings_of
 from blemish.comparison import ALL, scopes_of, spread
 from blemish.data.dataset import split_good
 from blemish.data.folder import Sample
-from blemish.data.images import PixelPolicy, load_mask
+from blemish.data.images import PixelPolicy
+from blemish.data.masks import load_mask
 from blemish.errors import DataError, SettingsError
+from blemish.file_lock import only_one
 from blemish.files import make_folder, whole_file
 from blemish.gallery import Gallery
 from blemish.optimise import Progress, Report, quiet
@@ -68,9 +70,24 @@ def sweep_setting(
 
     Raises:
         SettingsError: none or several settings with several values; a setting or a value that will not do.
-        DataError: the data cannot be read or have no test images; `out` cannot be written.
+        DataError: the data cannot be read or have no test images; `out` cannot be written, or another process sweeps
+            into it.
     """
     setting, values, cells = plan_cells(plan, out)
+    with only_one(out / LOCK, f"sweeping into {out}"):
+        return _sweep(plan, setting, values, cells, out, device, report, on_cell)
+
+
+def _sweep(
+    plan: SettingSweep,
+    setting: str,
+    values: Sequence[str],
+    cells: Sequence[Cell],
+    out: Path,
+    device: str,
+    report: Report,
+    on_cell: OnCell,
+) -> Sweep:
     category = cells[0].category
     gallery = Gallery(category.folder, PixelPolicy(size_px=(8, 8)), per_type=1)
     points: list[Nested] = []

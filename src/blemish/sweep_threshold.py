@@ -168,10 +168,11 @@ def _on_image(example: Example, taus: Sequence[float]) -> list[Nested]:
 
 
 def _rates(counts: Counts) -> dict[str, float | None]:
-    """Without known defective pixels there is nothing to find, and so no rate."""
+    """Without known defective pixels there is nothing to find, and so no rate; where none is called, no precision."""
     if counts.tp + counts.fn == 0:
         return dict.fromkeys(("precision", "recall", "f1"))
-    return {"precision": precision(counts), "recall": recall(counts), "f1": f1(counts)}
+    found = precision(counts) if counts.tp + counts.fp else None
+    return {"precision": found, "recall": recall(counts), "f1": f1(counts)}
 
 
 def to_csv(swept: Swept) -> str:

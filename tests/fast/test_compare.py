@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from blemish.cells import Outcome, run_cell
+from blemish.cells import LOCK, Outcome, run_cell
 from blemish.cli import app
 from blemish.compare import CSV, JSON, PAGE, Comparison, Plan, compare, plan_cells
 from blemish.comparison import MEASURES
 from blemish.errors import DataError, SettingsError
+from blemish.file_lock import only_one
 from blemish.optimise import Progress, quiet
 from blemish.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
@@ -75,7 +76,7 @@ def test_every_cell_has_its_files(done: tuple[Path, Comparison]) -> None:
         for seed in ("seed0", "seed1"):
             names = {path.name for path in (out / "cells/parts" / name / seed).iterdir()}
             assert names == {"cell.json", "model.safetensors", "results.json", "report.html", "maps.safetensors"}
-    assert {path.name for path in out.iterdir()} == {"cells", JSON, CSV, PAGE}
+    assert {path.name for path in out.iterdir()} == {"cells", JSON, CSV, PAGE, LOCK}
 
 
 def test_the_numbers_are_those_of_the_cells(done: tuple[Path, Comparison]) -> None:
@@ -173,6 +174,11 @@ def test_new_test_images_are_judged_by_the_same_model(parts: Path, tmp_path: Pat
     assert once().status == "finished"
     assert model.stat().st_mtime_ns > before
     assert once().status == "kept"
+
+
+def test_a_second_comparison_into_the_folder_is_refused(shared_parts: Path, tmp_path: Path) -> None:
+    with only_one(tmp_path / LOCK, "busy"), pytest.raises(DataError, match="another process is comparing into"):
+        compare(plan(shared_parts), tmp_path, "cpu")
 
 
 def test_a_cell_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> None:

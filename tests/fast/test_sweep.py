@@ -16,7 +16,7 @@ from blemish.cells import Outcome
 from blemish.cli import app
 from blemish.data.dataset import split_good
 from blemish.data.folder import read_folder
-from blemish.data.images import load_mask
+from blemish.data.masks import load_mask
 from blemish.errors import SettingsError
 from blemish.predictor import Predictor
 from blemish.results import EvaluateSettings

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from blemish.cli import app
 from blemish.data.folder import read_folder
-from blemish.data.images import load_mask
+from blemish.data.masks import load_mask
 from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.evaluate import evaluate_model
 from blemish.evaluation_file import MAPS, read_swept
@@ -60,6 +60,8 @@ def test_thresholds_in_use_are_counted_exactly(evaluation: Path, pixels: PixelSc
         assert row["counted_at"] == row["threshold"] == part["threshold"]
         assert {key: row[key] for key in ("precision", "recall", "f1")}.items() <= part.items()
     assert [row["counted_at"] for row in content["at"]["all"]] == [0.7, 0.2, 0.1]
+    above_all = sweep_threshold(evaluation, tmp_path, [1e9])["at"]["all"][0]
+    assert (above_all["precision"], above_all["recall"], above_all["f1"]) == (None, 0.0, 0.0)
     odd = sweep_threshold(evaluation, tmp_path, [0.123456])["at"]["all"][0]
     assert odd["counted_at"] == pytest.approx(0.123456, rel=0.01)
     assert odd["f1"] == pytest.approx(f1(pixels.counts_at(odd["counted_at"])))

@@ -92,7 +92,7 @@ def sweep_threshold(
     for name in ("threshold", "", "precision", "recall", "F1"):
         table.add_column(name, justify="right" if name else "left")
     for threshold, name, row in table_rows(content, "all"):
-        rates = (f"{row[rate]:.3f}" for rate in ("precision", "recall", "f1"))
+        rates = ("-" if row[rate] is None else f"{row[rate]:.3f}" for rate in ("precision", "recall", "f1"))
         table.add_row(f"{threshold:.4g}", name, *rates)
     out_console.print(table)
     if content["image"]["scored_anew"]:

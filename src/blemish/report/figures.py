@@ -112,9 +112,9 @@ def score_histogram(good: ArrayLike, defective: ArrayLike, threshold: float) -> 
 
 
 def threshold_curves(
-    thresholds: ArrayLike, curves: Mapping[str, ArrayLike], marks: Mapping[str, float | None]
+    thresholds: ArrayLike, curves: Mapping[str, Sequence[float | None]], marks: Mapping[str, float | None]
 ) -> bytes:
-    """Pixel precision, recall and F1 over the threshold, with the thresholds in use marked.
+    """Pixel precision, recall and F1 over the threshold, with the thresholds in use marked; None leaves a gap.
 
     >>> svg = threshold_curves([0.1, 0.2, 0.4], {"F1": [0.2, 0.6, 0.1]}, {"calibrated": 0.2, "oracle": None})
     >>> b"calibrated" in svg, b"oracle" in svg
@@ -123,7 +123,9 @@ def threshold_curves(
     figure, axes = new_figure(width=7.2, height=3.2)
     levels = np.asarray(thresholds, np.float64)
     for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
-        axes.plot(levels, np.asarray(values), color=colour, label=name, linewidth=2 if name == "F1" else 1.3)
+        axes.plot(
+            levels, np.asarray(values, np.float64), color=colour, label=name, linewidth=2 if name == "F1" else 1.3
+        )
     drawn = [(name, mark) for name, mark in marks.items() if mark is not None and levels[0] <= mark <= levels[-1]]
     drawn.sort(key=lambda pair: pair[1])
     is_wide = _is_wide(levels)
