@@ -19,14 +19,13 @@ import numpy as np
 from machine import describe, write_json
 from numpy.typing import NDArray
 
-from blemish.check import check_policy
 from blemish.data.fingerprints import clusters, fingerprint, near_duplicates
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import as_pixels, read_values
 from blemish.findings import odd_limit
 from blemish.odd_ones import Eye, odd_ones
 from blemish.settings import RunSettings
-from blemish.train import make_settings
+from blemish.train import make_settings, resolve_policy
 
 GOOD = 50
 
@@ -35,7 +34,7 @@ def rank_each(
     good: Sequence[Sample], bad: Sequence[Sample], marked: Collection[str], settings: RunSettings
 ) -> dict[str, Any]:
     """The rank of each planted defect, 1 the strangest, also without the marked good ones; and the flagged."""
-    eye = Eye(check_policy(good, settings))
+    eye = Eye(resolve_policy(good, settings))
     grids = {sample.name: eye.look(sample.path) for sample in (*good, *bad)}
     prints = {
         sample.name: fingerprint(as_pixels(read_values(sample.path, eye.policy)).mean(axis=2))

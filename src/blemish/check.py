@@ -51,8 +51,6 @@ RESULTS, REPORT = "check.json", "check.html"
 SHOWN, MOST_SHOWN = 9, 240
 """So many of the strangest good images that are not flagged are on the page; and so many images in all."""
 THUMBNAIL_PX = 260
-MOST_LONGER = 4
-"""So many times as long as wide may the size be at which images are looked at."""
 
 _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml", ".xml", ".html", ""})
 
@@ -93,8 +91,7 @@ class Maps:
 def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _done, _total: None) -> Checked:
     """Look at every image below `root`, good and defective, and at the other files there.
 
-    Channels and the region of interest are those that training with `settings` would take, and the size is as
-    `check_policy` has it.
+    Sizes, channels and the region of interest are those that training with `settings` would take.
 
     Raises:
         DataError: there are no images, or none of the good ones can be read.
@@ -103,7 +100,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     folder, findings = _folder(Path(root))
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
-    policy = check_policy(_to_fit(folder.root, headed), settings)
+    policy = resolve_policy(_to_fit(folder.root, headed), settings)
     eye = Eye(policy)
     images: list[Looked] = []
     grids: dict[str, Grids] = {}
@@ -129,22 +126,6 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         *quality_findings(images),
     ]
     return Checked(folder.root, policy, in_order(findings), tuple(images), oddness, maps)
-
-
-def check_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPolicy:
-    """The pixel policy of training, but a size that follows from the images has `data.longest_side_px` on its shorter
-    side, and up to `MOST_LONGER` times that on its longer one: a mark on a strip is lost in a strip made small.
-
-    Raises:
-        DataError: a header that cannot be read.
-        SettingsError: a size that cannot be had.
-    """
-    policy = resolve_policy(samples, settings)
-    if policy.aspect is None or policy.tile_px is not None:
-        return policy
-    longer = min(max(policy.aspect, 1 / policy.aspect), MOST_LONGER)
-    data = settings.data.model_copy(update={"longest_side_px": round(settings.data.longest_side_px * longer)})
-    return resolve_policy(samples, settings.model_copy(update={"data": data}))
 
 
 def _folder(root: Path) -> tuple[Folder, list[Finding]]:

@@ -36,7 +36,10 @@ class DataSettings(Settings):
     size_px: tuple[Side, Side] | None = Field(
         None, description="Height and width the network sees. None: from the images, their aspect kept."
     )
-    longest_side_px: Side = Field(256, description="Longest side where size_px is None.")
+    side_px: Side = Field(256, description="One side where size_px is None; the other keeps the images' aspect.")
+    side: Literal["longer", "shorter"] = Field(
+        "longer", description="Which side has side_px. shorter: the longer one is at most four times as long."
+    )
     channels: Literal[1, 3] | None = Field(None, description="1 is grey, 3 is colour. None: as the images.")
     white_level: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
         None, description="The value of white in 16-bit images, e.g. 4095 for 12-bit cameras. None: 65535."

@@ -28,6 +28,9 @@ from blemish.settings import DataSettings, RunSettings, merge, named, parse_assi
 from blemish.trust.certificate import images_needed, rounded_up, smallest_rate
 from blemish.words import many
 
+MOST_LONGER = 4
+"""So many times `data.side_px` at most is the longer side, where the shorter has it."""
+
 
 def make_settings(
     detector: str | None = None, toml: Path | None = None, assignments: Sequence[str] = ()
@@ -209,8 +212,8 @@ def distinct(samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str]]:
 def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPolicy:
     """The pixel policy of a run: what the settings leave open follows from the images' headers.
 
-    Without `data.size_px` the commonest image size counts: its aspect is kept, its longest side becomes
-    `data.longest_side_px`, and both sides are rounded to what the detector needs; with tiles it is kept as it is.
+    Without `data.size_px` the commonest image size counts: its aspect is kept, its longer or shorter side (`data.side`)
+    becomes `data.side_px`, and both are rounded to what the detector needs; with tiles it is kept as it is.
 
     Raises:
         DataError: a header that cannot be read.
@@ -229,7 +232,9 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
         aspect = height / width
         size_px = (height, width)
         if data.tile_px is None:
-            scale, multiple = data.longest_side_px / max(size_px), DETECTORS[settings.detector].side_multiple
+            scale, multiple = data.side_px / max(size_px), DETECTORS[settings.detector].side_multiple
+            if data.side == "shorter":
+                scale *= min(max(size_px) / min(size_px), MOST_LONGER)
             size_px = (nearest_multiple(height * scale, multiple), nearest_multiple(width * scale, multiple))
     if data.tile_px is not None:
         tile_boxes(size_px, data.tile_px, data.tile_overlap_px)  # refuses what cannot be tiled

@@ -12,7 +12,7 @@ from blemish.data.folder import read_folder
 from blemish.predictor import Predictor
 from blemish.train import make_settings, train_model
 
-QUICK = ["data.longest_side_px=128", "model.latent=16", "train.epochs=2", "augment.images_of_one=1"]
+QUICK = ["data.side_px=128", "model.latent=16", "train.epochs=2", "augment.images_of_one=1"]
 
 
 @pytest.mark.data

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from blemish.check import check_data, check_policy
+from blemish.check import check_data
 from blemish.data.folder import read_folder
 from blemish.odd_ones import Eye, odd_ones
-from blemish.train import make_settings
+from blemish.train import make_settings, resolve_policy
 
 
 @pytest.mark.data
@@ -21,7 +21,7 @@ def test_a_real_defect_hidden_among_fifty_good_images_is_the_strangest(
     folder = read_folder(real_data(name))
     good = [*folder.train, *(sample for sample in folder.test if not sample.label)][:50]
     bad = [sample for sample in folder.test if sample.label][::every]
-    eye = Eye(check_policy(good, make_settings()))
+    eye = Eye(resolve_policy(good, make_settings()))
     grids = [eye.look(sample.path) for sample in good]
     first = 0
     for sample in bad:

@@ -11,7 +11,7 @@ from blemish.evaluate import evaluate_model
 from blemish.predictor import Predictor
 from blemish.train import make_settings, train_model
 
-QUICK = ["data.longest_side_px=64", "model.latent=16", "train.epochs=2", "augment.images_of_one=1"]
+QUICK = ["data.side_px=64", "model.latent=16", "train.epochs=2", "augment.images_of_one=1"]
 
 
 @pytest.mark.data

@@ -20,7 +20,7 @@ from reference.streams import watch
 
 pytestmark = pytest.mark.data
 
-QUICK = ["data.longest_side_px=128", "model.latent=16", "train.max_steps=20", "augment.images_of_one=1"]
+QUICK = ["data.side_px=128", "model.latent=16", "train.max_steps=20", "augment.images_of_one=1"]
 ORDERS = 5
 
 Change = Callable[[Image.Image], Image.Image]

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageFilter
 from typer.testing import CliRunner, Result
 
-from blemish.check import Checked, check_data, check_policy, to_content, write_check
+from blemish.check import Checked, check_data, to_content, write_check
 from blemish.cli import app
 from blemish.data.fingerprints import SIDE
-from blemish.data.folder import Sample, read_folder
+from blemish.data.folder import Sample
 from blemish.data.photo_facts import PhotoFacts
 from blemish.errors import DataError, SettingsError
 from blemish.findings import Looked, size_findings
@@ -121,26 +121,12 @@ def test_mixed_sizes_kinds_and_odd_files_are_named(photos: Path) -> None:
     (photos / "readme.txt").write_text("hello")
     (photos / "below").mkdir()
     draw_part(rng)[0].save(photos / "below/deep.png")
-    result = check_data(photos, make_settings(assignments=["data.longest_side_px=64"]))
+    result = check_data(photos, make_settings(assignments=["data.side_px=64"]))
     assert found(result, "channels") == {("grey.png",): "look"}
     assert found(result, "size") == {("flat.png",): "look", ("larger.png",): "note"}
     assert found(result, "odd file") == {("below/deep.png",): "look", ("movie.avi",): "note"}
     assert found(result, "format") == {("named.jpg",): "note"}
     assert "flat.png" not in result.oddness  # training would refuse it
-
-
-@pytest.mark.parametrize(
-    ("size", "looked_at"), [((32, 96), (64, 192)), ((96, 32), (192, 64)), ((8, 128), (32, 256)), ((40, 40), (64, 64))]
-)
-def test_strips_are_looked_at_with_the_training_side_across(
-    size: tuple[int, int], looked_at: tuple[int, int], tmp_path: Path
-) -> None:
-    Image.new("RGB", size[::-1], "grey").save(tmp_path / "strip.png")
-    samples = read_folder(tmp_path).train
-    policy = check_policy(samples, make_settings(assignments=["data.longest_side_px=64"]))
-    assert policy.size_px == looked_at
-    as_said = make_settings(assignments=["data.size_px=[64, 96]"])
-    assert check_policy(samples, as_said).size_px == (64, 96)
 
 
 def test_bad_masks_and_a_bad_layout_do_not_stop_the_check(parts: Path) -> None:

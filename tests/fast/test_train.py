@@ -162,6 +162,21 @@ def test_the_image_size_follows_from_the_images(tmp_path: Path) -> None:
     assert policy.aspect == 0.4
 
 
+@pytest.mark.parametrize(
+    ("image_px", "seen_px"), [((96, 32), (192, 64)), ((32, 96), (64, 192)), ((16, 160), (32, 256)), ((40, 40), (64, 64))]
+)
+def test_pretrained_features_look_at_long_images_with_the_side_across(
+    image_px: tuple[int, int], seen_px: tuple[int, int], tmp_path: Path
+) -> None:
+    Image.new("L", image_px[::-1]).save(tmp_path / "0.png")
+    samples = read_folder(tmp_path).train
+    for detector in ("feature_autoencoder", "padim", "patchcore", "feature_dictionary"):
+        settings = make_settings(detector, assignments=["data.side_px=64"])
+        assert resolve_policy(samples, settings).size_px == seen_px
+    along = make_settings("padim", assignments=["data.side_px=64", "data.side=longer"])
+    assert max(resolve_policy(samples, along).size_px) == 64
+
+
 def test_batches_of_one_image_never_occur() -> None:
     images = torch.utils.data.TensorDataset(torch.rand(9, 3, 8, 8))
     plain = AugmentSettings(images_of_one=1)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 VARIANTS: dict[str, list[str]] = {
     "as it is": [],
     "grey": ["data.channels=1"],
-    "aspect kept": ["data.size_px=None", "data.longest_side_px=64"],
+    "aspect kept": ["data.size_px=None", "data.side_px=64"],
     "defects of three pixels in a region": [
         "score.min_defect_px=3",
         "data.roi=[[0.1, 0.0], [0.9, 0.2], [1.0, 0.9], [0.0, 1.0]]",

@@ -19,8 +19,7 @@ def check(
     """Look through images before training. Exit code 0: nothing stands out; 1: look at something; 2: an error.
 
     Found are unreadable and odd files, mixed sizes, duplicates, blur, bad light, and good images that look like a
-    defect. Give it the settings of training, such as --set data.size_px and --set data.roi; without a size, the shorter
-    side of the images is looked at with data.longest_side_px.
+    defect. Sizes and the region of interest are those of training: --set data.size_px, --set data.roi.
     """
     import json
 

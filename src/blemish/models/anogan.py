@@ -75,7 +75,7 @@ class AnoGan(Detector):
     Settings = AnoGanSettings
     side_multiple: ClassVar[int] = 16
     defaults: ClassVar[Mapping[str, Any]] = {
-        "data": {"longest_side_px": 64},
+        "data": {"side_px": 64},
         "train": {"learning_rate": 2e-4, "betas": (0.5, 0.999), "epochs": 200, "max_steps": 3000},
     }
     why_not_exported = "it scores an image by a search with gradients, which ONNX has none of"

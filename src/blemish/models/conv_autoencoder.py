@@ -170,7 +170,7 @@ SEED_PRESET: dict[str, Any] = {
 
 _BERGMANN: dict[str, Any] = {
     "detector": "conv_autoencoder",
-    "data": {"longest_side_px": 128},
+    "data": {"side_px": 128},
     "train": {"epochs": 200, "max_steps": 800, "learning_rate": 5e-4, "schedule": "one_cycle", "weight_decay": 1e-5},
 }
 AE_L2_PRESET = {**_BERGMANN, "model": {"architecture": "bergmann", "latent": 100, "loss": "mse"}}

@@ -73,6 +73,7 @@ class FeatureAutoencoder(Detector):
     side_multiple: ClassVar[int] = 32
     defaults: ClassVar[Mapping[str, Any]] = {
         "augment": {"images_of_one": 1},
+        "data": {"side": "shorter"},
         "train": {
             "epochs": 1000,
             "max_steps": 400,

@@ -53,7 +53,7 @@ class FeatureDictionary(Detector):
 
     Settings = FeatureDictionarySettings
     side_multiple: ClassVar[int] = 16
-    defaults: ClassVar = {"augment": {"images_of_one": 1}}
+    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter"}}
     mean: Tensor
     components: Tensor
     atoms: Tensor

@@ -47,7 +47,7 @@ class Padim(Detector):
 
     Settings = PadimSettings
     side_multiple: ClassVar[int] = 16
-    defaults: ClassVar = {"augment": {"images_of_one": 1}}
+    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter"}}
     kept: Tensor
     mean: Tensor
     whitening: Tensor

@@ -54,7 +54,7 @@ class PatchCore(Detector):
 
     Settings = PatchCoreSettings
     side_multiple: ClassVar[int] = 16
-    defaults: ClassVar = {"augment": {"images_of_one": 1}}
+    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter"}}
     bank: Tensor
 
     def __init__(self, settings: PatchCoreSettings, shape: ImageShape, encoder: nn.Module | None = None) -> None:

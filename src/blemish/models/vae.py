@@ -71,7 +71,7 @@ class VariationalAutoencoder(Detector):
 
     Settings = VaeSettings
     side_multiple: ClassVar[int] = 32
-    defaults: ClassVar[Mapping[str, Any]] = {"data": {"longest_side_px": 128}}
+    defaults: ClassVar[Mapping[str, Any]] = {"data": {"side_px": 128}}
     noise: Tensor
 
     def __init__(self, settings: VaeSettings, shape: ImageShape) -> None:
