@@ -40,6 +40,8 @@ class CalibrationCard(Settings):
     """How much the scores were raised, because an exported model may score that much higher elsewhere."""
     image_ids: tuple[str, ...] = ()
     """See `file_id` in data/folder.py."""
+    earlier_ids: tuple[str, ...] = ()
+    """Images of certificates that this one replaced: they cannot lift a withdrawal either."""
     photo_values: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """How bright, rich in contrast and sharp the good images are; see data/photo.py."""
 

@@ -155,7 +155,7 @@ def certify_model(
             _write(model, found, onnx)
         return Certified(found, _needs(found, confidence), confidence, is_written=not asked.dry_run)
     predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
-    good = look_at(predictor, asked.good, asked.add or alarm is not None, asked.skip_bad, on_image)
+    good = look_at(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
     found = _with_good(header, asked, good, onnx)
     if not asked.dry_run:
         _write(model, found, onnx)
@@ -186,6 +186,12 @@ def _refuse(asked: Asked, header: ArtifactHeader, alarm: Alarm | None, model: Pa
             "--add: this model was calibrated fold by fold, which new images cannot be added to; leave --add out to "
             "calibrate on them alone"
         )
+
+
+def _not_new(header: ArtifactHeader, is_added: bool, alarm: Alarm | None) -> tuple[str, ...]:
+    """Images calibrated on before that must not come again: none counts twice, and none tells how things are now."""
+    card = header.calibration
+    return (*card.image_ids, *card.earlier_ids) if alarm else card.image_ids if is_added else ()
 
 
 def _promised(header: ArtifactHeader, asked: Asked) -> tuple[float, float | None]:
@@ -221,6 +227,7 @@ def _with_good(header: ArtifactHeader, asked: Asked, good: NewGood, onnx: OnnxMo
         group_names=tuple(sorted(set(groups or ()))),
         origin="certify",
         image_ids=tuple(good.ids),
+        earlier_ids=tuple(dict.fromkeys((*before.earlier_ids, *(() if asked.add else before.image_ids)))),
         photo_values=gathered(good.values, groups),
     )
     if not asked.add:

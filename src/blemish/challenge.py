@@ -7,7 +7,7 @@ MIL-HDBK-1823A and ASTM E2862. It says nothing about defects unlike these.
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -103,10 +103,11 @@ def challenge_model(
 
     Raises:
         DataError: fewer than five good photos, or one that cannot be read (unless `skip_bad`); `out` cannot be written.
-        SettingsError: an unknown defect type, or a smallest size that is not below the largest.
+        SettingsError: an unknown defect type, a type or a contrast given twice, a smallest size that is not below the
+            largest, or a largest that no photo has room for.
     """
     started = time.perf_counter()
-    _check_types(settings.defect_types)
+    _check_types(settings)
     photos = _held_out(folder)
     _refuse_fitted(predictor, photos)
     with folder_to_fill(out):
@@ -137,10 +138,13 @@ def challenge_model(
     return _write(results, shown, out)
 
 
-def _check_types(names: Sequence[str]) -> None:
-    for name in names:
+def _check_types(settings: ChallengeSettings) -> None:
+    for name in settings.defect_types:
         if name not in DEFECTS:
             raise SettingsError(f"defect type '{name}': unknown; {nearest(name, DEFECTS)}")
+    for what, given in (("defect type", settings.defect_types), ("contrast", settings.contrasts)):
+        if twice := [str(value) for value, count in Counter(given).items() if count > 1]:
+            raise SettingsError(f"{what} {twice[0]}: given twice; each has one curve")
 
 
 def _refuse_fitted(predictor: Predictor, photos: Sequence[Sample]) -> None:
@@ -172,9 +176,10 @@ def _look_at_photos(predictor: Predictor, good: Sequence[Sample], settings: Chal
             work.twins.append(predictor.predict(read_values(sample.path, predictor.policy)))
             work.photos.append(sample)
         except DataError as error:
+            reason = str(error).replace("image array", str(sample.path), 1)  # from the file the array came
             if not settings.skip_bad:
-                raise
-            work.skipped[sample.name] = str(error)
+                raise DataError(reason) from None
+            work.skipped[sample.name] = reason
     if len(work.photos) < FEWEST_PHOTOS:
         raise DataError(f"only {len(work.photos)} of {len(good)} good photos can be read; {FEWEST_PHOTOS} are needed")
     return work
@@ -188,6 +193,10 @@ def _sizes(work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
         raise SettingsError(
             f"sizes from {smallest:g} to {largest:g} px: the smallest must be below the largest; "
             f"the photos' shorter side is {shorter} px"
+        )
+    if largest > shorter:
+        raise SettingsError(
+            f"sizes up to {largest:g} px: the photos' shorter side is {shorter} px, and no defect larger than that fits"
         )
     return smallest, largest
 

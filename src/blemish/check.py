@@ -12,7 +12,7 @@ import numpy as np
 
 from blemish.data.decode import image_size
 from blemish.data.fingerprints import Pair, clusters, fingerprint, near_duplicates
-from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder
+from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
 from blemish.data.masks import ASPECT_TOLERANCE, load_mask
 from blemish.data.photo import luma
@@ -155,6 +155,10 @@ def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
             findings.append(Finding("odd file", "look", (name,), "an image where none is read"))
         elif path.suffix.lower() not in _HARMLESS and not path.name.startswith("."):
             findings.append(Finding("odd file", "note", (name,), "not a kind of image that is read; passed over"))
+    for path in unread_images(root):
+        if path.is_symlink() and not path.exists():
+            name = path.relative_to(root).as_posix()
+            findings.append(Finding("odd file", "look", (name,), "a link to a file that is not there"))
     return findings
 
 
@@ -230,7 +234,9 @@ def _strange(eye: Eye, grids: dict[str, Grids], groups: dict[str, int]) -> tuple
     names = list(grids)
     own_groups = [groups[name] for name in names]
     if len(set(own_groups)) < FEWEST_TO_COMPARE:
-        message = f"{many(len(names), 'good image')}: too few to say which is strange; {FEWEST_TO_COMPARE} are needed"
+        found = many(len(set(own_groups)), "good image")
+        but = ", copies and images of one group counted once" if len(names) > len(set(own_groups)) else ""
+        message = f"{found}{but}: too few to say which is strange; {FEWEST_TO_COMPARE} are needed"
         return Maps(eye, None, {}), [Finding("few", "note", (), message)]
     odd = odd_ones(eye, [grids[name] for name in names], own_groups)
     return Maps(eye, odd, {name: row for row, name in enumerate(names)}), []

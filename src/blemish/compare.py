@@ -106,10 +106,11 @@ def plan_cells(plan: Plan, out: Path) -> list[Cell]:
         for name in plan.detectors
     }
     refuse_unused(plan.assignments, plan.detectors)
+    categories = read_categories(plan.data)
     make_folder(out)
     return [
         Cell(category, name, run, plan.evaluate, cell_path(out, category, name, seed))
-        for category in read_categories(plan.data)
+        for category in categories
         for (name, seed), run in settings.items()
     ]
 

@@ -1,6 +1,6 @@
 """New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -43,19 +43,18 @@ def suspicious_words(name: str, p_value: float) -> str:
     )
 
 
-def look_at(predictor: Predictor, folder: Path, must_be_new: bool, skip_bad: bool, on_image: OnImage) -> NewGood:
-    """Score the images of a folder; with `must_be_new`, none of those calibrated on before may be among them.
+def look_at(predictor: Predictor, folder: Path, refused: Collection[str], skip_bad: bool, on_image: OnImage) -> NewGood:
+    """Score the images of a folder; none of those whose `file_id` is among `refused` may be in it.
 
     Raises:
-        DataError: one cannot be read (unless `skip_bad`), was fitted on, or is there twice.
+        DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
     paths = list(_good_files(folder))
     header, found = predictor.header, NewGood([], [], [], [], {})
     known = dict.fromkeys(
         header.data_card.fit_ids, "the model was fitted on it; a threshold needs images it has not seen"
     )
-    if must_be_new:
-        known |= dict.fromkeys(header.calibration.image_ids, "the model was calibrated on it before")
+    known |= dict.fromkeys(refused, "the model was calibrated on it before")
     for done, (name, path) in enumerate(paths, start=1):
         try:
             prepared = prepare(path, header.policy)

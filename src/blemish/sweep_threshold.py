@@ -4,6 +4,7 @@ trained and nothing is scored."""
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from blemish.results import JudgedImage, Nested
 from blemish.settings import nearest
 
 JSON, CSV, PAGE = "threshold.json", "threshold.csv", "threshold.html"
+SAME_SCORE = 1e-3
+"""Scores this near to each other, as a share of them, may come from one model on two machines."""
 
 
 @final
@@ -122,7 +125,14 @@ def _score(source: Source, row: Nested) -> Example:
         p_value=row["p_value"],
         is_anomalous=row["is_anomalous"],
     )
-    return show(Predictor.load(source.model, source.device), judged, sample)
+    predictor = Predictor.load(source.model, source.device)
+    score = predictor.predict(sample.path).score
+    if not math.isclose(score, row["score"], rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
+        raise DataError(
+            f"{source.model}: scores {row['path']} {score:.6g}, in the evaluation it has {row['score']:.6g}; give the "
+            "model and the data that the evaluation was made with"
+        )
+    return show(predictor, judged, sample)
 
 
 def _content(results: Nested, swept: Swept, taus: Sequence[float], example: Example) -> Nested:

@@ -243,6 +243,21 @@ def test_only_new_good_images_lift_a_withdrawal(model: Path, good: Path, shared_
     assert certify_model(model).withdrawn is None
 
 
+def test_images_of_an_earlier_certificate_do_not_lift_a_withdrawal(model: Path, good: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for place, path in enumerate(sorted(good.iterdir())):
+        half = (first, second)[place % 2]
+        half.mkdir(exist_ok=True)
+        shutil.copy(path, half)
+    certify_model(model, Asked(good=first))
+    certify_model(model, Asked(good=second))
+    withdraw(model)
+    for before in (first, second):
+        with pytest.raises(DataError, match="the model was calibrated on it before"):
+            certify_model(model, Asked(good=before))
+    assert run("certify", model).stdout.startswith("WITHDRAWN")
+
+
 def test_the_watch_may_be_elsewhere(model: Path, shared_parts: Path, tmp_path: Path) -> None:
     withdraw(model)
     elsewhere = default_state_path(model).rename(tmp_path / "watch.json")

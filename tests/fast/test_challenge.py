@@ -196,6 +196,17 @@ def test_bad_input_is_refused(good: Path, predictor: Predictor, shared_parts: Pa
         )
     with pytest.raises(SettingsError, match="the smallest must be below the largest"):
         challenge_model(predictor, read_folder(good), tmp_path / "out", QUICK.model_copy(update={"smallest_px": 50.0}))
+    with pytest.raises(SettingsError, match="no defect larger than that fits"):
+        challenge_model(predictor, read_folder(good), tmp_path / "out", QUICK.model_copy(update={"largest_px": 5000.0}))
+    for twice in ({"defect_types": ("hole", "hole")}, {"contrasts": (0.1, 0.1)}):
+        with pytest.raises(SettingsError, match=r"(hole|contrast 0\.1): given twice"):
+            challenge_model(predictor, read_folder(good), tmp_path / "out", QUICK.model_copy(update=twice))
+    flat = shutil.copytree(good, tmp_path / "flat")
+    Image.new("RGB", (64, 16)).save(flat / "zz.png")
+    policy = predictor.policy.model_copy(update={"aspect": 1.0})
+    square = Predictor(predictor.header.model_copy(update={"policy": policy}), predictor._runtimes)
+    with pytest.raises(DataError, match=r"zz\.png: 16 x 64"):
+        challenge_model(square, read_folder(flat), tmp_path / "out", QUICK)
 
 
 def test_unreadable_photos_are_skipped_when_asked(good: Path, predictor: Predictor, tmp_path: Path) -> None:

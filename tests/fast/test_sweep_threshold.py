@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from blemish.cli import app
@@ -126,6 +127,12 @@ def test_another_image_is_scored_alone_and_said_so(
     content = sweep_threshold(evaluation, tmp_path, image=other, source=Source(model_file, shared_parts, "cpu"))
     assert content["image"]["scored_anew"]
     assert f"only {other} was scored again" in (tmp_path / PAGE).read_text(encoding="utf-8")
+    others = tmp_path / "others"
+    shutil.copytree(shared_parts, others)
+    with Image.open(others / other) as photo:
+        photo.point(lambda value: value // 2).save(others / other)
+    with pytest.raises(DataError, match="the model and the data that the evaluation was made with"):
+        sweep_threshold(evaluation, tmp_path, image=other, source=Source(model_file, others, "cpu"))
     with pytest.raises(DataError, match="no test image"):
         sweep_threshold(
             evaluation, tmp_path, image=other, source=Source(model_file, shared_parts / "train/good", "cpu")

@@ -163,7 +163,8 @@ def test_the_image_size_follows_from_the_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image_px", "seen_px"), [((96, 32), (192, 64)), ((32, 96), (64, 192)), ((16, 160), (32, 256)), ((40, 40), (64, 64))]
+    ("image_px", "seen_px"),
+    [((96, 32), (192, 64)), ((32, 96), (64, 192)), ((16, 160), (32, 256)), ((40, 40), (64, 64))],
 )
 def test_pretrained_features_look_at_long_images_with_the_side_across(
     image_px: tuple[int, int], seen_px: tuple[int, int], tmp_path: Path

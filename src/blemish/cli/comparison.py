@@ -171,3 +171,6 @@ def _print_comparison(content: Any) -> None:
                 values = ["-" if part is None else f"{part['mean']:.3f}" for part in spreads]
                 table.add_row(row["detector"], str(row["seeds"]), str(row["failed"] or ""), *values)
         out_console.print(table)
+        counts = [cell["count"]["all"] for cell in content["cells"] if cell["category"] == category and cell["count"]]
+        if counts and not any(count["defective"] for count in counts):
+            log_console.print(f"note: {category} has no defective test images: false alarms only", markup=False)

@@ -181,6 +181,8 @@ def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
 
 def _print_certificate(found: Any, model: Path) -> None:
     header = found.header
+    if found.withdrawn is not None:
+        out_console.print("WITHDRAWN, until it is calibrated on images of after the change:")
     out_console.print(header.certificate.promise)
     rows = {
         "threshold": f"{header.threshold:.6g}",
