@@ -40,10 +40,17 @@ class CalibrationCard(Settings):
     """How much the scores were raised, because an exported model may score that much higher elsewhere."""
     image_ids: tuple[str, ...] = ()
     """See `file_id` in data/folder.py."""
+    pixel_ids: tuple[str, ...] = ()
+    """The same images by their pixels: see `pixels_id` in data/images.py."""
     earlier_ids: tuple[str, ...] = ()
-    """Images of certificates that this one replaced: they cannot lift a withdrawal either."""
+    """Both, of images of certificates that this one replaced: they cannot lift a withdrawal either."""
     photo_values: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """How bright, rich in contrast and sharp the good images are; see data/photo.py."""
+
+    @property
+    def known_ids(self) -> tuple[str, ...]:
+        """The images behind the scores, by their files and by their pixels."""
+        return (*self.image_ids, *self.pixel_ids)
 
 
 @final

@@ -191,7 +191,7 @@ def _refuse(asked: Asked, header: ArtifactHeader, alarm: Alarm | None, model: Pa
 def _not_new(header: ArtifactHeader, is_added: bool, alarm: Alarm | None) -> tuple[str, ...]:
     """Images calibrated on before that must not come again: none counts twice, and none tells how things are now."""
     card = header.calibration
-    return (*card.image_ids, *card.earlier_ids) if alarm else card.image_ids if is_added else ()
+    return (*card.known_ids, *card.earlier_ids) if alarm else card.known_ids if is_added else ()
 
 
 def _promised(header: ArtifactHeader, asked: Asked) -> tuple[float, float | None]:
@@ -227,7 +227,8 @@ def _with_good(header: ArtifactHeader, asked: Asked, good: NewGood, onnx: OnnxMo
         group_names=tuple(sorted(set(groups or ()))),
         origin="certify",
         image_ids=tuple(good.ids),
-        earlier_ids=tuple(dict.fromkeys((*before.earlier_ids, *(() if asked.add else before.image_ids)))),
+        pixel_ids=tuple(good.pixel_ids),
+        earlier_ids=tuple(dict.fromkeys((*before.earlier_ids, *(() if asked.add else before.known_ids)))),
         photo_values=gathered(good.values, groups),
     )
     if not asked.add:
@@ -249,6 +250,7 @@ def _added(before: CalibrationCard, n: int, card: CalibrationCard) -> Calibratio
         update={
             "images": (before.images or n) + (card.images or 0),
             "image_ids": (*before.image_ids, *card.image_ids),
+            "pixel_ids": (*before.pixel_ids, *card.pixel_ids),
             "group_names": tuple(sorted((*before.group_names, *card.group_names))),
             "photo_values": values,
             "margin": before.margin,

@@ -160,7 +160,7 @@ def made_with(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str
 
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
 _NOT_REPEATED["policy"] = {"roi_png"}
-_NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "photo_values"}
+_NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "pixel_ids", "earlier_ids", "photo_values"}
 
 
 def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settings: EvaluateSettings) -> Nested:

@@ -12,7 +12,7 @@ from blemish.artifact import FIXTURE, ArtifactHeader, DataCard
 from blemish.calibration import Calibrated, calibrate
 from blemish.data.folder import file_id
 from blemish.data.groups import pattern_of
-from blemish.data.images import prepare
+from blemish.data.images import pixels_id, prepare
 from blemish.data.photo import gathered, photo_values
 from blemish.fits import Fit, Job
 from blemish.new_good import suspicious_words
@@ -28,7 +28,9 @@ def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
     return {f"{FIXTURE}{name}": image for name, image in kept.items()}
 
 
-def _calibrated(job: Job, scores: Mapping[int, float]) -> Calibrated:
+def _calibrated(
+    job: Job, scores: Mapping[int, float], values: Sequence[dict[str, float]], pixel_ids: Sequence[str]
+) -> Calibrated:
     """The certificate, and what else is kept of the good images."""
     fold_of = {place: fold for fold, split in enumerate(job.splits) for place in split.held_out}
     score = job.settings.score
@@ -39,11 +41,10 @@ def _calibrated(job: Job, scores: Mapping[int, float]) -> Calibrated:
         groups=None if job.groups is None else [job.groups[place] for place in scores],
         folds=[fold_of[place] for place in scores] if len(job.splits) > 1 else None,
     )
-    roi, images = job.images.policy.roi, (job.images[place].numpy() for place in range(len(job.images)))
-    values = [photo_values(image, roi) for image in images]
     ids = tuple(file_id(job.images.samples[place].path) for place in scores)
     more = {
         "image_ids": ids,
+        "pixel_ids": tuple(pixel_ids[place] for place in scores),
         "photo_values": gathered(values, job.groups),
         "group_pattern": pattern_of(job.settings.data.groups),
         "group_names": () if job.groups is None else _names(job.groups[place] for place in scores),
@@ -54,11 +55,16 @@ def _calibrated(job: Job, scores: Mapping[int, float]) -> Calibrated:
 def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], seconds: float) -> ArtifactHeader:
     """Everything of the model file but its tensors; `scores` by the places of the images that were held out."""
     several = len(fits) > 1
+    values, pixel_ids = [], []
+    for place in range(len(job.images)):
+        image = job.images[place].numpy()
+        values.append(photo_values(image, job.images.policy.roi))
+        pixel_ids.append(pixels_id(image))
     return ArtifactHeader(
         detector=job.settings.detector,
         run=job.settings,
         policy=job.images.policy,
-        **_calibrated(job, scores)._asdict(),
+        **_calibrated(job, scores, values, pixel_ids)._asdict(),
         detectors=len(fits),
         data_card=DataCard(
             root=job.root.resolve().name,
@@ -67,9 +73,14 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             skipped=job.skipped,
             files_sha256=job.files_sha256,
             fit_ids=tuple(file_id(job.images.samples[place].path) for place in _fitted(job)),
+            fit_pixel_ids=tuple(pixel_ids[place] for place in _fitted(job)),
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
-            notes=(*dict.fromkeys(note for fit in fits for note in fit.notes), *_suspects(job, scores)),
+            notes=(
+                *dict.fromkeys(note for fit in fits for note in fit.notes),
+                *_suspects(job, scores),
+                *_saved_twice(job, scores, pixel_ids),
+            ),
         ),
         history={
             f"{name} (fold {fold + 1})" if several else name: tuple(values)
@@ -92,6 +103,18 @@ def _suspects(job: Job, scores: Mapping[int, float]) -> list[str]:
     """What is said of good images that were held out and score as if they were not good."""
     pairs = zip(scores, suspicion(list(scores.values())).tolist(), strict=True)
     return [suspicious_words(job.images.samples[place].name, p) for place, p in pairs if p <= SUSPICIOUS]
+
+
+def _saved_twice(job: Job, scores: Mapping[int, float], pixel_ids: Sequence[str]) -> list[str]:
+    """What is said where a picture was fitted and, saved anew, calibrated on; equal files were left out."""
+    fitted = {pixel_ids[place]: place for split in job.splits for place in split.fit}
+    names = [sample.name for sample in job.images.samples]
+    return [
+        f"{names[place]} is {names[fitted[pixel_ids[place]]]} saved anew: one was fitted and the other calibrated on, "
+        "which makes the threshold too low; keep one"
+        for place in scores
+        if len(job.splits) == 1 and pixel_ids[place] in fitted
+    ]
 
 
 def _fitted(job: Job) -> list[int]:

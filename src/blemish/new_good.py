@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blemish.artifact import ArtifactHeader
 from blemish.data.folder import file_id, image_files
 from blemish.data.groups import pattern_of, read_groups
-from blemish.data.images import prepare
+from blemish.data.images import pixels_id, prepare
 from blemish.data.photo import photo_values
 from blemish.errors import DataError, SettingsError
 from blemish.predictor import Predictor
@@ -32,6 +32,7 @@ class NewGood(NamedTuple):
     scores: list[float]
     values: list[dict[str, float]]
     ids: list[str]
+    pixel_ids: list[str]
     skipped: dict[str, str]
 
 
@@ -44,33 +45,37 @@ def suspicious_words(name: str, p_value: float) -> str:
 
 
 def look_at(predictor: Predictor, folder: Path, refused: Collection[str], skip_bad: bool, on_image: OnImage) -> NewGood:
-    """Score the images of a folder; none of those whose `file_id` is among `refused` may be in it.
+    """Score the images of a folder; none of those whose file or pixels are among the ids `refused` may be in it.
 
     Raises:
         DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
     paths = list(_good_files(folder))
-    header, found = predictor.header, NewGood([], [], [], [], {})
+    header, found = predictor.header, NewGood([], [], [], [], [], {})
     known = dict.fromkeys(
-        header.data_card.fit_ids, "the model was fitted on it; a threshold needs images it has not seen"
+        (*header.data_card.fit_ids, *header.data_card.fit_pixel_ids),
+        "the model was fitted on it; a threshold needs images it has not seen",
     )
     known |= dict.fromkeys(refused, "the model was calibrated on it before")
     for done, (name, path) in enumerate(paths, start=1):
         try:
             prepared = prepare(path, header.policy)
-            identity = file_id(path)
+            pixels = prepared.pixels()
+            ids = (file_id(path), pixels_id(pixels))
         except DataError as error:
             if not skip_bad:
                 raise
             found.skipped[name] = str(error)
             continue
-        if identity in known:
-            raise DataError(f"{path}: {known[identity]}; take it out of the folder")
-        known[identity] = f"the same image as {name}; each good image counts once"
+        for identity in ids:
+            if identity in known:
+                raise DataError(f"{path}: {known[identity]}; take it out of the folder")
+        known |= dict.fromkeys(ids, f"the same image as {name}; each good image counts once")
         found.names.append(name)
-        found.ids.append(identity)
+        found.ids.append(ids[0])
+        found.pixel_ids.append(ids[1])
         found.scores.append(predictor.predict_prepared(prepared, path).score)
-        found.values.append(photo_values(prepared.pixels(), header.policy.roi))
+        found.values.append(photo_values(pixels, header.policy.roi))
         on_image(done, len(paths))
     if not found.names:
         raise DataError(

@@ -118,7 +118,8 @@ def recalibrated(header: ArtifactHeader, runtime: Runtime, split: GoodSplit, on_
         scores.append(predictor.predict(sample.path).score)
         on_image(done, len(split.held_out))
     found = calibrate(scores, header.max_false_alarm_rate, before.confidence, split.groups)
-    kept = {name: getattr(before, name) for name in ("image_ids", "photo_values", "group_pattern", "group_names")}
+    same = ("image_ids", "pixel_ids", "earlier_ids", "photo_values", "group_pattern", "group_names")
+    kept = {name: getattr(before, name) for name in same}
     moved = found._replace(calibration=found.calibration.model_copy(update=kept))
     return raised(header.model_copy(update=moved._asdict()), INT8_TOLERANCE)
 

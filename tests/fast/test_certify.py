@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from blemish.artifact import read_artifact
@@ -197,7 +198,7 @@ def test_of_a_few_good_images_one_far_above_those_of_before_is_named(model_file:
     )
 
     def found(*scores: float) -> NewGood:
-        return NewGood([f"{place}.png" for place in range(len(scores))], list(scores), [], [], {})
+        return NewGood([f"{place}.png" for place in range(len(scores))], list(scores), [], [], [], {})
 
     assert list(suspects(before, found(0.12, 0.5, 0.11))) == ["1.png"]
     assert suspects(before, found(0.12, 0.15, 0.11)) == {}
@@ -206,7 +207,7 @@ def test_of_a_few_good_images_one_far_above_those_of_before_is_named(model_file:
 
 def test_where_the_threshold_rises_the_images_that_lift_it_are_named(model_file: Path) -> None:
     before = read_artifact(model_file)[0].model_copy(update={"threshold": 0.2})
-    good = NewGood(["a.png", "b.png", "c.png"], [0.3, 0.1, 0.9], [], [], {})
+    good = NewGood(["a.png", "b.png", "c.png"], [0.3, 0.1, 0.9], [], [], [], {})
     words = raised_words(before, before.model_copy(update={"threshold": 0.9}), good)
     assert words is not None
     assert "from 0.2 to 0.9, for the old one is exceeded by 2 of 3 new good images: c.png, a.png" in words
@@ -241,6 +242,25 @@ def test_only_new_good_images_lift_a_withdrawal(model: Path, good: Path, shared_
     certify_model(model, Asked(good=good))
     assert "withdrawn" not in run("inspect", model, photo).stderr
     assert certify_model(model).withdrawn is None
+
+
+def test_a_photo_saved_anew_is_the_same_photo(model: Path, good: Path, shared_parts: Path, tmp_path: Path) -> None:
+    anew = tmp_path / "anew"
+    anew.mkdir()
+    for path in sorted(good.iterdir()):
+        with Image.open(path) as photo:
+            photo.save(anew / f"{path.stem}.bmp")
+    certify_model(model, Asked(good=good))
+    with pytest.raises(DataError, match=r"\.bmp: the model was calibrated on it before"):
+        certify_model(model, Asked(good=anew, add=True))
+    shutil.copy(sorted(good.iterdir())[0], anew / "zz.png")
+    with pytest.raises(DataError, match=r"zz\.png: the same image as .*\.bmp"):
+        certify_model(model, Asked(good=anew))
+    for path in sorted((shared_parts / "train" / "good").iterdir()):
+        with Image.open(path) as photo:
+            photo.save(anew / f"aa{path.stem}.bmp")
+    with pytest.raises(DataError, match=r"aa\d+\.bmp: the model was (fitted on it|calibrated on it before)"):
+        certify_model(model, Asked(good=anew, add=True))
 
 
 def test_images_of_an_earlier_certificate_do_not_lift_a_withdrawal(model: Path, good: Path, tmp_path: Path) -> None:
@@ -292,7 +312,7 @@ def test_an_exported_file_is_certified_without_torch(onnx_file: Path, good: Path
 def test_where_most_new_images_are_unlike_the_old_none_is_accused(model_file: Path) -> None:
     header = read_artifact(model_file)[0].model_copy(update={"calibration_scores": tuple(np.linspace(0.1, 0.2, 40))})
     higher = np.random.default_rng(0).normal(0.6, 0.02, 30).tolist()
-    good = NewGood([f"{place}.png" for place in range(30)], higher, [], [], {})
+    good = NewGood([f"{place}.png" for place in range(30)], higher, [], [], [], {})
     assert suspects(header, good) == {}
     words = changed_words(header, good)
     assert words is not None

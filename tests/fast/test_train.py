@@ -153,6 +153,16 @@ def test_a_flat_folder_of_good_photos_is_enough(parts: Path, tmp_path: Path) -> 
     assert header.data_card.fit_images == 10
 
 
+def test_a_photo_saved_anew_on_both_sides_of_the_split_is_named(parts: Path, tmp_path: Path) -> None:
+    for path in sorted((parts / "train/good").iterdir()):
+        with Image.open(path) as photo:
+            photo.save(path.with_suffix(".bmp"))
+    header = train_model(parts, tmp_path / "m", settings())
+    named = [note for note in header.data_card.notes if "saved anew" in note]
+    assert named
+    assert all("one was fitted and the other calibrated on" in note for note in named)
+
+
 def test_the_image_size_follows_from_the_images(tmp_path: Path) -> None:
     for place, size in enumerate([(640, 256), (640, 256), (512, 512)]):
         Image.new("L", size).save(tmp_path / f"{place}.png")
