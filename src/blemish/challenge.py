@@ -20,7 +20,7 @@ from pydantic import Field
 from blemish.data.decode import image_size
 from blemish.data.defects import DEFECTS
 from blemish.data.folder import Folder, Sample
-from blemish.data.images import as_pixels, read_values
+from blemish.data.images import as_pixels, load_image, pixels_id, read_values
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.evaluate import made_with
 from blemish.files import folder_to_fill, whole_file
@@ -112,7 +112,7 @@ def challenge_model(
     _refuse_fitted(predictor, photos)
     with folder_to_fill(out):
         work = _look_at_photos(predictor, photos, settings)
-    sizes_px = _sizes(work, settings)
+        sizes_px = _sizes(work, settings)
     trials = plan_trials(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
     )
@@ -149,7 +149,10 @@ def _check_types(settings: ChallengeSettings) -> None:
 
 def _refuse_fitted(predictor: Predictor, photos: Sequence[Sample]) -> None:
     known = made_with(predictor.header, {photo.name: photo for photo in photos if photo.path.is_file()})
-    fitted = [name for name, part in known.items() if part == "fitted"]
+    _refuse([name for name, part in known.items() if part == "fitted"])
+
+
+def _refuse(fitted: Sequence[str]) -> None:
     if fitted:
         raise DataError(
             f"{fitted[0]}: the model was fitted on it{f' and {len(fitted) - 1} more' if len(fitted) > 1 else ''}; what "
@@ -170,16 +173,20 @@ def _held_out(folder: Folder) -> Sequence[Sample]:
 
 
 def _look_at_photos(predictor: Predictor, good: Sequence[Sample], settings: ChallengeSettings) -> _Work:
-    work = _Work()
+    work, fitted = _Work(), []
     for sample in good:
         try:
-            work.twins.append(predictor.predict(read_values(sample.path, predictor.policy)))
+            values = read_values(sample.path, predictor.policy)
+            work.twins.append(predictor.predict(values))
             work.photos.append(sample)
+            if pixels_id(load_image(values, predictor.policy)) in predictor.header.data_card.fit_pixel_ids:
+                fitted.append(sample.name)  # saved anew
         except DataError as error:
             reason = str(error).replace("image array", str(sample.path), 1)  # from the file the array came
             if not settings.skip_bad:
                 raise DataError(reason) from None
             work.skipped[sample.name] = reason
+    _refuse(fitted)
     if len(work.photos) < FEWEST_PHOTOS:
         raise DataError(f"only {len(work.photos)} of {len(good)} good photos can be read; {FEWEST_PHOTOS} are needed")
     return work
@@ -189,6 +196,8 @@ def _sizes(work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
     shorter = min(min(twin.image_size_px) for twin in work.twins)
     smallest = settings.smallest_px or max(3.0, _SMALLEST_SHARE * shorter)
     largest = settings.largest_px or _LARGEST_SHARE * shorter
+    if smallest >= largest and settings.smallest_px is None and settings.largest_px is None:
+        raise DataError(f"the photos' shorter side is {shorter} px: too few for defects from {smallest:g} px on")
     if smallest >= largest:
         raise SettingsError(
             f"sizes from {smallest:g} to {largest:g} px: the smallest must be below the largest; "
@@ -336,6 +345,12 @@ def _notes(results: Nested, work: _Work) -> list[str]:
         notes.append(
             f"only {photos} photos: defects on the same photo share its luck, which the bounds do not know; "
             f"give {FEW_PHOTOS} or more"
+        )
+    empty = [f"{curve['defect_type']} {curve['contrast']:g}" for curve in results["curves"] if not curve["defects"]]
+    if empty:
+        notes.append(
+            f"none could be put on these photos of: {', '.join(empty)}; they have no room for it, or cannot show so "
+            "weak or so strong a change"
         )
     if results["settings"]["defects"] < FEW_DEFECTS:
         notes.append(

@@ -188,7 +188,7 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settin
         "latency_ms": statistics.median(judged.latencies_ms),
         "settings": settings.model_dump(mode="json"),
         "model": header.model_dump(mode="json", exclude=_NOT_REPEATED),
-        "data_card": header.data_card.model_dump(mode="json", exclude={"fit_ids", "fit_groups"}),
+        "data_card": header.data_card.model_dump(mode="json", exclude={"fit_ids", "fit_pixel_ids", "fit_groups"}),
         "versions": {"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
     }
 

@@ -7,8 +7,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from blemish.errors import DataError
+
+_LONGEST_HEADER = 100_000_000
+"""Of a safetensors file, in bytes; its own library allows no longer one."""
 
 
 @contextmanager
@@ -118,10 +122,17 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
     if path.suffix.lower() in images:
         raise DataError(f"{path}: the name of an image; give the model one that ends with .safetensors or .onnx")
     with suppress(FileNotFoundError), path.open("rb") as file:
-        if (head := file.read(4096)) and b"blemish" not in head:
+        if (head := _head(file)) and b"blemish" not in head:
             raise DataError(
                 f"{path}: there is a file of that name which is no model; it would be lost, so give another"
             )
+
+
+def _head(file: BinaryIO) -> bytes:
+    """The header of a safetensors file, whose order of keys is any; of another file the first bytes."""
+    first = file.read(8)
+    length = int.from_bytes(first, "little")
+    return first + file.read(length if length <= _LONGEST_HEADER else 4096)
 
 
 def make_folder(path: Path) -> Path:

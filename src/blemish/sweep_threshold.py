@@ -93,15 +93,16 @@ def _read_results(evaluation: Path) -> Nested:
 
 
 def _find(swept: Swept, results: Nested, image: str | None, source: Source | None) -> Example:
-    if image is None:
+    if image is None and source is None:
         return swept.examples[0]
+    image = swept.examples[0].name if image is None else image
     names = [row["path"] for row in results["images"]]
     fitting = [name for name in names if name == image] or [name for name in names if name.endswith(f"/{image}")]
     if len(fitting) != 1:
         hint = nearest(image, names) if not fitting else f"it fits {', '.join(fitting[:3])}"
         raise DataError(f"--image {image}: {'no' if not fitting else 'more than one'} such test image; {hint}")
     kept = {example.name: example for example in swept.examples}
-    if fitting[0] in kept:
+    if source is None and fitting[0] in kept:
         return kept[fitting[0]]
     if source is None:
         raise DataError(

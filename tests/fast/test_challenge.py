@@ -247,6 +247,16 @@ def test_the_command_prints_a_table_and_writes_two_files(model_file: Path, good:
     assert "contrasts.1" in wrong.stderr
 
 
+def test_photos_that_were_fitted_and_saved_anew_are_refused(
+    predictor: Predictor, shared_parts: Path, tmp_path: Path
+) -> None:
+    for path in (shared_parts / "train/good").iterdir():
+        with Image.open(path) as photo:
+            photo.save(tmp_path / f"{path.stem}.bmp")
+    with pytest.raises(DataError, match=r"\.bmp: the model was fitted on it"):
+        challenge_model(predictor, read_folder(tmp_path), tmp_path / "out", QUICK)
+
+
 def test_photos_that_were_fitted_are_refused(predictor: Predictor, shared_parts: Path, tmp_path: Path) -> None:
     fitted = tmp_path / "fitted"
     shutil.copytree(shared_parts / "train/good", fitted)

@@ -133,6 +133,8 @@ def test_another_image_is_scored_alone_and_said_so(
         photo.point(lambda value: value // 2).save(others / other)
     with pytest.raises(DataError, match="the model and the data that the evaluation was made with"):
         sweep_threshold(evaluation, tmp_path, image=other, source=Source(model_file, others, "cpu"))
+    with pytest.raises(ArtifactError):
+        sweep_threshold(evaluation, tmp_path, image=min(kept), source=Source(others / "none", others, "cpu"))
     with pytest.raises(DataError, match="no test image"):
         sweep_threshold(
             evaluation, tmp_path, image=other, source=Source(model_file, shared_parts / "train/good", "cpu")

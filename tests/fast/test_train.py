@@ -1,5 +1,6 @@
 """Training: repeatable, resumable, calibrated on images that were not fitted, and clear when it cannot be."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy
 from blemish.errors import CalibrationError, DataError, SettingsError, TrainingError
 from blemish.export import export_model
+from blemish.files import check_model_name
 from blemish.optimise import Progress
 from blemish.predictor import Predictor
 from blemish.settings import AugmentSettings
@@ -249,6 +251,17 @@ def test_nothing_but_a_model_is_replaced(parts: Path, model_file: Path, name: st
     with pytest.raises(DataError, match=r"the name of an image|is no model; it would be lost"):
         export_model(model_file, path)
     assert path.read_bytes() == before
+
+
+def test_a_model_is_known_as_one_wherever_its_header_says_so(tmp_path: Path) -> None:
+    """The library that writes the header puts its keys in an order that differs from one writing to the next."""
+    path = tmp_path / "model.safetensors"
+    header = json.dumps({"__metadata__": {"content": "x" * 10_000, "blemish": "model"}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    check_model_name(path, [])
+    path.write_bytes(len(header).to_bytes(8, "little") + header.replace(b"blemish", b"another"))
+    with pytest.raises(DataError, match="is no model"):
+        check_model_name(path, [])
 
 
 def test_a_wrong_value_is_said_to_stand_in_its_file(tmp_path: Path) -> None:

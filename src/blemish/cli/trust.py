@@ -136,7 +136,7 @@ def challenge(
     from blemish.settings import validate
 
     asked = {
-        "defect_types": [name.strip() for name in types.split(",")] if types else list(DEFECTS),
+        "defect_types": list(DEFECTS) if types is None else [name.strip() for name in types.split(",")],
         "contrasts": [value.strip() for value in contrasts.split(",")],
         "defects": defects,
         "smallest_px": smallest_px,
