@@ -5,7 +5,9 @@ Reading and drawing have threads of their own. The network sees one image after 
 """
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -76,14 +78,15 @@ class Line:
         Raises:
             DataError: a picture cannot be written.
         """
-        judged = self._through_the_network(images)
-        if self._out is None:
-            yield from judged
-            return
         bound = Bound(self._workers + 1, MOST_PX_BEHIND)
-        for one, drawn in work_ahead(self._draw, judged, self._workers, bound, _pixels):
-            drawn.result()
-            yield one
+        with closing(self._through_the_network(images)) as judged:
+            if self._out is None:
+                yield from judged
+                return
+            with closing(work_ahead(self._draw, judged, self._workers, bound, _pixels)) as all_drawn:
+                for one, drawn in all_drawn:
+                    drawn.result()
+                    yield one
 
     def row(self, judged: Judged) -> Row:
         """The row of an image without an error, which is in the journal from now on."""
@@ -94,19 +97,21 @@ class Line:
             self._journal.add(judged.source.key, judged.sha256, self._drawn_at, row)
         return row
 
-    def _through_the_network(self, images: Sequence[Source]) -> Iterator[Judged]:
+    def _through_the_network(self, images: Sequence[Source]) -> Generator[Judged, None, None]:
         bound = Bound(2 * self._workers, MOST_BYTES_AHEAD)
-        for source, future in work_ahead(self._read, images, self._workers, bound, _bytes):
-            try:
-                read = future.result()
-            except DataError as error:
-                yield Judged(source, error=error)
-                continue
-            if read.prepared is None:
-                yield Judged(source, read.sha256)
-                continue
-            prediction = self._predictor.predict_prepared(read.prepared, source.path)
-            yield Judged(source, read.sha256, prediction, read.original, read.prepared.is_grey)
+        with closing(work_ahead(self._read, images, self._workers, bound, _bytes)) as all_read:
+            for source, future in all_read:
+                yield self._judge(source, future)
+
+    def _judge(self, source: Source, future: Future[Read]) -> Judged:
+        try:
+            read = future.result()
+        except DataError as error:
+            return Judged(source, error=error)
+        if read.prepared is None:
+            return Judged(source, read.sha256)
+        prediction = self._predictor.predict_prepared(read.prepared, source.path)
+        return Judged(source, read.sha256, prediction, read.original, read.prepared.is_grey)
 
     def _read(self, source: Source) -> Read:
         content = read_content(source.path)

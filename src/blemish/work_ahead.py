@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar, final
@@ -35,11 +35,14 @@ def work_ahead(
     workers: int,
     bound: Bound,
     weight: Callable[[T], int] = lambda _thing: 1,
-) -> Iterator[tuple[T, Future[R]]]:
+) -> Generator[tuple[T, Future[R]], None, None]:
     """Every thing with the future of `function(thing)`, in order; `things` is drawn from in the caller's thread.
 
     A single thing may weigh more than the bound: it is then worked on alone. What has been begun is finished, and what
     has not is dropped, when the caller stops half way. The futures hold what `function` raised.
+
+    Close it (`contextlib.closing`), lest the collector of garbage does: that runs in any thread, also in one that is
+    just being started and holds the lock which waiting for the workers takes.
 
     >>> [future.result() for _, future in work_ahead(abs, [-1, 2, -3], workers=2, bound=Bound(2, 10))]
     [1, 2, 3]

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,6 +85,17 @@ def test_what_cannot_be_written_is_not_called_a_bad_image(
     with pytest.raises(DataError, match=r"masks: cannot be made a folder: [^;]*$"):
         list(inspect_images(predictor, [photos], request).rows())
     assert not (out / "inspect.json").exists()
+
+
+def test_no_worker_outlives_a_pass_that_failed(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Left to the collector of garbage, their end was waited for within the start of another thread, for ever."""
+    (tmp_path / "masks").write_text("in the way")
+    with pytest.raises(DataError) as raised:
+        list(inspect_images(predictor, [photos], Request(model_file, tmp_path)).rows())
+    assert raised.value.__traceback__ is not None  # which holds all that stood in the frames
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("blemish")]
 
 
 @contextmanager
