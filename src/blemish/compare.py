@@ -68,24 +68,22 @@ def compare(
     """
     cells = plan_cells(plan, out)
     with only_one(out / LOCK, f"comparing into {out}"):
-        return _compare(plan, cells, out, device, report, on_cell)
-
-
-def _compare(plan: Plan, cells: Sequence[Cell], out: Path, device: str, report: Report, on_cell: OnCell) -> Comparison:
-    outcomes: list[Outcome] = []
-    galleries: dict[str, Gallery] = {}
-    content: Nested = {}
-    for cell in cells:
-        report(Progress("cells", len(outcomes), len(cells), f"{cell.category.name}, {cell.name}, {cell.settings.seed}"))
-        outcome = run_cell(cell, device, report)
-        outcomes.append(outcome)
-        on_cell(outcome)
-        _hang(galleries, outcome, device)
-        if outcome.status != "kept" or cell is cells[-1]:
-            content = _content(plan, cells, outcomes)
-            _write(content, galleries, out)
-    report(Progress("cells", len(cells), len(cells), ""))
-    return Comparison(content, sum(outcome.status == "failed" for outcome in outcomes))
+        outcomes: list[Outcome] = []
+        galleries: dict[str, Gallery] = {}
+        content: Nested = {}
+        for cell in cells:
+            report(
+                Progress("cells", len(outcomes), len(cells), f"{cell.category.name}, {cell.name}, {cell.settings.seed}")
+            )
+            outcome = run_cell(cell, device, report)
+            outcomes.append(outcome)
+            on_cell(outcome)
+            _hang(galleries, outcome, device)
+            if outcome.status != "kept" or cell is cells[-1]:
+                content = _content(plan, cells, outcomes)
+                _write(content, galleries, out)
+        report(Progress("cells", len(cells), len(cells), ""))
+        return Comparison(content, sum(outcome.status == "failed" for outcome in outcomes))
 
 
 def plan_cells(plan: Plan, out: Path) -> list[Cell]:

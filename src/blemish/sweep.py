@@ -75,36 +75,23 @@ def sweep_setting(
     """
     setting, values, cells = plan_cells(plan, out)
     with only_one(out / LOCK, f"sweeping into {out}"):
-        return _sweep(plan, setting, values, cells, out, device, report, on_cell)
-
-
-def _sweep(
-    plan: SettingSweep,
-    setting: str,
-    values: Sequence[str],
-    cells: Sequence[Cell],
-    out: Path,
-    device: str,
-    report: Report,
-    on_cell: OnCell,
-) -> Sweep:
-    category = cells[0].category
-    gallery = Gallery(category.folder, PixelPolicy(size_px=(8, 8)), per_type=1)
-    points: list[Nested] = []
-    content: Nested = {}
-    for place, cell in enumerate(cells):
-        value = values[place % len(values)]
-        report(Progress("runs", place, len(cells), f"{setting} = {value}, seed {cell.settings.seed}"))
-        outcome = run_cell(cell, device, report)
-        on_cell(outcome)
-        points.append(_point(outcome, value, device))
-        if outcome.status != "failed" and value not in gallery.columns:
-            gallery.add(value, Predictor.load(cell.model, device), show="reconstruction")
-        if outcome.status != "kept" or cell is cells[-1]:
-            content = _content(plan, setting, values, category, points)
-            _write(content, gallery, out)
-    report(Progress("runs", len(cells), len(cells), ""))
-    return Sweep(content, sum(point["error"] is not None for point in points))
+        category = cells[0].category
+        gallery = Gallery(category.folder, PixelPolicy(size_px=(8, 8)), per_type=1)
+        points: list[Nested] = []
+        content: Nested = {}
+        for place, cell in enumerate(cells):
+            value = values[place % len(values)]
+            report(Progress("runs", place, len(cells), f"{setting} = {value}, seed {cell.settings.seed}"))
+            outcome = run_cell(cell, device, report)
+            on_cell(outcome)
+            points.append(_point(outcome, value, device))
+            if outcome.status != "failed" and value not in gallery.columns:
+                gallery.add(value, Predictor.load(cell.model, device), show="reconstruction")
+            if outcome.status != "kept" or cell is cells[-1]:
+                content = _content(plan, setting, values, category, points)
+                _write(content, gallery, out)
+        report(Progress("runs", len(cells), len(cells), ""))
+        return Sweep(content, sum(point["error"] is not None for point in points))
 
 
 def plan_cells(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Cell]]:

@@ -101,15 +101,15 @@ def _find(swept: Swept, results: Nested, image: str | None, source: Source | Non
     if len(fitting) != 1:
         hint = nearest(image, names) if not fitting else f"it fits {', '.join(fitting[:3])}"
         raise DataError(f"--image {image}: {'no' if not fitting else 'more than one'} such test image; {hint}")
+    if source is not None:
+        return _score(source, next(row for row in results["images"] if row["path"] == fitting[0]))
     kept = {example.name: example for example in swept.examples}
-    if source is None and fitting[0] in kept:
-        return kept[fitting[0]]
-    if source is None:
+    if fitting[0] not in kept:
         raise DataError(
             f"--image {image}: the evaluation did not keep its map, only those of {', '.join(kept)}; "
             "choose one of these, or give --model and --data to score this one image"
         )
-    return _score(source, next(row for row in results["images"] if row["path"] == fitting[0]))
+    return kept[fitting[0]]
 
 
 def _score(source: Source, row: Nested) -> Example:

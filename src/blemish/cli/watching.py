@@ -55,17 +55,13 @@ def watch(
     A decision is one line of the record, on the disk before the image is moved: time, file, SHA-256, score, p-value,
     threshold, verdict. Killed and started again it goes on. Other content under the same name is another image.
     """
-    from blemish.errors import SettingsError
     from blemish.predictor import Predictor
     from blemish.watch import Callbacks, WatchSettings, watch_folder
 
     predictor = Predictor.load(model, device, threads)
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
-    whole = folder.resolve()
-    if to is None and not whole.name:
-        raise SettingsError(f"--to: {folder} has no folder beside it for the record; give a file")
-    record = to or whole.with_name(f"{whole.name}.decisions.csv")
+    record = to or _record_beside(folder)
     settings = WatchSettings(
         folder,
         record,
@@ -77,19 +73,11 @@ def watch(
     )
     warn = _certificate_warning(model, predictor.header, state)
     warn()
-    stop = _Stop()
-
-    def wait(seconds: float) -> bool:
-        warn()
-        until_s = time.monotonic() + seconds
-        while not stop.is_asked_for and (left_s := until_s - time.monotonic()) > 0:
-            time.sleep(min(left_s, 0.1))
-        return stop.is_asked_for
-
+    stop = _Stop(warn)
     callbacks = Callbacks(
         _say_decision,
         lambda text: log_console.print(f"trouble: {text}", markup=False),
-        wait,
+        stop.wait,
         lambda: log_console.print(f"watching {folder}, writing {record}; Ctrl-C ends it", markup=False),
     )
     with stop:
@@ -101,14 +89,33 @@ def watch(
     )
 
 
+def _record_beside(folder: Path) -> Path:
+    """Where the record is kept that nobody gave a name."""
+    from blemish.errors import SettingsError
+
+    whole = folder.resolve()
+    if not whole.name:
+        raise SettingsError(f"--to: {folder} has no folder beside it for the record; give a file")
+    return whole.with_name(f"{whole.name}.decisions.csv")
+
+
 class _Stop:
     """Ctrl-C and a polite kill end the watch after the image at hand; twice ends it at once.
 
     A plain flag: a signal comes in the middle of anything, and may not wait for a lock that it interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_wait: Callable[[], None]) -> None:
         self.is_asked_for = False
+        self._on_wait = on_wait
+
+    def wait(self, seconds: float) -> bool:
+        """Whether an end was asked for before or within this time."""
+        self._on_wait()
+        until_s = time.monotonic() + seconds
+        while not self.is_asked_for and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.1))
+        return self.is_asked_for
 
     def __enter__(self) -> None:
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
