@@ -16,11 +16,12 @@ from typing import Any
 from machine import describe, write_json
 from scipy.stats import kendalltau
 
-from blemish.challenge import ChallengeSettings, challenge_model
 from blemish.data.folder import Folder, read_folder
-from blemish.evaluate import evaluate_model
-from blemish.predictor import Predictor
-from blemish.train import make_settings, train_model
+from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model
+from blemish.evaluation.evaluate import evaluate_model
+from blemish.inference.predictor import Predictor
+from blemish.training.settings import make_settings
+from blemish.training.train import train_model
 
 OUT = Path("build/benchmarks/challenge_ranking")
 

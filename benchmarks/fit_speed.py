@@ -20,7 +20,7 @@ from pathlib import Path
 
 from machine import describe, write_json
 
-from blemish.data.synthetic import write_hazelnuts
+from blemish.data.synthetic.dataset import write_hazelnuts
 
 DETECTORS = ("feature_autoencoder", "padim", "patchcore")
 ENCODER = "bare encoder"

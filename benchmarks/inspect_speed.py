@@ -31,11 +31,11 @@ from PIL import Image
 from blemish import Predictor, make_settings, train_model
 from blemish.data.images import load_image
 from blemish.data.images import prepare as prepare_image
-from blemish.data.synthetic import write_hazelnuts
-from blemish.export import export_model
-from blemish.inspection import Request, inspect_images
-from blemish.runtime import open_detector, open_onnx
-from blemish.work_ahead import worker_count
+from blemish.data.synthetic.dataset import write_hazelnuts
+from blemish.inference.runtime import open_detector, open_onnx
+from blemish.inspection.inspect import Request, inspect_images
+from blemish.inspection.pipeline import worker_count
+from blemish.training.export import export_model
 
 COLD_LIMIT_S, IMPORT_LIMIT_S = 1.5, 0.3
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from blemish.__main__ import main; main()"

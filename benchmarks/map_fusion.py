@@ -20,10 +20,10 @@ from torch import Tensor
 from blemish.data.folder import read_folder
 from blemish.data.images import load_image
 from blemish.data.masks import load_mask
-from blemish.metrics.pixel_scores import PixelScores
-from blemish.metrics.ranking import auroc
+from blemish.inference.runtime import open_detector
 from blemish.models.feature_autoencoder import FeatureAutoencoder
-from blemish.runtime import open_detector
+from blemish.stats.pixel_scores import PixelScores
+from blemish.stats.ranking import auroc
 
 WAYS: dict[str, Callable[[Tensor], Tensor]] = {
     "geometric mean": lambda terms: terms.log().mean(dim=0).exp(),

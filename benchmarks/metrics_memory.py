@@ -17,7 +17,7 @@ import numpy as np
 from machine import describe, write_json
 from numpy.typing import NDArray
 
-from blemish.metrics import PixelScores
+from blemish.stats import PixelScores
 
 THRESHOLD = 0.35
 Map = NDArray[np.float32]

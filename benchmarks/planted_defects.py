@@ -19,13 +19,14 @@ import numpy as np
 from machine import describe, write_json
 from numpy.typing import NDArray
 
-from blemish.data.fingerprints import clusters, fingerprint, near_duplicates
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import as_pixels, read_values
-from blemish.findings import odd_limit
-from blemish.odd_ones import Eye, odd_ones
+from blemish.evaluation.data_check.duplicates import clusters, fingerprint, near_duplicates
+from blemish.evaluation.data_check.findings import odd_limit
+from blemish.evaluation.data_check.leave_one_out import Eye, odd_ones
 from blemish.settings import RunSettings
-from blemish.train import make_settings, resolve_policy
+from blemish.training.settings import make_settings
+from blemish.training.train import resolve_policy
 
 GOOD = 50
 

@@ -19,13 +19,15 @@ import torch
 from machine import describe, write_json
 from torch import Tensor, nn
 
-from blemish.data.synthetic import draw_hazelnut
+from blemish.data.progress import Progress
+from blemish.data.synthetic.dataset import draw_hazelnut
 from blemish.models import make_detector
 from blemish.models.blocks import TransposedConv2d
 from blemish.models.conv_autoencoder import ConvAutoencoder
 from blemish.models.detector import ImageShape
-from blemish.optimise import Checkpoint, GradientLoop, Progress
-from blemish.train import make_settings
+from blemish.training.checkpoint import Checkpoint
+from blemish.training.loop import GradientLoop
+from blemish.training.settings import make_settings
 
 
 class Batches:

@@ -8,8 +8,8 @@ from PIL import Image
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import read_original
 from blemish.data.masks import load_mask
-from blemish.predictor import Predictor
-from blemish.report.overlay import draw_contour, mask_as_rgb, overlay
+from blemish.inference.overlay import draw_contour, mask_as_rgb, overlay
+from blemish.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "build" / "demo"

@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 from PIL import Image, ImageDraw
 
 # The shapes in the signatures of models and maps are checked at every call of every test.
-install_import_hook(["blemish.models", "blemish.scoring.maps"], "beartype.beartype")
+install_import_hook(["blemish.models", "blemish.models.maps"], "beartype.beartype")
 
 torch.set_num_threads(1)  # tiny networks are faster so, and tests do not fight over cores
 
@@ -71,7 +71,8 @@ def shared_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model_file(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained model; read only."""
-    from blemish.train import make_settings, train_model
+    from blemish.training.settings import make_settings
+    from blemish.training.train import train_model
 
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     train_model(shared_parts, path, make_settings("conv_autoencoder", assignments=TINY))
@@ -81,7 +82,7 @@ def model_file(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def onnx_file(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small trained model, exported; read only."""
-    from blemish.export import export_model
+    from blemish.training.export import export_model
 
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export_model(model_file, path)

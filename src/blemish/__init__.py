@@ -8,30 +8,24 @@ True
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
-from blemish.errors import (
-    ArtifactError,
-    BlemishError,
-    CalibrationError,
-    DataError,
-    SettingsError,
-    TrainingError,
-)
+from blemish.errors import ArtifactError, BlemishError, CalibrationError, DataError, SettingsError, TrainingError
 
 if TYPE_CHECKING:
     from blemish.data.folder import read_folder
-    from blemish.predictor import Prediction, Predictor
+    from blemish.inference.predictor import Prediction, Predictor
     from blemish.settings import RunSettings
-    from blemish.train import make_settings, train_model
+    from blemish.training.settings import make_settings
+    from blemish.training.train import train_model
 
 __version__ = _version("blemish")
 
 _HOMES = {
-    "Prediction": "blemish.predictor",
-    "Predictor": "blemish.predictor",
+    "Prediction": "blemish.inference.predictor",
+    "Predictor": "blemish.inference.predictor",
     "RunSettings": "blemish.settings",
-    "make_settings": "blemish.train",
+    "make_settings": "blemish.training.settings",
     "read_folder": "blemish.data.folder",
-    "train_model": "blemish.train",
+    "train_model": "blemish.training.train",
 }
 
 __all__ = [

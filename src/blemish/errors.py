@@ -12,6 +12,9 @@ BlemishError            anything below; the command line shows it as one line an
 Messages say where, what was found, and what to do.
 """
 
+import difflib
+from collections.abc import Iterable, Sequence
+
 
 class BlemishError(Exception):
     """The base of all errors that blemish raises on purpose."""
@@ -35,3 +38,34 @@ class CalibrationError(BlemishError):
 
 class TrainingError(BlemishError):
     """The training itself broke down."""
+
+
+def many(number: int, noun: str) -> str:
+    """One of a kind, or several.
+
+    >>> many(1, "good image"), many(20, "good image")
+    ('1 good image', '20 good images')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of many names.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name.
+
+    >>> nearest("patchcor", ["patchcore", "padim"])
+    "did you mean 'patchcore'?"
+    >>> nearest("x", ["patchcore", "padim"])
+    'known: padim, patchcore'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"

@@ -3,10 +3,9 @@
 A detector brings settings of its own (`model.*`); they are defined beside it, in its file.
 """
 
-import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
-from blemish.errors import SettingsError
+from blemish.errors import SettingsError, nearest
 
 LARGEST_IMAGE_PX = 178_956_970
 """Pillow's own hard limit against decompression bombs; `data.max_image_px` cannot be set above it."""
@@ -201,19 +200,6 @@ def _expected(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return _EXPECTED["tuple"] if isinstance(error["loc"][-1], int) else "given"
     return _EXPECTED.get(error["type"].partition("_")[0], error["msg"].removeprefix("Input should be "))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name.
-
-    >>> nearest("patchcor", ["patchcore", "padim"])
-    "did you mean 'patchcore'?"
-    >>> nearest("x", ["patchcore", "padim"])
-    'known: padim, patchcore'
-    """
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
 
 
 def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:

@@ -7,7 +7,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from blemish.errors import CalibrationError
-from blemish.trust.power import fit_pod
+from blemish.stats.pod import fit_pod
 
 Array = NDArray[np.float64]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.trust.batch import benjamini_hochberg
-from blemish.trust.certificate import certify, p_value, worst_of_groups
-from blemish.trust.cross import certify_cross, cross_p_value
+from blemish.stats.conformal import certify, p_value, worst_of_groups
+from blemish.stats.conformal_folds import certify_cross, cross_p_value
+from blemish.stats.false_discovery import benjamini_hochberg
 
 Array = NDArray[np.float64]
 

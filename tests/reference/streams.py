@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.trust.martingale import Martingale, observe
+from blemish.stats.martingale import Martingale, observe
 
 Array = NDArray[np.float64]
 

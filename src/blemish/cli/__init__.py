@@ -8,27 +8,27 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.cli import comparison, data, delivery, judging, training, trust, watching
-from blemish.cli.outcome import ending
-from blemish.cli.screen import out_console
+from blemish.cli import certify, challenge, compare, data, export, inspect, monitor, train, watch
+from blemish.cli.console import out_console
+from blemish.cli.exit import ending
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "train": training.train,
-    "inspect": judging.inspect,
-    "watch": watching.watch,
-    "certify": trust.certify,
-    "monitor": trust.monitor,
-    "export": delivery.export,
-    "verify": delivery.verify,
-    "evaluate": training.evaluate,
-    "challenge": trust.challenge,
-    "compare": comparison.compare,
-    "detectors": training.detectors,
+    "train": train.train,
+    "inspect": inspect.inspect,
+    "watch": watch.watch,
+    "certify": certify.certify,
+    "monitor": monitor.monitor,
+    "export": export.export,
+    "verify": export.verify,
+    "evaluate": train.evaluate,
+    "challenge": challenge.challenge,
+    "compare": compare.compare,
+    "detectors": train.detectors,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth}
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
-    "threshold": comparison.sweep_threshold,
-    "setting": comparison.sweep_setting,
+    "threshold": compare.sweep_threshold,
+    "setting": compare.sweep_setting,
 }
 
 __all__ = ["app"]

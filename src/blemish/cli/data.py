@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from blemish.cli.console import counter, out_console, progress
 from blemish.cli.options import SetOption
-from blemish.cli.screen import counter, out_console, progress
 
 
 def check(
@@ -23,8 +23,8 @@ def check(
     """
     import json
 
-    from blemish.check import check_data, to_content, write_check
-    from blemish.train import make_settings
+    from blemish.evaluation.data_check.data_check import check_data, to_content, write_check
+    from blemish.training.settings import make_settings
 
     run = make_settings(None, settings, set_ or [])
     with progress() as report:
@@ -47,7 +47,7 @@ def synth(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Draw a data set in MVTec's layout: good hazelnuts, and ones with a crack, a cut, a hole or a print."""
-    from blemish.data.synthetic import write_hazelnuts
+    from blemish.data.synthetic.dataset import write_hazelnuts
 
     with progress() as report:
         write_hazelnuts(out, good=good, defects=defects, size_px=size, seed=seed, on_image=counter(report, "drawing"))

@@ -6,7 +6,7 @@ Adding one is a file in this folder and a line in `DETECTORS`; the contract test
 from collections.abc import Mapping
 from typing import Any, cast
 
-from blemish.errors import SettingsError
+from blemish.errors import SettingsError, nearest
 from blemish.models.anogan import AnoGan
 from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, SEED_PRESET, ConvAutoencoder
 from blemish.models.detector import Detector, ImageShape
@@ -15,7 +15,7 @@ from blemish.models.feature_dictionary import FeatureDictionary
 from blemish.models.padim import Padim
 from blemish.models.patchcore import PatchCore
 from blemish.models.vae import VariationalAutoencoder
-from blemish.settings import nearest, validate
+from blemish.settings import validate
 
 DETECTORS: dict[str, type[Detector]] = {
     "conv_autoencoder": ConvAutoencoder,

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
-from blemish.scoring.maps import gaussian_blur, max_over_channels
+from blemish.models.maps import gaussian_blur, max_over_channels
 from blemish.settings import Settings
 
 STARTS = 64

@@ -9,8 +9,14 @@ from torch import Tensor, nn
 
 from blemish.models.blocks import Finish, Row, decoder, encoder, grid_of
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
-from blemish.models.losses import mean_l2_norm, mean_squared_error, mean_ssim_residual
-from blemish.scoring.maps import gaussian_blur, max_over_channels, ssim_residual
+from blemish.models.maps import (
+    gaussian_blur,
+    max_over_channels,
+    mean_l2_norm,
+    mean_squared_error,
+    mean_ssim_residual,
+    ssim_residual,
+)
 from blemish.settings import Settings
 
 SEED_ENCODER = (

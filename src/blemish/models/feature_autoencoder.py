@@ -14,7 +14,7 @@ from blemish.models.detector import Batches, Detector, ImageShape, Optimise, che
 from blemish.models.encoders import Frozen
 from blemish.models.feature_maps import FeatureBatches, neighbourhood
 from blemish.models.gaussians import drawn_together, mahalanobis, place_gaussians, whitening
-from blemish.scoring.maps import enlarged
+from blemish.models.maps import enlarged
 from blemish.settings import Settings
 
 SMALLEST_STD = 1e-3

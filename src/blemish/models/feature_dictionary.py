@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import Frozen
 from blemish.models.feature_maps import FeatureBatches, aligned, as_vectors
-from blemish.scoring.maps import enlarged
+from blemish.models.maps import enlarged
 from blemish.settings import Settings
 
 

@@ -11,7 +11,7 @@ from blemish.models.detector import Batches, Detector, ImageShape, Optimise, che
 from blemish.models.encoders import Frozen
 from blemish.models.feature_maps import FeatureBatches, aligned
 from blemish.models.gaussians import mahalanobis, place_gaussians, whitening
-from blemish.scoring.maps import enlarged
+from blemish.models.maps import enlarged
 from blemish.settings import Settings
 
 

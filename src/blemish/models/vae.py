@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blemish.models.blocks import Finish, convolutions, decoder, grid_of
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
-from blemish.scoring.maps import gaussian_blur
+from blemish.models.maps import gaussian_blur
 from blemish.settings import Settings
 
 ENCODER = ((32, 4, 2), (32, 4, 2), (64, 4, 2), (64, 4, 2), (128, 4, 2))

@@ -1,0 +1,73 @@
+"""`blemish certify`: what a model promises, and another promise without training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from blemish.cli.console import counter, log_console, out_console, print_table, progress, say_skipped
+from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
+
+if TYPE_CHECKING:
+    pass
+
+
+def certify(
+    model: Model,
+    max_false_alarm_rate: Annotated[
+        float | None, typer.Option(help="The share of new good images that may be flagged, e.g. 0.01.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="How surely this very threshold keeps it, e.g. 0.95. None: on average.")
+    ] = None,
+    good: Annotated[
+        Path | None, typer.Option(help="Folder of new good images to calibrate on; nothing is trained.")
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add them to the images calibrated on before, instead of replacing those.")
+    ] = False,
+    groups: Groups = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be promised, and write nothing.")] = False,
+    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    state: State = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """What a model promises of false alarms; with options, another promise, which is written into the model file."""
+    from blemish.inspection.certify import Asked, certify_model, to_json
+
+    asked = Asked(max_false_alarm_rate, confidence, good, add, groups, skip_bad, dry_run)
+    with progress() as report:
+        found = certify_model(model, asked, state, device, threads, counter(report, "calibrating"))
+    say_skipped(found.skipped)
+    for warning in found.warnings:
+        log_console.print(f"warning: {warning}", markup=False)
+    if form == "json":
+        typer.echo(to_json(found))
+    else:
+        _print_certificate(found, model)
+
+
+def _print_certificate(found: Any, model: Path) -> None:
+    header = found.header
+    if found.withdrawn is not None:
+        out_console.print("WITHDRAWN, until it is calibrated on images of after the change:")
+    out_console.print(header.certificate.promise)
+    rows = {
+        "threshold": f"{header.threshold:.6g}",
+        "certificate": "stands" if found.withdrawn is None else "WITHDRAWN",
+        "model file": "written anew" if found.is_written else "left as it is",
+    }
+    print_table(str(model), rows)
+    title = f"{'good images' if header.certificate.groups is None else 'groups of good images'} to add for a promise of"
+    if header.certificate.kind == "cross":
+        title = "good images to add, and to train with as many folds as images, for a promise of"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for name in ("", "on average", f"with {100 * found.needs_confidence:g} % confidence"):
+        table.add_column(name, justify="right" if name else "left")
+    for need in found.needs:
+        rate, *counts = (f"{100 * need.max_false_alarm_rate:g} %", need.on_average, need.with_confidence)
+        table.add_row(str(rate), *("-" if count is None else str(count or "enough") for count in counts))
+    out_console.print(table)

@@ -1,0 +1,104 @@
+"""`blemish challenge`: which defects would be missed?"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from blemish.cli.console import counter, log_console, out_console, progress, say_skipped, say_withdrawn
+from blemish.cli.options import Device, Model, SkipBad
+
+if TYPE_CHECKING:
+    from blemish.inference.artifact import ArtifactHeader
+
+
+def challenge(
+    model: Model,
+    good: Annotated[
+        Path, typer.Argument(help="Folder of good photos the model was not fitted on.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for challenge.json and challenge.html.", show_default=False)
+    ],
+    types: Annotated[str | None, typer.Option(help="Types of defects, with commas between. Else all.")] = None,
+    contrasts: Annotated[
+        str, typer.Option(help="Mean change of a defect's pixels, with commas between; 1 is from black to white.")
+    ] = "0.05,0.1,0.2",
+    defects: Annotated[int, typer.Option(help="Defects of each type and contrast.")] = 60,
+    smallest_px: Annotated[
+        float | None, typer.Option(help="Smallest extent, in the photos' own pixels. Else a hundredth of their side.")
+    ] = None,
+    largest_px: Annotated[float | None, typer.Option(help="Largest extent. Else a fifth of their side.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed puts the same defects.")] = 0,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Put synthetic defects of graded size and contrast on good photos, and see which the model misses."""
+    from blemish.data.folder import read_folder
+    from blemish.data.synthetic.defects import DEFECTS
+    from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model
+    from blemish.inference.predictor import Predictor
+    from blemish.settings import validate
+
+    asked = {
+        "defect_types": list(DEFECTS) if types is None else [name.strip() for name in types.split(",")],
+        "contrasts": [value.strip() for value in contrasts.split(",")],
+        "defects": defects,
+        "smallest_px": smallest_px,
+        "largest_px": largest_px,
+        "seed": seed,
+        "skip_bad": skip_bad,
+    }
+    settings = validate(ChallengeSettings, asked)
+    predictor = Predictor.load(model, device)
+    say_withdrawn(model, predictor.header)
+    with progress() as report:
+        found = challenge_model(predictor, read_folder(good), out, settings, counter(report, "challenging"))
+    results = found.results
+    say_skipped(results["data"]["skipped"])
+    for photo in results["suspicious"]:
+        log_console.print(
+            f"warning: {photo['path']} was given as good, but is flagged as it is: p-value {photo['p_value']:.3f}",
+            markup=False,
+        )
+    for note in results["notes"]:
+        log_console.print(f"note: {note}", markup=False)
+    _print_curves(results["curves"])
+    out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+
+
+def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
+    """Whether the model file is still calibrated on the same images; it is read again only when it has changed."""
+    from blemish.inference.runtime import header_of
+    from blemish.inspection.monitor_state import calibration_id
+
+    seen_ns, is_same = model.stat().st_mtime_ns, True
+
+    def ask() -> bool:
+        nonlocal seen_ns, is_same
+        now_ns = model.stat().st_mtime_ns
+        if now_ns != seen_ns:
+            seen_ns, is_same = now_ns, calibration_id(header_of(model)) == calibration_id(header)
+        return is_same
+
+    return ask
+
+
+def _print_curves(curves: Any) -> None:
+    """How many defects of each type and contrast were found, and from which size on."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("defect", "contrast", "found", "of", "a50", "a90", "a90/95", "largest missed"):
+        table.add_column(name, justify="left" if name == "defect" else "right")
+    for curve in curves:
+        sizes = [_extent(curve[name]) for name in ("a50", "a90", "a90_95")] if curve["fit"] else ["", "", ""]
+        missed = "" if curve["largest_missed_px"] is None else f"{curve['largest_missed_px']:.0f} px"
+        cells = [curve["defect_type"], f"{curve['contrast']:g}", str(curve["found"]), str(curve["defects"])]
+        table.add_row(*cells, *sizes, missed)
+    out_console.print(table)
+
+
+def _extent(size: Any) -> str:
+    words = {"never": "never", "above_range": "larger", "below_range": "smaller"}
+    return words.get(size["status"]) or f"{size['px']:.0f} px"

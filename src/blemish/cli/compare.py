@@ -1,0 +1,176 @@
+"""`blemish compare` and `sweep`: many models side by side."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from blemish.cli.console import log_console, out_console, progress
+from blemish.cli.options import Device, SkipBad
+from blemish.errors import SettingsError
+
+
+def compare(
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Folders with train/good, test/good, test/<type> and ground_truth.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the comparison and its cells.")],
+    detectors: Annotated[
+        str, typer.Option(help="Detectors or presets, with commas between; see `blemish detectors`.")
+    ] = "seed,ae_l2,ae_ssim,vae,anogan,feature_dictionary",
+    seeds: Annotated[int, typer.Option(help="Runs of each, with the seeds 0, 1, ...")] = 3,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings, for all.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change one setting for all, or with a name and a colon in front for one detector alone, "
+            "e.g. --set train.epochs=100 --set seed:model.latent=100; may be repeated.",
+            metavar="[DETECTOR:]NAME=VALUE",
+        ),
+    ] = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Compare detectors: comparison.json, .csv and .html. Exit code 0: all cells finished; 1: some failed; 2: an error.
+
+    Each detector is trained, calibrated and evaluated on each folder with each seed. Run again after an interruption
+    or with more detectors, folders or seeds, it goes on: what is finished, with the same settings and images, is kept.
+    """
+    from blemish.evaluation.compare.compare import Plan, compare
+    from blemish.evaluation.measures import EvaluateSettings
+
+    plan = Plan(
+        data=data,
+        detectors=[name.strip() for name in detectors.split(",") if name.strip()],
+        seeds=seeds,
+        settings=settings,
+        assignments=[*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])],
+        evaluate=EvaluateSettings(skip_bad=skip_bad),
+    )
+    with progress() as report:
+        found = compare(plan, out, device, report, _say_cell)
+    _print_comparison(found.content)
+    out_console.print(f"written: {out / 'comparison.html'}, and .json and .csv beside it", markup=False)
+    raise typer.Exit(int(found.failed > 0))
+
+
+def sweep_threshold(
+    evaluation: Annotated[
+        Path,
+        typer.Argument(help="Folder that `blemish evaluate` wrote, or a cell of a comparison.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for threshold.json, .csv and .html.")],
+    tau: Annotated[
+        str | None,
+        typer.Option(
+            help="Thresholds to show one image at, with commas between. Else the seed paper's 0.7,0.2,0.1 on maps like "
+            "its own, on others the model's threshold, twice and half of it."
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Which test image, e.g. test/cut/003.png. Left out: one of the examples.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="With --data: score the image anew, where the evaluation did not keep its map.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder that was evaluated; goes with --model.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Precision, recall and F1 over the threshold, from an evaluation: nothing is trained, nothing scored anew."""
+    from blemish.evaluation.compare.sweep_page import table_rows
+    from blemish.evaluation.compare.sweep_threshold import Source, sweep_threshold
+
+    if (model is None) != (data is None):
+        raise SettingsError("--model and --data: give both of them, or none")
+    source = None if model is None or data is None else Source(model, data, device)
+    content = sweep_threshold(evaluation, out, None if tau is None else _numbers("--tau", tau), image, source)
+    table = Table(box=None, pad_edge=False)
+    for name in ("threshold", "", "precision", "recall", "F1"):
+        table.add_column(name, justify="right" if name else "left")
+    for threshold, name, row in table_rows(content, "all"):
+        rates = ("-" if row[rate] is None else f"{row[rate]:.3f}" for rate in ("precision", "recall", "f1"))
+        table.add_row(f"{threshold:.4g}", name, *rates)
+    out_console.print(table)
+    if content["image"]["scored_anew"]:
+        log_console.print(f"note: {content['image']['name']} was scored anew, nothing else", markup=False)
+    out_console.print(f"written: {out / 'threshold.html'}, and .json and .csv beside it", markup=False)
+
+
+def sweep_setting(
+    data: Annotated[
+        Path, typer.Argument(help="Folder with train/good, test/good, test/<type>, ground_truth.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sweep.json, .csv, .html and the runs.")],
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="One setting with several values, e.g. --set model.latent=8,32,100; others as for `blemish train`.",
+            metavar="NAME=VALUE,VALUE",
+            show_default=False,
+        ),
+    ],
+    detector: Annotated[str, typer.Option(help="Detector or preset; see `blemish detectors`.")] = "seed",
+    seeds: Annotated[int, typer.Option(help="Runs of each value, with the seeds 0, 1, ...")] = 1,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """One setting at several values, one run each. Exit code 0: all runs finished; 1: some failed; 2: an error.
+
+    Run again after an interruption or with more values it goes on: finished runs are kept.
+    """
+    from blemish.evaluation.compare.sweep_setting import SettingSweep, sweep_setting
+    from blemish.evaluation.measures import EvaluateSettings
+
+    plan = SettingSweep(
+        data=data,
+        detector=detector,
+        assignments=[*set_, *(["data.skip_bad=true"] if skip_bad else [])],
+        seeds=seeds,
+        settings=settings,
+        evaluate=EvaluateSettings(skip_bad=skip_bad),
+    )
+    with progress() as report:
+        found = sweep_setting(plan, out, device, report, _say_cell)
+    for claim in found.content["claims"]:
+        verdict = {True: "holds", False: "does not hold", None: "cannot be told"}[claim["holds"]]
+        out_console.print(f"{verdict}: {claim['claim']} {claim['evidence']}", markup=False)
+    out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it", markup=False)
+    raise typer.Exit(int(found.failed > 0))
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise SettingsError(f"{option} {text}: expected numbers with commas between, e.g. 0.7,0.2,0.1") from None
+
+
+def _say_cell(outcome: Any) -> None:
+    cell = outcome.cell
+    what = {"kept": "finished before, kept", "finished": "finished"}.get(outcome.status, f"FAILED: {outcome.error}")
+    log_console.print(f"{cell.path.relative_to(cell.path.parents[2])}: {what}", markup=False)
+
+
+def _print_comparison(content: Any) -> None:
+    measures = {"image AUROC": "image.auroc", "pixel AUROC": "pixel.auroc", "AUPRO": "pixel.aupro"}
+    measures |= {"F1": "calibrated.f1", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
+    for category in content["plan"]["categories"]:
+        table = Table(title=Text(category), title_justify="left", box=None, pad_edge=False)
+        table.add_column("detector", no_wrap=True)
+        for name in ("seeds", "failed", *measures):
+            table.add_column(name, justify="right")
+        for row in content["summary"]:
+            if row["category"] == category:
+                spreads = [row["scopes"].get("all", {}).get(name) for name in measures.values()]
+                values = ["-" if part is None else f"{part['mean']:.3f}" for part in spreads]
+                table.add_row(row["detector"], str(row["seeds"]), str(row["failed"] or ""), *values)
+        out_console.print(table)
+        counts = [cell["count"]["all"] for cell in content["cells"] if cell["category"] == category and cell["count"]]
+        if counts and not any(count["defective"] for count in counts):
+            log_console.print(f"note: {category} has no defective test images: false alarms only", markup=False)

@@ -1,0 +1,100 @@
+"""`blemish inspect`: what a model says of images."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from blemish.cli.console import counter, emit, log_console, progress, say_skipped, say_unread
+from blemish.cli.options import Device, Model, SkipBad, State, Threads
+from blemish.errors import SettingsError
+
+if TYPE_CHECKING:
+    from blemish.inspection.rows import Row
+
+
+def inspect(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for overlays, defect masks and the rows.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with what is in that folder: images with the same content are not judged again, told by their "
+            "SHA-256. Refused after another model or threshold.",
+        ),
+    ] = False,
+    threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
+    max_false_alarm_rate: Annotated[
+        float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
+    ] = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            help="Judge the images as one batch: of those called anomalous, at most this share is good, on average."
+        ),
+    ] = None,
+    form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="What to print.")] = "table",
+    state: State = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Judge images, row by row as they come. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
+    from blemish.inference.predictor import Predictor
+    from blemish.inspection.inspect import Request, inspect_images
+    from blemish.inspection.monitor_state import withdrawal, withdrawn_words
+    from blemish.inspection.pipeline import worker_count
+    from blemish.inspection.rows import as_csv, as_json
+
+    if sum(option is not None for option in (threshold, max_false_alarm_rate, fdr)) > 1:
+        raise SettingsError("--threshold, --max-false-alarm-rate and --fdr: give one of them")
+    predictor = Predictor.load(model, device, threads)
+    if threshold is not None:
+        predictor = predictor.with_threshold(threshold)
+    if max_false_alarm_rate is not None:
+        predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
+    request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
+    alarm = withdrawal(model, predictor.header, state)
+    verdicts: list[bool] = []
+    with progress() as report:
+        found = inspect_images(predictor, images, request, counter(report, "inspecting"))
+        for text in {"table": _as_table, "json": as_json, "csv": as_csv}[form](_noted(found.rows(), verdicts)):
+            emit(text)
+    say_skipped(found.skipped)
+    say_unread(images)
+    if found.fewest > 1:
+        log_console.print(
+            f"note: with so few calibration images, {found.fewest} of this batch must stand out for any to be selected"
+        )
+    if predictor.policy.channels == 3 and found.grey_images and not found.colour_images:
+        log_console.print(
+            "note: all these images are grey, and the model was trained on colour: what it says of them means little; "
+            "train on grey images, or look for what has changed in the camera"
+        )
+    if alarm is not None:
+        log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
+    raise typer.Exit(int(any(verdicts)))
+
+
+def _noted(rows: "Iterable[Row]", verdicts: list[bool]) -> "Iterator[Row]":
+    for row in rows:
+        verdicts.append(bool(row["is_anomalous"]))
+        yield row
+
+
+def _as_table(rows: "Iterable[Row]") -> Iterator[str]:
+    """Lines of fixed columns, since the next row is not known yet."""
+    yield f"{'verdict':<9}  {'score':>10}  p-value  path\n"
+    flagged = images = 0
+    threshold = ""
+    for row in rows:
+        verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
+        yield f"{verdict:<9}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {row['path']}\n"
+        flagged, images, threshold = flagged + bool(row["is_anomalous"]), images + 1, f"{row['threshold']:.6g}"
+    if images:
+        yield f"{flagged} of {images} anomalous at threshold {threshold}\n"

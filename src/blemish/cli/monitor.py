@@ -1,0 +1,96 @@
+"""`blemish monitor`: has the line changed?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from blemish.cli.challenge import _is_current
+from blemish.cli.console import log_console, out_console, say_skipped
+from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
+
+if TYPE_CHECKING:
+    pass
+
+
+def monitor(
+    model: Model,
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of images, watched in the order they were last changed; - reads paths from standard input.",
+            show_default=False,
+        ),
+    ],
+    max_false_alarm_probability: Annotated[
+        float | None, typer.Option(help="The chance that a false alarm is ever raised. None: 0.01.")
+    ] = None,
+    groups: Groups = None,
+    state: State = None,
+    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    device: Device = "auto",
+    threads: Threads = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Watch for change. Exit code 0: none noticed; 1: something has changed, the certificate is withdrawn; 2: an error.
+
+    Watched are the score, brightness, contrast, sharpness and position. Run again it goes on with what is new.
+    """
+    import sys
+
+    import numpy as np
+
+    from blemish.inference.predictor import Predictor
+    from blemish.inspection.monitor import monitor_images, to_json
+    from blemish.inspection.monitor_state import default_state_path
+
+    predictor = Predictor.load(model, device, threads)
+    stream = (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
+    found = monitor_images(
+        predictor,
+        stream if images == Path("-") else images,
+        state or default_state_path(model),
+        np.random.default_rng(),
+        max_false_alarm_probability=max_false_alarm_probability,
+        groups=groups,
+        skip_bad=skip_bad,
+        on_alarm=lambda alarm: log_console.print(
+            f"ALARM: {alarm.stream} has changed, {alarm.usual:.3g} when calibrated, {alarm.now:.3g} now; noticed after "
+            f"{alarm.images} images, at {alarm.image}",
+            markup=False,
+        ),
+        is_current=_is_current(model, predictor.header),
+    )
+    say_skipped(found.skipped)
+    if form == "json":
+        typer.echo(to_json(found))
+    else:
+        _print_watch(found)
+    raise typer.Exit(int(bool(found.alarms)))
+
+
+def _print_watch(found: Any) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "when calibrated", "now", "evidence of change"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, stream in found.streams.items():
+        now = "-" if stream.now is None else f"{stream.now:.4g}"
+        evidence = f"{stream.log10_peak / found.log10_limit:.0%}"
+        table.add_row(name, f"{stream.usual:.4g}", now, evidence)
+    out_console.print(table)
+    chance = f"{100 * found.max_false_alarm_probability:g} %"
+    verdict = f"CHANGED: {', '.join(alarm.stream for alarm in found.alarms)}" if found.alarms else "no change noticed"
+    out_console.print(
+        f"{verdict} in {found.images} images, {found.new_images} of them new (chance of ever a false alarm: {chance})"
+    )
+    if found.is_restarted:
+        log_console.print("note: the model was calibrated anew since, so the watch began anew")
+    if found.passed_over:
+        log_console.print(
+            f"note: {found.passed_over} files that were watched before, or calibrated on, were passed over"
+        )
+    if "score" not in found.streams:
+        log_console.print("note: calibrated fold by fold, the score itself is not watched; the photo's values are")
+    if found.open_group is not None:
+        log_console.print(f"note: group '{found.open_group}' counts when the next one begins", markup=False)

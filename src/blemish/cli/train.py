@@ -1,0 +1,138 @@
+"""`blemish train`, `evaluate` and `detectors`: make a model, and judge it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from blemish.cli.console import (
+    counter,
+    log_console,
+    out_console,
+    print_table,
+    progress,
+    say_skipped,
+    say_unread,
+    say_withdrawn,
+)
+from blemish.cli.options import Device, Model, SetOption, SkipBad
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder with train/good, or of good images only.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.", show_default=False)],
+    detector: Annotated[str | None, typer.Option(help="Detector or preset; see `blemish detectors`.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: SetOption = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a detector on good images, calibrate its threshold on held-out ones, write one model file."""
+    from blemish.training.settings import make_settings
+    from blemish.training.train import train_model
+
+    assignments = [*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])]
+    run = make_settings(detector, settings, assignments)
+    with progress() as report:
+        header = train_model(data, out, run, device, resume, report)
+    card = header.data_card
+    say_skipped(card.skipped)
+    say_unread([data / "train" if (data / "train").is_dir() else data])
+    for note in card.notes:
+        log_console.print(f"note: {note}", markup=False)
+    rows = {
+        "detector": f"{header.detector}, {header.parameters:,} parameters",
+        "image size": "{} x {} px (height x width), {} channel{}".format(
+            *header.policy.size_px, header.policy.channels, "" if header.policy.channels == 1 else "s"
+        ),
+        "good images": f"{card.fit_images} fitted, {card.calibration_images} held out to calibrate",
+        "threshold": f"{header.threshold:.6g}",
+        "false alarms": header.certificate.promise,
+        "fit": f"{header.fit_seconds:.1f} s",
+        "model file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
+    }
+    print_table("trained", rows)
+
+
+def evaluate(
+    model: Model,
+    data: Annotated[
+        Path, typer.Argument(help="Folder with test/good, test/<type> and ground_truth.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for results.json and report.html.", show_default=False)
+    ],
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Judge a model on test images: results.json, and report.html to look at."""
+    from blemish.data.folder import read_folder
+    from blemish.evaluation.evaluate import KNOWN, evaluate_model
+    from blemish.evaluation.measures import EvaluateSettings
+    from blemish.inference.predictor import Predictor
+
+    predictor, folder = Predictor.load(model, device), read_folder(data)
+    say_withdrawn(model, predictor.header)
+    with progress() as report:
+        settings = EvaluateSettings(skip_bad=skip_bad)
+        found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
+    say_skipped(found.results["data"]["skipped"])
+    for name, note in found.results["notes"].items():
+        if name in KNOWN:
+            log_console.print(f"warning: {note}", markup=False)
+    _print_measures(found.results)
+    out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+
+
+def detectors() -> None:
+    """List the detectors and the presets that `blemish train --detector` takes."""
+    from blemish.models import DETECTORS, PRESETS
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name")
+    table.add_column("what it is", overflow="fold")
+    for name, kind in DETECTORS.items():
+        table.add_row(name, (kind.__doc__ or "").strip().partition("\n")[0])
+    for name, preset in PRESETS.items():
+        table.add_row(name, f"preset of {preset['detector']}")
+    out_console.print(table)
+
+
+MEASURES = {
+    "image AUROC": "image.auroc",
+    "good images accepted": "image.ok_rate",
+    "defective images found": "image.defect_rate",
+    "pixel AUROC": "pixel.auroc",
+    "AUPRO at 0.3": "pixel.aupro",
+    "AUPIMO": "pixel.aupimo",
+    "pixel precision": "pixel.precision",
+    "pixel recall": "pixel.recall",
+    "pixel F1": "pixel.f1",
+    "best pixel F1, with hindsight": "pixel.oracle_f1",
+}
+
+
+def _print_measures(results: dict[str, Any]) -> None:
+    """The headline figures, with their intervals and for each defect type."""
+    types = sorted(results["by_type"])
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "all", "95 % interval", *types):
+        table.add_column(name, justify="right" if name else "left")
+    for name, key in MEASURES.items():
+        room, measure = key.split(".")
+        parts = [results, *(results["by_type"][kind] for kind in types)]
+        values = [_figure(part[room][measure]) for part in parts]
+        low_high = results["intervals"][room][measure]
+        interval = (
+            ""
+            if low_high is None or parts[0][room][measure] is None
+            else " to ".join(_figure(value) for value in low_high)
+        )
+        table.add_row(name, values[0], interval, *values[1:])
+    out_console.print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,169 @@
+"""`blemish watch`: images judged as a camera writes them."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blemish.cli.console import emit, log_console
+from blemish.cli.options import Device, Model, State, Threads
+
+if TYPE_CHECKING:
+    from blemish.inference.artifact import ArtifactHeader
+    from blemish.inspection.decisions import Decision
+
+
+def watch(
+    model: Model,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder that images are written into, and the folders below it.", show_default=False)
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Record of the decisions, .csv or .jsonl, which also tells what is done after a restart. None: beside "
+            "the folder, FOLDER.decisions.csv.",
+            show_default=False,
+        ),
+    ] = None,
+    move_anomalous: Annotated[
+        Path | None, typer.Option(help="Folder to move anomalous images to; not inside the watched one.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
+    poll: Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks at the folder.")] = 0.5,
+    settle: Annotated[
+        float, typer.Option(min=0.0, help="Seconds without a change, after which a file is looked at.")
+    ] = 1.0,
+    patience: Annotated[
+        float, typer.Option(min=0.0, help="Seconds without a change, after which a broken file is called unreadable.")
+    ] = 10.0,
+    until_idle: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Stop when nothing has come for so many seconds; 0: when all that is there is decided."
+        ),
+    ] = None,
+    state: State = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Judge images as they are written into a folder, each exactly once. Ctrl-C ends it, with exit code 0; 2: an error.
+
+    A decision is one line of the record, on the disk before the image is moved: time, file, SHA-256, score, p-value,
+    threshold, verdict. Killed and started again it goes on. Other content under the same name is another image.
+    """
+    from blemish.inference.predictor import Predictor
+    from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
+
+    predictor = Predictor.load(model, device, threads)
+    if threshold is not None:
+        predictor = predictor.with_threshold(threshold)
+    record = to or _record_beside(folder)
+    settings = WatchSettings(
+        folder,
+        record,
+        move_anomalous,
+        poll_s=poll,
+        settle_s=settle,
+        patience_s=patience,
+        until_idle_s=until_idle,
+    )
+    warn = _certificate_warning(model, predictor.header, state)
+    warn()
+    stop = _Stop(warn)
+    callbacks = Callbacks(
+        _say_decision,
+        lambda text: log_console.print(f"trouble: {text}", markup=False),
+        stop.wait,
+        lambda: log_console.print(f"watching {folder}, writing {record}; Ctrl-C ends it", markup=False),
+    )
+    with stop:
+        verdicts = watch_folder(predictor, settings, callbacks)
+    log_console.print(
+        f"{verdicts.total()} images decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
+        f"{verdicts['unreadable']} unreadable; the record is {record}",
+        markup=False,
+    )
+
+
+def _record_beside(folder: Path) -> Path:
+    """Where the record is kept that nobody gave a name."""
+    from blemish.errors import SettingsError
+
+    whole = folder.resolve()
+    if not whole.name:
+        raise SettingsError(f"--to: {folder} has no folder beside it for the record; give a file")
+    return whole.with_name(f"{whole.name}.decisions.csv")
+
+
+class _Stop:
+    """Ctrl-C and a polite kill end the watch after the image at hand; twice ends it at once.
+
+    A plain flag: a signal comes in the middle of anything, and may not wait for a lock that it interrupted.
+    """
+
+    def __init__(self, on_wait: Callable[[], None]) -> None:
+        self.is_asked_for = False
+        self._on_wait = on_wait
+
+    def wait(self, seconds: float) -> bool:
+        """Whether an end was asked for before or within this time."""
+        self._on_wait()
+        until_s = time.monotonic() + seconds
+        while not self.is_asked_for and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.1))
+        return self.is_asked_for
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, _signal: int, _frame: object) -> None:
+        if self.is_asked_for:
+            raise KeyboardInterrupt
+        self.is_asked_for = True
+
+
+def _certificate_warning(model: Path, header: "ArtifactHeader", state: Path | None) -> Callable[[], None]:
+    """Says that the certificate is withdrawn, once, also when that happens during the watch."""
+    from blemish.errors import DataError
+    from blemish.inspection.monitor_state import default_state_path, withdrawal, withdrawn_words
+
+    path = state or default_state_path(model)
+    seen_ns: int | None = None
+    said: str | None = None
+
+    def warn() -> None:
+        nonlocal seen_ns, said
+        try:
+            changed_ns = path.stat().st_mtime_ns
+        except OSError:
+            return
+        if changed_ns == seen_ns:
+            return
+        seen_ns = changed_ns
+        try:
+            alarm = withdrawal(model, header, state)
+            words = None if alarm is None else withdrawn_words(alarm)
+        except DataError as error:
+            words = str(error)
+        if words is not None and words != said:
+            said = words
+            log_console.print(f"warning: {words}", markup=False)
+
+    return warn
+
+
+def _say_decision(decision: "Decision") -> None:
+    verdict = decision.verdict if decision.verdict == "good" else decision.verdict.upper()
+    if decision.score is None or decision.p_value is None:
+        emit(f"{decision.time}  {verdict:<10}  {decision.message}\n")
+    else:
+        file = decision.file.replace("\n", "\\n").replace("\r", "\\r")
+        emit(f"{decision.time}  {verdict:<10}  {decision.score:>10.5g}  {decision.p_value:>7.4f}  {file}\n")

@@ -1,0 +1,225 @@
+"""Files are written whole or not at all: to a temporary name beside the target, then renamed."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from blemish.errors import DataError
+
+_LONGEST_HEADER = 100_000_000
+"""Of a safetensors file, in bytes; its own library allows no longer one."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which becomes `path` when the block ends well and vanishes when it does not.
+
+    Raises:
+        DataError: the folder is missing or not writable, or the disk is full.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with whole_file(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text(), [p.name for p in target.parent.iterdir()]
+    ('whole', ['a.txt'])
+    """
+    path = Path(path)
+    check_writable(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mode = 0o666 & ~_umask()
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def move_whole(source: Path, target: Path, content: bytes) -> None:
+    """Move a file; it is at one place, whole, at every moment, or at both.
+
+    A file of that name is replaced. What goes to another disk, or is a link, is written there anew, from `content`.
+
+    Raises:
+        DataError: the folder is not writable, or the disk is full; it is then where it was.
+    """
+    try:
+        if not source.is_symlink():  # moved, a relative one would lead nowhere
+            source.replace(target)
+            return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise DataError(f"{source}: cannot be moved to {target}: {reason(error)}") from None
+    with whole_file(target) as temporary:
+        temporary.write_bytes(content)
+        with suppress(OSError):  # a disk that keeps no times
+            shutil.copystat(source, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    try:
+        source.unlink()
+    except OSError as left:
+        raise DataError(f"{source}: copied to {target}, but cannot be deleted: {reason(left)}") from None
+
+
+def append_whole(handle: int, content: bytes, path: Path) -> int:
+    """Write at the end of an open file, all of it or nothing; returns where it begins.
+
+    Raises:
+        DataError: the disk is full or gone; `path` is what the error calls the file.
+    """
+    place = os.lseek(handle, 0, os.SEEK_END)
+    left = memoryview(content)
+    try:
+        while left:
+            left = left[os.write(handle, left) :]
+    except OSError as error:
+        with suppress(OSError):
+            os.ftruncate(handle, place)
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
+    return place
+
+
+def check_writable(path: Path) -> None:
+    """Find out before a long work whether its result can be written at all; leaves nothing behind.
+
+    Raises:
+        DataError: the folder is missing or not writable, or a folder has that name.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: a device or a pipe, not a file; it would be replaced, so give another name")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
+
+
+def check_model_name(path: Path, images: Iterable[str]) -> None:
+    """Find out before a long work whether a model may be written under a name, where nothing but a model is replaced.
+
+    `images` are the endings of image files.
+
+    Raises:
+        DataError: as `check_writable`; the name of an image; or the file there is no model.
+    """
+    check_writable(path)
+    if path.suffix.lower() in images:
+        raise DataError(f"{path}: the name of an image; give the model one that ends with .safetensors or .onnx")
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        if (head := _head(file)) and b"blemish" not in head:
+            raise DataError(
+                f"{path}: there is a file of that name which is no model; it would be lost, so give another"
+            )
+
+
+def _head(file: BinaryIO) -> bytes:
+    """The header of a safetensors file, whose order of keys is any; of another file the first bytes."""
+    first = file.read(8)
+    length = int.from_bytes(first, "little")
+    return first + file.read(length if length <= _LONGEST_HEADER else 4096)
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made with its parents where it is missing.
+
+    Raises:
+        DataError: a file stands in the way, or it may not be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be made a folder: {error.strerror}") from None
+    return path
+
+
+@contextmanager
+def folder_to_fill(path: Path) -> Iterator[Path]:
+    """The folder, made where it is missing; if it was, and nothing came into it, it is gone again after an error.
+
+    Raises:
+        DataError: as `make_folder`.
+    """
+    is_new = not path.exists()
+    make_folder(path)
+    try:
+        yield path
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                path.rmdir()
+        raise
+
+
+def reason(error: OSError) -> str:
+    """Why the system refuses to write, and what to do.
+
+    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
+    'no space left on the disk; free some'
+    """
+    if error.errno == errno.ENOENT:
+        return "its folder does not exist; make it first"
+    if error.errno == errno.ENOSPC:
+        return "no space left on the disk; free some"
+    return error.strerror or str(error)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock on `path`, an empty file that is made where it is missing and left there.
+
+    It stays because a lock on a file that another process may delete protects nothing.
+
+    Raises:
+        DataError: another process holds it, and `what` says what it is doing; or the file cannot be made or locked.
+
+    >>> import tempfile
+    >>> with only_one(Path(tempfile.mkdtemp()) / "rows.lock", "writing rows.csv"):
+    ...     pass
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+    try:
+        try:
+            _lock(handle)
+        except (BlockingIOError, PermissionError):
+            raise DataError(f"{path}: another process is {what}; wait for it or stop it") from None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be locked: {error.strerror}; use a folder on a local disk") from None
+        yield
+    finally:
+        os.close(handle)  # which lets go of the lock
+
+
+def _lock(handle: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,20 @@
+"""How far a piece of work is, and who is told."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Progress(NamedTuple):
+    """How far a piece of work is; `note` is a few words, such as the current loss."""
+
+    what: str
+    done: int
+    total: int
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def quiet(progress: Progress) -> None:
+    """Reports nothing."""

@@ -1,0 +1,129 @@
+"""Good images in parts: which are fitted, which are held out to calibrate on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from blemish.data.folder import Folder, Sample, file_id
+from blemish.data.groups import read_groups
+from blemish.errors import DataError, many
+
+
+def split_good(
+    samples: Sequence[Sample],
+    calibration_fraction: float,
+    rng: np.random.Generator,
+    groups: Sequence[str] | None = None,
+) -> tuple[list[Sample], list[Sample]]:
+    """Good images to fit, and good images to calibrate on; both in the order they came, at least two to fit.
+
+    With `groups`, one for each image, a group stays together, and the fraction is one of groups.
+
+    Raises:
+        DataError: too few images, or groups, to leave two images to fit and one image or group to calibrate on.
+
+    >>> from pathlib import Path
+    >>> samples = [Sample(Path(f"{i}.png"), f"{i}.png") for i in range(10)]
+    >>> fit, calibration = split_good(samples, 0.2, np.random.default_rng(0))
+    >>> len(fit), len(calibration), set(fit) & set(calibration)
+    (8, 2, set())
+    """
+    units = _units(samples, groups)
+    held_out = _held_out(len(units), calibration_fraction, 2 if groups is None else 1)
+    chosen = {place for unit in rng.permutation(len(units))[:held_out].tolist() for place in units[unit]}
+    return _without(samples, chosen), [samples[place] for place in sorted(chosen)]
+
+
+def _held_out(units: int, calibration_fraction: float, fewest_to_fit: int) -> int:
+    return min(max(1, round(units * calibration_fraction)), units - fewest_to_fit)
+
+
+def fewest_to_hold_out(held_out: int, calibration_fraction: float) -> int:
+    """How many good images, or groups, it takes for `split_good` to hold out so many of them.
+
+    >>> fewest_to_hold_out(19, 0.2)
+    93
+    """
+    units = held_out + 2
+    while _held_out(units, calibration_fraction, 2) < held_out:
+        units += 1
+    return units
+
+
+def split_folds(
+    samples: Sequence[Sample], folds: int, rng: np.random.Generator, groups: Sequence[str] | None = None
+) -> list[tuple[list[Sample], list[Sample]]]:
+    """For each fold, the good images to fit and those left out, all folds of one size.
+
+    What is over where the images (or groups) cannot be shared out evenly is fitted every time and never left out.
+
+    Raises:
+        DataError: fewer images, or groups, than folds, or too few to leave two images to fit.
+
+    >>> from pathlib import Path
+    >>> samples = [Sample(Path(f"{i}.png"), f"{i}.png") for i in range(10)]
+    >>> [(len(fit), len(left_out)) for fit, left_out in split_folds(samples, 3, np.random.default_rng(0))]
+    [(7, 3), (7, 3), (7, 3)]
+    """
+    units = _units(samples, groups)
+    size, order = len(units) // folds, rng.permutation(len(units)).tolist()
+    if not size:
+        what = "good images" if groups is None else "groups of good images"
+        raise DataError(f"score.folds: {folds} folds of {len(units)} {what}; take {len(units)} folds at the most")
+    parts = []
+    for fold in range(folds):
+        chosen = {place for unit in order[fold * size : (fold + 1) * size] for place in units[unit]}
+        parts.append((_without(samples, chosen), [samples[place] for place in sorted(chosen)]))
+    return parts
+
+
+def _units(samples: Sequence[Sample], groups: Sequence[str] | None) -> list[list[int]]:
+    """The places of the images that must stay together."""
+    if len(samples) < 3:
+        raise DataError(f"{many(len(samples), 'good image')} found; at least 3 are needed: 2 to fit, 1 to calibrate on")
+    if groups is None:
+        return [[place] for place in range(len(samples))]
+    units: dict[str, list[int]] = {}
+    for place, group in enumerate(groups):
+        units.setdefault(group, []).append(place)
+    if len(units) < 2:
+        raise DataError(
+            f"data.groups: all {len(samples)} good images are in group '{groups[0]}'; at least 2 groups are needed, "
+            "one to fit and one to calibrate on"
+        )
+    return list(units.values())
+
+
+def _without(samples: Sequence[Sample], chosen: set[int]) -> list[Sample]:
+    kept = [sample for place, sample in enumerate(samples) if place not in chosen]
+    if len(kept) < 2:
+        raise DataError(
+            f"only {len(kept)} of {len(samples)} good images are left to fit, at least 2 are needed; add images, hold "
+            "fewer out (data.calibration_fraction), or make smaller groups or more folds"
+        )
+    return kept
+
+
+def groups_of(samples: Sequence[Sample], folder: Folder, groups: str | None) -> tuple[str, ...] | None:
+    """The group of each sample, as `data.groups` has it; None where each is on its own.
+
+    Raises:
+        SettingsError, DataError: see `read_groups`.
+    """
+    known = [sample.name for sample in (*folder.train, *folder.test)]
+    return None if groups is None else read_groups(groups, [sample.name for sample in samples], known)
+
+
+def distinct(samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str]]:
+    """The samples without copies of the same file, which must not be fitted and calibrated on; and the copies by name.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    first: dict[str, Sample] = {}
+    copies: dict[str, str] = {}
+    for sample in samples:
+        original = first.setdefault(file_id(sample.path), sample)
+        if original is not sample:
+            copies[sample.name] = f"{sample.path}: the same file as {original.name}; each good image counts once"
+    return list(first.values()), copies

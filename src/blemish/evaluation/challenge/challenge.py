@@ -1,0 +1,398 @@
+"""`blemish challenge`: which defects would this model miss? Power against synthetic defects, of which size and kind.
+
+Defects of graded size and contrast are put on good photos the model was not fitted on, inside its region of interest,
+at the photos' own size. Whether each is found at the model's threshold gives a curve for each type and contrast, as in
+MIL-HDBK-1823A and ASTM E2862. It says nothing about defects unlike these.
+"""
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, final
+
+import numpy as np
+from pydantic import Field
+
+from blemish.data.decode import image_size
+from blemish.data.files import folder_to_fill, whole_file
+from blemish.data.folder import Folder, Sample
+from blemish.data.images import as_pixels, load_image, pixels_id, read_values
+from blemish.data.synthetic.defects import DEFECTS
+from blemish.errors import CalibrationError, DataError, SettingsError, nearest
+from blemish.evaluation.challenge.challenge_page import Shown, render
+from blemish.evaluation.challenge.trials import Judged, Trial, judge_trial, own_region, plan_trials, with_defect
+from blemish.inference.artifact import made_with
+from blemish.inference.overlay import as_rgb
+from blemish.inference.predictor import Prediction, Predictor
+from blemish.inference.score import fit_map
+from blemish.settings import Settings
+from blemish.stats import rate_interval
+from blemish.stats.pod import DetectableSize, PodCurve, fit_pod
+
+Nested = dict[str, Any]
+OnDefect = Callable[[int, int], None]
+"""Called after each defect with how many are done, and of how many."""
+
+RESULTS, REPORT = "challenge.json", "challenge.html"
+FEWEST_PHOTOS = 5
+FEW_PHOTOS = 20
+FEW_DEFECTS = 60
+"""The handbook's least number of defects for a hit-or-miss curve."""
+
+_SMALLEST_SHARE, _LARGEST_SHARE = 0.01, 0.2
+_GIVE_UP_AFTER = 8
+
+
+@final
+class ChallengeSettings(Settings):
+    """What a model is challenged with."""
+
+    defect_types: tuple[str, ...] = Field(tuple(DEFECTS), description="Types of defects, by their names in DEFECTS.")
+    contrasts: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
+        (0.05, 0.1, 0.2), description="Mean change of a defect's pixels; 1 is from black to white."
+    )
+    defects: Annotated[int, Field(ge=10)] = Field(FEW_DEFECTS, description="Defects of each type and contrast.")
+    smallest_px: Annotated[float, Field(ge=2.0)] | None = Field(
+        None, description="Smallest extent, in the photos' own pixels. None: a hundredth of the shorter side."
+    )
+    largest_px: Annotated[float, Field(ge=2.0)] | None = Field(
+        None, description="Largest extent. None: a fifth of the shorter side."
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="How sure each bound is.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="The same seed puts the same defects.")
+    skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
+
+
+@final
+@dataclass(frozen=True)
+class Challenge:
+    """What `challenge_model` found: `results` as in the JSON file, and the two files it wrote."""
+
+    results: Nested
+    results_path: Path
+    report_path: Path
+
+
+@final
+@dataclass
+class _Work:
+    """What is known so far."""
+
+    photos: list[Sample] = field(default_factory=list)
+    twins: list[Prediction] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    judged: list[Judged] = field(default_factory=list)
+    no_place: dict[tuple[str, float], int] = field(default_factory=lambda: defaultdict(int))
+
+
+def challenge_model(
+    predictor: Predictor,
+    folder: Folder,
+    out: Path,
+    settings: ChallengeSettings = ChallengeSettings(),  # noqa: B008  # frozen
+    on_defect: OnDefect = lambda _done, _total: None,
+) -> Challenge:
+    """Put synthetic defects on the good photos of a folder and see which are found; write two files into `out`.
+
+    Photos come from a flat folder, or from `test/good` of an MVTec-style one: the model must not have been fitted on
+    them. The files are `challenge.json` and `challenge.html`.
+
+    Raises:
+        DataError: fewer than five good photos, or one that cannot be read (unless `skip_bad`); `out` cannot be written.
+        SettingsError: an unknown defect type, a type or a contrast given twice, a smallest size that is not below the
+            largest, or a largest that no photo has room for.
+    """
+    started = time.perf_counter()
+    _check_types(settings)
+    photos = _held_out(folder)
+    _refuse_fitted(predictor, photos)
+    with folder_to_fill(out):
+        work = _look_at_photos(predictor, photos, settings)
+        sizes_px = _sizes(work, settings)
+    trials = plan_trials(
+        settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
+    )
+    _run(predictor, trials, work, on_defect)
+    results: Nested = {
+        "threshold": predictor.threshold,
+        "max_false_alarm_rate": _promised(predictor),
+        "model": {"detector": predictor.header.detector, "size_px": list(predictor.policy.size_px)},
+        "has_roi": predictor.policy.roi is not None,
+        "data": {"root": folder.root.resolve().name, "photos": len(work.photos), "skipped": work.skipped},
+        "photo_size_px": list(work.twins[0].image_size_px),
+        "sizes_px": list(sizes_px),
+        "settings": settings.model_dump(mode="json"),
+        "suspicious": _suspicious(work),
+        "curves": [_curve(work, kind, contrast, settings) for kind, contrast in _kinds(settings)],
+        "defects": [_row(work, one) for one in work.judged],
+        "versions": {"blemish": version("blemish"), "numpy": np.__version__},
+    }
+    results["more_than_promised"] = _is_too_much(results)
+    results["notes"] = _notes(results, work)
+    shown = {f"{kind} {contrast:g}": _show(predictor, work, kind, contrast) for kind, contrast in _kinds(settings)}
+    results["seconds"] = time.perf_counter() - started
+    return _write(results, shown, out)
+
+
+def _check_types(settings: ChallengeSettings) -> None:
+    for name in settings.defect_types:
+        if name not in DEFECTS:
+            raise SettingsError(f"defect type '{name}': unknown; {nearest(name, DEFECTS)}")
+    for what, given in (("defect type", settings.defect_types), ("contrast", settings.contrasts)):
+        if twice := [str(value) for value, count in Counter(given).items() if count > 1]:
+            raise SettingsError(f"{what} {twice[0]}: given twice; each has one curve")
+
+
+def _refuse_fitted(predictor: Predictor, photos: Sequence[Sample]) -> None:
+    known = made_with(predictor.header, {photo.name: photo for photo in photos if photo.path.is_file()})
+    _refuse([name for name, part in known.items() if part == "fitted"])
+
+
+def _refuse(fitted: Sequence[str]) -> None:
+    if fitted:
+        raise DataError(
+            f"{fitted[0]}: the model was fitted on it{f' and {len(fitted) - 1} more' if len(fitted) > 1 else ''}; what "
+            "it finds on photos it knows says little: give good photos that it has not seen"
+        )
+
+
+def _held_out(folder: Folder) -> Sequence[Sample]:
+    is_flat = not (folder.root / "train").is_dir() and not folder.test
+    good = folder.train if is_flat else [sample for sample in folder.test if not sample.label]
+    if len(good) < FEWEST_PHOTOS:
+        where = folder.root if is_flat else folder.root / "test" / "good"
+        raise DataError(
+            f"{where}: {len(good)} good photos found, at least {FEWEST_PHOTOS} are needed, better {FEW_PHOTOS}; "
+            "give photos of good parts that the model was not fitted on"
+        )
+    return good
+
+
+def _look_at_photos(predictor: Predictor, good: Sequence[Sample], settings: ChallengeSettings) -> _Work:
+    work, fitted = _Work(), []
+    for sample in good:
+        try:
+            values = read_values(sample.path, predictor.policy)
+            work.twins.append(predictor.predict(values))
+            work.photos.append(sample)
+            if pixels_id(load_image(values, predictor.policy)) in predictor.header.data_card.fit_pixel_ids:
+                fitted.append(sample.name)  # saved anew
+        except DataError as error:
+            reason = str(error).replace("image array", str(sample.path), 1)  # from the file the array came
+            if not settings.skip_bad:
+                raise DataError(reason) from None
+            work.skipped[sample.name] = reason
+    _refuse(fitted)
+    if len(work.photos) < FEWEST_PHOTOS:
+        raise DataError(f"only {len(work.photos)} of {len(good)} good photos can be read; {FEWEST_PHOTOS} are needed")
+    return work
+
+
+def _sizes(work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
+    shorter = min(min(twin.image_size_px) for twin in work.twins)
+    smallest = settings.smallest_px or max(3.0, _SMALLEST_SHARE * shorter)
+    largest = settings.largest_px or _LARGEST_SHARE * shorter
+    if smallest >= largest and settings.smallest_px is None and settings.largest_px is None:
+        raise DataError(f"the photos' shorter side is {shorter} px: too few for defects from {smallest:g} px on")
+    if smallest >= largest:
+        raise SettingsError(
+            f"sizes from {smallest:g} to {largest:g} px: the smallest must be below the largest; "
+            f"the photos' shorter side is {shorter} px"
+        )
+    if largest > shorter:
+        raise SettingsError(
+            f"sizes up to {largest:g} px: the photos' shorter side is {shorter} px, and no defect larger than that fits"
+        )
+    return smallest, largest
+
+
+def _run(predictor: Predictor, trials: Sequence[Trial], work: _Work, on_defect: OnDefect) -> None:
+    """Photo by photo, so that each is decoded once."""
+    by_photo: dict[int, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        by_photo[trial.photo].append(trial)
+    done, placed = 0, set()
+    for photo, some in sorted(by_photo.items()):
+        values = read_values(work.photos[photo].path, predictor.policy)
+        region = own_region(predictor.policy, values.shape[:2])
+        for trial in some:
+            kind = (trial.defect_type, trial.contrast)
+            try:
+                if kind in placed or work.no_place[kind] < _GIVE_UP_AFTER:
+                    work.judged.append(judge_trial(predictor, trial, values, region, work.twins[photo]))
+                    placed.add(kind)
+            except DataError:  # this photo has no room for it, or cannot show so strong a change
+                work.no_place[kind] += 1
+            done += 1
+            on_defect(done, len(trials))
+
+
+def _kinds(settings: ChallengeSettings) -> list[tuple[str, float]]:
+    return [(kind, contrast) for kind in settings.defect_types for contrast in settings.contrasts]
+
+
+def _of_kind(work: _Work, kind: str, contrast: float) -> list[Judged]:
+    return [one for one in work.judged if (one.trial.defect_type, one.trial.contrast) == (kind, contrast)]
+
+
+def _curve(work: _Work, kind: str, contrast: float, settings: ChallengeSettings) -> Nested:
+    """One type at one contrast: how many were found, and from which size on."""
+    every = _of_kind(work, kind, contrast)
+    some = [one for one in every if one.outcome != "alarmed_before"]
+    found, missed = ([one.size_px for one in some if one.is_hit is wanted] for wanted in (True, False))
+    return {
+        "defect_type": kind,
+        "contrast": contrast,
+        "defects": len(some),
+        "found": len(found),
+        "elsewhere": sum(one.outcome == "elsewhere" for one in some),
+        "alarmed_before": len(every) - len(some),
+        "no_place": work.no_place.get((kind, contrast), 0),
+        "smallest_found_px": min(found, default=None),
+        "largest_missed_px": max(missed, default=None),
+        "interval": list(rate_interval(len(found), len(some), settings.confidence)) if some else None,
+        **_fit(some, settings.confidence),
+    }
+
+
+def _fit(some: Sequence[Judged], confidence: float) -> Nested:
+    sizes, hits = [one.size_px for one in some], [one.is_hit for one in some]
+    empty = dict.fromkeys(("fit", "a50", "a90", "a90_95"))
+    if not some:
+        return {**empty, "note": "none could be put on these photos"}
+    try:
+        curve = fit_pod(sizes, hits, confidence=confidence)
+    except CalibrationError:
+        if all(hits):
+            return {**empty, "note": f"all found, from {min(sizes):.0f} px on"}
+        return {**empty, "note": f"none found, up to {max(sizes):.0f} px"}
+    return {
+        "fit": _line(curve),
+        "a50": _sized(curve.a50),
+        "a90": _sized(curve.a90),
+        "a90_95": _sized(curve.a90_95),
+        "note": "" if curve.slope > 0 else "larger ones are not found more often",
+    }
+
+
+def _line(curve: PodCurve) -> Nested:
+    """The curve and its band, at sizes to draw them by."""
+    sizes = np.geomspace(curve.smallest, curve.largest, 41)
+    low, high = curve.band(sizes)
+    return {
+        "intercept": curve.intercept,
+        "slope": curve.slope,
+        "scale": curve.scale,
+        "method": curve.method,
+        "sizes_px": sizes.tolist(),
+        "pod": curve.pod(sizes).tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+    }
+
+
+def _sized(size: DetectableSize) -> Nested:
+    """A size beyond what was tested is the model's guess: it is not told."""
+    return {"px": size.size if size.status == "found" else None, "status": size.status}
+
+
+def _promised(predictor: Predictor) -> float:
+    """The rate the threshold stands for; of one moved by hand, what the calibration scores lead to expect."""
+    if predictor.threshold == predictor.header.threshold:
+        return predictor.header.max_false_alarm_rate
+    return predictor.header.p_value(float(np.nextafter(predictor.threshold, np.inf)))
+
+
+def _suspicious(work: _Work) -> list[Nested]:
+    """Photos given as good that the model flags as they are, the strangest first."""
+    flagged = [(photo, twin) for photo, twin in zip(work.photos, work.twins, strict=True) if twin.is_anomalous]
+    flagged.sort(key=lambda pair: -pair[1].score)
+    return [{"path": photo.name, "score": twin.score, "p_value": twin.p_value} for photo, twin in flagged]
+
+
+def _row(work: _Work, one: Judged) -> Nested:
+    return {
+        "defect_type": one.trial.defect_type,
+        "contrast": one.trial.contrast,
+        "size_px": one.size_px,
+        "photo": work.photos[one.trial.photo].name,
+        "outcome": one.outcome,
+    }
+
+
+def _is_too_much(results: Nested) -> bool:
+    """Whether more photos are flagged as they are than the promise allows, chance included."""
+    flagged, photos = len(results["suspicious"]), results["data"]["photos"]
+    return bool(flagged and rate_interval(flagged, photos).low > results["max_false_alarm_rate"])
+
+
+def _notes(results: Nested, work: _Work) -> list[str]:
+    notes = []
+    flagged, photos = len(results["suspicious"]), len(work.photos)
+    if results["more_than_promised"]:
+        notes.append(
+            f"{flagged} of {photos} photos given as good are flagged without any synthetic defect, where at most "
+            f"{results['max_false_alarm_rate']:.2%} were promised: are they good, and like those of the calibration?"
+        )
+    before = sum(one.outcome == "alarmed_before" for one in work.judged)
+    if before > 0.1 * len(work.judged):
+        notes.append(f"{before} of {len(work.judged)} defects fell where the photo raises an alarm without them")
+    if photos < FEW_PHOTOS:
+        notes.append(
+            f"only {photos} photos: defects on the same photo share its luck, which the bounds do not know; "
+            f"give {FEW_PHOTOS} or more"
+        )
+    empty = [f"{curve['defect_type']} {curve['contrast']:g}" for curve in results["curves"] if not curve["defects"]]
+    if empty:
+        notes.append(
+            f"none could be put on these photos of: {', '.join(empty)}; they have no room for it, or cannot show so "
+            "weak or so strong a change"
+        )
+    if results["settings"]["defects"] < FEW_DEFECTS:
+        notes.append(
+            f"{results['settings']['defects']} defects a curve; MIL-HDBK-1823A asks for {FEW_DEFECTS} at the least"
+        )
+    if not results["has_roi"]:
+        notes.append("the model has no region of interest, so defects were put anywhere, beside the part too")
+    if len({twin.image_size_px for twin in work.twins}) > 1:
+        notes.append("the photos differ in size; sizes are in each photo's own pixels")
+    return notes
+
+
+def _show(predictor: Predictor, work: _Work, kind: str, contrast: float) -> Mapping[str, Shown]:
+    """The smallest defect found and the largest missed."""
+    some = sorted(_of_kind(work, kind, contrast), key=lambda one: one.size_px)
+    hits, misses = [one for one in some if one.is_hit], [one for one in some if one.outcome in ("miss", "elsewhere")]
+    picked = {"smallest found": hits[:1], "largest missed": misses[-1:]}
+    return {what: _shown(predictor, work, chosen[0]) for what, chosen in picked.items() if chosen}
+
+
+def _shown(predictor: Predictor, work: _Work, one: Judged) -> Shown:
+    """The defect made again, and looked at again."""
+    photo = work.photos[one.trial.photo]
+    values = read_values(photo.path, predictor.policy)
+    size_px = image_size(values)
+    image, mask = with_defect(values, own_region(predictor.policy, size_px), one.trial)
+    return Shown(
+        name=photo.name,
+        size_px=one.size_px,
+        outcome=one.outcome,
+        image=as_rgb(as_pixels(image).transpose(2, 0, 1)),
+        mask=mask,
+        anomaly_map=fit_map(predictor.predict(image).scored_map, size_px),
+    )
+
+
+def _write(results: Nested, shown: Mapping[str, Mapping[str, Shown]], out: Path) -> Challenge:
+    """Both files or neither."""
+    results_path, report_path = out / RESULTS, out / REPORT
+    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    page = render(results, shown)
+    with whole_file(results_path) as first, whole_file(report_path) as second:
+        first.write_text(text, encoding="utf-8")
+        second.write_text(page, encoding="utf-8")
+    return Challenge(results, results_path, report_path)

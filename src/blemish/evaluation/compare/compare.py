@@ -1,0 +1,196 @@
+"""`blemish compare`: detectors side by side, on one category or several, each with several seeds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import final
+
+from blemish.data.files import make_folder, only_one, whole_file
+from blemish.data.images import PixelPolicy
+from blemish.data.progress import Progress, Report, quiet
+from blemish.errors import SettingsError
+from blemish.evaluation.compare.compare_page import render
+from blemish.evaluation.compare.gallery import Gallery
+from blemish.evaluation.compare.runs import (
+    LOCK,
+    Category,
+    Cell,
+    OnCell,
+    Outcome,
+    read_categories,
+    refuse_unused,
+    run_cell,
+    settings_of,
+)
+from blemish.evaluation.compare.seed_paper import CAVEATS
+from blemish.evaluation.compare.summary import scopes_of, summarise, to_csv
+from blemish.evaluation.measures import EvaluateSettings, Nested
+from blemish.inference.predictor import Predictor
+
+COMPARED = ("seed", "ae_l2", "ae_ssim", "vae", "anogan", "feature_dictionary")
+"""What is compared unless something else is asked for: the seed paper's detector and those it compares with."""
+
+JSON, CSV, PAGE = "comparison.json", "comparison.csv", "comparison.html"
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What to compare. Settings from the file and the assignments hold for every detector.
+
+    An assignment `NAME:setting=value` holds for that detector alone.
+    """
+
+    data: Sequence[Path]
+    detectors: Sequence[str] = COMPARED
+    seeds: int = 3
+    settings: Path | None = None
+    assignments: Sequence[str] = ()
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """The content of `comparison.json`, and how many cells failed."""
+
+    content: Nested
+    failed: int
+
+
+def compare(
+    plan: Plan, out: Path, device: str = "auto", report: Report = quiet, on_cell: OnCell = lambda _: None
+) -> Comparison:
+    """Train, calibrate and evaluate every detector on every category with every seed, and write what was found.
+
+    Cells that were finished before with the same settings and images are kept, one that was cut off goes on. A cell
+    that fails is shown as such and leaves the others alone. After each cell that was run `comparison.json`,
+    `comparison.csv` and `comparison.html` are written anew, so that a run that is stopped leaves what it has.
+
+    Raises:
+        SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
+        DataError: a category that cannot be read or has no test images; `out` cannot be written, or another process
+            compares into it.
+    """
+    cells = plan_cells(plan, out)
+    with only_one(out / LOCK, f"comparing into {out}"):
+        outcomes: list[Outcome] = []
+        galleries: dict[str, Gallery] = {}
+        content: Nested = {}
+        for cell in cells:
+            report(
+                Progress("cells", len(outcomes), len(cells), f"{cell.category.name}, {cell.name}, {cell.settings.seed}")
+            )
+            outcome = run_cell(cell, device, report)
+            outcomes.append(outcome)
+            on_cell(outcome)
+            _hang(galleries, outcome, device)
+            if outcome.status != "kept" or cell is cells[-1]:
+                content = _content(plan, cells, outcomes)
+                _write(content, galleries, out)
+        report(Progress("cells", len(cells), len(cells), ""))
+        return Comparison(content, sum(outcome.status == "failed" for outcome in outcomes))
+
+
+def plan_cells(plan: Plan, out: Path) -> list[Cell]:
+    """All cells, a whole round of detectors with the first seed before the second; nothing is run.
+
+    Raises:
+        SettingsError, DataError: as `compare`.
+    """
+    if plan.seeds < 1:
+        raise SettingsError(f"--seeds {plan.seeds}: at least 1 is needed")
+    if not plan.detectors:
+        raise SettingsError("--detectors: none given; for example seed,ae_l2")
+    if len(set(plan.detectors)) < len(plan.detectors):
+        raise SettingsError(f"--detectors {','.join(plan.detectors)}: each may be given once")
+    settings = {
+        (name, seed): settings_of(name, plan.settings, plan.assignments, seed)
+        for seed in range(plan.seeds)
+        for name in plan.detectors
+    }
+    refuse_unused(plan.assignments, plan.detectors)
+    categories = read_categories(plan.data)
+    make_folder(out)
+    return [
+        Cell(category, name, run, plan.evaluate, cell_path(out, category, name, seed))
+        for category in categories
+        for (name, seed), run in settings.items()
+    ]
+
+
+def cell_path(out: Path, category: Category, name: str, seed: int) -> Path:
+    """Where a cell lies."""
+    return out / "cells" / category.name / name / f"seed{seed}"
+
+
+def _hang(galleries: dict[str, Gallery], outcome: Outcome, device: str) -> None:
+    """Show the category's chosen images as the first model of each detector sees them."""
+    cell = outcome.cell
+    category = cell.category
+    if category.name not in galleries:
+        limits = PixelPolicy(size_px=(8, 8), max_image_px=cell.settings.data.max_image_px)
+        galleries[category.name] = Gallery(category.folder, limits)
+    if outcome.status != "failed" and cell.name not in galleries[category.name].columns:
+        galleries[category.name].add(cell.name, Predictor.load(cell.model, device))
+
+
+def _content(plan: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> Nested:
+    rows = [cell_row(outcome) for outcome in outcomes]
+    return {
+        "plan": {
+            "categories": list(dict.fromkeys(cell.category.name for cell in cells)),
+            "detectors": list(plan.detectors),
+            "seeds": plan.seeds,
+            "cells": len(cells),
+            "assignments": list(plan.assignments),
+            "evaluate": plan.evaluate.model_dump(mode="json"),
+        },
+        "summary": summarise(rows),
+        "cells": rows,
+        "published_caveats": list(CAVEATS),
+        "versions": {"blemish": version("blemish")},
+    }
+
+
+def cell_row(outcome: Outcome) -> Nested:
+    """What `comparison.json` says of a cell."""
+    cell, results = outcome.cell, outcome.results
+    return {
+        "category": cell.category.name,
+        "detector": cell.name,
+        "seed": cell.settings.seed,
+        "status": "failed" if outcome.status == "failed" else "finished",
+        "error": outcome.error,
+        "has_seed_tau": outcome.has_seed_tau,
+        "scopes": scopes_of(outcome),
+        "count": {} if results is None else _counts(results),
+        "notes": {} if results is None else _spoken(results["notes"]),
+        "false_alarms": None if results is None else results["realised_false_alarm_rate"],
+        "settings": cell.settings.model_dump(mode="json"),
+    }
+
+
+def _counts(results: Nested) -> dict[str, Nested]:
+    return {"all": results["count"], **{name: part["count"] for name, part in results["by_type"].items()}}
+
+
+def _spoken(notes: Nested) -> dict[str, str]:
+    """What holds for the whole evaluation; the reasons of single gaps are in the cell's own results."""
+    return {name: note for name, note in notes.items() if "." not in name and name != "images"}
+
+
+def _write(content: Nested, galleries: dict[str, Gallery], out: Path) -> None:
+    """Each file whole or not at all."""
+    texts = {
+        JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",
+        CSV: to_csv(content["cells"]),
+        PAGE: render(
+            content, {name: gallery.rows(content["plan"]["detectors"]) for name, gallery in galleries.items()}
+        ),
+    }
+    for name, text in texts.items():
+        with whole_file(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")

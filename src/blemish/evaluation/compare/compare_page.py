@@ -1,0 +1,195 @@
+"""The page of a comparison: detectors side by side, with the published figures in columns of their own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blemish.evaluation.compare import seed_paper as published
+from blemish.evaluation.compare.summary import ALL, over_categories
+from blemish.evaluation.report.figures import measure_dots
+from blemish.evaluation.report.html import inline, pages
+
+Content = Mapping[str, Any]
+"""The content of comparison.json."""
+
+Pictures = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By category, one row an image; see `Gallery.rows`."""
+
+AREAS = {
+    "image.auroc": "image AUROC",
+    "pixel.auroc": "pixel AUROC",
+    "pixel.aupro": "AUPRO",
+    "pixel.aupimo": "AUPIMO",
+    "pixel.oracle_f1": "F1, oracle",
+}
+LEVELS = ("calibrated", "seed_tau", "oracle_f1")
+RATES = ("precision", "recall", "f1")
+
+
+def render(content: Content, pictures: Pictures) -> str:
+    """The page, from the content of `comparison.json` and the pictures of each category."""
+    summaries = content["summary"]
+    categories = [
+        _category(name, [each for each in summaries if each["category"] == name], content["cells"])
+        | {"pictures": pictures.get(name, ())}
+        for name in content["plan"]["categories"]
+        if any(each["category"] == name for each in summaries)
+    ]
+    environment = pages(mean=mean, mean_std=mean_std, seconds=seconds, amount=amount)
+    page = environment.get_template("compare.html.j2").render(
+        c=content,
+        sentences=verdict(content),
+        categories=categories,
+        means=over_categories(summaries, list(AREAS)) if len(categories) > 1 else [],
+        areas=AREAS,
+        levels=LEVELS,
+        rates=RATES,
+        failed=[cell for cell in content["cells"] if cell["status"] == "failed"],
+        seed_source=published.SEED,
+        rates_source=published.MVTEC_AD,
+    )
+    return page.rstrip() + "\n"
+
+
+def verdict(content: Content) -> list[str]:
+    """How far the comparison is, and who is ahead, in plain sentences."""
+    done, planned = len(content["cells"]), content["plan"]["cells"]
+    failed = sum(cell["status"] == "failed" for cell in content["cells"])
+    sentences = [f"{done - failed} of {planned} cells finished{f', {failed} failed' if failed else ''}."]
+    for category in content["plan"]["categories"]:
+        known = [
+            (each["scopes"][ALL]["pixel.aupro"]["mean"], each["detector"])
+            for each in content["summary"]
+            if each["category"] == category and each["scopes"] and each["scopes"][ALL]["pixel.aupro"]
+        ]
+        if len(known) > 1:
+            (best, winner), *_, (worst, last) = sorted(known, reverse=True)
+            sentences.append(
+                f"On {category}, {winner} covers the defects best (AUPRO {best:.3f}), {last} least ({worst:.3f})."
+            )
+    return sentences
+
+
+def _category(name: str, summaries: Sequence[Content], cells: Sequence[Content]) -> dict[str, Any]:
+    mine = [cell for cell in cells if cell["category"] == name and cell["status"] != "failed"]
+    is_published = published.CATEGORY in name.lower()
+    return {
+        "name": name,
+        "count": mine[0]["count"][ALL] if mine else None,
+        "types": {scope: part["defective"] for scope, part in mine[0]["count"].items() if scope != ALL} if mine else {},
+        "notes": sorted({note for cell in mine for note in cell["notes"].values()}),
+        "is_published": is_published,
+        "tables": [_table_3(summary, is_published) for summary in summaries],
+        "rankings": _rankings(summaries, is_published),
+        "chart": _chart([summary for summary in summaries if summary["scopes"]]),
+    }
+
+
+def _table_3(summary: Content, is_published: bool) -> dict[str, Any]:
+    """A detector's rows in the manner of the seed paper's Table 3."""
+    scopes, detector = summary["scopes"], summary["detector"]
+    types = [scope for scope in scopes if scope != ALL]
+    rows = [_row(scope, scopes[scope], own=True) | {"ok_rate": None} for scope in types]
+    if len(types) > 1:
+        rows.append(_row("all defects", scopes[ALL], own=True) | {"ok_rate": None})
+    if scopes:
+        rows.append(_row("all images", scopes[ALL], own=False))
+    for row in rows if is_published else []:
+        key = "" if row["label"] == "all images" else row["label"]
+        row["published"] = published.SEED_TABLE_3.get((detector, key))
+        row["published_images"] = published.MVTEC_AD_RATES.get(detector) if not key else None
+        row["is_image_rate"] = bool(row["published_images"])
+    return {"detector": detector, "seeds": summary["seeds"], "failed": summary["failed"], "rows": rows}
+
+
+def _row(label: str, measures: Content, own: bool) -> dict[str, Any]:
+    """Pixels of the defective images alone (`own`, as the seed paper has no good test images), or of all."""
+    prefix = "own." if own else ""
+    return {
+        "label": label,
+        "rates": {f"{level}.{rate}": measures[f"{prefix}{level}.{rate}"] for level in LEVELS for rate in RATES},
+        "ok_rate": measures["image.ok_rate"],
+        "defect_rate": measures["image.defect_rate"],
+    }
+
+
+def _rankings(summaries: Sequence[Content], is_published: bool) -> list[dict[str, Any]]:
+    means = {
+        name: [each["scopes"][ALL][name]["mean"] for each in summaries if each["scopes"] and each["scopes"][ALL][name]]
+        for name in AREAS
+    }
+    rows = []
+    for summary in summaries:
+        measures = summary["scopes"].get(ALL)
+        rows.append(
+            {
+                "detector": summary["detector"],
+                "seeds": summary["seeds"],
+                "failed": summary["failed"],
+                "measures": measures,
+                "best": {
+                    name
+                    for name, values in means.items()
+                    if measures and measures[name] and len(values) > 1 and measures[name]["mean"] == max(values)
+                },
+                "published": published.RANKINGS.get(summary["detector"]) if is_published else None,
+            }
+        )
+    return rows
+
+
+def _chart(summaries: Sequence[Content]) -> Any:
+    columns = {
+        label: [(each["detector"], each["scopes"][ALL][name]) for each in summaries] for name, label in AREAS.items()
+    }
+    known = {
+        label: {name: (part["mean"], part["min"], part["max"]) for name, part in column if part is not None}
+        for label, column in columns.items()
+    }
+    known = {label: column for label, column in known.items() if column}
+    return inline(measure_dots([each["detector"] for each in summaries], known)) if known else None
+
+
+def mean(part: Content | None, digits: int = 3) -> str:
+    """The mean over seeds, for a table.
+
+    >>> mean({"mean": 0.5, "std": 0.02}, 2), mean(None)
+    ('0.50', '-')
+    """
+    return "-" if part is None else f"{part['mean']:.{digits}f}"
+
+
+def mean_std(part: Content | None, digits: int = 3) -> str:
+    """Mean and standard deviation over seeds, for a table.
+
+    >>> mean_std({"mean": 0.5, "std": 0.02}), mean_std({"mean": 0.5, "std": None}), mean_std(None)
+    ('0.500 ± 0.020', '0.500', '-')
+    """
+    spread = "" if part is None or part["std"] is None else f" ± {part['std']:.{digits}f}"
+    return mean(part, digits) + spread
+
+
+def seconds(part: Content | None) -> str:
+    """A time for a table.
+
+    >>> seconds({"mean": 4.25, "std": None}), seconds({"mean": 300.0, "std": 12.0}), seconds(None)
+    ('4.2 s', '5.0 ± 0.2 min', '-')
+    """
+    if part is None:
+        return "-"
+    unit, divisor = next(
+        (unit, size) for unit, size in (("h", 3600), ("min", 60), ("s", 1)) if part["mean"] >= 2 * size or size == 1
+    )
+    spread = "" if part["std"] is None else f" ± {part['std'] / divisor:.1f}"
+    return f"{part['mean'] / divisor:.1f}{spread} {unit}"
+
+
+def amount(value: float) -> str:
+    """A number of parameters or bytes for a table.
+
+    >>> amount(1_234_567), amount(53_000), amount(12)
+    ('1.2 M', '53.0 k', '12')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f}"

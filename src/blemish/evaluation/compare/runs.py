@@ -1,0 +1,327 @@
+"""One run of a comparison or a sweep: a detector trained, calibrated and evaluated on one data set with one seed."""
+
+import hashlib
+import json
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, final
+
+from blemish.data.files import make_folder, whole_file
+from blemish.data.folder import Folder, Sample, read_folder
+from blemish.data.progress import Progress, Report
+from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, nearest
+from blemish.evaluation.evaluate import REPORT, RESULTS, evaluate_model
+from blemish.evaluation.measures import EvaluateSettings, Nested
+from blemish.evaluation.threshold_counts import MAPS
+from blemish.inference.artifact import ArtifactHeader, read_artifact
+from blemish.inference.predictor import Predictor
+from blemish.models import DETECTORS, PRESETS
+from blemish.settings import RunSettings, merge, parse_assignment, read_toml
+from blemish.training.settings import make_settings
+from blemish.training.train import files_sha256, state_path, train_model
+
+
+@final
+@dataclass(frozen=True)
+class Category:
+    """A data set with test images; the two hashes say what is in its files."""
+
+    name: str
+    folder: Folder
+    train_sha256: str
+    test_sha256: str
+
+
+def read_categories(roots: Sequence[Path]) -> list[Category]:
+    """The data sets, each under the name of its folder; the second of one name gets its parent's in front.
+
+    The first keeps its name, so that a set that is added changes no other's.
+
+    Raises:
+        DataError: a folder that cannot be read, has no images to fit or none to test on, or is given twice.
+    """
+    folders = [read_folder(root) for root in roots]
+    paths = [folder.root.resolve() for folder in folders]
+    categories: list[Category] = []
+    for folder, path in zip(folders, paths, strict=True):
+        if paths.count(path) > 1:
+            raise DataError(f"{folder.root}: given twice; each category is compared once")
+        _check_parts(folder)
+        taken = {category.name for category in categories}
+        categories.append(Category(_free_name(path, taken), folder, *_hashes(folder)))
+    return categories
+
+
+def _free_name(path: Path, taken: Collection[str]) -> str:
+    """The folder's name, with as many of its parents' in front as it takes to be another than those taken.
+
+    >>> _free_name(Path("/a/b/nuts"), {"nuts", "b-nuts"})
+    'a-b-nuts'
+    """
+    names = [part for part in path.parts if part != path.anchor]
+    longer = ("-".join(names[-count:]) for count in range(1, len(names) + 1))
+    return next((name for name in longer if name not in taken), f"{'-'.join(names)}-{len(taken)}")
+
+
+def _hashes(folder: Folder) -> tuple[str, str]:
+    masks = [Sample(sample.mask_path, f"mask of {sample.name}") for sample in folder.test if sample.mask_path]
+    try:
+        return files_sha256(folder.train), files_sha256([*folder.test, *masks])
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+
+def _check_parts(folder: Folder) -> None:
+    if not folder.test:
+        raise DataError(
+            f"{folder.root}: no test images; put good ones into test/good and, where there are any, "
+            "defective ones into test/<defect type>"
+        )
+    if not folder.train:
+        raise DataError(f"{folder.root}: no good images to fit; put them in train/good")
+
+
+MODEL, CELL, LOG = "model.safetensors", "cell.json", "error.log"
+LOCK = ".lock"
+"""In a folder of cells: held by the one process that works there."""
+
+OnCell = Callable[["Outcome"], None]
+"""Told what came of each cell."""
+
+Status = Literal["finished", "failed", "kept"]
+"""kept: finished in an earlier run, with the same settings and images."""
+
+
+@final
+@dataclass(frozen=True)
+class Cell:
+    """What is to be trained and evaluated, and the folder it goes to. `name` is a detector's or a preset's."""
+
+    category: Category
+    name: str
+    settings: RunSettings
+    evaluate: EvaluateSettings
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.path / MODEL
+
+    @property
+    def training(self) -> str:
+        """A hash of all that decides the weights and the threshold."""
+        settings = self.settings.model_dump(mode="json")
+        files = _named_files(self.settings)
+        return _sha256([settings, files, self.category.train_sha256, version("blemish")])
+
+    @property
+    def judging(self) -> str:
+        """A hash of all else that decides the results."""
+        return _sha256([self.evaluate.model_dump(mode="json"), self.category.test_sha256])
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell: its `results.json`, less the list of images, or the error that ended it.
+
+    `seed_counts` are, by defect type and threshold, the pixels counted as the seed paper counts them: those of the
+    type's own images, without the good ones. `has_seed_tau` says whether the map is the one of its Algorithm 1.
+    """
+
+    cell: Cell
+    status: Status
+    error: str | None = None
+    results: Nested | None = None
+    seed_counts: dict[str, dict[str, dict[str, int]]] | None = None
+    has_seed_tau: bool = False
+    artifact_bytes: int = 0
+
+
+def settings_of(name: str, toml: Path | None, assignments: Sequence[str], seed: int) -> RunSettings:
+    """All settings of a cell. An assignment `NAME:setting=value` holds for that detector or preset alone, and wins.
+
+    Raises:
+        SettingsError: an unknown detector, preset or setting, or one that the detector does not have; `detector` or
+            `seed` among the settings, which have options of their own.
+
+    >>> settings_of("ae_l2", None, ["ae_l2:model.latent=9", "model.latent=5", "seed:model.latent=3"], 0).model["latent"]
+    9
+    """
+    mine = _mine(name, assignments)
+    asked = merge(read_toml(toml) if toml else {}, *(parse_assignment(text) for text in mine))
+    for taken in {"detector", "seed"} & asked.keys():
+        raise SettingsError(f"{taken}: found {asked[taken]!r} among the settings; there is an option for it")
+    try:
+        return make_settings(name, toml, [*mine, f"seed={seed}"])
+    except SettingsError as error:
+        known = name in DETECTORS or name in PRESETS
+        raise SettingsError(f"{name}: {error}" if known else str(error)) from None
+
+
+def _mine(name: str, assignments: Sequence[str]) -> list[str]:
+    """What is for all, then what is for this detector alone."""
+    general, own = [], []
+    for text in assignments:
+        head, colon, rest = text.partition(":")
+        known = [*DETECTORS, *PRESETS]
+        if not colon or "=" in head:
+            general.append(text)
+        elif head not in known:
+            raise SettingsError(f"--set {text}: unknown detector or preset '{head}'; {nearest(head, known)}")
+        elif head == name:
+            own.append(rest)
+    return [*general, *own]
+
+
+def refuse_unused(assignments: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse an assignment for a detector that is not among `names`, rather than leave it out silently.
+
+    Raises:
+        SettingsError: naming the nearest of them.
+    """
+    for text in assignments:
+        head, colon, _ = text.partition(":")
+        if colon and "=" not in head and head not in names:
+            raise SettingsError(f"--set {text}: no detector '{head}' is trained here; {nearest(head, names)}")
+
+
+def run_cell(cell: Cell, device: str, report: Report) -> Outcome:
+    """Train, calibrate and evaluate, unless that was done before; training that was cut off goes on where it was.
+
+    An error is caught and written to `error.log` and `cell.json`; only an interruption passes through.
+
+    Raises:
+        DataError: the cell's folder cannot be written.
+    """
+    before = _read(cell)
+    header = _header(cell)
+    if before.get("training") != cell.training and not _is_of(header, cell):
+        _forget(cell)
+    elif before.get("status") == "finished" and before.get("judging") == cell.judging and header and _is_whole(cell):
+        with suppress(OSError, ValueError, KeyError):  # a damaged results.json is made again
+            return _outcome(cell, "kept", before)
+    found: Nested = {"status": "running", "training": cell.training, "judging": cell.judging}
+    _write(cell, found)
+    (cell.path / LOG).unlink(missing_ok=True)
+    try:
+        found |= {"status": "finished", **_train_and_evaluate(cell, device, report)}
+    except Exception as error:
+        _write_log(cell, error)
+        found |= {"status": "failed", "error": _one_line(error)}
+    _write(cell, found)
+    return _outcome(cell, "finished" if found["status"] == "finished" else "failed", found)
+
+
+def _train_and_evaluate(cell: Cell, device: str, report: Report) -> Nested:
+    folder = cell.category.folder
+    try:
+        train_model(folder.root, cell.model, cell.settings, device, resume=True, report=report)
+    except ArtifactError:  # the state to resume from is damaged; the next run must not meet it again
+        state_path(cell.model).unlink(missing_ok=True)
+        raise
+    predictor = Predictor.load(cell.model, device)
+    found = evaluate_model(
+        predictor, folder, cell.path, cell.evaluate, lambda done, total: report(Progress("evaluating", done, total))
+    )
+    return {"has_seed_tau": found.results["has_seed_tau"]}
+
+
+def _outcome(cell: Cell, status: Status, found: Nested) -> Outcome:
+    if status == "failed":
+        return Outcome(cell, status, error=found["error"])
+    results = json.loads((cell.path / RESULTS).read_text(encoding="utf-8"))
+    images = results.pop("images")
+    return Outcome(
+        cell,
+        status,
+        results=results,
+        seed_counts=_counts_of_types(images),
+        has_seed_tau=found["has_seed_tau"],
+        artifact_bytes=cell.model.stat().st_size,
+    )
+
+
+def _counts_of_types(images: Sequence[Nested]) -> dict[str, dict[str, dict[str, int]]]:
+    """The counts of the defective images added up, by defect type and threshold."""
+    totals: dict[str, dict[str, dict[str, int]]] = {}
+    for image in images:
+        for level, counts in image["counts"].items():
+            if image["defect_type"] != "good" and counts is not None:
+                total = totals.setdefault(image["defect_type"], {}).setdefault(level, dict.fromkeys(counts, 0))
+                for key, value in counts.items():
+                    total[key] += value
+    return totals
+
+
+def _is_whole(cell: Cell) -> bool:
+    return all((cell.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
+
+
+def _header(cell: Cell) -> ArtifactHeader | None:
+    """Of the model that is there, whole and unchanged."""
+    try:
+        return read_artifact(cell.model)[0]
+    except BlemishError:
+        return None
+
+
+def _is_of(header: ArtifactHeader | None, cell: Cell) -> bool:
+    """Whether a model is of these settings and images although the hashes differ.
+
+    They do where settings have come into the world that the model is older than, and that are left at what they are
+    unless asked for.
+    """
+    return (
+        header is not None
+        and header.run == cell.settings
+        and not _named_files(cell.settings)
+        and header.data_card.files_sha256 == cell.category.train_sha256
+        and header.versions.get("blemish") == version("blemish")
+    )
+
+
+def _named_files(settings: RunSettings) -> list[str]:
+    """Hashes of the files that settings name, such as a region of interest."""
+    named = [Path(value) for value in settings.data.model_dump().values() if isinstance(value, str)]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path.is_file()]
+
+
+def _forget(cell: Cell) -> None:
+    for name in (MODEL, state_path(cell.model).name, RESULTS, REPORT, MAPS, LOG):
+        (cell.path / name).unlink(missing_ok=True)
+
+
+def _read(cell: Cell) -> Nested:
+    try:
+        found = json.loads((cell.path / CELL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(cell: Cell, content: Nested) -> None:
+    make_folder(cell.path)
+    names: dict[str, Any] = {"category": cell.category.name, "detector": cell.name, "seed": cell.settings.seed}
+    with whole_file(cell.path / CELL) as temporary:
+        temporary.write_text(json.dumps({**names, **content}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_log(cell: Cell, error: Exception) -> None:
+    with whole_file(cell.path / LOG) as temporary:
+        temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+
+
+def _one_line(error: Exception) -> str:
+    """Ours as they are; others with the advice where to find the rest."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if isinstance(error, BlemishError) else f"{text} (see {LOG})"
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

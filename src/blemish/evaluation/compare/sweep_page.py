@@ -1,0 +1,105 @@
+"""The pages of the two sweeps: over the threshold, and over the values of a setting."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blemish.evaluation.compare.compare_page import mean_std, seconds
+from blemish.evaluation.report.figures import setting_curves, threshold_curves
+from blemish.evaluation.report.html import inline, pages
+from blemish.evaluation.report.pictures import Example, drawing, photo
+
+Content = Mapping[str, Any]
+
+MARKS = {"calibrated": "calibrated", "seed_tau": "the seed paper's", "oracle_f1": "oracle of all images"}
+
+MAP_MEANS = {
+    "good_held_out": "good images, held out",
+    "good_test": "good pixels, test",
+    "defective_test": "defective pixels, test",
+}
+F1 = {"pixel.oracle_f1": "F1, oracle", "calibrated.f1": "F1, calibrated", "seed_tau.f1": "F1, seed paper's tau"}
+AREAS = {"image.auroc": "image AUROC", "pixel.auroc": "pixel AUROC", "pixel.aupro": "AUPRO"}
+
+
+def render_threshold(content: Content, example: Example) -> str:
+    """The page of a sweep of the threshold, from the content of `threshold.json` and the chosen image."""
+    page = (
+        pages()
+        .get_template("sweep_threshold.html.j2")
+        .render(
+            c=content,
+            charts={scope: _threshold_chart(content, scope) for scope in content["curves"]},
+            pictures=_panels(content, example),
+            rows={scope: table_rows(content, scope) for scope in content["curves"]},
+        )
+    )
+    return page.rstrip() + "\n"
+
+
+def _threshold_chart(content: Content, scope: str) -> Any:
+    """Where the curves say something: from a two-hundredth of the highest threshold counted."""
+    curve = content["curves"][scope]
+    lowest = max(curve["threshold"]) / 200
+    kept = [place for place, threshold in enumerate(curve["threshold"]) if threshold >= lowest]
+    rows = {name: [curve[key][place] for place in kept] for name, key in _LINES.items()}
+    marks: dict[str, float | None] = {MARKS[name]: row["threshold"] for name, row in content["at_marks"][scope].items()}
+    return inline(threshold_curves([curve["threshold"][place] for place in kept], rows, marks))
+
+
+_LINES = {"precision": "precision", "recall": "recall", "F1": "f1"}
+
+
+def table_rows(content: Content, scope: str) -> list[tuple[float, str, Content]]:
+    """Thresholds from high to low: those asked for and those in use, with what they are called, and their rates."""
+    rows: dict[float, tuple[list[str], Content]] = {row["threshold"]: ([], row) for row in content["at"][scope]}
+    for name, row in content["at_marks"][scope].items():
+        rows.setdefault(row["threshold"], ([], row))[0].append(MARKS[name])
+    return [(threshold, ", ".join(names), row) for threshold, (names, row) in sorted(rows.items(), reverse=True)]
+
+
+def _panels(content: Content, example: Example) -> list[tuple[str, str]]:
+    """Figures 13 and 14: the truth and the image, then what each threshold calls defective."""
+    pictures = [] if example.mask is None else [("ground truth", drawing(example.mask))]
+    pictures.append(("test image", photo(example.image)))
+    for row in content["image"]["at"]:
+        found = "" if row.get("f1") is None else f", F1 {row['f1']:.2f}"
+        pictures.append((f"tau = {row['threshold']:g}{found}", drawing(example.anomaly_map > row["threshold"])))
+    return pictures
+
+
+def render_setting(content: Content, pictures: Sequence[Mapping[str, Any]]) -> str:
+    """The page of a sweep of a setting, from the content of `sweep.json` and its pictures (see `Gallery.rows`)."""
+    environment = pages(mean_std=mean_std, seconds=seconds)
+    done = [each for each in content["summary"] if each["seeds"]]
+    page = environment.get_template("sweep_setting.html.j2").render(
+        c=content,
+        done=done,
+        charts=_setting_charts(content["setting"], done),
+        pictures=pictures,
+        map_means=MAP_MEANS,
+        measures={**F1, **AREAS},
+        failed=[point for point in content["points"] if point["error"] is not None],
+    )
+    return page.rstrip() + "\n"
+
+
+def _setting_charts(setting: str, done: Sequence[Content]) -> dict[str, Any]:
+    if not done:
+        return {}
+    charts = {
+        "errors": ("map_means", MAP_MEANS, "mean of the anomaly map"),
+        "f1": ("measures", F1, "F1 of the pixels"),
+        "areas": ("measures", AREAS, "area"),
+    }
+    values = [each["value"] for each in done]
+    drawn = {}
+    for chart, (group, lines, label) in charts.items():
+        curves = {name: [_point(each[group][key]) for each in done] for key, name in lines.items()}
+        known = {name: points for name, points in curves.items() if any(points)}
+        if known:
+            drawn[chart] = inline(setting_curves(values, known, setting, label))
+    return drawn
+
+
+def _point(part: Content | None) -> tuple[float, float, float] | None:
+    return None if part is None else (part["mean"], part["min"], part["max"])

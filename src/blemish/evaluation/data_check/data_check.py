@@ -1,0 +1,313 @@
+"""`blemish data check`: what to look at in a set of images before a model is trained on it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from blemish.data.decode import image_size
+from blemish.data.files import make_folder, whole_file
+from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
+from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
+from blemish.data.masks import ASPECT_TOLERANCE, load_mask
+from blemish.data.photo_values import luma, quality
+from blemish.data.split import groups_of
+from blemish.errors import DataError, many
+from blemish.evaluation.data_check.check_page import Thumbnail, render
+from blemish.evaluation.data_check.duplicates import Pair, clusters, fingerprint, near_duplicates
+from blemish.evaluation.data_check.findings import (
+    FEWEST_TO_COMPARE,
+    Finding,
+    Looked,
+    channel_findings,
+    counted,
+    duplicate_findings,
+    format_findings,
+    in_order,
+    odd_findings,
+    odd_limit,
+    part_of,
+    photo_facts,
+    quality_findings,
+    size_findings,
+)
+from blemish.evaluation.data_check.leave_one_out import Eye, Grids, OddOnes, odd_ones
+from blemish.inference.overlay import overlay
+from blemish.inference.score import fit_map
+from blemish.settings import RunSettings
+from blemish.training.train import resolve_policy
+
+Nested = dict[str, Any]
+OnImage = Callable[[int, int], None]
+"""Called after each image with how many are done, and of how many."""
+
+RESULTS, REPORT = "check.json", "check.html"
+SHOWN, MOST_SHOWN = 9, 240
+"""So many of the strangest good images that are not flagged are on the page; and so many images in all."""
+THUMBNAIL_PX = 260
+
+_HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml", ".xml", ".html", ""})
+
+
+@final
+@dataclass(frozen=True)
+class Checked:
+    """What `check_data` found. `oddness` has a score for each good image that could be judged, the strangest first;
+    `places` is what the eye saw, by name, for drawing."""
+
+    root: Path
+    policy: PixelPolicy
+    findings: tuple[Finding, ...]
+    images: tuple[Looked, ...]
+    oddness: dict[str, float]
+    maps: "Maps"
+
+    @property
+    def must_look(self) -> bool:
+        """Whether something must be looked at."""
+        return any(finding.severity == "look" for finding in self.findings)
+
+
+@final
+@dataclass(frozen=True)
+class Maps:
+    """Where the good images are strange."""
+
+    eye: Eye
+    odd: OddOnes | None
+    rows: dict[str, int]
+
+    def of(self, name: str) -> Any:
+        """The map `(h, w)` of one image, at the size the network sees; None where it was not judged."""
+        return None if self.odd is None or name not in self.rows else self.eye.whole(self.odd.maps[self.rows[name]])
+
+
+def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _done, _total: None) -> Checked:
+    """Look at every image below `root`, good and defective, and at the other files there.
+
+    Sizes, channels and the region of interest are those that training with `settings` would take.
+
+    Raises:
+        DataError: there are no images, or none of the good ones can be read.
+        SettingsError: a size the encoder cannot take (multiples of 16), or a region of interest without a pixel.
+    """
+    folder, findings = _folder(Path(root))
+    samples = [*folder.train, *folder.test]
+    headed = [sample for sample in samples if not _refused(sample, settings, findings)]
+    policy = resolve_policy(_to_fit(folder.root, headed), settings)
+    eye = Eye(policy)
+    images: list[Looked] = []
+    grids: dict[str, Grids] = {}
+    for done, sample in enumerate(headed, start=1):
+        try:
+            images.append(_look(sample, eye, grids))
+            findings += _mask_findings(sample, policy)
+        except DataError as error:
+            findings.append(Finding("unreadable", "look", (sample.name,), _reason(error)))
+        on_image(done, len(headed))
+    pairs = near_duplicates(np.stack([one.fingerprint for one in images])) if images else []
+    groups = _groups(images, folder, settings)
+    together = clusters(len(images), [*pairs, *_pairs_of(images, groups)])
+    maps, notes = _strange(eye, grids, dict(zip((one.sample.name for one in images), together, strict=True)))
+    oddness = _ranked(maps)
+    findings += [
+        *notes,
+        *size_findings(images),
+        *channel_findings(images),
+        *format_findings(images),
+        *duplicate_findings(images, pairs, groups),
+        *odd_findings(oddness),
+        *quality_findings(images),
+    ]
+    return Checked(folder.root, policy, in_order(findings), tuple(images), oddness, maps)
+
+
+def _folder(root: Path) -> tuple[Folder, list[Finding]]:
+    """The images, and what is wrong with how they lie there."""
+    findings = []
+    try:
+        folder = read_folder(root)
+    except DataError as error:
+        train = root / "train" / GOOD
+        good = image_files(train) if train.is_dir() else []
+        if not good:
+            raise
+        folder = Folder(root, tuple(Sample(path, path.relative_to(root).as_posix()) for path in good))
+        findings.append(Finding("layout", "look", (), f"{error}; until then only train/good is checked"))
+    used = {sample.path for sample in (*folder.train, *folder.test)}
+    used |= {sample.mask_path for sample in folder.test if sample.mask_path}
+    if not findings:
+        findings += _odd_files(root, used)
+    return folder, findings
+
+
+def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
+    findings = []
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and path not in used):
+        name = path.relative_to(root).as_posix()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            findings.append(Finding("odd file", "look", (name,), "an image where none is read"))
+        elif path.suffix.lower() not in _HARMLESS and not path.name.startswith("."):
+            findings.append(Finding("odd file", "note", (name,), "not a kind of image that is read; passed over"))
+    for path in unread_images(root):
+        if path.is_symlink() and not path.exists():
+            name = path.relative_to(root).as_posix()
+            findings.append(Finding("odd file", "look", (name,), "a link to a file that is not there"))
+    return findings
+
+
+def _refused(sample: Sample, settings: RunSettings, findings: list[Finding]) -> bool:
+    try:
+        image_size(sample.path, settings.data.max_image_px)
+        return False
+    except DataError as error:
+        findings.append(Finding("unreadable", "look", (sample.name,), _reason(error)))
+        return True
+
+
+def _reason(error: DataError) -> str:
+    return str(error).partition(": ")[2]
+
+
+def _to_fit(root: Path, samples: Sequence[Sample]) -> list[Sample]:
+    """The good images whose size decides; those to train on, where there are any."""
+    good = [sample for sample in samples if not sample.label]
+    if not good:
+        raise DataError(f"{root}: none of its good images can be read")
+    return [sample for sample in good if part_of(sample) == "train"] or good
+
+
+def _look(sample: Sample, eye: Eye, grids: dict[str, Grids]) -> Looked:
+    """Decode once; what the encoder sees of a good image goes into `grids`."""
+    policy = eye.policy
+    values = read_values(sample.path, policy)
+    grey = as_pixels(values).mean(axis=2)
+    found = None
+    if _fits(values.shape[:2], policy):
+        found = quality(luma(load_image(values, policy)), policy.roi)
+        if not sample.label:
+            grids[sample.name] = eye.look(values)
+    digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
+    return Looked(sample, photo_facts(sample.path), digest, fingerprint(grey), found)
+
+
+def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
+    """Whether the aspect is one that training accepts; where not, `size_findings` says so."""
+    return policy.aspect is None or abs(size_px[0] / size_px[1] / policy.aspect - 1) <= ASPECT_TOLERANCE
+
+
+def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
+    if sample.mask_path is None:
+        return []
+    try:
+        load_mask(sample.mask_path, policy.size_px, image_size(sample.path, policy.max_image_px))
+        return []
+    except DataError as error:
+        return [Finding("mask", "look", (sample.name,), str(error))]
+
+
+def _groups(images: Sequence[Looked], folder: Folder, settings: RunSettings) -> dict[str, str]:
+    """Which of the images to train on belong together, by name, where the settings say so."""
+    samples = [one.sample for one in images if one.sample in folder.train]
+    found = groups_of(samples, folder, settings.data.groups)
+    return {} if found is None else dict(zip((sample.name for sample in samples), found, strict=True))
+
+
+def _pairs_of(images: Sequence[Looked], groups: dict[str, str]) -> list[Pair]:
+    first: dict[str, int] = {}
+    pairs = []
+    for place, one in enumerate(images):
+        group = groups.get(one.sample.name)
+        if group is not None and first.setdefault(group, place) != place:
+            pairs.append(Pair(first[group], place, 1.0, ""))
+    return pairs
+
+
+def _strange(eye: Eye, grids: dict[str, Grids], groups: dict[str, int]) -> tuple[Maps, list[Finding]]:
+    """Each good image judged by the others; near duplicates, and images of a group, do not judge each other."""
+    names = list(grids)
+    own_groups = [groups[name] for name in names]
+    if len(set(own_groups)) < FEWEST_TO_COMPARE:
+        found = many(len(set(own_groups)), "good image")
+        but = ", copies and images of one group counted once" if len(names) > len(set(own_groups)) else ""
+        message = f"{found}{but}: too few to say which is strange; {FEWEST_TO_COMPARE} are needed"
+        return Maps(eye, None, {}), [Finding("few", "note", (), message)]
+    odd = odd_ones(eye, [grids[name] for name in names], own_groups)
+    return Maps(eye, odd, {name: row for row, name in enumerate(names)}), []
+
+
+def _ranked(maps: Maps) -> dict[str, float]:
+    if maps.odd is None:
+        return {}
+    scores = maps.odd.scores
+    return {name: float(scores[row]) for name, row in sorted(maps.rows.items(), key=lambda pair: -scores[pair[1]])}
+
+
+def to_content(checked: Checked, settings: RunSettings) -> Nested:
+    """The content of `check.json`."""
+    return {
+        "root": checked.root.resolve().name,
+        "must_look": checked.must_look,
+        "to_look_at": counted(checked.findings),
+        "findings": [asdict(finding) for finding in checked.findings],
+        "oddness": checked.oddness,
+        "odd_limit": odd_limit(checked.oddness.values()) if checked.oddness else None,
+        "images": [_row(one, checked) for one in checked.images],
+        "size_px": list(checked.policy.size_px),
+        "channels": checked.policy.channels,
+        "has_roi": checked.policy.roi is not None,
+        "settings": settings.data.model_dump(mode="json"),
+        "versions": {"blemish": version("blemish"), "numpy": np.__version__},
+    }
+
+
+def _row(one: Looked, checked: Checked) -> Nested:
+    return {
+        "path": one.sample.name,
+        "defect_type": one.sample.defect_type,
+        "size_px": list(one.facts.size_px),
+        "kind": one.facts.kind,
+        "oddness": checked.oddness.get(one.sample.name),
+        **(dict.fromkeys(("sharpness", "brightness", "clipped")) if one.quality is None else asdict(one.quality)),
+    }
+
+
+def write_check(checked: Checked, settings: RunSettings, out: Path) -> tuple[Path, Path]:
+    """`check.json` and `check.html` in `out`; both or neither.
+
+    Raises:
+        DataError: `out` cannot be written.
+    """
+    make_folder(out)
+    content = to_content(checked, settings)
+    results_path, report_path = out / RESULTS, out / REPORT
+    page = render(content, _thumbnails(checked))
+    with whole_file(results_path) as first, whole_file(report_path) as second:
+        first.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        second.write_text(page, encoding="utf-8")
+    return results_path, report_path
+
+
+def _thumbnails(checked: Checked) -> dict[str, Thumbnail]:
+    """Small pictures of the images that findings name, and of the strangest others."""
+    odd = [finding.paths[0] for finding in checked.findings if finding.kind == "odd one"]
+    warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
+    named = [path for finding in checked.findings for path in finding.paths]
+    limit = odd_limit(checked.oddness.values()) if checked.oddness else 1.0
+    by_name = {one.sample.name: one.sample.path for one in checked.images}
+    names = [name for name in dict.fromkeys([*warm, *named]) if name in by_name]
+    return {name: _thumbnail(by_name[name], checked, limit if name in warm else None) for name in names[:MOST_SHOWN]}
+
+
+def _thumbnail(path: Path, checked: Checked, limit: float | None) -> Thumbnail:
+    policy = checked.policy
+    original = read_original(path, policy.max_image_px, policy.white_level)
+    original.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    small = np.asarray(original)
+    where = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())
+    return Thumbnail(small, None if where is None else overlay(small, fit_map(where, small.shape[:2]), limit or 1.0))

@@ -1,0 +1,204 @@
+"""How strange each image is among the others: each is judged by what the images of all other groups teach."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blemish.data.decode import ImageLike
+from blemish.data.images import PixelPolicy, prepare
+from blemish.data.tiles import join_tiles, tile_boxes
+from blemish.inference.score import fit_map
+from blemish.models.detector import ImageShape, check_sides
+from blemish.models.encoders import EfficientNetLite0, Frozen
+
+Features = NDArray[np.floating]  # (n, p, d): images, places, numbers
+Maps = NDArray[np.float64]  # (n, p)
+
+SHRINKAGE = 0.05
+"""How far the covariance is drawn towards a multiple of the unit matrix (Ledoit & Wolf 2004), for few images."""
+
+PRIOR_IMAGES = 50
+"""So many images' weight has the covariance of all places beside that of each place's own images."""
+
+FOLDS = 10
+"""In so many parts the groups are left out and judged; up to so many groups, one by one."""
+
+_DEVIATIONS = 10
+_TINY = 1e-12
+_CHUNK = 64  # places looked at together
+
+
+def left_out_distances(features: Features, groups: Sequence[int]) -> Maps:
+    """Squared Mahalanobis distance of each image at each place to what images of other groups have there.
+
+    As PaDiM has it (Defard et al. 2021), but each image is judged by those of the other folds alone, and each place's
+    covariance is drawn towards that of all places (Murphy 2012, section 4.6), which few images suffice for.
+
+    `groups` has a number for each image; images of one group never judge each other. At least two groups.
+
+    >>> features = np.random.default_rng(0).normal(size=(6, 40, 2)); features[4, 7] += 9
+    >>> left_out_distances(features, range(6)).max(axis=1).argmax()
+    np.int64(4)
+    """
+    members = [np.flatnonzero(np.asarray(groups) == group) for group in dict.fromkeys(groups)]
+    distances = np.empty(features.shape[:2])
+    for start in range(min(FOLDS, len(members))):
+        own = np.concatenate(members[start::FOLDS])
+        rest = np.setdiff1d(np.arange(len(features)), own)
+        mean = features[rest].mean(axis=0, dtype=np.float64)
+        differences = features - mean.astype(np.promote_types(features.dtype, np.float32))  # (n, p, d)
+        root = _root_of_inverse(differences[rest]).astype(differences.dtype)
+        for some in (slice(place, place + _CHUNK) for place in range(0, features.shape[1], _CHUNK)):
+            at_places = (differences[:, some] @ root).transpose(1, 0, 2)  # (c, n, d)
+            distances[own, some] = _distances(at_places[:, own], at_places[:, rest]).T
+    return distances
+
+
+def _root_of_inverse(differences: Features) -> NDArray[np.float64]:
+    """What turns differences to the mean into units of the covariance of all places: a Cholesky factor `(d, d)`."""
+    flat = differences.reshape(-1, differences.shape[2])
+    covariance = np.asarray(flat.T @ flat, np.float64) / len(flat)
+    return np.linalg.cholesky(np.linalg.inv(_shrunk(covariance)))
+
+
+def _distances(own: Features, rest: Features) -> NDArray[np.floating]:
+    """Of the rows `(c, k, d)` at c places to the Gaussians of the rest `(c, m, d)`; the prior's covariance is 1."""
+    prior = PRIOR_IMAGES * np.eye(own.shape[2], dtype=own.dtype)
+    inverse = np.linalg.inv(prior + rest.transpose(0, 2, 1) @ rest)  # (c, d, d)
+    distances: NDArray[np.floating] = (rest.shape[1] + PRIOR_IMAGES) * (own @ inverse * own).sum(axis=2)  # (c, k)
+    return distances
+
+
+def in_units_of_usual(maps: Maps, groups: Sequence[int], inside: NDArray[np.bool_]) -> Maps:
+    """Maps `(n, p)`, smoothed over 3 x 3 places, by what is high there: ten deviations above the other groups' mean.
+
+    Mean and deviation are those of the logarithms, outliers cut, so that one very strange image does not hide another.
+    A place that often looks odd, like the edge of a part, counts less. No place counts as quieter than the median one:
+    where nothing ever happens, a grain of dust would else be the strangest of all.
+
+    `inside` `(tiles, h, w)` says where the p places lie in one or more grids.
+
+    >>> maps = np.ones((4, 2)); maps[:, 1] = [2, 1, 2, 64]
+    >>> in_units_of_usual(maps, range(4), np.ones((2, 1, 1), bool)).round(2)[:, 1]
+    array([0.  , 0.  , 0.  , 1.54])
+    """
+    numbers = np.asarray(groups)
+    logs = _without_outliers(np.log(np.maximum(maps, _TINY)))
+    sums = np.stack([logs.sum(axis=0), np.square(logs).sum(axis=0)])
+    scaled = np.empty_like(maps)
+    for image, group in enumerate(numbers):
+        own = logs[numbers == group]
+        left = (sums - [own.sum(axis=0), np.square(own).sum(axis=0)]) / (len(maps) - len(own))
+        mean, square = (_smoothed(one, inside) for one in left)
+        high = np.exp(mean + _DEVIATIONS * np.sqrt(np.maximum(square - mean * mean, 0)))
+        scaled[image] = _smoothed(maps[image], inside) / np.maximum(high, np.median(high))
+    return scaled
+
+
+def _without_outliers(logs: Maps) -> Maps:
+    """At each place, what lies far above nine in ten images is brought down; far is meant over all places."""
+    low, high = np.quantile(logs, (0.25, 0.75))
+    return np.asarray(np.minimum(logs, np.quantile(logs, 0.9, axis=0) + (high - low)), np.float64)
+
+
+def _shrunk(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    level = max(float(np.trace(covariance)) / len(covariance), _TINY)
+    shrunk: NDArray[np.float64] = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * np.eye(len(covariance))
+    return shrunk
+
+
+def _smoothed(values: NDArray[np.float64], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean over 3 x 3 places of each grid, of those inside."""
+    grid = np.zeros(inside.shape)
+    grid[inside] = values
+    smooth: NDArray[np.float64] = (_summed(grid) / np.maximum(_summed(inside.astype(np.float64)), 1))[inside]
+    return smooth
+
+
+def _summed(grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    wide = np.pad(grid, ((0, 0), (1, 1), (1, 1)))
+    height, width = grid.shape[1:]
+    return sum((wide[:, i : i + height, j : j + width] for i in range(3) for j in range(3)), start=np.zeros_like(grid))
+
+
+STRIDE = 16
+"""One place in this many pixels, each way."""
+
+Grids = NDArray[np.float16]  # (tiles, h, w, d)
+
+
+@final
+@dataclass(frozen=True)
+class OddOnes:
+    """How strange each image is among the others; 1 is far above what is usual at that place."""
+
+    maps: NDArray[np.float64]  # (n, p)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The strangest place of each image, (n,)."""
+        return self.maps.max(axis=1)  # type: ignore[no-any-return]
+
+
+@final
+class Eye:
+    """The pretrained encoder, looking at images whole or tile by tile.
+
+    Raises:
+        SettingsError: sides (of the tiles, where there are any) that are no multiples of 16.
+    """
+
+    def __init__(self, policy: PixelPolicy) -> None:
+        check_sides(ImageShape(policy.channels, *policy.network_px), STRIDE)
+        self.policy = policy
+        self._encoder = Frozen(EfficientNetLite0().load_pretrained())
+        self.boxes = (
+            tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
+            if policy.tile_px
+            else [(0, 0, *policy.size_px)]
+        )
+
+    @torch.no_grad()
+    def look(self, image: ImageLike) -> Grids:
+        """The deepest features of an image: what is finer tells textures apart more than parts from defects."""
+        prepared = prepare(image, self.policy)
+        return np.stack([self._features(prepared.pixels(box)) for box in self.boxes])
+
+    def inside(self) -> NDArray[np.bool_]:
+        """Which places `(tiles, h, w)` have their middle in the region of interest."""
+        half = STRIDE // 2
+        height, width = (side // STRIDE for side in self.policy.network_px)
+        if self.policy.roi is None:
+            return np.ones((len(self.boxes), height, width), bool)
+        roi = self.policy.roi
+        return np.stack(
+            [roi[top:bottom, left:right][half::STRIDE, half::STRIDE] for top, left, bottom, right in self.boxes]
+        )
+
+    def whole(self, places: NDArray[np.float64]) -> NDArray[np.float32]:
+        """A value for each place inside as a map `(h, w)` at the size the network sees."""
+        inside = self.inside()
+        grids = np.zeros(inside.shape, np.float32)
+        grids[inside] = places
+        pieces = {box: fit_map(grid, self.policy.network_px) for box, grid in zip(self.boxes, grids, strict=True)}
+        if self.policy.tile_px is None:
+            return pieces[self.boxes[0]]
+        return join_tiles(self.policy.size_px, self.boxes, self.policy.tile_overlap_px, pieces.__getitem__)
+
+    def _features(self, pixels: NDArray[np.float32]) -> Grids:
+        deepest: Tensor = self._encoder(torch.from_numpy(pixels)[None])[-1]  # (1, d, h, w)
+        smooth = F.avg_pool2d(deepest, 3, stride=1, padding=1, count_include_pad=False)  # as Roth et al. 2022
+        return smooth[0].permute(1, 2, 0).contiguous().numpy().astype(np.float16)
+
+
+def odd_ones(eye: Eye, grids: Sequence[Grids], groups: Sequence[int]) -> OddOnes:
+    """The oddness of each image, from what `eye` saw in it; images of one group never judge each other."""
+    inside = eye.inside()
+    features = np.stack([grid[inside] for grid in grids])  # (n, p, d)
+    return OddOnes(in_units_of_usual(left_out_distances(features, groups), groups, inside))

@@ -1,0 +1,272 @@
+"""`blemish evaluate`: judge a model on test images, and write what was found as results.json and report.html.
+
+Beside them goes maps.safetensors, for `blemish sweep threshold`.
+"""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from blemish.data.files import folder_to_fill, whole_file
+from blemish.data.folder import Folder, Sample
+from blemish.data.groups import read_groups
+from blemish.data.masks import load_mask
+from blemish.errors import DataError, listed
+from blemish.evaluation.compare.seed_paper import is_algorithm_1
+from blemish.evaluation.examples import draw
+from blemish.evaluation.measures import EvaluateSettings, JudgedImage, Nested, Promise, measure, plain_name, realised
+from blemish.evaluation.report.html import render
+from blemish.evaluation.report.pictures import Drawings
+from blemish.evaluation.threshold_counts import MAPS, Swept, sweep_pixels, write_swept
+from blemish.inference.artifact import ArtifactHeader, made_with
+from blemish.inference.predictor import Predictor
+from blemish.stats import PixelScores
+
+OnImage = Callable[[int, int], None]
+"""Called after each image with how many are done, and of how many."""
+
+RESULTS, REPORT = "results.json", "report.html"
+
+
+@final
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_model` found: `results` as in the JSON file, and the two files of it to read."""
+
+    results: Nested
+    results_path: Path
+    report_path: Path
+
+
+@final
+@dataclass(frozen=True)
+class _Judged:
+    """What is kept of the test images once their maps are gone; samples and reasons by the images' plain names."""
+
+    pixels: PixelScores
+    images: list[JudgedImage] = field(default_factory=list)
+    samples: dict[str, Sample] = field(default_factory=dict)
+    latencies_ms: list[float] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
+    known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
+
+
+def evaluate_model(
+    predictor: Predictor,
+    folder: Folder,
+    out: Path,
+    settings: EvaluateSettings = EvaluateSettings(),  # noqa: B008  # frozen
+    on_image: OnImage = lambda _done, _total: None,
+) -> Evaluation:
+    """Judge a model on the test images of a folder, and write `results.json` and `report.html` into `out`.
+
+    `maps.safetensors` goes there, too: all that is needed to sweep the threshold without scoring anything again.
+
+    Maps and masks are compared at the model's own size, the masks resized by nearest neighbour. A flat folder is taken
+    as good test images, and the false alarms among them are counted. Images are looked at one by one; the few that the
+    report shows are looked at twice.
+
+    Raises:
+        DataError: there is no test image; an image or a mask cannot be read (unless `skip_bad`); `out` cannot be
+            written, in which case no file is.
+    """
+    started = time.perf_counter()
+    samples = _test_samples(folder)
+    with folder_to_fill(out):
+        judged = _judge(predictor, samples, settings, on_image)
+        results = {
+            **measure(judged.images, judged.pixels, predictor.threshold, settings),
+            **_circumstances(predictor, folder, judged, settings),
+        }
+        results["notes"] |= _extra_notes(predictor, folder, judged)
+        drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
+        results["seconds"] = time.perf_counter() - started
+        return _write(results, drawings, _sweepable(judged, results, drawings), out)
+
+
+def _test_samples(folder: Folder) -> Sequence[Sample]:
+    if folder.test:
+        return folder.test
+    if (folder.root / "train").is_dir():
+        raise DataError(
+            f"{folder.root / 'test'}: no test images; put good ones into test/good and, where there are any, "
+            "defective ones into test/<defect type>"
+        )
+    return folder.train
+
+
+def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage) -> _Judged:
+    levels = {predictor.threshold, settings.seed_tau, *settings.seed_tau_by_type.values()}
+    judged = _Judged(PixelScores(sorted(levels)))
+    for done, sample in enumerate(samples, start=1):
+        try:
+            _judge_one(predictor, sample, judged)
+        except DataError as error:
+            if not settings.skip_bad:
+                raise
+            judged.skipped[plain_name(sample.name)] = plain_name(str(error))
+        on_image(done, len(samples))
+    judged.known.update(made_with(predictor.header, judged.samples))
+    if not judged.images:
+        raise DataError(f"none of the {len(samples)} test images can be read; the first: {judged.skipped.popitem()[1]}")
+    return judged
+
+
+def _judge_one(predictor: Predictor, sample: Sample, judged: _Judged) -> None:
+    prediction = predictor.predict(sample.path)
+    name = plain_name(sample.name)
+    mask, roi = None, predictor.policy.roi
+    if sample.mask_path is not None:
+        mask = load_mask(sample.mask_path, predictor.policy.size_px, prediction.image_size_px)
+        if not mask.any():
+            judged.unseen[name], mask = "size", None
+        elif roi is not None and not (mask & roi).any():
+            judged.unseen[name] = "roi"
+    if mask is not None or not sample.label:
+        judged.pixels.add(name, prediction.scored_map, mask, valid=roi)
+    judged.images.append(
+        JudgedImage(
+            name=name,
+            defect_type=sample.defect_type,
+            label=sample.label,
+            has_mask=mask is not None and name not in judged.unseen,
+            score=prediction.score,
+            p_value=prediction.p_value,
+            is_anomalous=prediction.is_anomalous,
+        )
+    )
+    judged.samples[name] = sample
+    judged.latencies_ms.append(prediction.latency_ms)
+
+
+_NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
+_NOT_REPEATED["policy"] = {"roi_png"}
+_NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "pixel_ids", "earlier_ids", "photo_values"}
+
+
+def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settings: EvaluateSettings) -> Nested:
+    header = predictor.header
+    certificate, promise = header.certificate, _promised(predictor)
+    return {
+        "threshold": predictor.threshold,
+        "has_seed_tau": is_algorithm_1(predictor, list(judged.samples.values())),
+        "promise": {
+            "max_false_alarm_rate": promise.max_false_alarm_rate,
+            "confidence": certificate.confidence,
+            "kind": certificate.kind,
+            "sentence": certificate.promise,
+            "calibration_images": certificate.n,
+            "calibration_groups": certificate.groups,
+            "calibrated_threshold": header.threshold,
+        },
+        "realised_false_alarm_rate": realised(judged.images, promise, settings.confidence, _groups(header, judged)),
+        "data": {
+            "root": plain_name(folder.root.resolve().name),
+            "skipped": judged.skipped,
+            **{how: [name for name, found in judged.known.items() if found == how] for how in KNOWN},
+            "roi_share": _roi_share(predictor),
+        },
+        "latency_ms": statistics.median(judged.latencies_ms),
+        "settings": settings.model_dump(mode="json"),
+        "model": header.model_dump(mode="json", exclude=_NOT_REPEATED),
+        "data_card": header.data_card.model_dump(mode="json", exclude={"fit_ids", "fit_pixel_ids", "fit_groups"}),
+        "versions": {"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
+    }
+
+
+def _roi_share(predictor: Predictor) -> float:
+    """How much of the image is looked at."""
+    return 1.0 if predictor.policy.roi is None else float(predictor.policy.roi.mean())
+
+
+def _promised(predictor: Predictor) -> Promise:
+    """What the threshold stands for. For one that was moved it is what the calibration scores lead to expect."""
+    header, scores = predictor.header, np.asarray(predictor.header.calibration_scores)
+    above = None if header.calibration.folds else int(np.count_nonzero(scores > predictor.threshold))
+    if predictor.threshold != header.threshold:
+        least_flagged = float(np.nextafter(predictor.threshold, np.inf))
+        return Promise(header.p_value(least_flagged), above, scores.size)
+    return Promise(header.max_false_alarm_rate, None if header.certificate.kind == "confidence" else above, scores.size)
+
+
+def _groups(header: ArtifactHeader, judged: _Judged) -> dict[str, str] | None:
+    """The group of each good test image; None where each is on its own, or nothing tells them."""
+    card = header.calibration
+    names = [image.name for image in judged.images if not image.label]
+    if card.group_pattern is None:
+        return None
+    try:
+        return dict(zip(names, read_groups(card.group_pattern, names), strict=True))
+    except DataError:
+        return None
+
+
+KNOWN = {
+    "fitted": "among the images fitted, so the figures come out too good; take such images out of the test",
+    "calibrated": "among the images calibrated on, so false alarms come out too low; take such images out of the test",
+}
+"""What is wrong with a test image that the model was made with."""
+
+_UNSEEN = {
+    "size": "what the mask marks is too small for the model's size; train with a larger data.size_px to judge it",
+    "roi": "the defect lies outside the region of interest, where no pixel can be called defective",
+}
+
+
+def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[str, str]:
+    notes = {}
+    if not folder.test:
+        notes["data"] = (
+            "a flat folder: all its images were taken as good; if the model was fitted or calibrated on some of them, "
+            "the false alarms come out too low"
+        )
+    for how, advice in KNOWN.items():
+        names = [name for name, found in judged.known.items() if found == how]
+        if names:
+            notes[how] = f"{listed(names)}: {advice}"
+    for reason, advice in _UNSEEN.items():
+        names = [name for name, found in judged.unseen.items() if found == reason]
+        if names:
+            notes[f"unseen_{reason}"] = f"{listed(names)}: {advice}"
+    unknown = [image.name for image in judged.images if image.label and not image.has_mask]
+    unknown = [name for name in unknown if name not in judged.unseen]
+    if unknown:
+        notes["masks"] = f"{listed(unknown)}: defective, but without a mask; judged as images, not by their pixels"
+    if predictor.header.calibration.by_group and _groups(predictor.header, judged) is None:
+        notes["groups"] = (
+            "the model was calibrated by group, but the names of the test images do not tell their groups: false "
+            "alarms are counted image by image, as if all were independent"
+        )
+    if judged.pixels.resolution:
+        notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"
+    return notes
+
+
+def _sweepable(judged: _Judged, results: Nested, drawings: Drawings) -> Swept:
+    """Counts at many thresholds, those in use among them, and the maps of the examples whose truth is known."""
+    marks = [part["threshold"] for part in results["at_threshold"].values() if part["threshold"] is not None]
+    marks += results["settings"]["seed_tau_by_type"].values()
+    known = [*drawings.three_thresholds, *(one for some in drawings.panels.values() for one in some)]
+    examples = {example.name: example for example in known}
+    return sweep_pixels(judged.pixels, judged.images, marks, list(examples.values()))
+
+
+def _write(results: Nested, drawings: Drawings, swept: Swept, out: Path) -> Evaluation:
+    """All files or none: each is complete before the first gets its name."""
+    results_path, report_path = out / RESULTS, out / REPORT
+    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    page = render(results, drawings)
+    with whole_file(results_path) as first, whole_file(report_path) as second:
+        first.write_text(text, encoding="utf-8")
+        second.write_text(page, encoding="utf-8")
+        write_swept(out / MAPS, swept)
+    return Evaluation(results, results_path, report_path)

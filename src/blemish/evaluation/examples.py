@@ -1,0 +1,119 @@
+"""What the report of an evaluation shows beside its numbers: curves, and a few images looked at again."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.data.folder import Sample
+from blemish.data.images import load_image
+from blemish.data.masks import load_mask
+from blemish.evaluation.measures import EvaluateSettings, JudgedImage, Nested
+from blemish.evaluation.report.pictures import Curve, Drawings, Example
+from blemish.inference.overlay import Rgb, as_rgb
+from blemish.inference.predictor import Predictor
+from blemish.inference.score import fit_map
+from blemish.stats import PixelScores, precision, recall, roc_curve
+from blemish.stats import f1 as f1_of
+
+LONGEST_SIDE_PX = 512
+"""Pictures in the report are no larger than this. A smaller map keeps its maxima, so no defect is lost."""
+
+
+def draw(
+    predictor: Predictor,
+    images: Sequence[JudgedImage],
+    samples: Mapping[str, Sample],
+    pixels: PixelScores,
+    results: Nested,
+) -> Drawings:
+    """Charts of all images and pictures of a few: which are worth showing is known only when all have been judged.
+
+    `samples` are by the images' names. The number of pictures is bounded by the settings, their size by
+    `LONGEST_SIDE_PX`.
+    """
+
+    def shown(some: Iterable[JudgedImage]) -> list[Example]:
+        return [show(predictor, image, samples[image.name]) for image in some]
+
+    settings = EvaluateSettings.model_validate(results["settings"])
+    f1 = {row["path"]: row["f1"]["calibrated"] for row in results["images"]}
+    known = sorted((image for image in images if image.has_mask), key=lambda image: (f1[image.name], image.name))
+    types = sorted({image.defect_type for image in known})
+    missed = [image for image in images if image.label and not image.is_anomalous]
+    alarms = [image for image in images if not image.label and image.is_anomalous]
+    return Drawings(
+        history={name: list(values) for name, values in predictor.header.history.items()},
+        panels={
+            defect_type: shown(
+                _spread([image for image in known if image.defect_type == defect_type], settings.panels_per_type)
+            )
+            for defect_type in types
+        },
+        three_thresholds=shown(_spread(known, 1)),
+        missed=shown(sorted(missed, key=lambda image: image.score)[: settings.worst]),
+        false_alarms=shown(sorted(alarms, key=lambda image: -image.score)[: settings.worst]),
+        roc=_roc(images, pixels, results),
+        threshold_curves=_threshold_curves(images, pixels) if known else {},
+    )
+
+
+def _roc(images: Sequence[JudgedImage], pixels: PixelScores, results: Nested) -> dict[str, Curve]:
+    scores, labels = (np.array([getattr(image, name) for image in images]) for name in ("score", "label"))
+    areas = {name: results[group]["auroc"] for name, group in (("images", "image"), ("pixels", "pixel"))}
+    curves = {}
+    if areas["images"] is not None:
+        curves["images"] = roc_curve(scores, labels)
+    if areas["pixels"] is not None:
+        curves["pixels"] = pixels.roc_curve()
+    return {name: (curve.false_positive_rate, curve.true_positive_rate, areas[name]) for name, curve in curves.items()}
+
+
+def _threshold_curves(images: Sequence[JudgedImage], pixels: PixelScores) -> dict[str, list[float]]:
+    """Section 7.1 of the seed paper: a threshold too high misses pixels, one too low floods the image."""
+    highest = max(image.score for image in images)
+    levels = [float(level) for level in highest * np.geomspace(1 / 50, 1, 61)[:-1]]
+    counts = [pixels.counts_at(level) for level in levels]
+    return {
+        "threshold": levels,
+        "precision": [precision(one) for one in counts],
+        "recall": [recall(one) for one in counts],
+        "F1": [f1_of(one) for one in counts],
+    }
+
+
+def _spread(ordered: Sequence[JudgedImage], number: int) -> list[JudgedImage]:
+    """Neither the best nor the worst alone: as many as wanted, evenly over the order."""
+    number = min(number, len(ordered))
+    return [ordered[int((place + 0.5) * len(ordered) / number)] for place in range(number)]
+
+
+def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
+    """One image, looked at again, with all it takes to draw it."""
+    prediction = predictor.predict(sample.path)
+    reconstruction = predictor.reconstruct(sample.path)
+    mask = None
+    if sample.mask_path is not None:
+        mask = load_mask(sample.mask_path, predictor.policy.size_px, prediction.image_size_px)
+    size_px = _shown_size(predictor.policy.size_px)
+    return Example(
+        name=image.name,
+        defect_type=image.defect_type,
+        score=image.score,
+        image=_shown(load_image(sample.path, predictor.policy), size_px),
+        reconstruction=None if reconstruction is None else _shown(reconstruction, size_px),
+        anomaly_map=fit_map(prediction.scored_map, size_px),
+        mask=None if mask is None else fit_map(mask.astype(np.float32), size_px) > 0,
+    )
+
+
+def _shown_size(size_px: tuple[int, int]) -> tuple[int, int]:
+    shrink = min(1.0, LONGEST_SIDE_PX / max(size_px))
+    height, width = (max(1, round(side * shrink)) for side in size_px)
+    return height, width
+
+
+def _shown(image: NDArray[np.float32], size_px: tuple[int, int]) -> Rgb:
+    height, width = size_px
+    return np.asarray(Image.fromarray(as_rgb(image)).resize((width, height), Image.Resampling.LANCZOS))

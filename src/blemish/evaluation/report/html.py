@@ -1,0 +1,216 @@
+"""The report of an evaluation as one page that needs nothing else: pictures, styles and all are inside."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from blemish.errors import many
+from blemish.evaluation.report import figures
+from blemish.evaluation.report.pictures import (
+    Drawings,
+    Results,
+    heat_pair,
+    seed_panel,
+    three_thresholds,
+    thresholds_in_use,
+)
+
+MEANINGS = {
+    "image.auroc": "How surely a defective image scores above a good one: the share of such pairs in the right order.",
+    "image.ap": "The share of flagged images that are defective, averaged over all thresholds.",
+    "image.ok_rate": "Share of the good images that are accepted at the model's threshold.",
+    "image.defect_rate": "Share of the defective images that are flagged at the model's threshold.",
+    "pixel.auroc": "The same as for images, pixel by pixel; flattering where defects are small.",
+    "pixel.ap": "The same as for images, pixel by pixel; strict where defects are small.",
+    "pixel.aupro": "Share of each defect region that is covered, small regions counting like large ones, "
+    "averaged over pixel false-alarm rates up to the limit in the settings.",
+    "pixel.aupimo": "Share of defective pixels found while next to no good pixel is flagged "
+    "(1 in 100,000 to 1 in 10,000).",
+    "pixel.precision": "Share of the pixels called defective that are (seed paper, equation 1).",
+    "pixel.recall": "Share of the defective pixels that were found (equation 2).",
+    "pixel.accuracy": "Share of all pixels called right (equation 3); high wherever defects are small.",
+    "pixel.f1": "Harmonic mean of precision and recall at the model's threshold (equation 4).",
+    "pixel.oracle_f1": "The best F1 that any one threshold gives; found with the test masks, so out of reach in use.",
+}
+"""What each measure means, in one sentence."""
+
+NAMES = {
+    "auroc": "AUROC",
+    "ap": "average precision",
+    "ok_rate": "good accepted",
+    "defect_rate": "defective found",
+    "aupro": "AUPRO",
+    "aupimo": "AUPIMO",
+    "f1": "F1",
+    "oracle_f1": "oracle F1",
+    "calibrated": "the model's",
+    "seed_tau": "the seed paper's",
+}
+
+
+def render(results: Results, drawings: Drawings) -> str:
+    """The page, from the content of `results.json` and what was drawn aside for it."""
+    page = (
+        pages()
+        .get_template("report.html.j2")
+        .render(
+            r=results,
+            verdict=verdict(results),
+            is_calibrated=is_calibrated(results),
+            rows=_measure_rows(results),
+            names=NAMES,
+            charts=_charts(results, drawings),
+            bars=_bars(results) if results["has_seed_tau"] else {},
+            panels={name: [seed_panel(one, results) for one in some] for name, some in drawings.panels.items()},
+            three=[three_thresholds(one, results) for one in drawings.three_thresholds],
+            missed=[heat_pair(one, results) for one in drawings.missed],
+            false_alarms=[heat_pair(one, results) for one in drawings.false_alarms],
+        )
+    )
+    return page.rstrip() + "\n"
+
+
+PAGES = ("report", "compare", "challenge", "data_check")
+"""Packages that hold templates."""
+
+
+@cache
+def pages(**filters: Callable[..., str]) -> Environment:
+    """Where all pages come from: a template lies beside the page's module, and names in it are only names."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("blemish.evaluation", folder) for folder in PAGES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "percent": percent, "span": span, **filters}
+    return environment
+
+
+def verdict(results: Results) -> list[str]:
+    """What was found, in plain sentences, the most important first."""
+    count, realised = results["count"], results["realised_false_alarm_rate"]
+    sentences = []
+    if count["defective"]:
+        low, high = results["intervals"]["image"]["defect_rate"]
+        sentences.append(
+            f"Finds {count['flagged_defective']} of {count['defective']} defective images "
+            f"({percent(results['image']['defect_rate'])}; {percent(low)} to {percent(high)} "
+            f"with {percent(results['settings']['confidence'])} confidence)."
+        )
+    else:
+        sentences.append("There are no defective test images: evaluated for false alarms only.")
+    if count["good"]:
+        low, high = realised["interval"]
+        promised = "promised" if is_calibrated(results) else "to be expected"
+        groups = realised["groups"]
+        units = (
+            many(realised["good_images"], "good image") if groups is None else f"{many(groups, 'group')} of good images"
+        )
+        sentences.append(
+            f"Flags {realised['flagged']} of {units} "
+            f"({percent(realised['rate'])}; {percent(low)} to {percent(high)}), "
+            f"where at most {percent(realised['promised'])} were {promised}: {_held(realised)}"
+        )
+    else:
+        sentences.append("There are no good test images: nothing can be said about false alarms.")
+    return sentences
+
+
+def is_calibrated(results: Results) -> bool:
+    """Whether the threshold is the one that training chose, and not one set by hand."""
+    return bool(results["threshold"] == results["promise"]["calibrated_threshold"])
+
+
+def _held(realised: Results) -> str:
+    if realised["verdict"] == "kept":
+        return "it holds."
+    if realised["verdict"] == "broken":
+        return "that is broken. Are these images like the ones the threshold was calibrated on?"
+    if realised["rate"] > realised["promised"]:
+        return "more than that, though so few good images prove nothing."
+    return "no contradiction, but too few good images to be sure."
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measure for a table.
+
+    >>> number(0.91649), number(None), number(12.3456)
+    ('0.916', '-', '12.346')
+    """
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share for a sentence.
+
+    >>> percent(0.05), percent(0.0344), percent(1.0), percent(None)
+    ('5 %', '3.4 %', '100 %', '-')
+    """
+    return "-" if value is None else f"{100 * value:.1f}".removesuffix(".0") + " %"
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """An interval for a table.
+
+    >>> span([0.5, 0.75])
+    '0.500 to 0.750'
+    """
+    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def _measure_rows(results: Results) -> list[dict[str, Any]]:
+    rows = []
+    for path, meaning in MEANINGS.items():
+        group, name = path.split(".")
+        rows.append(
+            {
+                "path": path,
+                "group": group,
+                "name": NAMES.get(name, name),
+                "value": results[group][name],
+                "interval": results["intervals"][group][name],
+                "meaning": meaning,
+                "note": results["notes"].get(path, ""),
+            }
+        )
+    return rows
+
+
+def _charts(results: Results, drawings: Drawings) -> dict[str, Markup]:
+    scores: dict[bool, list[float]] = {False: [], True: []}
+    for row in results["images"]:
+        scores[row["defect_type"] != "good"].append(row["score"])
+    charts = {"scores": figures.score_histogram(scores[False], scores[True], results["threshold"])}
+    if drawings.roc:
+        charts["roc"] = figures.roc_curves(drawings.roc)
+    if drawings.threshold_curves:
+        curves = dict(drawings.threshold_curves)
+        marks = {NAMES[name]: level for name, level in thresholds_in_use(results).items()}
+        charts["thresholds"] = figures.threshold_curves(curves.pop("threshold"), curves, marks)
+    if drawings.history:
+        charts["loss"] = figures.loss_curve(drawings.history)
+    return {name: inline(svg) for name, svg in charts.items()}
+
+
+def _bars(results: Results) -> dict[str, Markup]:
+    """Figures 5 to 8 of the seed paper: F1 of each image at its tau, a chart for each type."""
+    charts = {}
+    for defect_type, part in results["by_type"].items():
+        rows = [row for row in results["images"] if row["defect_type"] == defect_type]
+        f1 = [row["f1"]["seed_tau"] for row in rows]
+        if any(value is not None for value in f1):
+            names = [PurePosixPath(row["path"]).stem for row in rows]
+            tau = part["at_threshold"]["seed_tau"]["threshold"]
+            charts[defect_type] = inline(figures.f1_bars(names, f1, f"pixel F1 at tau = {tau:g}"))
+    return charts
+
+
+def inline(svg: bytes) -> Markup:
+    """A chart of `figures` as a part of a page."""
+    return Markup(svg.decode())  # drawn here, its texts escaped by matplotlib

@@ -1,0 +1,224 @@
+"""One file a trained model: safetensors with a JSON header. No pickle, no torch.
+
+The header holds everything that is not a tensor: settings, pixel policy, the raw calibration scores and the threshold,
+the data card, the loss curve, versions. A SHA-256 over header and tensors shows damage and tampering; it is no
+signature: someone who changes the file on purpose can also write a new one.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, JsonValue, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from blemish.data.files import whole_file
+from blemish.data.folder import Sample, file_id
+from blemish.data.images import PixelPolicy
+from blemish.errors import ArtifactError
+from blemish.inference.calibration import CalibrationCard, promise, score_p_value
+from blemish.settings import RunSettings, Settings
+from blemish.stats.conformal import Certificate
+
+FORMAT = 1
+"""Version of the file format; a newer one is refused, with the advice to upgrade."""
+
+FIXTURE = "fixture."
+"""Tensors under this prefix are good images to check an export with, not part of the detector's state."""
+
+
+Tensors = Mapping[str, NDArray[np.generic]]
+
+
+@final
+class DataCard(Settings):
+    """What the model was made from."""
+
+    root: str
+    fit_images: int
+    calibration_images: int
+    skipped: dict[str, str] = Field(default_factory=dict)
+    files_sha256: str
+    fit_ids: tuple[str, ...] = ()
+    """The images fitted on, by their contents (`file_id` in data/folder.py): none of them may be calibrated on."""
+    fit_pixel_ids: tuple[str, ...] = ()
+    """The same images by their pixels (`pixels_id` in data/images.py), however their files were saved."""
+    groups_sha256: str = ""
+    fit_groups: tuple[str, ...] = ()
+    """The groups of the images fitted on: none of them may be calibrated on."""
+    notes: tuple[str, ...] = ()
+
+
+@final
+class ArtifactHeader(Settings):
+    """Everything about a trained model but its tensors."""
+
+    format: int = FORMAT
+    detector: str
+    run: RunSettings
+    policy: PixelPolicy
+    calibration_scores: tuple[float, ...]
+    max_false_alarm_rate: float
+    threshold: float
+    calibration: CalibrationCard = CalibrationCard()
+    detectors: int = 1
+    """Several judge together: the score is the smallest of theirs; see `score.calibration`."""
+    data_card: DataCard
+    history: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    fit_seconds: float = 0.0
+    parameters: int = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def certificate(self) -> Certificate:
+        """The threshold with its guarantee."""
+        card, n = self.calibration, len(self.calibration_scores)
+        kind: Literal["average", "confidence"] = "average" if card.confidence is None else "confidence"
+        return Certificate(
+            alpha=self.max_false_alarm_rate,
+            confidence=card.confidence,
+            threshold=self.threshold,
+            n=card.images or n,
+            kind="cross" if card.folds else kind,
+            groups=n if card.by_group else None,
+        )
+
+    def certify(self, max_false_alarm_rate: float, confidence: float | None = None) -> Certificate:
+        """The certificate for another rate or confidence, from the same scores; no data is needed.
+
+        Raises:
+            CalibrationError: they are too few.
+            SettingsError: a rate or a confidence outside (0, 1), or a confidence where there are folds.
+        """
+        return promise(self.calibration_scores, self.calibration, max_false_alarm_rate, confidence)
+
+    def p_value(self, score: float) -> float:
+        """How unusual a score is among good ones; at most alpha exactly when it exceeds the threshold for alpha."""
+        return score_p_value(self.calibration_scores, self.calibration, score)
+
+
+def write_artifact(path: Path, header: ArtifactHeader, tensors: Tensors) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
+    write_tensors(path, "artifact", header.model_dump(mode="json"), tensors)
+
+
+def read_artifact(path: Path) -> tuple[ArtifactHeader, dict[str, NDArray[Any]]]:
+    """Header and tensors of a model file.
+
+    Raises:
+        ArtifactError: missing, foreign, truncated, tampered with, or of a newer format; with the file's name.
+    """
+    content, tensors = read_tensors(path, "artifact")
+    found = content.get("format")
+    if found != FORMAT:
+        advice = "upgrade blemish" if isinstance(found, int) and found > FORMAT else "train it again"
+        raise ArtifactError(f"{path}: model file of format {found}, this version reads format {FORMAT}; {advice}")
+    try:
+        return ArtifactHeader.model_validate_json(json.dumps(content)), tensors
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path}: its header does not fit this version ({where}: {first['msg']})") from None
+
+
+def split_fixtures(tensors: Tensors) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """The detector's state, and the images (by name) that travel with it to check an export with.
+
+    >>> state, fixtures = split_fixtures({"weight": np.zeros(1), "fixture.good/1.png": np.ones(1)})
+    >>> list(state), list(fixtures)
+    (['weight'], ['good/1.png'])
+    """
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(FIXTURE)}
+    return state, {name.removeprefix(FIXTURE): tensor for name, tensor in tensors.items() if name not in state}
+
+
+def join_folds(states: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+    """The tensors of one detector, or of several under names of their own.
+
+    >>> list(join_folds([{"weight": np.zeros(1)}, {"weight": np.ones(1)}]))
+    ['fold0.weight', 'fold1.weight']
+    """
+    if len(states) == 1:
+        return dict(states[0])
+    return {f"fold{fold}.{name}": tensor for fold, state in enumerate(states) for name, tensor in state.items()}
+
+
+def split_folds(state: Tensors, detectors: int) -> list[dict[str, NDArray[Any]]]:
+    """What `join_folds` joined."""
+    if detectors == 1:
+        return [dict(state)]
+    heads = [f"fold{fold}." for fold in range(detectors)]
+    return [{name[len(head) :]: tensor for name, tensor in state.items() if name.startswith(head)} for head in heads]
+
+
+def write_tensors(path: Path, kind: str, content: Mapping[str, JsonValue], tensors: Tensors) -> None:
+    """A safetensors file of ours: `content` as JSON and a checksum in its header.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
+    text = json.dumps(content, allow_nan=False, sort_keys=True)
+    solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    metadata = {"blemish": kind, "content": text, "sha256": _checksum(text, solid)}
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(solid, metadata))  # safetensors' own writing hides why a disk refuses
+
+
+def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What `write_tensors` wrote.
+
+    Raises:
+        ArtifactError: missing, foreign, truncated, or changed since it was written.
+    """
+    check_is_file(Path(path))
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("blemish") != kind:
+                raise ArtifactError(f"{path}: a safetensors file, but not a blemish {kind}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except (SafetensorError, OSError, struct.error) as error:
+        raise ArtifactError(f"{path}: not a model file, or a truncated one ({error})") from None
+    text = metadata.get("content", "")
+    if metadata.get("sha256") != _checksum(text, tensors):
+        raise ArtifactError(f"{path}: damaged or changed since it was written (its checksum does not match)")
+    return json.loads(text), tensors
+
+
+def check_is_file(path: Path) -> None:
+    """What is read next is a file, at least.
+
+    Raises:
+        ArtifactError: it is missing, or a folder.
+    """
+    if path.is_dir():
+        raise ArtifactError(f"{path}: a folder, where a model file belongs; the model comes first, then the images")
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such model file")
+
+
+def _checksum(text: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def made_with(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str, str]:
+    """Which of the samples the model was "fitted" or "calibrated" on, by the contents of the files."""
+    known = dict.fromkeys(header.calibration.image_ids, "calibrated")
+    known |= dict.fromkeys(header.data_card.fit_ids, "fitted")
+    ids = {name: file_id(sample.path) for name, sample in samples.items()}
+    return {name: known[identity] for name, identity in ids.items() if identity in known}

@@ -1,0 +1,190 @@
+"""Predictor: the one inference path. Everything that scores an image goes through here."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.decode import ImageLike, name_of
+from blemish.data.images import PixelPolicy, Prepared, load_image, prepare
+from blemish.data.tiles import join_tiles, tile_boxes
+from blemish.errors import ArtifactError, SettingsError
+from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.runtime import Runtime, open_model
+from blemish.inference.score import fit_map, max_score, open_map
+from blemish.settings import ScoreSettings
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model says of one image.
+
+    `score` is the maximum of `scored_map`, the anomaly map at the model's own size; `is_anomalous` means
+    `score > threshold`. `p_value` is the share of good images (this one counted in) that score at least as high; where
+    the promise is one on average, anomalous means at most its false-alarm rate. `path` is None for an image that came
+    from no file.
+    """
+
+    path: str | None
+    score: float
+    p_value: float
+    threshold: float
+    scored_map: NDArray[np.float32]  # (h, w) as the network sees it
+    image_size_px: tuple[int, int]
+    latency_ms: float
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether at least one pixel lies above the threshold."""
+        return self.score > self.threshold
+
+    @cached_property
+    def anomaly_map(self) -> NDArray[np.float32]:
+        """The map at the image's own size `(height, width)`; its maximum is the score."""
+        return fit_map(self.scored_map, self.image_size_px)
+
+    @cached_property
+    def defect_mask(self) -> NDArray[np.bool_]:
+        """The defective pixels at the image's own size: `anomaly_map > threshold`."""
+        return self.anomaly_map > np.float64(self.threshold)  # in double precision, as the score is compared
+
+
+@final
+class Predictor:
+    """A trained model that judges images.
+
+    `threshold` may be moved with `with_threshold` or `with_false_alarm_rate`; the network is shared, not copied.
+
+    ```
+    predictor = Predictor.load("model.safetensors")
+    prediction = predictor.predict("photo.png")
+    prediction.score, prediction.is_anomalous, prediction.defect_mask
+    ```
+    """
+
+    def __init__(
+        self, header: ArtifactHeader, runtime: Runtime | tuple[Runtime, ...], threshold: float | None = None
+    ) -> None:
+        self.header = header
+        self.threshold = header.threshold if threshold is None else threshold
+        self._runtimes = runtime if isinstance(runtime, tuple) else (runtime,)
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "auto", threads: int | None = None) -> Self:
+        """The model in a file, trained or exported to ONNX; `threads` may work on one image, None: one a core.
+
+        Raises:
+            ArtifactError: missing, foreign, truncated, tampered with, or of a newer format.
+            SettingsError: a device this machine does not have.
+        """
+        return cls(*open_model(Path(path), device, threads))
+
+    def with_threshold(self, threshold: float) -> "Predictor":
+        """The same model with a threshold of your own.
+
+        Raises:
+            SettingsError: not a finite number, or below 0 (maps are never below 0).
+        """
+        if not (np.isfinite(threshold) and threshold >= 0.0):
+            raise SettingsError(f"threshold: {threshold} is not a finite number >= 0")
+        return Predictor(self.header, self._runtimes, threshold)
+
+    def with_false_alarm_rate(self, max_false_alarm_rate: float, confidence: float | None = None) -> "Predictor":
+        """The same model with the threshold that this false-alarm rate asks for, on average or with a confidence.
+
+        Raises:
+            SettingsError: a rate or a confidence outside (0, 1).
+            CalibrationError: the model was calibrated on too few good images for it.
+        """
+        if not 0.0 < max_false_alarm_rate < 1.0:
+            raise SettingsError(f"max_false_alarm_rate: {max_false_alarm_rate} is not between 0 and 1")
+        return self.with_threshold(self.header.certify(max_false_alarm_rate, confidence).threshold)
+
+    @property
+    def policy(self) -> PixelPolicy:
+        """How images become what the network sees."""
+        return self.header.policy
+
+    def predict(self, image: ImageLike) -> Prediction:
+        """Judge a file, a Pillow image or an array; what arrays may be is said at `load_image`.
+
+        Raises:
+            DataError: it cannot be read, or its aspect is not the model's.
+        """
+        started = time.perf_counter()
+        return self.predict_prepared(prepare(image, self.policy), image, started)
+
+    def predict_prepared(
+        self, prepared: Prepared, image: ImageLike | None = None, started: float | None = None
+    ) -> Prediction:
+        """Judge an image that was prepared by this model's `policy`; `started` is when, by `time.perf_counter`.
+
+        Raises:
+            ArtifactError: what the network gives is not a number.
+        """
+        started = time.perf_counter() if started is None else started
+        maps = (scored_map(runtime, prepared, self.header.run.score) for runtime in self._runtimes)
+        scored = min(maps, key=max_score)  # of several detectors the mildest; their certificate is about its score
+        score = max_score(scored)
+        if math.isnan(score):
+            where = "an image" if image is None else name_of(image)
+            raise ArtifactError(f"{where}: the model gives no number for it; it is damaged, or its training went wrong")
+        elapsed_ms = (time.perf_counter() - started) * 1000.0
+        return Prediction(
+            path=str(image) if isinstance(image, str | Path) else None,
+            score=score,
+            p_value=self.p_value(score),
+            threshold=self.threshold,
+            scored_map=scored,
+            image_size_px=prepared.image_size_px,
+            latency_ms=elapsed_ms,
+        )
+
+    def predict_many(self, images: Iterable[ImageLike]) -> Iterator[Prediction]:
+        """Judge one image after the other. The answers do not depend on what else is asked.
+
+        Raises:
+            DataError: at the first image that cannot be read.
+        """
+        for image in images:
+            yield self.predict(image)
+
+    def reconstruct(self, image: ImageLike) -> NDArray[np.float32] | None:
+        """How the image would look if it were good, `(c, h, w)` in [0, 1]; None where the detector shows no image.
+
+        None also for images judged in tiles. Of several detectors the first is asked.
+        """
+        if self.policy.tile_px is not None:
+            return None
+        answer = self._runtimes[0].reconstruct(load_image(image, self.policy)[None])
+        return None if answer is None else answer[0]
+
+    def p_value(self, score: float) -> float:
+        """(1 + the number of calibration scores at least as high) / (1 + their number); other with folds."""
+        return self.header.p_value(score)
+
+
+def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) -> NDArray[np.float32]:
+    """The map `(h, w)` that an image is scored on: 0 outside the region of interest, opened to the minimum defect size.
+
+    One image, or one tile of it, at a time: a network may round differently in a larger batch, and the same image
+    must always get the same score, bit for bit on one machine.
+    """
+    policy = prepared.policy
+    if policy.tile_px is None:
+        anomaly_map = runtime.maps(prepared.pixels()[None])[0]
+    else:
+        boxes = tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
+        anomaly_map = join_tiles(
+            policy.size_px, boxes, policy.tile_overlap_px, lambda box: runtime.maps(prepared.pixels(box)[None])[0]
+        )
+    if policy.roi is not None:
+        anomaly_map = anomaly_map * policy.roi
+    return open_map(anomaly_map, settings.min_defect_px)

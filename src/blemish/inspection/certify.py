@@ -1,0 +1,278 @@
+"""`blemish certify`: what a model promises, what more good images would allow, and a new promise without training."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, final
+
+from blemish.data.files import check_writable
+from blemish.data.photo_values import gathered
+from blemish.errors import CalibrationError, SettingsError
+from blemish.inference.artifact import ArtifactHeader, read_artifact, write_artifact
+from blemish.inference.calibration import CalibrationCard, calibrate_kept
+from blemish.inference.onnx_file import unseal
+from blemish.inference.parity import Verdict, decision, raised, raised_scores, read_expectations, write_onnx
+from blemish.inference.predictor import Predictor
+from blemish.inference.runtime import OnnxModel, is_onnx, open_onnx
+from blemish.inspection.monitor_state import Alarm, withdrawal, withdrawn_words
+from blemish.inspection.new_images import (
+    NewGood,
+    changed_words,
+    groups_of_new,
+    look_at,
+    raised_words,
+    refuse_known_groups,
+    suspects,
+)
+from blemish.stats.conformal import more_images_needed, worst_of_groups
+from blemish.stats.outliers import suspicious_words
+
+OnImage = Callable[[int, int], None]
+
+RATES = (0.05, 0.01, 0.001)
+"""False-alarm rates for which the missing images are counted."""
+
+
+@final
+@dataclass(frozen=True)
+class Asked:
+    """What a certificate is to be; what is left out stays as it is."""
+
+    max_false_alarm_rate: float | None = None
+    confidence: float | None = None
+    """With a rate but without a confidence, the promise is one on average."""
+    good: Path | None = None
+    """New good images; they replace those calibrated on so far."""
+    add: bool = False
+    """They are added instead."""
+    groups: str | None = None
+    """As `data.groups`, for the new images."""
+    skip_bad: bool = False
+    dry_run: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything is to be other than it is."""
+        return any(value is not None for value in (self.max_false_alarm_rate, self.confidence, self.good))
+
+
+@final
+class Need(NamedTuple):
+    """How many more good images (or groups) a false-alarm rate takes; 0 where there are enough."""
+
+    max_false_alarm_rate: float
+    on_average: int
+    with_confidence: int | None
+    """None: folds cannot promise it."""
+
+
+@final
+@dataclass(frozen=True)
+class Certified:
+    """A model's header with its certificate, and what there is to say about it."""
+
+    header: ArtifactHeader
+    needs: tuple[Need, ...]
+    needs_confidence: float
+    withdrawn: Alarm | None = None
+    suspects: Mapping[str, float] = field(default_factory=dict)
+    """Good images that score as if they were not, with a p-value."""
+    raised: str | None = None
+    """Which good images lift the threshold, where it rises."""
+    changed: str | None = None
+    """That most of the new images are unlike those before, where they are."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    is_written: bool = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should look at before the promise is relied on."""
+        found = [] if self.withdrawn is None else [withdrawn_words(self.withdrawn)]
+        found += [suspicious_words(name, p) for name, p in self.suspects.items()]
+        return [*found, *(words for words in (self.changed, self.raised) if words is not None)]
+
+
+def to_json(found: Certified) -> str:
+    """All that `blemish certify` says, as JSON."""
+    certificate = found.header.certificate
+    return json.dumps(
+        {
+            "promise": certificate.promise,
+            "threshold": certificate.threshold,
+            "max_false_alarm_rate": certificate.alpha,
+            "confidence": certificate.confidence,
+            "kind": certificate.kind,
+            "good_images": certificate.n,
+            "groups": certificate.groups,
+            "withdrawn": None if found.withdrawn is None else found.withdrawn.model_dump(),
+            "more_needed": [need._asdict() for need in found.needs],
+            "more_needed_confidence": found.needs_confidence,
+            "suspects": dict(found.suspects),
+            "raised": found.raised,
+            "changed": found.changed,
+            "skipped": dict(found.skipped),
+            "written": found.is_written,
+        },
+        indent=2,
+    )
+
+
+def certify_model(
+    model: Path,
+    asked: Asked = Asked(),  # frozen
+    state: Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    on_image: OnImage = lambda _done, _total: None,
+) -> Certified:
+    """The certificate of a model file, trained or exported; or another one, which is written into the file.
+
+    Without new images this takes no data and no torch: the scores are in the file. New good images are scored, which a
+    trained model needs torch for; an exported file does not.
+
+    `state` is the file of the watch over this model, where it is not beside it.
+
+    Raises:
+        ArtifactError: the model cannot be read.
+        CalibrationError: too few good images for what is asked; or the certificate is withdrawn, and the images that
+            would lift it are missing.
+        DataError: a new image cannot be read, was fitted on, or is there twice.
+        SettingsError: settings that contradict each other.
+    """
+    onnx = open_onnx(model, device, threads) if is_onnx(model) else None
+    header = onnx.header.model if onnx else read_artifact(model)[0]
+    alarm = withdrawal(model, header, state)
+    _refuse(asked, header, alarm, model)
+    confidence = asked.confidence or header.calibration.confidence or 0.95
+    if not asked.is_new:
+        return Certified(header, _needs(header, confidence), confidence, alarm)
+    if not asked.dry_run:
+        check_writable(model)
+    if asked.good is None:
+        found = _with_rate(header, asked)
+        if not asked.dry_run:
+            _write(model, found, onnx)
+        return Certified(found, _needs(found, confidence), confidence, is_written=not asked.dry_run)
+    predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
+    good = look_at(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
+    found = _with_good(header, asked, good, onnx)
+    if not asked.dry_run:
+        _write(model, found, onnx)
+    return Certified(
+        header=found,
+        needs=_needs(found, confidence),
+        needs_confidence=confidence,
+        suspects=suspects(header, good),
+        raised=raised_words(header, found, good),
+        changed=changed_words(header, good),
+        skipped=good.skipped,
+        is_written=not asked.dry_run,
+    )
+
+
+def _refuse(asked: Asked, header: ArtifactHeader, alarm: Alarm | None, model: Path) -> None:
+    """What contradicts itself, or the state of the model."""
+    for name, value in (("--add", asked.add), ("--groups", asked.groups)):
+        if value and asked.good is None:
+            raise SettingsError(f"{name}: goes with --good, the folder of new good images")
+    if alarm is not None and asked.is_new and (asked.good is None or asked.add):
+        raise CalibrationError(
+            f"{model}: {withdrawn_words(alarm)}; images of before the change, alone or with others, cannot promise "
+            "anything"
+        )
+    if asked.add and header.calibration.folds:
+        raise SettingsError(
+            "--add: this model was calibrated fold by fold, which new images cannot be added to; leave --add out to "
+            "calibrate on them alone"
+        )
+
+
+def _not_new(header: ArtifactHeader, is_added: bool, alarm: Alarm | None) -> tuple[str, ...]:
+    """Images calibrated on before that must not come again: none counts twice, and none tells how things are now."""
+    card = header.calibration
+    return (*card.known_ids, *card.earlier_ids) if alarm else card.known_ids if is_added else ()
+
+
+def _promised(header: ArtifactHeader, asked: Asked) -> tuple[float, float | None]:
+    """Rate and confidence; a new rate stands for itself, a new confidence for the rate there is."""
+    if asked.max_false_alarm_rate is not None:
+        return asked.max_false_alarm_rate, asked.confidence
+    before = header.calibration.confidence
+    return header.max_false_alarm_rate, before if asked.confidence is None else asked.confidence
+
+
+def _with_rate(header: ArtifactHeader, asked: Asked) -> ArtifactHeader:
+    """Another promise from the same scores."""
+    rate, confidence = _promised(header, asked)
+    card = header.calibration.model_copy(update={"confidence": confidence})
+    return header.model_copy(update=calibrate_kept(header.calibration_scores, rate, card)._asdict())
+
+
+def _with_good(header: ArtifactHeader, asked: Asked, good: NewGood, onnx: OnnxModel | None) -> ArtifactHeader:
+    """The header calibrated on new images, alone or added to those before.
+
+    The promise of an exported file holds on other machines, too, where scores may be off by its tolerance.
+    """
+    before, (rate, confidence) = header.calibration, _promised(header, asked)
+    pattern, groups = groups_of_new(header, asked.groups, asked.add, good)
+    if groups is not None:
+        refuse_known_groups(header, asked.add, dict(zip(groups, good.names, strict=True)))
+    scores = good.scores if groups is None else worst_of_groups(good.scores, groups).tolist()
+    card = CalibrationCard(
+        confidence=confidence,
+        images=len(good.names),
+        by_group=groups is not None,
+        group_pattern=pattern,
+        group_names=tuple(sorted(set(groups or ()))),
+        origin="certify",
+        image_ids=tuple(good.ids),
+        pixel_ids=tuple(good.pixel_ids),
+        earlier_ids=tuple(dict.fromkeys((*before.earlier_ids, *(() if asked.add else before.known_ids)))),
+        photo_values=gathered(good.values, groups),
+    )
+    if not asked.add:
+        found = header.model_copy(update=calibrate_kept(sorted(scores), rate, card)._asdict())
+        return raised(found, onnx.header.export.tolerance) if onnx else found
+    scores = list(raised_scores(scores, before.margin, onnx.header.export.tolerance)) if onnx else scores
+    added = _added(before, len(header.calibration_scores), card)
+    return header.model_copy(
+        update=calibrate_kept(sorted([*header.calibration_scores, *scores]), rate, added)._asdict()
+    )
+
+
+def _added(before: CalibrationCard, n: int, card: CalibrationCard) -> CalibrationCard:
+    """The card of old and new images together."""
+    values = {
+        name: tuple(sorted((*before.photo_values.get(name, ()), *new))) for name, new in card.photo_values.items()
+    }
+    return card.model_copy(
+        update={
+            "images": (before.images or n) + (card.images or 0),
+            "image_ids": (*before.image_ids, *card.image_ids),
+            "pixel_ids": (*before.pixel_ids, *card.pixel_ids),
+            "group_names": tuple(sorted((*before.group_names, *card.group_names))),
+            "photo_values": values,
+            "margin": before.margin,
+        }
+    )
+
+
+def _write(model: Path, header: ArtifactHeader, onnx: OnnxModel | None) -> None:
+    """The model file with another header, whole or not at all."""
+    if onnx is None:
+        write_artifact(model, header, read_artifact(model)[1])
+        return
+    expected = [
+        replace(one, verdict=Verdict(one.verdict.score, *decision(header, one.verdict.score)))
+        for one in read_expectations(onnx.fixtures)
+    ]
+    write_onnx(model, unseal(model.read_bytes()), header, onnx.header.export, expected)
+
+
+def _needs(header: ArtifactHeader, confidence: float) -> tuple[Need, ...]:
+    n, has_folds = len(header.calibration_scores), bool(header.calibration.folds)
+    return tuple(
+        Need(rate, more_images_needed(n, rate), None if has_folds else more_images_needed(n, rate, confidence))
+        for rate in RATES
+    )

@@ -1,0 +1,398 @@
+"""`blemish monitor`: has the line changed since the model was calibrated?
+
+Watched are the score, and five numbers of the photo that no detector has a part in. Each has a bet against it, see
+trust/martingale.py; together they raise a false alarm with the probability delta at most, however long one watches.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+
+from blemish.data.files import check_writable, only_one
+from blemish.data.folder import file_id, image_files
+from blemish.data.groups import pattern_of, read_groups
+from blemish.data.images import prepare
+from blemish.data.photo_values import mean_values, photo_values
+from blemish.errors import CalibrationError, DataError, SettingsError
+from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.predictor import Predictor
+from blemish.inspection.monitor_state import (
+    Alarm,
+    Bets,
+    MonitorState,
+    OpenGroup,
+    calibration_id,
+    model_id,
+    read_state,
+    write_state,
+)
+from blemish.stats.martingale import Martingale, drifted, observe, start_martingale
+
+MAX_FALSE_ALARM_PROBABILITY = 0.01
+
+SCORE = "score"
+
+RECENT = 20
+"""So many of the last images say where a stream is now."""
+
+DIGITS = 4
+"""Values are rounded to so many significant digits, which bounds the memory of a long watch."""
+
+SAVE_EVERY_S = 5.0
+
+CLOSED_GROUPS = 1000
+"""So many groups are remembered, to notice when one comes back."""
+
+OnAlarm = Callable[[Alarm], None]
+
+
+@final
+@dataclass(frozen=True)
+class Stream:
+    """Where the bet on one stream stands."""
+
+    usual: float
+    """Median of the good images that were calibrated on."""
+    now: float | None
+    """Median of the last images."""
+    log10_capital: float
+    log10_peak: float
+
+
+@final
+@dataclass(frozen=True)
+class Watched:
+    """What a run of the monitor found; `images` over all runs, `new_images` in this one."""
+
+    images: int
+    new_images: int
+    passed_over: int
+    """Files that an earlier run had watched, or that the model was calibrated on."""
+    skipped: dict[str, str]
+    is_restarted: bool
+    """The watch began anew, because the model was calibrated anew."""
+    max_false_alarm_probability: float
+    log10_limit: float
+    streams: dict[str, Stream]
+    alarms: tuple[Alarm, ...]
+    open_group: str | None
+    """The group of the last image: counted when the next group begins."""
+
+
+@final
+class Watch:
+    """The bets on all streams of one model, carried on image by image.
+
+    Raises:
+        CalibrationError: the model does not know how bright or sharp good photos are.
+        SettingsError: the probability of a false alarm is not the one that the watch began with.
+    """
+
+    def __init__(
+        self,
+        header: ArtifactHeader,
+        state: MonitorState | None,
+        max_false_alarm_probability: float | None,
+        groups: str | None = None,
+    ) -> None:
+        usual = reference(header)
+        before = state if state is not None and state.calibration_id == calibration_id(header) else None
+        self.is_restarted = state is not None and before is None
+        if state is not None and state.model_id != model_id(header):
+            raise SettingsError("--state: that is the watch over another model; give this one a file of its own")
+        self.delta = _delta(before, max_false_alarm_probability)
+        drifted({}, self.delta)  # refuses what is no probability
+        self.groups = _pattern(header, groups)
+        self.usual = {name: float(np.median(values)) for name, values in usual.items()}
+        self.state = before or MonitorState(
+            model_id=model_id(header),
+            calibration_id=calibration_id(header),
+            max_false_alarm_probability=self.delta,
+            streams={name: Bets.of(start_martingale(values, digits=DIGITS)) for name, values in usual.items()},
+        )
+        self.martingales: dict[str, Martingale] = {name: bets.martingale() for name, bets in self.state.streams.items()}
+        self.recent = {name: deque(self.state.recent.get(name, ()), RECENT) for name in usual}
+        self.alarms, self.images = list(self.state.alarms), self.state.images
+        # Images of before a new calibration are not the line's present: they stay watched.
+        self.seen = {} if state is None else {folder: set(keys) for folder, keys in state.seen.items()}
+        self.open_group = self.state.open_group
+        self.closed = deque(self.state.closed_groups, CLOSED_GROUPS)
+
+    def look(self, name: str, values: dict[str, float], rng: np.random.Generator) -> list[Alarm]:
+        """Bet on one more image; the alarms it raises. With groups, on the group that it ends.
+
+        Raises:
+            DataError: the image has no group, or one that had ended before.
+        """
+        if self.groups is None:
+            self.images += 1
+            return self._bet(name, values, rng)
+        (group,) = read_groups(self.groups, [name])
+        if group in self.closed:
+            raise DataError(
+                f"{name}: its group {group} ended before; the images of a group must follow one another, or the "
+                "groups cannot be compared"
+            )
+        self.images += 1
+        done = self.open_group
+        if done is not None and done.group == group:
+            self.open_group = OpenGroup(group=group, values=(*done.values, values))
+            return []
+        self.open_group = OpenGroup(group=group, values=(values,))
+        if done is None:
+            return []
+        self.closed.append(done.group)
+        return self._bet(name, _as_one(done.values), rng)
+
+    def _bet(self, name: str, values: dict[str, float], rng: np.random.Generator) -> list[Alarm]:
+        for stream, martingale in self.martingales.items():
+            self.martingales[stream] = observe(martingale, values[stream], rng)
+            self.recent[stream].append(values[stream])
+        known = {alarm.stream for alarm in self.alarms}
+        raised = [
+            Alarm(stream=one, images=self.images, image=name, usual=self.usual[one], now=self._now(one))
+            for one in drifted(self.martingales, self.delta)
+            if one not in known
+        ]
+        self.alarms += raised
+        return raised
+
+    def _now(self, stream: str) -> float:
+        return float(np.median(self.recent[stream]))
+
+    def to_state(self) -> MonitorState:
+        """What is kept until the next run."""
+        return self.state.model_copy(
+            update={
+                "images": self.images,
+                "streams": {name: Bets.of(martingale) for name, martingale in self.martingales.items()},
+                "recent": {name: tuple(values) for name, values in self.recent.items()},
+                "alarms": tuple(self.alarms),
+                "seen": {folder: tuple(sorted(keys)) for folder, keys in self.seen.items()},
+                "open_group": self.open_group,
+                "closed_groups": tuple(self.closed),
+            }
+        )
+
+    def streams(self) -> dict[str, Stream]:
+        """Where each bet stands."""
+        return {
+            name: Stream(
+                usual=self.usual[name],
+                now=self._now(name) if self.recent[name] else None,
+                log10_capital=martingale.log_capital / math.log(10),
+                log10_peak=martingale.log_peak / math.log(10),
+            )
+            for name, martingale in self.martingales.items()
+        }
+
+
+def reference(header: ArtifactHeader) -> dict[str, tuple[float, ...]]:
+    """The streams of a model, with their values among the good images.
+
+    Raises:
+        CalibrationError: the model does not know how bright or sharp good photos are.
+    """
+    card = header.calibration
+    if not card.photo_values:
+        raise CalibrationError(
+            "the model file does not say how bright or sharp good photos are; calibrate anew with: "
+            "blemish certify MODEL --good FOLDER"
+        )
+    scores = tuple(score - card.margin for score in header.calibration_scores)
+    # The smallest of all folds' scores is lower than the one of the fold an image was left out with.
+    return dict(card.photo_values) if card.folds else {SCORE: scores, **card.photo_values}
+
+
+def monitor_images(
+    predictor: Predictor,
+    images: Iterable[Path] | Path,
+    state_path: Path,
+    rng: np.random.Generator,
+    *,
+    max_false_alarm_probability: float | None = None,
+    groups: str | None = None,
+    skip_bad: bool = False,
+    on_alarm: OnAlarm = lambda _alarm: None,
+    is_current: Callable[[], bool] = lambda: True,
+) -> Watched:
+    """Watch images in the order they come, or the files of a folder in the order they were last changed.
+
+    The watch goes on from `state_path` and is kept there, also when it is interrupted. Files of a folder that an
+    earlier run has seen are passed over, and images that the model was calibrated on. Without a probability it is the
+    one before, or 1 %. `is_current` is asked now and then whether the model file is still the one that is watched by.
+
+    Raises:
+        CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated anew.
+        DataError: an image cannot be read, unless `skip_bad`; the state cannot be read or written, or another process
+            keeps its watch there.
+        SettingsError: another probability than before, or one outside (0, 1); groups that cannot be told; the state is
+            that of another model.
+    """
+    check_writable(state_path)
+    with only_one(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
+        return _watch(
+            Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups),
+            _Run(predictor, state_path, rng, skip_bad, on_alarm, is_current),
+            images,
+        )
+
+
+class _Run(NamedTuple):
+    """What goes with a watch through one run."""
+
+    predictor: Predictor
+    state_path: Path
+    rng: np.random.Generator
+    skip_bad: bool
+    on_alarm: OnAlarm
+    is_current: Callable[[], bool]
+
+    def save(self, watch: Watch) -> None:
+        """Keep the watch, if it is still one over this model."""
+        if not self.is_current():
+            raise CalibrationError(
+                f"the model was calibrated anew while it watched, after {watch.images} images; start the watch again"
+            )
+        write_state(self.state_path, watch.to_state())
+
+
+class _File(NamedTuple):
+    path: Path
+    name: str
+    """As a group is told from it: without the folder that was given."""
+    folder: str | None = None
+    key: str = ""
+
+
+def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
+    before, saved = watch.images, time.monotonic()
+    skipped, passed_over = dict[str, str](), 0
+    calibrated = set(run.predictor.header.calibration.image_ids)
+    is_changed = False
+    try:
+        for file in _by_time(images, watch.seen) if isinstance(images, Path) else (_File(p, p.name) for p in images):
+            seen = watch.seen.setdefault(file.folder, set()) if file.folder is not None else set()
+            if file.key and file.key in seen:
+                passed_over += 1
+                continue
+            raised: list[Alarm] = []
+            try:
+                if _id_of(file.path) in calibrated:
+                    passed_over += 1
+                else:
+                    raised = watch.look(file.name, values_of(run.predictor, file.path), run.rng)
+            except DataError as error:
+                if not run.skip_bad:
+                    raise
+                skipped[str(file.path)] = str(error)
+            seen.add(file.key)
+            is_changed = True
+            if raised or time.monotonic() - saved > SAVE_EVERY_S:
+                run.save(watch)
+                saved = time.monotonic()
+            for alarm in raised:
+                run.on_alarm(alarm)
+    finally:
+        if is_changed:
+            run.save(watch)
+    return _found(watch, watch.images - before, passed_over, skipped)
+
+
+def _id_of(path: Path) -> str:
+    try:
+        return file_id(path)
+    except OSError:
+        return ""  # why it cannot be read is said where it is decoded
+
+
+def to_json(found: Watched) -> str:
+    """All that `blemish monitor` says, as JSON."""
+    return json.dumps({**asdict(found), "alarms": [alarm.model_dump() for alarm in found.alarms]}, indent=2)
+
+
+def values_of(predictor: Predictor, path: Path) -> dict[str, float]:
+    """What is watched of an image.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    prepared = prepare(path, predictor.policy)
+    score = predictor.predict_prepared(prepared, path).score
+    return {SCORE: score, **photo_values(prepared.pixels(), predictor.policy.roi)}
+
+
+def _found(watch: Watch, new_images: int, passed_over: int, skipped: dict[str, str]) -> Watched:
+    return Watched(
+        images=watch.images,
+        new_images=new_images,
+        passed_over=passed_over,
+        skipped=skipped,
+        is_restarted=watch.is_restarted,
+        max_false_alarm_probability=watch.delta,
+        log10_limit=math.log10(len(watch.martingales) / watch.delta),
+        streams=watch.streams(),
+        alarms=tuple(watch.alarms),
+        open_group=None if watch.open_group is None else watch.open_group.group,
+    )
+
+
+def _by_time(folder: Path, seen: dict[str, set[str]]) -> Iterator[_File]:
+    """The image files of a folder, the one first that was changed first; what is gone is forgotten."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    files = image_files(folder)
+    if not files:
+        raise DataError(f"{folder}: no images in this folder")
+    where = folder.resolve().as_posix()
+    found = []
+    for path in files:
+        status, name = path.stat(), path.relative_to(folder).as_posix()
+        content = f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
+        key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+        found.append((status.st_mtime_ns, _File(path, name, where, key)))
+    seen[where] = seen.get(where, set()) & {file.key for _, file in found}
+    return iter([file for _, file in sorted(found)])
+
+
+def _as_one(values: Iterable[dict[str, float]]) -> dict[str, float]:
+    """What counts for a group: its largest score, and the mean of the rest; as in the calibration."""
+    members = list(values)
+    return mean_values(members) | {SCORE: max(one[SCORE] for one in members)}
+
+
+def _delta(before: MonitorState | None, asked: float | None) -> float:
+    if before is None:
+        return MAX_FALSE_ALARM_PROBABILITY if asked is None else asked
+    if asked is not None and asked != before.max_false_alarm_probability:
+        raise SettingsError(
+            f"--max-false-alarm-probability {asked:g}: this watch began with {before.max_false_alarm_probability:g}; "
+            "a change on the way would void the promise. Leave it out, or calibrate anew"
+        )
+    return before.max_false_alarm_probability
+
+
+def _pattern(header: ArtifactHeader, groups: str | None) -> str | None:
+    card = header.calibration
+    if not card.by_group and groups is not None:
+        raise SettingsError("--groups: the model was not calibrated by group, so each image is watched on its own")
+    found = groups or card.group_pattern
+    if card.by_group and found is None:
+        raise SettingsError(
+            "--groups: the model was calibrated by group, from a file; give a regular expression that tells the group "
+            "of an image from its name"
+        )
+    if found is not None and pattern_of(found) is None:
+        raise SettingsError(
+            f"--groups {found}: a file names images of before; give a regular expression that tells the group of an "
+            "image to come from its name"
+        )
+    return found if card.by_group else None

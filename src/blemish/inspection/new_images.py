@@ -1,0 +1,169 @@
+"""New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.folder import file_id, image_files
+from blemish.data.groups import pattern_of, read_groups
+from blemish.data.images import pixels_id, prepare
+from blemish.data.photo_values import photo_values
+from blemish.errors import DataError, SettingsError, listed, many
+from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.predictor import Predictor
+from blemish.stats.false_discovery import benjamini_hochberg
+from blemish.stats.outliers import SUSPICIOUS, suspicion
+
+OnImage = Callable[[int, int], None]
+
+UNLIKE = 0.1
+"""Share of false discoveries among the new images that are said to be unlike those before."""
+
+
+@final
+class NewGood(NamedTuple):
+    """The new good images, looked at."""
+
+    names: list[str]
+    scores: list[float]
+    values: list[dict[str, float]]
+    ids: list[str]
+    pixel_ids: list[str]
+    skipped: dict[str, str]
+
+
+def look_at(predictor: Predictor, folder: Path, refused: Collection[str], skip_bad: bool, on_image: OnImage) -> NewGood:
+    """Score the images of a folder; none of those whose file or pixels are among the ids `refused` may be in it.
+
+    Raises:
+        DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
+    """
+    paths = list(_good_files(folder))
+    header, found = predictor.header, NewGood([], [], [], [], [], {})
+    known = dict.fromkeys(
+        (*header.data_card.fit_ids, *header.data_card.fit_pixel_ids),
+        "the model was fitted on it; a threshold needs images it has not seen",
+    )
+    known |= dict.fromkeys(refused, "the model was calibrated on it before")
+    for done, (name, path) in enumerate(paths, start=1):
+        try:
+            prepared = prepare(path, header.policy)
+            pixels = prepared.pixels()
+            ids = (file_id(path), pixels_id(pixels))
+        except DataError as error:
+            if not skip_bad:
+                raise
+            found.skipped[name] = str(error)
+            continue
+        for identity in ids:
+            if identity in known:
+                raise DataError(f"{path}: {known[identity]}; take it out of the folder")
+        known |= dict.fromkeys(ids, f"the same image as {name}; each good image counts once")
+        found.names.append(name)
+        found.ids.append(ids[0])
+        found.pixel_ids.append(ids[1])
+        found.scores.append(predictor.predict_prepared(prepared, path).score)
+        found.values.append(photo_values(pixels, header.policy.roi))
+        on_image(done, len(paths))
+    if not found.names:
+        raise DataError(
+            f"{folder}: none of the {len(paths)} images can be read; the first: {min(found.skipped.items())[1]}"
+        )
+    return found
+
+
+def _good_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of good images")
+    for part in ("train", "test"):
+        if (folder / part).is_dir():
+            example = folder / "test" / "good"
+            raise DataError(f"{folder}: holds {part}/; give the folder of new good images itself, e.g. {example}")
+    files = image_files(folder)
+    if not files:
+        raise DataError(f"{folder}: no images in this folder")
+    return ((path.relative_to(folder).as_posix(), path) for path in files)
+
+
+def groups_of_new(
+    header: ArtifactHeader, groups: str | None, is_added: bool, good: NewGood
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """What tells the groups of new images from their names, and the group of each."""
+    before = header.calibration
+    spec = groups or before.group_pattern
+    if spec is None and before.by_group:
+        raise SettingsError(
+            "--groups: a file told the groups of the images calibrated on; tell those of the new ones, with a file or "
+            "a regular expression"
+        )
+    if spec is not None and is_added and not before.by_group:
+        raise SettingsError("--groups: the images calibrated on have no groups; leave --add or --groups out")
+    return pattern_of(spec), None if spec is None else read_groups(spec, good.names, good.skipped)
+
+
+def refuse_known_groups(header: ArtifactHeader, is_added: bool, groups: Mapping[str, str]) -> None:
+    """Refuse more photos of a part (or day) that is known; `groups` has one image of each.
+
+    Raises:
+        DataError: one was fitted on, or is to be added to those it is among already.
+    """
+    known = dict.fromkeys(header.calibration.group_names if is_added else (), "calibrated")
+    known |= dict.fromkeys(header.data_card.fit_groups, "fitted")
+    for group, name in groups.items():
+        if group in known:
+            raise DataError(
+                f"{name}: the model was {known[group]} on other images of its group {group}; groups must be new, so "
+                "take them out"
+            )
+
+
+def raised_words(before: ArtifactHeader, after: ArtifactHeader, good: NewGood) -> str | None:
+    """What is said of new good images that lift the threshold; of a few of them nothing more can be proven."""
+    above = sorted(
+        (score, name) for name, score in zip(good.names, good.scores, strict=True) if score > before.threshold
+    )
+    if not above or after.threshold <= before.threshold:
+        return None
+    names = [name for _, name in reversed(above)]
+    return (
+        f"the threshold rises from {before.threshold:.6g} to {after.threshold:.6g}, for the old one is exceeded by "
+        f"{len(names)} of {many(len(good.names), 'new good image')}: {listed(names)}; make sure they are good"
+    )
+
+
+def _unlike(header: ArtifactHeader, good: NewGood) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """p-values of the new images among those before, and which of them are unlike those."""
+    before = np.array([header.p_value(score) for score in good.scores])
+    return before, benjamini_hochberg(before, UNLIKE)
+
+
+def changed_words(header: ArtifactHeader, good: NewGood) -> str | None:
+    """What is said where most of the new good images are unlike those before."""
+    count = int(np.count_nonzero(_unlike(header, good)[1]))
+    if 2 * count <= len(good.scores):
+        return None
+    return (
+        f"{count} of {many(len(good.scores), 'new good image')} score higher than those calibrated on before: either "
+        "the line has changed, and this is how good parts look now, or these are not good"
+    )
+
+
+def suspects(header: ArtifactHeader, good: NewGood) -> dict[str, float]:
+    """New good images that score unlike each other, or unlike those before.
+
+    Where they are few, the good images calibrated on before help to tell what is usual, unless most of the new ones are
+    unlike them: then the line has changed (`changed_words`).
+    """
+    alone, new = suspicion(good.scores), len(good.scores)
+    pooled = suspicion([*header.calibration_scores, *good.scores])[-new:]
+    if 2 * np.count_nonzero(pooled <= SUSPICIOUS) < new:
+        alone = np.minimum(alone, pooled)
+    before, selected = _unlike(header, good)
+    if 2 * np.count_nonzero(selected) > new:
+        selected = np.zeros(new, np.bool_)
+    found = {name: float(p) for name, p in zip(good.names, alone, strict=True) if p <= SUSPICIOUS}
+    unlike = {name: float(p) for name, p, is_odd in zip(good.names, before, selected, strict=True) if is_odd}
+    return {**unlike, **found}

@@ -1,0 +1,226 @@
+"""The way of many images through a model: read and decoded ahead of the network, drawn and written behind it.
+
+Reading and drawing have threads of their own. The network sees one image after the other, in the caller's thread, as
+`Predictor.predict` has it, so the scores are the same bit for bit, and so is the order.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar, final
+
+import numpy as np
+from PIL import Image
+
+from blemish.data.decode import read_content
+from blemish.data.files import make_folder, whole_file
+from blemish.data.images import Prepared, drawable, prepare_content
+from blemish.errors import DataError
+from blemish.inference.overlay import overlay
+from blemish.inference.predictor import Prediction, Predictor
+from blemish.inspection.journal import Journal, Key
+from blemish.inspection.rows import Row, to_row
+
+MOST_BYTES_AHEAD = 64_000_000
+"""Of image files that are being decoded or wait for the network; one at least always is."""
+
+MOST_PX_BEHIND = 32_000_000
+"""Of pictures that are being drawn; one at least always is."""
+
+FOLDERS = ("overlays", "masks")
+
+
+class Source(NamedTuple):
+    """An image file, and the name of its pictures."""
+
+    path: Path
+    name: str
+
+    @property
+    def key(self) -> Key:
+        """What its row is found by."""
+        return str(self.path), self.name
+
+
+class Read(NamedTuple):
+    """An image that has been read; `prepared` is None where its row is known already."""
+
+    sha256: str
+    prepared: Prepared | None = None
+    original: Image.Image | None = None
+
+
+class Judged(NamedTuple):
+    """An image that has been judged: a prediction, or why there is none; or neither, where its row is known already."""
+
+    source: Source
+    sha256: str = ""
+    prediction: Prediction | None = None
+    original: Image.Image | None = None
+    is_grey: bool = False
+    error: DataError | None = None
+
+
+@final
+class Line:
+    """One pass over images, with pictures under `out` if given, and with rows in `journal` if given."""
+
+    def __init__(self, predictor: Predictor, journal: Journal | None, out: Path | None, workers: int) -> None:
+        self._predictor, self._journal, self._out, self._workers = predictor, journal, out, workers
+        self._drawn_at = None if out is None else predictor.threshold
+
+    def judged(self, images: Sequence[Source]) -> Generator[Judged, None, None]:
+        """Each image in order, when it is judged and its pictures are written.
+
+        Raises:
+            DataError: a picture cannot be written.
+        """
+        bound = Bound(self._workers + 1, MOST_PX_BEHIND)
+        with closing(self._through_the_network(images)) as judged:
+            if self._out is None:
+                yield from judged
+                return
+            with closing(work_ahead(self._draw, judged, self._workers, bound, _pixels)) as all_drawn:
+                for one, drawn in all_drawn:
+                    drawn.result()
+                    yield one
+
+    def row(self, judged: Judged) -> Row:
+        """The row of an image without an error, which is in the journal from now on."""
+        if judged.prediction is None:
+            return self._known().recall(judged.source.key)
+        row = to_row(judged.prediction)
+        if self._journal is not None:
+            self._journal.add(judged.source.key, judged.sha256, self._drawn_at, row)
+        return row
+
+    def _through_the_network(self, images: Sequence[Source]) -> Generator[Judged, None, None]:
+        bound = Bound(2 * self._workers, MOST_BYTES_AHEAD)
+        with closing(work_ahead(self._read, images, self._workers, bound, _bytes)) as all_read:
+            for source, future in all_read:
+                yield self._judge(source, future)
+
+    def _judge(self, source: Source, future: Future[Read]) -> Judged:
+        try:
+            read = future.result()
+        except DataError as error:
+            return Judged(source, error=error)
+        if read.prepared is None:
+            return Judged(source, read.sha256)
+        prediction = self._predictor.predict_prepared(read.prepared, source.path)
+        return Judged(source, read.sha256, prediction, read.original, read.prepared.is_grey)
+
+    def _read(self, source: Source) -> Read:
+        content = read_content(source.path)
+        sha256 = ""
+        if self._journal is not None:
+            sha256 = hashlib.sha256(content).hexdigest()
+            if self._journal.knows(source.key, sha256, self._drawn_at) and self._has_pictures(source):
+                return Read(sha256)
+        prepared, original = prepare_content(content, source.path, self._predictor.policy)
+        return Read(sha256, prepared, None if self._out is None else original)
+
+    def _has_pictures(self, source: Source) -> bool:
+        return self._out is None or all((self._out / folder / source.name).is_file() for folder in FOLDERS)
+
+    def _draw(self, judged: Judged) -> None:
+        if judged.prediction is not None and judged.original is not None and self._out is not None:
+            where = str(judged.source.path)
+            original = drawable(judged.original, self._predictor.policy.white_level, where)
+            write_pictures(original, judged.prediction, self._out, judged.source.name)
+
+    def _known(self) -> Journal:
+        assert self._journal is not None
+        return self._journal
+
+
+def write_pictures(original: Image.Image, prediction: Prediction, out: Path, name: str) -> None:
+    """The overlay and the defect mask of an image in 8-bit RGB, each whole or not at all.
+
+    Raises:
+        DataError: the folder is not writable, or the disk is full.
+    """
+    pictures = (
+        overlay(np.asarray(original), prediction.anomaly_map, prediction.threshold),
+        prediction.defect_mask.astype(np.uint8) * np.uint8(255),
+    )
+    for folder, picture in zip(FOLDERS, pictures, strict=True):
+        target = out / folder / name
+        make_folder(target.parent)
+        with whole_file(target) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def _bytes(source: Source) -> int:
+    try:
+        return source.path.stat().st_size
+    except OSError:
+        return 0  # whoever reads it says why
+
+
+def _pixels(judged: Judged) -> int:
+    return 0 if judged.original is None else judged.original.width * judged.original.height
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_WORKERS = 4
+"""More would hold more pictures in memory than they would save time."""
+
+
+@final
+@dataclass(frozen=True)
+class Bound:
+    """How much may be begun and not yet asked for: so many things, and so much weight in all."""
+
+    things: int
+    weight: int
+
+
+def worker_count(threads: int | None) -> int:
+    """Workers beside a network that runs in `threads`; None: as many as there are cores for this process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, threads or cores))
+
+
+def work_ahead(
+    function: Callable[[T], R],
+    things: Iterable[T],
+    workers: int,
+    bound: Bound,
+    weight: Callable[[T], int] = lambda _thing: 1,
+) -> Generator[tuple[T, Future[R]], None, None]:
+    """Every thing with the future of `function(thing)`, in order; `things` is drawn from in the caller's thread.
+
+    A single thing may weigh more than the bound: it is then worked on alone. What has been begun is finished, and what
+    has not is dropped, when the caller stops half way. The futures hold what `function` raised.
+
+    Close it (`contextlib.closing`), lest the collector of garbage does: that runs in any thread, also in one that is
+    just being started and holds the lock which waiting for the workers takes.
+
+    >>> [future.result() for _, future in work_ahead(abs, [-1, 2, -3], workers=2, bound=Bound(2, 10))]
+    [1, 2, 3]
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="blemish")
+    waiting: deque[tuple[T, Future[R], int]] = deque()
+    held = 0
+    try:
+        for thing in things:
+            heavy = weight(thing)
+            while waiting and (len(waiting) >= bound.things or held + heavy > bound.weight):
+                first, future, its = waiting.popleft()
+                yield first, future
+                held -= its
+            waiting.append((thing, pool.submit(function, thing), heavy))
+            held += heavy
+        while waiting:
+            first, future, _ = waiting.popleft()
+            yield first, future
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

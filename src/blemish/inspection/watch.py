@@ -1,0 +1,283 @@
+"""`blemish watch`: judge images as a camera writes them, each exactly once, whatever happens in between.
+
+For each image, in this order: its bytes are read once; they are judged; the line of the decision is written, and on the
+disk; then the file is moved, if it is to be. So a watch that is killed has
+
+- before the line: decided nothing, and judges the image again; a half-written line is cut off,
+- between line and move: decided, and only moves,
+- after the move: nothing left to do.
+
+To be moved, a file is first taken away under a hidden name, and put back where it turns out to be another one than was
+judged: between two looks a camera may have written under the same name. What a killed watch left hidden is put back.
+"""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import final
+
+from blemish.data.decode import read_content
+from blemish.data.files import check_writable, make_folder, move_whole, reason
+from blemish.data.images import prepare_content
+from blemish.errors import BlemishError, DataError, SettingsError
+from blemish.inference.predictor import Predictor
+from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan, stamp_of
+from blemish.inspection.decisions import Decision, DecisionRecord
+
+TAKEN = ".moving"
+"""Ends the hidden name of a file that is being moved."""
+
+REMIND_S = 60.0
+"""So long the same trouble is said once."""
+
+
+@final
+@dataclass(frozen=True)
+class WatchSettings:
+    """Where to look, where to write, and when a file is complete."""
+
+    folder: Path
+    record: Path
+    move_anomalous: Path | None = None
+    poll_s: float = 0.5
+    settle_s: float = 1.0
+    """An image is looked at when it has not changed for so long."""
+    patience_s: float = 10.0
+    """What is then no whole image is tried again, and called unreadable when it has not changed for so long."""
+    retry_s: float = 2.0
+    """After a disk that was full, or a file that could not be moved."""
+    until_idle_s: float | None = None
+    """Stop when nothing has come for so long and nothing waits. None: never."""
+
+
+@final
+@dataclass(frozen=True)
+class Callbacks:
+    """Whom to tell of decisions and of trouble, and who says when to stop."""
+
+    decision: Callable[[Decision], None]
+    trouble: Callable[[str], None]
+    wait: Callable[[float], bool]
+    """Waits for so many seconds; True: stop."""
+    begun: Callable[[], None] = lambda: None
+    """Told when nothing stands in the way."""
+
+
+@final
+@dataclass
+class Watcher:
+    """A watch over a folder."""
+
+    predictor: Predictor
+    settings: WatchSettings
+    record: DecisionRecord
+    callbacks: Callbacks
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """How many decisions there were, by verdict."""
+
+    def __post_init__(self) -> None:
+        self._arrivals = Arrivals(self.settings.settle_s, max(self.settings.patience_s, self.settings.settle_s))
+        self._said: dict[str, float] = {}
+        self._is_stuck = False
+        self._unseen: str | None = None
+
+    def run(self) -> None:
+        """Watch until told to stop, or until it is idle for as long as the settings say.
+
+        Raises:
+            DataError: idle for so long because the folder cannot be read.
+        """
+        idle_since_s = time.monotonic()
+        while True:
+            started_s = time.monotonic()
+            found = self._found()
+            scanned_s = time.monotonic() - started_s
+            if self._look(found, started_s) or self._arrivals.waiting:
+                idle_since_s = time.monotonic()
+            limit_s = self.settings.until_idle_s
+            if limit_s is not None and not self._arrivals.waiting and time.monotonic() - idle_since_s >= limit_s:
+                if self._unseen is not None:
+                    raise DataError(self._unseen)
+                return
+            if self.callbacks.wait(max(self.settings.poll_s, scanned_s)):
+                return
+
+    def _found(self) -> dict[str, Stamp]:
+        self._unseen = None
+        try:
+            return scan(self.settings.folder, self._odd_name)
+        except OSError as error:
+            self._unseen = f"{self.settings.folder}: cannot be read: {error.strerror}"
+            self._trouble(f"{self._unseen}; trying again")
+            return {}
+
+    def _look(self, found: dict[str, Stamp], now_s: float) -> int:
+        """See to the files that are ready; how many there were."""
+        ready = self._arrivals.look(found, now_s)
+        # After a restart all files are looked at once more, by their content; new ones need not wait for that.
+        ready.sort(key=lambda one: self.record.has_name(one.name))
+        self._is_stuck = False
+        for one in ready:
+            if self._is_stuck or self.callbacks.wait(0.0):
+                break
+            may_others_wait = self.record.has_name(one.name)
+            try:
+                self._see(one)
+            except DataError as error:
+                self._trouble(f"{error}; trying again")
+                self._arrivals.try_again(one.name, time.monotonic() + self.settings.retry_s)
+            if may_others_wait and time.monotonic() - now_s > self.settings.poll_s:
+                break
+        return len(ready)
+
+    def _see(self, ready: Ready) -> None:
+        """Decide about a file and move it, unless that is done, or the file is not whole.
+
+        Raises:
+            DataError: the record cannot be written, or the file cannot be moved; both can be tried again.
+        """
+        path = self.settings.folder / ready.name
+        try:
+            content = read_content(path)
+        except DataError as error:
+            if _stamp(path) == ready.stamp:
+                self._unreadable(ready, "", str(error))
+            return
+        if _stamp(path) != ready.stamp:
+            return  # it has changed while it was read, and the next look finds that
+        sha256 = hashlib.sha256(content).hexdigest()
+        verdict = self.record.verdict(ready.name, sha256)
+        if verdict is None:
+            try:
+                prediction = self.predictor.predict_prepared(prepare_content(content, path, self.predictor.policy)[0])
+            except DataError as error:
+                self._unreadable(ready, sha256, str(error))
+                return
+            except BlemishError:  # it is the model's, and no image would fare better
+                raise
+            except Exception as error:  # whatever it is, the images after this one must not wait for a person
+                self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
+                return
+            verdict = "anomalous" if prediction.is_anomalous else "good"
+            measured = prediction.score, prediction.p_value, prediction.threshold
+            self._decide(Decision(_now(), ready.name, sha256, *measured, verdict))
+        if verdict == "anomalous" and self.settings.move_anomalous is not None:
+            self._move(path, ready, content, sha256)
+        self._arrivals.done(ready.name, ready.stamp)
+
+    def _unreadable(self, ready: Ready, sha256: str, why: str) -> None:
+        if self.record.verdict(ready.name, sha256) is None:
+            if not ready.is_last_try:
+                self._arrivals.try_last(ready.name)
+                return
+            self._decide(Decision(_now(), ready.name, sha256, None, None, None, "unreadable", why))
+        self._arrivals.done(ready.name, ready.stamp)
+
+    def _decide(self, decision: Decision) -> None:
+        self._is_stuck = True  # unless the line is written: other images would fare no better
+        self.record.add(decision)
+        self._is_stuck = False
+        self.verdicts[decision.verdict] += 1
+        try:
+            self.callbacks.decision(decision)
+        except OSError as error:
+            self._trouble(f"decisions are in the record, but cannot be printed any more: {reason(error)}")
+
+    def _move(self, path: Path, ready: Ready, content: bytes, sha256: str) -> None:
+        assert self.settings.move_anomalous is not None
+        target = place_for(self.settings.move_anomalous / ready.name, sha256)
+        make_folder(target.parent)
+        if _stamp(path) != ready.stamp:
+            return
+        taken = path.with_name(f".{path.name}{TAKEN}")
+        try:
+            path.replace(taken)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"{path}: cannot be moved: {reason(error)}") from None
+        found = _stamp(taken)
+        if found is None or found._replace(status_changed_ns=ready.stamp.status_changed_ns) != ready.stamp:
+            put_back(taken)  # another image, come in the last moment under this name
+            return
+        try:
+            move_whole(taken, target, content)
+        except BaseException:
+            put_back(taken)
+            raise
+
+    def _odd_name(self, name: str) -> None:
+        self._trouble(f"{name}: a file name that is not UTF-8; rename it")
+
+    def _trouble(self, text: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._said.get(text, -REMIND_S) >= REMIND_S:
+            self._said[text] = now_s
+            self.callbacks.trouble(text)
+
+
+def watch_folder(predictor: Predictor, settings: WatchSettings, callbacks: Callbacks) -> Counter[str]:
+    """Watch a folder; how many decisions there were, by verdict.
+
+    Raises:
+        DataError: no such folder, a record or a folder that cannot be written, or another watch writes that record.
+        SettingsError: a record that is neither CSV nor JSON lines; a folder to move to inside the watched one.
+    """
+    folder, move = settings.folder, settings.move_anomalous
+    if not folder.is_dir():
+        raise DataError(f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'} to watch")
+    if move is not None:
+        if folder.resolve() in (move.resolve(), *move.resolve().parents):
+            raise SettingsError(
+                f"--move-anomalous {move}: inside the watched folder {folder}, where it would be judged again; name a "
+                "folder beside it"
+            )
+        check_writable(make_folder(move) / "moved.png")
+        check_writable(folder / "moved.png")
+    with DecisionRecord.open(settings.record) as record:
+        for left in folder.rglob(f".*{TAKEN}"):
+            put_back(left)
+        watcher = Watcher(predictor, settings, record, callbacks)
+        callbacks.begun()
+        watcher.run()
+        return watcher.verdicts
+
+
+def place_for(target: Path, sha256: str) -> Path:
+    """Where to move an image: under its own name, unless another image has taken it.
+
+    >>> import tempfile
+    >>> place_for(Path(tempfile.mkdtemp()) / "a.png", "0" * 64).name
+    'a.png'
+    """
+    try:
+        taken = hashlib.sha256(target.read_bytes()).hexdigest() != sha256
+    except OSError:
+        taken = target.exists()
+    return target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}") if taken else target
+
+
+def put_back(taken: Path) -> None:
+    """Give a file that was taken away its name again, or one beside it where another image has that name now."""
+    path = taken.with_name(taken.name.removeprefix(".").removesuffix(TAKEN))
+    with suppress(OSError):  # it is not there any more, or still at the hidden name, for the next start
+        if path.exists():
+            path = place_for(path, hashlib.sha256(taken.read_bytes()).hexdigest())
+        taken.replace(path)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """The stamp of a file; None where it is gone."""
+    try:
+        return stamp_of(path.stat())
+    except OSError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -1,0 +1,78 @@
+"""Numbers on arrays, numpy alone: measures of quality, what is promised, how it is kept, what would go unseen.
+
+The plain-words account, with every assumption and source, is docs/explain/guarantees.md.
+"""
+
+from blemish.stats.conformal import (
+    Certificate,
+    certify,
+    conformal_threshold,
+    images_needed,
+    more_images_needed,
+    one_per_group,
+    p_value,
+    smallest_rate,
+    worst_of_groups,
+)
+from blemish.stats.conformal_folds import (
+    certify_cross,
+    cross_bound,
+    cross_p_value,
+    smallest_cross_rate,
+    smallest_score_p_value,
+)
+from blemish.stats.counts import Counts, accuracy, count, defect_rate, f1, ok_rate, precision, recall
+from blemish.stats.false_discovery import any_dependence, benjamini_hochberg
+from blemish.stats.intervals import Interval, auroc_interval, bootstrap_images, rate_interval
+from blemish.stats.martingale import Martingale, drifted, observe, start_martingale
+from blemish.stats.pixel_scores import PixelHistogram, PixelScores
+from blemish.stats.pod import DetectableSize, PodCurve, fit_pod
+from blemish.stats.ranking import RocCurve, auroc, average_precision, roc_curve
+from blemish.stats.regions import aupimo, aupro, label_regions
+
+__all__ = [
+    "Certificate",
+    "Counts",
+    "DetectableSize",
+    "Interval",
+    "Martingale",
+    "PixelHistogram",
+    "PixelScores",
+    "PodCurve",
+    "RocCurve",
+    "accuracy",
+    "any_dependence",
+    "aupimo",
+    "aupro",
+    "auroc",
+    "auroc_interval",
+    "average_precision",
+    "benjamini_hochberg",
+    "bootstrap_images",
+    "certify",
+    "certify_cross",
+    "conformal_threshold",
+    "count",
+    "cross_bound",
+    "cross_p_value",
+    "defect_rate",
+    "drifted",
+    "f1",
+    "fit_pod",
+    "images_needed",
+    "label_regions",
+    "more_images_needed",
+    "observe",
+    "ok_rate",
+    "one_per_group",
+    "p_value",
+    "precision",
+    "rate_interval",
+    "recall",
+    "roc_curve",
+    "smallest_cross_rate",
+    "smallest_rate",
+    "smallest_score_p_value",
+    "start_martingale",
+    "worst_of_groups",
+]

@@ -1,0 +1,191 @@
+"""How far a number may be trusted: bootstrap over images, exact intervals of rates, and one of the AUROC of images.
+
+What is resampled is always the image, never the pixel: the pixels of one image are no independent witnesses. Good and
+defective images are resampled apart, so their numbers stay as they are. From fewer than about ten images of a kind a
+bootstrap interval comes out too narrow, from a single one it has no width at all in that direction, and it has none
+either where all are ranked right: whatever is drawn is ranked right again.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from math import lgamma, sqrt
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.stats.counts import Counts, defect_rate, f1, ok_rate, precision, recall
+from blemish.stats.ranking import auroc_of_levels, average_precision_of_levels
+
+Measures = dict[str, float]
+
+
+class Interval(NamedTuple):
+    """Both ends of a confidence interval; (nan, nan) where the measure itself is nan."""
+
+    low: float
+    high: float
+
+
+def rate_interval(hits: int, trials: int, confidence: float = 0.95) -> Interval:
+    """Clopper-Pearson interval of a rate: covers the true rate at least as often as it promises (1934).
+
+    Nothing is resampled; the trials must be independent, so images, not pixels. No trials give (0, 1).
+
+    >>> rate_interval(40, 40)  # 40 good images, all accepted: the low end is 0.025 ** (1 / 40)
+    Interval(low=0.9119..., high=1.0)
+    """
+    tail = (1.0 - confidence) / 2.0
+    low = 0.0 if hits == 0 else _bisect(lambda rate: _at_least(hits, trials, rate) < tail)
+    high = 1.0 if hits == trials else _bisect(lambda rate: _at_least(hits + 1, trials, rate) < 1.0 - tail)
+    return Interval(low, high)
+
+
+def auroc_interval(area: float, good: int, defective: int, confidence: float = 0.95) -> Interval:
+    """Interval of an AUROC by its score: all areas from which this one is not too far, by their own standard error.
+
+    That error is Hanley & McNeil's (1982) for exponential scores with both numbers of images replaced by their mean:
+    method 5 of Newcombe (2006, part 2). Unlike a bootstrap it is honest where all are ranked right: at 0.95, with 10 to
+    200 images of a kind and areas of 0.9 to 0.995, it held the true area in 96 to 99 % of 300 sets of normal scores,
+    and in 88 to 99 % where defective scores spread three times as far as good ones; a bootstrap in 25 to 94 %, and 13
+    to 94 %.
+
+    No good or no defective images give (nan, nan).
+
+    >>> auroc_interval(1.0, good=20, defective=20)
+    Interval(low=0.898..., high=1.0)
+    >>> auroc_interval(0.9, good=20, defective=20)
+    Interval(low=0.746..., high=0.962...)
+    """
+    if not good or not defective:
+        return Interval(np.nan, np.nan)
+    far, others = NormalDist().inv_cdf(0.5 + confidence / 2.0), (good + defective) / 2.0 - 1.0
+
+    def is_too_far(other: float) -> bool:
+        spread = 1.0 + others * ((1.0 - other) / (2.0 - other) + other / (1.0 + other))
+        return abs(area - other) > far * sqrt(other * (1.0 - other) * spread / (good * defective))
+
+    low = 0.0 if area == 0.0 else area * _bisect(lambda share: is_too_far(share * area))
+    high = 1.0 if area == 1.0 else 1.0 - (1.0 - area) * _bisect(lambda share: is_too_far(1.0 - share * (1.0 - area)))
+    return Interval(low, high)
+
+
+def resample(labels: NDArray[np.bool_], repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each image is drawn, in each of `repeats` resamples: (repeats, n).
+
+    Good images are drawn with replacement among the good ones, defective ones among the defective.
+
+    >>> resample(np.array([False, False, True]), 2, np.random.default_rng(1)).sum(axis=1)
+    array([3, 3])
+    """
+    drawn = np.zeros((repeats, len(labels)), np.int64)
+    for label in (False, True):
+        of_kind = np.flatnonzero(labels == label)
+        if of_kind.size:
+            equal = np.full(of_kind.size, 1.0 / of_kind.size)
+            drawn[:, of_kind] = rng.multinomial(of_kind.size, equal, size=repeats)
+    return drawn
+
+
+def percentile_intervals(resampled: Iterable[Measures], confidence: float = 0.95) -> dict[str, Interval]:
+    """For each measure, the middle `confidence` of its values over the resamples (percentile method, Efron 1979).
+
+    Resamples in which a measure is nan, as F1 is when nothing is found and nothing was to be, are left out for it.
+
+    >>> percentile_intervals([{"f1": 0.0}, {"f1": 0.5}, {"f1": 1.0}, {"f1": np.nan}], confidence=0.5)
+    {'f1': Interval(low=0.25, high=0.75)}
+    """
+    rows = list(resampled)
+    return {name: _middle(np.array([row[name] for row in rows]), confidence) for name in rows[0]}
+
+
+def bootstrap_images(
+    scores: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    rng: np.random.Generator,
+    threshold: float | None = None,
+    repeats: int = 1000,
+    confidence: float = 0.95,
+) -> dict[str, Interval]:
+    """Intervals of the image measures `auroc` and `average_precision`, and with a threshold also of `ok_rate`,
+    `defect_rate`, `precision`, `recall` and `f1`.
+
+    Resamples images, good and defective ones apart; the detector and the threshold stay as they are.
+    For a single rate `rate_interval` is the better choice, for the AUROC `auroc_interval`: they hold with few images.
+
+    >>> scores, labels = np.arange(20.0), np.arange(20) >= 8
+    >>> bootstrap_images(scores, labels, np.random.default_rng(0), threshold=9.5)["defect_rate"]
+    Interval(low=0.583..., high=1.0)
+    """
+    _, level = np.unique(scores, return_inverse=True)
+    flagged = np.zeros(len(labels), np.bool_) if threshold is None else scores > threshold
+
+    def measure(drawn: NDArray[np.int64]) -> Measures:
+        good = np.bincount(level, weights=drawn * ~labels)
+        defective = np.bincount(level, weights=drawn * labels)
+        ranking = {
+            "auroc": auroc_of_levels(good, defective),
+            "average_precision": average_precision_of_levels(good, defective),
+        }
+        return ranking if threshold is None else ranking | _rates(drawn, flagged, labels)
+
+    return percentile_intervals(map(measure, resample(labels, repeats, rng)), confidence)
+
+
+def _rates(drawn: NDArray[np.int64], flagged: NDArray[np.bool_], labels: NDArray[np.bool_]) -> Measures:
+    tp, fp = int(drawn[flagged & labels].sum()), int(drawn[flagged & ~labels].sum())
+    tn, fn = int(drawn[~flagged & ~labels].sum()), int(drawn[~flagged & labels].sum())
+    counts = Counts(tp, fp, tn, fn)
+    return {each.__name__: each(counts) for each in (ok_rate, defect_rate, precision, recall, f1)}
+
+
+def _middle(values: NDArray[np.float64], confidence: float) -> Interval:
+    there = values[~np.isnan(values)]
+    if not there.size:
+        return Interval(np.nan, np.nan)
+    low, high = np.quantile(there, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return Interval(float(low), float(high))
+
+
+def _at_least(hits: int, trials: int, rate: float) -> float:
+    """The chance of at least `hits` in `trials` when each succeeds with probability 0 < `rate` < 1."""
+    number = np.arange(hits, trials + 1)
+    ways = [lgamma(trials + 1) - lgamma(k + 1) - lgamma(trials - k + 1) for k in number.tolist()]
+    return float(np.exp(np.array(ways) + number * np.log(rate) + (trials - number) * np.log1p(-rate)).sum())
+
+
+def _bisect(is_below: Callable[[float], bool]) -> float:
+    """Where in (0, 1) `is_below` turns from True to False."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return high
+
+
+def chance_of_flagged(flagged: int, n_new: int, above: int, n: int) -> float:
+    """P(at least so many of n_new good images are flagged), when `above` of n calibration scores exceed the threshold.
+
+    It holds for exchangeable images whose scores never tie (where they do, it is less): the rate above the (n - c)-th
+    smallest of n scores follows Beta(c + 1, n - c), the flagged among new ones the beta-binomial law to it (Vovk 2012).
+
+    A promise on average allows a threshold to have a rate of its own above alpha, for a lucky draw of calibration
+    images; an interval for that rate alone would call every second such promise broken, given enough new images.
+
+    >>> chance_of_flagged(1, 1, above=0, n=19)  # the promise itself: 1 / 20
+    0.05...
+    >>> round(chance_of_flagged(8, 60, above=1, n=19), 3)  # 13 %, where 10 % were promised
+    0.308
+    """
+    a, b = above + 1, n - above
+    return min(1.0, math.fsum(math.exp(_log_mass(k, n_new, a, b)) for k in range(flagged, n_new + 1)))  # rounding
+
+
+def _log_mass(k: int, n_new: int, a: int, b: int) -> float:
+    ways = math.lgamma(n_new + 1) - math.lgamma(k + 1) - math.lgamma(n_new - k + 1)
+    return ways + _log_beta(k + a, n_new - k + b) - _log_beta(a, b)
+
+
+def _log_beta(a: int, b: int) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)

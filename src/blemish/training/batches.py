@@ -1,0 +1,143 @@
+"""Good images as batches for training, and their split into a part to fit and a part to calibrate on."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from blemish.data.folder import Sample
+from blemish.data.images import PixelPolicy, load_image
+from blemish.data.tiles import tile_boxes
+from blemish.errors import DataError
+from blemish.settings import AugmentSettings
+from blemish.training.augment import augment
+
+CACHE_BYTES = 1 << 30
+"""Decoded images are kept in memory up to this much; beyond it they are decoded anew in each epoch."""
+
+
+@final
+class GoodImages(Dataset[Tensor]):
+    """Images `(c, h, w)`, float32 in [0, 1], all decoded once at the start, so that a bad file shows before any work.
+
+    With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason.
+
+    `on_image` is told how many are done.
+
+    Raises:
+        DataError: a file that cannot be read, unless `skip_bad`.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        policy: PixelPolicy,
+        skip_bad: bool = False,
+        on_image: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.policy = policy
+        self.samples: list[Sample] = []
+        self.skipped: dict[str, str] = {}
+        self._kept: dict[int, NDArray[np.float32]] = {}
+        room = CACHE_BYTES // (4 * policy.channels * math.prod(policy.size_px))
+        with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
+            loaded = pool.map(lambda sample: _try_load(sample, policy), samples)
+            for done, (sample, image) in enumerate(zip(samples, loaded, strict=True), start=1):
+                if isinstance(image, DataError):
+                    if not skip_bad:
+                        pool.shutdown(cancel_futures=True)
+                        raise image
+                    self.skipped[sample.name] = str(image)
+                else:
+                    if len(self.samples) < room:
+                        self._kept[len(self.samples)] = image
+                    self.samples.append(sample)
+                on_image(done)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = self._kept.get(index)
+        return torch.from_numpy(load_image(self.samples[index].path, self.policy) if image is None else image)
+
+
+@final
+class Tiles(Dataset[Tensor]):
+    """The tiles `(c, h, w)` of images, as if each were an image; those wholly outside the region of interest left out.
+
+    Raises:
+        SettingsError: a tile larger than the image, or an overlap that leaves no way forward.
+    """
+
+    def __init__(self, images: GoodImages) -> None:
+        policy = images.policy
+        assert policy.tile_px is not None
+        boxes = tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
+        self.boxes = [box for box in boxes if policy.roi is None or policy.roi[box[0] : box[2], box[1] : box[3]].any()]
+        self.images = images
+
+    def of(self, places: Sequence[int]) -> list[int]:
+        """The places of the tiles of some of the images."""
+        count = len(self.boxes)
+        return [image * count + tile for image in places for tile in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.images) * len(self.boxes)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image, tile = divmod(index, len(self.boxes))
+        top, left, bottom, right = self.boxes[tile]
+        return self.images[image][:, top:bottom, left:right]
+
+
+def _try_load(sample: Sample, policy: PixelPolicy) -> NDArray[np.float32] | DataError:
+    try:
+        return load_image(sample.path, policy)
+    except DataError as error:
+        return error
+
+
+@final
+class ImageBatches:
+    """Shuffled batches `(b, c, h, w)` of good images and their augmentations; see `Batches` in models/detector.py.
+
+    An epoch holds every image `images_of_one` times: once as it is, the other times augmented anew. Order and
+    augmentation follow from `seed` and `epoch` alone. No batch has one image: a last one joins the batch before it,
+    because batch normalisation cannot use it (a 1 x 1 latent has no other values to average over).
+    """
+
+    def __init__(
+        self, images: Dataset[Tensor], count: int, settings: AugmentSettings, batch_size: int, seed: int
+    ) -> None:
+        self.images, self.count, self.settings = images, count, settings
+        self.batch_size, self.seed = batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._bounds())
+
+    def __iter__(self) -> Iterator[Tensor]:
+        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        total = self.count * self.settings.images_of_one
+        order = torch.randperm(total, generator=rng)
+        for start, stop in self._bounds():
+            places = order[start:stop]
+            batch = torch.stack([self.images[int(place) % self.count] for place in places])  # (b, c, h, w)
+            changed = places >= self.count
+            if changed.any():
+                batch[changed] = augment(batch[changed], self.settings, rng)
+            yield batch
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        total = self.count * self.settings.images_of_one
+        starts = list(range(0, total, self.batch_size))
+        if total % self.batch_size == 1 and len(starts) > 1:
+            starts.pop()
+        return list(zip(starts, [*starts[1:], total], strict=True))

@@ -1,0 +1,173 @@
+"""One fit: a detector learns from some of the good images, and scores those that were left out."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Subset
+
+from blemish.data.images import prepare
+from blemish.data.progress import Progress, Report
+from blemish.inference.predictor import scored_map
+from blemish.inference.runtime import TorchRuntime, torch_device
+from blemish.inference.score import max_score
+from blemish.models import make_detector
+from blemish.models.detector import Detector, ImageShape
+from blemish.settings import RunSettings
+from blemish.training.batches import GoodImages, ImageBatches, Tiles
+from blemish.training.checkpoint import Checkpoint
+from blemish.training.loop import GradientLoop
+
+
+@final
+class Split(NamedTuple):
+    """The places of the good images to fit, and of those to score."""
+
+    fit: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+
+@final
+class Fit(NamedTuple):
+    """A fitted detector's tensors, the scores of the images it has not seen, and how it came about."""
+
+    state: dict[str, NDArray[Any]]
+    scores: list[float]
+    history: dict[str, list[float]]
+    notes: list[str]
+    parameters: int
+    seconds: float
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """A run with its images read."""
+
+    root: Path
+    settings: RunSettings
+    images: GoodImages
+    groups: tuple[str, ...] | None
+    """The group of each image."""
+    splits: tuple[Split, ...]
+    """One, or one for each fold."""
+    skipped: dict[str, str]
+    files_sha256: str
+
+    @property
+    def groups_sha256(self) -> str:
+        """A hash of which image is in which group; empty where there are no groups."""
+        if self.groups is None:
+            return ""
+        pairs = zip((sample.name for sample in self.images.samples), self.groups, strict=True)
+        return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the weights: settings, setting by setting, the images, and what belongs together."""
+        flat = flat_settings(self.settings.model_dump(mode="json"))
+        return {**flat, "images": self.files_sha256, "groups": self.groups_sha256}
+
+
+def fit_and_score(
+    images: GoodImages, split: Split, settings: RunSettings, checkpoint: Checkpoint, device: str, report: Report
+) -> Fit:
+    """Fit a detector on one part of the good images and score the other.
+
+    Raises:
+        SettingsError: sides the network cannot take.
+        TrainingError: the loss is not a number.
+    """
+    started = time.monotonic()
+    with _repeatable(settings.seed):
+        shape = ImageShape(images.policy.channels, *images.policy.network_px)
+        detector = make_detector(settings.detector, settings.model, shape)
+        loop = GradientLoop(detector, settings, torch_device(device), checkpoint, report)
+        detector.to(loop.device).train()
+        detector.fit(_Watched(_batches(images, split.fit, settings), loop, report), loop)
+    seconds = time.monotonic() - started
+    return Fit(
+        state={name: _to_numpy(tensor) for name, tensor in detector.state_dict().items()},
+        scores=list(_scores(detector, str(loop.device), images, split.held_out, settings, report)),
+        history=loop.history,
+        notes=list(getattr(detector, "notes", ())),
+        parameters=sum(weight.numel() for weight in detector.parameters()),
+        seconds=seconds,
+    )
+
+
+def _batches(images: GoodImages, places: Sequence[int], settings: RunSettings) -> ImageBatches:
+    if images.policy.tile_px is None:
+        chosen = Subset(images, places)
+    else:
+        tiles = Tiles(images)
+        chosen = Subset(tiles, tiles.of(places))
+    return ImageBatches(chosen, len(chosen), settings.augment, settings.train.batch_size, settings.seed)
+
+
+def _scores(
+    detector: Detector, device: str, images: GoodImages, places: Sequence[int], settings: RunSettings, report: Report
+) -> Iterator[float]:
+    # As it will be when it is read from its file: another memory layout would round its scores differently.
+    runtime = TorchRuntime(detector.to(memory_format=torch.contiguous_format), device)  # type: ignore[call-overload]
+    for done, place in enumerate(places, start=1):
+        yield max_score(scored_map(runtime, prepare(images.samples[place].path, images.policy), settings.score))
+        report(Progress("calibrating", done, len(places)))
+
+
+@final
+class _Watched:
+    """Batches on the training device; a pass that is not the gradient loop's own is reported as it goes."""
+
+    def __init__(self, batches: ImageBatches, loop: GradientLoop, report: Report) -> None:
+        self._batches, self._loop, self._report = batches, loop, report
+
+    @property
+    def epoch(self) -> int:
+        return self._batches.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._batches.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for done, batch in enumerate(self._batches, start=1):
+            yield batch.to(self._loop.device)
+            if not self._loop.is_running:
+                self._report(Progress("fitting", done, len(self)))
+
+
+@contextmanager
+def _repeatable(seed: int) -> Iterator[None]:
+    """Everything torch draws inside follows from the seed; the caller's generators are left as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _to_numpy(tensor: Tensor) -> Any:
+    array = tensor.detach().cpu().contiguous().numpy()
+    return np.array(array)  # the detector may go, or be fitted on
+
+
+def flat_settings(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under names with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

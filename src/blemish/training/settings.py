@@ -1,0 +1,32 @@
+"""All settings of a run, from the detector, a preset, a file and the command line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from blemish.models import DETECTORS, named_settings
+from blemish.settings import RunSettings, merge, named, parse_assignment, read_toml, validate
+
+
+def make_settings(
+    detector: str | None = None, toml: Path | None = None, assignments: Sequence[str] = ()
+) -> RunSettings:
+    """All settings of a run. Later wins: general defaults, the detector's, the preset's, the file's, the assignments'.
+
+    `detector` is a detector's or a preset's name; `assignments` are like `train.epochs=100`.
+
+    Raises:
+        SettingsError: an unknown detector, preset or setting, with the nearest known name; a value out of range.
+
+    >>> make_settings("seed", assignments=["train.epochs=3"]).train.epochs
+    3
+    """
+    asked = merge(read_toml(toml) if toml else {}, *(parse_assignment(text) for text in assignments))
+    name = detector or asked.get("detector", RunSettings.model_fields["detector"].default)
+    preset = named_settings(str(name))
+    kind = DETECTORS[preset["detector"]]
+    if toml and (alone := read_toml(toml)):
+        with named(toml):
+            validate(RunSettings, merge(kind.defaults, preset, alone, {"detector": preset["detector"]}))
+    settings = validate(RunSettings, merge(kind.defaults, preset, asked, {"detector": preset["detector"]}))
+    model = validate(kind.Settings, settings.model, prefix="model.")
+    return settings.model_copy(update={"model": model.model_dump(mode="json")})

@@ -1,0 +1,184 @@
+"""The comparison's page: published figures apart, caveats said, nothing from outside, honest gaps."""
+
+import copy
+import html
+import re
+from typing import Any
+
+import pytest
+
+from blemish.evaluation.compare import seed_paper as published
+from blemish.evaluation.compare.compare_page import amount, render, seconds, verdict
+from blemish.evaluation.compare.summary import MEASURES, over_categories, spread, summarise
+
+NASTY = '<img src=x onerror="alert(1)">'
+
+
+def cell(detector: str, seed: int = 0, category: str = "hazelnut", **changed: float | None) -> dict[str, Any]:
+    measures: dict[str, float | None] = dict.fromkeys(MEASURES, 0.25 + 0.5 * seed) | changed
+    return {
+        "category": category,
+        "detector": detector,
+        "seed": seed,
+        "status": "finished",
+        "error": None,
+        "scopes": {scope: dict(measures) for scope in ("all", "cut", "hole")},
+        "count": {
+            "all": {"images": 9, "good": 4, "defective": 5},
+            "cut": {"defective": 2},
+            "hole": {"defective": 3},
+        },
+        "notes": {"masks": f"{NASTY}: judged as images"},
+        "false_alarms": {"flagged": 1, "good_images": 4, "promised": 0.05},
+        "settings": {"model": {"note": "</pre><script>"}},
+    }
+
+
+def failed(detector: str, seed: int = 0, category: str = "hazelnut") -> dict[str, Any]:
+    return cell(detector, seed, category) | {
+        "status": "failed",
+        "error": f"DataError: {NASTY}",
+        "scopes": {},
+        "count": {},
+    }
+
+
+def content(*cells: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "plan": {
+            "categories": list(dict.fromkeys(each["category"] for each in cells)),
+            "detectors": list(dict.fromkeys(each["detector"] for each in cells)),
+            "seeds": 2,
+            "cells": len(cells),
+            "evaluate": {"seed_tau": 0.2, "seed_tau_by_type": {"hole": 0.25}},
+        },
+        "summary": summarise(cells),
+        "cells": list(cells),
+        "published_caveats": list(published.CAVEATS),
+        "versions": {"blemish": "0"},
+    }
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    cells = [cell(name, seed) for seed in (0, 1) for name in ("seed", "ae_l2")]
+    picture = {
+        "name": NASTY,
+        "type": "cut",
+        "pictures": [("ground truth", "data:image/jpeg;base64,AAAA"), ("seed", None)],
+    }
+    return render(content(*cells, failed("vae")), {"hazelnut": [picture]})
+
+
+def rows_of(page: str, detector: str) -> list[list[str]]:
+    """The cells of a detector's rows in the first table, tags removed."""
+    start = page.index(">" + detector, page.index("Table 3</h3>"))
+    body = page[start : page.index('class="begin', start) if 'class="begin' in page[start:] else None]
+    return [
+        [" ".join(re.sub(r"<[^>]+>", " ", one).split()) for one in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
+        for row in body.split("</tr>")
+        if "<td" in row
+    ]
+
+
+def test_means_and_spread_stand_in_the_table(page: str) -> None:
+    assert "0.50<small>± 0.35</small>" in page
+    assert "0.25" in page
+    assert 'title="0.25 to 0.75 over 2 seeds"' in page
+
+
+def test_published_figures_have_columns_of_their_own(page: str) -> None:
+    by_label = {row[0]: row for row in rows_of(page, "seed")}
+    assert by_label["cut"][-5:] == ["0.80", "0.69", "0.57 d", "", ""]
+    assert by_label["hole"][-5:] == ["0.61", "0.55", "0.75 d", "", ""]
+    assert by_label["all images"][-5:] == [""] * 5
+    others = {row[0]: row for row in rows_of(page, "ae_l2")}
+    assert others["all images"][-5:] == ["0.93", "0.84", "0.88 c", "0.93", "0.84"]
+    assert others["cut"][-5:] == [""] * 5
+
+
+def test_every_caveat_and_source_is_said(page: str) -> None:
+    text = html.unescape(page)
+    for words in (*published.CAVEATS, published.SEED, published.MVTEC_AD):
+        assert words in text
+
+
+def test_the_papers_slips_are_found_by_arithmetic() -> None:
+    wrong = {key for key, row in published.SEED_TABLE_3.items() if not row.agrees}
+    assert wrong == {("seed", "cut"), ("seed", "hole")}
+
+
+def test_another_category_has_no_published_columns() -> None:
+    page = render(content(cell("seed", category="toothbrush")), {})
+    assert "published as pixels" not in page
+    assert "stand beside that category only" in page
+    assert '<td class="first"></td>' not in page
+
+
+def test_names_and_errors_are_only_text(page: str) -> None:
+    assert "<img src=x" not in page
+    assert "<script" not in page
+    assert html.escape(f"DataError: {NASTY}") in page.replace("&#34;", "&quot;")
+
+
+def test_the_page_needs_nothing_from_outside(page: str) -> None:
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
+    links = re.findall(r'href="([^"]*)"', page)
+    assert [link for link in links if not link.startswith(("cells/", "#"))] == []
+
+
+def test_what_failed_is_said_first(page: str) -> None:
+    assert page.index("What failed") < page.index("Table 3</h3>")
+    assert "4 of 5 cells finished, 1 failed." in page
+
+
+def test_a_comparison_of_nothing_but_failures_is_a_page() -> None:
+    assert "0 of 2 cells finished, 2 failed." in render(content(failed("seed"), failed("vae")), {})
+
+
+def test_a_seed_that_failed_is_said_beside_the_others() -> None:
+    page = render(content(cell("seed", 0), failed("seed", 1)), {})
+    assert "1 of 2 failed" in page
+
+
+def test_gaps_are_dashes() -> None:
+    page = render(content(cell("seed", **{"seed_tau.f1": None, "pixel.aupro": None})), {})
+    assert ">-</td>" in page
+
+
+def test_one_mask_type_less_is_no_one_row_less() -> None:
+    one = cell("seed")
+    del one["scopes"]["hole"], one["count"]["hole"]
+    labels = [row[0] for row in rows_of(render(content(one), {}), "seed")]
+    assert labels[:2] == ["cut", "all images"]
+
+
+def test_means_over_categories() -> None:
+    both = content(cell("seed", category="a"), cell("seed", 1, category="b"), failed("vae", category="a"))
+    means = over_categories(both["summary"], ["image.auroc"])
+    assert means == [
+        {"detector": "seed", "categories": 2, "image.auroc": 0.5},
+        {"detector": "vae", "categories": 1, "image.auroc": None},
+    ]
+    assert "Means over the categories" in render(both, {})
+
+
+def test_the_verdict_names_the_best_and_the_worst() -> None:
+    found = verdict(content(cell("seed"), cell("vae", **{"pixel.aupro": 0.75})))
+    assert found[1] == "On hazelnut, vae covers the defects best (AUPRO 0.750), seed least (0.250)."
+
+
+def test_a_failed_seed_does_not_count() -> None:
+    summary = summarise([cell("seed", 0), failed("seed", 1)])[0]
+    assert (summary["seeds"], summary["failed"]) == (1, 1)
+    assert summary["scopes"]["all"]["image.auroc"] == spread([0.25])
+
+
+def test_numbers_for_reading() -> None:
+    assert seconds({"mean": 9000.0, "std": None}) == "2.5 h"
+    assert amount(18_800_000) == "18.8 M"
+
+
+def test_the_same_content_gives_the_same_page() -> None:
+    found = content(cell("seed"), cell("vae"))
+    assert render(copy.deepcopy(found), {}) == render(found, {})

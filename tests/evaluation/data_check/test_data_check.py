@@ -1,0 +1,235 @@
+"""A data check: each kind of trouble is found by name, and a clean set passes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from typer.testing import CliRunner, Result
+
+from blemish.cli import app
+from blemish.data.folder import Sample
+from blemish.errors import DataError, SettingsError
+from blemish.evaluation.data_check.data_check import Checked, check_data, to_content, write_check
+from blemish.evaluation.data_check.duplicates import SIDE
+from blemish.evaluation.data_check.findings import Looked, PhotoFacts, size_findings
+from blemish.training.settings import make_settings
+from conftest import draw_part, write_parts
+
+SIZE = ["data.size_px=[64, 64]"]
+
+
+def checked(root: Path, *assignments: str) -> Checked:
+    return check_data(root, make_settings(assignments=[*SIZE, *assignments]))
+
+
+def found(result: Checked, kind: str) -> dict[tuple[str, ...], str]:
+    """What was said, by paths."""
+    return {finding.paths: finding.severity for finding in result.findings if finding.kind == kind}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A flat folder of good parts."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for place in range(14):
+        draw_part(rng)[0].save(folder / f"{place:03}.png")
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_clean_set_passes(shared_parts: Path) -> None:
+    result = checked(shared_parts)
+    assert result.findings == ()
+    assert not result.must_look
+    assert len(result.images) == 20
+    assert len(result.oddness) == 16  # the good ones, to train and to test on
+
+
+def test_a_defect_among_the_good_comes_out_on_top(photos: Path) -> None:
+    rng = np.random.default_rng(5)
+    draw_part(rng, defect=True)[0].save(photos / "sneaked_in.png")
+    result = checked(photos)
+    assert next(iter(result.oddness)) == "sneaked_in.png"
+    assert found(result, "odd one") == {("sneaked_in.png",): "look"}
+
+
+def test_unreadable_files_are_named(photos: Path) -> None:
+    (photos / "junk.png").write_bytes(b"junk")
+    (photos / "cut.png").write_bytes((photos / "000.png").read_bytes()[:3000])
+    assert found(checked(photos), "unreadable") == {("junk.png",): "look", ("cut.png",): "look"}
+
+
+def test_copies_are_named_by_where_they_lie(parts: Path) -> None:
+    shutil.copy(parts / "train/good/000.png", parts / "train/good/copy.png")
+    shutil.copy(parts / "train/good/001.png", parts / "test/good/leak.png")
+    shutil.copy(parts / "test/bar/000.png", parts / "test/good/mixed_up.png")
+    shutil.copy(parts / "test/good/000.png", parts / "test/good/again.png")
+    messages = {finding.paths: finding for finding in checked(parts).findings if finding.kind == "duplicate"}
+    assert "keep one" in messages["train/good/000.png", "train/good/copy.png"].message
+    assert "in train and in test" in messages["train/good/001.png", "test/good/leak.png"].message
+    assert "called good and others defective" in messages["test/bar/000.png", "test/good/mixed_up.png"].message
+    assert messages["test/good/000.png", "test/good/again.png"].severity == "note"
+
+
+def test_near_copies_are_found_and_do_not_judge_each_other(photos: Path) -> None:
+    draw_part(np.random.default_rng(5), defect=True)[0].save(photos / "defect.png")
+    with Image.open(photos / "defect.png") as defect:
+        defect.point(lambda value: min(255, value + 3)).save(photos / "defect_again.png")
+    result = checked(photos)
+    assert found(result, "near duplicate") == {("defect.png", "defect_again.png"): "look"}
+    assert set(list(result.oddness)[:2]) == {"defect.png", "defect_again.png"}
+
+
+def test_photos_of_one_group_may_be_alike_and_do_not_judge_each_other(photos: Path) -> None:
+    for place in range(14):
+        (photos / f"{place:03}.png").rename(photos / f"part{place}_a.png")
+    for place, seed in enumerate((5, 6)):
+        draw_part(np.random.default_rng(seed), defect=True)[0].save(photos / f"part99_{'ab'[place]}.png")
+    shutil.copy(photos / "part3_a.png", photos / "part3_b.png")
+    grouped = checked(photos, r"data.groups=part(\d+)_")
+    assert found(grouped, "duplicate") == {("part3_a.png", "part3_b.png"): "note"}
+    assert found(checked(photos), "duplicate") == {("part3_a.png", "part3_b.png"): "look"}
+    assert set(list(grouped.oddness)[:2]) == {"part99_a.png", "part99_b.png"}
+
+
+def test_blurred_and_badly_lit_photos_are_named(photos: Path) -> None:
+    with Image.open(photos / "003.png") as photo:
+        photo.filter(ImageFilter.GaussianBlur(2)).save(photos / "003.png")
+    with Image.open(photos / "007.png") as photo:
+        photo.point(lambda value: value // 2).save(photos / "007.png")
+    result = checked(photos)
+    assert ("003.png",) in found(result, "blur")
+    assert ("007.png",) in found(result, "exposure")
+
+
+def test_mixed_sizes_kinds_and_odd_files_are_named(photos: Path) -> None:
+    rng = np.random.default_rng(9)
+    draw_part(rng)[0].convert("L").save(photos / "grey.png")
+    draw_part(rng, side=66)[0].save(photos / "larger.png")
+    draw_part(rng)[0].resize((64, 48)).save(photos / "flat.png")
+    draw_part(rng)[0].save(photos / "named.jpg", format="PNG")
+    (photos / "movie.avi").write_bytes(b"")
+    (photos / "readme.txt").write_text("hello")
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    (photos / "below").mkdir()
+    draw_part(rng)[0].save(photos / "below/deep.png")
+    result = check_data(photos, make_settings(assignments=["data.side_px=64"]))
+    assert found(result, "channels") == {("grey.png",): "look"}
+    assert found(result, "size") == {("flat.png",): "look", ("larger.png",): "note"}
+    assert found(result, "odd file") == {
+        ("below/deep.png",): "look",
+        ("gone.png",): "look",
+        ("movie.avi",): "note",
+    }
+    assert found(result, "format") == {("named.jpg",): "note"}
+    assert "flat.png" not in result.oddness  # training would refuse it
+
+
+def test_bad_masks_and_a_bad_layout_do_not_stop_the_check(parts: Path) -> None:
+    Image.new("L", (64, 64)).save(parts / "ground_truth/bar/000_mask.png")
+    assert found(checked(parts), "mask") == {("test/bar/000.png",): "look"}
+    (parts / "ground_truth/bar/001_mask.png").unlink()
+    result = checked(parts)
+    assert found(result, "layout") == {(): "look"}
+    assert len(result.images) == 12
+
+
+def test_few_images_are_checked_but_not_compared(photos: Path) -> None:
+    for place in range(9):
+        (photos / f"{place:03}.png").unlink()
+    result = checked(photos)
+    assert result.oddness == {}
+    assert found(result, "few") == {(): "note"}
+    assert not result.must_look
+
+
+def test_what_lies_outside_the_region_is_not_strange(photos: Path) -> None:
+    with Image.open(photos / "002.png") as photo:
+        photo.paste((255, 255, 255), (0, 0, 12, 12))
+        photo.save(photos / "002.png")
+    assert next(iter(checked(photos).oddness)) == "002.png"
+    inside = "data.roi=[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]"
+    assert ("002.png",) not in found(checked(photos, inside), "odd one")
+
+
+def test_tiles_are_looked_at_one_by_one(photos: Path) -> None:
+    draw_part(np.random.default_rng(5), defect=True)[0].save(photos / "sneaked_in.png")
+    result = checked(photos, "data.tile_px=[32, 48]", "data.tile_overlap_px=16")
+    assert next(iter(result.oddness)) == "sneaked_in.png"
+    assert result.maps.of("sneaked_in.png").shape == (64, 64)
+
+
+def test_bad_input_is_refused(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        checked(tmp_path / "none")
+    with pytest.raises(SettingsError, match="multiples of 16"):
+        check_data(photos, make_settings(assignments=["data.size_px=[64, 72]"]))
+    with pytest.raises(SettingsError, match=r"data\.roi: no pixel"):
+        checked(photos, "data.roi=[[0.1, 0.1], [0.1, 0.1], [0.1, 0.1]]")
+    for path in photos.iterdir():
+        path.write_bytes(b"junk")
+    with pytest.raises(DataError, match="none of its good images can be read"):
+        checked(photos)
+
+
+def test_the_page_and_the_json_say_the_same(photos: Path, tmp_path: Path) -> None:
+    draw_part(np.random.default_rng(5), defect=True)[0].save(photos / "a & b.png")
+    settings = make_settings(assignments=SIZE)
+    result = check_data(photos, settings)
+    results_path, report_path = write_check(result, settings, tmp_path / "out")
+    content = json.loads(results_path.read_text())
+    assert content == json.loads(json.dumps(to_content(result, settings)))
+    assert content["must_look"] is True
+    assert content["to_look_at"] == {"odd one": 1}
+    page = report_path.read_text()
+    assert "Good images that look like a defect" in page
+    assert "a &amp; b.png" in page
+    assert page.count("data:image/jpeg") == 20  # the odd one and the nine strangest others, each with its heat
+    assert "://" not in page
+
+
+def test_the_command_ends_with_1_when_something_must_be_looked_at(photos: Path, tmp_path: Path) -> None:
+    clean = run("data", "check", photos, "--set", SIZE[0])
+    assert (clean.exit_code, clean.stdout) == (0, "nothing stands out\n")
+    draw_part(np.random.default_rng(5), defect=True)[0].save(photos / "sneaked_in.png")
+    dirty = run("data", "check", photos, "--set", SIZE[0], "-o", tmp_path / "out")
+    assert dirty.exit_code == 1
+    assert "LOOK  odd one  sneaked_in.png" in dirty.stdout
+    assert (tmp_path / "out/check.html").is_file()
+    as_json = run("data", "check", photos, "--set", SIZE[0], "--format", "json")
+    assert json.loads(as_json.stdout)["findings"][0]["paths"] == ["sneaked_in.png"]
+    wrong = run("data", "check", photos, "--set", "data.size=64")
+    assert wrong.exit_code == 2
+    assert "data.size: unknown setting" in wrong.stderr
+
+
+def test_a_set_with_two_folders_reads_both(tmp_path: Path) -> None:
+    root = write_parts(tmp_path / "parts", good=10, test=2)
+    names = {row["path"].partition("/")[0] for row in to_content(checked(root), make_settings())["images"]}
+    assert names == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([(8, 4)] * 2 + [(4, 8)] * 2, "as many"),
+        ([(4, 8)] * 3 + [(8, 4)], "most"),
+        ([(4, 8)] * 2 + [(8, 4), (8, 8)], "more"),
+    ],
+)
+def test_as_many_of_another_size_are_not_most(sizes: list[tuple[int, int]], words: str) -> None:
+    nothing = np.zeros((SIDE, SIDE), np.float32)
+    images = [
+        Looked(Sample(Path(f"{place}.png"), f"{place}.png"), PhotoFacts(size, "grey", ()), "", nothing, None)
+        for place, size in enumerate(sizes)
+    ]
+    first = size_findings(images)[0]
+    assert f"8 x 4 px (height x width), {words} are 4 x 8:" in first.message  # of as many, the one that training takes

@@ -1,0 +1,65 @@
+"""Near duplicates: found when copied, and not when only alike."""
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from blemish.evaluation.data_check.duplicates import TURNS, fingerprint, near_duplicates
+
+Grey = NDArray[np.float32]
+
+
+def aligned_parts(count: int, seed: int = 0) -> list[Image.Image]:
+    """Photos that share strong structure in the same place, each with some texture of its own."""
+    rng = np.random.default_rng(seed)
+    shared = Image.fromarray(np.uint8(rng.integers(0, 2, (10, 10)) * 120 + 60)).resize((240, 240), 0)
+    photos = []
+    for _ in range(count):
+        own = Image.fromarray(np.uint8(rng.integers(0, 255, (60, 60)))).resize((240, 240))
+        photos.append(Image.blend(shared, own.filter(ImageFilter.GaussianBlur(2)), 0.3))
+    return photos
+
+
+def prints(photos: list[Image.Image]) -> NDArray[np.float32]:
+    return np.stack([fingerprint(np.asarray(photo, np.float32) / 255) for photo in photos])
+
+
+def as_jpeg(photo: Image.Image) -> Image.Image:
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=40)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("count", [4, 30])
+def test_parts_that_are_only_alike_are_not_duplicates(count: int) -> None:
+    assert near_duplicates(prints(aligned_parts(count))) == []
+
+
+@pytest.mark.parametrize("count", [4, 30])
+def test_copies_are_found(count: int) -> None:
+    photos = aligned_parts(count)
+    photos += [
+        as_jpeg(photos[0]),
+        photos[1].resize((120, 120)),
+        photos[2].point(lambda value: min(255, int(1.2 * value))),
+    ]
+    pairs = near_duplicates(prints(photos))
+    assert [(pair.first, pair.second, pair.turn) for pair in pairs] == [(i, count + i, "") for i in range(3)]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+def test_turned_and_mirrored_copies_are_found_and_nothing_else(quarters: int, mirrored: bool) -> None:
+    photos = aligned_parts(20)
+    turned = np.asarray(photos[6])[:, ::-1] if mirrored else np.asarray(photos[6])
+    photos.append(Image.fromarray(np.rot90(turned, quarters)))
+    (pair,) = near_duplicates(prints(photos))
+    assert (pair.first, pair.second) == (6, 20)
+    assert pair.turn == ", ".join(word for word in ("mirrored" if mirrored else "", TURNS[quarters]) if word)
+
+
+def test_blank_images_are_no_duplicates_by_structure() -> None:
+    assert near_duplicates(np.zeros((5, 64, 64), np.float32)) == []

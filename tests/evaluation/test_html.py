@@ -1,0 +1,252 @@
+"""The report page: nothing from outside, nothing from a file name, and honest words."""
+
+import copy
+import html
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blemish.evaluation.report.html import MEANINGS, number, percent, render, span, verdict
+from blemish.evaluation.report.pictures import Drawings, Example, thresholds_in_use
+
+NASTY = "test/cut/<img src=x onerror=alert(1)>&\"'{{ 7*7 }}.png"
+AT = {
+    "threshold": 0.3,
+    "counts": {"tp": 5, "fp": 4, "tn": 1234567, "fn": 2},
+    "precision": 0.5,
+    "recall": 0.25,
+    "accuracy": 0.9,
+    "f1": 1 / 3,
+}
+COUNT = {"images": 3, "good": 2, "defective": 1, "with_mask": 1, "flagged_good": 1, "flagged_defective": 0}
+
+
+def example_results() -> dict[str, Any]:
+    """As `results.json` has it, with a file name that means harm."""
+    groups: dict[str, dict[str, float]] = {"image": {}, "pixel": {}}
+    for path in MEANINGS:
+        group, name = path.split(".")
+        groups[group][name] = 0.75
+    section = {
+        "count": COUNT,
+        **groups,
+        "at_threshold": {name: dict(AT) for name in ("calibrated", "seed_tau", "oracle_f1")},
+        "intervals": {group: {name: [0.5, 0.9] for name in part} for group, part in groups.items()},
+    }
+    row = {
+        "path": NASTY,
+        "defect_type": "cut",
+        "score": 0.25,
+        "p_value": 0.05,
+        "is_anomalous": False,
+        "f1": {"calibrated": 0.5, "seed_tau": 0.25, "oracle_f1": 0.75},
+    }
+    good = {**row, "path": "test/good/1.png", "defect_type": "good", "f1": dict.fromkeys(row["f1"])}  # type: ignore[call-overload]
+    return {
+        **section,
+        "by_type": {"cut": copy.deepcopy(section)},
+        "images": [row, good, {**good, "path": "test/good/2.png", "is_anomalous": True}],
+        "notes": {},
+        "threshold": 0.3,
+        "promise": {
+            "max_false_alarm_rate": 0.05,
+            "calibration_images": 19,
+            "calibrated_threshold": 0.3,
+            "sentence": "On average at most 5 % of new good images are flagged (from 19 good images).",
+        },
+        "realised_false_alarm_rate": {
+            "rate": 0.5,
+            "interval": [0.01, 0.99],
+            "flagged": 1,
+            "good_images": 2,
+            "groups": None,
+            "promised": 0.05,
+            "verdict": "open",
+        },
+        "data": {"root": "data & <b>more</b>", "skipped": {"<i>.png": "<i>.png: damaged"}, "roi_share": 0.5},
+        "latency_ms": 4.25,
+        "seconds": 1.5,
+        "has_seed_tau": True,
+        "settings": {"max_fpr": 0.3, "confidence": 0.95, "repeats": 1000, "seed_tau_by_type": {"hole": 0.25}},
+        "model": {
+            "detector": "conv_autoencoder",
+            "parameters": 1000,
+            "fit_seconds": 12.0,
+            "max_false_alarm_rate": 0.05,
+            "policy": {"size_px": [8, 12], "channels": 3},
+            "run": {"detector": "conv_autoencoder", "model": {"note": "</pre><script>alert(2)</script>"}},
+        },
+        "data_card": {
+            "root": "elsewhere",
+            "fit_images": 80,
+            "calibration_images": 19,
+            "skipped": {},
+            "notes": ["<u>note</u>"],
+        },
+        "versions": {"blemish": "0", "python": "3", "numpy": "2"},
+    }
+
+
+def example(name: str = NASTY, *, reconstruction: bool = True) -> Example:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (8, 12, 3), dtype=np.uint8)
+    return Example(
+        name=name,
+        defect_type="cut",
+        score=0.25,
+        image=image,
+        reconstruction=image if reconstruction else None,
+        anomaly_map=rng.random((8, 12), dtype=np.float32),
+        mask=rng.random((8, 12)) > 0.8,
+    )
+
+
+def example_drawings() -> Drawings:
+    return Drawings(
+        history={"loss": [0.5, 0.25]},
+        roc={"images": (np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.5)},
+        threshold_curves={"threshold": [0.1, 0.2], "precision": [0, 1], "recall": [1, 0], "F1": [0, 1]},
+        panels={"cut": [example(), example(reconstruction=False)]},
+        three_thresholds=[example()],
+        missed=[example()],
+        false_alarms=[],
+    )
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(example_results(), example_drawings())
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and whether all that was opened was closed again."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_from_outside(page: str) -> None:
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
+    for _, attributes in Elements(page).found:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            assert (attributes.get(name) or "#").startswith(("data:image/", "#"))
+
+
+def test_every_element_is_closed(page: str) -> None:
+    assert Elements(page).open == []
+
+
+def test_names_are_only_names(page: str) -> None:
+    elements = Elements(page).found
+    assert sum(tag == "script" for tag, _ in elements) == 1
+    assert not any(name.startswith("on") for _, attributes in elements for name in attributes)
+    assert not any(tag in ("b", "i", "u") and "more" in str(attributes) for tag, attributes in elements)
+    assert "{{ 7*7 }}" in page
+    assert "<u>note" not in page
+
+
+def test_a_policy_forbids_what_a_mistake_could_let_in(page: str) -> None:
+    policies = [a["content"] for tag, a in Elements(page).found if a.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policies) == 1
+    assert "default-src 'none'" in str(policies[0])
+
+
+def test_the_panel_is_two_by_two(page: str) -> None:
+    """Input, reconstruction, predicted defect pixels, ground truth, in this order."""
+    first = page[page.index('class="strips"') :]
+    captions = re.findall(r"<span>(.*?)</span></div>", first)[:8]
+    assert captions[:4] == ["input", "reconstruction", "predicted defect pixels", "ground truth"]
+    assert captions[4:] == ["input", "heat map", "predicted defect pixels", "ground truth"]
+
+
+def test_every_measure_is_explained(page: str) -> None:
+    for meaning in MEANINGS.values():
+        assert meaning in html.unescape(page)
+
+
+def test_what_was_not_computed_says_why() -> None:
+    results = example_results()
+    results["pixel"]["aupro"] = None
+    results["intervals"]["pixel"]["aupro"] = None
+    results["notes"]["pixel.aupro"] = "no <mask> at all"
+    assert "Not computed: no &lt;mask&gt; at all." in render(results, example_drawings())
+
+
+def test_wrong_images_are_marked(page: str) -> None:
+    assert page.count('<tr class="wrong">') == 2
+
+
+def test_the_same_results_give_the_same_page(page: str) -> None:
+    assert render(example_results(), example_drawings()) == page
+
+
+def test_a_page_without_any_picture_is_still_one() -> None:
+    results = example_results()
+    results |= {"by_type": {}, "images": results["images"][1:]}
+    page = render(results, Drawings({}, {}, {}, {}, [], [], []))
+    assert Elements(page).open == []
+    assert "No defective image was missed." in page
+
+
+def test_the_verdict_names_misses_and_false_alarms() -> None:
+    found, flagged = verdict(example_results())
+    assert found == "Finds 0 of 1 defective images (75 %; 50 % to 90 % with 95 % confidence)."
+    assert flagged.startswith("Flags 1 of 2 good images (50 %; 1 % to 99 %), where at most 5 % were promised")
+    assert flagged.endswith("more than that, though so few good images prove nothing.")
+
+
+@pytest.mark.parametrize(
+    ("word", "rate", "ending"),
+    [
+        ("kept", 0.01, "it holds."),
+        ("open", 0.05, "too few good images to be sure."),
+        ("broken", 0.2, "calibrated on?"),
+    ],
+)
+def test_the_verdict_on_the_promise_is_said(word: str, rate: float, ending: str) -> None:
+    results = example_results()
+    results["realised_false_alarm_rate"] |= {"verdict": word, "rate": rate}
+    assert verdict(results)[1].endswith(ending)
+
+
+def test_a_threshold_set_by_hand_promises_nothing() -> None:
+    results = example_results() | {"threshold": 0.4}
+    assert "at most 5 % were to be expected" in verdict(results)[1]
+    page = render(results, example_drawings())
+    assert "set by hand; the calibrated one is 0.3000" in page
+    assert "set by hand" not in render(example_results(), example_drawings())
+
+
+def test_numbers_for_reading() -> None:
+    assert number(0.5) == "0.500"
+    assert percent(2 / 3) == "66.7 %"
+    assert span(None) == ""
+
+
+def test_the_seed_papers_tau_is_shown_only_on_its_own_scale(page: str) -> None:
+    other = {**example_results(), "has_seed_tau": False}
+    assert thresholds_in_use(example_results()).keys() - thresholds_in_use(other).keys() == {"seed_tau"}
+    without = render(other, example_drawings())
+    for words in ("F1 at tau", "the seed paper's tau", "F1 of each image", "at three thresholds"):
+        assert words in html.unescape(page)
+        assert words not in html.unescape(without)

@@ -1,0 +1,116 @@
+"""The one inference path: score, threshold, p-value and mask agree with each other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from blemish.data.folder import read_folder
+from blemish.errors import CalibrationError, DataError, SettingsError
+from blemish.inference.predictor import Predictor
+from blemish.inference.score import fit_map, max_score, open_map
+
+
+@pytest.fixture(scope="module")
+def predictor(model_file: Path) -> Predictor:
+    return Predictor.load(model_file)
+
+
+def test_score_map_and_mask_agree_at_every_size(predictor: Predictor) -> None:
+    for size in ((64, 64), (200, 130), (40, 31)):
+        prediction = predictor.predict(np.random.default_rng(1).random((*size, 3)))
+        assert prediction.anomaly_map.shape == prediction.defect_mask.shape == size
+        assert prediction.score == prediction.scored_map.max() == prediction.anomaly_map.max()
+        assert prediction.is_anomalous == prediction.defect_mask.any() == (prediction.score > prediction.threshold)
+
+
+def test_every_kind_of_image_gives_the_same_score(predictor: Predictor, shared_parts: Path) -> None:
+    path = shared_parts / "test/bar/000.png"
+    picture = Image.open(path)
+    scores = {predictor.predict(image).score for image in (path, str(path), picture, np.asarray(picture))}
+    picture.close()
+    assert len(scores) == 1
+
+
+@pytest.mark.parametrize("image", [None, b"photo.png", [[0.5]], 3])
+def test_what_is_no_image_is_named(predictor: Predictor, image: object) -> None:
+    with pytest.raises(DataError, match=r"an image of type \w+; expected a file, a Pillow image or a numpy array"):
+        predictor.predict(image)  # type: ignore[arg-type]
+
+
+def test_p_values_match_the_threshold(predictor: Predictor, shared_parts: Path) -> None:
+    alpha = predictor.header.max_false_alarm_rate
+    for sample in read_folder(shared_parts).test:
+        prediction = predictor.predict(sample.path)
+        assert prediction.is_anomalous == (prediction.p_value <= alpha)
+        assert 0.0 < prediction.p_value <= 1.0
+
+
+def test_the_threshold_can_be_moved(predictor: Predictor) -> None:
+    image = np.zeros((64, 64), np.uint8)
+    score = predictor.predict(image).score
+    assert predictor.with_threshold(score * 0.99).predict(image).is_anomalous
+    assert not predictor.with_threshold(score).predict(image).is_anomalous
+    scores = sorted(predictor.header.calibration_scores)
+    assert predictor.with_false_alarm_rate(0.7).threshold == scores[0]
+
+
+def test_thresholds_that_mean_nothing_are_refused(predictor: Predictor) -> None:
+    for threshold in (float("nan"), float("inf"), -0.1):
+        with pytest.raises(SettingsError, match="threshold"):
+            predictor.with_threshold(threshold)
+    for rate in (0.0, 1.0, -1.0, float("nan")):
+        with pytest.raises(SettingsError, match="max_false_alarm_rate"):
+            predictor.with_false_alarm_rate(rate)
+    with pytest.raises(CalibrationError, match="99"):
+        predictor.with_false_alarm_rate(0.01)
+
+
+def test_reconstructions_have_the_networks_size(predictor: Predictor) -> None:
+    answer = predictor.reconstruct(np.zeros((100, 100, 3), np.uint8))
+    assert answer is not None
+    assert answer.shape == (3, 64, 64)
+
+
+def test_an_unreadable_image_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.png: no such file"):
+        predictor.predict(tmp_path / "gone.png")
+
+
+def test_an_unknown_device_is_refused(model_file: Path) -> None:
+    with pytest.raises(SettingsError, match="tpu: expected auto, cpu or cuda"):
+        Predictor.load(model_file, device="tpu")
+
+
+MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, min_side=3, max_side=12), elements=st.integers(0, 9))
+
+
+@given(MAPS, st.integers(1, 30), st.integers(1, 30))
+def test_fitting_a_map_keeps_its_maximum(anomaly_map: np.ndarray, height: int, width: int) -> None:
+    fitted = fit_map(anomaly_map, (height, width))
+    assert fitted.shape == (height, width)
+    assert fitted.max() == anomaly_map.max()
+    for threshold in (2.0, 5.0):
+        np.testing.assert_array_equal(fitted > threshold, fit_map(np.float32(anomaly_map > threshold), (height, width)))
+
+
+@given(MAPS, st.integers(1, 3))
+def test_opening_is_the_best_window_around_each_pixel(anomaly_map: np.ndarray, side: int) -> None:
+    height, width = anomaly_map.shape
+    expected = np.full_like(anomaly_map, -np.inf)
+    for top in range(height - side + 1):
+        for left in range(width - side + 1):
+            window = (slice(top, top + side), slice(left, left + side))
+            expected[window] = np.maximum(expected[window], anomaly_map[window].min())
+    opened = open_map(anomaly_map, side)
+    np.testing.assert_array_equal(opened, expected)
+    assert max_score(opened) <= max_score(anomaly_map)
+
+
+def test_a_window_larger_than_the_map_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"score\.min_defect_px: 4 is larger than the map, 3 x 8"):
+        open_map(np.zeros((3, 8), np.float32), 4)

@@ -1,0 +1,293 @@
+"""Inspection of many images: in order, bit for bit as one by one, and resumed where it was interrupted."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.errors import DataError, SettingsError
+from blemish.inference.predictor import Predictor
+from blemish.inspection.inspect import Request, inspect_images
+from blemish.inspection.journal import NAME
+from blemish.inspection.rows import Row, as_csv, as_json
+from conftest import draw_part
+
+
+@pytest.fixture(scope="module")
+def predictor(model_file: Path) -> Predictor:
+    return Predictor.load(model_file)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Parts in every kind of file."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    for place, name in enumerate(["a.png", "b.jpg", "c.bmp", "d.tif", "e.webp", "below/a.png"]):
+        draw_part(rng, defect=place % 2 == 1, side=64 + 8 * place)[0].save(folder / name)
+    grey = rng.integers(0, 65_535, (64, 64)).astype(np.uint16)
+    Image.fromarray(grey).save(folder / "f.png")
+    draw_part(rng)[0].convert("RGBA").save(folder / "g.png")
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (NAME, ".inspect.lock")
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("with_pictures", [False, True])
+def test_rows_are_those_of_predict_in_order(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path, workers: int, with_pictures: bool
+) -> None:
+    request = Request(model_file, tmp_path / "out" if with_pictures else None, workers=workers)
+    inspection = inspect_images(predictor, [photos], request)
+    expected = [predictor.predict(source.path) for source in inspection.images]
+    found = list(inspection.rows())
+    assert [row["path"] for row in found] == [one.path for one in expected]
+    assert [row["score"] for row in found] == [one.score for one in expected]  # bit for bit
+    assert [row["is_anomalous"] for row in found] == [one.is_anomalous for one in expected]
+
+
+def test_an_unreadable_file_comes_up_in_its_place(predictor: Predictor, model_file: Path, photos: Path) -> None:
+    (photos / "d.tif").write_bytes((photos / "d.tif").read_bytes()[:500])
+    rows = inspect_images(predictor, [photos], Request(model_file, workers=4)).rows()
+    before: list[Row] = []
+    with pytest.raises(DataError, match=r"d\.tif: .*; --skip-bad leaves such files out"):
+        before.extend(rows)
+    assert [Path(str(row["path"])).name for row in before] == ["a.png", "b.jpg", "a.png", "c.bmp"]
+    skipping = inspect_images(predictor, [photos], Request(model_file, skip_bad=True, workers=4))
+    assert len(list(skipping.rows())) == 7
+    assert list(skipping.skipped) == [str(photos / "d.tif")]
+
+
+def test_what_cannot_be_written_is_not_called_a_bad_image(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "masks").write_text("in the way")
+    request = Request(model_file, out, skip_bad=True)
+    with pytest.raises(DataError, match=r"masks: cannot be made a folder: [^;]*$"):
+        list(inspect_images(predictor, [photos], request).rows())
+    assert not (out / "inspect.json").exists()
+
+
+def test_no_worker_outlives_a_pass_that_failed(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Left to the collector of garbage, their end was waited for within the start of another thread, for ever."""
+    (tmp_path / "masks").write_text("in the way")
+    with pytest.raises(DataError) as raised:
+        list(inspect_images(predictor, [photos], Request(model_file, tmp_path)).rows())
+    assert raised.value.__traceback__ is not None  # which holds all that stood in the frames
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("blemish")]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Beyond it the system refuses to write, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_leaves_whole_files_and_rows(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    whole = list(inspect_images(predictor, [photos], Request(model_file, out)).rows())
+    journal = (out / NAME).read_bytes()
+    room = len(b"".join(journal.splitlines(keepends=True)[:4])) + 20
+    shutil.rmtree(out)
+    before: list[Row] = []
+    rows = inspect_images(predictor, [photos], Request(model_file, out)).rows()
+    with files_of_at_most(room), pytest.raises(DataError, match="cannot be written: File too large"):
+        before.extend(rows)
+    assert before == whole[: len(before)]
+    assert not list(out.rglob("*.part"))
+    for name, content in files(out).items():
+        assert content[:4] == b"\x89PNG", name
+        with Image.open(out / name) as picture:
+            picture.load()
+    kept = [json.loads(line) for line in (out / NAME).read_text().splitlines()]
+    assert [line["row"] for line in kept[1:]] == before
+    assert list(inspect_images(predictor, [photos], Request(model_file, out, resume=True)).rows()) == whole
+
+
+def interrupted(predictor: Predictor, paths: list[Path], request: Request, after: int) -> None:
+    """Stop in the middle, as Ctrl-C does: from within the counting of images."""
+
+    def count(done: int, _total: int) -> None:
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(inspect_images(predictor, paths, request, count).rows())
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_resumed_it_ends_with_the_same_files_and_judges_nothing_twice(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path, form: str
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    rows = list(inspect_images(predictor, [photos], Request(model_file, whole, form)).rows())  # type: ignore[arg-type]
+    interrupted(predictor, [photos], Request(model_file, cut, form), after=3)  # type: ignore[arg-type]
+    assert not (cut / f"inspect.{form}").exists()
+    with (cut / NAME).open("ab") as journal:
+        journal.write(b'{"path": "half')  # as SIGKILL leaves it
+    kept = {path: path.stat().st_mtime_ns for path in (cut / "masks").rglob("*.png")}
+    finished = [json.loads(line)["name"] for line in (cut / NAME).read_text().splitlines()[1:4]]
+    request = Request(model_file, cut, form, resume=True)  # type: ignore[arg-type]
+    assert list(inspect_images(predictor, [photos], request).rows()) == rows
+    assert files(cut) == files(whole)
+    for name in finished:
+        assert (cut / "masks" / name).stat().st_mtime_ns == kept[cut / "masks" / name]
+    size = (cut / NAME).stat().st_size
+    assert list(inspect_images(predictor, [photos], request).rows()) == rows  # and once more, with nothing to do
+    assert (cut / NAME).stat().st_size == size
+
+
+def test_a_file_with_other_content_is_another_image(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Though its name, its size and its time are the same."""
+    out, photo = tmp_path / "out", photos / "c.bmp"
+    first = list(inspect_images(predictor, [photos], Request(model_file, out)).rows())
+    times = photo.stat().st_atime_ns, photo.stat().st_mtime_ns
+    content = bytearray(photo.read_bytes())
+    content[-3000:] = bytes(3000)
+    photo.write_bytes(content)
+    os.utime(photo, ns=times)
+    (out / "masks/a.png").unlink()  # a row without its pictures is not finished either
+    second = list(inspect_images(predictor, [photos], Request(model_file, out, resume=True)).rows())
+    assert [one["path"] for one, other in zip(first, second, strict=True) if one != other] == [str(photo)]
+    assert next(row["score"] for row in second if row["path"] == str(photo)) == predictor.predict(photo).score
+    assert (out / "masks/a.png").is_file()
+    assert json.loads((out / "inspect.json").read_text()) == second
+
+
+def test_another_model_or_threshold_is_refused(
+    predictor: Predictor, model_file: Path, onnx_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    list(inspect_images(predictor, [photos / "a.png"], Request(model_file, out)).rows())
+    again = Request(model_file, out, resume=True)
+    with pytest.raises(SettingsError, match=r"were made with threshold .*, this run has 0\.5"):
+        list(inspect_images(predictor.with_threshold(0.5), [photos], again).rows())
+    with pytest.raises(SettingsError, match="were made with model_sha256"):
+        list(inspect_images(predictor, [photos], Request(onnx_file, out, resume=True)).rows())
+    batch = Request(model_file, out, max_false_discovery_rate=0.5, resume=True)
+    with pytest.raises(SettingsError, match="max_false_discovery_rate None"):
+        list(inspect_images(predictor, [photos], batch).rows())
+    assert len(list(inspect_images(predictor, [photos], again).rows())) == 8
+
+
+def test_a_damaged_journal_is_refused_and_none_is_needed(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    request = Request(model_file, tmp_path, resume=True)
+    assert len(list(inspect_images(predictor, [photos / "a.png"], request).rows())) == 1
+    (tmp_path / NAME).write_bytes(b"notes of mine\n")
+    with pytest.raises(DataError, match="damaged, or not what `blemish inspect` wrote"):
+        list(inspect_images(predictor, [photos], request).rows())
+    with pytest.raises(SettingsError, match="--resume: goes on from the rows that -o OUT keeps"):
+        inspect_images(predictor, [photos], Request(model_file, resume=True))
+
+
+def test_a_batch_can_be_resumed(predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    rate = {"max_false_discovery_rate": 0.99}
+    rows = list(inspect_images(predictor, [photos], Request(model_file, whole, **rate)).rows())  # type: ignore[arg-type]
+    for after in (3, 8 + 5):  # in either pass
+        steps = iter(range(1, 100))
+
+        def count(_done: int, _total: int, steps: Iterator[int] = steps, after: int = after) -> None:
+            if next(steps) == after:
+                raise KeyboardInterrupt
+
+        request = Request(model_file, cut, resume=after > 3, **rate)  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            list(inspect_images(predictor, [photos], request, count).rows())
+    request = Request(model_file, cut, resume=True, **rate)  # type: ignore[arg-type]
+    assert list(inspect_images(predictor, [photos], request).rows()) == rows
+    assert files(cut) == files(whole)
+
+
+def test_only_one_at_a_time_writes_into_a_folder(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    request = Request(model_file, tmp_path / "out")
+    first = inspect_images(predictor, [photos], request).rows()
+    next(first)
+    with pytest.raises(DataError, match="another process is inspecting images into"):
+        list(inspect_images(predictor, [photos], request).rows())
+    assert len(list(first)) == 7
+
+
+def test_pictures_written_among_the_photos_are_no_photos(predictor: Predictor, model_file: Path, photos: Path) -> None:
+    request = Request(model_file, photos / "out")
+    first = list(inspect_images(predictor, [photos], request).rows())
+    assert list(inspect_images(predictor, [photos], request).rows()) == first
+    assert len(first) == 8
+
+
+def test_rows_that_break_off_are_still_json() -> None:
+    def rows() -> Iterator[Row]:
+        yield {"path": "a.png", "score": 1.0}
+        raise KeyboardInterrupt
+
+    parts: list[str] = []
+    with suppress(KeyboardInterrupt):
+        parts.extend(as_json(rows()))
+    assert json.loads("".join(parts)) == [{"path": "a.png", "score": 1.0}]
+
+
+def test_odd_names_survive_csv_and_json() -> None:
+    row: Row = {"path": 'a,"b"\n.png', "score": 0.1, "p_value": 0.5, "threshold": 0.2, "is_anomalous": False}
+    assert json.loads("".join(as_json([row, row]))) == [row, row]
+    (found,) = csv.DictReader(as_csv([row]))
+    assert found["path"] == row["path"]
+    assert float(found["score"]) == row["score"]
+
+
+@pytest.mark.parametrize("changed", [0, 7, 20])
+def test_resumed_with_one_other_image_it_keeps_the_rest(
+    predictor: Predictor, model_file: Path, tmp_path: Path, changed: int
+) -> None:
+    """Rows are read back from the journal between others that are written to it."""
+    rng, folder = np.random.default_rng(1), tmp_path / "photos"
+    folder.mkdir()
+    for place in range(24):
+        draw_part(rng)[0].save(folder / f"{place:02}.png")
+    request = Request(model_file, tmp_path / "out", "csv")
+    before = list(inspect_images(predictor, [folder], request).rows())
+    draw_part(rng, defect=True)[0].save(folder / f"{changed:02}.png")
+    after = list(inspect_images(predictor, [folder], Request(model_file, tmp_path / "out", "csv", resume=True)).rows())
+    assert [row["path"] for row in after] == [row["path"] for row in before]
+    assert [place for place in range(24) if before[place] != after[place]] == [changed]
+
+
+def test_pictures_written_into_the_folder_itself_are_no_photos(
+    predictor: Predictor, model_file: Path, photos: Path
+) -> None:
+    request = Request(model_file, photos)
+    count = len(list(inspect_images(predictor, [photos], request).rows()))
+    assert len(list(inspect_images(predictor, [photos], request).rows())) == count

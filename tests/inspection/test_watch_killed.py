@@ -1,0 +1,149 @@
+"""A watch that is killed with SIGKILL again and again, while a camera writes: every image is decided exactly once."""
+
+import csv
+import hashlib
+import io
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blemish.inference.predictor import Predictor
+from conftest import draw_part
+
+pytestmark = pytest.mark.slow
+
+WATCH = [sys.executable, "-c", "import sys; sys.modules['torch'] = None; from blemish.__main__ import main; main()"]
+IMAGES, REUSED_NAMES, FEWEST_KILLS = 200, 10, 12
+
+
+def contents(count: int) -> list[bytes]:
+    """Different images, some with a defect, in three kinds of file."""
+    rng = np.random.default_rng(0)
+    found = []
+    for place in range(count):
+        file = io.BytesIO()
+        draw_part(rng, defect=place % 3 == 0)[0].save(file, format=("PNG", "JPEG", "BMP")[place % 3])
+        found.append(file.getvalue())
+    return found
+
+
+def camera(folder: Path, images: dict[str, bytes], stop: threading.Event) -> None:
+    """Write images, every fifth in pieces with pauses, every seventh under a hidden name that is then changed."""
+    for place, (name, content) in enumerate(images.items()):
+        if stop.is_set():
+            return
+        target = folder / name
+        target.parent.mkdir(exist_ok=True)
+        if place % 7 == 0:
+            hidden = target.with_name(f".{target.name}")
+            hidden.write_bytes(content)
+            hidden.rename(target)
+        elif place % 5 == 0:
+            with target.open("wb") as file:
+                for start in range(0, len(content), len(content) // 4 + 1):
+                    file.write(content[start : start + len(content) // 4 + 1])
+                    file.flush()
+                    time.sleep(0.05)
+        else:
+            target.write_bytes(content)
+        time.sleep(0.04)
+
+
+def rows(record: Path) -> list[dict[str, str]]:
+    if not record.exists():
+        return []
+    with record.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_killed_in_a_loop_it_decides_every_image_once(onnx_file: Path, tmp_path: Path) -> None:
+    folder, bad, record = tmp_path / "in", tmp_path / "bad", tmp_path / "record.csv"
+    folder.mkdir()
+    made = contents(IMAGES)
+    threshold = float(np.median([score_of(onnx_file, content, tmp_path) for content in made[:30]]))
+    names = [f"day{place % 3}/{place:03}.{('png', 'jpg', 'bmp')[place % 3]}" for place in range(IMAGES)]
+    command = [*WATCH, "watch", onnx_file, folder, "--to", record, "--move-anomalous", bad, "--poll", "0.02"]
+    command += ["--settle", "0.3", "--patience", "5", "--threads", "1", "--threshold", f"{threshold!r}"]
+    stop = threading.Event()
+    writer = threading.Thread(target=camera, args=(folder, dict(zip(names, made, strict=True)), stop))
+    writer.start()
+    rng = np.random.default_rng(1)
+    kills = 0
+    try:
+        while writer.is_alive() or kills < FEWEST_KILLS:
+            process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            before, deadline = size_of(record), time.monotonic() + 30
+            while size_of(record) == before and process.poll() is None and time.monotonic() < deadline:
+                if not writer.is_alive() and kills >= 1 and len(rows(record)) >= IMAGES:
+                    break
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0.0, 0.4))  # in the middle of whatever comes next
+            assert process.poll() is None, "the watch ended by itself"
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    finally:
+        stop.set()
+        writer.join()
+    # The same names again, with other content: other images
+    again = dict(zip(names[:REUSED_NAMES], contents(IMAGES + REUSED_NAMES)[IMAGES:], strict=True))
+    for name, content in again.items():
+        (folder / name).write_bytes(content)
+    ended = subprocess.run([*map(str, command), "--until-idle", "0.5"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+
+    expected = {(name, hashlib.sha256(content).hexdigest()) for name, content in zip(names, made, strict=True)}
+    expected |= {(name, hashlib.sha256(content).hexdigest()) for name, content in again.items()}
+    found = rows(record)
+    counts = Counter((row["file"], row["sha256"]) for row in found)
+    assert set(counts.values()) == {1}, "decided twice"
+    assert set(counts) == expected
+    verdicts = Counter(row["verdict"] for row in found)
+    assert set(verdicts) == {"good", "anomalous"}
+    moved = {hashlib.sha256(path.read_bytes()).hexdigest() for path in bad.rglob("*") if path.is_file()}
+    assert moved == {row["sha256"] for row in found if row["verdict"] == "anomalous"}
+    assert len([path for path in bad.rglob("*") if path.is_file()]) == verdicts["anomalous"]
+    left = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+    assert not left & moved
+    assert left <= {row["sha256"] for row in found if row["verdict"] == "good"}
+    predictor = Predictor.load(onnx_file, threads=1).with_threshold(threshold)
+    for path in [path for path in bad.rglob("*") if path.is_file()][:10]:
+        row = next(row for row in found if row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest())
+        assert float(row["score"]) == predictor.predict(path).score
+    assert kills >= FEWEST_KILLS
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def score_of(model: Path, content: bytes, folder: Path) -> float:
+    path = folder / "one.png"
+    path.write_bytes(content)
+    return Predictor.load(model, threads=1).predict(path).score
+
+
+def test_ctrl_c_ends_it_cleanly(onnx_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(contents(1)[0])
+    command = [*WATCH, "watch", onnx_file, tmp_path / "in", "--settle", "0.1", "--poll", "0.02"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        assert "Ctrl-C ends it" in process.stderr.readline()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not rows(tmp_path / "in.decisions.csv"):
+            time.sleep(0.01)
+        process.send_signal(number)
+        printed, said = process.communicate(timeout=30)
+        assert process.returncode == 0, said
+        assert "images decided" in said
+        assert ("a.png" in printed) == (number == signal.SIGINT)
+    assert len(rows(tmp_path / "in.decisions.csv")) == 1

@@ -1,0 +1,52 @@
+"""PaDiM against Gaussians by brute force."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.models.detector import ImageShape
+from blemish.models.feature_maps import aligned
+from blemish.models.maps import enlarged
+from blemish.models.padim import Padim, PadimSettings
+from reference.brute_force import mahalanobis
+from reference.plain_loop import ListOfBatches, PlainLoop
+
+SHAPE = ImageShape(channels=3, height=32, width=48)
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def fitted(**settings: object) -> Padim:
+    detector = Padim(PadimSettings.model_validate({"dimensions": 12, **settings}), SHAPE)
+    detector.fit(ListOfBatches([images(5), images(2, seed=1), images(3, seed=2)]), PlainLoop(detector, steps=0))
+    return detector.eval()
+
+
+def by_place(detector: Padim, batch: Tensor) -> np.ndarray:
+    maps = aligned(detector.features(batch))[:, detector.kept]
+    return maps.flatten(2).permute(0, 2, 1).double().numpy()  # (b, p, d)
+
+
+def test_map_is_the_mahalanobis_distance() -> None:
+    detector, test = fitted(smoothing_sigma_px=2.0), images(3, seed=3)
+    train = torch.cat([images(5), images(2, seed=1), images(3, seed=2)])
+    expected = mahalanobis(by_place(detector, train), by_place(detector, test), regularisation=0.01)
+    grid = torch.from_numpy(expected).float().reshape(3, 4, 6)
+    torch.testing.assert_close(detector(test), enlarged(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
+
+
+def test_batches_do_not_matter() -> None:
+    torch.manual_seed(0)
+    one, many = (Padim(PadimSettings(dimensions=12), SHAPE).eval() for _ in range(2))
+    many.kept.copy_(one.kept)
+    batch = images(6)
+    one.fit(ListOfBatches([batch]), PlainLoop(one, steps=0))
+    many.fit(ListOfBatches(list(batch.split(2))), PlainLoop(many, steps=0))
+    torch.testing.assert_close(one.whitening, many.whitening, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(one.mean, many.mean)
+
+
+def test_all_features_are_kept_where_there_are_fewer() -> None:
+    assert Padim(PadimSettings(dimensions=4096), ImageShape(1, 16, 16)).kept.tolist() == list(range(176))

@@ -1,0 +1,73 @@
+"""Folds: the bounds against the formulas they are quoted from, and the rates of detectors that make it hard."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blemish.errors import CalibrationError
+from blemish.stats.conformal_folds import certify_cross, cross_bound, cross_p_value
+from reference.good_scores import fold_rates, standard_error
+
+
+@settings(deadline=None)
+@given(m=st.integers(2, 200), k=st.integers(2, 20), a_times=st.integers(1, 50))
+def test_the_bound_is_the_smaller_of_the_two_published(m: int, k: int, a_times: int) -> None:
+    n = m * k
+    a = a_times / (n + 1)
+    vovk_wang = 2 * a + 2 * (1 - a) * (1 - 1 / k) / (n / k + 1)
+    barber = 2 * a + min(2 * (1 - 1 / k) / (n / k + 1), (1 - k / n) / (k + 1))
+    assert cross_bound(a, [m] * k) == pytest.approx(min(1, vovk_wang, barber))
+
+
+@settings(deadline=None)
+@given(
+    scores=st.lists(st.integers(0, 9).map(float), min_size=6, max_size=6),
+    new=st.lists(st.integers(0, 9).map(float), min_size=3, max_size=3),
+)
+def test_p_values_follow_their_definition_image_by_image(scores: list[float], new: list[float]) -> None:
+    folds = [0, 1, 2, 0, 1, 2]
+    as_high = sum(scores[i] >= new[folds[i]] for i in range(6))
+    assert cross_p_value(scores, folds, new) == (1 + as_high) / 7
+
+
+@settings(deadline=None)
+@given(
+    scores=st.lists(st.floats(0, 9), min_size=20, max_size=20),
+    new=st.lists(st.floats(0, 9), min_size=20, max_size=20),
+    alpha=st.floats(0.05, 0.9),
+)
+def test_flagged_by_the_smallest_score_implies_a_small_p_value(
+    scores: list[float], new: list[float], alpha: float
+) -> None:
+    certificate = certify_cross(scores, range(20), alpha)
+    if min(new) > certificate.threshold:
+        assert cross_p_value(scores, range(20), new) <= alpha
+
+
+@pytest.mark.parametrize("detector", ["nearest neighbour", "turncoat"])
+@pytest.mark.parametrize(("n", "k", "alpha"), [(30, 30, 0.1), (60, 4, 0.2), (31, 4, 0.4)])
+def test_the_rate_is_kept_by_folds(detector: str, n: int, k: int, alpha: float) -> None:
+    flagged, small = fold_rates(detector, n, k, alpha, 400, np.random.default_rng(n))
+    assert flagged.mean() <= alpha + 4 * standard_error(flagged)
+    assert small.mean() <= cross_bound(alpha / 2, np.bincount(np.arange(n) % k)) + 4 * standard_error(small)
+
+
+def test_a_detector_refitted_on_all_images_can_flag_every_good_one() -> None:
+    good = np.random.default_rng(0).exponential(size=99)
+    scores = -good  # a detector whose scale depends on whether it saw an even number of images: 98 here
+    refitted = np.random.default_rng(1).exponential(size=1000)  # and 99 here
+    assert np.all(refitted > certify_cross(scores, range(99), 0.01).threshold)
+
+
+def test_few_large_folds_refuse_a_small_rate_and_name_one_they_can_promise() -> None:
+    scores, folds = np.arange(100.0), np.arange(100) % 5
+    with pytest.raises(CalibrationError, match=r"5 folds of 100 good images can promise 0\.0953 at the least"):
+        certify_cross(scores, folds, 0.05)
+    assert certify_cross(scores, folds, 0.0953).threshold == 99.0
+
+
+def test_leave_one_out_promises_what_held_out_images_would() -> None:
+    assert certify_cross(np.arange(99.0), range(99), 0.01).threshold == 98.0
+    with pytest.raises(CalibrationError):
+        certify_cross(np.arange(98.0), range(98), 0.01)

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from blemish.stats import (
+    Counts,
+    auroc,
+    auroc_interval,
+    average_precision,
+    bootstrap_images,
+    defect_rate,
+    f1,
+    ok_rate,
+    rate_interval,
+)
+from blemish.stats.intervals import percentile_intervals, resample
+
+
+@given(st.integers(0, 60), st.integers(1, 60), st.sampled_from([0.8, 0.95, 0.99]))
+@settings(max_examples=50, deadline=None)
+def test_rate_interval_is_scipys_clopper_pearson(hits: int, trials: int, confidence: float) -> None:
+    hits = min(hits, trials)
+    expected = stats.binomtest(hits, trials).proportion_ci(confidence, method="exact")
+    assert rate_interval(hits, trials, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.2, 0.5, 0.93])
+def test_rate_interval_covers_at_least_as_often_as_promised(rate: float) -> None:
+    covering = [low <= rate <= high for low, high in (rate_interval(hits, 25) for hits in range(26))]
+    assert stats.binom.pmf(np.arange(26), 25, rate)[covering].sum() >= 0.95
+
+
+def test_rate_interval_of_many_images() -> None:
+    expected = stats.binomtest(9_990, 10_000).proportion_ci(0.95, method="exact")
+    assert rate_interval(9_990, 10_000) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_no_trials_tell_nothing() -> None:
+    assert rate_interval(0, 0) == (0.0, 1.0)
+
+
+@given(st.floats(0.0, 1.0), st.integers(1, 300), st.integers(1, 300), st.sampled_from([0.8, 0.95]))
+@settings(max_examples=50, deadline=None)
+def test_the_ends_of_an_auroc_interval_are_just_so_far_away(
+    area: float, good: int, bad: int, confidence: float
+) -> None:
+    low, high = auroc_interval(area, good, bad, confidence)
+    assert 0.0 <= low <= area <= high <= 1.0
+    for end in (low, high):
+        half = (good + bad) / 2 - 1
+        variance = end * (1 - end) * (1 + half * (1 - end) / (2 - end) + half * end / (1 + end)) / (good * bad)
+        if 1e-9 < end < 1 - 1e-9:
+            assert abs(area - end) == pytest.approx(stats.norm.ppf((1 + confidence) / 2) * variance**0.5, rel=1e-3)
+
+
+def test_all_ranked_right_is_not_taken_as_certain() -> None:
+    scores, labels = np.arange(16.0), np.arange(16) >= 8
+    assert bootstrap_images(scores, labels, np.random.default_rng(0), repeats=50)["auroc"] == (1.0, 1.0)
+    assert auroc_interval(1.0, 8, 8).low == pytest.approx(1 - auroc_interval(0.0, 8, 8).high)
+    assert auroc_interval(1.0, 8, 8).low < 0.8
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+@pytest.mark.parametrize("area", [0.9, 0.995])
+def test_an_auroc_interval_covers_about_as_often_as_promised(area: float, spread: float) -> None:
+    rng = np.random.default_rng(3)
+    good, bad = rng.normal(size=(400, 20)), rng.normal(size=(400, 20)) * spread
+    bad += stats.norm.ppf(area) * np.hypot(1, spread)
+    areas = (good[:, :, None] < bad[:, None, :]).mean(axis=(1, 2))
+    intervals = {value: auroc_interval(value, 20, 20) for value in set(areas.tolist())}
+    assert np.mean([intervals[value].low <= area <= intervals[value].high for value in areas.tolist()]) >= 0.91
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20).map(np.array), st.integers(0, 5))
+def test_resamples_keep_the_number_of_good_and_of_defective_images(labels: np.ndarray, seed: int) -> None:
+    drawn = resample(labels, 7, np.random.default_rng(seed))
+    assert (drawn[:, labels].sum(axis=1) == labels.sum()).all()
+    assert (drawn[:, ~labels].sum(axis=1) == (~labels).sum()).all()
+
+
+def test_image_intervals_are_those_of_images_drawn_by_hand() -> None:
+    rng = np.random.default_rng(5)
+    labels = np.arange(30) % 3 == 0
+    scores = np.round(rng.normal(size=30) + labels, 1)
+    by_hand = []
+    for times in resample(labels, 200, np.random.default_rng(8)):
+        s, y = np.repeat(scores, times), np.repeat(labels, times)
+        found = s > 0.6
+        counts = Counts(*(int(np.sum(each)) for each in (found & y, found & ~y, ~found & ~y, ~found & y)))
+        by_hand.append(
+            {
+                "auroc": auroc(s, y),
+                "average_precision": average_precision(s, y),
+                "ok_rate": ok_rate(counts),
+                "defect_rate": defect_rate(counts),
+                "f1": f1(counts),
+            }
+        )
+    expected = percentile_intervals(by_hand)
+    found = bootstrap_images(scores, labels, np.random.default_rng(8), threshold=0.6, repeats=200)
+    for name, interval in expected.items():
+        assert found[name] == pytest.approx(interval)
+
+
+def test_without_a_threshold_there_are_no_rates() -> None:
+    found = bootstrap_images(np.arange(6.0), np.arange(6) > 3, np.random.default_rng(0), repeats=10)
+    assert set(found) == {"auroc", "average_precision"}
+
+
+def test_the_interval_shrinks_with_more_images() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(2000) % 2 == 0
+    scores = rng.normal(size=2000) + labels
+
+    def width(n: int) -> float:
+        low, high = bootstrap_images(scores[:n], labels[:n], np.random.default_rng(0), repeats=200)["auroc"]
+        return high - low
+
+    assert width(2000) < 0.5 * width(200)
+
+
+def test_good_images_alone_give_no_interval_of_a_ranking() -> None:
+    found = bootstrap_images(np.arange(4.0), np.zeros(4, bool), np.random.default_rng(0), threshold=2.5, repeats=20)
+    assert np.isnan(found["auroc"]).all()
+    assert found["ok_rate"].high == 1.0
+
+
+def test_the_same_generator_state_gives_the_same_interval() -> None:
+    scores, labels = np.arange(20.0), np.arange(20) % 2 == 0
+    first, second = (bootstrap_images(scores, labels, np.random.default_rng(4), repeats=50) for _ in range(2))
+    assert first == second

@@ -1,0 +1,275 @@
+"""Training: repeatable, resumable, calibrated on images that were not fitted, and clear when it cannot be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blemish.data.files import check_model_name
+from blemish.data.folder import read_folder
+from blemish.data.images import PixelPolicy
+from blemish.data.progress import Progress
+from blemish.data.split import split_good
+from blemish.errors import CalibrationError, DataError, SettingsError, TrainingError
+from blemish.inference.artifact import read_artifact
+from blemish.inference.predictor import Predictor
+from blemish.settings import AugmentSettings
+from blemish.training.batches import GoodImages, ImageBatches
+from blemish.training.export import export_model
+from blemish.training.settings import make_settings
+from blemish.training.train import resolve_policy, state_path, train_model
+from conftest import TINY
+
+
+def tiny(*more: str) -> list[str]:
+    return [*TINY, *more]
+
+
+def settings(*more: str):
+    return make_settings("conv_autoencoder", assignments=tiny(*more))
+
+
+class StopAt:
+    """Interrupts training after so many steps, as Ctrl-C does."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.what == "training" and progress.done == self.steps:
+            raise KeyboardInterrupt
+
+
+def test_a_seed_makes_a_run_repeatable(parts: Path, tmp_path: Path) -> None:
+    headers = [
+        train_model(parts, tmp_path / name, settings(f"seed={seed}"))
+        for name, seed in zip("abc", (1, 1, 2), strict=True)
+    ]
+    scores = [header.calibration_scores for header in headers]
+    assert scores[0] == scores[1] != scores[2]
+    assert headers[0].history == headers[1].history
+    weights = [read_artifact(tmp_path / name)[1] for name in "ab"]
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("steps", [1, 5, 7])
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(parts: Path, tmp_path: Path, steps: int) -> None:
+    whole = train_model(parts, tmp_path / "whole", settings())
+    with pytest.raises(KeyboardInterrupt):
+        train_model(parts, tmp_path / "cut", settings(), report=StopAt(steps))
+    assert state_path(tmp_path / "cut").is_file()
+    assert not (tmp_path / "cut").exists()
+    resumed = train_model(parts, tmp_path / "cut", settings(), resume=True)
+    assert resumed.history == whole.history
+    expected, found = (read_artifact(tmp_path / name)[1] for name in ("whole", "cut"))
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    assert not state_path(tmp_path / "cut").exists()
+
+
+def test_a_state_of_other_settings_is_refused_by_name(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_model(parts, tmp_path / "m", settings(), report=StopAt(2))
+    with pytest.raises(SettingsError, match=r"m\.state: the run to resume had train\.epochs = 2, this one has 3"):
+        train_model(parts, tmp_path / "m", settings("train.epochs=3"), resume=True)
+
+
+def test_resuming_a_finished_run_leaves_it_alone(parts: Path, tmp_path: Path) -> None:
+    first = train_model(parts, tmp_path / "m", settings())
+    written = (tmp_path / "m").stat().st_mtime_ns
+    assert train_model(parts, tmp_path / "m", settings(), resume=True) == first
+    assert (tmp_path / "m").stat().st_mtime_ns == written
+
+
+def test_the_loss_falls_and_its_curve_is_kept(parts: Path, tmp_path: Path) -> None:
+    header = train_model(parts, tmp_path / "m", settings("train.epochs=6", "train.learning_rate=0.003"))
+    (losses,) = header.history.values()
+    assert len(losses) == 6
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_calibration_images_are_never_fitted(parts: Path) -> None:
+    samples = read_folder(parts).train
+    fit, calibration = split_good(samples, 0.25, np.random.default_rng(3))
+    assert len(calibration) == 3
+    assert sorted([*fit, *calibration], key=lambda sample: sample.name) == list(samples)
+
+
+def test_the_threshold_is_the_conformal_one(model_file: Path) -> None:
+    header, _ = read_artifact(model_file)
+    assert len(header.calibration_scores) == 2  # 20 % of 12
+    assert header.max_false_alarm_rate == pytest.approx(1 / 3)
+    assert header.threshold == max(header.calibration_scores)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("data.size_px=[256]", r"data\.size_px: should be two numbers in brackets .*; found \[256\]"),
+        ("data.size_px=[256, 1]", r"data\.size_px\.1: should be greater than or equal to 8; found 1"),
+        ("data.roi=[[1, 2], [3]]", r"data\.roi: should be text or two numbers in brackets"),
+        ("train.epochs=2.5", r"train\.epochs: should be a whole number; found 2\.5"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused_in_plain_words(assignment: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        make_settings(assignments=[assignment])
+
+
+def test_a_rate_the_images_cannot_promise_is_refused_before_training(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"needs 99 .* found 2; .* 493 are needed in all; or ask for 0\.334"):
+        train_model(parts, tmp_path / "m", settings("score.max_false_alarm_rate=0.01"))
+    assert list(tmp_path.iterdir()) == [parts]
+
+
+def test_a_loss_that_is_not_a_number_is_said(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"loss is not a number at step \d+; lower train\.learning_rate"):
+        train_model(parts, tmp_path / "m", settings("train.learning_rate=1e30", "train.epochs=10"))
+    assert not (tmp_path / "m").exists()
+
+
+def test_too_few_images_are_said(tmp_path: Path) -> None:
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    with pytest.raises(DataError, match="2 good images found; at least 3 are needed"):
+        train_model(tmp_path, tmp_path / "m.safetensors", settings())
+
+
+def test_a_bad_image_stops_or_is_skipped_and_counted(parts: Path, tmp_path: Path) -> None:
+    bad = parts / "train/good/004.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"004\.png"):
+        train_model(parts, tmp_path / "m", settings())
+    header = train_model(parts, tmp_path / "m", settings("data.skip_bad=true"))
+    assert list(header.data_card.skipped) == ["train/good/004.png"]
+    assert header.data_card.fit_images + header.data_card.calibration_images == 11
+
+
+def test_a_missing_output_folder_is_said_before_training(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its folder does not exist"):
+        train_model(parts, tmp_path / "nowhere/m.safetensors", settings())
+
+
+def test_a_flat_folder_of_good_photos_is_enough(parts: Path, tmp_path: Path) -> None:
+    header = train_model(parts / "train/good", tmp_path / "m", settings())
+    assert header.data_card.fit_images == 10
+
+
+def test_a_photo_saved_anew_on_both_sides_of_the_split_is_named(parts: Path, tmp_path: Path) -> None:
+    for path in sorted((parts / "train/good").iterdir()):
+        with Image.open(path) as photo:
+            photo.save(path.with_suffix(".bmp"))
+    header = train_model(parts, tmp_path / "m", settings())
+    named = [note for note in header.data_card.notes if "saved anew" in note]
+    assert named
+    assert all("one was fitted and the other calibrated on" in note for note in named)
+
+
+def test_the_image_size_follows_from_the_images(tmp_path: Path) -> None:
+    for place, size in enumerate([(640, 256), (640, 256), (512, 512)]):
+        Image.new("L", size).save(tmp_path / f"{place}.png")
+    policy = resolve_policy(read_folder(tmp_path).train, make_settings("conv_autoencoder"))
+    assert policy.size_px == (96, 256)
+    assert policy.channels == 1
+    assert policy.aspect == 0.4
+
+
+@pytest.mark.parametrize(
+    ("image_px", "seen_px"),
+    [((96, 32), (192, 64)), ((32, 96), (64, 192)), ((16, 160), (32, 256)), ((40, 40), (64, 64))],
+)
+def test_pretrained_features_look_at_long_images_with_the_side_across(
+    image_px: tuple[int, int], seen_px: tuple[int, int], tmp_path: Path
+) -> None:
+    Image.new("L", image_px[::-1]).save(tmp_path / "0.png")
+    samples = read_folder(tmp_path).train
+    for detector in ("feature_autoencoder", "padim", "patchcore", "feature_dictionary"):
+        settings = make_settings(detector, assignments=["data.side_px=64"])
+        assert resolve_policy(samples, settings).size_px == seen_px
+    along = make_settings("padim", assignments=["data.side_px=64", "data.side=longer"])
+    assert max(resolve_policy(samples, along).size_px) == 64
+
+
+def test_batches_of_one_image_never_occur() -> None:
+    images = torch.utils.data.TensorDataset(torch.rand(9, 3, 8, 8))
+    plain = AugmentSettings(images_of_one=1)
+    for count in range(2, 10):
+        batches = ImageBatches([image for (image,) in images], count, plain, 4, seed=0)  # type: ignore[arg-type]
+        sizes = [len(batch) for batch in batches]
+        assert sum(sizes) == count
+        assert min(sizes) >= 2
+        assert len(sizes) == len(batches)
+
+
+def test_an_epoch_repeats_itself_and_differs_from_the_next() -> None:
+    images = list(torch.rand(6, 3, 8, 8))
+    batches = ImageBatches(images, 6, AugmentSettings(images_of_one=3), 4, seed=0)  # type: ignore[arg-type]
+    first, again = torch.cat(list(batches)), torch.cat(list(batches))
+    batches.epoch = 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first, torch.cat(list(batches)))
+    assert len(first) == 18
+
+
+def test_images_beyond_the_cache_are_decoded_again(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.training.batches.CACHE_BYTES", 4 * 3 * 64 * 64 * 5)
+    samples = read_folder(parts).train
+    policy = PixelPolicy(size_px=(64, 64))
+    few, all_kept = GoodImages(samples, policy), GoodImages(samples, policy)
+    all_kept._kept = {}
+    assert len(few._kept) == 5
+    assert all(torch.equal(few[place], all_kept[place]) for place in range(len(samples)))
+
+
+def test_scores_do_not_depend_on_what_else_is_asked(model_file: Path, shared_parts: Path) -> None:
+    predictor = Predictor.load(model_file)
+    paths = [sample.path for sample in read_folder(shared_parts).test]
+    together = [prediction.score for prediction in predictor.predict_many(paths)]
+    assert together == [predictor.predict(path).score for path in paths]
+
+
+def test_copies_of_a_file_count_once(parts: Path, tmp_path: Path) -> None:
+    """Else one is fitted and the other calibrated on, and the threshold is far too low."""
+    good = parts / "train/good"
+    for path in sorted(good.iterdir()):
+        (good / f"copy-{path.name}").write_bytes(path.read_bytes())
+    header = train_model(parts, tmp_path / "m.safetensors", settings())
+    assert header.data_card.fit_images + header.data_card.calibration_images == 12
+    assert not set(header.data_card.fit_ids) & set(header.calibration.image_ids)
+    assert len(header.data_card.skipped) == 12
+    assert all("the same file as" in reason for reason in header.data_card.skipped.values())
+
+
+@pytest.mark.parametrize("name", ["train/good/001.png", "notes.txt"])
+def test_nothing_but_a_model_is_replaced(parts: Path, model_file: Path, name: str) -> None:
+    path = parts / name
+    if not path.exists():
+        path.write_text("notes")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"the name of an image|is no model; it would be lost"):
+        train_model(parts, path, settings())
+    with pytest.raises(DataError, match=r"the name of an image|is no model; it would be lost"):
+        export_model(model_file, path)
+    assert path.read_bytes() == before
+
+
+def test_a_model_is_known_as_one_wherever_its_header_says_so(tmp_path: Path) -> None:
+    """The library that writes the header puts its keys in an order that differs from one writing to the next."""
+    path = tmp_path / "model.safetensors"
+    header = json.dumps({"__metadata__": {"content": "x" * 10_000, "blemish": "model"}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    check_model_name(path, [])
+    path.write_bytes(len(header).to_bytes(8, "little") + header.replace(b"blemish", b"another"))
+    with pytest.raises(DataError, match="is no model"):
+        check_model_name(path, [])
+
+
+def test_a_wrong_value_is_said_to_stand_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[train]\nepochs = 'many'\n", encoding="utf-8-sig")  # as some editors write it
+    with pytest.raises(SettingsError, match=r"run\.toml: train\.epochs: should be a whole number; found 'many'"):
+        make_settings("seed", path)
+    path.write_text("[train]\nepochs = 3\n", encoding="utf-8-sig")
+    assert make_settings("seed", path).train.epochs == 3
