@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import as_pixels, read_values
 from blemish.evaluation.data_check.duplicates import clusters, fingerprint, near_duplicates
-from blemish.evaluation.data_check.findings import odd_limit
-from blemish.evaluation.data_check.leave_one_out import Eye, odd_ones
+from blemish.evaluation.data_check.findings import outlier_limit
+from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, leave_one_out
 from blemish.settings import RunSettings
 from blemish.training.settings import make_settings
 from blemish.training.train import resolve_policy
@@ -35,7 +35,7 @@ def rank_each(
     good: Sequence[Sample], bad: Sequence[Sample], marked: Collection[str], settings: RunSettings
 ) -> dict[str, Any]:
     """The rank of each planted defect, 1 the strangest, also without the marked good ones; and the flagged."""
-    eye = Eye(resolve_policy(good, settings))
+    eye = FeatureExtractor(resolve_policy(good, settings))
     grids = {sample.name: eye.look(sample.path) for sample in (*good, *bad)}
     prints = {
         sample.name: fingerprint(as_pixels(read_values(sample.path, eye.policy)).mean(axis=2))
@@ -44,7 +44,7 @@ def rank_each(
 
     def scores_of(samples: Sequence[Sample]) -> NDArray[np.float64]:
         pairs = near_duplicates(np.stack([prints[sample.name] for sample in samples]))
-        return odd_ones(eye, [grids[sample.name] for sample in samples], clusters(len(samples), pairs)).scores
+        return leave_one_out(eye, [grids[sample.name] for sample in samples], clusters(len(samples), pairs)).scores
 
     clean, plain = scores_of(good), np.array([sample.path.stem not in marked for sample in good])
     ranks, ranks_unmarked, flagged = [], [], []
@@ -53,8 +53,8 @@ def rank_each(
         before = scores[:-1] >= scores[-1]
         ranks.append(1 + int(before.sum()))
         ranks_unmarked.append(1 + int(before[plain].sum()))
-        flagged.append(bool(scores[-1] > odd_limit(scores)))
-    names = [good[place].name for place in np.flatnonzero(clean > odd_limit(clean)).tolist()]
+        flagged.append(bool(scores[-1] > outlier_limit(scores)))
+    names = [good[place].name for place in np.flatnonzero(clean > outlier_limit(clean)).tolist()]
     return {
         "good": len(good),
         "marked": int((~plain).sum()),

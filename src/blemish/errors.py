@@ -40,19 +40,19 @@ class TrainingError(BlemishError):
     """The training itself broke down."""
 
 
-def many(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
     """One of a kind, or several.
 
-    >>> many(1, "good image"), many(20, "good image")
+    >>> plural(1, "good image"), plural(20, "good image")
     ('1 good image', '20 good images')
     """
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """The first of many names.
 
-    >>> listed(["a", "b", "c", "d", "e"])
+    >>> join_names(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

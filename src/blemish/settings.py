@@ -162,10 +162,10 @@ def validate(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_words_of(kind, error, prefix)) from None
+        raise SettingsError(_message_of(kind, error, prefix)) from None
 
 
-def _words_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
+def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
     """What is wrong with the first setting at fault, without the words of the library that found it."""
     found = error.errors()
     first, where = found[0], _where(found[0])
@@ -228,7 +228,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def errors_in_file(path: Path) -> Iterator[None]:
     """Settings that are refused inside are said to stand in this file."""
     try:
         yield

@@ -13,7 +13,7 @@ from blemish.data.groups import read_groups
 from blemish.data.split import split_folds, split_good
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import read_artifact
-from blemish.inspection.certify import Asked, certify_model
+from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.stats.conformal import worst_of_groups
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
@@ -140,7 +140,7 @@ def test_training_by_group_promises_for_groups(parts: Path, tmp_path: Path) -> N
         with pytest.raises(
             DataError, match=f"the model was {part} on other images of its group {group}; groups must be new"
         ):
-            certify_model(tmp_path / "m", Asked(0.6, good=new / "train/good", add=added))
+            certify_model(tmp_path / "m", CertifyRequest(0.6, good=new / "train/good", add=added))
     with pytest.raises(CalibrationError, match=r"needs 9 groups of good images .* found 2; .* 26 are needed in all"):
         train_model(
             parts,

@@ -19,11 +19,11 @@ from blemish.inference.parity import (
     FIXTURE_BYTES,
     Expectation,
     decision,
-    kept_fixtures,
-    raised,
+    keep_fixtures,
     read_expectations,
     seeded_images,
     verify,
+    with_margin,
     write_expectations,
 )
 from blemish.inference.predictor import Predictor
@@ -95,7 +95,7 @@ def test_a_kept_image_is_seen_as_it_was(channels: int, white_level: int | None) 
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 4096, (70, 100), dtype=np.uint16) if white_level else rng.integers(0, 256, (70, 100, 3))
     prepared = prepare(photo.astype(np.uint16 if white_level else np.uint8), policy)
-    (image,) = kept_fixtures([("a", prepared)]).values()
+    (image,) = keep_fixtures([("a", prepared)]).values()
     again = prepare(image, policy.model_copy(update={"aspect": None}))
     assert np.array_equal(again.pixels(), prepared.pixels())
 
@@ -103,7 +103,7 @@ def test_a_kept_image_is_seen_as_it_was(channels: int, white_level: int | None) 
 def test_kept_images_do_not_outgrow_their_room() -> None:
     policy = PixelPolicy(size_px=(1600, 1600), channels=3)
     prepared = prepare(np.zeros((8, 8), np.uint8), policy)
-    kept = kept_fixtures([(name, prepared) for name in "abcd"])
+    kept = keep_fixtures([(name, prepared) for name in "abcd"])
     assert list(kept) == ["a", "b"]
     assert sum(image.nbytes for image in kept.values()) <= FIXTURE_BYTES
 
@@ -126,7 +126,7 @@ def test_a_raised_threshold_keeps_the_promise_of_the_trained_model(
         update={"calibration_scores": tuple(ordered), "threshold": ordered[place % len(ordered)]}
     )
     found = score + error * tolerance * max(score, before.threshold)
-    after = raised(before, tolerance)
+    after = with_margin(before, tolerance)
     (p_before, flagged_before), (p_after, flagged_after) = decision(before, score), decision(after, found)
     if score <= before.threshold:
         assert not flagged_after
@@ -136,6 +136,6 @@ def test_a_raised_threshold_keeps_the_promise_of_the_trained_model(
 
 @given(score=Score)
 def test_a_raised_threshold_means_the_same_to_scores_and_to_maps(header: ArtifactHeader, score: float) -> None:
-    threshold = raised(header.model_copy(update={"threshold": score}), 1e-6).threshold
+    threshold = with_margin(header.model_copy(update={"threshold": score}), 1e-6).threshold
     assert np.float32(threshold) == threshold
     assert threshold >= score

@@ -12,7 +12,7 @@ from PIL import Image
 from blemish.data.folder import read_folder
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.predictor import Predictor
-from blemish.inference.score import fit_map, max_score, open_map
+from blemish.inference.score import max_score, remove_small_regions, resize_map
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +91,13 @@ MAPS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, min_side=3, max_s
 
 @given(MAPS, st.integers(1, 30), st.integers(1, 30))
 def test_fitting_a_map_keeps_its_maximum(anomaly_map: np.ndarray, height: int, width: int) -> None:
-    fitted = fit_map(anomaly_map, (height, width))
+    fitted = resize_map(anomaly_map, (height, width))
     assert fitted.shape == (height, width)
     assert fitted.max() == anomaly_map.max()
     for threshold in (2.0, 5.0):
-        np.testing.assert_array_equal(fitted > threshold, fit_map(np.float32(anomaly_map > threshold), (height, width)))
+        np.testing.assert_array_equal(
+            fitted > threshold, resize_map(np.float32(anomaly_map > threshold), (height, width))
+        )
 
 
 @given(MAPS, st.integers(1, 3))
@@ -106,11 +108,11 @@ def test_opening_is_the_best_window_around_each_pixel(anomaly_map: np.ndarray, s
         for left in range(width - side + 1):
             window = (slice(top, top + side), slice(left, left + side))
             expected[window] = np.maximum(expected[window], anomaly_map[window].min())
-    opened = open_map(anomaly_map, side)
+    opened = remove_small_regions(anomaly_map, side)
     np.testing.assert_array_equal(opened, expected)
     assert max_score(opened) <= max_score(anomaly_map)
 
 
 def test_a_window_larger_than_the_map_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"score\.min_defect_px: 4 is larger than the map, 3 x 8"):
-        open_map(np.zeros((3, 8), np.float32), 4)
+        remove_small_regions(np.zeros((3, 8), np.float32), 4)

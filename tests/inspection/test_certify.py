@@ -18,7 +18,7 @@ from blemish.inference.artifact import read_artifact
 from blemish.inference.parity import verify
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import open_onnx
-from blemish.inspection.certify import Asked, certify_model
+from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.monitor_state import (
     Alarm,
     Bets,
@@ -28,7 +28,7 @@ from blemish.inspection.monitor_state import (
     model_id,
     write_state,
 )
-from blemish.inspection.new_images import NewGood, changed_words, raised_words, suspects
+from blemish.inspection.new_images import NewImages, changed_message, raised_message, suspects
 from blemish.stats.martingale import start_martingale
 from conftest import draw_part, write_parts
 
@@ -72,7 +72,7 @@ def test_without_options_the_file_is_left_as_it_is(model: Path) -> None:
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_another_rate_is_written_into_the_file_and_inspect_uses_it(model: Path, shared_parts: Path) -> None:
     before = Predictor.load(model, device="cpu")
-    certify_model(model, Asked(max_false_alarm_rate=0.7))
+    certify_model(model, CertifyRequest(max_false_alarm_rate=0.7))
     after = Predictor.load(model, device="cpu")
     assert after.header.max_false_alarm_rate == 0.7
     assert after.threshold == min(before.header.calibration_scores) < before.threshold
@@ -85,7 +85,7 @@ def test_another_rate_is_written_into_the_file_and_inspect_uses_it(model: Path, 
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_new_good_images_replace_the_old(model: Path, good: Path) -> None:
     expected = scores(model, good)
-    found = certify_model(model, Asked(0.05, good=good))
+    found = certify_model(model, CertifyRequest(0.05, good=good))
     assert found.header.certificate.promise == (
         "On average at most 5 % of new good images are flagged (from 24 good images)."
     )
@@ -102,19 +102,19 @@ def test_new_good_images_replace_the_old(model: Path, good: Path) -> None:
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_new_good_images_are_added_to_the_old(model: Path, good: Path) -> None:
     before = Predictor.load(model, device="cpu").header
-    found = certify_model(model, Asked(0.1, 0.9, good=good, add=True))
+    found = certify_model(model, CertifyRequest(0.1, 0.9, good=good, add=True))
     assert found.header.certificate.promise == (
         "With confidence 90 % at most 10 % of new good images are flagged (from 26 good images)."
     )
     assert set(before.calibration_scores) < set(found.header.calibration_scores)
     assert {len(values) for values in found.header.calibration.photo_values.values()} == {12 + 24}
     with pytest.raises(DataError, match=r"part0_0\.png: the model was calibrated on it before; take it out"):
-        certify_model(model, Asked(good=good, add=True))
+        certify_model(model, CertifyRequest(good=good, add=True))
 
 
 def test_an_exported_file_still_judges_its_own_images_as_it_should(onnx_file: Path, good: Path, tmp_path: Path) -> None:
     model = Path(shutil.copy(onnx_file, tmp_path / "m.onnx"))
-    certify_model(model, Asked(0.3, good=good))
+    certify_model(model, CertifyRequest(0.3, good=good))
     found = verify(model, device="cpu")
     assert all(check.is_same for check in found.checks)
     opened = open_onnx(model)
@@ -124,17 +124,17 @@ def test_an_exported_file_still_judges_its_own_images_as_it_should(onnx_file: Pa
 
 
 def test_groups_of_new_images_count_once_each(model: Path, good: Path) -> None:
-    found = certify_model(model, Asked(0.2, good=good, groups=r"part(\d)_"))
+    found = certify_model(model, CertifyRequest(0.2, good=good, groups=r"part(\d)_"))
     assert (found.header.certificate.n, found.header.certificate.groups) == (24, 8)
     assert len(found.header.calibration_scores) == 8
-    assert certify_model(model, Asked(good=good)).header.certificate.groups == 8  # the pattern is kept
+    assert certify_model(model, CertifyRequest(good=good)).header.certificate.groups == 8  # the pattern is kept
     with pytest.raises(CalibrationError, match=r"0\.1 needs 9 groups of good images .* found 8; add 1, or ask"):
-        certify_model(model, Asked(0.1))
+        certify_model(model, CertifyRequest(0.1))
 
 
 def test_a_dry_run_writes_nothing(model: Path, good: Path) -> None:
     written = model.read_bytes()
-    found = certify_model(model, Asked(0.05, good=good, dry_run=True))
+    found = certify_model(model, CertifyRequest(0.05, good=good, dry_run=True))
     assert found.header.certificate.n == 24
     assert model.read_bytes() == written
 
@@ -142,18 +142,22 @@ def test_a_dry_run_writes_nothing(model: Path, good: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        (Asked(0.01), CalibrationError, r"0\.01 needs 99 good images that were not fitted on, found 2; add 97"),
-        (Asked(0.5, 0.95), CalibrationError, r"0\.5 with confidence 0\.95 needs 5 good images"),
-        (Asked(1.0), SettingsError, r"max_false_alarm_rate: found 1; it must lie between 0 and 1"),
-        (Asked(0.0), SettingsError, r"max_false_alarm_rate: found 0; it must lie between 0 and 1"),
-        (Asked(0.5, 1.0), SettingsError, r"confidence: found 1; it must lie between 0 and 1"),
-        (Asked(0.5, add=True), SettingsError, r"--add: goes with --good"),
-        (Asked(0.5, groups="(.)"), SettingsError, r"--groups: goes with --good"),
-        (Asked(good=Path("none")), DataError, r"none: no such folder of good images"),
+        (
+            CertifyRequest(0.01),
+            CalibrationError,
+            r"0\.01 needs 99 good images that were not fitted on, found 2; add 97",
+        ),
+        (CertifyRequest(0.5, 0.95), CalibrationError, r"0\.5 with confidence 0\.95 needs 5 good images"),
+        (CertifyRequest(1.0), SettingsError, r"max_false_alarm_rate: found 1; it must lie between 0 and 1"),
+        (CertifyRequest(0.0), SettingsError, r"max_false_alarm_rate: found 0; it must lie between 0 and 1"),
+        (CertifyRequest(0.5, 1.0), SettingsError, r"confidence: found 1; it must lie between 0 and 1"),
+        (CertifyRequest(0.5, add=True), SettingsError, r"--add: goes with --good"),
+        (CertifyRequest(0.5, groups="(.)"), SettingsError, r"--groups: goes with --good"),
+        (CertifyRequest(good=Path("none")), DataError, r"none: no such folder of good images"),
     ],
 )
 def test_what_cannot_be_promised_is_refused_and_nothing_is_written(
-    model: Path, asked: Asked, error: type[Exception], message: str
+    model: Path, asked: CertifyRequest, error: type[Exception], message: str
 ) -> None:
     written = model.read_bytes()
     with pytest.raises(error, match=message):
@@ -164,9 +168,9 @@ def test_what_cannot_be_promised_is_refused_and_nothing_is_written(
 def test_images_that_were_fitted_on_are_refused(model: Path, parts: Path) -> None:
     """`parts` is drawn as the images trained on were."""
     with pytest.raises(DataError, match=r"holds train/; give the folder of new good images itself"):
-        certify_model(model, Asked(good=parts))
+        certify_model(model, CertifyRequest(good=parts))
     with pytest.raises(DataError, match=r"0\d\d\.png: the model was fitted on it; a threshold needs images it has not"):
-        certify_model(model, Asked(good=parts / "train/good"))
+        certify_model(model, CertifyRequest(good=parts / "train/good"))
 
 
 def test_an_image_that_is_there_twice_is_refused(model: Path, good: Path, tmp_path: Path) -> None:
@@ -174,7 +178,7 @@ def test_an_image_that_is_there_twice_is_refused(model: Path, good: Path, tmp_pa
     shutil.copytree(good, folder)
     shutil.copy(folder / "part0_0.png", folder / "zz.png")
     with pytest.raises(DataError, match=r"zz\.png: the same image as part0_0\.png; each good image counts once"):
-        certify_model(model, Asked(good=folder))
+        certify_model(model, CertifyRequest(good=folder))
 
 
 def test_unreadable_images_stop_or_are_skipped(model: Path, good: Path, tmp_path: Path) -> None:
@@ -182,8 +186,8 @@ def test_unreadable_images_stop_or_are_skipped(model: Path, good: Path, tmp_path
     shutil.copytree(good, folder)
     (folder / "part0_0.png").write_bytes(b"junk")
     with pytest.raises(DataError, match=r"part0_0\.png: not an image"):
-        certify_model(model, Asked(good=folder))
-    found = certify_model(model, Asked(good=folder, skip_bad=True))
+        certify_model(model, CertifyRequest(good=folder))
+    found = certify_model(model, CertifyRequest(good=folder, skip_bad=True))
     assert (list(found.skipped), found.header.certificate.n) == (["part0_0.png"], 23)
 
 
@@ -193,8 +197,8 @@ def test_a_defective_image_among_the_good_ones_is_named(model: Path, good: Path,
     picture, _ = draw_part(np.random.default_rng(9))
     picture.paste((255, 0, 255), (20, 20, 44, 44))
     picture.save(folder / "odd.png")
-    assert list(certify_model(model, Asked(good=folder, dry_run=True)).suspects) == ["odd.png"]
-    assert certify_model(model, Asked(good=good, dry_run=True)).suspects == {}
+    assert list(certify_model(model, CertifyRequest(good=folder, dry_run=True)).suspects) == ["odd.png"]
+    assert certify_model(model, CertifyRequest(good=good, dry_run=True)).suspects == {}
     result = run("certify", model, "--good", folder, "--dry-run")
     assert result.exit_code == 0
     assert "warning: odd.png scores as a defective image would (p = " in result.stderr
@@ -205,8 +209,8 @@ def test_of_a_few_good_images_one_far_above_those_of_before_is_named(model_file:
         update={"calibration_scores": (0.1, 0.11, 0.12, 0.12, 0.13, 0.14), "threshold": 0.14}
     )
 
-    def found(*scores: float) -> NewGood:
-        return NewGood([f"{place}.png" for place in range(len(scores))], list(scores), [], [], [], {})
+    def found(*scores: float) -> NewImages:
+        return NewImages([f"{place}.png" for place in range(len(scores))], list(scores), [], [], [], {})
 
     assert list(suspects(before, found(0.12, 0.5, 0.11))) == ["1.png"]
     assert suspects(before, found(0.12, 0.15, 0.11)) == {}
@@ -215,11 +219,11 @@ def test_of_a_few_good_images_one_far_above_those_of_before_is_named(model_file:
 
 def test_where_the_threshold_rises_the_images_that_lift_it_are_named(model_file: Path) -> None:
     before = read_artifact(model_file)[0].model_copy(update={"threshold": 0.2})
-    good = NewGood(["a.png", "b.png", "c.png"], [0.3, 0.1, 0.9], [], [], [], {})
-    words = raised_words(before, before.model_copy(update={"threshold": 0.9}), good)
+    good = NewImages(["a.png", "b.png", "c.png"], [0.3, 0.1, 0.9], [], [], [], {})
+    words = raised_message(before, before.model_copy(update={"threshold": 0.9}), good)
     assert words is not None
     assert "from 0.2 to 0.9, for the old one is exceeded by 2 of 3 new good images: c.png, a.png" in words
-    assert raised_words(before, before.model_copy(update={"threshold": 0.15}), good) is None
+    assert raised_message(before, before.model_copy(update={"threshold": 0.15}), good) is None
 
 
 def withdraw(model: Path) -> None:
@@ -244,10 +248,10 @@ def test_only_new_good_images_lift_a_withdrawal(model: Path, good: Path, shared_
     assert set(json.loads(result.stdout)[0]) == {"path", "score", "p_value", "threshold", "is_anomalous"}
     assert words in run("certify", model).stderr
     assert json.loads(run("certify", model, "--format", "json").stdout)["withdrawn"]["stream"] == "sharpness"
-    for asked in (Asked(0.7), Asked(good=good, add=True)):
+    for asked in (CertifyRequest(0.7), CertifyRequest(good=good, add=True)):
         with pytest.raises(CalibrationError, match=r"withdrawn: sharpness has changed .* cannot promise anything"):
             certify_model(model, asked)
-    certify_model(model, Asked(good=good))
+    certify_model(model, CertifyRequest(good=good))
     assert "withdrawn" not in run("inspect", model, photo).stderr
     assert certify_model(model).withdrawn is None
 
@@ -258,17 +262,17 @@ def test_a_photo_saved_anew_is_the_same_photo(model: Path, good: Path, shared_pa
     for path in sorted(good.iterdir()):
         with Image.open(path) as photo:
             photo.save(anew / f"{path.stem}.bmp")
-    certify_model(model, Asked(good=good))
+    certify_model(model, CertifyRequest(good=good))
     with pytest.raises(DataError, match=r"\.bmp: the model was calibrated on it before"):
-        certify_model(model, Asked(good=anew, add=True))
+        certify_model(model, CertifyRequest(good=anew, add=True))
     shutil.copy(sorted(good.iterdir())[0], anew / "zz.png")
     with pytest.raises(DataError, match=r"zz\.png: the same image as .*\.bmp"):
-        certify_model(model, Asked(good=anew))
+        certify_model(model, CertifyRequest(good=anew))
     for path in sorted((shared_parts / "train" / "good").iterdir()):
         with Image.open(path) as photo:
             photo.save(anew / f"aa{path.stem}.bmp")
     with pytest.raises(DataError, match=r"aa\d+\.bmp: the model was (fitted on it|calibrated on it before)"):
-        certify_model(model, Asked(good=anew, add=True))
+        certify_model(model, CertifyRequest(good=anew, add=True))
 
 
 def test_images_of_an_earlier_certificate_do_not_lift_a_withdrawal(model: Path, good: Path, tmp_path: Path) -> None:
@@ -277,12 +281,12 @@ def test_images_of_an_earlier_certificate_do_not_lift_a_withdrawal(model: Path, 
         half = (first, second)[place % 2]
         half.mkdir(exist_ok=True)
         shutil.copy(path, half)
-    certify_model(model, Asked(good=first))
-    certify_model(model, Asked(good=second))
+    certify_model(model, CertifyRequest(good=first))
+    certify_model(model, CertifyRequest(good=second))
     withdraw(model)
     for before in (first, second):
         with pytest.raises(DataError, match="the model was calibrated on it before"):
-            certify_model(model, Asked(good=before))
+            certify_model(model, CertifyRequest(good=before))
     assert run("certify", model).stdout.startswith("WITHDRAWN")
 
 
@@ -309,8 +313,8 @@ def test_an_exported_file_is_certified_without_torch(onnx_file: Path, good: Path
     model = shutil.copy(onnx_file, tmp_path / "m.onnx")
     program = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path\n"
-        "from blemish.inspection.certify import Asked, certify_model\n"
-        f"found = certify_model(Path({str(model)!r}), Asked(0.1, good=Path({str(good)!r})))\n"
+        "from blemish.inspection.certify import CertifyRequest, certify_model\n"
+        f"found = certify_model(Path({str(model)!r}), CertifyRequest(0.1, good=Path({str(good)!r})))\n"
         "print(found.header.certificate.n, found.is_written)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -320,9 +324,9 @@ def test_an_exported_file_is_certified_without_torch(onnx_file: Path, good: Path
 def test_where_most_new_images_are_unlike_the_old_none_is_accused(model_file: Path) -> None:
     header = read_artifact(model_file)[0].model_copy(update={"calibration_scores": tuple(np.linspace(0.1, 0.2, 40))})
     higher = np.random.default_rng(0).normal(0.6, 0.02, 30).tolist()
-    good = NewGood([f"{place}.png" for place in range(30)], higher, [], [], [], {})
+    good = NewImages([f"{place}.png" for place in range(30)], higher, [], [], [], {})
     assert suspects(header, good) == {}
-    words = changed_words(header, good)
+    words = changed_message(header, good)
     assert words is not None
     assert "30 of 30 new good images score higher" in words
-    assert changed_words(header, good._replace(scores=[0.15] * 30)) is None
+    assert changed_message(header, good._replace(scores=[0.15] * 30)) is None

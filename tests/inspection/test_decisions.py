@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.data.files import append_whole
+from blemish.data.files import atomic_append
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import FIELDS, Decision, DecisionRecord
 
@@ -93,7 +93,7 @@ def test_no_space_left_is_said() -> None:
     handle = os.open("/dev/full", os.O_RDWR)
     try:
         with pytest.raises(DataError, match=r"a\.csv: cannot be written: no space left on the disk"):
-            append_whole(handle, b"line\n", Path("a.csv"))
+            atomic_append(handle, b"line\n", Path("a.csv"))
     finally:
         os.close(handle)
 

@@ -14,12 +14,12 @@ from PIL import Image, ImageChops, ImageEnhance, ImageFilter
 from typer.testing import CliRunner, Result
 
 from blemish.cli import app
-from blemish.data.files import only_one
+from blemish.data.files import exclusive_lock
 from blemish.data.photo_values import PHOTO_VALUES, photo_values
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, read_artifact
 from blemish.inference.predictor import Predictor
-from blemish.inspection.certify import Asked, certify_model
+from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.monitor import SCORE, Watch, monitor_images, values_of
 from blemish.inspection.monitor_state import calibration_id, default_state_path, model_id, read_state, withdrawal
 from conftest import draw_part, write_parts
@@ -43,7 +43,7 @@ def certified(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("certified")
     good = write_parts(folder / "parts", good=40, test=0, seed=11) / "train" / "good"
     model = Path(shutil.copy(onnx_file, folder / "m.onnx"))
-    certify_model(model, Asked(0.1, good=good))
+    certify_model(model, CertifyRequest(0.1, good=good))
     return model
 
 
@@ -95,7 +95,7 @@ def test_a_new_calibration_lifts_the_withdrawal_and_begins_anew(model: Path, tmp
     change = CHANGES["brightness"]
     watch(model, photos(tmp_path / "line", 20, seed=4, change=change))
     assert withdrawal(model, Predictor.load(model).header) is not None
-    certify_model(model, Asked(good=photos(tmp_path / "good", 40, seed=5, change=change)))
+    certify_model(model, CertifyRequest(good=photos(tmp_path / "good", 40, seed=5, change=change)))
     assert withdrawal(model, Predictor.load(model).header) is None
     found = watch(model, photos(tmp_path / "next", 40, seed=6, change=change))
     assert (found.is_restarted, found.images, found.alarms) == (True, 40, ())
@@ -312,7 +312,7 @@ def test_files_never_seen_are_watched_however_old(model: Path, tmp_path: Path) -
 
 def test_images_calibrated_on_are_not_watched(model: Path, tmp_path: Path) -> None:
     recent = photos(tmp_path / "good", 30, seed=5)
-    certify_model(model, Asked(good=recent))
+    certify_model(model, CertifyRequest(good=recent))
     photos(recent, 3, seed=6)
     found = watch(model, recent)
     assert (found.new_images, found.passed_over) == (3, 30)
@@ -321,7 +321,7 @@ def test_images_calibrated_on_are_not_watched(model: Path, tmp_path: Path) -> No
 def test_photos_of_before_a_new_calibration_stay_watched(model: Path, tmp_path: Path) -> None:
     line = photos(tmp_path / "line", 20, seed=4)
     watch(model, line)
-    certify_model(model, Asked(good=photos(tmp_path / "good", 40, seed=5, change=CHANGES["brightness"])))
+    certify_model(model, CertifyRequest(good=photos(tmp_path / "good", 40, seed=5, change=CHANGES["brightness"])))
     photos(line, 5, seed=6, change=CHANGES["brightness"])
     found = watch(model, line)
     assert (found.is_restarted, found.new_images, found.passed_over, found.alarms) == (True, 5, 20, ())
@@ -330,14 +330,14 @@ def test_photos_of_before_a_new_calibration_stay_watched(model: Path, tmp_path: 
 def test_the_images_of_before_lift_no_withdrawal(model: Path, certified: Path, tmp_path: Path) -> None:
     watch(model, photos(tmp_path / "line", 20, seed=3, change=CHANGES["brightness"]))
     with pytest.raises(DataError, match="the model was calibrated on it before"):
-        certify_model(model, Asked(good=certified.parent / "parts/train/good"))
+        certify_model(model, CertifyRequest(good=certified.parent / "parts/train/good"))
 
 
 def test_two_watches_and_two_models_do_not_share_a_state(model: Path, onnx_file: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "line", 3, seed=1)
     watch(model, folder)
     lock = default_state_path(model).with_name(f".{default_state_path(model).name}.lock")
-    with only_one(lock, "watching"), pytest.raises(DataError, match="another process is keeping a watch"):
+    with exclusive_lock(lock, "watching"), pytest.raises(DataError, match="another process is keeping a watch"):
         watch(model, folder)
     other = Predictor.load(model, device="cpu")
     card = other.header.data_card.model_copy(update={"files_sha256": "of other images"})

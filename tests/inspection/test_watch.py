@@ -22,7 +22,7 @@ from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import Decision, DecisionRecord
 from blemish.inspection.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
-from blemish.inspection.watch import Callbacks, WatchSettings, place_for, watch_folder
+from blemish.inspection.watch import Callbacks, WatchSettings, destination_for, watch_folder
 from conftest import draw_part
 
 Step = Callable[[], object]
@@ -218,7 +218,7 @@ def test_a_moved_image_does_not_replace_another_of_its_name(predictor: Predictor
         "a.png": contents[0],
         f"a-{sha256[:12]}.png": contents[1],
     }
-    assert place_for(bad / "a.png", sha256) == bad / f"a-{sha256[:12]}.png"
+    assert destination_for(bad / "a.png", sha256) == bad / f"a-{sha256[:12]}.png"
     assert len(rows(folder)) == 2
 
 

@@ -20,7 +20,7 @@ from conftest import draw_part
 pytestmark = pytest.mark.slow
 
 WATCH = [sys.executable, "-c", "import sys; sys.modules['torch'] = None; from blemish.__main__ import main; main()"]
-IMAGES, REUSED_NAMES, FEWEST_KILLS = 200, 10, 12
+IMAGES, REUSED_NAMES, MIN_KILLS = 200, 10, 12
 
 
 def contents(count: int) -> list[bytes]:
@@ -77,7 +77,7 @@ def test_killed_in_a_loop_it_decides_every_image_once(onnx_file: Path, tmp_path:
     rng = np.random.default_rng(1)
     kills = 0
     try:
-        while writer.is_alive() or kills < FEWEST_KILLS:
+        while writer.is_alive() or kills < MIN_KILLS:
             process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             before, deadline = size_of(record), time.monotonic() + 30
             while size_of(record) == before and process.poll() is None and time.monotonic() < deadline:
@@ -117,7 +117,7 @@ def test_killed_in_a_loop_it_decides_every_image_once(onnx_file: Path, tmp_path:
     for path in [path for path in bad.rglob("*") if path.is_file()][:10]:
         row = next(row for row in found if row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest())
         assert float(row["score"]) == predictor.predict(path).score
-    assert kills >= FEWEST_KILLS
+    assert kills >= MIN_KILLS
 
 
 def size_of(path: Path) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blemish.errors import SettingsError
-from blemish.models import DETECTORS, PRESETS, make_detector, named_settings
+from blemish.models import DETECTORS, PRESETS, make_detector, settings_of_name
 from blemish.models.detector import Detector, ImageShape
 from blemish.settings import RunSettings, validate
 from reference.plain_loop import ListOfBatches, PlainLoop
@@ -39,7 +39,7 @@ def good_images(count: int, channels: int, seed: int = 0) -> Tensor:
     return 0.05 + (0.7 + 0.1 * light) * tint * disc + 0.02 * noise
 
 
-def spoiled(images: Tensor) -> Tensor:
+def add_synthetic_defects(images: Tensor) -> Tensor:
     """The images with a square hole."""
     images = images.clone()
     images[..., SPOILED[0], SPOILED[1]] = 0.0
@@ -75,7 +75,7 @@ def maps_of(name: str, images: Tensor) -> Tensor:
 @every_detector
 @grey_and_colour
 def test_map_is_image_sized_float32_and_never_negative(name: str, channels: int) -> None:
-    maps = maps_of(name, spoiled(good_images(2, channels, seed=1)))
+    maps = maps_of(name, add_synthetic_defects(good_images(2, channels, seed=1)))
     assert maps.shape == (2, HEIGHT, WIDTH)
     assert maps.dtype == torch.float32
     assert torch.isfinite(maps).all()
@@ -100,7 +100,7 @@ def test_same_image_gives_the_same_map(name: str) -> None:
 @grey_and_colour
 def test_map_is_higher_where_an_image_is_spoiled(name: str, channels: int) -> None:
     images = good_images(1, channels, seed=1)
-    good, bad = maps_of(name, images)[0], maps_of(name, spoiled(images))[0]
+    good, bad = maps_of(name, images)[0], maps_of(name, add_synthetic_defects(images))[0]
     assert bad[SPOILED].mean() > good[SPOILED].mean()
 
 
@@ -162,5 +162,5 @@ def test_detector_is_final_and_its_settings_are_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*DETECTORS, *PRESETS])
 def test_named_settings_are_valid(name: str) -> None:
-    settings = validate(RunSettings, named_settings(name))
+    settings = validate(RunSettings, settings_of_name(name))
     assert validate(DETECTORS[settings.detector].Settings, settings.model)

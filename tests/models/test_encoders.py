@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blemish.errors import ArtifactError
 from blemish.models import encoders
-from blemish.models.encoders import EfficientNetLite0, Frozen, convolution, convolutions, load_folded, stage
+from blemish.models.encoders import EfficientNetLite0, FrozenEncoder, convolution, convolutions, load_folded, stage
 
 CATS = {281, 282, 283, 284, 285}
 """ImageNet's tabby, tiger, Persian, Siamese and Egyptian cat."""
@@ -56,7 +56,7 @@ def test_folded_weights_act_like_convolution_and_batch_norm() -> None:
 
 
 def test_grey_is_three_equal_channels() -> None:
-    frozen = Frozen()
+    frozen = FrozenEncoder()
     frozen.prepare()
     grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     for ours, theirs in zip(frozen(grey), frozen(grey.repeat(1, 3, 1, 1)), strict=True):
@@ -89,7 +89,7 @@ class Own(nn.Module):
 
 
 def test_an_encoder_of_ones_own_stays_as_it_was() -> None:
-    frozen = Frozen(Own()).train()
+    frozen = FrozenEncoder(Own()).train()
     before = {key: value.clone() for key, value in frozen.state_dict().items()}
     frozen.prepare()
     frozen(torch.rand(4, 3, 16, 16) + 5)

@@ -18,9 +18,9 @@ from blemish.models.feature_autoencoder import (
     out_of_cells,
     root_mean_square,
 )
-from blemish.models.feature_maps import FeatureBatches, neighbourhood
+from blemish.models.feature_maps import FeatureBatches, local_mean
 from blemish.models.maps import gaussian_blur
-from reference.brute_force import drawn_together
+from reference.brute_force import shrink_gaussians
 from reference.plain_loop import ListOfBatches, PlainLoop
 
 SHAPE = ImageShape(channels=3, height=64, width=96)
@@ -47,7 +47,7 @@ def fitted(steps: int = 3, **settings: Any) -> tuple[FeatureAutoencoder, PlainLo
 def test_packing_loses_nothing() -> None:
     detector = build()
     maps = detector.features(images(2))
-    packed = torch.split(detector.packed(images(2)), detector.sizes, dim=1)
+    packed = torch.split(detector.pack_scales(images(2)), detector.sizes, dim=1)
     for part, ratio, expected in zip(packed, detector.ratios, maps, strict=True):
         assert torch.equal(F.pixel_shuffle(part, ratio), expected)
 
@@ -56,13 +56,13 @@ def test_packing_loses_nothing() -> None:
 def test_map_is_the_geometric_mean_of_three_terms() -> None:
     detector, _ = fitted()
     batch = images(2, seed=5)
-    standard = (detector.packed(batch) - detector.mean) / detector.std
+    standard = (detector.pack_scales(batch) - detector.mean) / detector.std
     left = (standard[:, :544] - detector.autoencoder(standard)) / detector.residual_std
     product = torch.ones(2, 64, 96)
     for start, end, ratio in ((0, 384, 4), (384, 544, 2)):
         root = F.pixel_shuffle(left[:, start:end].square(), ratio).mean(dim=1, keepdim=True).sqrt()
         product *= gaussian_blur(F.interpolate(root, size=(64, 96), mode="bilinear")[:, 0], 2.5)
-    coarse = neighbourhood(standard[:, 544:])
+    coarse = local_mean(standard[:, 544:])
     distance = torch.zeros(2, 1, 4, 6)
     for cell, (top, across) in enumerate((top, across) for top in (0, 2) for across in (0, 2, 4)):
         inside = (slice(None), slice(None), slice(top, top + 2), slice(across, across + 2))
@@ -75,7 +75,7 @@ def test_map_is_the_geometric_mean_of_three_terms() -> None:
 
 def test_loss_is_the_mean_over_the_finer_scales() -> None:
     detector, _ = fitted()
-    features = detector.packed(images(2, seed=5))
+    features = detector.pack_scales(images(2, seed=5))
     standard = (features - detector.mean) / detector.std
     error = (detector.autoencoder(standard) - standard[:, :544]) ** 2
     torch.testing.assert_close(detector.feature_loss(features), (error[:, :384].mean() + error[:, 384:].mean()) / 2)
@@ -86,9 +86,9 @@ def test_loss_is_the_mean_over_the_finer_scales() -> None:
 def test_gaussians_are_those_of_the_good_images_drawn_together(by_place: bool) -> None:
     detector, _ = fitted(by_place=by_place)
     good = torch.cat([images(4), images(3, seed=1)])
-    coarse = neighbourhood(detector.standard(detector.packed(good).half().float())[:, 544:])  # kept in half precision
+    coarse = local_mean(detector.standard(detector.pack_scales(good).half().float())[:, 544:])  # kept in half precision
     places = in_cells(coarse, (2, 2) if by_place else (4, 6)).permute(0, 2, 1).double().numpy()
-    means, covariances = drawn_together(places, weight=112)
+    means, covariances = shrink_gaussians(places, weight=112)
     torch.testing.assert_close(detector.usual.double(), torch.from_numpy(means), rtol=1e-3, atol=1e-3)
     for factor, covariance in zip(detector.whitening.double(), covariances, strict=True):
         whitened = factor @ torch.from_numpy(covariance + 0.01 * np.eye(112)) @ factor.mT
@@ -99,7 +99,7 @@ def test_gaussians_are_those_of_the_good_images_drawn_together(by_place: bool) -
 def test_residuals_have_mean_square_one_on_the_good_images() -> None:
     detector, _ = fitted(steps=20)
     good = torch.cat([images(4), images(3, seed=1)])
-    residual = detector.residual(detector.standard(detector.packed(good))) / detector.residual_std
+    residual = detector.residual(detector.standard(detector.pack_scales(good))) / detector.residual_std
     for part in torch.split(residual, detector.sizes[:-1], dim=1):
         assert part.square().mean().item() == pytest.approx(1.0, rel=0.02)  # features were kept in half precision
 
@@ -131,7 +131,7 @@ class Blocks(nn.Module):
 
 def test_an_encoder_of_ones_own_will_do() -> None:
     detector = build(Blocks(), bottleneck=2).eval()
-    assert detector.packed(images(1)).shape == (1, 3 * 4 + 3, 16, 24)
+    assert detector.pack_scales(images(1)).shape == (1, 3 * 4 + 3, 16, 24)
     assert detector(images(2)).shape == (2, 64, 96)
 
 

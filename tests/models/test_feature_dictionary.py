@@ -14,7 +14,7 @@ from blemish.models.feature_dictionary import (
     mean_nearest_distance,
     principal_components,
 )
-from blemish.models.maps import enlarged
+from blemish.models.maps import upsample_and_blur
 from reference.brute_force import mean_nearest
 from reference.plain_loop import ListOfBatches, PlainLoop
 
@@ -69,5 +69,5 @@ def test_map_is_the_distance_in_the_reduced_space() -> None:
     reduced = ((detector.patches(test) - detector.mean) @ detector.components).double().numpy()
     expected = mean_nearest(reduced, detector.atoms.double().numpy(), nearest=3)
     grid = torch.from_numpy(expected).float().reshape(2, 4, 6)
-    torch.testing.assert_close(detector(test), enlarged(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(detector(test), upsample_and_blur(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
     assert len(detector.atoms) == 10

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from blemish.models import gaussians
-from reference.brute_force import drawn_together, mahalanobis
+from reference.brute_force import mahalanobis, shrink_gaussians
 
 
 def observations() -> Tensor:
@@ -29,8 +29,8 @@ def test_covariances_are_those_of_numpy() -> None:
 
 
 def test_places_are_drawn_towards_all_of_them() -> None:
-    found = gaussians.drawn_together(gaussians.place_gaussians([observations()]), weight=6)
-    means, covariances = drawn_together(observations().permute(0, 2, 1).double().numpy(), weight=6)
+    found = gaussians.shrink_gaussians(gaussians.place_gaussians([observations()]), weight=6)
+    means, covariances = shrink_gaussians(observations().permute(0, 2, 1).double().numpy(), weight=6)
     np.testing.assert_allclose(found.mean, means, rtol=1e-6)
     np.testing.assert_allclose(found.covariance, covariances, rtol=1e-3, atol=1e-3)
 

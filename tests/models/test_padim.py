@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from blemish.models.detector import ImageShape
-from blemish.models.feature_maps import aligned
-from blemish.models.maps import enlarged
+from blemish.models.feature_maps import concat_scales
+from blemish.models.maps import upsample_and_blur
 from blemish.models.padim import Padim, PadimSettings
 from reference.brute_force import mahalanobis
 from reference.plain_loop import ListOfBatches, PlainLoop
@@ -25,7 +25,7 @@ def fitted(**settings: object) -> Padim:
 
 
 def by_place(detector: Padim, batch: Tensor) -> np.ndarray:
-    maps = aligned(detector.features(batch))[:, detector.kept]
+    maps = concat_scales(detector.features(batch))[:, detector.kept]
     return maps.flatten(2).permute(0, 2, 1).double().numpy()  # (b, p, d)
 
 
@@ -34,7 +34,7 @@ def test_map_is_the_mahalanobis_distance() -> None:
     train = torch.cat([images(5), images(2, seed=1), images(3, seed=2)])
     expected = mahalanobis(by_place(detector, train), by_place(detector, test), regularisation=0.01)
     grid = torch.from_numpy(expected).float().reshape(3, 4, 6)
-    torch.testing.assert_close(detector(test), enlarged(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(detector(test), upsample_and_blur(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
 
 
 def test_batches_do_not_matter() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blemish.models.detector import ImageShape
-from blemish.models.maps import enlarged
+from blemish.models.maps import upsample_and_blur
 from blemish.models.patchcore import PatchCore, PatchCoreSettings, coreset, nearest_distances
 from reference.brute_force import greedy_coreset, mean_nearest
 from reference.plain_loop import ListOfBatches, PlainLoop
@@ -45,7 +45,7 @@ def test_map_is_the_distance_to_the_nearest_of_the_bank() -> None:
     detector, test = fitted(coreset_share=0.2, smoothing_sigma_px=2.0), images(2, seed=5)
     expected = mean_nearest(detector.patches(test).double().numpy(), detector.bank.double().numpy(), nearest=1)
     grid = torch.from_numpy(expected).float().reshape(2, 4, 6)
-    torch.testing.assert_close(detector(test), enlarged(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(detector(test), upsample_and_blur(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
 
 
 def test_a_whole_bank_leaves_nothing_of_the_good_images() -> None:

@@ -19,7 +19,7 @@ def mahalanobis(train: Floats, test: Floats, regularisation: float) -> Floats:
     return distances
 
 
-def drawn_together(places: Floats, weight: int) -> tuple[Floats, Floats]:
+def shrink_gaussians(places: Floats, weight: int) -> tuple[Floats, Floats]:
     """Means (p, d) and covariances (p, d, d) of `places` (p, n, d), each drawn towards that of all places."""
     everything = places.reshape(-1, places.shape[2])
     overall = everything.mean(axis=0)

@@ -10,7 +10,7 @@ from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import open_onnx
-from blemish.training.export import INT8_TOLERANCE, labelled, split_again
+from blemish.training.export import INT8_TOLERANCE, label_images, split_again
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
 from conftest import TINY, write_parts
@@ -98,6 +98,6 @@ def test_int8_that_judges_otherwise_is_refused(many_parts: Path, tmp_path: Path)
 def test_without_defective_images_good_ones_are_spoiled(fitted: Path, many_parts: Path) -> None:
     header = Predictor.load(fitted).header
     folder = read_folder(many_parts / "train/good")
-    images = labelled(folder, folder.train[:4], header)
+    images = label_images(folder, folder.train[:4], header)
     assert [label for *_, label in images] == [False] * 4 + [True] * 4
     assert images[5][0] == "001.png with an inverted square"

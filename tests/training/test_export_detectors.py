@@ -8,7 +8,7 @@ import pytest
 from blemish.errors import ArtifactError
 from blemish.inference.parity import verify
 from blemish.inference.predictor import Predictor
-from blemish.models import DETECTORS, PRESETS, named_settings
+from blemish.models import DETECTORS, PRESETS, settings_of_name
 from blemish.training.export import export_model
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
@@ -27,7 +27,7 @@ SMALL = {"latent": 8, "width": 8, "search_steps": 2, "samples": 3}
 
 
 def small(name: str) -> list[str]:
-    kind: Any = DETECTORS[named_settings(name)["detector"]]
+    kind: Any = DETECTORS[settings_of_name(name)["detector"]]
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in kind.Settings.model_fields]
 
 

@@ -36,9 +36,9 @@ def certify(
     skip_bad: SkipBad = False,
 ) -> None:
     """What a model promises of false alarms; with options, another promise, which is written into the model file."""
-    from blemish.inspection.certify import Asked, certify_model, to_json
+    from blemish.inspection.certify import CertifyRequest, certify_model, to_json
 
-    asked = Asked(max_false_alarm_rate, confidence, good, add, groups, skip_bad, dry_run)
+    asked = CertifyRequest(max_false_alarm_rate, confidence, good, add, groups, skip_bad, dry_run)
     with progress() as report:
         found = certify_model(model, asked, state, device, threads, counter(report, "calibrating"))
     say_skipped(found.skipped)

@@ -107,13 +107,13 @@ def say_skipped(skipped: Mapping[str, str]) -> None:
 def say_unread(folders: Iterable[Path]) -> None:
     """A note on images that are passed over: what was not judged must not seem to be good."""
     from blemish.data.folder import unread_images
-    from blemish.errors import many
+    from blemish.errors import plural
 
     names = [str(path) for folder in folders if folder.is_dir() for path in unread_images(folder)]
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         log_console.print(
-            f"note: {many(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and no "
+            f"note: {plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and no "
             f"link to nothing: {', '.join(names[:3])}{more}",
             markup=False,
         )
@@ -121,10 +121,10 @@ def say_unread(folders: Iterable[Path]) -> None:
 
 def say_withdrawn(model: Path, header: "ArtifactHeader") -> None:
     """A warning, where a watch over the line has withdrawn the model's certificate."""
-    from blemish.inspection.monitor_state import withdrawal, withdrawn_words
+    from blemish.inspection.monitor_state import withdrawal, withdrawn_message
 
     if (alarm := withdrawal(model, header)) is not None:
-        log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
+        log_console.print(f"warning: {withdrawn_message(alarm)}", markup=False)
 
 
 def print_table(title: str, rows: dict[str, str]) -> None:

@@ -47,7 +47,7 @@ def inspect(
     """Judge images, row by row as they come. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
     from blemish.inference.predictor import Predictor
     from blemish.inspection.inspect import Request, inspect_images
-    from blemish.inspection.monitor_state import withdrawal, withdrawn_words
+    from blemish.inspection.monitor_state import withdrawal, withdrawn_message
     from blemish.inspection.pipeline import worker_count
     from blemish.inspection.rows import as_csv, as_json
 
@@ -77,7 +77,7 @@ def inspect(
             "train on grey images, or look for what has changed in the camera"
         )
     if alarm is not None:
-        log_console.print(f"warning: {withdrawn_words(alarm)}", markup=False)
+        log_console.print(f"warning: {withdrawn_message(alarm)}", markup=False)
     raise typer.Exit(int(any(verdicts)))
 
 

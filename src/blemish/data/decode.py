@@ -49,7 +49,7 @@ class _Silence:
 SILENCE = _Silence()
 """`with SILENCE:` around whatever makes Pillow read a file."""
 
-MOST_FILE_BYTES = 16 * LARGEST_IMAGE_PX
+MAX_FILE_BYTES = 16 * LARGEST_IMAGE_PX
 """A file that is larger is not even read."""
 
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -68,7 +68,7 @@ def read_content(path: Path) -> bytes:
         DataError: it is missing, a folder, or cannot be read.
     """
     with named_errors(path):
-        if path.stat().st_size > MOST_FILE_BYTES:
+        if path.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{path}: {path.stat().st_size >> 20} MiB, more than any image that can be read")
         return path.read_bytes()
 

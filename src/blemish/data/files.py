@@ -16,7 +16,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which becomes `path` when the block ends well and vanishes when it does not.
 
     Raises:
@@ -24,7 +24,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> with whole_file(target) as temporary:
+    >>> with atomic_write(target) as temporary:
     ...     _ = temporary.write_text("whole")
     >>> target.read_text(), [p.name for p in target.parent.iterdir()]
     ('whole', ['a.txt'])
@@ -48,7 +48,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def move_whole(source: Path, target: Path, content: bytes) -> None:
+def atomic_move(source: Path, target: Path, content: bytes) -> None:
     """Move a file; it is at one place, whole, at every moment, or at both.
 
     A file of that name is replaced. What goes to another disk, or is a link, is written there anew, from `content`.
@@ -63,7 +63,7 @@ def move_whole(source: Path, target: Path, content: bytes) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise DataError(f"{source}: cannot be moved to {target}: {reason(error)}") from None
-    with whole_file(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_bytes(content)
         with suppress(OSError):  # a disk that keeps no times
             shutil.copystat(source, temporary)
@@ -75,7 +75,7 @@ def move_whole(source: Path, target: Path, content: bytes) -> None:
         raise DataError(f"{source}: copied to {target}, but cannot be deleted: {reason(left)}") from None
 
 
-def append_whole(handle: int, content: bytes, path: Path) -> int:
+def atomic_append(handle: int, content: bytes, path: Path) -> int:
     """Write at the end of an open file, all of it or nothing; returns where it begins.
 
     Raises:
@@ -186,7 +186,7 @@ def _umask() -> int:
 
 
 @contextmanager
-def only_one(path: Path, what: str) -> Iterator[None]:
+def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock on `path`, an empty file that is made where it is missing and left there.
 
     It stays because a lock on a file that another process may delete protects nothing.
@@ -195,7 +195,7 @@ def only_one(path: Path, what: str) -> Iterator[None]:
         DataError: another process holds it, and `what` says what it is doing; or the file cannot be made or locked.
 
     >>> import tempfile
-    >>> with only_one(Path(tempfile.mkdtemp()) / "rows.lock", "writing rows.csv"):
+    >>> with exclusive_lock(Path(tempfile.mkdtemp()) / "rows.lock", "writing rows.csv"):
     ...     pass
     """
     try:

@@ -50,10 +50,10 @@ def luma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return grey
 
 
-def gathered(values: Sequence[Mapping[str, float]], groups: Sequence[str] | None) -> dict[str, tuple[float, ...]]:
+def gather_values(values: Sequence[Mapping[str, float]], groups: Sequence[str] | None) -> dict[str, tuple[float, ...]]:
     """The values of many photos by name, ascending; the mean of each group, where there are groups.
 
-    >>> gathered([{"contrast": 0.2}, {"contrast": 0.4}, {"contrast": 0.1}], ["a", "a", "b"])
+    >>> gather_values([{"contrast": 0.2}, {"contrast": 0.4}, {"contrast": 0.1}], ["a", "a", "b"])
     {'contrast': (0.1, 0.3)}
     """
     of_group: dict[str, list[Mapping[str, float]]] = defaultdict(list)

@@ -15,17 +15,25 @@ from typing import Any, final
 
 import numpy as np
 
-from blemish.data.files import folder_to_fill, whole_file
+from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.data.masks import load_mask
-from blemish.errors import DataError, listed
+from blemish.errors import DataError, join_names
 from blemish.evaluation.compare.seed_paper import is_algorithm_1
 from blemish.evaluation.examples import draw
-from blemish.evaluation.measures import EvaluateSettings, JudgedImage, Nested, Promise, measure, plain_name, realised
+from blemish.evaluation.measures import (
+    EvaluateSettings,
+    JudgedImage,
+    Nested,
+    Promise,
+    measure,
+    plain_name,
+    realised_rate,
+)
 from blemish.evaluation.report.html import render
 from blemish.evaluation.report.pictures import Drawings
-from blemish.evaluation.threshold_counts import MAPS, Swept, sweep_pixels, write_swept
+from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pixels, write_threshold_counts
 from blemish.inference.artifact import ArtifactHeader, made_with
 from blemish.inference.predictor import Predictor
 from blemish.stats import PixelScores
@@ -48,7 +56,7 @@ class Evaluation:
 
 @final
 @dataclass(frozen=True)
-class _Judged:
+class _TestScores:
     """What is kept of the test images once their maps are gone; samples and reasons by the images' plain names."""
 
     pixels: PixelScores
@@ -90,7 +98,7 @@ def evaluate_model(
         results["notes"] |= _extra_notes(predictor, folder, judged)
         drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
         results["seconds"] = time.perf_counter() - started
-        return _write(results, drawings, _sweepable(judged, results, drawings), out)
+        return _write(results, drawings, _threshold_counts(judged, results, drawings), out)
 
 
 def _test_samples(folder: Folder) -> Sequence[Sample]:
@@ -104,9 +112,11 @@ def _test_samples(folder: Folder) -> Sequence[Sample]:
     return folder.train
 
 
-def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage) -> _Judged:
+def _judge(
+    predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage
+) -> _TestScores:
     levels = {predictor.threshold, settings.seed_tau, *settings.seed_tau_by_type.values()}
-    judged = _Judged(PixelScores(sorted(levels)))
+    judged = _TestScores(PixelScores(sorted(levels)))
     for done, sample in enumerate(samples, start=1):
         try:
             _judge_one(predictor, sample, judged)
@@ -121,7 +131,7 @@ def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSe
     return judged
 
 
-def _judge_one(predictor: Predictor, sample: Sample, judged: _Judged) -> None:
+def _judge_one(predictor: Predictor, sample: Sample, judged: _TestScores) -> None:
     prediction = predictor.predict(sample.path)
     name = plain_name(sample.name)
     mask, roi = None, predictor.policy.roi
@@ -153,7 +163,7 @@ _NOT_REPEATED["policy"] = {"roi_png"}
 _NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "pixel_ids", "earlier_ids", "photo_values"}
 
 
-def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settings: EvaluateSettings) -> Nested:
+def _circumstances(predictor: Predictor, folder: Folder, judged: _TestScores, settings: EvaluateSettings) -> Nested:
     header = predictor.header
     certificate, promise = header.certificate, _promised(predictor)
     return {
@@ -168,7 +178,9 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _Judged, settin
             "calibration_groups": certificate.groups,
             "calibrated_threshold": header.threshold,
         },
-        "realised_false_alarm_rate": realised(judged.images, promise, settings.confidence, _groups(header, judged)),
+        "realised_false_alarm_rate": realised_rate(
+            judged.images, promise, settings.confidence, _groups(header, judged)
+        ),
         "data": {
             "root": plain_name(folder.root.resolve().name),
             "skipped": judged.skipped,
@@ -198,7 +210,7 @@ def _promised(predictor: Predictor) -> Promise:
     return Promise(header.max_false_alarm_rate, None if header.certificate.kind == "confidence" else above, scores.size)
 
 
-def _groups(header: ArtifactHeader, judged: _Judged) -> dict[str, str] | None:
+def _groups(header: ArtifactHeader, judged: _TestScores) -> dict[str, str] | None:
     """The group of each good test image; None where each is on its own, or nothing tells them."""
     card = header.calibration
     names = [image.name for image in judged.images if not image.label]
@@ -222,7 +234,7 @@ _UNSEEN = {
 }
 
 
-def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[str, str]:
+def _extra_notes(predictor: Predictor, folder: Folder, judged: _TestScores) -> dict[str, str]:
     notes = {}
     if not folder.test:
         notes["data"] = (
@@ -232,15 +244,15 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[
     for how, advice in KNOWN.items():
         names = [name for name, found in judged.known.items() if found == how]
         if names:
-            notes[how] = f"{listed(names)}: {advice}"
+            notes[how] = f"{join_names(names)}: {advice}"
     for reason, advice in _UNSEEN.items():
         names = [name for name, found in judged.unseen.items() if found == reason]
         if names:
-            notes[f"unseen_{reason}"] = f"{listed(names)}: {advice}"
+            notes[f"unseen_{reason}"] = f"{join_names(names)}: {advice}"
     unknown = [image.name for image in judged.images if image.label and not image.has_mask]
     unknown = [name for name in unknown if name not in judged.unseen]
     if unknown:
-        notes["masks"] = f"{listed(unknown)}: defective, but without a mask; judged as images, not by their pixels"
+        notes["masks"] = f"{join_names(unknown)}: defective, but without a mask; judged as images, not by their pixels"
     if predictor.header.calibration.by_group and _groups(predictor.header, judged) is None:
         notes["groups"] = (
             "the model was calibrated by group, but the names of the test images do not tell their groups: false "
@@ -251,7 +263,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _Judged) -> dict[
     return notes
 
 
-def _sweepable(judged: _Judged, results: Nested, drawings: Drawings) -> Swept:
+def _threshold_counts(judged: _TestScores, results: Nested, drawings: Drawings) -> ThresholdCounts:
     """Counts at many thresholds, those in use among them, and the maps of the examples whose truth is known."""
     marks = [part["threshold"] for part in results["at_threshold"].values() if part["threshold"] is not None]
     marks += results["settings"]["seed_tau_by_type"].values()
@@ -260,13 +272,13 @@ def _sweepable(judged: _Judged, results: Nested, drawings: Drawings) -> Swept:
     return sweep_pixels(judged.pixels, judged.images, marks, list(examples.values()))
 
 
-def _write(results: Nested, drawings: Drawings, swept: Swept, out: Path) -> Evaluation:
+def _write(results: Nested, drawings: Drawings, swept: ThresholdCounts, out: Path) -> Evaluation:
     """All files or none: each is complete before the first gets its name."""
     results_path, report_path = out / RESULTS, out / REPORT
     text = json.dumps(results, indent=2, allow_nan=False) + "\n"
     page = render(results, drawings)
-    with whole_file(results_path) as first, whole_file(report_path) as second:
+    with atomic_write(results_path) as first, atomic_write(report_path) as second:
         first.write_text(text, encoding="utf-8")
         second.write_text(page, encoding="utf-8")
-        write_swept(out / MAPS, swept)
+        write_threshold_counts(out / MAPS, swept)
     return Evaluation(results, results_path, report_path)

@@ -13,7 +13,7 @@ from blemish.evaluation.measures import EvaluateSettings, JudgedImage, Nested
 from blemish.evaluation.report.pictures import Curve, Drawings, Example
 from blemish.inference.overlay import Rgb, as_rgb
 from blemish.inference.predictor import Predictor
-from blemish.inference.score import fit_map
+from blemish.inference.score import resize_map
 from blemish.stats import PixelScores, precision, recall, roc_curve
 from blemish.stats import f1 as f1_of
 
@@ -103,8 +103,8 @@ def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
         score=image.score,
         image=_shown(load_image(sample.path, predictor.policy), size_px),
         reconstruction=None if reconstruction is None else _shown(reconstruction, size_px),
-        anomaly_map=fit_map(prediction.scored_map, size_px),
-        mask=None if mask is None else fit_map(mask.astype(np.float32), size_px) > 0,
+        anomaly_map=resize_map(prediction.scored_map, size_px),
+        mask=None if mask is None else resize_map(mask.astype(np.float32), size_px) > 0,
     )
 
 

@@ -94,7 +94,7 @@ def measure(images: Sequence[JudgedImage], pixels: PixelScores, threshold: float
         by_type[defect_type] = _section(some, pixels.subset(tau.keys() & set(pixels.names)), threshold, tau, settings)
     oracle = overall["at_threshold"]["oracle_f1"]["threshold"]
     results = {**overall, "by_type": by_type, "images": _rows(images, pixels, threshold, oracle, settings)}
-    results["notes"] = gaps(results)
+    results["notes"] = missing_notes(results)
     return results
 
 
@@ -284,7 +284,7 @@ class Promise:
     """Calibration scores."""
 
 
-def realised(
+def realised_rate(
     images: Sequence[JudgedImage], promise: Promise, confidence: float, groups: Mapping[str, str] | None = None
 ) -> Nested:
     """The false-alarm rate among good test images, beside the promised one; of groups, where `groups` has theirs.
@@ -294,9 +294,9 @@ def realised(
     improbable (`chance`) even for an unlucky draw of calibration images. In between it is `open`: too few to tell.
 
     >>> good = [JudgedImage(str(i), "good", False, False, 0.1, 0.5, is_anomalous=i < 5) for i in range(20)]
-    >>> realised(good, Promise(0.05), confidence=0.95)["verdict"]
+    >>> realised_rate(good, Promise(0.05), confidence=0.95)["verdict"]
     'broken'
-    >>> realised(good, Promise(0.05, above=0, n=19), confidence=0.95)["verdict"]  # 0.0325: rare, though it happens
+    >>> realised_rate(good, Promise(0.05, above=0, n=19), confidence=0.95)["verdict"]  # 0.0325: rare, though it happens
     'open'
     """
     good = [image for image in images if not image.label]
@@ -327,12 +327,12 @@ def realised(
 _GROUPS = ("image", "pixel", "at_threshold", "intervals")
 
 
-def gaps(results: Mapping[str, Any]) -> dict[str, str]:
+def missing_notes(results: Mapping[str, Any]) -> dict[str, str]:
     """A sentence for each None among the measures, by its name.
 
     >>> count = {"good": 0, "defective": 5, "with_mask": 5}
     >>> empty = dict.fromkeys(("pixel", "at_threshold", "intervals"), {})
-    >>> gaps({"count": count, "image": {"ok_rate": None}, "by_type": {}, **empty})["image.ok_rate"]
+    >>> missing_notes({"count": count, "image": {"ok_rate": None}, "by_type": {}, **empty})["image.ok_rate"]
     'there are no good test images'
     """
     notes = {"images": "f1 is null for images without a known defective pixel, good images among them"}

@@ -29,7 +29,7 @@ _LOWEST_SHARE = 1e-3
 
 @final
 @dataclass(frozen=True, eq=False)
-class Swept:
+class ThresholdCounts:
     """`counts` has rows of tp, fp, tn, fn for each of the ascending `thresholds`, by scope."""
 
     thresholds: NDArray[np.float64]  # (n,)
@@ -44,7 +44,7 @@ class Swept:
 
 def sweep_pixels(
     pixels: PixelScores, images: Sequence[JudgedImage], marks: Sequence[float], examples: Sequence[Example]
-) -> Swept:
+) -> ThresholdCounts:
     """Count at thresholds in equal ratios below the highest score, and at `marks`, 0 and the seed paper's exactly.
 
     >>> pixels = PixelScores()
@@ -65,10 +65,10 @@ def sweep_pixels(
     }
     nothing = np.zeros((thresholds.size, 4), np.int64)
     counts = {scope: sum((by_image[name] for name in names), start=nothing) for scope, names in scopes.items()}
-    return Swept(thresholds, counts, list(examples))
+    return ThresholdCounts(thresholds, counts, list(examples))
 
 
-def write_swept(path: Path, swept: Swept) -> None:
+def write_threshold_counts(path: Path, swept: ThresholdCounts) -> None:
     """Write the file, whole or not at all.
 
     Raises:
@@ -85,8 +85,8 @@ def write_swept(path: Path, swept: Swept) -> None:
     write_tensors(path, "evaluation", {"scopes": list(swept.counts), "examples": described}, tensors)
 
 
-def read_swept(path: Path) -> Swept:
-    """What `write_swept` wrote; the reconstructions are not kept.
+def read_threshold_counts(path: Path) -> ThresholdCounts:
+    """What `write_threshold_counts` wrote; the reconstructions are not kept.
 
     Raises:
         ArtifactError: missing, foreign, truncated, or changed since it was written.
@@ -105,4 +105,4 @@ def read_swept(path: Path) -> Swept:
         for place, (name, defect_type, score) in enumerate(content["examples"])
     ]
     counts = {scope: tensors[f"counts.{place}"] for place, scope in enumerate(content["scopes"])}
-    return Swept(tensors["thresholds"], counts, examples)
+    return ThresholdCounts(tensors["thresholds"], counts, examples)

@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from blemish.data.files import whole_file
+from blemish.data.files import atomic_write
 from blemish.data.folder import Sample, file_id
 from blemish.data.images import PixelPolicy
 from blemish.errors import ArtifactError
@@ -153,7 +153,7 @@ def join_folds(states: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
     return {f"fold{fold}.{name}": tensor for fold, state in enumerate(states) for name, tensor in state.items()}
 
 
-def split_folds(state: Tensors, detectors: int) -> list[dict[str, NDArray[Any]]]:
+def separate_folds(state: Tensors, detectors: int) -> list[dict[str, NDArray[Any]]]:
     """What `join_folds` joined."""
     if detectors == 1:
         return [dict(state)]
@@ -170,7 +170,7 @@ def write_tensors(path: Path, kind: str, content: Mapping[str, JsonValue], tenso
     text = json.dumps(content, allow_nan=False, sort_keys=True)
     solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     metadata = {"blemish": kind, "content": text, "sha256": _checksum(text, solid)}
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(solid, metadata))  # safetensors' own writing hides why a disk refuses
 
 

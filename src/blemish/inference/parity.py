@@ -15,14 +15,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.files import whole_file
+from blemish.data.files import atomic_write
 from blemish.data.images import PixelPolicy, Prepared
 from blemish.errors import ArtifactError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, ExportCard, OnnxHeader, plain_metadata, seal
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.runtime import OnnxModel, Runtime, open_onnx
-from blemish.inference.score import fit_map
+from blemish.inference.score import resize_map
 
 EXPECTED_SIDE_PX = 128
 """Expected maps travel at most this large; larger ones as the maxima of blocks, which keep the score."""
@@ -121,7 +121,7 @@ def write_onnx(
         **plain_metadata(header),
         FIXTURES_KEY: write_expectations(expected),
     }
-    with whole_file(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_bytes(seal(graph, metadata))
         found = check_fixtures(open_onnx(temporary, device="cpu"))
         if not found.is_within:
@@ -138,7 +138,7 @@ def check_fixtures(model: OnnxModel) -> Verification:
 
 def compare(expected: Expectation, found: Prediction, threshold: float) -> Check:
     """How far a prediction is from what is expected of it."""
-    apart = difference(expected.map, reduced(found.scored_map), threshold)
+    apart = difference(expected.map, reduce_map(found.scored_map), threshold)
     return Check(expected.name, apart, verdict_of(found).decision == expected.verdict.decision)
 
 
@@ -167,7 +167,7 @@ def verdict_of(prediction: Prediction) -> Verdict:
 
 def expectation(name: str, image: NDArray[np.generic], prediction: Prediction) -> Expectation:
     """What the model says of an image, to be written into the file."""
-    return Expectation(name, image, reduced(prediction.scored_map), verdict_of(prediction))
+    return Expectation(name, image, reduce_map(prediction.scored_map), verdict_of(prediction))
 
 
 def fixture_predictor(header: ArtifactHeader, runtime: Runtime) -> Predictor:
@@ -204,17 +204,17 @@ def seeded_image(height: int, width: int, channels: int) -> NDArray[np.uint8]:
     return image[:, :, 0] if channels == 1 else image
 
 
-def chosen_fixtures(scores: Sequence[float]) -> list[int]:
+def choose_fixtures(scores: Sequence[float]) -> list[int]:
     """Places of the good images to keep, the one with the highest score first: its verdict is the most delicate.
 
-    >>> chosen_fixtures([0.3, 0.9, 0.1, 0.2, 0.8, 0.4])
+    >>> choose_fixtures([0.3, 0.9, 0.1, 0.2, 0.8, 0.4])
     [1, 4, 0, 2]
     """
     order = np.argsort(-np.asarray(scores), kind="stable")
     return [int(order[place]) for place in np.unique(np.linspace(0, len(scores) - 1, FIXTURES).astype(int))]
 
 
-def kept_fixtures(images: Iterable[tuple[str, Prepared]]) -> dict[str, NDArray[Any]]:
+def keep_fixtures(images: Iterable[tuple[str, Prepared]]) -> dict[str, NDArray[Any]]:
     """Good images by name, resized as the model sees them, as many as there is room for."""
     kept: dict[str, NDArray[Any]] = {}
     for name, prepared in images:
@@ -247,7 +247,7 @@ def read_expectations(text: str) -> Iterator[Expectation]:
         raise ArtifactError("the images to check the model with are missing or damaged; export it again") from None
 
 
-def raised(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:
+def with_margin(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:
     """The header with threshold and calibration scores raised by what an export may differ.
 
     A good image above the new threshold is above the old one in the trained model, so the export flags no more good
@@ -255,16 +255,16 @@ def raised(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:
     for a rounding in the last digit.
     """
     margin = tolerance * header.threshold
-    scores = raised_scores(header.calibration_scores, margin, tolerance)
+    scores = scores_with_margin(header.calibration_scores, margin, tolerance)
     card = header.calibration.model_copy(update={"margin": header.calibration.margin + margin})
     threshold = _up(header.threshold + margin)
     return header.model_copy(update={"calibration_scores": scores, "threshold": threshold, "calibration": card})
 
 
-def raised_scores(scores: Iterable[float], margin: float, tolerance: float) -> tuple[float, ...]:
+def scores_with_margin(scores: Iterable[float], margin: float, tolerance: float) -> tuple[float, ...]:
     """Scores that much higher, or by that share of themselves if it is more; then the next number a map can hold.
 
-    >>> raised_scores([1.0, 4.0], margin=0.5, tolerance=0.25)
+    >>> scores_with_margin([1.0, 4.0], margin=0.5, tolerance=0.25)
     (1.5, 5.0)
     """
     return tuple(_up(score + max(margin, tolerance * score)) for score in scores)
@@ -282,10 +282,10 @@ def _up(value: float) -> float:
     return float(single if float(single) >= value else np.nextafter(single, np.float32(np.inf)))
 
 
-def reduced(scored: NDArray[np.float32]) -> NDArray[np.float32]:
+def reduce_map(scored: NDArray[np.float32]) -> NDArray[np.float32]:
     """A map as it travels."""
     height, width = scored.shape
-    return fit_map(scored, (min(height, EXPECTED_SIDE_PX), min(width, EXPECTED_SIDE_PX)))
+    return resize_map(scored, (min(height, EXPECTED_SIDE_PX), min(width, EXPECTED_SIDE_PX)))
 
 
 def _packed(array: NDArray[np.generic]) -> dict[str, Any]:

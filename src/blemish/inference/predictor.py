@@ -17,7 +17,7 @@ from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.runtime import Runtime, open_model
-from blemish.inference.score import fit_map, max_score, open_map
+from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.settings import ScoreSettings
 
 
@@ -48,7 +48,7 @@ class Prediction:
     @cached_property
     def anomaly_map(self) -> NDArray[np.float32]:
         """The map at the image's own size `(height, width)`; its maximum is the score."""
-        return fit_map(self.scored_map, self.image_size_px)
+        return resize_map(self.scored_map, self.image_size_px)
 
     @cached_property
     def defect_mask(self) -> NDArray[np.bool_]:
@@ -187,4 +187,4 @@ def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) ->
         )
     if policy.roi is not None:
         anomaly_map = anomaly_map * policy.roi
-    return open_map(anomaly_map, settings.min_defect_px)
+    return remove_small_regions(anomaly_map, settings.min_defect_px)

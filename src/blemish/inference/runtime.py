@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
-from blemish.inference.artifact import ArtifactHeader, check_is_file, read_artifact, split_fixtures, split_folds
+from blemish.inference.artifact import ArtifactHeader, check_is_file, read_artifact, separate_folds, split_fixtures
 from blemish.inference.onnx_file import FIXTURES_KEY, OnnxHeader, check_seal, read_header
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _open_detectors(path: Path) -> "tuple[ArtifactHeader, list[Detector], dict[s
             "or export the model where torch is: blemish export MODEL -o model.onnx"
         ) from None
     state, fixtures = split_fixtures(tensors)
-    return header, [_restored(header, part, path) for part in split_folds(state, header.detectors)], fixtures
+    return header, [_restored(header, part, path) for part in separate_folds(state, header.detectors)], fixtures
 
 
 def _restored(header: ArtifactHeader, state: Mapping[str, NDArray[Any]], path: Path) -> "Detector":

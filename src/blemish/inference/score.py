@@ -16,7 +16,7 @@ def max_score(anomaly_map: NDArray[np.float32]) -> float:
     return float(anomaly_map.max())
 
 
-def open_map(anomaly_map: NDArray[np.float32], min_defect_px: int) -> NDArray[np.float32]:
+def remove_small_regions(anomaly_map: NDArray[np.float32], min_defect_px: int) -> NDArray[np.float32]:
     """Grey-scale opening with a square window: what is smaller than `min_defect_px` pixels square is levelled.
 
     The opening is the largest map below the given one in which every pixel lies in a window of that size whose values
@@ -27,7 +27,7 @@ def open_map(anomaly_map: NDArray[np.float32], min_defect_px: int) -> NDArray[np
 
     >>> spot, block = np.zeros((5, 5), np.float32), np.zeros((5, 5), np.float32)
     >>> spot[2, 2] = 1; block[1:3, 1:3] = 1
-    >>> open_map(spot, 2).max(), open_map(block, 2).sum()
+    >>> remove_small_regions(spot, 2).max(), remove_small_regions(block, 2).sum()
     (np.float32(0.0), np.float32(4.0))
     """
     if min_defect_px == 1:
@@ -44,14 +44,14 @@ def open_map(anomaly_map: NDArray[np.float32], min_defect_px: int) -> NDArray[np
     return np.ascontiguousarray(opened)
 
 
-def fit_map(anomaly_map: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
+def resize_map(anomaly_map: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
     """The map at another size (height, width), its maximum kept: repeated when larger, the maximum when smaller.
 
     Thresholding before or after gives the same mask, which no interpolation between pixels would.
 
-    >>> fit_map(np.array([[1, 2], [3, 4]], np.float32), (2, 4)).tolist()
+    >>> resize_map(np.array([[1, 2], [3, 4]], np.float32), (2, 4)).tolist()
     [[1.0, 1.0, 2.0, 2.0], [3.0, 3.0, 4.0, 4.0]]
-    >>> fit_map(np.array([[1, 2], [3, 4]], np.float32), (1, 2)).tolist()
+    >>> resize_map(np.array([[1, 2], [3, 4]], np.float32), (1, 2)).tolist()
     [[3.0, 4.0]]
     """
     for axis, wanted in enumerate(size_px):

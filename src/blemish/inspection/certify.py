@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from blemish.data.files import check_writable
-from blemish.data.photo_values import gathered
+from blemish.data.photo_values import gather_values
 from blemish.errors import CalibrationError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, read_artifact, write_artifact
 from blemish.inference.calibration import CalibrationCard, calibrate_kept
 from blemish.inference.onnx_file import unseal
-from blemish.inference.parity import Verdict, decision, raised, raised_scores, read_expectations, write_onnx
+from blemish.inference.parity import Verdict, decision, read_expectations, scores_with_margin, with_margin, write_onnx
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxModel, is_onnx, open_onnx
-from blemish.inspection.monitor_state import Alarm, withdrawal, withdrawn_words
+from blemish.inspection.monitor_state import Alarm, withdrawal, withdrawn_message
 from blemish.inspection.new_images import (
-    NewGood,
-    changed_words,
+    NewImages,
+    changed_message,
     groups_of_new,
-    look_at,
-    raised_words,
+    raised_message,
     refuse_known_groups,
+    score_new_images,
     suspects,
 )
 from blemish.stats.conformal import more_images_needed, worst_of_groups
-from blemish.stats.outliers import suspicious_words
+from blemish.stats.outliers import suspicious_message
 
 OnImage = Callable[[int, int], None]
 
@@ -36,7 +36,7 @@ RATES = (0.05, 0.01, 0.001)
 
 @final
 @dataclass(frozen=True)
-class Asked:
+class CertifyRequest:
     """What a certificate is to be; what is left out stays as it is."""
 
     max_false_alarm_rate: float | None = None
@@ -88,8 +88,8 @@ class Certified:
     @property
     def warnings(self) -> list[str]:
         """What a user should look at before the promise is relied on."""
-        found = [] if self.withdrawn is None else [withdrawn_words(self.withdrawn)]
-        found += [suspicious_words(name, p) for name, p in self.suspects.items()]
+        found = [] if self.withdrawn is None else [withdrawn_message(self.withdrawn)]
+        found += [suspicious_message(name, p) for name, p in self.suspects.items()]
         return [*found, *(words for words in (self.changed, self.raised) if words is not None)]
 
 
@@ -120,7 +120,7 @@ def to_json(found: Certified) -> str:
 
 def certify_model(
     model: Path,
-    asked: Asked = Asked(),  # frozen
+    asked: CertifyRequest = CertifyRequest(),  # frozen
     state: Path | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -155,7 +155,7 @@ def certify_model(
             _write(model, found, onnx)
         return Certified(found, _needs(found, confidence), confidence, is_written=not asked.dry_run)
     predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
-    good = look_at(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
+    good = score_new_images(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
     found = _with_good(header, asked, good, onnx)
     if not asked.dry_run:
         _write(model, found, onnx)
@@ -164,21 +164,21 @@ def certify_model(
         needs=_needs(found, confidence),
         needs_confidence=confidence,
         suspects=suspects(header, good),
-        raised=raised_words(header, found, good),
-        changed=changed_words(header, good),
+        raised=raised_message(header, found, good),
+        changed=changed_message(header, good),
         skipped=good.skipped,
         is_written=not asked.dry_run,
     )
 
 
-def _refuse(asked: Asked, header: ArtifactHeader, alarm: Alarm | None, model: Path) -> None:
+def _refuse(asked: CertifyRequest, header: ArtifactHeader, alarm: Alarm | None, model: Path) -> None:
     """What contradicts itself, or the state of the model."""
     for name, value in (("--add", asked.add), ("--groups", asked.groups)):
         if value and asked.good is None:
             raise SettingsError(f"{name}: goes with --good, the folder of new good images")
     if alarm is not None and asked.is_new and (asked.good is None or asked.add):
         raise CalibrationError(
-            f"{model}: {withdrawn_words(alarm)}; images of before the change, alone or with others, cannot promise "
+            f"{model}: {withdrawn_message(alarm)}; images of before the change, alone or with others, cannot promise "
             "anything"
         )
     if asked.add and header.calibration.folds:
@@ -194,7 +194,7 @@ def _not_new(header: ArtifactHeader, is_added: bool, alarm: Alarm | None) -> tup
     return (*card.known_ids, *card.earlier_ids) if alarm else card.known_ids if is_added else ()
 
 
-def _promised(header: ArtifactHeader, asked: Asked) -> tuple[float, float | None]:
+def _promised(header: ArtifactHeader, asked: CertifyRequest) -> tuple[float, float | None]:
     """Rate and confidence; a new rate stands for itself, a new confidence for the rate there is."""
     if asked.max_false_alarm_rate is not None:
         return asked.max_false_alarm_rate, asked.confidence
@@ -202,14 +202,16 @@ def _promised(header: ArtifactHeader, asked: Asked) -> tuple[float, float | None
     return header.max_false_alarm_rate, before if asked.confidence is None else asked.confidence
 
 
-def _with_rate(header: ArtifactHeader, asked: Asked) -> ArtifactHeader:
+def _with_rate(header: ArtifactHeader, asked: CertifyRequest) -> ArtifactHeader:
     """Another promise from the same scores."""
     rate, confidence = _promised(header, asked)
     card = header.calibration.model_copy(update={"confidence": confidence})
     return header.model_copy(update=calibrate_kept(header.calibration_scores, rate, card)._asdict())
 
 
-def _with_good(header: ArtifactHeader, asked: Asked, good: NewGood, onnx: OnnxModel | None) -> ArtifactHeader:
+def _with_good(
+    header: ArtifactHeader, asked: CertifyRequest, good: NewImages, onnx: OnnxModel | None
+) -> ArtifactHeader:
     """The header calibrated on new images, alone or added to those before.
 
     The promise of an exported file holds on other machines, too, where scores may be off by its tolerance.
@@ -229,12 +231,12 @@ def _with_good(header: ArtifactHeader, asked: Asked, good: NewGood, onnx: OnnxMo
         image_ids=tuple(good.ids),
         pixel_ids=tuple(good.pixel_ids),
         earlier_ids=tuple(dict.fromkeys((*before.earlier_ids, *(() if asked.add else before.known_ids)))),
-        photo_values=gathered(good.values, groups),
+        photo_values=gather_values(good.values, groups),
     )
     if not asked.add:
         found = header.model_copy(update=calibrate_kept(sorted(scores), rate, card)._asdict())
-        return raised(found, onnx.header.export.tolerance) if onnx else found
-    scores = list(raised_scores(scores, before.margin, onnx.header.export.tolerance)) if onnx else scores
+        return with_margin(found, onnx.header.export.tolerance) if onnx else found
+    scores = list(scores_with_margin(scores, before.margin, onnx.header.export.tolerance)) if onnx else scores
     added = _added(before, len(header.calibration_scores), card)
     return header.model_copy(
         update=calibrate_kept(sorted([*header.calibration_scores, *scores]), rate, added)._asdict()

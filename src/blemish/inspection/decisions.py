@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, final, get_args
 
-from blemish.data.files import append_whole, check_writable, only_one, reason
+from blemish.data.files import atomic_append, check_writable, exclusive_lock, reason
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.rows import csv_line
 
@@ -70,7 +70,7 @@ class DecisionRecord:
             raise SettingsError(f"--to {path}: ends with '{path.suffix}'; expected .csv or .jsonl")
         check_writable(path)
         path = path.resolve()  # under another name, through a link, it is the same record
-        with only_one(path.with_name(f".{path.name}.lock"), f"watching into {path}"):
+        with exclusive_lock(path.with_name(f".{path.name}.lock"), f"watching into {path}"):
             record = cls(path)
             try:
                 yield record
@@ -99,7 +99,7 @@ class DecisionRecord:
             if self._end == 0 and self._is_csv:
                 line = csv_line(FIELDS).encode() + line
             self._is_torn = True
-            append_whole(self._handle, line, self._path)
+            atomic_append(self._handle, line, self._path)
             os.fsync(self._handle)
             if self._end == 0:
                 _sync_folder(self._path.parent)
@@ -120,7 +120,7 @@ class DecisionRecord:
             try:
                 with os.fdopen(os.dup(self._handle), "rb") as file:
                     number = 1
-                    for line in _whole_lines(file, self._is_csv):
+                    for line in _complete_lines(file, self._is_csv):
                         if not line.endswith(_END):
                             self._check_torn(line, number)
                             break
@@ -205,7 +205,7 @@ def _key(file: str, sha256: str) -> bytes:
     return hashlib.blake2b(f"{file}\0{sha256}".encode(), digest_size=16).digest()
 
 
-def _whole_lines(file: io.BufferedReader, is_csv: bool) -> Iterator[bytes]:
+def _complete_lines(file: io.BufferedReader, is_csv: bool) -> Iterator[bytes]:
     """Lines with their end; in CSV one inside quotes is none. What has no end comes last, without one."""
     whole = b""
     for line in file:

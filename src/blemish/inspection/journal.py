@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self, final
 
-from blemish.data.files import append_whole, make_folder, only_one, reason
+from blemish.data.files import atomic_append, exclusive_lock, make_folder, reason
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.rows import Row
 
@@ -55,7 +55,7 @@ class Journal:
         """
         path = make_folder(folder) / NAME
         head = {"blemish": "inspect", "format": FORMAT, **made_by}
-        with only_one(folder / ".inspect.lock", f"inspecting images into {folder}"):
+        with exclusive_lock(folder / ".inspect.lock", f"inspecting images into {folder}"):
             try:
                 file = path.open("r+b" if resume and path.exists() else "w+b")
             except OSError as error:
@@ -102,7 +102,7 @@ class Journal:
         return row
 
     def _append(self, content: Mapping[str, Any]) -> int:
-        return append_whole(self._file.fileno(), json.dumps(content, allow_nan=False).encode() + b"\n", self._path)
+        return atomic_append(self._file.fileno(), json.dumps(content, allow_nan=False).encode() + b"\n", self._path)
 
 
 def _read(file: IO[bytes], path: Path, head: Mapping[str, Any]) -> dict[Key, Entry]:

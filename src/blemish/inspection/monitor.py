@@ -16,7 +16,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from blemish.data.files import check_writable, only_one
+from blemish.data.files import check_writable, exclusive_lock
 from blemish.data.folder import file_id, image_files
 from blemish.data.groups import pattern_of, read_groups
 from blemish.data.images import prepare
@@ -238,7 +238,7 @@ def monitor_images(
             that of another model.
     """
     check_writable(state_path)
-    with only_one(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
+    with exclusive_lock(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
         return _watch(
             Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups),
             _Run(predictor, state_path, rng, skip_bad, on_alarm, is_current),

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from pydantic import Field, ValidationError
 
-from blemish.data.files import whole_file
+from blemish.data.files import atomic_write
 from blemish.errors import DataError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.settings import Settings
@@ -143,7 +143,7 @@ def write_state(path: Path, state: MonitorState) -> None:
         DataError: it cannot be written there.
     """
     content = state.model_dump(mode="json")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps({**content, "sha256": _checksum(content)}) + "\n", encoding="utf-8")
 
 
@@ -165,11 +165,11 @@ def withdrawal(model: Path, header: ArtifactHeader, state: Path | None = None) -
     return watch.alarms[0]
 
 
-def withdrawn_words(alarm: Alarm) -> str:
+def withdrawn_message(alarm: Alarm) -> str:
     """What is said of a withdrawn certificate.
 
     >>> alarm = Alarm(stream="brightness", images=40, image="d.png", usual=0.5, now=0.4)
-    >>> withdrawn_words(alarm)
+    >>> withdrawn_message(alarm)
     'the certificate is withdrawn: brightness has changed (0.5 when calibrated, 0.4 at the alarm, after 40 images, at
     d.png); calibrate anew with: blemish certify MODEL --good FOLDER'
     """

@@ -11,7 +11,7 @@ from blemish.data.folder import file_id, image_files
 from blemish.data.groups import pattern_of, read_groups
 from blemish.data.images import pixels_id, prepare
 from blemish.data.photo_values import photo_values
-from blemish.errors import DataError, SettingsError, listed, many
+from blemish.errors import DataError, SettingsError, join_names, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
 from blemish.stats.false_discovery import benjamini_hochberg
@@ -24,7 +24,7 @@ UNLIKE = 0.1
 
 
 @final
-class NewGood(NamedTuple):
+class NewImages(NamedTuple):
     """The new good images, looked at."""
 
     names: list[str]
@@ -35,14 +35,16 @@ class NewGood(NamedTuple):
     skipped: dict[str, str]
 
 
-def look_at(predictor: Predictor, folder: Path, refused: Collection[str], skip_bad: bool, on_image: OnImage) -> NewGood:
+def score_new_images(
+    predictor: Predictor, folder: Path, refused: Collection[str], skip_bad: bool, on_image: OnImage
+) -> NewImages:
     """Score the images of a folder; none of those whose file or pixels are among the ids `refused` may be in it.
 
     Raises:
         DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
     paths = list(_good_files(folder))
-    header, found = predictor.header, NewGood([], [], [], [], [], {})
+    header, found = predictor.header, NewImages([], [], [], [], [], {})
     known = dict.fromkeys(
         (*header.data_card.fit_ids, *header.data_card.fit_pixel_ids),
         "the model was fitted on it; a threshold needs images it has not seen",
@@ -89,7 +91,7 @@ def _good_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def groups_of_new(
-    header: ArtifactHeader, groups: str | None, is_added: bool, good: NewGood
+    header: ArtifactHeader, groups: str | None, is_added: bool, good: NewImages
 ) -> tuple[str | None, tuple[str, ...] | None]:
     """What tells the groups of new images from their names, and the group of each."""
     before = header.calibration
@@ -120,7 +122,7 @@ def refuse_known_groups(header: ArtifactHeader, is_added: bool, groups: Mapping[
             )
 
 
-def raised_words(before: ArtifactHeader, after: ArtifactHeader, good: NewGood) -> str | None:
+def raised_message(before: ArtifactHeader, after: ArtifactHeader, good: NewImages) -> str | None:
     """What is said of new good images that lift the threshold; of a few of them nothing more can be proven."""
     above = sorted(
         (score, name) for name, score in zip(good.names, good.scores, strict=True) if score > before.threshold
@@ -130,32 +132,32 @@ def raised_words(before: ArtifactHeader, after: ArtifactHeader, good: NewGood) -
     names = [name for _, name in reversed(above)]
     return (
         f"the threshold rises from {before.threshold:.6g} to {after.threshold:.6g}, for the old one is exceeded by "
-        f"{len(names)} of {many(len(good.names), 'new good image')}: {listed(names)}; make sure they are good"
+        f"{len(names)} of {plural(len(good.names), 'new good image')}: {join_names(names)}; make sure they are good"
     )
 
 
-def _unlike(header: ArtifactHeader, good: NewGood) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _unlike(header: ArtifactHeader, good: NewImages) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """p-values of the new images among those before, and which of them are unlike those."""
     before = np.array([header.p_value(score) for score in good.scores])
     return before, benjamini_hochberg(before, UNLIKE)
 
 
-def changed_words(header: ArtifactHeader, good: NewGood) -> str | None:
+def changed_message(header: ArtifactHeader, good: NewImages) -> str | None:
     """What is said where most of the new good images are unlike those before."""
     count = int(np.count_nonzero(_unlike(header, good)[1]))
     if 2 * count <= len(good.scores):
         return None
     return (
-        f"{count} of {many(len(good.scores), 'new good image')} score higher than those calibrated on before: either "
+        f"{count} of {plural(len(good.scores), 'new good image')} score higher than those calibrated on before: either "
         "the line has changed, and this is how good parts look now, or these are not good"
     )
 
 
-def suspects(header: ArtifactHeader, good: NewGood) -> dict[str, float]:
+def suspects(header: ArtifactHeader, good: NewImages) -> dict[str, float]:
     """New good images that score unlike each other, or unlike those before.
 
     Where they are few, the good images calibrated on before help to tell what is usual, unless most of the new ones are
-    unlike them: then the line has changed (`changed_words`).
+    unlike them: then the line has changed (`changed_message`).
     """
     alone, new = suspicion(good.scores), len(good.scores)
     pooled = suspicion([*header.calibration_scores, *good.scores])[-new:]

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from blemish.data.decode import read_content
-from blemish.data.files import make_folder, whole_file
+from blemish.data.files import atomic_write, make_folder
 from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.errors import DataError
 from blemish.inference.overlay import overlay
@@ -26,10 +26,10 @@ from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.journal import Journal, Key
 from blemish.inspection.rows import Row, to_row
 
-MOST_BYTES_AHEAD = 64_000_000
+MAX_BYTES_AHEAD = 64_000_000
 """Of image files that are being decoded or wait for the network; one at least always is."""
 
-MOST_PX_BEHIND = 32_000_000
+MAX_PX_BEHIND = 32_000_000
 """Of pictures that are being drawn; one at least always is."""
 
 FOLDERS = ("overlays", "masks")
@@ -55,7 +55,7 @@ class Read(NamedTuple):
     original: Image.Image | None = None
 
 
-class Judged(NamedTuple):
+class InspectedImage(NamedTuple):
     """An image that has been judged: a prediction, or why there is none; or neither, where its row is known already."""
 
     source: Source
@@ -74,13 +74,13 @@ class Line:
         self._predictor, self._journal, self._out, self._workers = predictor, journal, out, workers
         self._drawn_at = None if out is None else predictor.threshold
 
-    def judged(self, images: Sequence[Source]) -> Generator[Judged, None, None]:
+    def judged(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
         """Each image in order, when it is judged and its pictures are written.
 
         Raises:
             DataError: a picture cannot be written.
         """
-        bound = Bound(self._workers + 1, MOST_PX_BEHIND)
+        bound = Bound(self._workers + 1, MAX_PX_BEHIND)
         with closing(self._through_the_network(images)) as judged:
             if self._out is None:
                 yield from judged
@@ -90,7 +90,7 @@ class Line:
                     drawn.result()
                     yield one
 
-    def row(self, judged: Judged) -> Row:
+    def row(self, judged: InspectedImage) -> Row:
         """The row of an image without an error, which is in the journal from now on."""
         if judged.prediction is None:
             return self._known().recall(judged.source.key)
@@ -99,21 +99,21 @@ class Line:
             self._journal.add(judged.source.key, judged.sha256, self._drawn_at, row)
         return row
 
-    def _through_the_network(self, images: Sequence[Source]) -> Generator[Judged, None, None]:
-        bound = Bound(2 * self._workers, MOST_BYTES_AHEAD)
+    def _through_the_network(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
+        bound = Bound(2 * self._workers, MAX_BYTES_AHEAD)
         with closing(work_ahead(self._read, images, self._workers, bound, _bytes)) as all_read:
             for source, future in all_read:
                 yield self._judge(source, future)
 
-    def _judge(self, source: Source, future: Future[Read]) -> Judged:
+    def _judge(self, source: Source, future: Future[Read]) -> InspectedImage:
         try:
             read = future.result()
         except DataError as error:
-            return Judged(source, error=error)
+            return InspectedImage(source, error=error)
         if read.prepared is None:
-            return Judged(source, read.sha256)
+            return InspectedImage(source, read.sha256)
         prediction = self._predictor.predict_prepared(read.prepared, source.path)
-        return Judged(source, read.sha256, prediction, read.original, read.prepared.is_grey)
+        return InspectedImage(source, read.sha256, prediction, read.original, read.prepared.is_grey)
 
     def _read(self, source: Source) -> Read:
         content = read_content(source.path)
@@ -128,7 +128,7 @@ class Line:
     def _has_pictures(self, source: Source) -> bool:
         return self._out is None or all((self._out / folder / source.name).is_file() for folder in FOLDERS)
 
-    def _draw(self, judged: Judged) -> None:
+    def _draw(self, judged: InspectedImage) -> None:
         if judged.prediction is not None and judged.original is not None and self._out is not None:
             where = str(judged.source.path)
             original = drawable(judged.original, self._predictor.policy.white_level, where)
@@ -152,7 +152,7 @@ def write_pictures(original: Image.Image, prediction: Prediction, out: Path, nam
     for folder, picture in zip(FOLDERS, pictures, strict=True):
         target = out / folder / name
         make_folder(target.parent)
-        with whole_file(target) as temporary:
+        with atomic_write(target) as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
 
 
@@ -163,14 +163,14 @@ def _bytes(source: Source) -> int:
         return 0  # whoever reads it says why
 
 
-def _pixels(judged: Judged) -> int:
+def _pixels(judged: InspectedImage) -> int:
     return 0 if judged.original is None else judged.original.width * judged.original.height
 
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST_WORKERS = 4
+MAX_WORKERS = 4
 """More would hold more pictures in memory than they would save time."""
 
 
@@ -186,7 +186,7 @@ class Bound:
 def worker_count(threads: int | None) -> int:
     """Workers beside a network that runs in `threads`; None: as many as there are cores for this process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, threads or cores))
+    return max(1, min(MAX_WORKERS, threads or cores))
 
 
 def work_ahead(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from blemish.data.files import make_folder, whole_file
+from blemish.data.files import atomic_write, make_folder
 from blemish.inference.predictor import Prediction
 
 FIELDS = ("path", "score", "p_value", "threshold", "is_anomalous")
@@ -83,7 +83,7 @@ def write_rows(rows: Iterable[Row], out: Path, form: Format) -> Path:
         DataError: it cannot be written there.
     """
     path = make_folder(out) / ("inspect.csv" if form == "csv" else "inspect.json")
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.writelines(as_csv(rows) if form == "csv" else as_json(rows))
     return path
 

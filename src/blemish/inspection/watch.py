@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import final
 
 from blemish.data.decode import read_content
-from blemish.data.files import check_writable, make_folder, move_whole, reason
+from blemish.data.files import atomic_move, check_writable, make_folder, reason
 from blemish.data.images import prepare_content
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.predictor import Predictor
@@ -190,7 +190,7 @@ class Watcher:
 
     def _move(self, path: Path, ready: Ready, content: bytes, sha256: str) -> None:
         assert self.settings.move_anomalous is not None
-        target = place_for(self.settings.move_anomalous / ready.name, sha256)
+        target = destination_for(self.settings.move_anomalous / ready.name, sha256)
         make_folder(target.parent)
         if _stamp(path) != ready.stamp:
             return
@@ -203,12 +203,12 @@ class Watcher:
             raise DataError(f"{path}: cannot be moved: {reason(error)}") from None
         found = _stamp(taken)
         if found is None or found._replace(status_changed_ns=ready.stamp.status_changed_ns) != ready.stamp:
-            put_back(taken)  # another image, come in the last moment under this name
+            restore_files(taken)  # another image, come in the last moment under this name
             return
         try:
-            move_whole(taken, target, content)
+            atomic_move(taken, target, content)
         except BaseException:
-            put_back(taken)
+            restore_files(taken)
             raise
 
     def _odd_name(self, name: str) -> None:
@@ -241,18 +241,18 @@ def watch_folder(predictor: Predictor, settings: WatchSettings, callbacks: Callb
         check_writable(folder / "moved.png")
     with DecisionRecord.open(settings.record) as record:
         for left in folder.rglob(f".*{TAKEN}"):
-            put_back(left)
+            restore_files(left)
         watcher = Watcher(predictor, settings, record, callbacks)
         callbacks.begun()
         watcher.run()
         return watcher.verdicts
 
 
-def place_for(target: Path, sha256: str) -> Path:
+def destination_for(target: Path, sha256: str) -> Path:
     """Where to move an image: under its own name, unless another image has taken it.
 
     >>> import tempfile
-    >>> place_for(Path(tempfile.mkdtemp()) / "a.png", "0" * 64).name
+    >>> destination_for(Path(tempfile.mkdtemp()) / "a.png", "0" * 64).name
     'a.png'
     """
     try:
@@ -262,12 +262,12 @@ def place_for(target: Path, sha256: str) -> Path:
     return target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}") if taken else target
 
 
-def put_back(taken: Path) -> None:
+def restore_files(taken: Path) -> None:
     """Give a file that was taken away its name again, or one beside it where another image has that name now."""
     path = taken.with_name(taken.name.removeprefix(".").removesuffix(TAKEN))
     with suppress(OSError):  # it is not there any more, or still at the hidden name, for the next start
         if path.exists():
-            path = place_for(path, hashlib.sha256(taken.read_bytes()).hexdigest())
+            path = destination_for(path, hashlib.sha256(taken.read_bytes()).hexdigest())
         taken.replace(path)
 
 

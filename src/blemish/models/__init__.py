@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Settings of a run under a name of their own; each says which detector it is for."""
 
 
-def named_settings(name: str) -> dict[str, Any]:
+def settings_of_name(name: str) -> dict[str, Any]:
     """The nested settings that a detector's or a preset's name stands for.
 
     Raises:

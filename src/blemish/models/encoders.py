@@ -1,7 +1,7 @@
 """Pretrained networks whose feature maps the feature-space detectors work on.
 
 An encoder is any module with `channels` and `strides` that turns images `(b, 3, h, w)` in [0, 1] into one
-map `(b, channels[i], h / strides[i], w / strides[i])` a scale, finest first. `Frozen` holds it still.
+map `(b, channels[i], h / strides[i], w / strides[i])` a scale, finest first. `FrozenEncoder` holds it still.
 """
 
 import hashlib
@@ -158,13 +158,13 @@ def load_folded(targets: Iterator[nn.Conv2d], saved: Mapping[str, Tensor]) -> No
 
 
 @final
-class Frozen(nn.Module):
+class FrozenEncoder(nn.Module):
     """An encoder that never learns: no gradients, always in evaluation mode, grey images as three equal channels.
 
     Without an encoder of the user's own it is `EfficientNetLite0`, whose weights come with `prepare` or from a
     saved state; so neither building nor restoring a detector needs the package of weights.
 
-    >>> frozen = Frozen().train()
+    >>> frozen = FrozenEncoder().train()
     >>> frozen.encoder.training, any(weight.requires_grad for weight in frozen.parameters())
     (False, False)
     """
@@ -187,7 +187,7 @@ class Frozen(nn.Module):
         if isinstance(self.encoder, EfficientNetLite0) and self._is_packaged:
             self.encoder.load_pretrained()
 
-    def train(self, mode: bool = True) -> "Frozen":
+    def train(self, mode: bool = True) -> "FrozenEncoder":
         super().train(mode)
         self.encoder.eval()
         return self

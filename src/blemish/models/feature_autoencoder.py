@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
-from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, neighbourhood
-from blemish.models.gaussians import drawn_together, mahalanobis, place_gaussians, whitening
-from blemish.models.maps import enlarged
+from blemish.models.encoders import FrozenEncoder
+from blemish.models.feature_maps import FeatureBatches, local_mean
+from blemish.models.gaussians import mahalanobis, place_gaussians, shrink_gaussians, whitening
+from blemish.models.maps import upsample_and_blur
 from blemish.settings import Settings
 
 SMALLEST_STD = 1e-3
@@ -23,7 +23,7 @@ SMALLEST_STD = 1e-3
 RIDGE = 0.01
 """Added to the variances of standardised features, so that every covariance can be inverted."""
 
-MOST_GAUSSIANS = 512
+MAX_GAUSSIANS = 512
 """Larger images have larger cells, where their sides allow it: a Gaussian of 112 channels takes 49 KiB of the file."""
 
 
@@ -56,7 +56,7 @@ class FeatureAutoencoder(Detector):
     a good part now one and now another. For every finer scale: the root mean square residual, channels in units of
     their own; what does not follow from its surroundings. For the coarsest scale, averaged over 3 x 3 places: the
     Mahalanobis distance to a Gaussian of the good images, over the root of the channels; what is unusual in itself.
-    That Gaussian belongs to a cell of the bottleneck's grid, drawn towards the whole image's (`drawn_together`, as
+    That Gaussian belongs to a cell of the bottleneck's grid, drawn towards the whole image's (`shrink_gaussians`, as
     many observations as there are channels), so that it serves parts that lie where they always lie as well as
     textures.
 
@@ -65,7 +65,7 @@ class FeatureAutoencoder(Detector):
 
     >>> settings = FeatureAutoencoderSettings(latent=4, width=8)
     >>> detector = FeatureAutoencoder(settings, ImageShape(channels=3, height=64, width=96)).eval()
-    >>> detector.packed(torch.rand(2, 3, 64, 96)).shape
+    >>> detector.pack_scales(torch.rand(2, 3, 64, 96)).shape
     torch.Size([2, 656, 4, 6])
     """
 
@@ -94,7 +94,7 @@ class FeatureAutoencoder(Detector):
     ) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = Frozen(encoder)
+        self.features = FrozenEncoder(encoder)
         coarsest = max(self.features.strides)
         check_sides(shape, coarsest << settings.bottleneck)
         self.ratios = [coarsest // stride for stride in self.features.strides]
@@ -114,7 +114,7 @@ class FeatureAutoencoder(Detector):
     def fit(self, batches: Batches, optimise: Optimise) -> None:
         """Standardise the features, train the encoder-decoder on them, measure what is left over."""
         self.features.prepare()
-        features = FeatureBatches(batches, self.packed)
+        features = FeatureBatches(batches, self.pack_scales)
         features.keep()
         self.mean, self.std = moments(features)
         optimise(features, self.feature_loss)
@@ -122,7 +122,7 @@ class FeatureAutoencoder(Detector):
         features.epoch = 0
         self.residual_std = root_mean_square(self.residual(self.standard(batch)) for batch in features)
         places = place_gaussians(self.coarse(self.standard(batch)) for batch in features)
-        self.usual, covariance, _ = drawn_together(places, weight=self.sizes[-1])
+        self.usual, covariance, _ = shrink_gaussians(places, weight=self.sizes[-1])
         self.whitening = whitening(covariance, RIDGE)
         self.autoencoder.train(self.training)
 
@@ -132,7 +132,7 @@ class FeatureAutoencoder(Detector):
         squared = (self.autoencoder(standard).float() - standard[:, : self.finer]).square()
         return torch.stack([part.mean() for part in torch.split(squared, self.sizes[:-1], dim=1)]).mean()
 
-    def packed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f i j"]:
+    def pack_scales(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f i j"]:
         """All scales on the coarsest grid; finer ones put the places of a cell into channels."""
         maps = self.features(images)
         return torch.cat([F.pixel_unshuffle(x, r) for x, r in zip(maps, self.ratios, strict=True)], dim=1)
@@ -148,7 +148,7 @@ class FeatureAutoencoder(Detector):
 
     def coarse(self, standard: Float[Tensor, "b f i j"]) -> Float[Tensor, "p d n"]:
         """The coarsest scale, averaged over neighbourhoods, cell by cell."""
-        return in_cells(neighbourhood(standard[:, self.finer :]), self.cell)
+        return in_cells(local_mean(standard[:, self.finer :]), self.cell)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Geometric mean of the finer scales' residuals and of the distance from usual features."""
@@ -156,7 +156,7 @@ class FeatureAutoencoder(Detector):
 
     def terms(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "t b h w"]:
         """What the map is the mean of, finest scale first, at the size of the images and blurred."""
-        standard = self.standard(self.packed(images))
+        standard = self.standard(self.pack_scales(images))
         residuals = torch.split(self.residual(standard) / self.residual_std, self.sizes[:-1], dim=1)
         terms = [
             F.pixel_shuffle(part, ratio).square().mean(dim=1).sqrt()
@@ -165,7 +165,7 @@ class FeatureAutoencoder(Detector):
         distances = mahalanobis(self.coarse(standard), self.usual, self.whitening) / math.sqrt(self.sizes[-1])
         terms.append(out_of_cells(distances, self.cell, self.grid))
         size = (self.shape.height, self.shape.width)
-        return torch.stack([enlarged(term, *size, self.settings.smoothing_sigma_px) for term in terms])
+        return torch.stack([upsample_and_blur(term, *size, self.settings.smoothing_sigma_px) for term in terms])
 
 
 def cell_side(grid: tuple[int, int], smallest: int) -> tuple[int, int]:
@@ -175,7 +175,7 @@ def cell_side(grid: tuple[int, int], smallest: int) -> tuple[int, int]:
     ((2, 2), (4, 4), (2, 4))
     """
     height = width = smallest
-    while (grid[0] // height) * (grid[1] // width) > MOST_GAUSSIANS:
+    while (grid[0] // height) * (grid[1] // width) > MAX_GAUSSIANS:
         taller, wider = grid[0] % (2 * height) == 0, grid[1] % (2 * width) == 0
         if not (taller or wider):
             break

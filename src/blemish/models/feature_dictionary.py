@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
-from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, aligned, as_vectors
-from blemish.models.maps import enlarged
+from blemish.models.encoders import FrozenEncoder
+from blemish.models.feature_maps import FeatureBatches, as_vectors, concat_scales
+from blemish.models.maps import upsample_and_blur
 from blemish.settings import Settings
 
 
@@ -63,7 +63,7 @@ class FeatureDictionary(Detector):
     ) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = Frozen(encoder)
+        self.features = FrozenEncoder(encoder)
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         self.register_buffer("mean", torch.zeros(channels))
@@ -81,7 +81,7 @@ class FeatureDictionary(Detector):
 
     def patches(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "n f"]:
         """The features of every place of every image."""
-        return as_vectors(aligned(self.features(images)))
+        return as_vectors(concat_scales(self.features(images)))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Mean distance to the nearest atoms, brought to the pixels and smoothed."""
@@ -90,7 +90,7 @@ class FeatureDictionary(Detector):
         reduced = (self.patches(images) - self.mean) @ self.components  # (n, k)
         distances = mean_nearest_distance(reduced, self.atoms, self.settings.nearest)
         grid = distances.reshape(-1, height // stride, width // stride)
-        return enlarged(grid, height, width, self.settings.smoothing_sigma_px)
+        return upsample_and_blur(grid, height, width, self.settings.smoothing_sigma_px)
 
 
 @torch.no_grad()

@@ -14,13 +14,13 @@ KEPT_BYTES = 2 << 30
 """Features are kept in memory up to this much; beyond it they are computed anew in each epoch."""
 
 
-def neighbourhood(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def local_mean(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Mean over 3 x 3 places, with zeros outside the map.
 
     The zeros are on purpose: an encoder's outermost features are made up in part from its padding, and vary with
     what is cut off there. Damped, they raise fewer false alarms.
 
-    >>> neighbourhood(torch.full((1, 1, 3, 3), 9.0))[0, 0]
+    >>> local_mean(torch.full((1, 1, 3, 3), 9.0))[0, 0]
     tensor([[4., 6., 4.],
             [6., 9., 6.],
             [4., 6., 4.]])
@@ -28,14 +28,14 @@ def neighbourhood(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return F.avg_pool2d(maps, kernel_size=3, stride=1, padding=1)
 
 
-def aligned(maps: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:
+def concat_scales(maps: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:
     """All scales on the grid of the second finest: averaged over neighbourhoods, then averaged down or interpolated up.
 
-    >>> aligned([torch.rand(1, 2, 8, 8), torch.rand(1, 3, 4, 4), torch.rand(1, 4, 2, 2)]).shape
+    >>> concat_scales([torch.rand(1, 2, 8, 8), torch.rand(1, 3, 4, 4), torch.rand(1, 4, 2, 2)]).shape
     torch.Size([1, 9, 4, 4])
     """
     height, width = maps[min(1, len(maps) - 1)].shape[2:]
-    return torch.cat([_resized(neighbourhood(scale), height, width) for scale in maps], dim=1)
+    return torch.cat([_resized(local_mean(scale), height, width) for scale in maps], dim=1)
 
 
 def _resized(maps: Tensor, height: int, width: int) -> Tensor:

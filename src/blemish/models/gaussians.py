@@ -42,7 +42,7 @@ def place_gaussians(batches: Iterable[Float[Tensor, "p d _"]]) -> Gaussians:
 
 
 @torch.no_grad()
-def drawn_together(places: Gaussians, weight: int) -> Gaussians:
+def shrink_gaussians(places: Gaussians, weight: int) -> Gaussians:
     """Each place's Gaussian drawn towards the whole image's, as if by `weight` more observations there.
 
     mean' = (n mean + w mean_all) / (n + w), and likewise covariance' = (n S + w S_all) / (n + w), with S the place's
@@ -50,7 +50,7 @@ def drawn_together(places: Gaussians, weight: int) -> Gaussians:
     and much about all places. Shrinkage in the manner of Ledoit & Wolf 2004, towards the data's own pooled covariance.
 
     >>> places = Gaussians(torch.tensor([[0.0], [2.0]]), torch.ones(2, 1, 1), observations=3)
-    >>> drawn_together(places, weight=3).mean.flatten(), drawn_together(places, weight=3).covariance.flatten()
+    >>> shrink_gaussians(places, weight=3).mean.flatten(), shrink_gaussians(places, weight=3).covariance.flatten()
     (tensor([0.5000, 1.5000]), tensor([1.6250, 1.6250]))
     """
     overall = places.mean.mean(dim=0)  # (d,)

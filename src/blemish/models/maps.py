@@ -44,12 +44,12 @@ def gaussian_blur(maps: Float[Tensor, "b h w"], sigma_px: float) -> Float[Tensor
     return _blur(maps, sigma_px, radius_px=math.floor(4 * sigma_px + 0.5))
 
 
-def enlarged(maps: Float[Tensor, "b i j"], height: int, width: int, sigma_px: float) -> Float[Tensor, "b h w"]:
+def upsample_and_blur(maps: Float[Tensor, "b i j"], height: int, width: int, sigma_px: float) -> Float[Tensor, "b h w"]:
     """A coarse map interpolated to this size and then blurred, as one product from either side.
 
     >>> maps = torch.rand(2, 4, 6)
     >>> slowly = gaussian_blur(F.interpolate(maps[:, None], size=(16, 24), mode="bilinear")[:, 0], sigma_px=2.0)
-    >>> torch.allclose(enlarged(maps, 16, 24, sigma_px=2.0), slowly, atol=1e-6)
+    >>> torch.allclose(upsample_and_blur(maps, 16, 24, sigma_px=2.0), slowly, atol=1e-6)
     True
     """
     rows = _enlarging(maps.shape[1], height, sigma_px, maps.device)

@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
-from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, aligned
+from blemish.models.encoders import FrozenEncoder
+from blemish.models.feature_maps import FeatureBatches, concat_scales
 from blemish.models.gaussians import mahalanobis, place_gaussians, whitening
-from blemish.models.maps import enlarged
+from blemish.models.maps import upsample_and_blur
 from blemish.settings import Settings
 
 
@@ -55,7 +55,7 @@ class Padim(Detector):
     def __init__(self, settings: PadimSettings, shape: ImageShape, encoder: nn.Module | None = None) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = Frozen(encoder)
+        self.features = FrozenEncoder(encoder)
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         dimensions = min(settings.dimensions, channels)
@@ -73,7 +73,7 @@ class Padim(Detector):
 
     def place_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "p d b"]:
         """The kept features of each place, images last."""
-        features = aligned(self.features(images)).index_select(1, self.kept)  # (b, d, i, j)
+        features = concat_scales(self.features(images)).index_select(1, self.kept)  # (b, d, i, j)
         return features.flatten(2).permute(2, 1, 0)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
@@ -82,4 +82,4 @@ class Padim(Detector):
         stride = self.features.strides[min(1, len(self.features.strides) - 1)]
         distances = mahalanobis(self.place_features(images), self.mean, self.whitening).permute(1, 0)  # (b, p)
         grid = distances.reshape(-1, height // stride, width // stride)
-        return enlarged(grid, height, width, self.settings.smoothing_sigma_px)
+        return upsample_and_blur(grid, height, width, self.settings.smoothing_sigma_px)

@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
-from blemish.models.encoders import Frozen
-from blemish.models.feature_maps import FeatureBatches, aligned, as_vectors
-from blemish.models.maps import enlarged
+from blemish.models.encoders import FrozenEncoder
+from blemish.models.feature_maps import FeatureBatches, as_vectors, concat_scales
+from blemish.models.maps import upsample_and_blur
 from blemish.settings import Settings
 
 ROWS_AT_ONCE = 512
@@ -60,7 +60,7 @@ class PatchCore(Detector):
     def __init__(self, settings: PatchCoreSettings, shape: ImageShape, encoder: nn.Module | None = None) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = Frozen(encoder)
+        self.features = FrozenEncoder(encoder)
         check_sides(shape, max(self.features.strides))
         self.register_buffer("bank", torch.zeros(1, sum(self.features.channels)))
 
@@ -77,7 +77,7 @@ class PatchCore(Detector):
 
     def patches(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "n f"]:
         """The features of every place of every image."""
-        return as_vectors(aligned(self.features(images)))
+        return as_vectors(concat_scales(self.features(images)))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Distance to the nearest good patch, brought to the pixels and smoothed."""
@@ -85,7 +85,7 @@ class PatchCore(Detector):
         stride = self.features.strides[min(1, len(self.features.strides) - 1)]
         distances = nearest_distances(self.patches(images), self.bank)
         grid = distances.reshape(-1, height // stride, width // stride)
-        return enlarged(grid, height, width, self.settings.smoothing_sigma_px)
+        return upsample_and_blur(grid, height, width, self.settings.smoothing_sigma_px)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from typing import Literal, final, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blemish.errors import CalibrationError, SettingsError, many
+from blemish.errors import CalibrationError, SettingsError, plural
 
 _ROUNDING = 1e-12
 """What float arithmetic may add to the logarithm of a binomial tail without it counting as too much."""
@@ -54,7 +54,7 @@ class Certificate:
         """The guarantee as one sentence."""
         sure = "On average" if self.confidence is None else f"With confidence {100 * self.confidence:g} %"
         unit = "new good images are" if self.groups is None else "new groups of good images have an image"
-        source = many(self.n, "good image") + ("" if self.groups is None else f" in {many(self.groups, 'group')}")
+        source = plural(self.n, "good image") + ("" if self.groups is None else f" in {plural(self.groups, 'group')}")
         return f"{sure} at most {100 * self.alpha:g} % of {unit} flagged (from {source})."
 
 
@@ -249,7 +249,7 @@ def _too_few(n: int, alpha: float, confidence: float | None, unit: str) -> str:
     sure = "" if confidence is None else f" with confidence {confidence:g}"
     other_rate = f", or ask for {rounded_up(smallest_rate(n, confidence)):g} or more" if n else ""
     return (
-        f"score.max_false_alarm_rate: {alpha:g}{sure} needs {many(needed, unit)}{kind} that {verb} not fitted on, "
+        f"score.max_false_alarm_rate: {alpha:g}{sure} needs {plural(needed, unit)}{kind} that {verb} not fitted on, "
         f"found {n}; add {needed - n}{other_rate}"
     )
 

@@ -10,7 +10,7 @@ from blemish.stats.conformal import refuse_nan
 SUSPICIOUS = 0.01
 """From here on a good image is called suspicious."""
 
-FEWEST = 8
+MIN_SCORES = 8
 """Of fewer scores nothing is said."""
 
 _GUMBEL_MAD = 0.7670493
@@ -34,7 +34,7 @@ def suspicion(scores: ArrayLike) -> NDArray[np.float64]:
     """
     values = np.asarray(scores, dtype=np.float64).ravel()
     refuse_nan(values)
-    if values.size < FEWEST:
+    if values.size < MIN_SCORES:
         return np.ones(values.size)
     centre = np.median(values)
     scale = np.median(np.abs(values - centre)) / _GUMBEL_MAD
@@ -45,7 +45,7 @@ def suspicion(scores: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.minimum(1.0, values.size * tail))
 
 
-def suspicious_words(name: str, p_value: float) -> str:
+def suspicious_message(name: str, p_value: float) -> str:
     """What is said of a good image that scores as if it were not."""
     return (
         f"{name} scores as a defective image would (p = {p_value:.2g}); look at it, and take it out if it is one. "

@@ -27,7 +27,7 @@ from blemish.stats.pixel_levels import (
 from blemish.stats.ranking import RocCurve, best_f1_of_levels, log_credit, mean_credit, roc_curve_of_levels
 from blemish.stats.regions import FPR_RANGE, MAX_FPR
 
-MOST_ENTRIES = 2**23
+MAX_ENTRIES = 2**23
 
 
 class PixelHistogram(NamedTuple):
@@ -57,7 +57,7 @@ class PixelScores:
     (1.0, 1.0, 1.0, Counts(tp=1, fp=0, tn=3, fn=0))
     """
 
-    def __init__(self, thresholds: Sequence[float] = (), most_entries: int = MOST_ENTRIES) -> None:
+    def __init__(self, thresholds: Sequence[float] = (), most_entries: int = MAX_ENTRIES) -> None:
         self._thresholds = tuple(thresholds)
         self._most_entries = most_entries
         self._images: dict[str, ImagePixels] = {}

@@ -27,11 +27,11 @@ from blemish.inference.parity import (
     difference,
     expectation,
     fixture_predictor,
-    raised,
-    reduced,
+    reduce_map,
     seeded_image,
     seeded_images,
     verdict_of,
+    with_margin,
     write_onnx,
 )
 from blemish.inference.predictor import Predictor
@@ -83,7 +83,7 @@ class Export(NamedTuple):
 
 
 @final
-class Judged(NamedTuple):
+class ExportCheck(NamedTuple):
     """An image as the trained model judges it, and how far the export is from that."""
 
     name: str
@@ -146,7 +146,7 @@ def export_exact(
     worst = max(judged, key=lambda one: one.difference)
     _refuse_beyond(worst.name, worst.difference)
     tolerance = stated_tolerance(worst.difference)
-    header = raised(trained.header, tolerance)
+    header = with_margin(trained.header, tolerance)
     card = ExportCard(
         precision="fp32",
         opset=opset,
@@ -171,10 +171,10 @@ def export_int8(trained: Trained, graph: bytes, opset: int, folder: Folder, on_i
     """
     header = trained.header
     split = split_again(folder, header)
-    small = to_int8(graph, seen_by_network(header, split.fit))
+    small = to_int8(graph, network_inputs(header, split.fit))
     runtime = graph_runtime(small)
-    moved = recalibrated(header, runtime, split, on_image)
-    images = labelled(folder, split.held_out, header)
+    moved = recalibrate(header, runtime, split, on_image)
+    images = label_images(folder, split.held_out, header)
     found = compare_verdicts(Predictor(header, trained.runtime), Predictor(moved, runtime), images, on_image)
     refuse_worse(found)
     card = ExportCard(
@@ -193,14 +193,14 @@ def export_int8(trained: Trained, graph: bytes, opset: int, folder: Folder, on_i
 
 def judge(
     trained: Trained, runtime: Runtime, images: Mapping[str, ImageLike], on_image: OnImage = _silent
-) -> Iterator[Judged]:
+) -> Iterator[ExportCheck]:
     """Every image, judged by the trained model and by its export."""
     header = trained.header
     before, after = fixture_predictor(header, trained.runtime), fixture_predictor(header, runtime)
     for done, (name, image) in enumerate(images.items(), start=1):
         wanted, found = before.predict(image), after.predict(image)
         apart = difference(wanted.scored_map, found.scored_map, header.threshold)
-        yield Judged(name, apart, reduced(wanted.scored_map), verdict_of(wanted), found.score)
+        yield ExportCheck(name, apart, reduce_map(wanted.scored_map), verdict_of(wanted), found.score)
         on_image(done, len(images))
 
 
@@ -244,7 +244,7 @@ def _versions() -> dict[str, str]:
 INT8_TOLERANCE = 0.02
 """Processors round 8-bit sums in ways of their own: their maps may differ by this much of value or threshold."""
 
-LEAST_AGREEMENT = 0.95
+MIN_AGREEMENT = 0.95
 """Share of images that must get the same verdict."""
 
 LARGEST_AUROC_LOSS = 0.01
@@ -315,7 +315,7 @@ def split_again(folder: Folder, header: ArtifactHeader) -> GoodSplit:
     return kept._replace(groups=groups_of(kept.held_out, folder, header.run.data.groups))
 
 
-def seen_by_network(header: ArtifactHeader, samples: Sequence[Sample]) -> list[Images]:
+def network_inputs(header: ArtifactHeader, samples: Sequence[Sample]) -> list[Images]:
     """What the network sees of these images, one of each or, where there are few, several tiles of each."""
     chosen = samples[:RANGE_IMAGES]
     each = max(1, RANGE_IMAGES // len(chosen))
@@ -327,7 +327,7 @@ def seen_by_network(header: ArtifactHeader, samples: Sequence[Sample]) -> list[I
     return seen
 
 
-def recalibrated(header: ArtifactHeader, runtime: Runtime, split: GoodSplit, on_image: OnImage) -> ArtifactHeader:
+def recalibrate(header: ArtifactHeader, runtime: Runtime, split: GoodSplit, on_image: OnImage) -> ArtifactHeader:
     """The header with scores and threshold of another runtime, for the same promise."""
     predictor, before = Predictor(header, runtime), header.calibration
     scores = []
@@ -338,7 +338,7 @@ def recalibrated(header: ArtifactHeader, runtime: Runtime, split: GoodSplit, on_
     same = ("image_ids", "pixel_ids", "earlier_ids", "photo_values", "group_pattern", "group_names")
     kept = {name: getattr(before, name) for name in same}
     moved = found._replace(calibration=found.calibration.model_copy(update=kept))
-    return raised(header.model_copy(update=moved._asdict()), INT8_TOLERANCE)
+    return with_margin(header.model_copy(update=moved._asdict()), INT8_TOLERANCE)
 
 
 def compare_verdicts(
@@ -377,17 +377,19 @@ def refuse_worse(found: Comparison) -> None:
     the threshold; use --precision fp32
     """
     before, after = found.auroc
-    if found.agreement >= LEAST_AGREEMENT and after >= before - LARGEST_AUROC_LOSS:
+    if found.agreement >= MIN_AGREEMENT and after >= before - LARGEST_AUROC_LOSS:
         return
     raise ArtifactError(
         f"not exported: in 8 bits {found.agreement:.1%} of {found.checked} images get the same verdict (at least "
-        f"{LEAST_AGREEMENT:.0%} must) and AUROC goes from {before:.3f} to {after:.3f} (it may lose "
+        f"{MIN_AGREEMENT:.0%} must) and AUROC goes from {before:.3f} to {after:.3f} (it may lose "
         f"{LARGEST_AUROC_LOSS:g}); the worst is {found.worst_image}, whose score moves by {found.worst:.0%} of the "
         "threshold; use --precision fp32".replace("%", " %")
     )
 
 
-def labelled(folder: Folder, held_out: Sequence[Sample], header: ArtifactHeader) -> list[tuple[str, ImageLike, bool]]:
+def label_images(
+    folder: Folder, held_out: Sequence[Sample], header: ArtifactHeader
+) -> list[tuple[str, ImageLike, bool]]:
     """Held-out good images and defective ones: of the test folder, or, where it has none, spoiled good ones."""
     images: list[tuple[str, ImageLike, bool]] = [(sample.name, sample.path, False) for sample in held_out]
     defective = [(sample.name, sample.path, True) for sample in folder.test if sample.label]
@@ -396,14 +398,14 @@ def labelled(folder: Folder, held_out: Sequence[Sample], header: ArtifactHeader)
     policy = header.policy
     for place, sample in enumerate(held_out):
         original = np.asarray(read_original(sample.path, policy.max_image_px, policy.white_level))
-        images.append((f"{sample.name} with an inverted square", spoiled(original, place), True))
+        images.append((f"{sample.name} with an inverted square", add_synthetic_defects(original, place), True))
     return images
 
 
-def spoiled(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+def add_synthetic_defects(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     """The image with an inverted square, an eighth of its shorter side wide; each number has another place for it.
 
-    >>> int((spoiled(np.zeros((64, 80), np.uint8), 1) == 255).sum())
+    >>> int((add_synthetic_defects(np.zeros((64, 80), np.uint8), 1) == 255).sum())
     64
     """
     height, width = image.shape[:2]

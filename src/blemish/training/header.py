@@ -11,19 +11,19 @@ import torch
 from blemish.data.folder import file_id
 from blemish.data.groups import pattern_of
 from blemish.data.images import pixels_id, prepare
-from blemish.data.photo_values import gathered, photo_values
+from blemish.data.photo_values import gather_values, photo_values
 from blemish.inference.artifact import FIXTURE, ArtifactHeader, DataCard
 from blemish.inference.calibration import Calibrated, calibrate
-from blemish.inference.parity import chosen_fixtures, kept_fixtures
-from blemish.stats.outliers import SUSPICIOUS, suspicion, suspicious_words
+from blemish.inference.parity import choose_fixtures, keep_fixtures
+from blemish.stats.outliers import SUSPICIOUS, suspicion, suspicious_message
 from blemish.training.fit import Fit, Job
 
 
 def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
     """A few of the images calibrated on, to check an export with."""
     places = list(scores)
-    chosen = (job.images.samples[places[one]] for one in chosen_fixtures(list(scores.values())))
-    kept = kept_fixtures((sample.name, prepare(sample.path, job.images.policy)) for sample in chosen)
+    chosen = (job.images.samples[places[one]] for one in choose_fixtures(list(scores.values())))
+    kept = keep_fixtures((sample.name, prepare(sample.path, job.images.policy)) for sample in chosen)
     return {f"{FIXTURE}{name}": image for name, image in kept.items()}
 
 
@@ -44,7 +44,7 @@ def _calibrated(
     more = {
         "image_ids": ids,
         "pixel_ids": tuple(pixel_ids[place] for place in scores),
-        "photo_values": gathered(values, job.groups),
+        "photo_values": gather_values(values, job.groups),
         "group_pattern": pattern_of(job.settings.data.groups),
         "group_names": () if job.groups is None else _names(job.groups[place] for place in scores),
     }
@@ -101,7 +101,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
 def _suspects(job: Job, scores: Mapping[int, float]) -> list[str]:
     """What is said of good images that were held out and score as if they were not good."""
     pairs = zip(scores, suspicion(list(scores.values())).tolist(), strict=True)
-    return [suspicious_words(job.images.samples[place].name, p) for place, p in pairs if p <= SUSPICIOUS]
+    return [suspicious_message(job.images.samples[place].name, p) for place, p in pairs if p <= SUSPICIOUS]
 
 
 def _saved_twice(job: Job, scores: Mapping[int, float], pixel_ids: Sequence[str]) -> list[str]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from blemish.models import DETECTORS, named_settings
-from blemish.settings import RunSettings, merge, named, parse_assignment, read_toml, validate
+from blemish.models import DETECTORS, settings_of_name
+from blemish.settings import RunSettings, errors_in_file, merge, parse_assignment, read_toml, validate
 
 
 def make_settings(
@@ -22,10 +22,10 @@ def make_settings(
     """
     asked = merge(read_toml(toml) if toml else {}, *(parse_assignment(text) for text in assignments))
     name = detector or asked.get("detector", RunSettings.model_fields["detector"].default)
-    preset = named_settings(str(name))
+    preset = settings_of_name(str(name))
     kind = DETECTORS[preset["detector"]]
     if toml and (alone := read_toml(toml)):
-        with named(toml):
+        with errors_in_file(toml):
             validate(RunSettings, merge(kind.defaults, preset, alone, {"detector": preset["detector"]}))
     settings = validate(RunSettings, merge(kind.defaults, preset, asked, {"detector": preset["detector"]}))
     model = validate(kind.Settings, settings.model, prefix="model.")

@@ -15,7 +15,7 @@ from blemish.data.masks import encode_roi, load_roi
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.split import distinct, fewest_to_hold_out, groups_of, split_folds, split_good
 from blemish.data.tiles import tile_boxes
-from blemish.errors import BlemishError, CalibrationError, DataError, many
+from blemish.errors import BlemishError, CalibrationError, DataError, plural
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
 from blemish.inference.calibration import calibrate
 from blemish.inference.runtime import torch_device
@@ -28,7 +28,7 @@ from blemish.training.checkpoint import Checkpoint
 from blemish.training.fit import Fit, Job, Split, fit_and_score
 from blemish.training.header import fixtures, model_header
 
-MOST_LONGER = 4
+MAX_LONGER = 4
 """So many times `data.side_px` at most is the longer side, where the shorter has it."""
 
 
@@ -88,7 +88,7 @@ def _prepare(folder: Folder, settings: RunSettings, report: Report) -> Job:
         Split(*(tuple(place[sample] for sample in part if sample in place) for part in pair)) for pair in parts
     )
     if any(len(split.fit) < 2 or len(split.held_out) < 1 for split in splits):
-        raise DataError(f"{folder.root}: only {many(len(images), 'good image')} can be read; 3 are needed")
+        raise DataError(f"{folder.root}: only {plural(len(images), 'good image')} can be read; 3 are needed")
     return Job(
         root=folder.root,
         settings=settings,
@@ -184,7 +184,7 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
         if data.tile_px is None:
             scale, multiple = data.side_px / max(size_px), DETECTORS[settings.detector].side_multiple
             if data.side == "shorter":
-                scale *= min(max(size_px) / min(size_px), MOST_LONGER)
+                scale *= min(max(size_px) / min(size_px), MAX_LONGER)
             size_px = (nearest_multiple(height * scale, multiple), nearest_multiple(width * scale, multiple))
     if data.tile_px is not None:
         tile_boxes(size_px, data.tile_px, data.tile_overlap_px)  # refuses what cannot be tiled

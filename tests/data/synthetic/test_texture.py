@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from blemish.data.synthetic.strokes import bar, drawn, jagged_line, word
+from blemish.data.synthetic.strokes import bar, draw_polygons, jagged_line, word
 from blemish.data.synthetic.texture import blur, fractal_noise, sample, shrink, unit, value_noise
 
 
@@ -55,7 +55,7 @@ def test_unit_vectors_are_1_long() -> None:
 
 
 def test_a_bar_covers_its_area() -> None:
-    picture = drawn([bar(np.array([-0.5, 0.0]), np.array([0.5, 0.0]), 0.2)], 1.0, 200)
+    picture = draw_polygons([bar(np.array([-0.5, 0.0]), np.array([0.5, 0.0]), 0.2)], 1.0, 200)
     assert float(picture.sum()) * 0.01**2 == pytest.approx(1.0 * 0.2 + np.pi * 0.1**2, rel=0.06)
 
 

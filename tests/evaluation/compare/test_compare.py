@@ -15,11 +15,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from blemish.cli import app
-from blemish.data.files import only_one
+from blemish.data.files import exclusive_lock
 from blemish.data.progress import Progress, quiet
 from blemish.errors import DataError, SettingsError
-from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Comparison, Plan, compare, plan_cells
-from blemish.evaluation.compare.runs import LOCK, Outcome, run_cell
+from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Comparison, Plan, compare, plan_runs
+from blemish.evaluation.compare.runs import LOCK, Outcome, execute_run
 from blemish.evaluation.compare.summary import MEASURES
 from blemish.evaluation.measures import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
@@ -146,7 +146,7 @@ def test_another_seed_or_detector_is_added(copy: Path, shared_parts: Path) -> No
 
 def one_cell(root: Path, out: Path) -> Callable[[], Outcome]:
     def once() -> Outcome:
-        return run_cell(plan_cells(plan(root, detectors="ae_l2"), out)[0], "cpu", quiet)
+        return execute_run(plan_runs(plan(root, detectors="ae_l2"), out)[0], "cpu", quiet)
 
     return once
 
@@ -156,7 +156,7 @@ def test_a_changed_region_of_interest_is_a_change(parts: Path, tmp_path: Path) -
 
     def training(level: int) -> str:
         Image.new("L", (64, 64), level).save(roi)
-        return plan_cells(plan(parts, detectors="seed", more=(f"data.roi={roi}",)), tmp_path / "out")[0].training
+        return plan_runs(plan(parts, detectors="seed", more=(f"data.roi={roi}",)), tmp_path / "out")[0].training
 
     assert training(255) == training(255) != training(1)
 
@@ -177,7 +177,7 @@ def test_new_test_images_are_judged_by_the_same_model(parts: Path, tmp_path: Pat
 
 
 def test_a_second_comparison_into_the_folder_is_refused(shared_parts: Path, tmp_path: Path) -> None:
-    with only_one(tmp_path / LOCK, "busy"), pytest.raises(DataError, match="another process is comparing into"):
+    with exclusive_lock(tmp_path / LOCK, "busy"), pytest.raises(DataError, match="another process is comparing into"):
         compare(plan(shared_parts), tmp_path, "cpu")
 
 
@@ -219,10 +219,10 @@ def test_a_crash_stays_in_its_cell(copy: Path, shared_parts: Path) -> None:
 
 
 def test_what_nobody_foresaw_is_caught_too(parts: Path, tmp_path: Path) -> None:
-    cell = plan_cells(plan(parts, detectors="ae_l2"), tmp_path)[0]
+    cell = plan_runs(plan(parts, detectors="ae_l2"), tmp_path)[0]
     train = cell.settings.train.model_copy(update={"batch_size": 0})  # past all validation
     broken = cell.settings.model_copy(update={"train": train})
-    outcome = run_cell(type(cell)(cell.category, cell.name, broken, cell.evaluate, cell.path), "cpu", quiet)
+    outcome = execute_run(type(cell)(cell.category, cell.name, broken, cell.evaluate, cell.path), "cpu", quiet)
     assert outcome.status == "failed"
     assert outcome.error is not None
     assert outcome.error.startswith("ValueError: ")
@@ -258,12 +258,12 @@ def test_a_damaged_state_does_not_stand_in_the_way_for_ever(parts: Path, tmp_pat
         if progress.what == "training":
             raise KeyboardInterrupt
 
-    cell = plan_cells(plan(parts, detectors="ae_l2"), tmp_path)[0]
+    cell = plan_runs(plan(parts, detectors="ae_l2"), tmp_path)[0]
     with pytest.raises(KeyboardInterrupt):
-        run_cell(cell, "cpu", stop)
+        execute_run(cell, "cpu", stop)
     cell.model.with_name("model.safetensors.state").write_bytes(b"damaged")
-    assert run_cell(cell, "cpu", quiet).status == "failed"
-    assert run_cell(cell, "cpu", quiet).status == "finished"
+    assert execute_run(cell, "cpu", quiet).status == "failed"
+    assert execute_run(cell, "cpu", quiet).status == "finished"
 
 
 def test_without_defects_only_false_alarms_are_counted(parts: Path, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_without_defects_only_false_alarms_are_counted(parts: Path, tmp_path: Pa
 
 def test_two_categories_of_one_name_are_told_apart(tmp_path: Path) -> None:
     roots = [write_parts(tmp_path / name / "nut", good=5, test=1) for name in ("old", "new")]
-    cells = plan_cells(plan(*roots, detectors="seed"), tmp_path / "out")
+    cells = plan_runs(plan(*roots, detectors="seed"), tmp_path / "out")
     assert [cell.category.name for cell in cells] == ["nut", "new-nut"]
 
 
@@ -300,7 +300,7 @@ def test_bad_plans_are_refused_before_any_work(
     shared_parts: Path, tmp_path: Path, detectors: str, more: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
-        plan_cells(plan(shared_parts, detectors=detectors, more=more), tmp_path / "out")
+        plan_runs(plan(shared_parts, detectors=detectors, more=more), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -312,10 +312,10 @@ def test_bad_data_are_refused_before_any_work(shared_parts: Path, parts: Path, t
         ((tmp_path / "nowhere",), "no such folder"),
     ):
         with pytest.raises(DataError, match=message):
-            plan_cells(plan(*data), tmp_path / "out")
+            plan_runs(plan(*data), tmp_path / "out")
     shutil.rmtree(parts / "train")
     with pytest.raises(DataError, match="no good images to fit"):
-        plan_cells(plan(parts), tmp_path / "out")
+        plan_runs(plan(parts), tmp_path / "out")
 
 
 def command(*arguments: object) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from blemish.evaluation.compare import seed_paper as published
 from blemish.evaluation.compare.compare_page import amount, render, seconds, verdict
-from blemish.evaluation.compare.summary import MEASURES, over_categories, spread, summarise
+from blemish.evaluation.compare.summary import MEASURES, over_datasets, spread, summarise
 
 NASTY = '<img src=x onerror="alert(1)">'
 
@@ -155,7 +155,7 @@ def test_one_mask_type_less_is_no_one_row_less() -> None:
 
 def test_means_over_categories() -> None:
     both = content(cell("seed", category="a"), cell("seed", 1, category="b"), failed("vae", category="a"))
-    means = over_categories(both["summary"], ["image.auroc"])
+    means = over_datasets(both["summary"], ["image.auroc"])
     assert means == [
         {"detector": "seed", "categories": 2, "image.auroc": 0.5},
         {"detector": "vae", "categories": 1, "image.auroc": None},

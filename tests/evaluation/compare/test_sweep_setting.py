@@ -26,7 +26,7 @@ from blemish.evaluation.compare.sweep_setting import (
     SettingSweep,
     Sweep,
     map_means,
-    plan_cells,
+    plan_runs,
     split_values,
     sweep_setting,
 )
@@ -83,7 +83,7 @@ def test_errors_are_means_over_pixels(done: tuple[Path, Sweep], shared_parts: Pa
 def test_images_that_do_not_score_as_calibrated_are_not_taken_as_held_out(
     done: tuple[Path, Sweep], shared_parts: Path, tmp_path: Path
 ) -> None:
-    cell = plan_cells(plan(shared_parts, "model.latent=2,4"), tmp_path)[2][0]
+    cell = plan_runs(plan(shared_parts, "model.latent=2,4"), tmp_path)[2][0]
     predictor = Predictor.load(done[0] / "cells/model.latent=2/seed0/model.safetensors", "cpu")
     other = replace(cell, settings=cell.settings.model_copy(update={"seed": 1}))
     assert map_means(predictor, cell) == done[1].content["points"][0]["map_means"]

@@ -19,7 +19,7 @@ from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.evaluation.compare.sweep_threshold import CSV, JSON, PAGE, Source, sweep_threshold
 from blemish.evaluation.evaluate import evaluate_model
 from blemish.evaluation.measures import EvaluateSettings
-from blemish.evaluation.threshold_counts import MAPS, read_swept
+from blemish.evaluation.threshold_counts import MAPS, read_threshold_counts
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, PixelScores, count, f1
 
@@ -44,7 +44,7 @@ def pixels(model_file: Path, shared_parts: Path) -> PixelScores:
 
 
 def test_counts_are_those_of_the_maps(evaluation: Path, pixels: PixelScores) -> None:
-    swept = read_swept(evaluation / MAPS)
+    swept = read_threshold_counts(evaluation / MAPS)
     assert list(swept.counts) == ["all", "bar"]
     assert len(swept.thresholds) > 1000
     for place in range(0, len(swept.thresholds), 97):
@@ -100,7 +100,7 @@ def test_on_a_map_of_another_scale_than_the_seed_papers_its_thresholds_are_not_s
 
 
 def test_one_image_at_three_thresholds(model_file: Path, shared_parts: Path, evaluation: Path, tmp_path: Path) -> None:
-    name = read_swept(evaluation / MAPS).examples[-1].name
+    name = read_threshold_counts(evaluation / MAPS).examples[-1].name
     content = sweep_threshold(evaluation, tmp_path, [0.1, 0.7, 0.2], name)
     assert content["image"]["name"] == name
     mask = load_mask(shared_parts / "ground_truth/bar" / f"{Path(name).stem}_mask.png", (64, 64))
@@ -120,7 +120,7 @@ def test_one_image_at_three_thresholds(model_file: Path, shared_parts: Path, eva
 def test_another_image_is_scored_alone_and_said_so(
     model_file: Path, shared_parts: Path, evaluation: Path, tmp_path: Path
 ) -> None:
-    kept = {example.name for example in read_swept(evaluation / MAPS).examples}
+    kept = {example.name for example in read_threshold_counts(evaluation / MAPS).examples}
     other = next(sample.name for sample in read_folder(shared_parts).test if sample.name not in kept and sample.label)
     with pytest.raises(DataError, match=r"did not keep its map.*--model and --data"):
         sweep_threshold(evaluation, tmp_path, image=other)
@@ -142,7 +142,7 @@ def test_another_image_is_scored_alone_and_said_so(
 
 
 def test_names_may_be_short_but_not_doubtful(evaluation: Path, tmp_path: Path) -> None:
-    name = read_swept(evaluation / MAPS).examples[0].name
+    name = read_threshold_counts(evaluation / MAPS).examples[0].name
     assert sweep_threshold(evaluation, tmp_path, image=name.removeprefix("test/"))["image"]["name"] == name
     with pytest.raises(DataError, match="more than one such test image"):
         sweep_threshold(evaluation, tmp_path, image="000.png")

@@ -7,7 +7,7 @@ import pytest
 
 from blemish.data.folder import read_folder
 from blemish.evaluation.data_check.data_check import check_data
-from blemish.evaluation.data_check.leave_one_out import Eye, odd_ones
+from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, leave_one_out
 from blemish.training.settings import make_settings
 from blemish.training.train import resolve_policy
 
@@ -22,11 +22,11 @@ def test_a_real_defect_hidden_among_fifty_good_images_is_the_strangest(
     folder = read_folder(real_data(name))
     good = [*folder.train, *(sample for sample in folder.test if not sample.label)][:50]
     bad = [sample for sample in folder.test if sample.label][::every]
-    eye = Eye(resolve_policy(good, make_settings()))
+    eye = FeatureExtractor(resolve_policy(good, make_settings()))
     grids = [eye.look(sample.path) for sample in good]
     first = 0
     for sample in bad:
-        scores = odd_ones(eye, [*grids, eye.look(sample.path)], range(len(good) + 1)).scores
+        scores = leave_one_out(eye, [*grids, eye.look(sample.path)], range(len(good) + 1)).scores
         first += int(scores.argmax()) == len(good)
     assert len(bad) >= 9
     assert first >= least_first

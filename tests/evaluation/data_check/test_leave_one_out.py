@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from blemish.evaluation.data_check.leave_one_out import PRIOR_IMAGES, SHRINKAGE, in_units_of_usual, left_out_distances
+from blemish.evaluation.data_check.leave_one_out import (
+    PRIOR_IMAGES,
+    SHRINKAGE,
+    in_units_of_usual,
+    leave_one_out_distances,
+)
 
 
 def features(count: int = 9, places: int = 12, depth: int = 4, seed: int = 0) -> NDArray[np.float64]:
@@ -35,25 +40,27 @@ def by_refitting(values: NDArray[np.float64], groups: list[int]) -> NDArray[np.f
 @pytest.mark.parametrize("groups", [list(range(9)), [0, 0, 1, 2, 2, 2, 3, 4, 5]])
 def test_distances_are_those_of_fitting_anew_without_the_group(groups: list[int]) -> None:
     values = features()
-    np.testing.assert_allclose(left_out_distances(values, groups), by_refitting(values, groups), rtol=1e-8)
+    np.testing.assert_allclose(leave_one_out_distances(values, groups), by_refitting(values, groups), rtol=1e-8)
 
 
 def test_half_precision_features_change_little() -> None:
     values = features()
-    exact = left_out_distances(values, range(9))
-    np.testing.assert_allclose(left_out_distances(values.astype(np.float16), range(9)), exact, rtol=0.02, atol=0.02)
+    exact = leave_one_out_distances(values, range(9))
+    np.testing.assert_allclose(
+        leave_one_out_distances(values.astype(np.float16), range(9)), exact, rtol=0.02, atol=0.02
+    )
 
 
 def test_images_without_any_variation_are_not_strange() -> None:
-    assert left_out_distances(np.ones((5, 4, 3)), range(5)).max() == 0
+    assert leave_one_out_distances(np.ones((5, 4, 3)), range(5)).max() == 0
 
 
 def test_twins_hide_each_other_unless_they_are_of_one_group() -> None:
     values = features(count=20)
     values[3, 5] += 25
     values[4] = values[3]
-    apart = left_out_distances(values, range(20)).max(axis=1)
-    together = left_out_distances(values, [*range(4), 3, *range(4, 19)]).max(axis=1)
+    apart = leave_one_out_distances(values, range(20)).max(axis=1)
+    together = leave_one_out_distances(values, [*range(4), 3, *range(4, 19)]).max(axis=1)
     assert together[3] > 2 * apart[3]
 
 

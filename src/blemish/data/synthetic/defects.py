@@ -35,7 +35,7 @@ from blemish.errors import DataError
 Pixels = NDArray[np.float32]  # (h, w, c) in [0, 1]
 Mask = NDArray[np.bool_]  # (h, w)
 
-MOST_GAIN = 4.0
+MAX_GAIN = 4.0
 """A change is strengthened up to this much to reach the contrast; beyond it another place is tried."""
 
 _SHAPES, _PLACES = 12, 25
@@ -121,7 +121,7 @@ def stain(
     return _put(image, region, size_px, contrast, rng, partial(blob_stamp, softness=0.5), paint)
 
 
-def printed(
+def print_letters(
     image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
 ) -> tuple[Pixels, Mask]:
     """One to three letters in ink of any colour.
@@ -185,7 +185,7 @@ DEFECTS: dict[str, Defect] = {
     "crack": crack,
     "hole": hole,
     "stain": stain,
-    "print": printed,
+    "print": print_letters,
     "missing_piece": missing_piece,
     "texture_patch": texture_patch,
 }
@@ -252,9 +252,9 @@ def _changed(pixels: Pixels, change: Pixels, contrast: float) -> Pixels | None:
     def reached(gain: float) -> float:
         return float(np.abs(at(gain) - pixels).mean())
 
-    if reached(MOST_GAIN) < contrast:
+    if reached(MAX_GAIN) < contrast:
         return None
-    low, high = 0.0, MOST_GAIN
+    low, high = 0.0, MAX_GAIN
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if reached(middle) < contrast else (low, middle)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from blemish.data.synthetic.hazelnut import OVERSAMPLING, Hazelnut, dot, lens_blur_px, photograph, roughened
 from blemish.data.synthetic.shell import linear
-from blemish.data.synthetic.strokes import GLYPHS, Points, blade, branch, drawn, jagged_line, word
+from blemish.data.synthetic.strokes import GLYPHS, Points, blade, branch, draw_polygons, jagged_line, word
 from blemish.data.synthetic.texture import Field, blur, fractal_noise, lerp, sample, shrink, smoothstep, unit
 
 LEAST_COVER = 0.2
@@ -72,10 +72,10 @@ def cut(nut: Hazelnut, rng: np.random.Generator) -> Defective:
     >>> image.dtype, mask.dtype
     (dtype('uint8'), dtype('bool'))
     """
-    return _sliced(nut, rng) if rng.random() < 0.4 else _gashed(nut, rng)
+    return _cut_slice(nut, rng) if rng.random() < 0.4 else _cut_gash(nut, rng)
 
 
-def _gashed(nut: Hazelnut, rng: np.random.Generator) -> Defective:
+def _cut_gash(nut: Hazelnut, rng: np.random.Generator) -> Defective:
     spot = _spot(nut, rng, steepest=0.8)
     fray, fibres = _noise(nut, rng, 30, 60), _fibres(rng, spot)
     cover, lean, deep = (np.zeros_like(spot.s) for _ in range(3))
@@ -102,7 +102,7 @@ def _gash(rng: np.random.Generator, spot: _Spot, step: float, fray: Field, offse
     return inside, np.clip(t / np.maximum(half, 1e-4), -1, 1)
 
 
-def _sliced(nut: Hazelnut, rng: np.random.Generator) -> Defective:
+def _cut_slice(nut: Hazelnut, rng: np.random.Generator) -> Defective:
     spot = _spot(nut, rng, steepest=0.75)
     depth, narrowing = float(rng.uniform(0.025, 0.07)), float(rng.uniform(0.08, 0.2))
     rough, fibres = _noise(nut, rng, 7, 14, 28, 56), _fibres(rng, spot)
@@ -163,11 +163,11 @@ def _dust(nut: Hazelnut, rng: np.random.Generator, spot: _Spot, far: Field) -> F
     return smoothstep(1.75, 2.1, specks + (0.4 + amount) * near) * (near > 0) * spot.seen
 
 
-def printed(nut: Hazelnut, rng: np.random.Generator) -> Defective:
+def print_letters(nut: Hazelnut, rng: np.random.Generator) -> Defective:
     """Letters stamped on the shell in light ink, worn.
 
     >>> from blemish.data.synthetic.hazelnut import hazelnut
-    >>> image, mask = printed(hazelnut(np.random.default_rng(0), 64), np.random.default_rng(1))
+    >>> image, mask = print_letters(hazelnut(np.random.default_rng(0), 64), np.random.default_rng(1))
     >>> bool(mask.any())
     True
     """
@@ -189,7 +189,7 @@ HAZELNUT_DEFECTS: dict[str, Callable[[Hazelnut, np.random.Generator], Defective]
     "crack": crack,
     "cut": cut,
     "hole": hole,
-    "print": printed,
+    "print": print_letters,
 }
 """Defect type -> how it is drawn."""
 
@@ -228,7 +228,7 @@ def _stamped(nut: Hazelnut, spot: _Spot, polygons: list[Points], softness: float
     """Polygons laid on the surface, sharp and blurred by `softness`; all lengths in nut radii."""
     reach = 1.0
     side = 2 * round(reach / nut.step)
-    sharp = drawn(polygons, reach, side)
+    sharp = draw_polygons(polygons, reach, side)
     rows, columns = (
         np.clip((part + reach) * np.float32(side / (2 * reach)) - np.float32(0.5), 0, side - 1)
         for part in (spot.t, spot.s)

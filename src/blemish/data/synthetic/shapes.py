@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.synthetic.strokes import GLYPHS, Points, blade, branch, drawn, jagged_line, word
+from blemish.data.synthetic.strokes import GLYPHS, Points, blade, branch, draw_polygons, jagged_line, word
 from blemish.data.synthetic.texture import Field, fractal_noise, smoothstep
 
 Stamp = NDArray[np.float32]  # (h, w)
@@ -139,7 +139,7 @@ def _drawn_at(
     cos, sin = np.cos(angle), np.sin(angle)
     turned = [line @ np.array([[cos, sin], [-sin, cos]]) for line in outlines(nominal, np.random.default_rng(seed))]
     reach = int(np.ceil(max(np.abs(line).max() for line in turned))) + 2
-    return drawn(turned, float(reach), 2 * reach)
+    return draw_polygons(turned, float(reach), 2 * reach)
 
 
 def _trimmed(opacity: Field) -> Stamp:

@@ -97,10 +97,10 @@ def word(letters: Sequence[str], height: float, pen: float) -> list[Points]:
     return polygons
 
 
-def drawn(polygons: Sequence[Points], reach: float, side_px: int) -> Field:
+def draw_polygons(polygons: Sequence[Points], reach: float, side_px: int) -> Field:
     """The share of each pixel that the polygons cover, on a square from -reach to reach.
 
-    >>> drawn([np.array([[-1.0, -1.0], [0.0, -1.0], [0.0, 0.0], [-1.0, 0.0]])], 1.0, 4).round().tolist()
+    >>> draw_polygons([np.array([[-1.0, -1.0], [0.0, -1.0], [0.0, 0.0], [-1.0, 0.0]])], 1.0, 4).round().tolist()
     [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     times = 3

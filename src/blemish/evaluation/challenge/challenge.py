@@ -18,17 +18,17 @@ import numpy as np
 from pydantic import Field
 
 from blemish.data.decode import image_size
-from blemish.data.files import folder_to_fill, whole_file
+from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import as_pixels, load_image, pixels_id, read_values
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import CalibrationError, DataError, SettingsError, nearest
 from blemish.evaluation.challenge.challenge_page import Shown, render
-from blemish.evaluation.challenge.trials import Judged, Trial, judge_trial, own_region, plan_trials, with_defect
+from blemish.evaluation.challenge.trials import Trial, TrialResult, judge_trial, own_region, plan_trials, with_defect
 from blemish.inference.artifact import made_with
 from blemish.inference.overlay import as_rgb
 from blemish.inference.predictor import Prediction, Predictor
-from blemish.inference.score import fit_map
+from blemish.inference.score import resize_map
 from blemish.settings import Settings
 from blemish.stats import rate_interval
 from blemish.stats.pod import DetectableSize, PodCurve, fit_pod
@@ -38,7 +38,7 @@ OnDefect = Callable[[int, int], None]
 """Called after each defect with how many are done, and of how many."""
 
 RESULTS, REPORT = "challenge.json", "challenge.html"
-FEWEST_PHOTOS = 5
+MIN_PHOTOS = 5
 FEW_PHOTOS = 20
 FEW_DEFECTS = 60
 """The handbook's least number of defects for a hit-or-miss curve."""
@@ -85,7 +85,7 @@ class _Work:
     photos: list[Sample] = field(default_factory=list)
     twins: list[Prediction] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    judged: list[Judged] = field(default_factory=list)
+    judged: list[TrialResult] = field(default_factory=list)
     no_place: dict[tuple[str, float], int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -111,7 +111,7 @@ def challenge_model(
     photos = _held_out(folder)
     _refuse_fitted(predictor, photos)
     with folder_to_fill(out):
-        work = _look_at_photos(predictor, photos, settings)
+        work = _measure_photos(predictor, photos, settings)
         sizes_px = _sizes(work, settings)
     trials = plan_trials(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
@@ -163,16 +163,16 @@ def _refuse(fitted: Sequence[str]) -> None:
 def _held_out(folder: Folder) -> Sequence[Sample]:
     is_flat = not (folder.root / "train").is_dir() and not folder.test
     good = folder.train if is_flat else [sample for sample in folder.test if not sample.label]
-    if len(good) < FEWEST_PHOTOS:
+    if len(good) < MIN_PHOTOS:
         where = folder.root if is_flat else folder.root / "test" / "good"
         raise DataError(
-            f"{where}: {len(good)} good photos found, at least {FEWEST_PHOTOS} are needed, better {FEW_PHOTOS}; "
+            f"{where}: {len(good)} good photos found, at least {MIN_PHOTOS} are needed, better {FEW_PHOTOS}; "
             "give photos of good parts that the model was not fitted on"
         )
     return good
 
 
-def _look_at_photos(predictor: Predictor, good: Sequence[Sample], settings: ChallengeSettings) -> _Work:
+def _measure_photos(predictor: Predictor, good: Sequence[Sample], settings: ChallengeSettings) -> _Work:
     work, fitted = _Work(), []
     for sample in good:
         try:
@@ -187,8 +187,8 @@ def _look_at_photos(predictor: Predictor, good: Sequence[Sample], settings: Chal
                 raise DataError(reason) from None
             work.skipped[sample.name] = reason
     _refuse(fitted)
-    if len(work.photos) < FEWEST_PHOTOS:
-        raise DataError(f"only {len(work.photos)} of {len(good)} good photos can be read; {FEWEST_PHOTOS} are needed")
+    if len(work.photos) < MIN_PHOTOS:
+        raise DataError(f"only {len(work.photos)} of {len(good)} good photos can be read; {MIN_PHOTOS} are needed")
     return work
 
 
@@ -235,7 +235,7 @@ def _kinds(settings: ChallengeSettings) -> list[tuple[str, float]]:
     return [(kind, contrast) for kind in settings.defect_types for contrast in settings.contrasts]
 
 
-def _of_kind(work: _Work, kind: str, contrast: float) -> list[Judged]:
+def _of_kind(work: _Work, kind: str, contrast: float) -> list[TrialResult]:
     return [one for one in work.judged if (one.trial.defect_type, one.trial.contrast) == (kind, contrast)]
 
 
@@ -259,7 +259,7 @@ def _curve(work: _Work, kind: str, contrast: float, settings: ChallengeSettings)
     }
 
 
-def _fit(some: Sequence[Judged], confidence: float) -> Nested:
+def _fit(some: Sequence[TrialResult], confidence: float) -> Nested:
     sizes, hits = [one.size_px for one in some], [one.is_hit for one in some]
     empty = dict.fromkeys(("fit", "a50", "a90", "a90_95"))
     if not some:
@@ -314,7 +314,7 @@ def _suspicious(work: _Work) -> list[Nested]:
     return [{"path": photo.name, "score": twin.score, "p_value": twin.p_value} for photo, twin in flagged]
 
 
-def _row(work: _Work, one: Judged) -> Nested:
+def _row(work: _Work, one: TrialResult) -> Nested:
     return {
         "defect_type": one.trial.defect_type,
         "contrast": one.trial.contrast,
@@ -371,7 +371,7 @@ def _show(predictor: Predictor, work: _Work, kind: str, contrast: float) -> Mapp
     return {what: _shown(predictor, work, chosen[0]) for what, chosen in picked.items() if chosen}
 
 
-def _shown(predictor: Predictor, work: _Work, one: Judged) -> Shown:
+def _shown(predictor: Predictor, work: _Work, one: TrialResult) -> Shown:
     """The defect made again, and looked at again."""
     photo = work.photos[one.trial.photo]
     values = read_values(photo.path, predictor.policy)
@@ -383,7 +383,7 @@ def _shown(predictor: Predictor, work: _Work, one: Judged) -> Shown:
         outcome=one.outcome,
         image=as_rgb(as_pixels(image).transpose(2, 0, 1)),
         mask=mask,
-        anomaly_map=fit_map(predictor.predict(image).scored_map, size_px),
+        anomaly_map=resize_map(predictor.predict(image).scored_map, size_px),
     )
 
 
@@ -392,7 +392,7 @@ def _write(results: Nested, shown: Mapping[str, Mapping[str, Shown]], out: Path)
     results_path, report_path = out / RESULTS, out / REPORT
     text = json.dumps(results, indent=2, allow_nan=False) + "\n"
     page = render(results, shown)
-    with whole_file(results_path) as first, whole_file(report_path) as second:
+    with atomic_write(results_path) as first, atomic_write(report_path) as second:
         first.write_text(text, encoding="utf-8")
         second.write_text(page, encoding="utf-8")
     return Challenge(results, results_path, report_path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.evaluation.report.figures import pod_chart
-from blemish.evaluation.report.html import inline, pages
+from blemish.evaluation.report.html import inline, page_environment
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb, draw_contour, overlay
 
@@ -41,7 +41,7 @@ def render(results: Results, shown: Mapping[str, Mapping[str, Shown]]) -> str:
         kind: [curve for curve in results["curves"] if curve["defect_type"] == kind]
         for kind in results["settings"]["defect_types"]
     }
-    environment = pages()
+    environment = page_environment()
     environment.filters |= {"sized": sized, "px": pixels}
     page = environment.get_template("challenge.html.j2").render(
         r=results,

@@ -11,7 +11,7 @@ from blemish.data.images import PixelPolicy, Values, as_pixels
 from blemish.data.synthetic.defects import DEFECTS, Mask
 from blemish.data.synthetic.shapes import extent_px
 from blemish.inference.predictor import Prediction, Predictor
-from blemish.inference.score import fit_map
+from blemish.inference.score import resize_map
 
 NEAR_SHARE = 0.02
 """A map is blurred and coarse: above the threshold this near to the defect still counts, as a share of the longer side
@@ -39,7 +39,7 @@ class Trial:
 
 @final
 @dataclass(frozen=True)
-class Judged:
+class TrialResult:
     """What became of a trial. `size_px` is the defect's extent as drawn, in pixels of the photo."""
 
     trial: Trial
@@ -108,7 +108,9 @@ def own_region(policy: PixelPolicy, size_px: tuple[int, int]) -> Mask | None:
     return np.asarray(resized) > 0
 
 
-def judge_trial(predictor: Predictor, trial: Trial, values: Values, region: Mask | None, twin: Prediction) -> Judged:
+def judge_trial(
+    predictor: Predictor, trial: Trial, values: Values, region: Mask | None, twin: Prediction
+) -> TrialResult:
     """Put the defect on and look: `twin` is what the model says of the same photo without it.
 
     A hit is a map value above the threshold at the defect or just beside it, where the twin has none. `elsewhere`: the
@@ -120,7 +122,7 @@ def judge_trial(predictor: Predictor, trial: Trial, values: Values, region: Mask
     """
     image, mask = with_defect(values, region, trial)
     prediction = predictor.predict(image)
-    near = beside(fit_map(mask.astype(np.float32), predictor.policy.size_px) > 0)
+    near = beside(resize_map(mask.astype(np.float32), predictor.policy.size_px) > 0)
     peak, before = (float(found.scored_map[near].max()) for found in (prediction, twin))
     outcome: Outcome = "miss"
     if before > predictor.threshold:
@@ -129,7 +131,7 @@ def judge_trial(predictor: Predictor, trial: Trial, values: Values, region: Mask
         outcome = "hit"
     elif prediction.is_anomalous and not twin.is_anomalous:
         outcome = "elsewhere"
-    return Judged(trial, extent_px(mask), outcome)
+    return TrialResult(trial, extent_px(mask), outcome)
 
 
 def beside(mask: Mask) -> Mask:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import final
 
-from blemish.data.files import make_folder, only_one, whole_file
+from blemish.data.files import atomic_write, exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
@@ -15,13 +15,13 @@ from blemish.evaluation.compare.compare_page import render
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.runs import (
     LOCK,
-    Category,
-    Cell,
+    DataSet,
     OnCell,
     Outcome,
-    read_categories,
+    Run,
+    execute_run,
+    read_datasets,
     refuse_unused,
-    run_cell,
     settings_of,
 )
 from blemish.evaluation.compare.seed_paper import CAVEATS
@@ -74,8 +74,8 @@ def compare(
         DataError: a category that cannot be read or has no test images; `out` cannot be written, or another process
             compares into it.
     """
-    cells = plan_cells(plan, out)
-    with only_one(out / LOCK, f"comparing into {out}"):
+    cells = plan_runs(plan, out)
+    with exclusive_lock(out / LOCK, f"comparing into {out}"):
         outcomes: list[Outcome] = []
         galleries: dict[str, Gallery] = {}
         content: Nested = {}
@@ -83,10 +83,10 @@ def compare(
             report(
                 Progress("cells", len(outcomes), len(cells), f"{cell.category.name}, {cell.name}, {cell.settings.seed}")
             )
-            outcome = run_cell(cell, device, report)
+            outcome = execute_run(cell, device, report)
             outcomes.append(outcome)
             on_cell(outcome)
-            _hang(galleries, outcome, device)
+            _add_to_gallery(galleries, outcome, device)
             if outcome.status != "kept" or cell is cells[-1]:
                 content = _content(plan, cells, outcomes)
                 _write(content, galleries, out)
@@ -94,7 +94,7 @@ def compare(
         return Comparison(content, sum(outcome.status == "failed" for outcome in outcomes))
 
 
-def plan_cells(plan: Plan, out: Path) -> list[Cell]:
+def plan_runs(plan: Plan, out: Path) -> list[Run]:
     """All cells, a whole round of detectors with the first seed before the second; nothing is run.
 
     Raises:
@@ -112,21 +112,21 @@ def plan_cells(plan: Plan, out: Path) -> list[Cell]:
         for name in plan.detectors
     }
     refuse_unused(plan.assignments, plan.detectors)
-    categories = read_categories(plan.data)
+    categories = read_datasets(plan.data)
     make_folder(out)
     return [
-        Cell(category, name, run, plan.evaluate, cell_path(out, category, name, seed))
+        Run(category, name, run, plan.evaluate, run_path(out, category, name, seed))
         for category in categories
         for (name, seed), run in settings.items()
     ]
 
 
-def cell_path(out: Path, category: Category, name: str, seed: int) -> Path:
+def run_path(out: Path, category: DataSet, name: str, seed: int) -> Path:
     """Where a cell lies."""
     return out / "cells" / category.name / name / f"seed{seed}"
 
 
-def _hang(galleries: dict[str, Gallery], outcome: Outcome, device: str) -> None:
+def _add_to_gallery(galleries: dict[str, Gallery], outcome: Outcome, device: str) -> None:
     """Show the category's chosen images as the first model of each detector sees them."""
     cell = outcome.cell
     category = cell.category
@@ -137,8 +137,8 @@ def _hang(galleries: dict[str, Gallery], outcome: Outcome, device: str) -> None:
         galleries[category.name].add(cell.name, Predictor.load(cell.model, device))
 
 
-def _content(plan: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> Nested:
-    rows = [cell_row(outcome) for outcome in outcomes]
+def _content(plan: Plan, cells: Sequence[Run], outcomes: Sequence[Outcome]) -> Nested:
+    rows = [run_row(outcome) for outcome in outcomes]
     return {
         "plan": {
             "categories": list(dict.fromkeys(cell.category.name for cell in cells)),
@@ -155,7 +155,7 @@ def _content(plan: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> 
     }
 
 
-def cell_row(outcome: Outcome) -> Nested:
+def run_row(outcome: Outcome) -> Nested:
     """What `comparison.json` says of a cell."""
     cell, results = outcome.cell, outcome.results
     return {
@@ -192,5 +192,5 @@ def _write(content: Nested, galleries: dict[str, Gallery], out: Path) -> None:
         ),
     }
     for name, text in texts.items():
-        with whole_file(out / name) as temporary:
+        with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

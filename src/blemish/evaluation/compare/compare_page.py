@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blemish.evaluation.compare import seed_paper as published
-from blemish.evaluation.compare.summary import ALL, over_categories
+from blemish.evaluation.compare.summary import ALL, over_datasets
 from blemish.evaluation.report.figures import measure_dots
-from blemish.evaluation.report.html import inline, pages
+from blemish.evaluation.report.html import inline, page_environment
 
 Content = Mapping[str, Any]
 """The content of comparison.json."""
@@ -34,12 +34,12 @@ def render(content: Content, pictures: Pictures) -> str:
         for name in content["plan"]["categories"]
         if any(each["category"] == name for each in summaries)
     ]
-    environment = pages(mean=mean, mean_std=mean_std, seconds=seconds, amount=amount)
+    environment = page_environment(mean=mean, mean_std=mean_std, seconds=seconds, amount=amount)
     page = environment.get_template("compare.html.j2").render(
         c=content,
         sentences=verdict(content),
         categories=categories,
-        means=over_categories(summaries, list(AREAS)) if len(categories) > 1 else [],
+        means=over_datasets(summaries, list(AREAS)) if len(categories) > 1 else [],
         areas=AREAS,
         levels=LEVELS,
         rates=RATES,

@@ -14,7 +14,7 @@ from blemish.errors import DataError
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb, as_rgb, draw_contour, overlay
 from blemish.inference.predictor import Predictor
-from blemish.inference.score import fit_map
+from blemish.inference.score import resize_map
 
 SIDE_PX = 256
 """The longest side of a picture."""
@@ -61,7 +61,7 @@ class Gallery:
             if show == "reconstruction" and (answer := predictor.reconstruct(sample.path)) is not None:
                 return photo(as_rgb(answer))
             prediction = predictor.predict(sample.path)
-            return photo(overlay(original, fit_map(prediction.scored_map, original.shape[:2]), prediction.threshold))
+            return photo(overlay(original, resize_map(prediction.scored_map, original.shape[:2]), prediction.threshold))
         return None
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, final
 
-from blemish.data.files import make_folder, whole_file
+from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import Folder, Sample, read_folder
 from blemish.data.progress import Progress, Report
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, nearest
@@ -27,7 +27,7 @@ from blemish.training.train import files_sha256, state_path, train_model
 
 @final
 @dataclass(frozen=True)
-class Category:
+class DataSet:
     """A data set with test images; the two hashes say what is in its files."""
 
     name: str
@@ -36,7 +36,7 @@ class Category:
     test_sha256: str
 
 
-def read_categories(roots: Sequence[Path]) -> list[Category]:
+def read_datasets(roots: Sequence[Path]) -> list[DataSet]:
     """The data sets, each under the name of its folder; the second of one name gets its parent's in front.
 
     The first keeps its name, so that a set that is added changes no other's.
@@ -46,13 +46,13 @@ def read_categories(roots: Sequence[Path]) -> list[Category]:
     """
     folders = [read_folder(root) for root in roots]
     paths = [folder.root.resolve() for folder in folders]
-    categories: list[Category] = []
+    categories: list[DataSet] = []
     for folder, path in zip(folders, paths, strict=True):
         if paths.count(path) > 1:
             raise DataError(f"{folder.root}: given twice; each category is compared once")
         _check_parts(folder)
         taken = {category.name for category in categories}
-        categories.append(Category(_free_name(path, taken), folder, *_hashes(folder)))
+        categories.append(DataSet(_free_name(path, taken), folder, *_hashes(folder)))
     return categories
 
 
@@ -98,10 +98,10 @@ Status = Literal["finished", "failed", "kept"]
 
 @final
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """What is to be trained and evaluated, and the folder it goes to. `name` is a detector's or a preset's."""
 
-    category: Category
+    category: DataSet
     name: str
     settings: RunSettings
     evaluate: EvaluateSettings
@@ -134,7 +134,7 @@ class Outcome:
     type's own images, without the good ones. `has_seed_tau` says whether the map is the one of its Algorithm 1.
     """
 
-    cell: Cell
+    cell: Run
     status: Status
     error: str | None = None
     results: Nested | None = None
@@ -191,7 +191,7 @@ def refuse_unused(assignments: Sequence[str], names: Sequence[str]) -> None:
             raise SettingsError(f"--set {text}: no detector '{head}' is trained here; {nearest(head, names)}")
 
 
-def run_cell(cell: Cell, device: str, report: Report) -> Outcome:
+def execute_run(cell: Run, device: str, report: Report) -> Outcome:
     """Train, calibrate and evaluate, unless that was done before; training that was cut off goes on where it was.
 
     An error is caught and written to `error.log` and `cell.json`; only an interruption passes through.
@@ -218,7 +218,7 @@ def run_cell(cell: Cell, device: str, report: Report) -> Outcome:
     return _outcome(cell, "finished" if found["status"] == "finished" else "failed", found)
 
 
-def _train_and_evaluate(cell: Cell, device: str, report: Report) -> Nested:
+def _train_and_evaluate(cell: Run, device: str, report: Report) -> Nested:
     folder = cell.category.folder
     try:
         train_model(folder.root, cell.model, cell.settings, device, resume=True, report=report)
@@ -232,7 +232,7 @@ def _train_and_evaluate(cell: Cell, device: str, report: Report) -> Nested:
     return {"has_seed_tau": found.results["has_seed_tau"]}
 
 
-def _outcome(cell: Cell, status: Status, found: Nested) -> Outcome:
+def _outcome(cell: Run, status: Status, found: Nested) -> Outcome:
     if status == "failed":
         return Outcome(cell, status, error=found["error"])
     results = json.loads((cell.path / RESULTS).read_text(encoding="utf-8"))
@@ -259,11 +259,11 @@ def _counts_of_types(images: Sequence[Nested]) -> dict[str, dict[str, dict[str, 
     return totals
 
 
-def _is_whole(cell: Cell) -> bool:
+def _is_whole(cell: Run) -> bool:
     return all((cell.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
 
 
-def _header(cell: Cell) -> ArtifactHeader | None:
+def _header(cell: Run) -> ArtifactHeader | None:
     """Of the model that is there, whole and unchanged."""
     try:
         return read_artifact(cell.model)[0]
@@ -271,7 +271,7 @@ def _header(cell: Cell) -> ArtifactHeader | None:
         return None
 
 
-def _is_of(header: ArtifactHeader | None, cell: Cell) -> bool:
+def _is_of(header: ArtifactHeader | None, cell: Run) -> bool:
     """Whether a model is of these settings and images although the hashes differ.
 
     They do where settings have come into the world that the model is older than, and that are left at what they are
@@ -292,12 +292,12 @@ def _named_files(settings: RunSettings) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path.is_file()]
 
 
-def _forget(cell: Cell) -> None:
+def _forget(cell: Run) -> None:
     for name in (MODEL, state_path(cell.model).name, RESULTS, REPORT, MAPS, LOG):
         (cell.path / name).unlink(missing_ok=True)
 
 
-def _read(cell: Cell) -> Nested:
+def _read(cell: Run) -> Nested:
     try:
         found = json.loads((cell.path / CELL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -305,15 +305,15 @@ def _read(cell: Cell) -> Nested:
     return found if isinstance(found, dict) else {}
 
 
-def _write(cell: Cell, content: Nested) -> None:
+def _write(cell: Run, content: Nested) -> None:
     make_folder(cell.path)
     names: dict[str, Any] = {"category": cell.category.name, "detector": cell.name, "seed": cell.settings.seed}
-    with whole_file(cell.path / CELL) as temporary:
+    with atomic_write(cell.path / CELL) as temporary:
         temporary.write_text(json.dumps({**names, **content}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _write_log(cell: Cell, error: Exception) -> None:
-    with whole_file(cell.path / LOG) as temporary:
+def _write_log(cell: Run, error: Exception) -> None:
+    with atomic_write(cell.path / LOG) as temporary:
         temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
 
 

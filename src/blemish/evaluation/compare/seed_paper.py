@@ -12,7 +12,7 @@ from blemish.data.images import load_image
 from blemish.errors import DataError
 from blemish.evaluation.measures import Nested
 from blemish.inference.predictor import Predictor
-from blemish.inference.score import open_map
+from blemish.inference.score import remove_small_regions
 
 SEED = "Fadaeinejad, Anomaly Detection in Images using Deep Encoder-Decoder Models"
 MVTEC_AD = "Bergmann et al. 2019, MVTec AD"
@@ -198,6 +198,6 @@ def is_algorithm_1(predictor: Predictor, samples: Sequence[Sample]) -> bool:
             difference = np.abs(load_image(sample.path, predictor.policy) - reconstruction).max(axis=0)  # (h, w)
             if predictor.policy.roi is not None:
                 difference = difference * predictor.policy.roi
-            expected = open_map(difference, predictor.header.run.score.min_defect_px)
+            expected = remove_small_regions(difference, predictor.header.run.score.min_defect_px)
             return bool(np.allclose(predictor.predict(sample.path).scored_map, expected, atol=1e-4))
     return False

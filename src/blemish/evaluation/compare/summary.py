@@ -33,7 +33,7 @@ MEASURES = (
 _KEYS = ("category", "detector", "seed", "status", "scope")
 
 
-class Cellular(Protocol):
+class RunLike(Protocol):
     """What a row is made of; see `Outcome` in cells.py."""
 
     @property
@@ -46,7 +46,7 @@ class Cellular(Protocol):
     def artifact_bytes(self) -> int: ...
 
 
-def scopes_of(outcome: Cellular) -> dict[str, dict[str, float | None]]:
+def scopes_of(outcome: RunLike) -> dict[str, dict[str, float | None]]:
     """The measures of a cell, by scope and name; none of a cell that failed."""
     if outcome.results is None:
         return {}
@@ -93,7 +93,7 @@ def _measures(section: Nested) -> dict[str, float | None]:
     return {**areas, **rates}
 
 
-def _costs(outcome: Cellular) -> dict[str, float | None]:
+def _costs(outcome: RunLike) -> dict[str, float | None]:
     results = outcome.results or {}
     return {
         "fit_seconds": results["model"]["fit_seconds"],
@@ -169,12 +169,12 @@ def to_csv(cells: Sequence[Nested]) -> str:
     return text.getvalue()
 
 
-def over_categories(summaries: Sequence[Nested], names: Sequence[str]) -> list[Nested]:
+def over_datasets(summaries: Sequence[Nested], names: Sequence[str]) -> list[Nested]:
     """For each detector the mean of its categories' means, of those measures that every category of it has.
 
     >>> spreads = {"all": {"image.auroc": {"mean": 0.5}}}
     >>> one = {"category": "nut", "detector": "ae", "scopes": spreads}
-    >>> over_categories([one, {**one, "category": "brush"}], ["image.auroc"])
+    >>> over_datasets([one, {**one, "category": "brush"}], ["image.auroc"])
     [{'detector': 'ae', 'categories': 2, 'image.auroc': 0.5}]
     """
     found = []

@@ -5,7 +5,7 @@ from typing import Any
 
 from blemish.evaluation.compare.compare_page import mean_std, seconds
 from blemish.evaluation.report.figures import setting_curves, threshold_curves
-from blemish.evaluation.report.html import inline, pages
+from blemish.evaluation.report.html import inline, page_environment
 from blemish.evaluation.report.pictures import Example, drawing, photo
 
 Content = Mapping[str, Any]
@@ -24,7 +24,7 @@ AREAS = {"image.auroc": "image AUROC", "pixel.auroc": "pixel AUROC", "pixel.aupr
 def render_threshold(content: Content, example: Example) -> str:
     """The page of a sweep of the threshold, from the content of `threshold.json` and the chosen image."""
     page = (
-        pages()
+        page_environment()
         .get_template("sweep_threshold.html.j2")
         .render(
             c=content,
@@ -69,7 +69,7 @@ def _panels(content: Content, example: Example) -> list[tuple[str, str]]:
 
 def render_setting(content: Content, pictures: Sequence[Mapping[str, Any]]) -> str:
     """The page of a sweep of a setting, from the content of `sweep.json` and its pictures (see `Gallery.rows`)."""
-    environment = pages(mean_std=mean_std, seconds=seconds)
+    environment = page_environment(mean_std=mean_std, seconds=seconds)
     done = [each for each in content["summary"] if each["seeds"]]
     page = environment.get_template("sweep_setting.html.j2").render(
         c=content,

@@ -14,7 +14,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.files import make_folder, only_one, whole_file
+from blemish.data.files import atomic_write, exclusive_lock, make_folder
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.data.masks import load_mask
@@ -24,13 +24,13 @@ from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.runs import (
     LOCK,
-    Category,
-    Cell,
+    DataSet,
     OnCell,
     Outcome,
-    read_categories,
+    Run,
+    execute_run,
+    read_datasets,
     refuse_unused,
-    run_cell,
     settings_of,
 )
 from blemish.evaluation.compare.seed_paper import claims
@@ -81,8 +81,8 @@ def sweep_setting(
         DataError: the data cannot be read or have no test images; `out` cannot be written, or another process sweeps
             into it.
     """
-    setting, values, cells = plan_cells(plan, out)
-    with only_one(out / LOCK, f"sweeping into {out}"):
+    setting, values, cells = plan_runs(plan, out)
+    with exclusive_lock(out / LOCK, f"sweeping into {out}"):
         category = cells[0].category
         gallery = Gallery(category.folder, PixelPolicy(size_px=(8, 8)), per_type=1)
         points: list[Nested] = []
@@ -90,7 +90,7 @@ def sweep_setting(
         for place, cell in enumerate(cells):
             value = values[place % len(values)]
             report(Progress("runs", place, len(cells), f"{setting} = {value}, seed {cell.settings.seed}"))
-            outcome = run_cell(cell, device, report)
+            outcome = execute_run(cell, device, report)
             on_cell(outcome)
             points.append(_point(outcome, value, device))
             if outcome.status != "failed" and value not in gallery.columns:
@@ -102,7 +102,7 @@ def sweep_setting(
         return Sweep(content, sum(point["error"] is not None for point in points))
 
 
-def plan_cells(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Cell]]:
+def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]:
     """The swept setting, its values, and the cells, seed by seed; nothing is run.
 
     Raises:
@@ -117,10 +117,10 @@ def plan_cells(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Cell
         for value in values
     ]
     refuse_unused(others, [plan.detector])
-    category = read_categories([plan.data])[0]
+    category = read_datasets([plan.data])[0]
     make_folder(out)
     cells = [
-        Cell(category, plan.detector, run, plan.evaluate, out / "cells" / _slug(setting, value) / f"seed{run.seed}")
+        Run(category, plan.detector, run, plan.evaluate, out / "cells" / _slug(setting, value) / f"seed{run.seed}")
         for value, run in runs
     ]
     return setting, values, cells
@@ -184,7 +184,7 @@ def _point(outcome: Outcome, value: str, device: str) -> Nested:
     }
 
 
-def _map_means_once(cell: Cell, device: str) -> dict[str, float | None]:
+def _map_means_once(cell: Run, device: str) -> dict[str, float | None]:
     """From the cell's file, where that belongs to this very run; else computed, and written there."""
     path, run = cell.path / ERRORS, cell.training + cell.judging
     if path.is_file():
@@ -192,12 +192,12 @@ def _map_means_once(cell: Cell, device: str) -> dict[str, float | None]:
         if found.get("run") == run:
             return {name: found[name] for name in PIXELS}
     means = map_means(Predictor.load(cell.model, device), cell)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps({"run": run, **means}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return means
 
 
-def map_means(predictor: Predictor, cell: Cell) -> dict[str, float | None]:
+def map_means(predictor: Predictor, cell: Run) -> dict[str, float | None]:
     """Mean map value over all pixels of each kind in `PIXELS`; None where there are none.
 
     Only pixels inside the region of interest count, and defective images without a mask are left out. The images taken
@@ -235,7 +235,7 @@ def _add_map(predictor: Predictor, sample: Sample, good: Any, defective: Any) ->
 
 
 def _content(
-    plan: SettingSweep, setting: str, values: Sequence[str], category: Category, points: Sequence[Nested]
+    plan: SettingSweep, setting: str, values: Sequence[str], category: DataSet, points: Sequence[Nested]
 ) -> Nested:
     summary = [_summary(value, [point for point in points if point["value"] == value]) for value in values]
     return {
@@ -292,5 +292,5 @@ def _write(content: Nested, gallery: Gallery, out: Path) -> None:
         PAGE: render_setting(content, gallery.rows(content["values"])),
     }
     for name, text in texts.items():
-        with whole_file(out / name) as temporary:
+        with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from blemish.data.files import make_folder, whole_file
+from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.compare.sweep_page import render_threshold
@@ -18,7 +18,7 @@ from blemish.evaluation.evaluate import RESULTS
 from blemish.evaluation.examples import show
 from blemish.evaluation.measures import JudgedImage, Nested
 from blemish.evaluation.report.pictures import Example, thresholds_in_use
-from blemish.evaluation.threshold_counts import ALL, MAPS, PAPER_TAUS, Swept, read_swept
+from blemish.evaluation.threshold_counts import ALL, MAPS, PAPER_TAUS, ThresholdCounts, read_threshold_counts
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, count, f1, precision, recall
 
@@ -60,7 +60,7 @@ def sweep_threshold(
     if bad := [tau for tau in taus or () if not 0.0 <= tau < float("inf")]:
         raise SettingsError(f"--tau {bad[0]}: maps are never below 0; give numbers of 0 or more")
     results = _read_results(evaluation)
-    swept = read_swept(evaluation / MAPS)
+    swept = read_threshold_counts(evaluation / MAPS)
     if len(swept.counts) == 1:
         raise DataError(f"{evaluation}: no defective pixel is known there, so there is no precision or recall to sweep")
     example = _find(swept, results, image, source)
@@ -73,7 +73,7 @@ def sweep_threshold(
     texts = {JSON: json.dumps(content, indent=2, allow_nan=False) + "\n", CSV: to_csv(swept)}
     texts[PAGE] = render_threshold(content, example)
     for name, text in texts.items():
-        with whole_file(out / name) as temporary:
+        with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return content
 
@@ -91,7 +91,7 @@ def _read_results(evaluation: Path) -> Nested:
     return found
 
 
-def _find(swept: Swept, results: Nested, image: str | None, source: Source | None) -> Example:
+def _find(swept: ThresholdCounts, results: Nested, image: str | None, source: Source | None) -> Example:
     if image is None and source is None:
         return swept.examples[0]
     image = swept.examples[0].name if image is None else image
@@ -135,7 +135,7 @@ def _score(source: Source, row: Nested) -> Example:
     return show(predictor, judged, sample)
 
 
-def _content(results: Nested, swept: Swept, taus: Sequence[float], example: Example) -> Nested:
+def _content(results: Nested, swept: ThresholdCounts, taus: Sequence[float], example: Example) -> Nested:
     marks = {scope: _marks(results, scope) for scope in swept.counts}
     return {
         "detector": results["model"]["detector"],
@@ -159,13 +159,13 @@ def _marks(results: Nested, scope: str) -> dict[str, float]:
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 
-def _asked(swept: Swept, tau: float, scope: str) -> Nested:
+def _asked(swept: ThresholdCounts, tau: float, scope: str) -> Nested:
     """`counted_at` is the threshold that the pixels were counted at, the nearest to the asked one."""
     counted_at, counts = swept.at(tau, scope)
     return {"threshold": tau, "counted_at": counted_at, **_rates(counts)}
 
 
-def _curve(swept: Swept, scope: str) -> dict[str, list[float | None]]:
+def _curve(swept: ThresholdCounts, scope: str) -> dict[str, list[float | None]]:
     rows = [_rates(Counts(*row)) for row in swept.counts[scope].tolist()]
     curve: dict[str, list[float | None]] = {"threshold": list(swept.thresholds.tolist())}
     return curve | {name: [row[name] for row in rows] for name in ("precision", "recall", "f1")}
@@ -185,11 +185,11 @@ def _rates(counts: Counts) -> dict[str, float | None]:
     return {"precision": found, "recall": recall(counts), "f1": f1(counts)}
 
 
-def to_csv(swept: Swept) -> str:
+def to_csv(swept: ThresholdCounts) -> str:
     """One line a scope and threshold.
 
     >>> import numpy as np
-    >>> print(to_csv(Swept(np.array([0.5]), {"all": np.array([[1, 0, 2, 1]])}, [])))
+    >>> print(to_csv(ThresholdCounts(np.array([0.5]), {"all": np.array([[1, 0, 2, 1]])}, [])))
     scope,threshold,tp,fp,tn,fn,precision,recall,f1
     all,0.5,1,0,2,1,1.0,0.5,0.66...
     """

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from blemish.evaluation.report.html import pages
+from blemish.evaluation.report.html import page_environment
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb
 
@@ -54,7 +54,7 @@ def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
     pictures = {
         name: [photo(one.image), *([] if one.heat is None else [photo(one.heat)])] for name, one in thumbnails.items()
     }
-    page = pages().get_template("check.html.j2")
+    page = page_environment().get_template("check.html.j2")
     text = page.render(
         c=content,
         sentence=verdict(content),

@@ -11,17 +11,17 @@ from typing import Any, final
 import numpy as np
 
 from blemish.data.decode import image_size
-from blemish.data.files import make_folder, whole_file
+from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
 from blemish.data.masks import ASPECT_TOLERANCE, load_mask
 from blemish.data.photo_values import luma, quality
 from blemish.data.split import groups_of
-from blemish.errors import DataError, many
+from blemish.errors import DataError, plural
 from blemish.evaluation.data_check.check_page import Thumbnail, render
 from blemish.evaluation.data_check.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.evaluation.data_check.findings import (
-    FEWEST_TO_COMPARE,
+    MIN_TO_COMPARE,
     Finding,
     Looked,
     channel_findings,
@@ -29,16 +29,16 @@ from blemish.evaluation.data_check.findings import (
     duplicate_findings,
     format_findings,
     in_order,
-    odd_findings,
-    odd_limit,
+    outlier_findings,
+    outlier_limit,
     part_of,
     photo_facts,
     quality_findings,
     size_findings,
 )
-from blemish.evaluation.data_check.leave_one_out import Eye, Grids, OddOnes, odd_ones
+from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
 from blemish.inference.overlay import overlay
-from blemish.inference.score import fit_map
+from blemish.inference.score import resize_map
 from blemish.settings import RunSettings
 from blemish.training.train import resolve_policy
 
@@ -47,7 +47,7 @@ OnImage = Callable[[int, int], None]
 """Called after each image with how many are done, and of how many."""
 
 RESULTS, REPORT = "check.json", "check.html"
-SHOWN, MOST_SHOWN = 9, 240
+SHOWN, MAX_SHOWN = 9, 240
 """So many of the strangest good images that are not flagged are on the page; and so many images in all."""
 THUMBNAIL_PX = 260
 
@@ -78,8 +78,8 @@ class Checked:
 class Maps:
     """Where the good images are strange."""
 
-    eye: Eye
-    odd: OddOnes | None
+    eye: FeatureExtractor
+    odd: LeaveOneOut | None
     rows: dict[str, int]
 
     def of(self, name: str) -> Any:
@@ -100,7 +100,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
     policy = resolve_policy(_to_fit(folder.root, headed), settings)
-    eye = Eye(policy)
+    eye = FeatureExtractor(policy)
     images: list[Looked] = []
     grids: dict[str, Grids] = {}
     for done, sample in enumerate(headed, start=1):
@@ -121,7 +121,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         *channel_findings(images),
         *format_findings(images),
         *duplicate_findings(images, pairs, groups),
-        *odd_findings(oddness),
+        *outlier_findings(oddness),
         *quality_findings(images),
     ]
     return Checked(folder.root, policy, in_order(findings), tuple(images), oddness, maps)
@@ -182,7 +182,7 @@ def _to_fit(root: Path, samples: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in good if part_of(sample) == "train"] or good
 
 
-def _look(sample: Sample, eye: Eye, grids: dict[str, Grids]) -> Looked:
+def _look(sample: Sample, eye: FeatureExtractor, grids: dict[str, Grids]) -> Looked:
     """Decode once; what the encoder sees of a good image goes into `grids`."""
     policy = eye.policy
     values = read_values(sample.path, policy)
@@ -228,16 +228,16 @@ def _pairs_of(images: Sequence[Looked], groups: dict[str, str]) -> list[Pair]:
     return pairs
 
 
-def _strange(eye: Eye, grids: dict[str, Grids], groups: dict[str, int]) -> tuple[Maps, list[Finding]]:
+def _strange(eye: FeatureExtractor, grids: dict[str, Grids], groups: dict[str, int]) -> tuple[Maps, list[Finding]]:
     """Each good image judged by the others; near duplicates, and images of a group, do not judge each other."""
     names = list(grids)
     own_groups = [groups[name] for name in names]
-    if len(set(own_groups)) < FEWEST_TO_COMPARE:
-        found = many(len(set(own_groups)), "good image")
+    if len(set(own_groups)) < MIN_TO_COMPARE:
+        found = plural(len(set(own_groups)), "good image")
         but = ", copies and images of one group counted once" if len(names) > len(set(own_groups)) else ""
-        message = f"{found}{but}: too few to say which is strange; {FEWEST_TO_COMPARE} are needed"
+        message = f"{found}{but}: too few to say which is strange; {MIN_TO_COMPARE} are needed"
         return Maps(eye, None, {}), [Finding("few", "note", (), message)]
-    odd = odd_ones(eye, [grids[name] for name in names], own_groups)
+    odd = leave_one_out(eye, [grids[name] for name in names], own_groups)
     return Maps(eye, odd, {name: row for row, name in enumerate(names)}), []
 
 
@@ -256,7 +256,7 @@ def to_content(checked: Checked, settings: RunSettings) -> Nested:
         "to_look_at": counted(checked.findings),
         "findings": [asdict(finding) for finding in checked.findings],
         "oddness": checked.oddness,
-        "odd_limit": odd_limit(checked.oddness.values()) if checked.oddness else None,
+        "odd_limit": outlier_limit(checked.oddness.values()) if checked.oddness else None,
         "images": [_row(one, checked) for one in checked.images],
         "size_px": list(checked.policy.size_px),
         "channels": checked.policy.channels,
@@ -287,7 +287,7 @@ def write_check(checked: Checked, settings: RunSettings, out: Path) -> tuple[Pat
     content = to_content(checked, settings)
     results_path, report_path = out / RESULTS, out / REPORT
     page = render(content, _thumbnails(checked))
-    with whole_file(results_path) as first, whole_file(report_path) as second:
+    with atomic_write(results_path) as first, atomic_write(report_path) as second:
         first.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         second.write_text(page, encoding="utf-8")
     return results_path, report_path
@@ -298,10 +298,10 @@ def _thumbnails(checked: Checked) -> dict[str, Thumbnail]:
     odd = [finding.paths[0] for finding in checked.findings if finding.kind == "odd one"]
     warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
     named = [path for finding in checked.findings for path in finding.paths]
-    limit = odd_limit(checked.oddness.values()) if checked.oddness else 1.0
+    limit = outlier_limit(checked.oddness.values()) if checked.oddness else 1.0
     by_name = {one.sample.name: one.sample.path for one in checked.images}
     names = [name for name in dict.fromkeys([*warm, *named]) if name in by_name]
-    return {name: _thumbnail(by_name[name], checked, limit if name in warm else None) for name in names[:MOST_SHOWN]}
+    return {name: _thumbnail(by_name[name], checked, limit if name in warm else None) for name in names[:MAX_SHOWN]}
 
 
 def _thumbnail(path: Path, checked: Checked, limit: float | None) -> Thumbnail:
@@ -310,4 +310,4 @@ def _thumbnail(path: Path, checked: Checked, limit: float | None) -> Thumbnail:
     original.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     small = np.asarray(original)
     where = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())
-    return Thumbnail(small, None if where is None else overlay(small, fit_map(where, small.shape[:2]), limit or 1.0))
+    return Thumbnail(small, None if where is None else overlay(small, resize_map(where, small.shape[:2]), limit or 1.0))

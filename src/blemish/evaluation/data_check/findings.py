@@ -74,7 +74,7 @@ KINDS = (
 )  # fmt: skip
 """In the order they are told."""
 
-FEWEST_TO_COMPARE = 8
+MIN_TO_COMPARE = 8
 """Of fewer good images none is called strange, blurred or badly lit: there is nothing to go by."""
 
 _TINY = 1e-12
@@ -219,17 +219,17 @@ def _repeated(kind: str, how: str, some: Sequence[Looked], groups: Mapping[str, 
     return Finding(kind, "note", names, f"{how}: they count as several in every figure")
 
 
-def odd_limit(scores: Iterable[float]) -> float:
+def outlier_limit(scores: Iterable[float]) -> float:
     """The leave-one-out score above which a good image is far stranger than the others, by their logarithms."""
     logs = [math.log(max(score, _TINY)) for score in scores]
     return math.exp(fences(logs, _LEAST_ODD, _FAR_ODD)[1])
 
 
-def odd_findings(scores: Mapping[str, float]) -> list[Finding]:
+def outlier_findings(scores: Mapping[str, float]) -> list[Finding]:
     """Good images, by name, that are far stranger than the others, the strangest first."""
     if not scores:
         return []
-    limit = odd_limit(scores.values())
+    limit = outlier_limit(scores.values())
     return [
         Finding("odd one", "look", (name,), f"oddness {scores[name]:.3g}, up to {limit:.3g} is usual here: a defect?")
         for name in sorted(scores, key=lambda name: -scores[name])
@@ -240,7 +240,7 @@ def odd_findings(scores: Mapping[str, float]) -> list[Finding]:
 def quality_findings(images: Sequence[Looked]) -> list[Finding]:
     """Good images that are far less sharp, noisier, darker, brighter or more clipped than the others."""
     known = {one.sample.name: one.quality for one in images if one.quality is not None and not one.sample.label}
-    if len(known) < FEWEST_TO_COMPARE:
+    if len(known) < MIN_TO_COMPARE:
         return []
     return [
         *_outliers("blur", ("less sharp", "sharper or noisier"), known, "sharpness", _LEAST_SHARPNESS),

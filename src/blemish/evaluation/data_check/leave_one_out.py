@@ -13,9 +13,9 @@ from torch import Tensor
 from blemish.data.decode import ImageLike
 from blemish.data.images import PixelPolicy, prepare
 from blemish.data.tiles import join_tiles, tile_boxes
-from blemish.inference.score import fit_map
+from blemish.inference.score import resize_map
 from blemish.models.detector import ImageShape, check_sides
-from blemish.models.encoders import EfficientNetLite0, Frozen
+from blemish.models.encoders import EfficientNetLite0, FrozenEncoder
 
 Features = NDArray[np.floating]  # (n, p, d): images, places, numbers
 Maps = NDArray[np.float64]  # (n, p)
@@ -34,7 +34,7 @@ _TINY = 1e-12
 _CHUNK = 64  # places looked at together
 
 
-def left_out_distances(features: Features, groups: Sequence[int]) -> Maps:
+def leave_one_out_distances(features: Features, groups: Sequence[int]) -> Maps:
     """Squared Mahalanobis distance of each image at each place to what images of other groups have there.
 
     As PaDiM has it (Defard et al. 2021), but each image is judged by those of the other folds alone, and each place's
@@ -43,7 +43,7 @@ def left_out_distances(features: Features, groups: Sequence[int]) -> Maps:
     `groups` has a number for each image; images of one group never judge each other. At least two groups.
 
     >>> features = np.random.default_rng(0).normal(size=(6, 40, 2)); features[4, 7] += 9
-    >>> left_out_distances(features, range(6)).max(axis=1).argmax()
+    >>> leave_one_out_distances(features, range(6)).max(axis=1).argmax()
     np.int64(4)
     """
     members = [np.flatnonzero(np.asarray(groups) == group) for group in dict.fromkeys(groups)]
@@ -135,7 +135,7 @@ Grids = NDArray[np.float16]  # (tiles, h, w, d)
 
 @final
 @dataclass(frozen=True)
-class OddOnes:
+class LeaveOneOut:
     """How strange each image is among the others; 1 is far above what is usual at that place."""
 
     maps: NDArray[np.float64]  # (n, p)
@@ -147,7 +147,7 @@ class OddOnes:
 
 
 @final
-class Eye:
+class FeatureExtractor:
     """The pretrained encoder, looking at images whole or tile by tile.
 
     Raises:
@@ -157,7 +157,7 @@ class Eye:
     def __init__(self, policy: PixelPolicy) -> None:
         check_sides(ImageShape(policy.channels, *policy.network_px), STRIDE)
         self.policy = policy
-        self._encoder = Frozen(EfficientNetLite0().load_pretrained())
+        self._encoder = FrozenEncoder(EfficientNetLite0().load_pretrained())
         self.boxes = (
             tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
             if policy.tile_px
@@ -186,7 +186,7 @@ class Eye:
         inside = self.inside()
         grids = np.zeros(inside.shape, np.float32)
         grids[inside] = places
-        pieces = {box: fit_map(grid, self.policy.network_px) for box, grid in zip(self.boxes, grids, strict=True)}
+        pieces = {box: resize_map(grid, self.policy.network_px) for box, grid in zip(self.boxes, grids, strict=True)}
         if self.policy.tile_px is None:
             return pieces[self.boxes[0]]
         return join_tiles(self.policy.size_px, self.boxes, self.policy.tile_overlap_px, pieces.__getitem__)
@@ -197,8 +197,8 @@ class Eye:
         return smooth[0].permute(1, 2, 0).contiguous().numpy().astype(np.float16)
 
 
-def odd_ones(eye: Eye, grids: Sequence[Grids], groups: Sequence[int]) -> OddOnes:
+def leave_one_out(eye: FeatureExtractor, grids: Sequence[Grids], groups: Sequence[int]) -> LeaveOneOut:
     """The oddness of each image, from what `eye` saw in it; images of one group never judge each other."""
     inside = eye.inside()
     features = np.stack([grid[inside] for grid in grids])  # (n, p, d)
-    return OddOnes(in_units_of_usual(left_out_distances(features, groups), groups, inside))
+    return LeaveOneOut(in_units_of_usual(leave_one_out_distances(features, groups), groups, inside))

@@ -8,13 +8,13 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blemish.errors import many
+from blemish.errors import plural
 from blemish.evaluation.report import figures
 from blemish.evaluation.report.pictures import (
     Drawings,
     Results,
     heat_pair,
-    seed_panel,
+    paper_panel,
     three_thresholds,
     thresholds_in_use,
 )
@@ -55,7 +55,7 @@ NAMES = {
 def render(results: Results, drawings: Drawings) -> str:
     """The page, from the content of `results.json` and what was drawn aside for it."""
     page = (
-        pages()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             r=results,
@@ -65,7 +65,7 @@ def render(results: Results, drawings: Drawings) -> str:
             names=NAMES,
             charts=_charts(results, drawings),
             bars=_bars(results) if results["has_seed_tau"] else {},
-            panels={name: [seed_panel(one, results) for one in some] for name, some in drawings.panels.items()},
+            panels={name: [paper_panel(one, results) for one in some] for name, some in drawings.panels.items()},
             three=[three_thresholds(one, results) for one in drawings.three_thresholds],
             missed=[heat_pair(one, results) for one in drawings.missed],
             false_alarms=[heat_pair(one, results) for one in drawings.false_alarms],
@@ -79,7 +79,7 @@ PAGES = ("report", "compare", "challenge", "data_check")
 
 
 @cache
-def pages(**filters: Callable[..., str]) -> Environment:
+def page_environment(**filters: Callable[..., str]) -> Environment:
     """Where all pages come from: a template lies beside the page's module, and names in it are only names."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("blemish.evaluation", folder) for folder in PAGES]),
@@ -110,12 +110,14 @@ def verdict(results: Results) -> list[str]:
         promised = "promised" if is_calibrated(results) else "to be expected"
         groups = realised["groups"]
         units = (
-            many(realised["good_images"], "good image") if groups is None else f"{many(groups, 'group')} of good images"
+            plural(realised["good_images"], "good image")
+            if groups is None
+            else f"{plural(groups, 'group')} of good images"
         )
         sentences.append(
             f"Flags {realised['flagged']} of {units} "
             f"({percent(realised['rate'])}; {percent(low)} to {percent(high)}), "
-            f"where at most {percent(realised['promised'])} were {promised}: {_held(realised)}"
+            f"where at most {percent(realised['promised'])} were {promised}: {_kept_rate(realised)}"
         )
     else:
         sentences.append("There are no good test images: nothing can be said about false alarms.")
@@ -127,7 +129,7 @@ def is_calibrated(results: Results) -> bool:
     return bool(results["threshold"] == results["promise"]["calibrated_threshold"])
 
 
-def _held(realised: Results) -> str:
+def _kept_rate(realised: Results) -> str:
     if realised["verdict"] == "kept":
         return "it holds."
     if realised["verdict"] == "broken":

@@ -52,7 +52,7 @@ class Drawings:
     false_alarms: Sequence[Example]
 
 
-def seed_panel(example: Example, results: Results) -> dict[str, Any]:
+def paper_panel(example: Example, results: Results) -> dict[str, Any]:
     """Figures 9 to 12 of the seed paper: input, reconstruction, predicted defect pixels, ground truth."""
     pictures = [("input", photo(example.image))]
     if example.reconstruction is not None:
