@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from blemish.errors import DataError
 
 _LONGEST_HEADER = 100_000_000
@@ -187,9 +189,9 @@ def _umask() -> int:
 
 @contextmanager
 def exclusive_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock on `path`, an empty file that is made where it is missing and left there.
+    """Hold the system's lock on `path`, an empty file that is made where it is missing and left there.
 
-    It stays because a lock on a file that another process may delete protects nothing.
+    The system lets go of it when the process dies, however it dies.
 
     Raises:
         DataError: another process holds it, and `what` says what it is doing; or the file cannot be made or locked.
@@ -198,28 +200,16 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     >>> with exclusive_lock(Path(tempfile.mkdtemp()) / "rows.lock", "writing rows.csv"):
     ...     pass
     """
+    check_writable(path)
+    # A soft lock would outlive its process, and a lock on a file that another may delete protects nothing.
+    lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        lock.acquire()
+    except (Timeout, RuntimeError):  # the latter where this process has it already
+        raise DataError(f"{path}: another process is {what}; wait for it or stop it") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be locked: {reason(error)}; use a folder on a local disk") from None
     try:
-        try:
-            _lock(handle)
-        except (BlockingIOError, PermissionError):
-            raise DataError(f"{path}: another process is {what}; wait for it or stop it") from None
-        except OSError as error:
-            raise DataError(f"{path}: cannot be locked: {error.strerror}; use a folder on a local disk") from None
         yield
     finally:
-        os.close(handle)  # which lets go of the lock
-
-
-def _lock(handle: int) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.release()

@@ -1,0 +1,38 @@
+"""Files: one process at a time holds a lock, and a process that dies holds none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blemish.data.files import exclusive_lock
+from blemish.errors import DataError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from blemish.data.files import exclusive_lock
+with exclusive_lock(Path(sys.argv[1]), "holding"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_held_by_one_process_and_by_none_that_was_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match=r"a\.lock: another process is writing"), exclusive_lock(lock, "writing"):
+            pass
+        holder.kill()
+    with exclusive_lock(lock, "writing"):
+        assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_a_lock_in_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    lock = tmp_path / "missing/a.lock"
+    with pytest.raises(DataError, match=r"a\.lock: cannot be written"), exclusive_lock(lock, "writing"):
+        pass
+    assert not lock.parent.exists()
