@@ -1,6 +1,8 @@
 """What the tests share: small image sets, a small trained model, and the way to the real image sets."""
 
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,25 @@ def write_parts(root: Path, good: int = 12, test: int = 4, seed: int = 0) -> Pat
         picture.save(root / f"test/bar/{place:03}.png")
         mask.save(root / f"ground_truth/bar/{place:03}_mask.png")
     return root
+
+
+_OPENED: list[Counter[Path]] = []
+
+
+def _count_opened(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and _OPENED and isinstance(arguments[0], str):
+        _OPENED[-1][Path(arguments[0])] += 1
+
+
+sys.addaudithook(_count_opened)  # one for all tests: a hook cannot be taken away
+
+
+@pytest.fixture
+def opened() -> Iterator[Counter[Path]]:
+    """How often each file was opened since the test began."""
+    _OPENED.append(Counter())
+    yield _OPENED[-1]
+    _OPENED.pop()
 
 
 @pytest.fixture

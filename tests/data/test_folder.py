@@ -1,11 +1,12 @@
 """Folders: what is read, how masks are paired, and what is refused."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from blemish.data.folder import read_folder
+from blemish.data.folder import Sample, read_folder
 from blemish.errors import DataError
 
 
@@ -87,3 +88,16 @@ def test_defects_among_the_images_to_fit_are_refused(parts: Path) -> None:
     touch(parts / "train/scratch/0.png")
     with pytest.raises(DataError, match=r"train/scratch: only good images are fitted; move it to test/scratch"):
         read_folder(parts)
+
+
+def test_a_file_is_hashed_and_its_header_read_once(parts: Path, opened: Counter[Path]) -> None:
+    sample = read_folder(parts).train[0]
+    assert opened[sample.path] == 0
+    first = (sample.header, sample.sha256, sample.file_id, sample.size_px(10_000))
+    assert opened[sample.path] == 2
+    assert (sample.header, sample.sha256, sample.file_id, sample.size_px(10_000)) == first
+    assert opened[sample.path] == 2
+    assert hash(sample) == hash(Sample(sample.path, sample.name))
+    assert sample == Sample(sample.path, sample.name)
+    with pytest.raises(DataError, match=r"000\.png: 64 x 64 = 4096 pixels, the limit is 4095"):
+        sample.size_px(4095)

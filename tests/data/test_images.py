@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from blemish.data.decode import image_size, is_grey
+from blemish.data.decode import read_header
 from blemish.data.images import PixelPolicy, load_image, read_original
 from blemish.data.masks import load_mask
 from blemish.errors import DataError
@@ -51,7 +51,7 @@ def test_sixteen_bits_are_not_cut_to_eight(tmp_path: Path, name: str) -> None:
     values = (np.arange(256, dtype=np.uint16) * 257 + 3).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / name)
     np.testing.assert_allclose(load_image(tmp_path / name, GREY)[0], values / 65_535, atol=1e-7)
-    assert is_grey(tmp_path / name)
+    assert read_header(tmp_path / name).is_grey
 
 
 def test_white_level_scales_twelve_bit_cameras() -> None:
@@ -75,7 +75,7 @@ def test_exif_orientation_is_followed(tmp_path: Path) -> None:
     exif = wide.getexif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to look at it
     wide.save(tmp_path / "a.png", exif=exif)
-    assert image_size(tmp_path / "a.png") == (32, 16)
+    assert read_header(tmp_path / "a.png").size_px == (32, 16)
     image = load_image(tmp_path / "a.png", PixelPolicy(size_px=(32, 16), channels=1))
     assert image[0, :16].min() == 1.0
     assert image[0, 16:].max() == 0.0

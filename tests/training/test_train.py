@@ -1,6 +1,7 @@
 """Training: repeatable, resumable, calibrated on images that were not fitted, and clear when it cannot be."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,16 @@ def test_calibration_images_are_never_fitted(parts: Path) -> None:
     fit, calibration = split_good(samples, 0.25, np.random.default_rng(3))
     assert len(calibration) == 3
     assert sorted([*fit, *calibration], key=lambda sample: sample.name) == list(samples)
+
+
+def test_training_opens_each_file_for_its_header_its_hash_and_its_pixels(
+    parts: Path, tmp_path: Path, opened: Counter[Path]
+) -> None:
+    header = train_model(parts, tmp_path / "model", settings())
+    counts = sorted(opened[path] for path in (parts / "train/good").iterdir())
+    held_out = header.data_card.calibration_images  # those are decoded again to be scored, and perhaps to be kept
+    assert counts[:-held_out] == [3] * (len(counts) - held_out)
+    assert max(counts) <= 5
 
 
 def test_the_threshold_is_the_conformal_one(model_file: Path) -> None:

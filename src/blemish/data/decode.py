@@ -5,7 +5,7 @@ import os
 import threading
 import warnings
 from pathlib import Path
-from typing import cast, final
+from typing import NamedTuple, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,30 +73,32 @@ def read_content(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def image_size(image: ImageLike, max_image_px: int = 100_000_000) -> tuple[int, int]:
-    """Height and width in pixels after EXIF orientation; only the header of a file is read.
+@final
+class ImageHeader(NamedTuple):
+    """What an image file says of itself before it is decoded."""
+
+    size_px: tuple[int, int]
+    """Height and width after EXIF orientation."""
+    mode: str
+    """Pillow's."""
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the file is stored with one channel."""
+        return self.mode in GREY_MODES
+
+
+def read_header(path: Path) -> ImageHeader:
+    """The header of an image file; no pixel is decoded.
 
     Raises:
-        DataError: missing, not an image, or too large.
+        DataError: missing, not an image, or damaged.
     """
-    if isinstance(image, str | Path):
-        with named_errors(Path(image)), _opened(Path(image)) as handle:
-            _check_pixels(handle.size, max_image_px, str(image))
-            # Asking a PNG for the orientation it does not have would decode all of it.
-            turned = (handle.format != "PNG" or "exif" in handle.info) and handle.getexif().get(0x0112, 1) >= 5
-            width, height = handle.size
-        return (width, height) if turned else (height, width)
-    width, height = open_image(image, max_image_px).size
-    return height, width
-
-
-def is_grey(image: ImageLike, max_image_px: int = 100_000_000) -> bool:
-    """Whether the file or array is stored with one channel."""
-    if isinstance(image, str | Path):
-        with named_errors(Path(image)), _opened(Path(image)) as handle:
-            _check_pixels(handle.size, max_image_px, str(image))
-            return handle.mode in GREY_MODES
-    return open_image(image, max_image_px).mode in GREY_MODES
+    with named_errors(path), _opened(path) as handle:
+        # Asking a PNG for the orientation it does not have would decode all of it.
+        is_turned = (handle.format != "PNG" or "exif" in handle.info) and handle.getexif().get(0x0112, 1) >= 5
+        width, height = handle.size
+        return ImageHeader((width, height) if is_turned else (height, width), handle.mode)
 
 
 def name_of(image: ImageLike) -> str:
@@ -144,14 +146,14 @@ def open_image(image: ImageLike, max_image_px: int, content: bytes | None = None
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Image.Image):
-        _check_pixels(image.size, max_image_px, "Pillow image")
+        check_pixels(image.size[::-1], max_image_px, "Pillow image")
         return ImageOps.exif_transpose(image)
     if not isinstance(image, str | os.PathLike):
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)
     content = read_content(path) if content is None else content
     with named_errors(path), SILENCE, _opened(io.BytesIO(content)) as handle:
-        _check_pixels(handle.size, max_image_px, str(path))
+        check_pixels(handle.size[::-1], max_image_px, str(path))
         _check_end(handle.format, path, content)
         handle.load()
         return ImageOps.exif_transpose(handle)
@@ -196,8 +198,13 @@ def _from_floats(array: NDArray[np.floating]) -> Image.Image:
     return Image.fromarray(np.uint8(array * 255.0 + 0.5))
 
 
-def _check_pixels(size: tuple[int, int], max_image_px: int, where: str) -> None:
-    width, height = size
+def check_pixels(size_px: tuple[int, int], max_image_px: int, where: str) -> None:
+    """Refuse an image of more pixels than that; `size_px` is height and width.
+
+    Raises:
+        DataError: it has more; `where` is what the error calls it.
+    """
+    height, width = size_px
     if width * height > max_image_px:
         raise DataError(
             f"{where}: {height} x {width} = {width * height} pixels, the limit is {max_image_px}; "

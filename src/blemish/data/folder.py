@@ -1,12 +1,14 @@
-"""Folders of images: MVTec-style ones, and flat ones of good images. No image is opened here."""
+"""Folders of images: MVTec-style ones, and flat ones of good images."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
+from blemish.data.decode import ImageHeader, check_pixels, read_header
 from blemish.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -17,11 +19,14 @@ OTHER_IMAGES = frozenset({".avif", ".cr2", ".dng", ".gif", ".heic", ".jp2", ".ne
 
 GOOD = "good"
 
+ID_DIGITS = 16
+"""Of a SHA-256, enough to tell millions of files apart."""
+
 
 @final
 @dataclass(frozen=True)
 class Sample:
-    """One image file of a data set.
+    """One image file of a data set. Its header and its hash are read when first asked for, and then known.
 
     `name` is the path below the root with forward slashes, the same on every machine. `defect_type` is "good" or
     the name of the test folder. `mask_path` is the ground truth of a defective image, None where there is none.
@@ -36,6 +41,42 @@ class Sample:
     def label(self) -> bool:
         """True means anomalous."""
         return self.defect_type != GOOD
+
+    @cached_property
+    def header(self) -> ImageHeader:
+        """Size and mode of the image.
+
+        Raises:
+            DataError: missing, not an image, or damaged.
+        """
+        return read_header(self.path)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's content, in hexadecimal.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    @property
+    def file_id(self) -> str:
+        """See `file_id`."""
+        return self.sha256[:ID_DIGITS]
+
+    def size_px(self, max_image_px: int) -> tuple[int, int]:
+        """Height and width in pixels after EXIF orientation.
+
+        Raises:
+            DataError: as `header`, or more pixels than that.
+        """
+        check_pixels(self.header.size_px, max_image_px, str(self.path))
+        return self.header.size_px
 
 
 @final
@@ -119,8 +160,24 @@ def _is_utf8(path: Path) -> bool:
 
 
 def file_id(path: Path) -> str:
-    """A file by its contents, whatever its name: the start of their SHA-256, enough to tell millions apart."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    """A file by its content, whatever its name: the start of its SHA-256.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return Sample(path, path.name).file_id
+
+
+def hash_samples(samples: Iterable[Sample]) -> str:
+    """A SHA-256 over the names and the contents of image files, whatever their order.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    digest = hashlib.sha256()
+    for sample in sorted(samples, key=lambda sample: sample.name):
+        digest.update(f"{sample.name}\n{sample.sha256}\n".encode())
+    return digest.hexdigest()
 
 
 def _read_mvtec(root: Path) -> Folder:

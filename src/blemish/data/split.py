@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from blemish.data.folder import Folder, Sample, file_id
+from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.errors import DataError, plural
 
@@ -116,7 +116,7 @@ def groups_of(samples: Sequence[Sample], folder: Folder, groups: str | None) -> 
     return None if groups is None else read_groups(groups, [sample.name for sample in samples], known)
 
 
-def distinct(samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str]]:
+def drop_copies(samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str]]:
     """The samples without copies of the same file, which must not be fitted and calibrated on; and the copies by name.
 
     Raises:
@@ -125,7 +125,7 @@ def distinct(samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str]]:
     first: dict[str, Sample] = {}
     copies: dict[str, str] = {}
     for sample in samples:
-        original = first.setdefault(file_id(sample.path), sample)
+        original = first.setdefault(sample.file_id, sample)
         if original is not sample:
             copies[sample.name] = f"{sample.path}: the same file as {original.name}; each good image counts once"
     return list(first.values()), copies

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from blemish.data.files import atomic_write
-from blemish.data.folder import Sample, file_id
+from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.errors import ArtifactError
 from blemish.inference.calibration import CalibrationCard, promise, score_p_value
@@ -220,5 +220,5 @@ def made_with(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str
     """Which of the samples the model was "fitted" or "calibrated" on, by the contents of the files."""
     known = dict.fromkeys(header.calibration.image_ids, "calibrated")
     known |= dict.fromkeys(header.data_card.fit_ids, "fitted")
-    ids = {name: file_id(sample.path) for name, sample in samples.items()}
+    ids = {name: sample.file_id for name, sample in samples.items()}
     return {name: known[identity] for name, identity in ids.items() if identity in known}

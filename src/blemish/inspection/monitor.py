@@ -310,7 +310,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
 def _id_of(path: Path) -> str:
     try:
         return file_id(path)
-    except OSError:
+    except DataError:
         return ""  # why it cannot be read is said where it is decoded
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from blemish.data.decode import ImageLike, image_size
+from blemish.data.decode import ImageLike
 from blemish.data.files import check_model_name
-from blemish.data.folder import SUFFIXES, Folder, Sample, read_folder
+from blemish.data.folder import SUFFIXES, Folder, Sample, hash_samples, read_folder
 from blemish.data.images import read_original
-from blemish.data.split import distinct, groups_of
+from blemish.data.split import drop_copies, groups_of
 from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.calibration import calibrate
@@ -39,7 +39,7 @@ from blemish.inference.runtime import Images, Runtime, TorchRuntime, graph_runti
 from blemish.settings import Settings
 from blemish.stats.ranking import auroc
 from blemish.training.onnx_graph import to_graph, to_int8
-from blemish.training.train import files_sha256, split_of
+from blemish.training.train import split_of
 
 LARGEST_TOLERANCE = 1e-4
 """An fp32 export is refused when its maps differ by a larger share of value or threshold (whichever is larger)."""
@@ -302,11 +302,11 @@ def split_again(folder: Folder, header: ArtifactHeader) -> GoodSplit:
             "the model was calibrated on other images than those it was trained with; export it as it was trained, "
             "and calibrate the 8-bit file with: blemish certify FILE --good FOLDER"
         )
-    readable, _ = distinct([sample for sample in folder.train if _is_readable(sample, header)])
+    readable, _ = drop_copies([sample for sample in folder.train if _is_readable(sample, header)])
     parts = split_of(readable, folder, header.run)[0]
     fit, held_out = ([one for one in part if one.name not in header.data_card.skipped] for part in parts)
     kept = GoodSplit(fit, held_out)
-    if files_sha256([*kept.fit, *kept.held_out]) != header.data_card.files_sha256:
+    if hash_samples([*kept.fit, *kept.held_out]) != header.data_card.files_sha256:
         raise DataError(
             f"{folder.root}: not the good images that the model was trained on ({header.data_card.root}, "
             f"{header.data_card.fit_images + header.data_card.calibration_images} images); a new threshold needs "
@@ -419,7 +419,7 @@ def add_synthetic_defects(image: NDArray[np.uint8], number: int) -> NDArray[np.u
 
 def _is_readable(sample: Sample, header: ArtifactHeader) -> bool:
     try:
-        image_size(sample.path, header.policy.max_image_px)
+        sample.size_px(header.policy.max_image_px)
     except DataError:
         return False
     return True

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from blemish.data.folder import file_id
 from blemish.data.groups import pattern_of
 from blemish.data.images import pixels_id, prepare
 from blemish.data.photo_values import gather_values, photo_values
@@ -40,7 +39,7 @@ def _calibrated(
         groups=None if job.groups is None else [job.groups[place] for place in scores],
         folds=[fold_of[place] for place in scores] if len(job.splits) > 1 else None,
     )
-    ids = tuple(file_id(job.images.samples[place].path) for place in scores)
+    ids = tuple(job.images.samples[place].file_id for place in scores)
     more = {
         "image_ids": ids,
         "pixel_ids": tuple(pixel_ids[place] for place in scores),
@@ -71,7 +70,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             calibration_images=len(scores),
             skipped=job.skipped,
             files_sha256=job.files_sha256,
-            fit_ids=tuple(file_id(job.images.samples[place].path) for place in _fitted(job)),
+            fit_ids=tuple(job.images.samples[place].file_id for place in _fitted(job)),
             fit_pixel_ids=tuple(pixel_ids[place] for place in _fitted(job)),
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),

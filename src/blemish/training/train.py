@@ -1,19 +1,17 @@
 """From a folder of good images to a model file: split, fit, calibrate, write."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from blemish.data.decode import image_size, is_grey
 from blemish.data.files import check_model_name
-from blemish.data.folder import SUFFIXES, Folder, Sample, read_folder
+from blemish.data.folder import SUFFIXES, Folder, Sample, hash_samples, read_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.masks import encode_roi, load_roi
 from blemish.data.progress import Progress, Report, quiet
-from blemish.data.split import distinct, fewest_to_hold_out, groups_of, split_folds, split_good
+from blemish.data.split import drop_copies, fewest_to_hold_out, groups_of, split_folds, split_good
 from blemish.data.tiles import tile_boxes
 from blemish.errors import BlemishError, CalibrationError, DataError, plural
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
@@ -70,7 +68,7 @@ def _prepare(folder: Folder, settings: RunSettings, report: Report) -> Job:
     if not folder.train:
         raise DataError(f"{folder.root}: no good images to fit; put them in train/good")
     samples, skipped = _readable(folder.train, settings.data)
-    samples, copies = distinct(samples)
+    samples, copies = drop_copies(samples)
     skipped |= copies
     policy = resolve_policy(samples, settings)
     parts = split_of(samples, folder, settings)
@@ -96,7 +94,7 @@ def _prepare(folder: Folder, settings: RunSettings, report: Report) -> Job:
         groups=groups_of(images.samples, folder, settings.data.groups),
         splits=splits,
         skipped=skipped | images.skipped,
-        files_sha256=files_sha256(images.samples),
+        files_sha256=hash_samples(images.samples),
     )
 
 
@@ -150,7 +148,7 @@ def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[list[S
     skipped: dict[str, str] = {}
     for sample in samples:
         try:
-            image_size(sample.path, settings.max_image_px)
+            sample.size_px(settings.max_image_px)
             kept.append(sample)
         except DataError as error:
             if not settings.skip_bad:
@@ -174,10 +172,10 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
         raise DataError("no good image can be read")
     channels = data.channels
     if channels is None:
-        channels = 1 if all(is_grey(sample.path, data.max_image_px) for sample in samples) else 3
+        channels = 1 if all(sample.header.is_grey for sample in samples) else 3
     size_px, aspect = data.size_px, None
     if size_px is None:
-        sizes = Counter(image_size(sample.path, data.max_image_px) for sample in samples)
+        sizes = Counter(sample.size_px(data.max_image_px) for sample in samples)
         height, width = min(sizes, key=lambda size: (-sizes[size], size))
         aspect = height / width
         size_px = (height, width)
@@ -198,14 +196,6 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
         tile_px=data.tile_px,
         tile_overlap_px=0 if data.tile_px is None else data.tile_overlap_px,
     )
-
-
-def files_sha256(samples: Sequence[Sample]) -> str:
-    """A hash over the names and the contents of image files, whatever their order."""
-    digest = hashlib.sha256()
-    for sample in sorted(samples, key=lambda sample: sample.name):
-        digest.update(f"{sample.name}\n{hashlib.sha256(sample.path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def _finished(out: Path, job: Job) -> ArtifactHeader | None:

@@ -17,7 +17,6 @@ from typing import Annotated, Any, final
 import numpy as np
 from pydantic import Field
 
-from blemish.data.decode import image_size
 from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import as_pixels, load_image, pixels_id, read_values
@@ -375,7 +374,7 @@ def _shown(predictor: Predictor, work: _Work, one: TrialResult) -> Shown:
     """The defect made again, and looked at again."""
     photo = work.photos[one.trial.photo]
     values = read_values(photo.path, predictor.policy)
-    size_px = image_size(values)
+    size_px = (values.shape[0], values.shape[1])
     image, mask = with_defect(values, own_region(predictor.policy, size_px), one.trial)
     return Shown(
         name=photo.name,

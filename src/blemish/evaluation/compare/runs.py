@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from blemish.data.files import atomic_write, make_folder
-from blemish.data.folder import Folder, Sample, read_folder
+from blemish.data.folder import Folder, Sample, hash_samples, read_folder
 from blemish.data.progress import Progress, Report
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, nearest
 from blemish.evaluation.evaluate import REPORT, RESULTS, evaluate_model
@@ -22,7 +22,7 @@ from blemish.inference.predictor import Predictor
 from blemish.models import DETECTORS, PRESETS
 from blemish.settings import RunSettings, merge, parse_assignment, read_toml
 from blemish.training.settings import make_settings
-from blemish.training.train import files_sha256, state_path, train_model
+from blemish.training.train import state_path, train_model
 
 
 @final
@@ -69,10 +69,7 @@ def _free_name(path: Path, taken: Collection[str]) -> str:
 
 def _hashes(folder: Folder) -> tuple[str, str]:
     masks = [Sample(sample.mask_path, f"mask of {sample.name}") for sample in folder.test if sample.mask_path]
-    try:
-        return files_sha256(folder.train), files_sha256([*folder.test, *masks])
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    return hash_samples(folder.train), hash_samples([*folder.test, *masks])
 
 
 def _check_parts(folder: Folder) -> None:

@@ -10,7 +10,6 @@ from typing import Any, final
 
 import numpy as np
 
-from blemish.data.decode import image_size
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
@@ -163,7 +162,7 @@ def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
 
 def _refused(sample: Sample, settings: RunSettings, findings: list[Finding]) -> bool:
     try:
-        image_size(sample.path, settings.data.max_image_px)
+        sample.size_px(settings.data.max_image_px)
         return False
     except DataError as error:
         findings.append(Finding("unreadable", "look", (sample.name,), _reason(error)))
@@ -205,7 +204,7 @@ def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
     if sample.mask_path is None:
         return []
     try:
-        load_mask(sample.mask_path, policy.size_px, image_size(sample.path, policy.max_image_px))
+        load_mask(sample.mask_path, policy.size_px, sample.size_px(policy.max_image_px))
         return []
     except DataError as error:
         return [Finding("mask", "look", (sample.name,), str(error))]
