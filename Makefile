@@ -32,7 +32,7 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.ready  ## write docs/reference/cli.md again from --help
+docs: $(VENV)/.ready  ## write docs/reference/ and docs/architecture.md again
 	$(BIN)/python scripts/docs.py
 
 clean:

@@ -1,7 +1,7 @@
-"""Write docs/reference/ and the README's tree from the program itself; with --check, find what is out of date.
+"""Write docs/reference/ and what the pages say of packages and modules; with --check, find what is out of date.
 
-Checked: the reference is what the program says; the tree is what the files' first lines say; every relative link in
-the Markdown files leads to a file.
+Checked: the reference is what the program says; the README's packages and the modules of docs/architecture.md are
+what the docstrings' first lines say; every relative link in the Markdown files leads to a file.
 """
 
 import ast
@@ -20,17 +20,20 @@ from blemish.settings import RunSettings
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
-TREE = re.compile(r"(```text\nsrc/blemish/\n)(.*?)(```)", re.DOTALL)
+SOURCE = ROOT / "src" / "blemish"
+PACKAGES = re.compile(r"(```text\nsrc/blemish/\n)(.*?)(```)", re.DOTALL)
+MODULES = re.compile(r"(<!-- modules -->\n)(.*?)(<!-- end of modules -->)", re.DOTALL)
+ASSETS = {".j2": "Template of a page.", ".css": "Style of all pages.", ".html": "Template of a page."}
 NOTE = "<!-- Written by scripts/docs.py; run `make docs` after a change. -->\n"
 
 
 def main() -> int:
     """Write the reference, or check everything; 1 where something is wrong."""
-    readme = ROOT / "README.md"
     pages = {
         REFERENCE / "cli.md": commands_page(),
         REFERENCE / "settings.md": settings_page(),
-        readme: TREE.sub(lambda found: found[1] + tree(ROOT / "src" / "blemish") + found[3], readme.read_text("utf-8")),
+        ROOT / "README.md": filled(ROOT / "README.md", PACKAGES, package_lines()),
+        ROOT / "docs" / "architecture.md": filled(ROOT / "docs" / "architecture.md", MODULES, module_tables()),
     }
     if "--check" not in sys.argv:
         REFERENCE.mkdir(parents=True, exist_ok=True)
@@ -97,20 +100,52 @@ def flat(values: object, prefix: str = "") -> str:
     return ", ".join(flat(value, f"{prefix}.{name}" if prefix else name) for name, value in values.items())
 
 
-def tree(folder: Path, depth: int = 1) -> str:
-    """A line for each file: its name, and the first line of its docstring."""
-    lines = ""
-    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
-        indent = "  " * depth
-        if path.is_dir() and path.name != "__pycache__":
-            lines += f"{indent}{path.name}/\n{tree(path, depth + 1)}"
-        elif path.suffix == ".py" and path.name != "__init__.py":
-            said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            sentence = re.split(r"\n\n|(?<=\.)\s", said, maxsplit=1)[0].replace("\n", " ")
-            lines += f"{indent}{path.name:<{26 - 2 * depth}} {sentence}\n"
-        elif path.suffix in (".j2", ".css"):
-            lines += f"{indent}{path.name:<{26 - 2 * depth}} what a page looks like\n"
-    return lines
+def filled(page: Path, place: re.Pattern[str], text: str) -> str:
+    """A page with what stands between two marks replaced.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    written, found = place.subn(lambda match: match[1] + text + match[3], page.read_text(encoding="utf-8"))
+    if found != 1:
+        raise ValueError(f"{page}: {found} places match {place.pattern}; one is expected")
+    return written
+
+
+def package_lines() -> str:
+    """A line for each entry of the top level: its name, and the first sentence of its docstring."""
+    lines = {path.name: summary(path) for path in sorted(SOURCE.glob("*.py"))}
+    lines |= {f"{path.parent.name}/": summary(path) for path in sorted(SOURCE.glob("*/__init__.py"))}
+    return "".join(f"  {name:<14} {text}\n" for name, text in lines.items())
+
+
+def module_tables() -> str:
+    """A table for each package, every file of it a row."""
+    parts = []
+    folders = sorted({path.parent for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts})
+    for folder in folders:
+        name = folder.relative_to(SOURCE.parent).as_posix()
+        files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != "__init__.py"]
+        rows = "".join(f"| `{path.name}` | {file_summary(path)} |\n" for path in files)
+        parts.append(f"### `{name}/`\n\n{summary(folder / '__init__.py')}\n\n| file | |\n|---|---|\n{rows}\n")
+    return "".join(parts)
+
+
+def file_summary(path: Path) -> str:
+    """What a file is, in a sentence that can stand in a table."""
+    return (summary(path) if path.suffix == ".py" else ASSETS.get(path.suffix, "")).replace("|", "\\|")
+
+
+def summary(path: Path) -> str:
+    """The first sentence of a module's docstring.
+
+    Raises:
+        ValueError: it has none.
+    """
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    if not said:
+        raise ValueError(f"{path.relative_to(ROOT)}: no docstring; its first line stands in docs/architecture.md")
+    return re.split(r"\n\n|(?<=\.)\s", said, maxsplit=1)[0].replace("\n", " ")
 
 
 def stale(pages: dict[Path, str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The command line: thin over the library, and the only room that prints.
+"""The command line: one module a command, thin over the library; the only package that prints.
 
 A command is one function in the module of its theme and one line in the tables below.
 """

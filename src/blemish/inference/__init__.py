@@ -1,0 +1,1 @@
+"""A file judges an image: model files, runtime, predictor, calibration, overlay."""

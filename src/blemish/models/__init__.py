@@ -1,4 +1,4 @@
-"""The detectors of the house, by name.
+"""The networks: the detectors, one a file, and what they share.
 
 Adding one is a file in this folder and a line in `DETECTORS`; the contract tests then cover it.
 """

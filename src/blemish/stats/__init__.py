@@ -1,4 +1,4 @@
-"""Numbers on arrays, numpy alone: measures of quality, what is promised, how it is kept, what would go unseen.
+"""Numbers on arrays: measures of quality, certificates, drift, probability of detection.
 
 The plain-words account, with every assumption and source, is docs/explain/guarantees.md.
 """

@@ -1,0 +1,1 @@
+"""Good images become a model file: split, fit, calibrate, write, export."""

@@ -1,0 +1,1 @@
+"""Hazelnuts and defects, drawn with exact masks."""

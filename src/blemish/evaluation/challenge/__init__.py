@@ -1,0 +1,1 @@
+"""Which synthetic defects a model misses."""

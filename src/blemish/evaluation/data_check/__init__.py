@@ -1,0 +1,1 @@
+"""What stands out among images before a model is trained on them."""

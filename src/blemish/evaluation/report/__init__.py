@@ -1,0 +1,1 @@
+"""What the pages share: charts, pictures, style, and the report of an evaluation."""
