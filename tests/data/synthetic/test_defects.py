@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blemish.data.synthetic.defects import DEFECTS, Pixels
+from blemish.data.synthetic.defects import DEFECTS, defect_seed
+from blemish.data.synthetic.placing import Pixels
 from blemish.data.synthetic.poisson import poisson_blend
 from blemish.data.synthetic.shapes import extent_px
 from blemish.errors import DataError
@@ -132,3 +133,8 @@ def solved(image: Pixels, patch: Pixels, mask: NDArray[np.bool_]) -> NDArray[np.
     for spot, place in number.items():
         result[spot] = patch[spot] + shift[place]
     return result
+
+
+def test_random_numbers_follow_from_the_name_and_not_from_the_place() -> None:
+    assert len({defect_seed(name) for name in DEFECTS}) == len(DEFECTS)
+    assert defect_seed("hole") == 1758281105

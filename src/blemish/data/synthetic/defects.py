@@ -9,272 +9,163 @@ Each of `DEFECTS` takes an image, float32 `(h, w, c)` in [0, 1] at its own size,
 
 Ideas: pieces of the image put elsewhere, CutPaste (Li et al. 2021); shapes from thresholded noise, DRAEM (Zavrtanik
 et al. 2021); joining without a seam, Poisson editing (Perez et al. 2003) as NSA uses it (Schlueter et al. 2022).
+
+>>> good = np.full((64, 64, 1), 0.5, np.float32)
+>>> image, mask = DEFECTS["scratch"](good, None, size_px=20, contrast=0.1, rng=np.random.default_rng(0))
+>>> round(float(np.abs(image - good)[mask].mean()), 3), bool((image == good)[~mask].all())
+(0.1, True)
 """
 
-from collections.abc import Callable
+import zlib
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.data.synthetic.placing import Corner, Defect, Pixels, crop_under
 from blemish.data.synthetic.poisson import poisson_blend
-from blemish.data.synthetic.shapes import (
-    Stamp,
-    blob_stamp,
-    crack_stamp,
-    hole_stamp,
-    print_stamp,
-    scratch_stamp,
-    shard_stamp,
-)
-from blemish.data.synthetic.texture import value_noise
-from blemish.errors import DataError
+from blemish.data.synthetic.shapes import Stamp, draw_turned, keep_middle_piece, resize_to_extent
+from blemish.data.synthetic.strokes import GLYPHS, Points, blade, branch, jagged_line, word
+from blemish.data.synthetic.texture import Field, fractal_noise, smoothstep, value_noise
 
-Pixels = NDArray[np.float32]  # (h, w, c) in [0, 1]
-Mask = NDArray[np.bool_]  # (h, w)
-
-MAX_GAIN = 4.0
-"""A change is strengthened up to this much to reach the contrast; beyond it another place is tried."""
-
-_SHAPES, _PLACES = 12, 25
-"""How many shapes are tried before giving up, and how many places of each."""
-_HALVINGS = 24
-
-Corner = tuple[int, int]
+_BLOB_CELLS = 48
 
 
-class Defect(Protocol):
-    """One kind of defect."""
+def scratch_stamp(size_px: float, rng: np.random.Generator) -> Stamp:
+    """A thin line, hardly bent, that runs out at both ends."""
+    bow, angle = float(rng.normal(0, 0.05)), float(rng.uniform(0, 2 * np.pi))
 
-    def __call__(
-        self, image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-    ) -> tuple[Pixels, Mask]: ...
+    def outlines(length: float, again: np.random.Generator) -> list[Points]:
+        along = np.linspace(-0.5, 0.5, 17)
+        line = np.stack([along, bow * (1 - 4 * along * along)], axis=1) * length
+        return [blade(again, line, max(1.8, 0.03 * length))]
+
+    return resize_to_extent(partial(draw_turned, outlines, angle, _seed(rng)), size_px)
 
 
-def scratch(
-    image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    """A thin line, darker or lighter than the surface.
+def crack_stamp(size_px: float, rng: np.random.Generator) -> Stamp:
+    """A jagged line, often with a branch (midpoint displacement, Fournier et al. 1982)."""
+    angle, is_branched = float(rng.uniform(0, 2 * np.pi)), bool(rng.random() < 0.5)
 
-    Raises:
-        DataError: no place in the region can hold it with that contrast.
+    def outlines(length: float, again: np.random.Generator) -> list[Points]:
+        trunk = jagged_line(again, length)
+        widest = max(2.0, 0.05 * length)
+        twig = [blade(again, branch(again, trunk, 0.35 * length), 0.7 * widest)] if is_branched else []
+        return [blade(again, trunk, widest), *twig]
 
-    >>> good = np.full((64, 64, 1), 0.5, np.float32)
-    >>> image, mask = scratch(good, None, size_px=20, contrast=0.1, rng=np.random.default_rng(0))
-    >>> round(float(np.abs(image - good)[mask].mean()), 3), bool((image == good)[~mask].all())
-    (0.1, True)
+    return resize_to_extent(partial(draw_turned, outlines, angle, _seed(rng)), size_px)
+
+
+def hole_stamp(size_px: float, rng: np.random.Generator) -> Stamp:
+    """A disc, a little flattened and uneven."""
+    flat, angle = float(rng.uniform(0.75, 1.0)), float(rng.uniform(0, 2 * np.pi))
+    waves = rng.normal(0, 0.03, (2, 3))
+
+    def outlines(diameter: float, _again: np.random.Generator) -> list[Points]:
+        turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+        radius = 1.0 + sum(a * np.cos(n * turn) + b * np.sin(n * turn) for n, (a, b) in enumerate(waves.T, 2))
+        return [0.5 * diameter * np.stack([radius * np.cos(turn), flat * radius * np.sin(turn)], axis=1)]
+
+    return resize_to_extent(partial(draw_turned, outlines, angle, _seed(rng)), size_px)
+
+
+def print_stamp(size_px: float, rng: np.random.Generator) -> Stamp:
+    """One to three letters."""
+    letters = [str(letter) for letter in rng.choice(sorted(GLYPHS), int(rng.integers(1, 4)))]
+    angle = float(rng.uniform(0, 2 * np.pi))
+
+    def outlines(length: float, _again: np.random.Generator) -> list[Points]:
+        height = length / max(1.25, len(letters))
+        return word(letters, height, pen=max(1.2, height / 6))
+
+    return resize_to_extent(partial(draw_turned, outlines, angle, _seed(rng)), size_px)
+
+
+def shard_stamp(size_px: float, rng: np.random.Generator) -> Stamp:
+    """A polygon of five to eight corners, as of something broken off."""
+    corners = int(rng.integers(5, 9))
+    turn = 2 * np.pi * (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) / corners
+    radius = rng.uniform(0.32, 0.5, corners)
+    shape = np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)
+    angle = float(rng.uniform(0, 2 * np.pi))
+    return resize_to_extent(partial(draw_turned, lambda size, _: [size * shape], angle, 0), size_px)
+
+
+def blob_stamp(size_px: float, rng: np.random.Generator, softness: float) -> Stamp:
+    """A patch of noise above a level, in one piece (after DRAEM's Perlin masks, Zavrtanik et al. 2021).
+
+    `softness` is the share of the way to its middle over which it becomes opaque.
     """
+    axis = np.linspace(-1, 1, _BLOB_CELLS, dtype=np.float32)
+    noise = np.clip(fractal_noise(rng, _BLOB_CELLS, (4, 8, 16)), -1.6, 1.6)
+    height = 1 - 2.4 * np.hypot(axis[:, None], axis[None, :]) + np.float32(0.5) * noise
+    height = np.where(keep_middle_piece(height > 0), height, np.minimum(height, -0.05)).astype(np.float32)
 
-    def paint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
-        return _towards(image, corner, opacity, np.float32(rng.integers(2)))
+    def draw(nominal: float) -> Field:
+        side = max(3, round(1.6 * nominal))
+        grown = np.asarray(Image.fromarray(height).resize((side, side), Image.Resampling.BICUBIC))
+        return np.asarray(np.where(grown > 0, smoothstep(-softness / 4, softness, grown), 0), np.float32)
 
-    return _put(image, region, size_px, contrast, rng, scratch_stamp, paint)
-
-
-def crack(
-    image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    """A dark jagged line, often branched.
-
-    Raises:
-        DataError: no place in the region can hold it with that contrast.
-    """
-    return _put(image, region, size_px, contrast, rng, crack_stamp, _darkened)
+    return resize_to_extent(draw, size_px)
 
 
-def hole(
-    image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    """A dark round spot, deepest at one side.
-
-    Raises:
-        DataError: no place in the region can hold it with that contrast.
-    """
-
-    def paint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
-        angle = rng.uniform(0, 2 * np.pi)
-        down, across = (np.linspace(-1, 1, side, dtype=np.float32) for side in opacity.shape)
-        lit = 0.8 + 0.2 * (np.cos(angle) * down[:, None] + np.sin(angle) * across[None, :])
-        return _towards(image, corner, np.asarray(opacity * lit, np.float32), np.float32(0))
-
-    return _put(image, region, size_px, contrast, rng, hole_stamp, paint)
+def darken(image: Pixels, corner: Corner, opacity: Stamp, _rng: np.random.Generator) -> Pixels:
+    """To black."""
+    return _towards(image, corner, opacity, np.float32(0))
 
 
-def stain(
-    image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    """A translucent, cloudy patch of another tint with soft edges, as of oil or dye.
-
-    Raises:
-        DataError: no place in the region can hold it with that contrast.
-    """
-
-    def paint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
-        tint = np.asarray(rng.uniform(0.2, 0.9, image.shape[2]), np.float32)
-        clouds = np.clip(0.75 + 0.2 * value_noise(rng, opacity.shape, (5, 5)), 0.3, 1.0)
-        under = _under(image, corner, opacity)
-        tinted = under * tint if rng.random() < 0.5 else 1 - (1 - under) * tint
-        return np.asarray((tinted - under) * (opacity * clouds)[..., None], np.float32)
-
-    return _put(image, region, size_px, contrast, rng, partial(blob_stamp, softness=0.5), paint)
+def whiten_or_blacken(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
+    """To black or to white."""
+    return _towards(image, corner, opacity, np.float32(rng.integers(2)))
 
 
-def print_letters(
-    image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    """One to three letters in ink of any colour.
-
-    Raises:
-        DataError: no place in the region can hold it with that contrast.
-    """
-
-    def paint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
-        return _towards(image, corner, opacity, rng.integers(0, 2, image.shape[2]).astype(np.float32))
-
-    return _put(image, region, size_px, contrast, rng, print_stamp, paint)
+def darken_lopsided(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
+    """To black, deepest at one side."""
+    angle = rng.uniform(0, 2 * np.pi)
+    down, across = (np.linspace(-1, 1, side, dtype=np.float32) for side in opacity.shape)
+    lit = 0.8 + 0.2 * (np.cos(angle) * down[:, None] + np.sin(angle) * across[None, :])
+    return _towards(image, corner, np.asarray(opacity * lit, np.float32), np.float32(0))
 
 
-def missing_piece(
-    image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    """A piece broken out: the ground shows, or the dark.
-
-    The ground has the median colour of the image's outermost pixels; whichever differs more is shown.
-
-    Raises:
-        DataError: no place in the region can hold it with that contrast.
-    """
-
-    def paint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
-        frame = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])  # (n, c)
-        ground = np.median(frame, axis=0).astype(np.float32)
-        changes = [_towards(image, corner, opacity, colour) for colour in (ground, np.zeros_like(ground))]
-        change = max(changes, key=lambda one: float(np.abs(one).mean()))
-        grain = rng.normal(0, 0.01, change.shape).astype(np.float32)  # no camera gives a perfectly flat colour
-        return np.asarray(change + grain * opacity[..., None], np.float32)
-
-    return _put(image, region, size_px, contrast, rng, shard_stamp, paint)
+def tint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
+    """Another tint, cloudy and translucent."""
+    tint = np.asarray(rng.uniform(0.2, 0.9, image.shape[2]), np.float32)
+    clouds = np.clip(0.75 + 0.2 * value_noise(rng, opacity.shape, (5, 5)), 0.3, 1.0)
+    under = crop_under(image, corner, opacity)
+    tinted = under * tint if rng.random() < 0.5 else 1 - (1 - under) * tint
+    return np.asarray((tinted - under) * (opacity * clouds)[..., None], np.float32)
 
 
-def texture_patch(
-    image: Pixels, region: Mask | None, size_px: float, contrast: float, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
-    """Another part of the image, turned and scaled, joined without a seam.
-
-    Raises:
-        DataError: no place in the region can hold it with that contrast.
-    """
-
-    def paint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
-        mask = opacity > 0
-        frame = np.pad(mask, 1)  # the border of the patch has to meet the image
-        top, left = corner[0] - 1, corner[1] - 1
-        rows = np.clip(np.arange(top, top + frame.shape[0]), 0, image.shape[0] - 1)
-        columns = np.clip(np.arange(left, left + frame.shape[1]), 0, image.shape[1] - 1)
-        under = image[np.ix_(rows, columns)]
-        blended = poisson_blend(under, _piece_of(image, frame.shape, rng), frame)
-        return np.asarray((blended - under)[1:-1, 1:-1] * mask[..., None], np.float32)
-
-    return _put(image, region, size_px, contrast, rng, partial(blob_stamp, softness=0.01), paint)
+def ink(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
+    """Ink of any colour."""
+    return _towards(image, corner, opacity, rng.integers(0, 2, image.shape[2]).astype(np.float32))
 
 
-DEFECTS: dict[str, Defect] = {
-    "scratch": scratch,
-    "crack": crack,
-    "hole": hole,
-    "stain": stain,
-    "print": print_letters,
-    "missing_piece": missing_piece,
-    "texture_patch": texture_patch,
-}
-"""Adding one is a function and a line here; the contract tests then cover it."""
+def break_out(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
+    """The ground or the dark, whichever differs more; the ground has the median colour of the image's frame."""
+    frame = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])  # (n, c)
+    ground = np.median(frame, axis=0).astype(np.float32)
+    changes = [_towards(image, corner, opacity, colour) for colour in (ground, np.zeros_like(ground))]
+    change = max(changes, key=lambda one: float(np.abs(one).mean()))
+    grain = rng.normal(0, 0.01, change.shape).astype(np.float32)  # no camera gives a perfectly flat colour
+    return np.asarray(change + grain * opacity[..., None], np.float32)
 
 
-def _put(
-    image: Pixels,
-    region: Mask | None,
-    size_px: float,
-    contrast: float,
-    rng: np.random.Generator,
-    draw: Callable[[float, np.random.Generator], Stamp],
-    paint: Callable[[Pixels, Corner, Stamp, np.random.Generator], Pixels],
-) -> tuple[Pixels, Mask]:
-    """Draw shapes and try places until one lies inside the region and can have the contrast."""
-    inside = None if region is None else np.flatnonzero(region)
-    for _ in range(_SHAPES):
-        stamp = draw(size_px, rng)
-        mask = stamp > 0
-        for _ in range(_PLACES):
-            corner = _corner(image, inside, stamp, rng)
-            if corner is None or (region is not None and not region[_box(corner, stamp)][mask].all()):
-                continue
-            pixels = image[_box(corner, stamp)][mask]  # (n, c)
-            changed = _changed(pixels, paint(image, corner, stamp, rng)[mask], contrast)
-            if changed is not None:
-                return _pasted(image, corner, mask, changed)
-    raise DataError(
-        f"no place for a defect of {size_px:g} px and contrast {contrast:g} in "
-        f"{'the image' if region is None else 'the region of interest'} of {image.shape[0]} x {image.shape[1]} px; "
-        "ask for a smaller or fainter one"
-    )
-
-
-def _corner(image: Pixels, inside: NDArray[np.intp] | None, stamp: Stamp, rng: np.random.Generator) -> Corner | None:
-    """Where the stamp's top left would be, its middle anywhere inside; None where it leaves the image."""
-    height, width = image.shape[:2]
-    if inside is None:
-        row, column = int(rng.integers(height)), int(rng.integers(width))
-    elif inside.size:
-        row, column = divmod(int(inside[rng.integers(inside.size)]), width)
-    else:
-        return None
-    top, left = row - stamp.shape[0] // 2, column - stamp.shape[1] // 2
-    fits = 0 <= top <= height - stamp.shape[0] and 0 <= left <= width - stamp.shape[1]
-    return (top, left) if fits else None
-
-
-def _box(corner: Corner, stamp: Stamp) -> tuple[slice, slice]:
-    return slice(corner[0], corner[0] + stamp.shape[0]), slice(corner[1], corner[1] + stamp.shape[1])
-
-
-def _under(image: Pixels, corner: Corner, stamp: Stamp) -> Pixels:
-    return image[_box(corner, stamp)]
-
-
-def _changed(pixels: Pixels, change: Pixels, contrast: float) -> Pixels | None:
-    """The pixels changed so that the mean change is the contrast; None where black and white are too near."""
-
-    def at(gain: float) -> Pixels:
-        return np.asarray(np.clip(pixels + np.float32(gain) * change, 0, 1), np.float32)
-
-    def reached(gain: float) -> float:
-        return float(np.abs(at(gain) - pixels).mean())
-
-    if reached(MAX_GAIN) < contrast:
-        return None
-    low, high = 0.0, MAX_GAIN
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if reached(middle) < contrast else (low, middle)
-    return at(high)
-
-
-def _pasted(image: Pixels, corner: Corner, mask: Mask, changed: Pixels) -> tuple[Pixels, Mask]:
-    defective, whole = image.copy(), np.zeros(image.shape[:2], bool)
-    box = slice(corner[0], corner[0] + mask.shape[0]), slice(corner[1], corner[1] + mask.shape[1])
-    defective[box][mask] = changed
-    whole[box] = mask
-    return defective, whole
+def paste_elsewhere(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
+    """Another part of the image, turned and scaled, joined without a seam."""
+    mask = opacity > 0
+    frame = np.pad(mask, 1)  # the border of the patch has to meet the image
+    top, left = corner[0] - 1, corner[1] - 1
+    rows = np.clip(np.arange(top, top + frame.shape[0]), 0, image.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + frame.shape[1]), 0, image.shape[1] - 1)
+    under = image[np.ix_(rows, columns)]
+    blended = poisson_blend(under, _piece_of(image, frame.shape, rng), frame)
+    return np.asarray((blended - under)[1:-1, 1:-1] * mask[..., None], np.float32)
 
 
 def _towards(image: Pixels, corner: Corner, opacity: Stamp, colour: NDArray[np.float32] | np.float32) -> Pixels:
-    return np.asarray((colour - _under(image, corner, opacity)) * opacity[..., None], np.float32)
-
-
-def _darkened(image: Pixels, corner: Corner, opacity: Stamp, _rng: np.random.Generator) -> Pixels:
-    return _towards(image, corner, opacity, np.float32(0))
+    return np.asarray((colour - crop_under(image, corner, opacity)) * opacity[..., None], np.float32)
 
 
 def _piece_of(image: Pixels, shape: tuple[int, ...], rng: np.random.Generator) -> Pixels:
@@ -295,3 +186,28 @@ def _piece_of(image: Pixels, shape: tuple[int, ...], rng: np.random.Generator) -
         for c in range(image.shape[2])
     ]
     return np.asarray(np.clip(np.rot90(np.stack(scaled, axis=-1), turns), 0, 1), np.float32)
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**62))
+
+
+DEFECTS = {
+    "scratch": Defect(scratch_stamp, whiten_or_blacken),
+    "crack": Defect(crack_stamp, darken),
+    "hole": Defect(hole_stamp, darken_lopsided),
+    "stain": Defect(partial(blob_stamp, softness=0.5), tint),
+    "print": Defect(print_stamp, ink),
+    "missing_piece": Defect(shard_stamp, break_out),
+    "texture_patch": Defect(partial(blob_stamp, softness=0.01), paste_elsewhere),
+}
+"""Adding one is a row here, and a function where its shape or its effect is new; the contract tests then cover it."""
+
+
+def defect_seed(name: str) -> int:
+    """A number for the random generator that follows from the defect's name alone.
+
+    >>> defect_seed("scratch")
+    2420464247
+    """
+    return zlib.crc32(name.encode())

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from blemish.data.images import PixelPolicy, Values, as_pixels
-from blemish.data.synthetic.defects import DEFECTS, Mask
+from blemish.data.synthetic.defects import DEFECTS, defect_seed
+from blemish.data.synthetic.placing import Mask
 from blemish.data.synthetic.shapes import extent_px
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.score import resize_map
@@ -66,20 +67,20 @@ def plan_trials(
 
     >>> trials = plan_trials(["hole"], [0.1, 0.2], 4, (2.0, 32.0), photos=3, seed=0)
     >>> len(trials), sorted(round(float(np.log2(trial.asked_px))) for trial in trials[::2])
-    (8, [1, 2, 4, 4])
+    (8, [2, 2, 4, 5])
     """
     low, high = np.log(sizes_px)
     trials = []
     for defect_type in defect_types:
-        place = list(DEFECTS).index(defect_type)
-        rng = np.random.default_rng((seed, place))
+        own = defect_seed(defect_type)
+        rng = np.random.default_rng((seed, own))
         steps = (rng.permutation(count) + rng.random(count)) / count
         order = rng.permutation(photos)
         for number in range(count):
             asked = float(np.exp(low + (high - low) * steps[number]))
             photo = int(order[number % photos])
             trials += [
-                Trial(defect_type, contrast, max(contrasts), number, asked, photo, (seed, place, number))
+                Trial(defect_type, contrast, max(contrasts), number, asked, photo, (seed, own, number))
                 for contrast in contrasts
             ]
     return trials
