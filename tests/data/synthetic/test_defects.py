@@ -138,3 +138,19 @@ def solved(image: Pixels, patch: Pixels, mask: NDArray[np.bool_]) -> NDArray[np.
 def test_random_numbers_follow_from_the_name_and_not_from_the_place() -> None:
     assert len({defect_seed(name) for name in DEFECTS}) == len(DEFECTS)
     assert defect_seed("hole") == 1758281105
+
+
+def test_a_fibre_is_a_thin_curved_thread_that_is_light_or_dark() -> None:
+    good = np.full((160, 160, 1), 0.5, np.float32)
+    signs, bends = set(), []
+    for seed in range(8):
+        image, mask = DEFECTS["fibre"](good, None, 60, 0.2, np.random.default_rng(seed))
+        change = (image - good)[mask]
+        assert (change > 0).all() or (change < 0).all()
+        signs.add(bool(change[0] > 0))
+        assert mask.sum() < 5 * 60 * 1.1  # a few pixels wide, and hardly longer than a half circle over its extent
+        bends.append(
+            np.linalg.svd(np.argwhere(mask) - np.argwhere(mask).mean(0), compute_uv=False)[1] / mask.sum() ** 0.5
+        )
+    assert signs == {True, False}
+    assert np.median(bends) > 2  # far from its own longest line: a scratch of this size has less than 1.5

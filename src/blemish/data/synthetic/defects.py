@@ -18,6 +18,7 @@ et al. 2021); joining without a seam, Poisson editing (Perez et al. 2003) as NSA
 
 import zlib
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from PIL import Image
 from blemish.data.synthetic.placing import Corner, Defect, Pixels, crop_under
 from blemish.data.synthetic.poisson import poisson_blend
 from blemish.data.synthetic.shapes import Stamp, draw_turned, keep_middle_piece, resize_to_extent
-from blemish.data.synthetic.strokes import GLYPHS, Points, blade, branch, jagged_line, word
+from blemish.data.synthetic.strokes import GLYPHS, Points, bar, blade, branch, jagged_line, word
 from blemish.data.synthetic.texture import Field, fractal_noise, smoothstep, value_noise
 
 _BLOB_CELLS = 48
@@ -110,6 +111,22 @@ def blob_stamp(size_px: float, rng: np.random.Generator, softness: float) -> Sta
     return resize_to_extent(draw, size_px)
 
 
+def fibre_stamp(size_px: float, rng: np.random.Generator) -> Stamp:
+    """A thread of even width, bent like a hair: its direction turns smoothly along its length."""
+    turns = rng.normal(0, (1.2, 0.8, 0.5))  # an arc, an S and a wave
+    angle = float(rng.uniform(0, 2 * np.pi))
+
+    def outlines(length: float, _again: np.random.Generator) -> list[Points]:
+        along = np.linspace(-1, 1, 49)
+        heading = turns[0] * along + turns[1] * along**2 + turns[2] * np.sin(3 * along)
+        steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * (length / 2 * (along[1] - along[0]))
+        line = np.cumsum(steps, axis=0)
+        pen = max(1.4, 0.02 * length)
+        return [bar(start, end, pen) for start, end in pairwise(line - line.mean(axis=0))]
+
+    return resize_to_extent(partial(draw_turned, outlines, angle, 0), size_px)
+
+
 def darken(image: Pixels, corner: Corner, opacity: Stamp, _rng: np.random.Generator) -> Pixels:
     """To black."""
     return _towards(image, corner, opacity, np.float32(0))
@@ -126,6 +143,11 @@ def darken_lopsided(image: Pixels, corner: Corner, opacity: Stamp, rng: np.rando
     down, across = (np.linspace(-1, 1, side, dtype=np.float32) for side in opacity.shape)
     lit = 0.8 + 0.2 * (np.cos(angle) * down[:, None] + np.sin(angle) * across[None, :])
     return _towards(image, corner, np.asarray(opacity * lit, np.float32), np.float32(0))
+
+
+def lie_on_top(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
+    """A thing of one grey, dark or light, that covers the surface and hides its texture."""
+    return _towards(image, corner, opacity, np.float32(rng.choice([0.05, 0.95])))
 
 
 def tint(image: Pixels, corner: Corner, opacity: Stamp, rng: np.random.Generator) -> Pixels:
@@ -200,6 +222,7 @@ DEFECTS = {
     "print": Defect(print_stamp, ink),
     "missing_piece": Defect(shard_stamp, break_out),
     "texture_patch": Defect(partial(blob_stamp, softness=0.01), paste_elsewhere),
+    "fibre": Defect(fibre_stamp, lie_on_top),
 }
 """Adding one is a row here, and a function where its shape or its effect is new; the contract tests then cover it."""
 
