@@ -19,11 +19,11 @@ check: $(VENV)/.ready  ## format, lint, types, layers, fast tests, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto -m 'not slow and not data'
+	$(BIN)/pytest -n auto --dist loadscope -m 'not slow and not data'
 	$(BIN)/python scripts/docs.py --check
 
 test: check  ## everything in check, then the slow and the data tests
-	$(BIN)/pytest -n auto -m 'slow or data'
+	$(BIN)/pytest -n auto --dist loadscope -m 'slow or data'
 
 fast: $(VENV)/.ready
 	$(BIN)/pytest -m 'not slow and not data' -x -q

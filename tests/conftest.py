@@ -1,5 +1,6 @@
 """What the tests share: small image sets, a small trained model, and the way to the real image sets."""
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 from PIL import Image, ImageDraw
 
@@ -15,6 +17,9 @@ from PIL import Image, ImageDraw
 install_import_hook(["blemish.models", "blemish.models.maps"], "beartype.beartype")
 
 torch.set_num_threads(1)  # tiny networks are faster so, and tests do not fight over cores
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)  # the same examples in every run
+settings.load_profile("repeatable")
 
 REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -26,6 +31,25 @@ TINY = [
     "augment.images_of_one=2",
 ]
 """Settings that make a run of the seed's auto-encoder take about a second."""
+
+
+def seed_generators() -> None:
+    """The global generators as at the start of every test."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  # scipy and scikit-learn fall back to it
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same, whatever ran before it."""
+    seed_generators()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """So does every fixture, whichever test asks for it first."""
+    seed_generators()
 
 
 def draw_part(rng: np.random.Generator, defect: bool = False, side: int = 64) -> tuple[Image.Image, Image.Image]:

@@ -17,6 +17,7 @@ from blemish.inspection.monitor import SCORE, Watch
 from blemish.stats.martingale import drifted, start_martingale
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
+from reference.chance import most_of
 from reference.streams import watch
 
 pytestmark = pytest.mark.data
@@ -127,7 +128,7 @@ def test_photographs_drawn_at_random_raise_no_more_false_alarms_than_promised(
             drawn = rng.permutation(card.photo_values[name])[:90]
             streams[name] = watch(start_martingale(drawn[:30], digits=4), drawn[30:], rng)
         alarms += bool(drifted(streams, delta))
-    assert alarms / times <= delta + 3 * np.sqrt(delta * (1 - delta) / times)
+    assert alarms / times <= most_of(times, delta)
 
 
 def test_the_later_boards_of_kolektorsdd_are_others_than_the_first(

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError, SettingsError
@@ -20,7 +20,6 @@ rates = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(scores=st.one_of(few_values, many_values), alpha=rates, new=st.floats(-1, 7))
 def test_flagged_exactly_when_the_p_value_is_at_most_alpha(scores: list[float], alpha: float, new: float) -> None:
     if alpha < smallest_rate(len(scores)):
@@ -32,7 +31,6 @@ def test_flagged_exactly_when_the_p_value_is_at_most_alpha(scores: list[float], 
         assert (score > threshold) == (p_value(scores, score) <= alpha)
 
 
-@settings(deadline=None)
 @given(scores=many_values, alpha=st.integers(1, 999).map(lambda permille: Fraction(permille, 1000)))
 def test_the_rank_is_that_of_exact_arithmetic(scores: list[float], alpha: Fraction) -> None:
     k = math.ceil((len(scores) + 1) * (1 - alpha))
@@ -43,7 +41,6 @@ def test_the_rank_is_that_of_exact_arithmetic(scores: list[float], alpha: Fracti
         assert conformal_threshold(scores, float(alpha)) == sorted(scores)[k - 1]
 
 
-@settings(deadline=None)
 @given(alpha=rates)
 def test_images_needed_is_the_smallest_number_that_is_accepted(alpha: float) -> None:
     n = images_needed(alpha)
@@ -52,7 +49,6 @@ def test_images_needed_is_the_smallest_number_that_is_accepted(alpha: float) -> 
         conformal_threshold(np.zeros(n - 1), alpha)
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 2000))
 def test_the_smallest_rate_is_accepted_and_nothing_below_it(n: int) -> None:
     rate = smallest_rate(n)

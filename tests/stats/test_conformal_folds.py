@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError
 from blemish.stats.conformal_folds import certify_cross, cross_bound, cross_p_value
+from reference.chance import FAR
 from reference.good_scores import fold_rates, standard_error
 
 
-@settings(deadline=None)
 @given(m=st.integers(2, 200), k=st.integers(2, 20), a_times=st.integers(1, 50))
 def test_the_bound_is_the_smaller_of_the_two_published(m: int, k: int, a_times: int) -> None:
     n = m * k
@@ -20,7 +20,6 @@ def test_the_bound_is_the_smaller_of_the_two_published(m: int, k: int, a_times: 
     assert cross_bound(a, [m] * k) == pytest.approx(min(1, vovk_wang, barber))
 
 
-@settings(deadline=None)
 @given(
     scores=st.lists(st.integers(0, 9).map(float), min_size=6, max_size=6),
     new=st.lists(st.integers(0, 9).map(float), min_size=3, max_size=3),
@@ -31,7 +30,6 @@ def test_p_values_follow_their_definition_image_by_image(scores: list[float], ne
     assert cross_p_value(scores, folds, new) == (1 + as_high) / 7
 
 
-@settings(deadline=None)
 @given(
     scores=st.lists(st.floats(0, 9), min_size=20, max_size=20),
     new=st.lists(st.floats(0, 9), min_size=20, max_size=20),
@@ -49,8 +47,8 @@ def test_flagged_by_the_smallest_score_implies_a_small_p_value(
 @pytest.mark.parametrize(("n", "k", "alpha"), [(30, 30, 0.1), (60, 4, 0.2), (31, 4, 0.4)])
 def test_the_rate_is_kept_by_folds(detector: str, n: int, k: int, alpha: float) -> None:
     flagged, small = fold_rates(detector, n, k, alpha, 400, np.random.default_rng(n))
-    assert flagged.mean() <= alpha + 4 * standard_error(flagged)
-    assert small.mean() <= cross_bound(alpha / 2, np.bincount(np.arange(n) % k)) + 4 * standard_error(small)
+    assert flagged.mean() <= alpha + FAR * standard_error(flagged)
+    assert small.mean() <= cross_bound(alpha / 2, np.bincount(np.arange(n) % k)) + FAR * standard_error(small)
 
 
 def test_a_detector_refitted_on_all_images_can_flag_every_good_one() -> None:

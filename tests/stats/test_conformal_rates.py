@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError
@@ -18,6 +18,7 @@ from blemish.stats.conformal import (
     smallest_rate,
     worst_of_groups,
 )
+from reference.chance import FAR, most_of
 from reference.good_scores import DISTRIBUTIONS, grouped_rates, standard_error, true_rates
 
 
@@ -27,10 +28,10 @@ def test_on_average_the_rate_is_kept(name: str, n: int, alpha: float) -> None:
     rates = true_rates(
         DISTRIBUTIONS[name], lambda scores: conformal_threshold(scores, alpha), n, 500, np.random.default_rng(n)
     )
-    assert rates.mean() <= alpha + 4 * standard_error(rates)
+    assert rates.mean() <= alpha + FAR * standard_error(rates)
     if name != "tied":  # and not by being lax: the rate is (n + 1 - k) / (n + 1) where scores never tie
         assert rates.mean() == pytest.approx(
-            math.floor(alpha * (n + 1) + 1e-9) / (n + 1), abs=4 * standard_error(rates)
+            math.floor(alpha * (n + 1) + 1e-9) / (n + 1), abs=FAR * standard_error(rates)
         )
 
 
@@ -39,7 +40,7 @@ def test_the_plain_quantile_breaks_it(n: int, alpha: float) -> None:
     rates = true_rates(
         DISTRIBUTIONS["exponential"], lambda s: float(np.quantile(s, 1 - alpha)), n, 500, np.random.default_rng(n)
     )
-    assert rates.mean() - 4 * standard_error(rates) > 1.5 * alpha
+    assert rates.mean() - FAR * standard_error(rates) > 1.3 * alpha
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -51,10 +52,9 @@ def test_with_confidence_few_thresholds_exceed_the_rate(name: str) -> None:
         500,
         np.random.default_rng(1),
     )
-    assert np.mean(rates > 0.05) <= 0.1 + 4 * math.sqrt(0.1 * 0.9 / 500)
+    assert np.mean(rates > 0.05) <= most_of(500, 0.1)
 
 
-@settings(deadline=None)
 @given(
     n=st.integers(1, 3000),
     alpha=st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.3, 0.9]),
@@ -72,7 +72,6 @@ def test_the_rank_with_confidence_is_the_smallest_that_the_beta_law_allows(
         assert certify(ranks, alpha, confidence=confidence).threshold == ranks[sure].min()
 
 
-@settings(deadline=None)
 @given(alpha=st.floats(0.001, 0.9), confidence=st.floats(0.01, 0.999))
 def test_images_needed_with_confidence_is_the_smallest_number_accepted(alpha: float, confidence: float) -> None:
     n = images_needed(alpha, confidence)
@@ -83,7 +82,6 @@ def test_images_needed_with_confidence_is_the_smallest_number_accepted(alpha: fl
 
 
 @pytest.mark.parametrize("confidence", [None, 0.9])
-@settings(deadline=None)
 @given(n=st.integers(1, 400))
 def test_the_smallest_rate_is_accepted_rounded_up_or_not(confidence: float | None, n: int) -> None:
     rate = smallest_rate(n, confidence)
@@ -93,7 +91,6 @@ def test_the_smallest_rate_is_accepted_rounded_up_or_not(confidence: float | Non
         certify(np.zeros(n), rate * 0.999, confidence=confidence)
 
 
-@settings(deadline=None)
 @given(
     scores=st.lists(st.floats(0, 10), min_size=60, max_size=80),
     confidences=st.tuples(st.floats(0.3, 0.95), st.floats(0.3, 0.95)).map(sorted),
@@ -128,7 +125,7 @@ def test_one_per_group_draws_every_member_evenly() -> None:
     for column, members in enumerate([[0.0, 4.0], [1.0, 2.0, 3.0, 5.0]]):
         values, counts = np.unique(drawn[:, column], return_counts=True)
         assert values.tolist() == members
-        assert scipy.stats.chisquare(counts).pvalue > 1e-4
+        assert scipy.stats.chisquare(counts).pvalue > 1e-6
 
 
 def test_groups_must_be_as_many_as_scores() -> None:
@@ -139,7 +136,7 @@ def test_groups_must_be_as_many_as_scores() -> None:
 def test_several_photos_of_one_part_break_the_rate_unless_they_are_grouped() -> None:
     rng = np.random.default_rng(0)
     ungrouped = grouped_rates(0.02, 300, rng, by_part=False)
-    assert ungrouped.mean() - 4 * standard_error(ungrouped) > 1.5 * 0.02
+    assert ungrouped.mean() - FAR * standard_error(ungrouped) > 1.5 * 0.02
     grouped = grouped_rates(0.1, 300, rng, by_part=True)
-    assert grouped.mean() <= 0.1 + 4 * standard_error(grouped)
-    assert grouped.mean() == pytest.approx(2 / 21, abs=4 * standard_error(grouped))
+    assert grouped.mean() <= 0.1 + FAR * standard_error(grouped)
+    assert grouped.mean() == pytest.approx(2 / 21, abs=FAR * standard_error(grouped))

@@ -12,7 +12,7 @@ decisions = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_si
 
 
 @given(decisions)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_four_measures_are_scikit_learns(pairs: np.ndarray) -> None:
     predicted, actual = pairs.T
     counts = count(predicted, actual)

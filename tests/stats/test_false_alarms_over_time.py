@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from blemish.stats.martingale import drifted, start_martingale
+from reference.chance import most_of
 from reference.streams import watch, watch_against_calibration_only
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ def test_false_alarms_are_no_more_than_promised(draw: Draw, digits: int | None) 
     for i in range(streams):
         scores = draw(rng, 330)
         peaks[i] = watch(start_martingale(scores[:30], digits=digits), scores[30:], rng).log_peak
-    assert np.mean(peaks >= math.log(1 / delta)) <= delta + 3 * math.sqrt(delta * (1 - delta) / streams)
+    assert np.mean(peaks >= math.log(1 / delta)) <= most_of(streams, delta)
 
 
 def test_dependent_streams_together_keep_the_promise() -> None:
@@ -43,7 +44,7 @@ def test_dependent_streams_together_keep_the_promise() -> None:
         scores = shared + 0.3 * rng.normal(size=(130, 3))
         states = {str(k): watch(start_martingale(scores[:30, k]), scores[30:, k], rng) for k in range(scores.shape[1])}
         alarms += bool(drifted(states, delta))
-    assert alarms / repeats <= delta + 3 * math.sqrt(delta * (1 - delta) / repeats)
+    assert alarms / repeats <= most_of(repeats, delta)
 
 
 def test_ranking_among_the_calibration_scores_alone_breaks_it() -> None:

@@ -19,7 +19,7 @@ from blemish.stats.intervals import percentile_intervals, resample
 
 
 @given(st.integers(0, 60), st.integers(1, 60), st.sampled_from([0.8, 0.95, 0.99]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rate_interval_is_scipys_clopper_pearson(hits: int, trials: int, confidence: float) -> None:
     hits = min(hits, trials)
     expected = stats.binomtest(hits, trials).proportion_ci(confidence, method="exact")
@@ -42,7 +42,7 @@ def test_no_trials_tell_nothing() -> None:
 
 
 @given(st.floats(0.0, 1.0), st.integers(1, 300), st.integers(1, 300), st.sampled_from([0.8, 0.95]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_ends_of_an_auroc_interval_are_just_so_far_away(
     area: float, good: int, bad: int, confidence: float
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from blemish.stats.conformal import certify, conformal_threshold
 from blemish.stats.conformal_folds import cross_bound
+from reference.chance import FAR, most_of
 from reference.good_scores import (
     DISTRIBUTIONS,
     false_discoveries,
@@ -24,10 +25,10 @@ pytestmark = pytest.mark.slow
 def test_on_average_the_rate_is_kept(name: str, n: int, alpha: float) -> None:
     rng = np.random.default_rng(n)
     rates = true_rates(DISTRIBUTIONS[name], lambda scores: conformal_threshold(scores, alpha), n, 10_000, rng)
-    assert rates.mean() <= alpha + 4 * standard_error(rates)
+    assert rates.mean() <= alpha + FAR * standard_error(rates)
     if name != "tied":
         exact = math.floor(alpha * (n + 1) + 1e-9) / (n + 1)
-        assert rates.mean() == pytest.approx(exact, abs=4 * standard_error(rates))
+        assert rates.mean() == pytest.approx(exact, abs=FAR * standard_error(rates))
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -36,7 +37,7 @@ def test_the_plain_quantile_breaks_it_wherever_scores_do_not_tie(name: str, n: i
     rng = np.random.default_rng(n)
     rates = true_rates(DISTRIBUTIONS[name], lambda scores: float(np.quantile(scores, 1 - alpha)), n, 10_000, rng)
     if name != "tied":
-        assert rates.mean() - 4 * standard_error(rates) > alpha
+        assert rates.mean() - FAR * standard_error(rates) > alpha
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -46,24 +47,23 @@ def test_with_confidence_few_thresholds_exceed_the_rate(name: str, n: int, alpha
     rates = true_rates(
         DISTRIBUTIONS[name], lambda s: certify(s, alpha, confidence=confidence).threshold, n, 10_000, rng
     )
-    delta = 1 - confidence
-    assert np.mean(rates > alpha) <= delta + 4 * math.sqrt(delta * confidence / 10_000)
+    assert np.mean(rates > alpha) <= most_of(10_000, 1 - confidence)
 
 
 @pytest.mark.parametrize("measure", [np.array, np.round], ids=["continuous", "tied"])
 def test_the_share_of_good_images_among_the_selected_is_kept(measure) -> None:  # type: ignore[no-untyped-def]
     shares = false_discoveries(20_000, np.random.default_rng(1), measure)
-    assert shares.mean() <= 0.2 * 0.8 + 4 * standard_error(shares)
+    assert shares.mean() <= 0.2 * 0.8 + FAR * standard_error(shares)
 
 
 def test_groups_keep_the_rate() -> None:
     rates = grouped_rates(0.1, 5_000, np.random.default_rng(1), by_part=True)
-    assert rates.mean() == pytest.approx(2 / 21, abs=4 * standard_error(rates))
+    assert rates.mean() == pytest.approx(2 / 21, abs=FAR * standard_error(rates))
 
 
 @pytest.mark.parametrize("detector", ["nearest neighbour", "turncoat"])
 @pytest.mark.parametrize(("n", "k", "alpha"), [(30, 30, 0.1), (60, 4, 0.2), (31, 4, 0.4)])
 def test_folds_keep_the_rate(detector: str, n: int, k: int, alpha: float) -> None:
     flagged, small = fold_rates(detector, n, k, alpha, 8_000, np.random.default_rng(n + k))
-    assert flagged.mean() <= alpha + 4 * standard_error(flagged)
-    assert small.mean() <= cross_bound(alpha / 2, np.bincount(np.arange(n) % k)) + 4 * standard_error(small)
+    assert flagged.mean() <= alpha + FAR * standard_error(flagged)
+    assert small.mean() <= cross_bound(alpha / 2, np.bincount(np.arange(n) % k)) + FAR * standard_error(small)

@@ -28,7 +28,7 @@ def rankings(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_auroc_and_average_precision_are_scikit_learns(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     assert auroc(scores, labels) == pytest.approx(sk.roc_auc_score(labels, scores))
@@ -36,7 +36,7 @@ def test_auroc_and_average_precision_are_scikit_learns(ranking: tuple[np.ndarray
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_only_the_order_matters(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     for increasing in (lambda s: 1000.0 * s - 3.0, lambda s: s**3, np.exp, lambda s: 1.0 / (1.0 + np.exp(-s / 9.0))):
@@ -45,7 +45,7 @@ def test_only_the_order_matters(ranking: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_turning_the_order_around_turns_the_area_around(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     assert auroc(-scores, labels) == pytest.approx(1.0 - auroc(scores, labels))
@@ -61,7 +61,7 @@ def test_the_order_of_the_images_does_not_matter(ranking: tuple[np.ndarray, np.n
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_doubling_every_score_changes_nothing(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     twice = np.repeat(scores, 2), np.repeat(labels, 2)
@@ -77,7 +77,7 @@ def test_a_tied_pair_draws_the_area_towards_a_half(ranking: tuple[np.ndarray, np
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_perfect_order_gives_one(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     apart = scores + 100.0 * labels
@@ -93,7 +93,7 @@ def test_one_class_alone_gives_no_number(measure: object, label: bool) -> None:
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_best_f1_is_the_best_of_all_thresholds(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     values, good, defective = levels_of(scores, labels)
@@ -105,7 +105,7 @@ def test_best_f1_is_the_best_of_all_thresholds(ranking: tuple[np.ndarray, np.nda
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_drawn_curve_has_the_area(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     curve = roc_curve(scores, labels, max_points=1000)
@@ -150,7 +150,7 @@ def test_linear_credit_gives_the_partial_area(ranking: tuple[np.ndarray, np.ndar
 
 
 @given(rankings())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_log_credit_is_the_mean_of_linear_interpolation(ranking: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = ranking
     _, good, defective = levels_of(scores, labels)

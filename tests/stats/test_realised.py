@@ -9,6 +9,7 @@ from scipy import stats
 from blemish.stats.conformal import certify
 from blemish.stats.intervals import chance_of_flagged
 from blemish.stats.outliers import suspicion
+from reference.chance import FAR
 
 
 @given(n=st.integers(1, 300), n_new=st.integers(0, 200), data=st.data())
@@ -25,7 +26,7 @@ def test_it_is_how_often_a_certificate_flags_so_many() -> None:
         counts.append(int((scores[39:] > certify(scores[:39], 0.1).threshold).sum()))
     for flagged in (1, 3, 6):
         expected = chance_of_flagged(flagged, 21, above=3, n=39)
-        assert np.mean(np.array(counts) >= flagged) == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 3000))
+        assert np.mean(np.array(counts) >= flagged) == pytest.approx(expected, abs=FAR * np.sqrt(0.25 / 3000))
 
 
 @pytest.mark.parametrize("draw", ["normal", "gumbel"])

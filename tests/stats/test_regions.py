@@ -33,14 +33,14 @@ def test_regions_are_those_of_a_flood(mask: np.ndarray) -> None:
 
 
 @given(map_sets(), st.sampled_from([0.07, 0.3, 1.0]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_aupro_is_what_all_thresholds_give(data: tuple[list, list], max_fpr: float) -> None:
     maps, marked = data
     assert aupro(maps, marked, max_fpr) == pytest.approx(slow_aupro(maps, marked, max_fpr))
 
 
 @given(map_sets(), st.sampled_from([(0.01, 0.2), (0.05, 0.9), (1e-5, 1e-4)]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_aupimo_is_what_all_thresholds_give(data: tuple[list, list], fpr_range: tuple[float, float]) -> None:
     maps, marked = data
     expected = slow_aupimo(maps, marked, fpr_range)
@@ -63,7 +63,7 @@ def test_aupimo_of_dense_maps_is_the_trapezoid_rule_on_the_logarithm() -> None:
 
 
 @given(map_sets())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_areas_are_shares_and_only_the_order_of_values_matters(data: tuple[list, list]) -> None:
     maps, marked = data
     stretched = [np.exp(each) for each in maps]
@@ -75,7 +75,7 @@ def test_areas_are_shares_and_only_the_order_of_values_matters(data: tuple[list,
 
 
 @given(map_sets())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_the_images_does_not_matter(data: tuple[list, list]) -> None:
     maps, marked = data
     assert aupro(maps[::-1], marked[::-1]) == pytest.approx(aupro(maps, marked))
@@ -83,7 +83,7 @@ def test_the_order_of_the_images_does_not_matter(data: tuple[list, list]) -> Non
 
 
 @given(map_sets())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_with_one_region_and_all_rates_aupro_is_auroc(data: tuple[list, list]) -> None:
     maps, _ = data
     one = [np.zeros((6, 7), bool), np.zeros((6, 7), bool), np.zeros((6, 7), bool)]
