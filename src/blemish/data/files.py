@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: to a temporary name beside the target, then renamed."""
+"""Atomic writing, moving and appending of files, folders to write into, and locks."""
 
 import errno
 import os
@@ -51,9 +51,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def atomic_move(source: Path, target: Path, content: bytes) -> None:
-    """Move a file; it is at one place, whole, at every moment, or at both.
+    """Move a file; at every moment it is complete at one of the two places, or at both.
 
-    A file of that name is replaced. What goes to another disk, or is a link, is written there anew, from `content`.
+    A file of that name is replaced. What goes to another disk, or is a link, is written there from `content`.
 
     Raises:
         DataError: the folder is not writable, or the disk is full; it is then where it was.
@@ -96,7 +96,7 @@ def atomic_append(handle: int, content: bytes, path: Path) -> int:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before a long work whether its result can be written at all; leaves nothing behind.
+    """Refuse a path that cannot be written, before a long work; leaves nothing behind.
 
     Raises:
         DataError: the folder is missing or not writable, or a folder has that name.
@@ -113,7 +113,7 @@ def check_writable(path: Path) -> None:
 
 
 def check_model_name(path: Path, images: Iterable[str]) -> None:
-    """Find out before a long work whether a model may be written under a name, where nothing but a model is replaced.
+    """Refuse a path where no model may be written, before a long work; nothing but a model is replaced.
 
     `images` are the endings of image files.
 

@@ -1,4 +1,4 @@
-"""Which images belong together: several photos of one part, of one tray, of one day."""
+"""Groups of images that belong together, such as several photos of one part."""
 
 import csv
 import re

@@ -78,7 +78,7 @@ def load_image(image: ImageLike, policy: PixelPolicy) -> NDArray[np.float32]:
 @final
 @dataclass(frozen=True)
 class Prepared:
-    """An image decoded and resized, which gives its pixels whole or tile by tile."""
+    """An image decoded and resized, which gives its pixels at once or tile by tile."""
 
     picture: Image.Image
     policy: PixelPolicy

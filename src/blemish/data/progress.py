@@ -1,4 +1,4 @@
-"""How far a piece of work is, and who is told."""
+"""Progress of long work, for whoever shows it."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -32,7 +32,7 @@ def tile_boxes(size_px: tuple[int, int], tile_px: tuple[int, int], overlap_px: i
 def join_tiles(
     size_px: tuple[int, int], boxes: list[Box], overlap_px: int, tile_map: Callable[[Box], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """The map `(h, w)` of a whole image from its tiles' maps, one at a time.
+    """The map `(h, w)` of an image from its tiles' maps, one at a time.
 
     Where tiles overlap, each one's weight falls to nothing towards its border, so that no seam shows. Memory: the map
     and its weights, whatever the number of tiles.

@@ -1,4 +1,4 @@
-"""Whole synthetic data sets, written as MVTec-style folders."""
+"""Synthetic data sets, written as MVTec-style folders."""
 
 import tempfile
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def write_hazelnuts(
 
     The layout is MVTec AD's (Bergmann et al., 2019). The same arguments give the same bytes on one machine with
     the same numpy and Pillow, and an image depends on the size, the seed, its kind and its number only: asking
-    for more keeps the earlier ones. The folder appears whole or not at all.
+    for more keeps the earlier ones. The folder appears complete or not at all.
 
     Args:
         out: Must not exist yet, or be empty.
@@ -60,7 +60,7 @@ def write_hazelnuts(
     _check_range("size_px", size_px, SMALLEST_PX, LARGEST_PX)
     _check_range("seed", seed, 0, None)
     counts = dict(zip(KINDS, (good, test_good, *[defects] * len(HAZELNUT_DEFECTS)), strict=True))
-    _write_whole(out.resolve(), lambda folder: _draw_all(folder, counts, size_px, seed, on_image))
+    _write_complete(out.resolve(), lambda folder: _draw_all(folder, counts, size_px, seed, on_image))
     return counts
 
 
@@ -100,7 +100,7 @@ def _check_range(name: str, value: int, least: int, most: int | None) -> None:
         raise DataError(f"{name}: found {value}; give a whole number, {wanted}")
 
 
-def _write_whole(out: Path, write: Callable[[Path], None]) -> None:
+def _write_complete(out: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a folder beside `out`, then move it there: `out` is never half-written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "a folder with something in it" if out.is_dir() else "a file"
@@ -108,10 +108,10 @@ def _write_whole(out: Path, write: Callable[[Path], None]) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
-            write(Path(beside) / "whole")
+            write(Path(beside) / "complete")
             if out.exists():
                 out.rmdir()
-            (Path(beside) / "whole").rename(out)
+            (Path(beside) / "complete").rename(out)
     except OSError as error:
         raise DataError(f"{out}: cannot write the images: {error.strerror}; name another folder") from error
 

@@ -38,7 +38,7 @@ class Solid:
 @final
 @dataclass(frozen=True)
 class Light:
-    """A soft lamp above, a weaker one elsewhere, and what the room gives."""
+    """A soft lamp above, a weaker one elsewhere, and ambient light."""
 
     key: tuple[float, float, float]  # unit vector to the lamp: x right, y down, z to the camera
     fill: tuple[float, float, float]

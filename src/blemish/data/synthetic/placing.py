@@ -103,8 +103,8 @@ def _reach_contrast(pixels: Pixels, change: Pixels, contrast: float) -> Pixels |
 
 
 def _paste(image: Pixels, corner: Corner, mask: Mask, changed: Pixels) -> tuple[Pixels, Mask]:
-    defective, whole = image.copy(), np.zeros(image.shape[:2], bool)
+    defective, placed = image.copy(), np.zeros(image.shape[:2], bool)
     box = slice(corner[0], corner[0] + mask.shape[0]), slice(corner[1], corner[1] + mask.shape[1])
     defective[box][mask] = changed
-    whole[box] = mask
-    return defective, whole
+    placed[box] = mask
+    return defective, placed

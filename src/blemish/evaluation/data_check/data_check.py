@@ -14,7 +14,7 @@ from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
 from blemish.data.masks import ASPECT_TOLERANCE, load_mask
-from blemish.data.photo_values import luma, quality
+from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
 from blemish.evaluation.data_check.check_page import Thumbnail, render
@@ -188,7 +188,7 @@ def _look(sample: Sample, eye: FeatureExtractor, grids: dict[str, Grids]) -> Loo
     grey = as_pixels(values).mean(axis=2)
     found = None
     if _fits(values.shape[:2], policy):
-        found = quality(luma(load_image(values, policy)), policy.roi)
+        found = measure_quality(to_grey(load_image(values, policy)), policy.roi)
         if not sample.label:
             grids[sample.name] = eye.look(values)
     digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample
 from blemish.data.masks import ASPECT_TOLERANCE
-from blemish.data.photo_values import Quality, fences
+from blemish.data.photo_values import Quality, tukey_fences
 from blemish.evaluation.data_check.duplicates import Fingerprint, Pair, clusters
 
 _FORMAT_OF = {
@@ -222,7 +222,7 @@ def _repeated(kind: str, how: str, some: Sequence[Looked], groups: Mapping[str, 
 def outlier_limit(scores: Iterable[float]) -> float:
     """The leave-one-out score above which a good image is far stranger than the others, by their logarithms."""
     logs = [math.log(max(score, _TINY)) for score in scores]
-    return math.exp(fences(logs, _LEAST_ODD, _FAR_ODD)[1])
+    return math.exp(tukey_fences(logs, _LEAST_ODD, _FAR_ODD)[1])
 
 
 def outlier_findings(scores: Mapping[str, float]) -> list[Finding]:
@@ -253,7 +253,7 @@ def _outliers(
     kind: str, words: tuple[str, str], known: Mapping[str, Quality], measure: str, least: float
 ) -> list[Finding]:
     values = {name: float(getattr(quality, measure)) for name, quality in known.items()}
-    low, high = fences(list(values.values()), least)
+    low, high = tukey_fences(list(values.values()), least)
     typical = sorted(values.values())[len(values) // 2]
     return [
         Finding(
