@@ -3,7 +3,7 @@
     blemish compare DATA -o comparison
     python benchmarks/comparison_table.py comparison/comparison.json [MORE.json ...]
 
-For each category: rankings and costs; precision, recall and F1 of pixels in the manner of the seed paper's Table 3
+For each dataset: rankings and costs; precision, recall and F1 of pixels in the manner of the paper's Table 3
 with the image rates of the MVTec AD papers beside them; and, where there are several defect types, the same by type.
 Means over the seeds, with the standard deviation behind ± where there are several.
 """
@@ -17,7 +17,7 @@ from typing import Any
 Nested = dict[str, Any]
 
 AREAS = ("image.auroc", "pixel.auroc", "pixel.aupro", "pixel.aupimo", "pixel.oracle_f1")
-LEVELS = ("calibrated", "seed_tau", "oracle_f1")
+LEVELS = ("calibrated", "paper_tau", "oracle_f1")
 
 
 def number(scale: float = 1.0, digits: int = 3, with_spread: bool = True) -> Callable[[Nested | None], str]:
@@ -77,9 +77,9 @@ def main() -> None:
     parser.add_argument("comparison", nargs="+", type=Path)
     for path in parser.parse_args().comparison:
         summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
-        for category in dict.fromkeys(each["category"] for each in summary):
-            here = [each for each in summary if each["category"] == category and each["seeds"]]
-            print(f"### {category}\n\n{rankings(here)}")
+        for dataset in dict.fromkeys(each["dataset"] for each in summary):
+            here = [each for each in summary if each["dataset"] == dataset and each["seeds"]]
+            print(f"### {dataset}\n\n{rankings(here)}")
             print("Precision / recall / F1 of the pixels of the defective images:\n")
             scopes = [scope for scope in here[0]["scopes"] if scope != "all"] if here else []
             for scope in ["all", *(scopes if len(scopes) > 1 else [])]:

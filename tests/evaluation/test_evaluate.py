@@ -166,22 +166,22 @@ def test_pixels_are_counted_at_the_models_threshold(evaluation: Evaluation) -> N
     ].items()
 
 
-def test_the_seed_papers_tau_is_its_own_for_holes(evaluation: Evaluation) -> None:
+def test_the_papers_tau_is_its_own_for_holes(evaluation: Evaluation) -> None:
     """The hole's ground is at 0.22: all of it is called defective at 0.2, none of it at the paper's 0.25."""
-    hole = evaluation.results["by_type"]["hole"]["at_threshold"]["seed_tau"]
+    hole = evaluation.results["by_type"]["hole"]["at_threshold"]["paper_tau"]
     assert hole["threshold"] == 0.25
     assert hole["counts"] == {"tp": 64, "fp": 1, "tn": 5 * SIDE**2 - 65, "fn": 0}
-    overall = evaluation.results["at_threshold"]["seed_tau"]
+    overall = evaluation.results["at_threshold"]["paper_tau"]
     assert overall["threshold"] == 0.2
     assert overall["counts"] == {"tp": 128, "fp": 1, "tn": 7 * SIDE**2 - 3 * 64 - 1, "fn": 64}
-    moved = EvaluateSettings(repeats=50, seed_tau_by_type={}).tau("hole")
+    moved = EvaluateSettings(repeats=50, paper_tau_by_type={}).tau("hole")
     assert moved == 0.2
 
 
 def test_without_its_own_tau_the_hole_is_flooded(squares: Path, tmp_path: Path) -> None:
-    settings = EvaluateSettings(repeats=50, seed_tau_by_type={})
+    settings = EvaluateSettings(repeats=50, paper_tau_by_type={})
     results = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", settings).results
-    assert results["by_type"]["hole"]["at_threshold"]["seed_tau"]["counts"]["fp"] == SIDE**2 - 64 + 1
+    assert results["by_type"]["hole"]["at_threshold"]["paper_tau"]["counts"]["fp"] == SIDE**2 - 64 + 1
 
 
 def test_the_oracle_is_at_least_as_good_as_any_other_threshold(evaluation: Evaluation) -> None:
@@ -197,12 +197,12 @@ def test_the_list_of_images_has_their_own_counts(evaluation: Evaluation) -> None
     cut = rows["test/cut/0.png"]
     assert (cut["defect_type"], cut["is_anomalous"], cut["score"]) == ("cut", True, pytest.approx(0.8))
     assert cut["counts"]["calibrated"] == {"tp": 64, "fp": 0, "tn": SIDE**2 - 64, "fn": 0}
-    assert cut["f1"] == {"calibrated": 1.0, "seed_tau": 1.0, "oracle_f1": cut["f1"]["oracle_f1"]}
+    assert cut["f1"] == {"calibrated": 1.0, "paper_tau": 1.0, "oracle_f1": cut["f1"]["oracle_f1"]}
     assert cut["p_value"] == 1 / 20
     stray = rows["test/good/3.png"]
     assert stray["is_anomalous"]
     assert stray["counts"]["calibrated"]["fp"] == 1
-    assert stray["f1"] == {"calibrated": None, "seed_tau": None, "oracle_f1": None}
+    assert stray["f1"] == {"calibrated": None, "paper_tau": None, "oracle_f1": None}
 
 
 def test_image_counts_add_up_to_the_whole(evaluation: Evaluation) -> None:

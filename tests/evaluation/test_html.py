@@ -33,7 +33,7 @@ def example_results() -> dict[str, Any]:
     section = {
         "count": COUNT,
         **groups,
-        "at_threshold": {name: dict(AT) for name in ("calibrated", "seed_tau", "oracle_f1")},
+        "at_threshold": {name: dict(AT) for name in ("calibrated", "paper_tau", "oracle_f1")},
         "intervals": {group: {name: [0.5, 0.9] for name in part} for group, part in groups.items()},
     }
     row = {
@@ -42,7 +42,7 @@ def example_results() -> dict[str, Any]:
         "score": 0.25,
         "p_value": 0.05,
         "is_anomalous": False,
-        "f1": {"calibrated": 0.5, "seed_tau": 0.25, "oracle_f1": 0.75},
+        "f1": {"calibrated": 0.5, "paper_tau": 0.25, "oracle_f1": 0.75},
     }
     good = {**row, "path": "test/good/1.png", "defect_type": "good", "f1": dict.fromkeys(row["f1"])}  # type: ignore[call-overload]
     return {
@@ -69,8 +69,8 @@ def example_results() -> dict[str, Any]:
         "data": {"root": "data & <b>more</b>", "skipped": {"<i>.png": "<i>.png: damaged"}, "roi_share": 0.5},
         "latency_ms": 4.25,
         "seconds": 1.5,
-        "has_seed_tau": True,
-        "settings": {"max_fpr": 0.3, "confidence": 0.95, "repeats": 1000, "seed_tau_by_type": {"hole": 0.25}},
+        "has_paper_tau": True,
+        "settings": {"max_fpr": 0.3, "confidence": 0.95, "repeats": 1000, "paper_tau_by_type": {"hole": 0.25}},
         "model": {
             "detector": "conv_autoencoder",
             "parameters": 1000,
@@ -243,10 +243,10 @@ def test_numbers_for_reading() -> None:
     assert span(None) == ""
 
 
-def test_the_seed_papers_tau_is_shown_only_on_its_own_scale(page: str) -> None:
-    other = {**example_results(), "has_seed_tau": False}
-    assert thresholds_in_use(example_results()).keys() - thresholds_in_use(other).keys() == {"seed_tau"}
+def test_the_papers_tau_is_shown_only_on_its_own_scale(page: str) -> None:
+    other = {**example_results(), "has_paper_tau": False}
+    assert thresholds_in_use(example_results()).keys() - thresholds_in_use(other).keys() == {"paper_tau"}
     without = render(other, example_drawings())
-    for words in ("F1 at tau", "the seed paper's tau", "F1 of each image", "at three thresholds"):
+    for words in ("F1 at tau", "the paper's tau", "F1 of each image", "at three thresholds"):
         assert words in html.unescape(page)
         assert words not in html.unescape(without)

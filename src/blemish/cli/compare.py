@@ -17,7 +17,7 @@ def compare(
         list[Path],
         typer.Argument(help="Folders with train/good, test/good, test/<type> and ground_truth.", show_default=False),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the comparison and its cells.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the comparison and its runs.")],
     detectors: Annotated[
         str, typer.Option(help="Detectors or presets, with commas between; see `blemish detectors`.")
     ] = "seed,ae_l2,ae_ssim,vae,anogan,feature_dictionary",
@@ -35,7 +35,7 @@ def compare(
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
-    """Compare detectors: comparison.json, .csv and .html. Exit code 0: all cells finished; 1: some failed; 2: an error.
+    """Compare detectors: comparison.json, .csv and .html. Exit code 0: all runs finished; 1: some failed; 2: an error.
 
     Each detector is trained, calibrated and evaluated on each folder with each seed. Run again after an interruption
     or with more detectors, folders or seeds, it goes on: what is finished, with the same settings and images, is kept.
@@ -52,7 +52,7 @@ def compare(
         evaluate=EvaluateSettings(skip_bad=skip_bad),
     )
     with progress() as report:
-        found = compare(plan, out, device, report, _say_cell)
+        found = compare(plan, out, device, report, _say_run)
     _print_comparison(found.content)
     out_console.print(f"written: {out / 'comparison.html'}, and .json and .csv beside it", markup=False)
     raise typer.Exit(int(found.failed > 0))
@@ -61,13 +61,13 @@ def compare(
 def sweep_threshold(
     evaluation: Annotated[
         Path,
-        typer.Argument(help="Folder that `blemish evaluate` wrote, or a cell of a comparison.", show_default=False),
+        typer.Argument(help="Folder that `blemish evaluate` wrote, or a run of a comparison.", show_default=False),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for threshold.json, .csv and .html.")],
     tau: Annotated[
         str | None,
         typer.Option(
-            help="Thresholds to show one image at, with commas between. Else the seed paper's 0.7,0.2,0.1 on maps like "
+            help="Thresholds to show one image at, with commas between. Else the paper's 0.7,0.2,0.1 on maps like "
             "its own, on others the model's threshold, twice and half of it."
         ),
     ] = None,
@@ -136,10 +136,7 @@ def sweep_setting(
         evaluate=EvaluateSettings(skip_bad=skip_bad),
     )
     with progress() as report:
-        found = sweep_setting(plan, out, device, report, _say_cell)
-    for claim in found.content["claims"]:
-        verdict = {True: "holds", False: "does not hold", None: "cannot be told"}[claim["holds"]]
-        out_console.print(f"{verdict}: {claim['claim']} {claim['evidence']}", markup=False)
+        found = sweep_setting(plan, out, device, report, _say_run)
     out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it", markup=False)
     raise typer.Exit(int(found.failed > 0))
 
@@ -151,26 +148,26 @@ def _numbers(option: str, text: str) -> list[float]:
         raise SettingsError(f"{option} {text}: expected numbers with commas between, e.g. 0.7,0.2,0.1") from None
 
 
-def _say_cell(outcome: Any) -> None:
-    cell = outcome.cell
+def _say_run(outcome: Any) -> None:
+    run = outcome.run
     what = {"kept": "finished before, kept", "finished": "finished"}.get(outcome.status, f"FAILED: {outcome.error}")
-    log_console.print(f"{cell.path.relative_to(cell.path.parents[2])}: {what}", markup=False)
+    log_console.print(f"{run.path.relative_to(run.path.parents[2])}: {what}", markup=False)
 
 
 def _print_comparison(content: Any) -> None:
     measures = {"image AUROC": "image.auroc", "pixel AUROC": "pixel.auroc", "AUPRO": "pixel.aupro"}
     measures |= {"F1": "calibrated.f1", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
-    for category in content["plan"]["categories"]:
-        table = Table(title=Text(category), title_justify="left", box=None, pad_edge=False)
+    for dataset in content["plan"]["datasets"]:
+        table = Table(title=Text(dataset), title_justify="left", box=None, pad_edge=False)
         table.add_column("detector", no_wrap=True)
         for name in ("seeds", "failed", *measures):
             table.add_column(name, justify="right")
         for row in content["summary"]:
-            if row["category"] == category:
+            if row["dataset"] == dataset:
                 spreads = [row["scopes"].get("all", {}).get(name) for name in measures.values()]
                 values = ["-" if part is None else f"{part['mean']:.3f}" for part in spreads]
                 table.add_row(row["detector"], str(row["seeds"]), str(row["failed"] or ""), *values)
         out_console.print(table)
-        counts = [cell["count"]["all"] for cell in content["cells"] if cell["category"] == category and cell["count"]]
+        counts = [run["count"]["all"] for run in content["runs"] if run["dataset"] == dataset and run["count"]]
         if counts and not any(count["defective"] for count in counts):
-            log_console.print(f"note: {category} has no defective test images: false alarms only", markup=False)
+            log_console.print(f"note: {dataset} has no defective test images: false alarms only", markup=False)

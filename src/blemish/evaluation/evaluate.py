@@ -20,7 +20,6 @@ from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.data.masks import load_mask
 from blemish.errors import DataError, join_names
-from blemish.evaluation.compare.seed_paper import is_algorithm_1
 from blemish.evaluation.examples import draw
 from blemish.evaluation.measures import (
     EvaluateSettings,
@@ -31,6 +30,7 @@ from blemish.evaluation.measures import (
     plain_name,
     realised_rate,
 )
+from blemish.evaluation.paper import is_algorithm_1
 from blemish.evaluation.report.html import render
 from blemish.evaluation.report.pictures import Drawings
 from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pixels, write_threshold_counts
@@ -115,7 +115,7 @@ def _test_samples(folder: Folder) -> Sequence[Sample]:
 def _judge(
     predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage
 ) -> _TestScores:
-    levels = {predictor.threshold, settings.seed_tau, *settings.seed_tau_by_type.values()}
+    levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
     judged = _TestScores(PixelScores(sorted(levels)))
     for done, sample in enumerate(samples, start=1):
         try:
@@ -168,7 +168,7 @@ def _circumstances(predictor: Predictor, folder: Folder, judged: _TestScores, se
     certificate, promise = header.certificate, _promised(predictor)
     return {
         "threshold": predictor.threshold,
-        "has_seed_tau": is_algorithm_1(predictor, list(judged.samples.values())),
+        "has_paper_tau": is_algorithm_1(predictor, list(judged.samples.values())),
         "promise": {
             "max_false_alarm_rate": promise.max_false_alarm_rate,
             "confidence": certificate.confidence,
@@ -266,7 +266,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _TestScores) -> d
 def _threshold_counts(judged: _TestScores, results: Nested, drawings: Drawings) -> ThresholdCounts:
     """Counts at many thresholds, those in use among them, and the maps of the examples whose truth is known."""
     marks = [part["threshold"] for part in results["at_threshold"].values() if part["threshold"] is not None]
-    marks += results["settings"]["seed_tau_by_type"].values()
+    marks += results["settings"]["paper_tau_by_type"].values()
     known = [*drawings.three_thresholds, *(one for some in drawings.panels.values() for one in some)]
     examples = {example.name: example for example in known}
     return sweep_pixels(judged.pixels, judged.images, marks, list(examples.values()))

@@ -71,7 +71,7 @@ def _roc(images: Sequence[JudgedImage], pixels: PixelScores, results: Nested) ->
 
 
 def _threshold_curves(images: Sequence[JudgedImage], pixels: PixelScores) -> dict[str, list[float]]:
-    """Section 7.1 of the seed paper: a threshold too high misses pixels, one too low floods the image."""
+    """Section 7.1 of the paper: a threshold too high misses pixels, one too low floods the image."""
     highest = max(image.score for image in images)
     levels = [float(level) for level in highest * np.geomspace(1 / 50, 1, 61)[:-1]]
     counts = [pixels.counts_at(level) for level in levels]

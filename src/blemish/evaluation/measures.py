@@ -38,8 +38,8 @@ Nested = dict[str, Any]
 
 IMAGE_MEASURES = ("auroc", "ap", "ok_rate", "defect_rate")
 PIXEL_MEASURES = ("auroc", "ap", "aupro", "aupimo", "precision", "recall", "accuracy", "f1", "oracle_f1")
-THRESHOLDS = ("calibrated", "seed_tau", "oracle_f1")
-"""Where pixels are counted: at the model's threshold, at the seed paper's, and at the best one with hindsight."""
+THRESHOLDS = ("calibrated", "paper_tau", "oracle_f1")
+"""Where pixels are counted: at the model's threshold, at the paper's, and at the best one with hindsight."""
 
 _LONG = {"ap": "average_precision"}
 
@@ -48,9 +48,9 @@ _LONG = {"ap": "average_precision"}
 class EvaluateSettings(Settings):
     """How a model is judged."""
 
-    seed_tau: Annotated[float, Field(ge=0.0)] = Field(0.2, description="The threshold of the seed paper.")
-    seed_tau_by_type: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
-        {"hole": 0.25}, description="Defect types for which the seed paper takes another one."
+    paper_tau: Annotated[float, Field(ge=0.0)] = Field(0.2, description="The threshold of the paper.")
+    paper_tau_by_type: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        {"hole": 0.25}, description="Defect types for which the paper takes another one."
     )
     max_fpr: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.3, description="Where AUPRO ends.")
     repeats: Annotated[int, Field(ge=10)] = Field(1000, description="Bootstrap samples an interval is made from.")
@@ -61,12 +61,12 @@ class EvaluateSettings(Settings):
     worst: Annotated[int, Field(ge=0, le=50)] = Field(6, description="Misses and false alarms in the report.")
 
     def tau(self, defect_type: str) -> float:
-        """The seed paper's threshold for a defect type (sections 5.3 to 5.6).
+        """The paper's threshold for a defect type (sections 5.3 to 5.6).
 
         >>> EvaluateSettings().tau("hole"), EvaluateSettings().tau("crack")
         (0.25, 0.2)
         """
-        return self.seed_tau_by_type.get(defect_type, self.seed_tau)
+        return self.paper_tau_by_type.get(defect_type, self.paper_tau)
 
 
 @final
@@ -119,7 +119,7 @@ def _section(
     usual_tau = Counter(tau.values()).most_common(1)[0][0]
     at_threshold = {
         "calibrated": _at(threshold, pixels.counts_at(threshold) if pixels.names else None),
-        "seed_tau": _at(usual_tau, _mixed_counts(pixels, tau)),
+        "paper_tau": _at(usual_tau, _mixed_counts(pixels, tau)),
         "oracle_f1": _at(_number(oracle_threshold), None if math.isnan(best) else pixels.counts_at(oracle_threshold)),
     }
     here = at_threshold["calibrated"]
@@ -211,7 +211,7 @@ def _mixed_counts(pixels: PixelScores, tau: Mapping[str, float]) -> Counts | Non
 
 
 def _at(threshold: float | None, counts: Counts | None) -> Nested:
-    """Equations 1 to 4 of the seed paper; without defective pixels only the accuracy means anything."""
+    """Equations 1 to 4 of the paper; without defective pixels only the accuracy means anything."""
     if counts is None:
         return {"threshold": threshold, "counts": None} | dict.fromkeys(("precision", "recall", "accuracy", "f1"))
     has_defects = counts.tp + counts.fn > 0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from blemish.evaluation.measures import JudgedImage
+from blemish.evaluation.paper import PAPER_TAUS
 from blemish.evaluation.report.pictures import Example
 from blemish.inference.artifact import read_tensors, write_tensors
 from blemish.stats import Counts, PixelScores
@@ -19,9 +20,6 @@ MAPS = "maps.safetensors"
 
 ALL = "all"
 """The scope of all images; the others are one defect type's images and all good ones."""
-
-PAPER_TAUS = (0.7, 0.2, 0.1)
-"""Figure 14 of the seed paper."""
 
 _STEPS = 1000
 _LOWEST_SHARE = 1e-3
@@ -45,7 +43,7 @@ class ThresholdCounts:
 def sweep_pixels(
     pixels: PixelScores, images: Sequence[JudgedImage], marks: Sequence[float], examples: Sequence[Example]
 ) -> ThresholdCounts:
-    """Count at thresholds in equal ratios below the highest score, and at `marks`, 0 and the seed paper's exactly.
+    """Count at thresholds in equal ratios below the highest score, and at `marks`, 0 and the paper's exactly.
 
     >>> pixels = PixelScores()
     >>> pixels.add("a.png", np.array([[0.1, 0.9]]), mask=np.array([[False, True]]))

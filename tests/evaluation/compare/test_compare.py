@@ -1,4 +1,4 @@
-"""Comparisons: real cells on small data; what is finished stays, what changed runs again, what fails stays apart."""
+"""Comparisons: real runs on small data; what is finished stays, what changed runs again, what fails stays apart."""
 
 import csv
 import io
@@ -33,13 +33,13 @@ def plan(*data: Path, detectors: str = "seed,ae_l2", seeds: int = 1, more: tuple
 
 
 def run(what: Plan, out: Path) -> tuple[Comparison, dict[str, str]]:
-    """The comparison, and the status of each cell by its folder."""
+    """The comparison, and the status of each run by its folder."""
     told: dict[str, str] = {}
 
     def tell(outcome: Outcome) -> None:
-        told[outcome.cell.path.relative_to(out / "cells").as_posix()] = outcome.status
+        told[outcome.run.path.relative_to(out / "runs").as_posix()] = outcome.status
 
-    return compare(what, out, "cpu", on_cell=tell), told
+    return compare(what, out, "cpu", on_run=tell), told
 
 
 def strict(path: Path) -> Any:
@@ -63,54 +63,54 @@ def copy(done: tuple[Path, Comparison], tmp_path: Path) -> Path:
 
 
 def written(out: Path) -> dict[str, int]:
-    """When each file of the cells was written."""
+    """When each file of the runs was written."""
     return {
-        path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("cells/**/*") if path.is_file()
+        path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("runs/**/*") if path.is_file()
     }
 
 
-def test_every_cell_has_its_files(done: tuple[Path, Comparison]) -> None:
+def test_every_run_has_its_files(done: tuple[Path, Comparison]) -> None:
     out, found = done
     assert found.failed == 0
     for name in ("seed", "ae_l2"):
         for seed in ("seed0", "seed1"):
-            names = {path.name for path in (out / "cells/parts" / name / seed).iterdir()}
-            assert names == {"cell.json", "model.safetensors", "results.json", "report.html", "maps.safetensors"}
-    assert {path.name for path in out.iterdir()} == {"cells", JSON, CSV, PAGE, LOCK}
+            names = {path.name for path in (out / "runs/parts" / name / seed).iterdir()}
+            assert names == {"run.json", "model.safetensors", "results.json", "report.html", "maps.safetensors"}
+    assert {path.name for path in out.iterdir()} == {"runs", JSON, CSV, PAGE, LOCK}
 
 
-def test_the_numbers_are_those_of_the_cells(done: tuple[Path, Comparison]) -> None:
+def test_the_numbers_are_those_of_the_runs(done: tuple[Path, Comparison]) -> None:
     out, found = done
     content = strict(out / JSON)
     assert content == json.loads(json.dumps(found.content))
-    results = [strict(out / f"cells/parts/seed/seed{seed}/results.json") for seed in (0, 1)]
+    results = [strict(out / f"runs/parts/seed/seed{seed}/results.json") for seed in (0, 1)]
     auroc = [each["image"]["auroc"] for each in results]
     summary = next(each for each in content["summary"] if each["detector"] == "seed")
     spread = summary["scopes"]["all"]["image.auroc"]
     assert spread["mean"] == pytest.approx(sum(auroc) / 2)
     assert (spread["min"], spread["max"], spread["n"]) == (min(auroc), max(auroc), 2)
-    cell = next(each for each in content["cells"] if each["detector"] == "seed" and each["seed"] == 1)
-    assert cell["scopes"]["bar"]["oracle_f1.f1"] == results[1]["by_type"]["bar"]["at_threshold"]["oracle_f1"]["f1"]
-    assert cell["scopes"]["all"]["artifact_bytes"] == (out / "cells/parts/seed/seed1/model.safetensors").stat().st_size
+    run = next(each for each in content["runs"] if each["detector"] == "seed" and each["seed"] == 1)
+    assert run["scopes"]["bar"]["oracle_f1.f1"] == results[1]["by_type"]["bar"]["at_threshold"]["oracle_f1"]["f1"]
+    assert run["scopes"]["all"]["artifact_bytes"] == (out / "runs/parts/seed/seed1/model.safetensors").stat().st_size
 
 
 def test_own_rates_leave_the_good_images_out(done: tuple[Path, Comparison]) -> None:
     out, found = done
-    for cell in found.content["cells"]:
-        images = strict(out / f"cells/parts/{cell['detector']}/seed{cell['seed']}/results.json")["images"]
+    for run in found.content["runs"]:
+        images = strict(out / f"runs/parts/{run['detector']}/seed{run['seed']}/results.json")["images"]
         counts = [each["counts"]["oracle_f1"] for each in images if each["defect_type"] == "bar"]
         hits, alarms = (sum(each[key] for each in counts) for key in ("tp", "fp"))
-        assert cell["scopes"]["bar"]["own.oracle_f1.precision"] == pytest.approx(hits / max(1, hits + alarms))
+        assert run["scopes"]["bar"]["own.oracle_f1.precision"] == pytest.approx(hits / max(1, hits + alarms))
 
 
 def test_the_seeds_tau_is_for_algorithm_1_alone(done: tuple[Path, Comparison]) -> None:
-    for cell in done[1].content["cells"]:
-        is_seed = cell["detector"] == "seed"
-        assert cell["has_seed_tau"] is is_seed
-        assert (cell["scopes"]["all"]["seed_tau.f1"] is not None) is is_seed
+    for run in done[1].content["runs"]:
+        is_seed = run["detector"] == "seed"
+        assert run["has_paper_tau"] is is_seed
+        assert (run["scopes"]["all"]["paper_tau.f1"] is not None) is is_seed
 
 
-def test_the_csv_has_a_line_for_each_cell_and_scope(done: tuple[Path, Comparison]) -> None:
+def test_the_csv_has_a_line_for_each_run_and_scope(done: tuple[Path, Comparison]) -> None:
     rows = list(csv.DictReader(io.StringIO((done[0] / CSV).read_text(encoding="utf-8"))))
     assert [(row["detector"], row["seed"], row["scope"]) for row in rows] == [
         (name, seed, scope) for seed in "01" for name in ("seed", "ae_l2") for scope in ("all", "bar")
@@ -144,7 +144,7 @@ def test_another_seed_or_detector_is_added(copy: Path, shared_parts: Path) -> No
     assert [each["detector"] for each in found.content["summary"]] == ["ae_ssim", "seed"]
 
 
-def one_cell(root: Path, out: Path) -> Callable[[], Outcome]:
+def one_run(root: Path, out: Path) -> Callable[[], Outcome]:
     def once() -> Outcome:
         return execute_run(plan_runs(plan(root, detectors="ae_l2"), out)[0], "cpu", quiet)
 
@@ -163,8 +163,8 @@ def test_a_changed_region_of_interest_is_a_change(parts: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_new_test_images_are_judged_by_the_same_model(parts: Path, tmp_path: Path) -> None:
-    once = one_cell(parts, tmp_path / "out")
-    model = once().cell.model
+    once = one_run(parts, tmp_path / "out")
+    model = once().run.model
     before = model.stat().st_mtime_ns
     mask = parts / "ground_truth/bar/000_mask.png"
     Image.new("L", (64, 64), 255).save(mask)
@@ -181,9 +181,9 @@ def test_a_second_comparison_into_the_folder_is_refused(shared_parts: Path, tmp_
         compare(plan(shared_parts), tmp_path, "cpu")
 
 
-def test_a_cell_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> None:
+def test_a_run_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> None:
     """A hash over more settings differs; the model still says that it is of these."""
-    path = copy / "cells/parts/seed/seed0/cell.json"
+    path = copy / "runs/parts/seed/seed0/run.json"
     path.write_text(json.dumps({**strict(path), "training": "of fewer settings"}), encoding="utf-8")
     assert run(plan(shared_parts, detectors="seed"), copy)[1] == {"parts/seed/seed0": "kept"}
     path.with_name("model.safetensors").write_bytes(b"damaged")  # and now it says nothing
@@ -192,37 +192,37 @@ def test_a_cell_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{", encoding="utf-8")])
 def test_a_lost_or_damaged_file_is_made_again(copy: Path, shared_parts: Path, damage: Callable[[Path], object]) -> None:
-    damage(copy / "cells/parts/seed/seed0/results.json")
-    model = copy / "cells/parts/seed/seed0/model.safetensors"
+    damage(copy / "runs/parts/seed/seed0/results.json")
+    model = copy / "runs/parts/seed/seed0/model.safetensors"
     before = model.stat().st_mtime_ns
     _, told = run(plan(shared_parts), copy)
     assert told == {"parts/seed/seed0": "finished", "parts/ae_l2/seed0": "kept"}
     assert model.stat().st_mtime_ns == before
 
 
-def test_a_crash_stays_in_its_cell(copy: Path, shared_parts: Path) -> None:
+def test_a_crash_stays_in_its_run(copy: Path, shared_parts: Path) -> None:
     broken = plan(shared_parts, detectors="ae_l2,ae_ssim", more=("ae_ssim:data.size_px=[40, 40]",))
     found, told = run(broken, copy)
     assert told == {"parts/ae_l2/seed0": "kept", "parts/ae_ssim/seed0": "failed"}
     assert found.failed == 1
-    cell = strict(copy / JSON)["cells"][1]
-    assert cell["error"].startswith("SettingsError: data.size_px: found 40 x 40")
-    assert cell["scopes"] == {}
+    row = strict(copy / JSON)["runs"][1]
+    assert row["error"].startswith("SettingsError: data.size_px: found 40 x 40")
+    assert row["scopes"] == {}
     page = (copy / PAGE).read_text(encoding="utf-8")
     assert "data.size_px: found 40 x 40" in page
-    assert "1 of 2 cells finished, 1 failed" in page
+    assert "1 of 2 runs finished, 1 failed" in page
     assert "40 x 40" in (copy / CSV).read_text(encoding="utf-8")
-    assert "Traceback" in (copy / "cells/parts/ae_ssim/seed0/error.log").read_text(encoding="utf-8")
+    assert "Traceback" in (copy / "runs/parts/ae_ssim/seed0/error.log").read_text(encoding="utf-8")
     _, told = run(plan(shared_parts, detectors="ae_l2,ae_ssim"), copy)
     assert told == {"parts/ae_l2/seed0": "kept", "parts/ae_ssim/seed0": "finished"}
-    assert not (copy / "cells/parts/ae_ssim/seed0/error.log").exists()
+    assert not (copy / "runs/parts/ae_ssim/seed0/error.log").exists()
 
 
 def test_what_nobody_foresaw_is_caught_too(parts: Path, tmp_path: Path) -> None:
-    cell = plan_runs(plan(parts, detectors="ae_l2"), tmp_path)[0]
-    train = cell.settings.train.model_copy(update={"batch_size": 0})  # past all validation
-    broken = cell.settings.model_copy(update={"train": train})
-    outcome = execute_run(type(cell)(cell.category, cell.name, broken, cell.evaluate, cell.path), "cpu", quiet)
+    run = plan_runs(plan(parts, detectors="ae_l2"), tmp_path)[0]
+    train = run.settings.train.model_copy(update={"batch_size": 0})  # past all validation
+    broken = run.settings.model_copy(update={"train": train})
+    outcome = execute_run(type(run)(run.dataset, run.name, broken, run.evaluate, run.path), "cpu", quiet)
     assert outcome.status == "failed"
     assert outcome.error is not None
     assert outcome.error.startswith("ValueError: ")
@@ -237,19 +237,19 @@ def test_an_interruption_leaves_what_is_finished(shared_parts: Path, tmp_path: P
 
     now: list[str] = ["seed"]
 
-    def next_cell(outcome: Outcome) -> None:
+    def next_run(outcome: Outcome) -> None:
         now[:] = ["ae_l2"]
 
     with pytest.raises(KeyboardInterrupt):
-        compare(plan(shared_parts), tmp_path, "cpu", stop, next_cell)
-    assert len(strict(tmp_path / JSON)["cells"]) == 1
-    assert "1 of 2 cells finished." in (tmp_path / PAGE).read_text(encoding="utf-8")
-    assert (tmp_path / "cells/parts/ae_l2/seed0/model.safetensors.state").is_file()
+        compare(plan(shared_parts), tmp_path, "cpu", stop, next_run)
+    assert len(strict(tmp_path / JSON)["runs"]) == 1
+    assert "1 of 2 runs finished." in (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert (tmp_path / "runs/parts/ae_l2/seed0/model.safetensors.state").is_file()
     seen: list[Progress] = []
     found = compare(plan(shared_parts), tmp_path, "cpu", seen.append)
     assert found.failed == 0
     trained = [each.done for each in seen if each.what == "training"]
-    assert trained[0] == 3  # it went on after step 2, and the finished cell was not trained at all
+    assert trained[0] == 3  # it went on after step 2, and the finished run was not trained at all
 
 
 @pytest.mark.slow
@@ -258,19 +258,19 @@ def test_a_damaged_state_does_not_stand_in_the_way_for_ever(parts: Path, tmp_pat
         if progress.what == "training":
             raise KeyboardInterrupt
 
-    cell = plan_runs(plan(parts, detectors="ae_l2"), tmp_path)[0]
+    run = plan_runs(plan(parts, detectors="ae_l2"), tmp_path)[0]
     with pytest.raises(KeyboardInterrupt):
-        execute_run(cell, "cpu", stop)
-    cell.model.with_name("model.safetensors.state").write_bytes(b"damaged")
-    assert execute_run(cell, "cpu", quiet).status == "failed"
-    assert execute_run(cell, "cpu", quiet).status == "finished"
+        execute_run(run, "cpu", stop)
+    run.model.with_name("model.safetensors.state").write_bytes(b"damaged")
+    assert execute_run(run, "cpu", quiet).status == "failed"
+    assert execute_run(run, "cpu", quiet).status == "finished"
 
 
 def test_without_defects_only_false_alarms_are_counted(parts: Path, tmp_path: Path) -> None:
     shutil.rmtree(parts / "test/bar")
     shutil.rmtree(parts / "ground_truth")
     found, _ = run(plan(parts, detectors="ae_l2"), tmp_path / "out")
-    scopes = found.content["cells"][0]["scopes"]
+    scopes = found.content["runs"][0]["scopes"]
     assert list(scopes) == ["all"]
     assert scopes["all"]["image.ok_rate"] is not None
     assert scopes["all"]["pixel.auroc"] is None
@@ -279,8 +279,8 @@ def test_without_defects_only_false_alarms_are_counted(parts: Path, tmp_path: Pa
 
 def test_two_categories_of_one_name_are_told_apart(tmp_path: Path) -> None:
     roots = [write_parts(tmp_path / name / "nut", good=5, test=1) for name in ("old", "new")]
-    cells = plan_runs(plan(*roots, detectors="seed"), tmp_path / "out")
-    assert [cell.category.name for cell in cells] == ["nut", "new-nut"]
+    runs = plan_runs(plan(*roots, detectors="seed"), tmp_path / "out")
+    assert [run.dataset.name for run in runs] == ["nut", "new-nut"]
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from blemish.evaluation.compare import seed_paper as published
+from blemish.evaluation.compare import published
 from blemish.evaluation.compare.compare_page import amount, render, seconds, verdict
 from blemish.evaluation.compare.summary import MEASURES, over_datasets, spread, summarise
 
 NASTY = '<img src=x onerror="alert(1)">'
 
 
-def cell(detector: str, seed: int = 0, category: str = "hazelnut", **changed: float | None) -> dict[str, Any]:
+def run(detector: str, seed: int = 0, dataset: str = "hazelnut", **changed: float | None) -> dict[str, Any]:
     measures: dict[str, float | None] = dict.fromkeys(MEASURES, 0.25 + 0.5 * seed) | changed
     return {
-        "category": category,
+        "dataset": dataset,
         "detector": detector,
         "seed": seed,
         "status": "finished",
@@ -34,8 +34,8 @@ def cell(detector: str, seed: int = 0, category: str = "hazelnut", **changed: fl
     }
 
 
-def failed(detector: str, seed: int = 0, category: str = "hazelnut") -> dict[str, Any]:
-    return cell(detector, seed, category) | {
+def failed(detector: str, seed: int = 0, dataset: str = "hazelnut") -> dict[str, Any]:
+    return run(detector, seed, dataset) | {
         "status": "failed",
         "error": f"DataError: {NASTY}",
         "scopes": {},
@@ -43,17 +43,17 @@ def failed(detector: str, seed: int = 0, category: str = "hazelnut") -> dict[str
     }
 
 
-def content(*cells: dict[str, Any]) -> dict[str, Any]:
+def content(*runs: dict[str, Any]) -> dict[str, Any]:
     return {
         "plan": {
-            "categories": list(dict.fromkeys(each["category"] for each in cells)),
-            "detectors": list(dict.fromkeys(each["detector"] for each in cells)),
+            "datasets": list(dict.fromkeys(each["dataset"] for each in runs)),
+            "detectors": list(dict.fromkeys(each["detector"] for each in runs)),
             "seeds": 2,
-            "cells": len(cells),
-            "evaluate": {"seed_tau": 0.2, "seed_tau_by_type": {"hole": 0.25}},
+            "runs": len(runs),
+            "evaluate": {"paper_tau": 0.2, "paper_tau_by_type": {"hole": 0.25}},
         },
-        "summary": summarise(cells),
-        "cells": list(cells),
+        "summary": summarise(runs),
+        "runs": list(runs),
         "published_caveats": list(published.CAVEATS),
         "versions": {"blemish": "0"},
     }
@@ -61,17 +61,17 @@ def content(*cells: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    cells = [cell(name, seed) for seed in (0, 1) for name in ("seed", "ae_l2")]
+    runs = [run(name, seed) for seed in (0, 1) for name in ("seed", "ae_l2")]
     picture = {
         "name": NASTY,
         "type": "cut",
         "pictures": [("ground truth", "data:image/jpeg;base64,AAAA"), ("seed", None)],
     }
-    return render(content(*cells, failed("vae")), {"hazelnut": [picture]})
+    return render(content(*runs, failed("vae")), {"hazelnut": [picture]})
 
 
 def rows_of(page: str, detector: str) -> list[list[str]]:
-    """The cells of a detector's rows in the first table, tags removed."""
+    """The runs of a detector's rows in the first table, tags removed."""
     start = page.index(">" + detector, page.index("Table 3</h3>"))
     body = page[start : page.index('class="begin', start) if 'class="begin' in page[start:] else None]
     return [
@@ -99,19 +99,19 @@ def test_published_figures_have_columns_of_their_own(page: str) -> None:
 
 def test_every_caveat_and_source_is_said(page: str) -> None:
     text = html.unescape(page)
-    for words in (*published.CAVEATS, published.SEED, published.MVTEC_AD):
+    for words in (*published.CAVEATS, published.PAPER, published.MVTEC_AD):
         assert words in text
 
 
 def test_the_papers_slips_are_found_by_arithmetic() -> None:
-    wrong = {key for key, row in published.SEED_TABLE_3.items() if not row.agrees}
+    wrong = {key for key, row in published.PAPER_TABLE_3.items() if not row.agrees}
     assert wrong == {("seed", "cut"), ("seed", "hole")}
 
 
 def test_another_category_has_no_published_columns() -> None:
-    page = render(content(cell("seed", category="toothbrush")), {})
+    page = render(content(run("seed", dataset="toothbrush")), {})
     assert "published as pixels" not in page
-    assert "stand beside that category only" in page
+    assert "stand beside that dataset only" in page
     assert '<td class="first"></td>' not in page
 
 
@@ -124,52 +124,52 @@ def test_names_and_errors_are_only_text(page: str) -> None:
 def test_the_page_needs_nothing_from_outside(page: str) -> None:
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
     links = re.findall(r'href="([^"]*)"', page)
-    assert [link for link in links if not link.startswith(("cells/", "#"))] == []
+    assert [link for link in links if not link.startswith(("runs/", "#"))] == []
 
 
 def test_what_failed_is_said_first(page: str) -> None:
     assert page.index("What failed") < page.index("Table 3</h3>")
-    assert "4 of 5 cells finished, 1 failed." in page
+    assert "4 of 5 runs finished, 1 failed." in page
 
 
 def test_a_comparison_of_nothing_but_failures_is_a_page() -> None:
-    assert "0 of 2 cells finished, 2 failed." in render(content(failed("seed"), failed("vae")), {})
+    assert "0 of 2 runs finished, 2 failed." in render(content(failed("seed"), failed("vae")), {})
 
 
 def test_a_seed_that_failed_is_said_beside_the_others() -> None:
-    page = render(content(cell("seed", 0), failed("seed", 1)), {})
+    page = render(content(run("seed", 0), failed("seed", 1)), {})
     assert "1 of 2 failed" in page
 
 
 def test_gaps_are_dashes() -> None:
-    page = render(content(cell("seed", **{"seed_tau.f1": None, "pixel.aupro": None})), {})
+    page = render(content(run("seed", **{"paper_tau.f1": None, "pixel.aupro": None})), {})
     assert ">-</td>" in page
 
 
 def test_one_mask_type_less_is_no_one_row_less() -> None:
-    one = cell("seed")
+    one = run("seed")
     del one["scopes"]["hole"], one["count"]["hole"]
     labels = [row[0] for row in rows_of(render(content(one), {}), "seed")]
     assert labels[:2] == ["cut", "all images"]
 
 
-def test_means_over_categories() -> None:
-    both = content(cell("seed", category="a"), cell("seed", 1, category="b"), failed("vae", category="a"))
+def test_means_over_datasets() -> None:
+    both = content(run("seed", dataset="a"), run("seed", 1, dataset="b"), failed("vae", dataset="a"))
     means = over_datasets(both["summary"], ["image.auroc"])
     assert means == [
-        {"detector": "seed", "categories": 2, "image.auroc": 0.5},
-        {"detector": "vae", "categories": 1, "image.auroc": None},
+        {"detector": "seed", "datasets": 2, "image.auroc": 0.5},
+        {"detector": "vae", "datasets": 1, "image.auroc": None},
     ]
-    assert "Means over the categories" in render(both, {})
+    assert "Means over the datasets" in render(both, {})
 
 
 def test_the_verdict_names_the_best_and_the_worst() -> None:
-    found = verdict(content(cell("seed"), cell("vae", **{"pixel.aupro": 0.75})))
+    found = verdict(content(run("seed"), run("vae", **{"pixel.aupro": 0.75})))
     assert found[1] == "On hazelnut, vae covers the defects best (AUPRO 0.750), seed least (0.250)."
 
 
 def test_a_failed_seed_does_not_count() -> None:
-    summary = summarise([cell("seed", 0), failed("seed", 1)])[0]
+    summary = summarise([run("seed", 0), failed("seed", 1)])[0]
     assert (summary["seeds"], summary["failed"]) == (1, 1)
     assert summary["scopes"]["all"]["image.auroc"] == spread([0.25])
 
@@ -180,5 +180,5 @@ def test_numbers_for_reading() -> None:
 
 
 def test_the_same_content_gives_the_same_page() -> None:
-    found = content(cell("seed"), cell("vae"))
+    found = content(run("seed"), run("vae"))
     assert render(copy.deepcopy(found), {}) == render(found, {})

@@ -87,13 +87,13 @@ def test_neither_model_nor_images_are_needed(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {JSON, CSV, PAGE}
 
 
-def test_on_a_map_of_another_scale_than_the_seed_papers_its_thresholds_are_not_shown(
+def test_on_a_map_of_another_scale_than_the_papers_its_thresholds_are_not_shown(
     evaluation: Path, tmp_path: Path
 ) -> None:
     elsewhere = Path(shutil.copytree(evaluation, tmp_path / "elsewhere"))
     results = json.loads((elsewhere / "results.json").read_text(encoding="utf-8"))
-    assert results["has_seed_tau"]
-    (elsewhere / "results.json").write_text(json.dumps({**results, "has_seed_tau": False}), encoding="utf-8")
+    assert results["has_paper_tau"]
+    (elsewhere / "results.json").write_text(json.dumps({**results, "has_paper_tau": False}), encoding="utf-8")
     content, usual = sweep_threshold(elsewhere, tmp_path / "out"), results["threshold"]
     assert content["taus"] == [2 * usual, usual, usual / 2]
     assert content["at_marks"]["all"].keys() == content["at_marks"]["bar"].keys() == {"calibrated", "oracle_f1"}

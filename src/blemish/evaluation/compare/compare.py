@@ -1,4 +1,4 @@
-"""`blemish compare`: detectors side by side, on one category or several, each with several seeds."""
+"""`blemish compare`: detectors side by side, on one dataset or several, each with several seeds."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,11 @@ from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare_page import render
 from blemish.evaluation.compare.gallery import Gallery
+from blemish.evaluation.compare.published import CAVEATS
 from blemish.evaluation.compare.runs import (
     LOCK,
-    DataSet,
-    OnCell,
+    Dataset,
+    OnRun,
     Outcome,
     Run,
     execute_run,
@@ -24,13 +25,12 @@ from blemish.evaluation.compare.runs import (
     refuse_unused,
     settings_of,
 )
-from blemish.evaluation.compare.seed_paper import CAVEATS
 from blemish.evaluation.compare.summary import scopes_of, summarise, to_csv
 from blemish.evaluation.measures import EvaluateSettings, Nested
 from blemish.inference.predictor import Predictor
 
 COMPARED = ("seed", "ae_l2", "ae_ssim", "vae", "anogan", "feature_dictionary")
-"""What is compared unless something else is asked for: the seed paper's detector and those it compares with."""
+"""What is compared unless something else is asked for: the paper's detector and those it compares with."""
 
 JSON, CSV, PAGE = "comparison.json", "comparison.csv", "comparison.html"
 
@@ -54,48 +54,46 @@ class Plan:
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """The content of `comparison.json`, and how many cells failed."""
+    """The content of `comparison.json`, and how many runs failed."""
 
     content: Nested
     failed: int
 
 
 def compare(
-    plan: Plan, out: Path, device: str = "auto", report: Report = quiet, on_cell: OnCell = lambda _: None
+    plan: Plan, out: Path, device: str = "auto", report: Report = quiet, on_run: OnRun = lambda _: None
 ) -> Comparison:
-    """Train, calibrate and evaluate every detector on every category with every seed, and write what was found.
+    """Train, calibrate and evaluate every detector on every dataset with every seed, and write what was found.
 
-    Cells that were finished before with the same settings and images are kept, one that was cut off goes on. A cell
-    that fails is shown as such and leaves the others alone. After each cell that was run `comparison.json`,
-    `comparison.csv` and `comparison.html` are written anew, so that a run that is stopped leaves what it has.
+    Runs that were finished before with the same settings and images are kept, one that was cut off goes on. A run
+    that fails is shown as such and leaves the others alone. After each run `comparison.json`,
+    `comparison.csv` and `comparison.html` are written, so that a run that is stopped leaves what it has.
 
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
-        DataError: a category that cannot be read or has no test images; `out` cannot be written, or another process
+        DataError: a dataset that cannot be read or has no test images; `out` cannot be written, or another process
             compares into it.
     """
-    cells = plan_runs(plan, out)
+    runs = plan_runs(plan, out)
     with exclusive_lock(out / LOCK, f"comparing into {out}"):
         outcomes: list[Outcome] = []
         galleries: dict[str, Gallery] = {}
         content: Nested = {}
-        for cell in cells:
-            report(
-                Progress("cells", len(outcomes), len(cells), f"{cell.category.name}, {cell.name}, {cell.settings.seed}")
-            )
-            outcome = execute_run(cell, device, report)
+        for run in runs:
+            report(Progress("runs", len(outcomes), len(runs), f"{run.dataset.name}, {run.name}, {run.settings.seed}"))
+            outcome = execute_run(run, device, report)
             outcomes.append(outcome)
-            on_cell(outcome)
+            on_run(outcome)
             _add_to_gallery(galleries, outcome, device)
-            if outcome.status != "kept" or cell is cells[-1]:
-                content = _content(plan, cells, outcomes)
+            if outcome.status != "kept" or run is runs[-1]:
+                content = _content(plan, runs, outcomes)
                 _write(content, galleries, out)
-        report(Progress("cells", len(cells), len(cells), ""))
+        report(Progress("runs", len(runs), len(runs), ""))
         return Comparison(content, sum(outcome.status == "failed" for outcome in outcomes))
 
 
 def plan_runs(plan: Plan, out: Path) -> list[Run]:
-    """All cells, a whole round of detectors with the first seed before the second; nothing is run.
+    """All runs in order: every detector with the first seed, then with the second; nothing is trained.
 
     Raises:
         SettingsError, DataError: as `compare`.
@@ -112,64 +110,64 @@ def plan_runs(plan: Plan, out: Path) -> list[Run]:
         for name in plan.detectors
     }
     refuse_unused(plan.assignments, plan.detectors)
-    categories = read_datasets(plan.data)
+    datasets = read_datasets(plan.data)
     make_folder(out)
     return [
-        Run(category, name, run, plan.evaluate, run_path(out, category, name, seed))
-        for category in categories
-        for (name, seed), run in settings.items()
+        Run(dataset, name, own, plan.evaluate, run_path(out, dataset, name, seed))
+        for dataset in datasets
+        for (name, seed), own in settings.items()
     ]
 
 
-def run_path(out: Path, category: DataSet, name: str, seed: int) -> Path:
-    """Where a cell lies."""
-    return out / "cells" / category.name / name / f"seed{seed}"
+def run_path(out: Path, dataset: Dataset, name: str, seed: int) -> Path:
+    """Where a run lies."""
+    return out / "runs" / dataset.name / name / f"seed{seed}"
 
 
 def _add_to_gallery(galleries: dict[str, Gallery], outcome: Outcome, device: str) -> None:
-    """Show the category's chosen images as the first model of each detector sees them."""
-    cell = outcome.cell
-    category = cell.category
-    if category.name not in galleries:
-        limits = PixelPolicy(size_px=(8, 8), max_image_px=cell.settings.data.max_image_px)
-        galleries[category.name] = Gallery(category.folder, limits)
-    if outcome.status != "failed" and cell.name not in galleries[category.name].columns:
-        galleries[category.name].add(cell.name, Predictor.load(cell.model, device))
+    """Show the dataset's chosen images as the first model of each detector sees them."""
+    run = outcome.run
+    dataset = run.dataset
+    if dataset.name not in galleries:
+        limits = PixelPolicy(size_px=(8, 8), max_image_px=run.settings.data.max_image_px)
+        galleries[dataset.name] = Gallery(dataset.folder, limits)
+    if outcome.status != "failed" and run.name not in galleries[dataset.name].columns:
+        galleries[dataset.name].add(run.name, Predictor.load(run.model, device))
 
 
-def _content(plan: Plan, cells: Sequence[Run], outcomes: Sequence[Outcome]) -> Nested:
+def _content(plan: Plan, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Nested:
     rows = [run_row(outcome) for outcome in outcomes]
     return {
         "plan": {
-            "categories": list(dict.fromkeys(cell.category.name for cell in cells)),
+            "datasets": list(dict.fromkeys(run.dataset.name for run in runs)),
             "detectors": list(plan.detectors),
             "seeds": plan.seeds,
-            "cells": len(cells),
+            "runs": len(runs),
             "assignments": list(plan.assignments),
             "evaluate": plan.evaluate.model_dump(mode="json"),
         },
         "summary": summarise(rows),
-        "cells": rows,
+        "runs": rows,
         "published_caveats": list(CAVEATS),
         "versions": {"blemish": version("blemish")},
     }
 
 
 def run_row(outcome: Outcome) -> Nested:
-    """What `comparison.json` says of a cell."""
-    cell, results = outcome.cell, outcome.results
+    """What `comparison.json` says of a run."""
+    run, results = outcome.run, outcome.results
     return {
-        "category": cell.category.name,
-        "detector": cell.name,
-        "seed": cell.settings.seed,
+        "dataset": run.dataset.name,
+        "detector": run.name,
+        "seed": run.settings.seed,
         "status": "failed" if outcome.status == "failed" else "finished",
         "error": outcome.error,
-        "has_seed_tau": outcome.has_seed_tau,
+        "has_paper_tau": outcome.has_paper_tau,
         "scopes": scopes_of(outcome),
         "count": {} if results is None else _counts(results),
         "notes": {} if results is None else _spoken(results["notes"]),
         "false_alarms": None if results is None else results["realised_false_alarm_rate"],
-        "settings": cell.settings.model_dump(mode="json"),
+        "settings": run.settings.model_dump(mode="json"),
     }
 
 
@@ -178,7 +176,7 @@ def _counts(results: Nested) -> dict[str, Nested]:
 
 
 def _spoken(notes: Nested) -> dict[str, str]:
-    """What holds for the whole evaluation; the reasons of single gaps are in the cell's own results."""
+    """What holds for the whole evaluation; the reasons of single gaps are in the run's own results."""
     return {name: note for name, note in notes.items() if "." not in name and name != "images"}
 
 
@@ -186,7 +184,7 @@ def _write(content: Nested, galleries: dict[str, Gallery], out: Path) -> None:
     """Each file whole or not at all."""
     texts = {
         JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",
-        CSV: to_csv(content["cells"]),
+        CSV: to_csv(content["runs"]),
         PAGE: render(
             content, {name: gallery.rows(content["plan"]["detectors"]) for name, gallery in galleries.items()}
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blemish.evaluation.compare import seed_paper as published
+from blemish.evaluation.compare import published
 from blemish.evaluation.compare.summary import ALL, over_datasets
 from blemish.evaluation.report.figures import measure_dots
 from blemish.evaluation.report.html import inline, page_environment
@@ -12,7 +12,7 @@ Content = Mapping[str, Any]
 """The content of comparison.json."""
 
 Pictures = Mapping[str, Sequence[Mapping[str, Any]]]
-"""By category, one row an image; see `Gallery.rows`."""
+"""By dataset, one row an image; see `Gallery.rows`."""
 
 AREAS = {
     "image.auroc": "image AUROC",
@@ -21,30 +21,30 @@ AREAS = {
     "pixel.aupimo": "AUPIMO",
     "pixel.oracle_f1": "F1, oracle",
 }
-LEVELS = ("calibrated", "seed_tau", "oracle_f1")
+LEVELS = ("calibrated", "paper_tau", "oracle_f1")
 RATES = ("precision", "recall", "f1")
 
 
 def render(content: Content, pictures: Pictures) -> str:
-    """The page, from the content of `comparison.json` and the pictures of each category."""
+    """The page, from the content of `comparison.json` and the pictures of each dataset."""
     summaries = content["summary"]
-    categories = [
-        _category(name, [each for each in summaries if each["category"] == name], content["cells"])
+    datasets = [
+        _dataset(name, [each for each in summaries if each["dataset"] == name], content["runs"])
         | {"pictures": pictures.get(name, ())}
-        for name in content["plan"]["categories"]
-        if any(each["category"] == name for each in summaries)
+        for name in content["plan"]["datasets"]
+        if any(each["dataset"] == name for each in summaries)
     ]
     environment = page_environment(mean=mean, mean_std=mean_std, seconds=seconds, amount=amount)
     page = environment.get_template("compare.html.j2").render(
         c=content,
         sentences=verdict(content),
-        categories=categories,
-        means=over_datasets(summaries, list(AREAS)) if len(categories) > 1 else [],
+        datasets=datasets,
+        means=over_datasets(summaries, list(AREAS)) if len(datasets) > 1 else [],
         areas=AREAS,
         levels=LEVELS,
         rates=RATES,
-        failed=[cell for cell in content["cells"] if cell["status"] == "failed"],
-        seed_source=published.SEED,
+        failed=[run for run in content["runs"] if run["status"] == "failed"],
+        paper_source=published.PAPER,
         rates_source=published.MVTEC_AD,
     )
     return page.rstrip() + "\n"
@@ -52,31 +52,31 @@ def render(content: Content, pictures: Pictures) -> str:
 
 def verdict(content: Content) -> list[str]:
     """How far the comparison is, and who is ahead, in plain sentences."""
-    done, planned = len(content["cells"]), content["plan"]["cells"]
-    failed = sum(cell["status"] == "failed" for cell in content["cells"])
-    sentences = [f"{done - failed} of {planned} cells finished{f', {failed} failed' if failed else ''}."]
-    for category in content["plan"]["categories"]:
+    done, planned = len(content["runs"]), content["plan"]["runs"]
+    failed = sum(run["status"] == "failed" for run in content["runs"])
+    sentences = [f"{done - failed} of {planned} runs finished{f', {failed} failed' if failed else ''}."]
+    for dataset in content["plan"]["datasets"]:
         known = [
             (each["scopes"][ALL]["pixel.aupro"]["mean"], each["detector"])
             for each in content["summary"]
-            if each["category"] == category and each["scopes"] and each["scopes"][ALL]["pixel.aupro"]
+            if each["dataset"] == dataset and each["scopes"] and each["scopes"][ALL]["pixel.aupro"]
         ]
         if len(known) > 1:
             (best, winner), *_, (worst, last) = sorted(known, reverse=True)
             sentences.append(
-                f"On {category}, {winner} covers the defects best (AUPRO {best:.3f}), {last} least ({worst:.3f})."
+                f"On {dataset}, {winner} covers the defects best (AUPRO {best:.3f}), {last} least ({worst:.3f})."
             )
     return sentences
 
 
-def _category(name: str, summaries: Sequence[Content], cells: Sequence[Content]) -> dict[str, Any]:
-    mine = [cell for cell in cells if cell["category"] == name and cell["status"] != "failed"]
-    is_published = published.CATEGORY in name.lower()
+def _dataset(name: str, summaries: Sequence[Content], runs: Sequence[Content]) -> dict[str, Any]:
+    mine = [run for run in runs if run["dataset"] == name and run["status"] != "failed"]
+    is_published = published.DATASET in name.lower()
     return {
         "name": name,
         "count": mine[0]["count"][ALL] if mine else None,
         "types": {scope: part["defective"] for scope, part in mine[0]["count"].items() if scope != ALL} if mine else {},
-        "notes": sorted({note for cell in mine for note in cell["notes"].values()}),
+        "notes": sorted({note for run in mine for note in run["notes"].values()}),
         "is_published": is_published,
         "tables": [_table_3(summary, is_published) for summary in summaries],
         "rankings": _rankings(summaries, is_published),
@@ -85,7 +85,7 @@ def _category(name: str, summaries: Sequence[Content], cells: Sequence[Content])
 
 
 def _table_3(summary: Content, is_published: bool) -> dict[str, Any]:
-    """A detector's rows in the manner of the seed paper's Table 3."""
+    """A detector's rows in the manner of the paper's Table 3."""
     scopes, detector = summary["scopes"], summary["detector"]
     types = [scope for scope in scopes if scope != ALL]
     rows = [_row(scope, scopes[scope], own=True) | {"ok_rate": None} for scope in types]
@@ -95,14 +95,14 @@ def _table_3(summary: Content, is_published: bool) -> dict[str, Any]:
         rows.append(_row("all images", scopes[ALL], own=False))
     for row in rows if is_published else []:
         key = "" if row["label"] == "all images" else row["label"]
-        row["published"] = published.SEED_TABLE_3.get((detector, key))
+        row["published"] = published.PAPER_TABLE_3.get((detector, key))
         row["published_images"] = published.MVTEC_AD_RATES.get(detector) if not key else None
         row["is_image_rate"] = bool(row["published_images"])
     return {"detector": detector, "seeds": summary["seeds"], "failed": summary["failed"], "rows": rows}
 
 
 def _row(label: str, measures: Content, own: bool) -> dict[str, Any]:
-    """Pixels of the defective images alone (`own`, as the seed paper has no good test images), or of all."""
+    """Pixels of the defective images alone (`own`, as the paper has no good test images), or of all."""
     prefix = "own." if own else ""
     return {
         "label": label,

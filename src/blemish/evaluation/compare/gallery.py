@@ -24,7 +24,7 @@ _WHITE = (255, 255, 255)
 
 @final
 class Gallery:
-    """The chosen images of one category, and what models made of them, as pictures for a page.
+    """The chosen images of one dataset, and what models made of them, as pictures for a page.
 
     Two images of each defect type and a good one, evenly spread over their names.
     """

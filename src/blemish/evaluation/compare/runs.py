@@ -27,7 +27,7 @@ from blemish.training.train import state_path, train_model
 
 @final
 @dataclass(frozen=True)
-class DataSet:
+class Dataset:
     """A data set with test images; the two hashes say what is in its files."""
 
     name: str
@@ -36,7 +36,7 @@ class DataSet:
     test_sha256: str
 
 
-def read_datasets(roots: Sequence[Path]) -> list[DataSet]:
+def read_datasets(roots: Sequence[Path]) -> list[Dataset]:
     """The data sets, each under the name of its folder; the second of one name gets its parent's in front.
 
     The first keeps its name, so that a set that is added changes no other's.
@@ -46,14 +46,14 @@ def read_datasets(roots: Sequence[Path]) -> list[DataSet]:
     """
     folders = [read_folder(root) for root in roots]
     paths = [folder.root.resolve() for folder in folders]
-    categories: list[DataSet] = []
+    datasets: list[Dataset] = []
     for folder, path in zip(folders, paths, strict=True):
         if paths.count(path) > 1:
-            raise DataError(f"{folder.root}: given twice; each category is compared once")
+            raise DataError(f"{folder.root}: given twice; each dataset is compared once")
         _check_parts(folder)
-        taken = {category.name for category in categories}
-        categories.append(DataSet(_free_name(path, taken), folder, *_hashes(folder)))
-    return categories
+        taken = {dataset.name for dataset in datasets}
+        datasets.append(Dataset(_free_name(path, taken), folder, *_hashes(folder)))
+    return datasets
 
 
 def _free_name(path: Path, taken: Collection[str]) -> str:
@@ -82,12 +82,12 @@ def _check_parts(folder: Folder) -> None:
         raise DataError(f"{folder.root}: no good images to fit; put them in train/good")
 
 
-MODEL, CELL, LOG = "model.safetensors", "cell.json", "error.log"
+MODEL, RECORD, LOG = "model.safetensors", "run.json", "error.log"
 LOCK = ".lock"
-"""In a folder of cells: held by the one process that works there."""
+"""In a folder of runs: held by the one process that works there."""
 
-OnCell = Callable[["Outcome"], None]
-"""Told what came of each cell."""
+OnRun = Callable[["Outcome"], None]
+"""Told what came of each run."""
 
 Status = Literal["finished", "failed", "kept"]
 """kept: finished in an earlier run, with the same settings and images."""
@@ -98,7 +98,7 @@ Status = Literal["finished", "failed", "kept"]
 class Run:
     """What is to be trained and evaluated, and the folder it goes to. `name` is a detector's or a preset's."""
 
-    category: DataSet
+    dataset: Dataset
     name: str
     settings: RunSettings
     evaluate: EvaluateSettings
@@ -114,34 +114,34 @@ class Run:
         """A hash of all that decides the weights and the threshold."""
         settings = self.settings.model_dump(mode="json")
         files = _named_files(self.settings)
-        return _sha256([settings, files, self.category.train_sha256, version("blemish")])
+        return _sha256([settings, files, self.dataset.train_sha256, version("blemish")])
 
     @property
     def judging(self) -> str:
         """A hash of all else that decides the results."""
-        return _sha256([self.evaluate.model_dump(mode="json"), self.category.test_sha256])
+        return _sha256([self.evaluate.model_dump(mode="json"), self.dataset.test_sha256])
 
 
 @final
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell: its `results.json`, less the list of images, or the error that ended it.
+    """What came of a run: its `results.json`, less the list of images, or the error that ended it.
 
-    `seed_counts` are, by defect type and threshold, the pixels counted as the seed paper counts them: those of the
-    type's own images, without the good ones. `has_seed_tau` says whether the map is the one of its Algorithm 1.
+    `paper_counts` are, by defect type and threshold, the pixels counted as the paper counts them: those of the
+    type's own images, without the good ones. `has_paper_tau` says whether the map is the one of its Algorithm 1.
     """
 
-    cell: Run
+    run: Run
     status: Status
     error: str | None = None
     results: Nested | None = None
-    seed_counts: dict[str, dict[str, dict[str, int]]] | None = None
-    has_seed_tau: bool = False
+    paper_counts: dict[str, dict[str, dict[str, int]]] | None = None
+    has_paper_tau: bool = False
     artifact_bytes: int = 0
 
 
 def settings_of(name: str, toml: Path | None, assignments: Sequence[str], seed: int) -> RunSettings:
-    """All settings of a cell. An assignment `NAME:setting=value` holds for that detector or preset alone, and wins.
+    """All settings of a run. An assignment `NAME:setting=value` holds for that detector or preset alone, and wins.
 
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that the detector does not have; `detector` or
@@ -188,59 +188,59 @@ def refuse_unused(assignments: Sequence[str], names: Sequence[str]) -> None:
             raise SettingsError(f"--set {text}: no detector '{head}' is trained here; {nearest(head, names)}")
 
 
-def execute_run(cell: Run, device: str, report: Report) -> Outcome:
+def execute_run(run: Run, device: str, report: Report) -> Outcome:
     """Train, calibrate and evaluate, unless that was done before; training that was cut off goes on where it was.
 
-    An error is caught and written to `error.log` and `cell.json`; only an interruption passes through.
+    An error is caught and written to `error.log` and `run.json`; only an interruption passes through.
 
     Raises:
-        DataError: the cell's folder cannot be written.
+        DataError: the run's folder cannot be written.
     """
-    before = _read(cell)
-    header = _header(cell)
-    if before.get("training") != cell.training and not _is_of(header, cell):
-        _forget(cell)
-    elif before.get("status") == "finished" and before.get("judging") == cell.judging and header and _is_whole(cell):
+    before = _read(run)
+    header = _header(run)
+    if before.get("training") != run.training and not _is_of(header, run):
+        _forget(run)
+    elif before.get("status") == "finished" and before.get("judging") == run.judging and header and _is_whole(run):
         with suppress(OSError, ValueError, KeyError):  # a damaged results.json is made again
-            return _outcome(cell, "kept", before)
-    found: Nested = {"status": "running", "training": cell.training, "judging": cell.judging}
-    _write(cell, found)
-    (cell.path / LOG).unlink(missing_ok=True)
+            return _outcome(run, "kept", before)
+    found: Nested = {"status": "running", "training": run.training, "judging": run.judging}
+    _write(run, found)
+    (run.path / LOG).unlink(missing_ok=True)
     try:
-        found |= {"status": "finished", **_train_and_evaluate(cell, device, report)}
+        found |= {"status": "finished", **_train_and_evaluate(run, device, report)}
     except Exception as error:
-        _write_log(cell, error)
+        _write_log(run, error)
         found |= {"status": "failed", "error": _one_line(error)}
-    _write(cell, found)
-    return _outcome(cell, "finished" if found["status"] == "finished" else "failed", found)
+    _write(run, found)
+    return _outcome(run, "finished" if found["status"] == "finished" else "failed", found)
 
 
-def _train_and_evaluate(cell: Run, device: str, report: Report) -> Nested:
-    folder = cell.category.folder
+def _train_and_evaluate(run: Run, device: str, report: Report) -> Nested:
+    folder = run.dataset.folder
     try:
-        train_model(folder.root, cell.model, cell.settings, device, resume=True, report=report)
+        train_model(folder.root, run.model, run.settings, device, resume=True, report=report)
     except ArtifactError:  # the state to resume from is damaged; the next run must not meet it again
-        state_path(cell.model).unlink(missing_ok=True)
+        state_path(run.model).unlink(missing_ok=True)
         raise
-    predictor = Predictor.load(cell.model, device)
+    predictor = Predictor.load(run.model, device)
     found = evaluate_model(
-        predictor, folder, cell.path, cell.evaluate, lambda done, total: report(Progress("evaluating", done, total))
+        predictor, folder, run.path, run.evaluate, lambda done, total: report(Progress("evaluating", done, total))
     )
-    return {"has_seed_tau": found.results["has_seed_tau"]}
+    return {"has_paper_tau": found.results["has_paper_tau"]}
 
 
-def _outcome(cell: Run, status: Status, found: Nested) -> Outcome:
+def _outcome(run: Run, status: Status, found: Nested) -> Outcome:
     if status == "failed":
-        return Outcome(cell, status, error=found["error"])
-    results = json.loads((cell.path / RESULTS).read_text(encoding="utf-8"))
+        return Outcome(run, status, error=found["error"])
+    results = json.loads((run.path / RESULTS).read_text(encoding="utf-8"))
     images = results.pop("images")
     return Outcome(
-        cell,
+        run,
         status,
         results=results,
-        seed_counts=_counts_of_types(images),
-        has_seed_tau=found["has_seed_tau"],
-        artifact_bytes=cell.model.stat().st_size,
+        paper_counts=_counts_of_types(images),
+        has_paper_tau=found["has_paper_tau"],
+        artifact_bytes=run.model.stat().st_size,
     )
 
 
@@ -256,19 +256,19 @@ def _counts_of_types(images: Sequence[Nested]) -> dict[str, dict[str, dict[str, 
     return totals
 
 
-def _is_whole(cell: Run) -> bool:
-    return all((cell.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
+def _is_whole(run: Run) -> bool:
+    return all((run.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
 
 
-def _header(cell: Run) -> ArtifactHeader | None:
+def _header(run: Run) -> ArtifactHeader | None:
     """Of the model that is there, whole and unchanged."""
     try:
-        return read_artifact(cell.model)[0]
+        return read_artifact(run.model)[0]
     except BlemishError:
         return None
 
 
-def _is_of(header: ArtifactHeader | None, cell: Run) -> bool:
+def _is_of(header: ArtifactHeader | None, run: Run) -> bool:
     """Whether a model is of these settings and images although the hashes differ.
 
     They do where settings have come into the world that the model is older than, and that are left at what they are
@@ -276,9 +276,9 @@ def _is_of(header: ArtifactHeader | None, cell: Run) -> bool:
     """
     return (
         header is not None
-        and header.run == cell.settings
-        and not _named_files(cell.settings)
-        and header.data_card.files_sha256 == cell.category.train_sha256
+        and header.run == run.settings
+        and not _named_files(run.settings)
+        and header.data_card.files_sha256 == run.dataset.train_sha256
         and header.versions.get("blemish") == version("blemish")
     )
 
@@ -289,28 +289,28 @@ def _named_files(settings: RunSettings) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path.is_file()]
 
 
-def _forget(cell: Run) -> None:
-    for name in (MODEL, state_path(cell.model).name, RESULTS, REPORT, MAPS, LOG):
-        (cell.path / name).unlink(missing_ok=True)
+def _forget(run: Run) -> None:
+    for name in (MODEL, state_path(run.model).name, RESULTS, REPORT, MAPS, LOG):
+        (run.path / name).unlink(missing_ok=True)
 
 
-def _read(cell: Run) -> Nested:
+def _read(run: Run) -> Nested:
     try:
-        found = json.loads((cell.path / CELL).read_text(encoding="utf-8"))
+        found = json.loads((run.path / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _write(cell: Run, content: Nested) -> None:
-    make_folder(cell.path)
-    names: dict[str, Any] = {"category": cell.category.name, "detector": cell.name, "seed": cell.settings.seed}
-    with atomic_write(cell.path / CELL) as temporary:
+def _write(run: Run, content: Nested) -> None:
+    make_folder(run.path)
+    names: dict[str, Any] = {"dataset": run.dataset.name, "detector": run.name, "seed": run.settings.seed}
+    with atomic_write(run.path / RECORD) as temporary:
         temporary.write_text(json.dumps({**names, **content}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _write_log(cell: Run, error: Exception) -> None:
-    with atomic_write(cell.path / LOG) as temporary:
+def _write_log(run: Run, error: Exception) -> None:
+    with atomic_write(run.path / LOG) as temporary:
         temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
-"""What a comparison found, as plain values: rows of cells, and their means and spread over the seeds.
+"""What a comparison found, as plain values: rows of runs, and their means and spread over the seeds.
 
 A row has its measures under dotted names, as in `results.json`: `image.auroc`, `pixel.aupro`, `calibrated.f1`. A
 scope is all test images, or one defect type's images and all good ones. `own.calibrated.f1` and its like count the
-pixels of the type's own images alone, as the seed paper does.
+pixels of the type's own images alone, as the paper does.
 """
 
 import csv
@@ -30,32 +30,32 @@ MEASURES = (
 )
 """The names of all measures, in the order of the CSV's columns."""
 
-_KEYS = ("category", "detector", "seed", "status", "scope")
+_KEYS = ("dataset", "detector", "seed", "status", "scope")
 
 
 class RunLike(Protocol):
-    """What a row is made of; see `Outcome` in cells.py."""
+    """What a row is made of; see `Outcome` in runs.py."""
 
     @property
     def results(self) -> Nested | None: ...
     @property
-    def seed_counts(self) -> Mapping[str, Mapping[str, Mapping[str, int]]] | None: ...
+    def paper_counts(self) -> Mapping[str, Mapping[str, Mapping[str, int]]] | None: ...
     @property
-    def has_seed_tau(self) -> bool: ...
+    def has_paper_tau(self) -> bool: ...
     @property
     def artifact_bytes(self) -> int: ...
 
 
 def scopes_of(outcome: RunLike) -> dict[str, dict[str, float | None]]:
-    """The measures of a cell, by scope and name; none of a cell that failed."""
+    """The measures of a run, by scope and name; none of a run that failed."""
     if outcome.results is None:
         return {}
     sections = {ALL: outcome.results, **outcome.results["by_type"]}
-    own = own_rates(outcome.seed_counts or {})
+    own = own_rates(outcome.paper_counts or {})
     return {
         scope: _without_tau(
             {**_measures(section), **own.get(scope, {}), **_costs(outcome)},
-            outcome.has_seed_tau,
+            outcome.has_paper_tau,
         )
         for scope, section in sections.items()
     }
@@ -103,33 +103,33 @@ def _costs(outcome: RunLike) -> dict[str, float | None]:
     }
 
 
-def _without_tau(measures: dict[str, float | None], has_seed_tau: bool) -> dict[str, float | None]:
-    """The seed paper's threshold says nothing about a map of another kind."""
-    return {name: None if not has_seed_tau and "seed_tau." in name else measures.get(name) for name in MEASURES}
+def _without_tau(measures: dict[str, float | None], has_paper_tau: bool) -> dict[str, float | None]:
+    """The paper's threshold says nothing about a map of another kind."""
+    return {name: None if not has_paper_tau and "paper_tau." in name else measures.get(name) for name in MEASURES}
 
 
-def summarise(cells: Sequence[Nested]) -> list[Nested]:
-    """One entry for each category and detector, in the order they came: every measure's mean and spread over seeds.
+def summarise(runs: Sequence[Nested]) -> list[Nested]:
+    """One entry for each dataset and detector, in the order they came: every measure's mean and spread over seeds.
 
-    >>> cell = {"category": "nut", "detector": "ae", "status": "finished", "scopes": {"all": {"image.auroc": 0.5}}}
-    >>> found = summarise([cell, {**cell, "scopes": {"all": {"image.auroc": 0.75}}}, {**cell, "status": "failed"}])
+    >>> run = {"dataset": "nut", "detector": "ae", "status": "finished", "scopes": {"all": {"image.auroc": 0.5}}}
+    >>> found = summarise([run, {**run, "scopes": {"all": {"image.auroc": 0.75}}}, {**run, "status": "failed"}])
     >>> found[0]["failed"], found[0]["scopes"]["all"]["image.auroc"]["mean"]
     (1, 0.625)
     """
     groups: dict[tuple[str, str], list[Nested]] = {}
-    for cell in cells:
-        groups.setdefault((cell["category"], cell["detector"]), []).append(cell)
+    for run in runs:
+        groups.setdefault((run["dataset"], run["detector"]), []).append(run)
     summaries = []
-    for (category, detector), group in groups.items():
-        good = [cell for cell in group if cell["status"] != "failed"]
-        scopes = list(dict.fromkeys(scope for cell in good for scope in cell["scopes"]))
+    for (dataset, detector), group in groups.items():
+        good = [run for run in group if run["status"] != "failed"]
+        scopes = list(dict.fromkeys(scope for run in good for scope in run["scopes"]))
         summaries.append(
             {
-                "category": category,
+                "dataset": dataset,
                 "detector": detector,
                 "seeds": len(good),
                 "failed": len(group) - len(good),
-                "scopes": {scope: _spreads([cell["scopes"][scope] for cell in good]) for scope in scopes},
+                "scopes": {scope: _spreads([run["scopes"][scope] for run in good]) for scope in scopes},
             }
         )
     return summaries
@@ -157,30 +157,30 @@ def spread(values: Iterable[float | None]) -> Nested | None:
     }
 
 
-def to_csv(cells: Sequence[Nested]) -> str:
-    """One line a cell and scope; a cell that failed has one line with its error."""
+def to_csv(runs: Sequence[Nested]) -> str:
+    """One line a run and scope; a run that failed has one line with its error."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*_KEYS, *MEASURES, "error"], lineterminator="\n")
     writer.writeheader()
-    for cell in cells:
-        keys: dict[str, Any] = {name: cell.get(name) for name in _KEYS}
-        for scope, measures in (cell["scopes"] or {ALL: {}}).items():
-            writer.writerow({**keys, "scope": scope, **measures, "error": cell["error"]})
+    for run in runs:
+        keys: dict[str, Any] = {name: run.get(name) for name in _KEYS}
+        for scope, measures in (run["scopes"] or {ALL: {}}).items():
+            writer.writerow({**keys, "scope": scope, **measures, "error": run["error"]})
     return text.getvalue()
 
 
 def over_datasets(summaries: Sequence[Nested], names: Sequence[str]) -> list[Nested]:
-    """For each detector the mean of its categories' means, of those measures that every category of it has.
+    """For each detector the mean of its datasets' means, of those measures that every dataset of it has.
 
     >>> spreads = {"all": {"image.auroc": {"mean": 0.5}}}
-    >>> one = {"category": "nut", "detector": "ae", "scopes": spreads}
-    >>> over_datasets([one, {**one, "category": "brush"}], ["image.auroc"])
-    [{'detector': 'ae', 'categories': 2, 'image.auroc': 0.5}]
+    >>> one = {"dataset": "nut", "detector": "ae", "scopes": spreads}
+    >>> over_datasets([one, {**one, "dataset": "brush"}], ["image.auroc"])
+    [{'detector': 'ae', 'datasets': 2, 'image.auroc': 0.5}]
     """
     found = []
     for detector in dict.fromkeys(summary["detector"] for summary in summaries):
         parts = [each["scopes"].get(ALL, {}) for each in summaries if each["detector"] == detector]
-        row: Nested = {"detector": detector, "categories": len(parts)}
+        row: Nested = {"detector": detector, "datasets": len(parts)}
         for name in names:
             means = [part[name]["mean"] if part.get(name) else None for part in parts]
             row[name] = None if None in means else statistics.fmean(mean for mean in means if mean is not None)

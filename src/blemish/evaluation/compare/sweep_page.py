@@ -10,14 +10,9 @@ from blemish.evaluation.report.pictures import Example, drawing, photo
 
 Content = Mapping[str, Any]
 
-MARKS = {"calibrated": "calibrated", "seed_tau": "the seed paper's", "oracle_f1": "oracle of all images"}
+MARKS = {"calibrated": "calibrated", "paper_tau": "the paper's", "oracle_f1": "oracle of all images"}
 
-MAP_MEANS = {
-    "good_held_out": "good images, held out",
-    "good_test": "good pixels, test",
-    "defective_test": "defective pixels, test",
-}
-F1 = {"pixel.oracle_f1": "F1, oracle", "calibrated.f1": "F1, calibrated", "seed_tau.f1": "F1, seed paper's tau"}
+F1 = {"pixel.oracle_f1": "F1, oracle", "calibrated.f1": "F1, calibrated", "paper_tau.f1": "F1, seed paper's tau"}
 AREAS = {"image.auroc": "image AUROC", "pixel.auroc": "pixel AUROC", "pixel.aupro": "AUPRO"}
 
 
@@ -76,7 +71,6 @@ def render_setting(content: Content, pictures: Sequence[Mapping[str, Any]]) -> s
         done=done,
         charts=_setting_charts(content["setting"], done),
         pictures=pictures,
-        map_means=MAP_MEANS,
         measures={**F1, **AREAS},
         failed=[point for point in content["points"] if point["error"] is not None],
     )
@@ -87,14 +81,13 @@ def _setting_charts(setting: str, done: Sequence[Content]) -> dict[str, Any]:
     if not done:
         return {}
     charts = {
-        "errors": ("map_means", MAP_MEANS, "mean of the anomaly map"),
-        "f1": ("measures", F1, "F1 of the pixels"),
-        "areas": ("measures", AREAS, "area"),
+        "f1": (F1, "F1 of the pixels"),
+        "areas": (AREAS, "area"),
     }
     values = [each["value"] for each in done]
     drawn = {}
-    for chart, (group, lines, label) in charts.items():
-        curves = {name: [_point(each[group][key]) for each in done] for key, name in lines.items()}
+    for chart, (lines, label) in charts.items():
+        curves = {name: [_point(each["measures"][key]) for each in done] for key, name in lines.items()}
         known = {name: points for name, points in curves.items() if any(points)}
         if known:
             drawn[chart] = inline(setting_curves(values, known, setting, label))

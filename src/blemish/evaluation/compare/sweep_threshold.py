@@ -17,8 +17,9 @@ from blemish.evaluation.compare.sweep_page import render_threshold
 from blemish.evaluation.evaluate import RESULTS
 from blemish.evaluation.examples import show
 from blemish.evaluation.measures import JudgedImage, Nested
+from blemish.evaluation.paper import PAPER_TAUS
 from blemish.evaluation.report.pictures import Example, thresholds_in_use
-from blemish.evaluation.threshold_counts import ALL, MAPS, PAPER_TAUS, ThresholdCounts, read_threshold_counts
+from blemish.evaluation.threshold_counts import ALL, MAPS, ThresholdCounts, read_threshold_counts
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, count, f1, precision, recall
 
@@ -44,11 +45,11 @@ def sweep_threshold(
     image: str | None = None,
     source: Source | None = None,
 ) -> Nested:
-    """Write the curves over the threshold, and one image at `taus` (Figures 13 and 14 of the seed paper) into `out`.
+    """Write the curves over the threshold, and one image at `taus` (Figures 13 and 14 of the paper) into `out`.
 
     Left out, `taus` are the paper's where the map is on its scale, else the model's threshold, twice and half of it.
 
-    `evaluation` is a folder that `blemish evaluate` wrote, or a cell of a comparison. `image` is the name of a test
+    `evaluation` is a folder that `blemish evaluate` wrote, or a run of a comparison. `image` is the name of a test
     image, or the end of one; without it one of the evaluation's examples is taken. Returns what `threshold.json` says.
 
     Raises:
@@ -66,7 +67,7 @@ def sweep_threshold(
     example = _find(swept, results, image, source)
     if taus is None:
         usual = results["threshold"]
-        taus = PAPER_TAUS if results.get("has_seed_tau") else (2 * usual, usual, usual / 2)
+        taus = PAPER_TAUS if results.get("has_paper_tau") else (2 * usual, usual, usual / 2)
     content = _content(results, swept, sorted(taus, reverse=True), example)
     content["image"]["scored_anew"] = all(example is not kept for kept in swept.examples)
     make_folder(out)
@@ -155,7 +156,7 @@ def _content(results: Nested, swept: ThresholdCounts, taus: Sequence[float], exa
 def _marks(results: Nested, scope: str) -> dict[str, float]:
     """The thresholds in use; the one best with hindsight is that of all images."""
     defect_type = None if scope == ALL else scope
-    marks = thresholds_in_use({"has_seed_tau": False, **results}, defect_type)
+    marks = thresholds_in_use({"has_paper_tau": False, **results}, defect_type)
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 

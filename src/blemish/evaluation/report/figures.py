@@ -29,7 +29,7 @@ _MOST_NAMED_BARS = 40
 
 
 def loss_curve(history: Mapping[str, Sequence[float]]) -> bytes:
-    """Every loss of the training run over its epochs, after the seed paper's Figure 4.
+    """Every loss of the training run over its epochs, after the paper's Figure 4.
 
     >>> loss_curve({"loss": [0.5, 0.2, 0.1]})[:4]
     b'<svg'
@@ -49,7 +49,7 @@ def loss_curve(history: Mapping[str, Sequence[float]]) -> bytes:
 
 
 def f1_bars(names: Sequence[str], f1: Sequence[float | None], label: str) -> bytes:
-    """Pixel F1 of every image of one defect type and their mean, after the seed paper's Figures 5 to 8.
+    """Pixel F1 of every image of one defect type and their mean, after the paper's Figures 5 to 8.
 
     >>> b"001" in f1_bars(["001", "002"], [0.5, None], "F1 at 0.2")
     True

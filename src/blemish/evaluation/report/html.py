@@ -48,7 +48,7 @@ NAMES = {
     "f1": "F1",
     "oracle_f1": "oracle F1",
     "calibrated": "the model's",
-    "seed_tau": "the seed paper's",
+    "paper_tau": "the paper's",
 }
 
 
@@ -64,7 +64,7 @@ def render(results: Results, drawings: Drawings) -> str:
             rows=_measure_rows(results),
             names=NAMES,
             charts=_charts(results, drawings),
-            bars=_bars(results) if results["has_seed_tau"] else {},
+            bars=_bars(results) if results["has_paper_tau"] else {},
             panels={name: [paper_panel(one, results) for one in some] for name, some in drawings.panels.items()},
             three=[three_thresholds(one, results) for one in drawings.three_thresholds],
             missed=[heat_pair(one, results) for one in drawings.missed],
@@ -201,14 +201,14 @@ def _charts(results: Results, drawings: Drawings) -> dict[str, Markup]:
 
 
 def _bars(results: Results) -> dict[str, Markup]:
-    """Figures 5 to 8 of the seed paper: F1 of each image at its tau, a chart for each type."""
+    """Figures 5 to 8 of the paper: F1 of each image at its tau, a chart for each type."""
     charts = {}
     for defect_type, part in results["by_type"].items():
         rows = [row for row in results["images"] if row["defect_type"] == defect_type]
-        f1 = [row["f1"]["seed_tau"] for row in rows]
+        f1 = [row["f1"]["paper_tau"] for row in rows]
         if any(value is not None for value in f1):
             names = [PurePosixPath(row["path"]).stem for row in rows]
-            tau = part["at_threshold"]["seed_tau"]["threshold"]
+            tau = part["at_threshold"]["paper_tau"]["threshold"]
             charts[defect_type] = inline(figures.f1_bars(names, f1, f"pixel F1 at tau = {tau:g}"))
     return charts
 

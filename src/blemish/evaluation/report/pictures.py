@@ -17,7 +17,7 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64], float]
 """Shares of the good flagged, shares of the defective found, and the area under it."""
 
 _WHITE = (255, 255, 255)
-_THRESHOLD_NAMES = {"calibrated": "the model's threshold", "seed_tau": "the seed paper's tau", "oracle_f1": "oracle F1"}
+_THRESHOLD_NAMES = {"calibrated": "the model's threshold", "paper_tau": "the paper's tau", "oracle_f1": "oracle F1"}
 
 
 @final
@@ -53,7 +53,7 @@ class Drawings:
 
 
 def paper_panel(example: Example, results: Results) -> dict[str, Any]:
-    """Figures 9 to 12 of the seed paper: input, reconstruction, predicted defect pixels, ground truth."""
+    """Figures 9 to 12 of the paper: input, reconstruction, predicted defect pixels, ground truth."""
     pictures = [("input", photo(example.image))]
     if example.reconstruction is not None:
         pictures.append(("reconstruction", photo(example.reconstruction)))
@@ -66,7 +66,7 @@ def paper_panel(example: Example, results: Results) -> dict[str, Any]:
 
 
 def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
-    """Figures 13 and 14 of the seed paper: one image at the thresholds in use, beside the truth."""
+    """Figures 13 and 14 of the paper: one image at the thresholds in use, beside the truth."""
     pictures = [("input", photo(example.image))]
     if example.mask is not None:
         pictures.append(("ground truth", drawing(example.mask)))
@@ -79,12 +79,12 @@ def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
 
 
 def thresholds_in_use(results: Results, defect_type: str | None = None) -> dict[str, float | None]:
-    """The model's threshold, the best with hindsight, and the seed paper's where the map is on its scale."""
+    """The model's threshold, the best with hindsight, and the paper's where the map is on its scale."""
     levels = {name: part["threshold"] for name, part in results["at_threshold"].items()}
-    if not results["has_seed_tau"]:
-        del levels["seed_tau"]
+    if not results["has_paper_tau"]:
+        del levels["paper_tau"]
     elif defect_type is not None:
-        levels["seed_tau"] = results["by_type"][defect_type]["at_threshold"]["seed_tau"]["threshold"]
+        levels["paper_tau"] = results["by_type"][defect_type]["at_threshold"]["paper_tau"]["threshold"]
     return levels
 
 
