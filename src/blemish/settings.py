@@ -119,7 +119,7 @@ class ScoreSettings(Settings):
         None, description="Share of good images that may be flagged. None: the smallest the good images allow."
     )
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="How surely this very threshold keeps that rate, e.g. 0.95. None: it is kept on average."
+        None, description="How surely this threshold keeps that rate, e.g. 0.95. None: it is kept on average."
     )
     calibration: Literal["held_out", "cross"] = Field(
         "held_out",

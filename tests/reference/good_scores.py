@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.stats.conformal import certify, p_value, worst_of_groups
-from blemish.stats.conformal_folds import certify_cross, cross_p_value
+from blemish.stats.conformal_folds import certify_cross
 from blemish.stats.false_discovery import benjamini_hochberg
+from reference.folds import cross_p_value
 
 Array = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from blemish.errors import DataError
-from blemish.stats import Counts, PixelScores, aupro, count, f1
+from blemish.stats import Counts, PixelScores, count, f1
 from blemish.stats.intervals import percentile_intervals, resample
 from reference.slow_areas import slow_aupimo, slow_aupro
 
@@ -66,7 +66,7 @@ def test_small_sets_are_exact(digits: int | None) -> None:
     assert scores.resolution == 0.0
     assert scores.auroc() == pytest.approx(sk.roc_auc_score(truth, values))
     assert scores.average_precision() == pytest.approx(sk.average_precision_score(truth, values))
-    assert scores.aupro() == pytest.approx(slow_aupro(maps, masks, 0.3)) == pytest.approx(aupro(maps, masks))
+    assert scores.aupro() == pytest.approx(slow_aupro(maps, masks, 0.3))
     each = [share for share in slow_aupimo(maps, masks, (1e-3, 1e-1)) if not np.isnan(share)]
     assert list(scores.aupimo_each((1e-3, 1e-1)).values()) == pytest.approx(each, abs=5e-5)
     assert scores.aupimo((1e-3, 1e-1)) == pytest.approx(np.mean(each), abs=5e-5)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from blemish.stats.conformal import certify, conformal_threshold
-from blemish.stats.conformal_folds import cross_bound
+from blemish.stats.conformal import certify
 from reference.chance import FAR, most_of
+from reference.folds import cross_bound
 from reference.good_scores import (
     DISTRIBUTIONS,
     false_discoveries,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(("n", "alpha"), [(20, 0.05), (99, 0.01), (99, 0.05), (500, 0.01), (500, 0.1)])
 def test_on_average_the_rate_is_kept(name: str, n: int, alpha: float) -> None:
     rng = np.random.default_rng(n)
-    rates = true_rates(DISTRIBUTIONS[name], lambda scores: conformal_threshold(scores, alpha), n, 10_000, rng)
+    rates = true_rates(DISTRIBUTIONS[name], lambda scores: certify(scores, alpha).threshold, n, 10_000, rng)
     assert rates.mean() <= alpha + FAR * standard_error(rates)
     if name != "tied":
         exact = math.floor(alpha * (n + 1) + 1e-9) / (n + 1)

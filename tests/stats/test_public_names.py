@@ -1,4 +1,4 @@
-"""The room as a whole: its public names, and that it needs nothing but numpy."""
+"""Public names of the package, and that it can be imported with nothing but numpy."""
 
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import auc
 
-from blemish.stats import aupimo, aupro, auroc, label_regions
+from blemish.stats import PixelScores, auroc, label_regions
 from reference.slow_areas import flood_regions, slow_aupimo, slow_aupro
 
 masks = hnp.arrays(np.bool_, (6, 7), elements=st.sampled_from([False, False, True]))
@@ -19,6 +21,25 @@ def map_sets(draw: st.DrawFn) -> tuple[list[np.ndarray], list[np.ndarray]]:
     marked[2, 3] = True
     marked[0, 0] = False
     return [draw(levels) for _ in range(3)], [np.zeros((6, 7), bool), draw(masks), marked]
+
+
+def scores_of(maps: Sequence[np.ndarray], marked: Sequence[np.ndarray]) -> PixelScores:
+    scores = PixelScores()
+    for place, (anomaly_map, mask) in enumerate(zip(maps, marked, strict=True)):
+        scores.add(str(place), anomaly_map, mask)
+    return scores
+
+
+def aupro(maps: Sequence[np.ndarray], marked: Sequence[np.ndarray], max_fpr: float = 0.3) -> float:
+    return scores_of(maps, marked).aupro(max_fpr)
+
+
+def aupimo(
+    maps: Sequence[np.ndarray], marked: Sequence[np.ndarray], fpr_range: tuple[float, float] = (1e-5, 1e-4)
+) -> np.ndarray:
+    """Of each image; nan for good ones."""
+    found = scores_of(maps, marked).aupimo_each(fpr_range)
+    return np.array([found.get(str(place), np.nan) for place in range(len(maps))])
 
 
 @given(masks)

@@ -75,12 +75,12 @@ def sweep_threshold(
         str | None, typer.Option(help="Which test image, e.g. test/cut/003.png. Left out: one of the examples.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="With --data: score the image anew, where the evaluation did not keep its map.")
+        Path | None, typer.Option(help="With --data: score the image again, where the evaluation did not keep its map.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The folder that was evaluated; goes with --model.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Precision, recall and F1 over the threshold, from an evaluation: nothing is trained, nothing scored anew."""
+    """Precision, recall and F1 over the threshold, from an evaluation: nothing is trained or scored."""
     from blemish.evaluation.compare.sweep_page import table_rows
     from blemish.evaluation.compare.sweep_threshold import Source, sweep_threshold
 
@@ -96,7 +96,7 @@ def sweep_threshold(
         table.add_row(f"{threshold:.4g}", name, *rates)
     out_console.print(table)
     if content["image"]["scored_anew"]:
-        log_console.print(f"note: {content['image']['name']} was scored anew, nothing else", markup=False)
+        log_console.print(f"note: {content['image']['name']} was scored again, nothing else", markup=False)
     out_console.print(f"written: {out / 'threshold.html'}, and .json and .csv beside it", markup=False)
 
 

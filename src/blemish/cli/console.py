@@ -82,7 +82,7 @@ def progress() -> Iterator[Callable[[Any], None]]:
             what, done, total, note = progress
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total, note=note)
-            if done < bar.tasks[tasks[what]].completed:  # the same work anew, on other images
+            if done < bar.tasks[tasks[what]].completed:  # the same work again, on other images
                 bar.reset(tasks[what])
             bar.update(tasks[what], completed=done, total=total, note=note)
             if asked_to_stop:

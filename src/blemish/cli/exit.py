@@ -19,7 +19,7 @@ HOW_TO_GO_ON = {
     "train": "the same command with --resume goes on from the last state that was kept, if training had begun",
     "inspect": "what went into -o OUT, if you gave one, is kept; the same command with --resume goes on from there",
 }
-OTHERWISE = "the same command goes on from here where it keeps what is finished, else anew"
+OTHERWISE = "the same command goes on from here where it keeps what is finished, else from the start"
 
 
 def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:

@@ -6,18 +6,14 @@ The plain-words account, with every assumption and source, is docs/explain/guara
 from blemish.stats.conformal import (
     Certificate,
     certify,
-    conformal_threshold,
     images_needed,
     more_images_needed,
-    one_per_group,
     p_value,
     smallest_rate,
     worst_of_groups,
 )
 from blemish.stats.conformal_folds import (
     certify_cross,
-    cross_bound,
-    cross_p_value,
     smallest_cross_rate,
     smallest_score_p_value,
 )
@@ -28,7 +24,7 @@ from blemish.stats.martingale import Martingale, drifted, observe, start_marting
 from blemish.stats.pixel_scores import PixelHistogram, PixelScores
 from blemish.stats.pod import DetectableSize, PodCurve, fit_pod
 from blemish.stats.ranking import RocCurve, auroc, average_precision, roc_curve
-from blemish.stats.regions import aupimo, aupro, label_regions
+from blemish.stats.regions import label_regions
 
 __all__ = [
     "Certificate",
@@ -42,8 +38,6 @@ __all__ = [
     "RocCurve",
     "accuracy",
     "any_dependence",
-    "aupimo",
-    "aupro",
     "auroc",
     "auroc_interval",
     "average_precision",
@@ -51,10 +45,7 @@ __all__ = [
     "bootstrap_images",
     "certify",
     "certify_cross",
-    "conformal_threshold",
     "count",
-    "cross_bound",
-    "cross_p_value",
     "defect_rate",
     "drifted",
     "f1",
@@ -64,7 +55,6 @@ __all__ = [
     "more_images_needed",
     "observe",
     "ok_rate",
-    "one_per_group",
     "p_value",
     "precision",
     "rate_interval",

@@ -7,7 +7,7 @@ An image is flagged when `score > threshold`. Two promises are on offer:
 
 - *on average* (`confidence=None`): a new good image is flagged with probability <= alpha, the draw of the
   calibration images included (Vovk, Gammerman & Shafer 2005; Lei et al. 2018, theorem 2.2).
-- *with confidence* 1 - delta: for all but a share delta of calibration sets, the false-alarm rate of this very
+- *with confidence* 1 - delta: for all but a share delta of calibration sets, the false-alarm rate of this
   threshold, over all good images to come, is <= alpha (Vovk 2012; the bound of Clopper & Pearson 1934).
 
 Equal scores only make both promises safer. Too few images raise; no promise is ever quietly weakened.
@@ -39,7 +39,7 @@ class Certificate:
     alpha: float
     """The promised false-alarm rate."""
     confidence: float | None
-    """How surely this very threshold keeps it; None: it is kept on average over calibration sets."""
+    """How surely this threshold keeps it; None: it is kept on average over calibration sets."""
     threshold: float
     """An image is flagged when its score is greater."""
     n: int
@@ -67,17 +67,25 @@ def certify(
 ) -> Certificate:
     """The lowest threshold for which the promise can be kept.
 
-    On average: see `conformal_threshold`. With confidence 1 - delta: the smallest k-th smallest score with
-    P(Beta(n + 1 - k, k) <= alpha) >= 1 - delta, which is the exact law of the rate above it where scores never tie.
+    On average: the k-th smallest of n scores, k = ceil((n + 1) (1 - alpha)); `score > threshold` exactly when
+    `p_value(scores, score) <= alpha`, rounding included. With confidence 1 - delta: the smallest k-th smallest score
+    with P(Beta(n + 1 - k, k) <= alpha) >= 1 - delta, the exact law of the rate above it where scores never tie.
 
     `groups` has an id for each image, such as the part or the day: images of a group may depend on each other, only
-    the groups need be exchangeable. The promise is then for a new group as a whole: that none of its images is
-    flagged. It holds for any one image of a new group, too, if more cautiously than need be: for that alone, certify
-    `one_per_group(...)`.
+    the groups need be exchangeable. The promise is then for a new group: that none of its images is flagged. It holds
+    for any one image of a new group, too, if more cautiously than need be: for that alone, certify the scores of one
+    image drawn from each group (Dunn, Wasserman & Ramdas 2023).
 
     Raises:
-        CalibrationError: when there are too few images (or groups); never is a weaker promise made instead.
+        CalibrationError: when there are too few images (or groups), or a score is not a number; never is a weaker
+            promise made instead.
 
+    >>> certify([3.0, 1.0, 2.0, 4.0], 0.4).threshold  # k = ceil(5 x 0.6) = 3
+    3.0
+    >>> certify([3.0, 1.0, 2.0, 4.0], 0.05)
+    Traceback (most recent call last):
+    blemish.errors.CalibrationError: score.max_false_alarm_rate: 0.05 needs 19 good images that were not fitted on,
+    found 4; add 15, or ask for 0.2 or more
     >>> certify(range(100), 0.05, confidence=0.95).threshold  # one may exceed it, of five on average
     98.0
     >>> certify([1, 9, 2, 3, 4, 5], 0.4, groups=["a", "a", "b", "b", "c", "c"])  # ranks 9, 3 and 5
@@ -97,26 +105,6 @@ def certify(
         kind="average" if confidence is None else "confidence",
         groups=None if groups is None else ordered.size,
     )
-
-
-def conformal_threshold(scores: ArrayLike, max_false_alarm_rate: float) -> float:
-    """The threshold that at most this share of new good images exceeds, on average.
-
-    It is the k-th smallest of n held-out scores, k = ceil((n + 1) (1 - alpha)). For the same scores,
-    `score > threshold` exactly when `p_value(scores, score) <= alpha`, rounding included.
-
-    Raises:
-        CalibrationError: when alpha < 1 / (n + 1), for then k > n; or when a score is not a number.
-
-    >>> conformal_threshold([3.0, 1.0, 2.0, 4.0], 0.4)  # k = ceil(5 x 0.6) = 3
-    3.0
-    >>> conformal_threshold([3.0, 1.0, 2.0, 4.0], 0.05)
-    Traceback (most recent call last):
-    blemish.errors.CalibrationError: score.max_false_alarm_rate: 0.05 needs 19 good images that were not fitted on,
-    found 4; add 15, or ask for 0.2 or more
-    """
-    ordered = _ordered(scores)
-    return float(ordered[_rank(ordered.size, max_false_alarm_rate, None, "good image") - 1])
 
 
 @overload
@@ -194,18 +182,6 @@ def worst_of_groups(scores: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]
     return worst
 
 
-def one_per_group(scores: ArrayLike, groups: ArrayLike, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One score of each group, drawn evenly: exchangeable where groups are (Dunn, Wasserman & Ramdas 2023).
-
-    >>> one_per_group([1.0, 1.0, 2.0], ["b", "b", "a"], np.random.default_rng(0))
-    array([2., 1.])
-    """
-    values, members = _paired(scores, groups)
-    order = rng.permutation(values.size)
-    first = np.unique(members[order], return_index=True)[1]
-    return np.asarray(values[order[first]])
-
-
 def _is_enough(n: int, alpha: float, confidence: float | None) -> bool:
     """Whether the promise holds for the highest threshold there is, the largest of n scores."""
     if confidence is None:
@@ -224,7 +200,7 @@ def _allowed_above(n: int, alpha: float, confidence: float | None) -> int:
     """How many of the n scores may lie above the threshold; -1 when even none is too many."""
     if confidence is None:
         allowed = math.floor(alpha * (n + 1)) + 1
-        while allowed / (n + 1) > alpha:  # the very division of p_value, so that both round alike
+        while allowed / (n + 1) > alpha:  # divided as in p_value, so that both round alike
             allowed -= 1
         return allowed - 1
     log_delta = math.log(_delta(confidence)) + _ROUNDING

@@ -9,61 +9,26 @@ theory (the jackknife of Barber et al. 2021); in practice it is close when leavi
 little. Where a guarantee is wanted of a single detector, fit it on a part of the images and use `certify`.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from blemish.errors import CalibrationError
 from blemish.stats.conformal import Certificate, refuse_nan, rounded_up
 
 
-def cross_p_value(scores: ArrayLike, folds: ArrayLike, new_scores: ArrayLike) -> NDArray[np.float64]:
-    """How unusual new images are: (1 + #{good image i: score_i >= new score by i's own detector}) / (n + 1).
-
-    Args:
-        scores: of n good images, each by the detector that was fitted without it.
-        folds: which fold, 0 .. K - 1, each of them was left out with.
-        new_scores: (..., K), the scores of the new images by each of the K detectors.
-
-    Not quite a p-value: P(p <= a) can exceed a, by no more than `cross_bound` says (Vovk 2015).
-
-    >>> cross_p_value([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], [[1.5, 3.5], [9.0, 9.0]])
-    array([0.6, 0.2])
-    """
-    good, fold_of = np.asarray(scores, dtype=np.float64), np.asarray(folds)
-    against = np.asarray(new_scores, dtype=np.float64)[..., fold_of]  # (..., n)
-    return np.asarray((1 + np.sum(good >= against, axis=-1)) / (good.size + 1))
-
-
-def cross_bound(a: float, fold_sizes: Iterable[int]) -> float:
-    """What P(cross_p_value <= a) is proven not to exceed, for a good image.
-
-    Roughly 2 a with as many folds as images, more with fewer.
-
-    With c + 1 = floor(a (n + 1)), the smaller of two bounds:
-
-    - 2 (K + c) / (n + K): the mean of K p-values, doubled, is one again (Vovk & Wang 2020); any fold sizes.
-    - 2 a + min(2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1)): Barber et al. 2021, theorem 4; equal folds.
-
-    >>> round(cross_bound(0.05, [1] * 100), 4)  # leave one out: 2 a, at a = 5 / 101
-    0.099
-    >>> round(cross_bound(0.05, [200] * 5), 4)
-    0.1075
-    """
-    sizes = list(fold_sizes)
-    allowed = _floor(a * (sum(sizes) + 1)) - 1
-    return _bound(allowed, sizes) if allowed >= 0 else 0.0
-
-
 def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: float) -> Certificate:
     """The lowest threshold for the *smallest* of the K detectors' scores that keeps the rate, on average.
 
-    A new image is flagged when all K detectors score it above the threshold. That is rarer than a small
-    `cross_p_value`, so `cross_bound` holds; and with equal folds of m images the rate is also at most
-    (m + c) / (n + m) when c of the n scores lie above the threshold, by the argument of Barber et al. 2021, theorem 3
-    (jackknife-minmax, m = 1), carried to folds. Leave-one-out thus promises 1 / (n + 1) as `certify` does, without
-    a held-out image, for n detectors' work; few large folds promise much less.
+    A new image is flagged when all K detectors score it above the threshold. With c of n scores above the threshold,
+    the rate is at most the smallest of:
+
+    - 2 (K + c) / (n + K): the mean of K p-values, doubled, is one again (Vovk & Wang 2020); any fold sizes.
+    - 2 (c + 1) / (n + 1) + min(2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1)): Barber et al. 2021, theorem 4;
+      equal folds.
+    - (m + c) / (n + m): theorem 3 there (jackknife-minmax, m = 1), carried to equal folds of m images.
+
+    Leave-one-out thus promises 1 / (n + 1) as `certify` does, without a held-out image, for n detectors' work; few
+    large folds promise much less.
 
     Raises:
         CalibrationError: when the folds cannot promise that rate.
@@ -73,7 +38,7 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
     >>> certify_cross(range(100), np.arange(100) % 5, 0.01)
     Traceback (most recent call last):
     blemish.errors.CalibrationError: score.max_false_alarm_rate: 5 folds of 100 good images can promise 0.0953 at the
-    least, found 0.01; make more folds, or hold images out once and for all
+    least, found 0.01; make more folds, or hold images out once
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64))
     sizes = _sizes(folds)
@@ -82,7 +47,7 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
         raise CalibrationError(
             f"score.max_false_alarm_rate: {len(sizes)} folds of {ordered.size} good images can promise "
             f"{rounded_up(_smallest_score_bound(0, sizes)):g} at the least, found {max_false_alarm_rate:g}; "
-            "make more folds, or hold images out once and for all"
+            "make more folds, or hold images out once"
         )
     return Certificate(
         alpha=max_false_alarm_rate,
@@ -139,7 +104,3 @@ def _smallest_score_bound(allowed: int, sizes: list[int]) -> float:
     n, m = sum(sizes), sizes[0]
     equal = len(set(sizes)) == 1
     return min(_bound(allowed, sizes), (m + allowed) / (n + m) if equal else 1.0)
-
-
-def _floor(product: float) -> int:
-    return int(np.floor(product * (1 + 1e-12)))

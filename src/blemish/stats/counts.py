@@ -118,5 +118,5 @@ def defect_rate(image_counts: Counts) -> float:
     return _share(image_counts.tp, image_counts.tp + image_counts.fn, np.nan)
 
 
-def _share(part: int, whole: int, otherwise: float) -> float:
-    return part / whole if whole else float(otherwise)
+def _share(part: int, total: int, otherwise: float) -> float:
+    return part / total if total else float(otherwise)

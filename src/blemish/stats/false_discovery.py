@@ -1,4 +1,4 @@
-"""Which images of a whole batch to call anomalous, with a limit on the share of wrong calls."""
+"""Which images of a batch to call anomalous, with a limit on the share of wrong calls."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -6,9 +6,8 @@ bootstrap interval comes out too narrow, from a single one it has no width at al
 either where all are ranked right: whatever is drawn is ranked right again.
 """
 
-import math
 from collections.abc import Callable, Iterable
-from math import lgamma, sqrt
+from math import sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -36,9 +35,11 @@ def rate_interval(hits: int, trials: int, confidence: float = 0.95) -> Interval:
     >>> rate_interval(40, 40)  # 40 good images, all accepted: the low end is 0.025 ** (1 / 40)
     Interval(low=0.9119..., high=1.0)
     """
+    from scipy.stats import beta  # here: inspection works where scipy is not installed
+
     tail = (1.0 - confidence) / 2.0
-    low = 0.0 if hits == 0 else _bisect(lambda rate: _at_least(hits, trials, rate) < tail)
-    high = 1.0 if hits == trials else _bisect(lambda rate: _at_least(hits + 1, trials, rate) < 1.0 - tail)
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))
+    high = 1.0 if hits == trials else float(beta.isf(tail, hits + 1, trials - hits))
     return Interval(low, high)
 
 
@@ -148,13 +149,6 @@ def _middle(values: NDArray[np.float64], confidence: float) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _at_least(hits: int, trials: int, rate: float) -> float:
-    """The chance of at least `hits` in `trials` when each succeeds with probability 0 < `rate` < 1."""
-    number = np.arange(hits, trials + 1)
-    ways = [lgamma(trials + 1) - lgamma(k + 1) - lgamma(trials - k + 1) for k in number.tolist()]
-    return float(np.exp(np.array(ways) + number * np.log(rate) + (trials - number) * np.log1p(-rate)).sum())
-
-
 def _bisect(is_below: Callable[[float], bool]) -> float:
     """Where in (0, 1) `is_below` turns from True to False."""
     low, high = 0.0, 1.0
@@ -173,19 +167,11 @@ def chance_of_flagged(flagged: int, n_new: int, above: int, n: int) -> float:
     A promise on average allows a threshold to have a rate of its own above alpha, for a lucky draw of calibration
     images; an interval for that rate alone would call every second such promise broken, given enough new images.
 
-    >>> chance_of_flagged(1, 1, above=0, n=19)  # the promise itself: 1 / 20
-    0.05...
+    >>> round(chance_of_flagged(1, 1, above=0, n=19), 9)  # the promise itself: 1 / 20
+    0.05
     >>> round(chance_of_flagged(8, 60, above=1, n=19), 3)  # 13 %, where 10 % were promised
     0.308
     """
-    a, b = above + 1, n - above
-    return min(1.0, math.fsum(math.exp(_log_mass(k, n_new, a, b)) for k in range(flagged, n_new + 1)))  # rounding
+    from scipy.stats import betabinom
 
-
-def _log_mass(k: int, n_new: int, a: int, b: int) -> float:
-    ways = math.lgamma(n_new + 1) - math.lgamma(k + 1) - math.lgamma(n_new - k + 1)
-    return ways + _log_beta(k + a, n_new - k + b) - _log_beta(a, b)
-
-
-def _log_beta(a: int, b: int) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    return float(betabinom.sf(flagged - 1, n_new, above + 1, n - above))

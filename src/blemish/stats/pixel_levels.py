@@ -173,7 +173,7 @@ def condense(
 ) -> ImagePixels:
     """Condense a map (h, w), with keys less their lowest `shift` bits.
 
-    Regions are found in the whole mask: one that `valid` cuts into pieces stays one, and counts by its valid part.
+    Regions are found in the mask as given: one that `valid` cuts into pieces stays one, and counts by its valid part.
 
     Raises:
         DataError: when shapes differ, a valid map value is not finite, or nothing is valid.

@@ -136,15 +136,25 @@ class PixelScores:
         return self._levels.average_precision()
 
     def aupro(self, max_fpr: float = MAX_FPR) -> float:
-        """Area under the per-region overlap curve up to a false-positive rate of all good pixels; see `aupro`."""
+        """Area under the per-region overlap curve up to a false-positive rate, divided by that rate.
+
+        At each threshold, the share of each defective region (8-connected) that is found, averaged over all regions of
+        all images, against the share of all good pixels that is called defective (Bergmann et al. 2021, IJCV 129).
+        Trapezoid rule, with linear interpolation at `max_fpr`.
+        """
         return self._levels.aupro(max_fpr)
 
     def aupimo(self, fpr_range: tuple[float, float] = FPR_RANGE) -> float:
-        """Mean over the defective images of their AUPIMO; see `aupimo`."""
+        """Mean over the defective images of their AUPIMO; see `aupimo_each`."""
         return self._levels.aupimo(fpr_range)
 
     def aupimo_each(self, fpr_range: tuple[float, float] = FPR_RANGE) -> dict[str, float]:
-        """AUPIMO of each defective image, by name; nan without good images or without a valid defective pixel.
+        """AUPIMO of each defective image, by name: its recall, averaged over thresholds that leave good images clean.
+
+        The recall of the image's pixels is averaged over the logarithm of the false-positive rate in `fpr_range`; the
+        rate is that of good images only, the mean of theirs (Bertoldo et al. 2024, arXiv 2401.01984). Between two
+        thresholds both rates are interpolated linearly, also from a rate of zero, where the official code leaves the
+        interval out. nan without good images or without a valid defective pixel.
 
         >>> scores = PixelScores()
         >>> scores.add("good/0.png", np.array([[0.1, 0.5]]))
@@ -240,7 +250,7 @@ class PixelScores:
         """Intervals of `auroc`, `average_precision`, `aupro`, `aupimo` and `oracle_f1`, and with a threshold also of
         `precision`, `recall`, `accuracy` and `f1`.
 
-        Resamples whole images, good and defective ones apart; the detector and the threshold stay as they are.
+        Resamples images, good and defective ones apart; the detector and the threshold stay as they are.
         Beyond 2000 levels of the map, the ranking measures are computed on levels merged to that many. `max_fpr` is
         that of `aupro`.
 
