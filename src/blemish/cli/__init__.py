@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.cli import certify, challenge, compare, data, export, inspect, monitor, train, watch
+from blemish.cli import certify, challenge, compare, data, export, inspect, monitor, station, train, watch
 from blemish.cli.console import out_console
 from blemish.cli.exit import ending
 
@@ -29,6 +29,11 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": d
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "threshold": compare.sweep_threshold,
     "setting": compare.sweep_setting,
+}
+STATION_COMMANDS: dict[str, Callable[..., None]] = {
+    "add": station.add,
+    "work": station.work,
+    "verify": station.verify,
 }
 
 __all__ = ["app"]
@@ -57,4 +62,9 @@ app.add_typer(
     _with_commands(SWEEP_COMMANDS),
     name="sweep",
     help="Turn one thing through its values: the threshold, or a setting.",
+)
+app.add_typer(
+    _with_commands(STATION_COMMANDS),
+    name="station",
+    help="Judge images beside the line, and keep a record that can be answered for.",
 )

@@ -13,6 +13,18 @@ from blemish.errors import BlemishError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+STATION_PACKAGES = {
+    "alembic",
+    "fastapi",
+    "prometheus_client",
+    "psycopg",
+    "pwdlib",
+    "sqlalchemy",
+    "starlette",
+    "uvicorn",
+}
+EXTRAS = {"train": "training and reports need", "station": "a station needs"}
+
 INTERRUPTED, NOBODY_READS = 130, 141
 
 HOW_TO_GO_ON = {
@@ -36,9 +48,10 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
             log_console.print(f"interrupted; {HOW_TO_GO_ON.get(name, OTHERWISE)}")
             raise typer.Exit(INTERRUPTED) from None
         except ModuleNotFoundError as error:
+            extra = "station" if str(error.name).partition(".")[0] in STATION_PACKAGES else "train"
             log_console.print(
                 f"blemish {name} needs the package '{error.name}'; "
-                "install what training and reports need with: pip install 'blemish[train]'",
+                f"install what {EXTRAS[extra]} with: pip install 'blemish[{extra}]'",
                 markup=False,
             )
             raise typer.Exit(2) from None

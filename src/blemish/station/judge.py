@@ -1,0 +1,179 @@
+"""One image of the queue becomes a decision: judged, committed, and only then is its map kept."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete
+
+from blemish.data.decode import read_content
+from blemish.data.files import atomic_write, make_folder
+from blemish.data.images import prepare_content
+from blemish.errors import ArtifactError, DataError
+from blemish.inference.predictor import Prediction, Predictor
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder, sha256_of
+from blemish.station.queue import MAX_ATTEMPTS, Task
+from blemish.station.tables import Decision, Job, now
+from blemish.station.trail import STATION, append, decision_detail
+from blemish.stats.regions import label_regions
+
+MOST_REGIONS = 50
+"""Regions kept of one image, the worst first."""
+
+
+@final
+class Region(NamedTuple):
+    """One defect: its box in shares of the image's height and width, its share of the image, its highest value."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+    area: float
+    peak: float
+
+
+@final
+class Judged(NamedTuple):
+    """What the model says of an image; no prediction where it cannot be read."""
+
+    prediction: Prediction | None
+    threshold: float
+    message: str = ""
+
+
+@final
+class Judge:
+    """Judges with the models in the station's folder; the last ones used stay open."""
+
+    def __init__(self, folder: StationFolder, threads: int | None = None, keep: int = 4) -> None:
+        self._folder, self._threads, self._keep = folder, threads, keep
+        self._predictors: dict[str, Predictor] = {}
+
+    def predictor(self, model_sha256: str) -> Predictor:
+        """The model with that content.
+
+        Raises:
+            ArtifactError: it is missing, or was changed since it was uploaded.
+        """
+        found = self._predictors.pop(model_sha256, None)
+        if found is None:
+            path = self._folder.model_path(model_sha256)
+            if not path.is_file() or sha256_of(path.read_bytes()) != model_sha256:
+                raise ArtifactError(f"{path}: missing, or changed since it was uploaded; upload the model again")
+            found = Predictor.load(path, "cpu", self._threads)
+        self._predictors[model_sha256] = found  # the last one used comes last
+        while len(self._predictors) > self._keep:
+            self._predictors.pop(next(iter(self._predictors)))
+        return found
+
+    def judge(self, task: Task) -> Judged:
+        """Judge an image of the queue.
+
+        Raises:
+            ArtifactError: the model does not work; the image is not to blame.
+        """
+        predictor = self.predictor(task.model_sha256)
+        if task.threshold is not None:
+            predictor = predictor.with_threshold(task.threshold)
+        if task.attempts > MAX_ATTEMPTS:
+            return Judged(None, predictor.threshold, f"judging it ended the worker {MAX_ATTEMPTS} times")
+        try:
+            prediction = predict_kept(predictor, self._folder.image_path(task.sha256, task.suffix), task.sha256)
+        except DataError as error:
+            kept = str(self._folder.image_path(task.sha256, task.suffix))
+            return Judged(None, predictor.threshold, str(error).replace(kept, task.name))
+        return Judged(prediction, predictor.threshold)
+
+
+def predict_kept(predictor: Predictor, path: Path, sha256: str) -> Prediction:
+    """Judge an image that the station keeps.
+
+    Raises:
+        DataError: it cannot be read, does not fit the model, or was changed since it came.
+    """
+    content = read_content(path)
+    if sha256_of(content) != sha256:
+        raise DataError(f"{path}: changed since it came")
+    return predictor.predict_prepared(prepare_content(content, path, predictor.policy)[0], path)
+
+
+def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | None:
+    """Put a decision on the disk and take the image off the queue, both or none; None where the lease was lost."""
+    prediction = judged.prediction
+    with database.write() as session:
+        gone = session.execute(delete(Job).where(Job.image_id == task.image_id, Job.owner == owner))
+        if gone.rowcount != 1:  # type: ignore[attr-defined]
+            return None
+        decision = Decision(
+            image_id=task.image_id,
+            product_id=task.product_id,
+            image_path=task.name,
+            image_sha256=task.sha256,
+            model_id=task.model_id,
+            model_sha256=task.model_sha256,
+            score=None if prediction is None else prediction.score,
+            p_value=None if prediction is None else prediction.p_value,
+            threshold=judged.threshold,
+            verdict=verdict_of(prediction),
+            message=judged.message,
+            regions=json.dumps([] if prediction is None else find_regions(prediction.scored_map, judged.threshold)),
+            latency_ms=0.0 if prediction is None else prediction.latency_ms,
+            decided_at=now(),
+        )
+        decision.trail_seq = append(session, STATION, "decision", task.image_id, decision_detail(decision))
+        session.add(decision)
+        session.flush()
+        return decision.id
+
+
+def verdict_of(prediction: Prediction | None) -> str:
+    """good, anomalous or unreadable."""
+    if prediction is None:
+        return "unreadable"
+    return "anomalous" if prediction.is_anomalous else "good"
+
+
+def find_regions(scored_map: NDArray[np.float32], threshold: float) -> list[Region]:
+    """The connected parts of the map above the threshold, the highest first.
+
+    >>> scored = np.zeros((4, 4), np.float32); scored[1, 2:] = 0.5
+    >>> find_regions(scored, 0.25)
+    [Region(top=0.25, left=0.5, bottom=0.5, right=1.0, area=0.125, peak=0.5)]
+    """
+    labels = label_regions(scored_map > np.float64(threshold))
+    height, width = labels.shape
+    regions = []
+    for number in range(1, int(labels.max()) + 1):
+        inside = labels == number
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        top, bottom = rows[0] / height, (rows[-1] + 1) / height
+        left, right = columns[0] / width, (columns[-1] + 1) / width
+        area, peak = inside.mean(), scored_map[inside].max()
+        regions.append(Region(float(top), float(left), float(bottom), float(right), float(area), float(peak)))
+    return sorted(regions, key=lambda region: -region.peak)[:MOST_REGIONS]
+
+
+def keep_map(folder: StationFolder, image_id: int, scored_map: NDArray[np.float32]) -> None:
+    """Keep the map of an image that was decided on, in half precision.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    path = folder.map_path(image_id)
+    make_folder(path.parent)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, map=scored_map.astype(np.float16))
+
+
+def load_map(path: Path) -> NDArray[np.float32] | None:
+    """What `keep_map` kept; None where there is nothing, or it is damaged."""
+    try:
+        with np.load(path) as content:
+            found: NDArray[Any] = content["map"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return found.astype(np.float32)

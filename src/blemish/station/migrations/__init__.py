@@ -1,0 +1,1 @@
+"""How the tables of a station came to be, step by step."""

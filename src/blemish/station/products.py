@@ -1,0 +1,161 @@
+"""Products, their models and their sources: what engineers set up, each act an entry of the audit trail."""
+
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from blemish.errors import ArtifactError, DataError, SettingsError
+from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.parity import verify
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder, keep_content, sha256_of
+from blemish.station.tables import Model, Product, Source, now
+from blemish.station.trail import append
+
+LONGEST_PRODUCT = 80
+
+
+def add_product(database: Database, actor: str, name: str) -> int:
+    """A new product, with a source for uploads.
+
+    Raises:
+        SettingsError: the name is empty, too long, or taken.
+    """
+    name = name.strip()
+    if not name or len(name) > LONGEST_PRODUCT or not name.isprintable():
+        raise SettingsError(f"product '{name[:LONGEST_PRODUCT]}': give a name of 1 to {LONGEST_PRODUCT} characters")
+    with database.write() as session:
+        if session.scalar(select(Product.id).where(Product.name == name)) is not None:
+            raise SettingsError(f"product '{name}': there is one of that name; give another")
+        product = Product(name=name, created_at=now())
+        session.add(product)
+        session.flush()
+        session.add(Source(product_id=product.id, kind="upload"))
+        append(session, actor, "product", name, {"product_id": product.id})
+        return product.id
+
+
+def add_folder(database: Database, actor: str, product_id: int, path: Path) -> int:
+    """Watch a folder for images of a product.
+
+    Raises:
+        SettingsError: no such folder here, or it is watched already.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_dir():
+        raise SettingsError(f"{path}: no such folder on this machine; make it first")
+    with database.write() as session:
+        if session.scalar(select(Source.id).where(Source.kind == "folder", Source.path == str(path))) is not None:
+            raise SettingsError(f"{path}: is watched already; give another folder")
+        source = Source(product_id=product_id, kind="folder", path=str(path))
+        session.add(source)
+        session.flush()
+        append(session, actor, "source", path, {"product_id": product_id, "source_id": source.id})
+        return source.id
+
+
+def add_model(
+    database: Database, folder: StationFolder, actor: str, product_id: int, upload: tuple[str, bytes]
+) -> Model:
+    """Keep an exported model, after it has judged its own fixtures here as it did where it was exported.
+
+    `upload` is its name and its content. It is not live yet. The same file again is the same model.
+
+    Raises:
+        ArtifactError: not an exported model, damaged, or it judges otherwise on this machine.
+    """
+    name, content = upload
+    sha256 = sha256_of(content)
+    path = folder.model_path(sha256)
+    is_new = not path.exists()
+    keep_content(path, content)
+    try:
+        verification = verify(path, "cpu")
+    except ArtifactError as error:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise ArtifactError(str(error).replace(str(path), name)) from None
+    worst = verification.worst
+    parity = f"{len(verification.checks)} images, largest difference {worst.difference:.2g} ({worst.name})"
+    with database.write() as session:
+        known = session.scalar(select(Model).where(Model.product_id == product_id, Model.sha256 == sha256))
+        if known is not None:
+            return known
+        model = Model(
+            product_id=product_id,
+            sha256=sha256,
+            name=name[:255],
+            header=header_json(path),
+            parity=parity,
+            created_at=now(),
+            created_by=actor,
+        )
+        session.add(model)
+        session.flush()
+        append(session, actor, "model", name[:255], {"model_id": model.id, "sha256": sha256, "parity": parity})
+        return model
+
+
+def header_json(path: Path) -> str:
+    """The header of a model file, to be kept in the database."""
+    from blemish.inference.runtime import header_of
+
+    return header_of(path).model_dump_json()
+
+
+def header_of_model(model: Model) -> ArtifactHeader:
+    """The header of a model that was uploaded."""
+    return ArtifactHeader.model_validate_json(model.header)
+
+
+def go_live(database: Database, actor: str, model_id: int, reason: str) -> None:
+    """Let a model judge its product from now on, with its own threshold; the one before can be taken back so too.
+
+    Raises:
+        DataError: there is no such model.
+        SettingsError: no reason is given.
+    """
+    with database.write() as session:
+        model = session.get(Model, model_id)
+        if model is None:
+            raise DataError(f"model {model_id}: there is none")
+        product = product_of(session, model.product_id)
+        detail = {"from": product.model_id, "to": model.id, "sha256": model.sha256, "reason": checked_reason(reason)}
+        product.model_id, product.threshold, product.false_alarm_rate = model.id, None, None
+        append(session, actor, "live", product.name, detail)
+
+
+def product_of(session: Session, product_id: int) -> Product:
+    """A product by its number.
+
+    Raises:
+        DataError: there is none.
+    """
+    product = session.get(Product, product_id)
+    if product is None:
+        raise DataError(f"product {product_id}: there is none")
+    return product
+
+
+def checked_reason(reason: str) -> str:
+    """What a person gives as the reason of an act.
+
+    Raises:
+        SettingsError: it is empty, or longer than 500 characters.
+    """
+    reason = reason.strip()
+    if not 3 <= len(reason) <= 500:
+        raise SettingsError("reason: say in 3 to 500 characters why; it stands in the audit trail")
+    return reason
+
+
+def product_named(database: Database, actor: str, name: str) -> int:
+    """The product of that name; a new one where there is none.
+
+    Raises:
+        SettingsError: as `add_product`.
+    """
+    with database.read() as session:
+        found = session.scalar(select(Product.id).where(Product.name == name.strip()))
+    return add_product(database, actor, name) if found is None else found

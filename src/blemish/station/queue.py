@@ -1,0 +1,92 @@
+"""The queue of images that are not judged yet: leased for a while, so that what a killed worker had is taken again."""
+
+import time
+from typing import NamedTuple, final
+
+from sqlalchemy import func, select, update
+
+from blemish.station.database import Database
+from blemish.station.tables import Image, Job, Model, Product
+
+LEASE_S = 60.0
+"""A lease that is older belongs to nobody."""
+
+RETRY_S = 5.0
+"""After trouble that was not the image's own, it is tried again so much later."""
+
+MAX_ATTEMPTS = 20
+"""An image whose judging ended the worker this often is called unreadable."""
+
+
+@final
+class Task(NamedTuple):
+    """An image to be judged, and by what."""
+
+    image_id: int
+    product_id: int
+    name: str
+    sha256: str
+    suffix: str
+    model_id: int
+    model_sha256: str
+    threshold: float | None
+    """None: the model's own."""
+    attempts: int
+
+
+def take(database: Database, owner: str, limit: int = 8) -> list[Task]:
+    """Lease images whose product has a live model, those first that were tried least, then in the order they came."""
+    at = time.time()
+    query = (
+        select(Job, Image, Product, Model)
+        .join(Image, Image.id == Job.image_id)
+        .join(Product, Product.id == Job.product_id)
+        .join(Model, Model.id == Product.model_id)
+        .where(Job.leased_until < at)
+        .order_by(Job.attempts, Job.image_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=Job)
+    )
+    with database.read() as session:  # most looks at a quiet line find nothing, and need not hold up a writer
+        if session.execute(query.with_only_columns(Job.image_id).limit(1)).first() is None:
+            return []
+    with database.write() as session:
+        tasks = []
+        for job, image, product, model in session.execute(query):
+            job.owner, job.leased_until, job.attempts = owner, at + LEASE_S, job.attempts + 1
+            tasks.append(
+                Task(
+                    image.id,
+                    product.id,
+                    image.name,
+                    image.sha256,
+                    image.suffix,
+                    model.id,
+                    model.sha256,
+                    product.threshold,
+                    job.attempts,
+                )
+            )
+        return tasks
+
+
+def give_back(database: Database, owner: str, task: Task, trouble: str) -> None:
+    """Let an image be tried again later: the trouble, said on the page, was not its own."""
+    with database.write() as session:
+        session.execute(
+            update(Job)
+            .where(Job.image_id == task.image_id, Job.owner == owner)
+            .values(owner="", leased_until=time.time() + RETRY_S, attempts=Job.attempts - 1, trouble=trouble)
+        )
+
+
+def release_all(database: Database, owner: str) -> None:
+    """Let go of what an owner of this name had leased when it was ended."""
+    with database.write() as session:
+        session.execute(update(Job).where(Job.owner == owner).values(owner="", leased_until=0.0))
+
+
+def waiting(database: Database) -> int:
+    """How many images are not judged yet."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Job)) or 0

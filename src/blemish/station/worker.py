@@ -1,0 +1,134 @@
+"""The process that judges: it takes images in from watched folders, and decides what stands in the queue.
+
+Killed at any moment it loses nothing and decides nothing twice: an image is in the queue from the transaction that
+made it known to the one that holds its decision.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from blemish.errors import BlemishError
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+from blemish.station.intake import Inbox, WatchedFolder
+from blemish.station.judge import Judge, commit, keep_map
+from blemish.station.queue import Task, give_back, release_all, take
+from blemish.station.tables import Source
+
+POLL_S = 0.2
+"""Seconds between two looks at an empty queue, and at watched folders."""
+
+TROUBLE_S = 2.0
+"""Seconds to wait after the database has failed."""
+
+Say = Callable[[str], None]
+
+
+@final
+class Worker:
+    """Judges until `stop` is set. One a station: the lock of the folder sees to it."""
+
+    def __init__(
+        self, database: Database, folder: StationFolder, say: Say, threads: int | None = None, settle_s: float = 1.0
+    ) -> None:
+        self._database, self._folder, self._say, self._settle_s = database, folder, say, settle_s
+        self._judge = Judge(folder, threads)
+        self._owner = f"{socket.gethostname()}/{folder.id}"[:64]
+
+    def run(self, stop: threading.Event, until_idle_s: float | None = None) -> None:
+        """Judge until told to stop, or until nothing has come for so many seconds.
+
+        Raises:
+            DataError: another worker works for this station.
+        """
+        with self._folder.lock("worker", "judging for this station"):
+            release_all(self._database, self._owner)
+            intake = threading.Thread(target=self._take_in, args=(stop,), daemon=True)
+            intake.start()
+            parent, idle_since = os.getppid(), time.monotonic()
+            while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
+                if self._work():
+                    idle_since = time.monotonic()
+                elif until_idle_s is not None and time.monotonic() - idle_since > until_idle_s:
+                    break
+                else:
+                    stop.wait(POLL_S)
+            stop.set()
+            intake.join()
+
+    def _work(self) -> bool:
+        """Judge some images; whether there were any."""
+        try:
+            tasks = take(self._database, self._owner)
+            for task in tasks:
+                self._decide(task)
+        except SQLAlchemyError as error:
+            self._say(f"the database fails: {_first_line(error)}")
+            time.sleep(TROUBLE_S)
+            return False
+        return bool(tasks)
+
+    def _decide(self, task: Task) -> None:
+        try:
+            judged = self._judge.judge(task)
+        except BlemishError as error:
+            self._say(str(error))
+            give_back(self._database, self._owner, task, str(error))
+            return
+        decided = commit(self._database, self._owner, task, judged)
+        if decided is not None and judged.prediction is not None:
+            try:
+                keep_map(self._folder, task.image_id, judged.prediction.scored_map)
+            except BlemishError as error:  # the page computes the map again where it is missing
+                self._say(str(error))
+
+    def _take_in(self, stop: threading.Event) -> None:
+        inbox = Inbox(self._database, self._folder)
+        watched: dict[int, WatchedFolder] = {}
+        while not stop.is_set():
+            try:
+                for source_id, path in watched_sources(self._database).items():
+                    if source_id not in watched or watched[source_id].path != path:
+                        watched[source_id] = WatchedFolder(inbox, source_id, path, self._settle_s)
+                    self._look(watched[source_id], source_id)
+            except SQLAlchemyError as error:
+                self._say(f"the database fails: {_first_line(error)}")
+                stop.wait(TROUBLE_S)
+            stop.wait(POLL_S)
+
+    def _look(self, folder: WatchedFolder, source_id: int) -> None:
+        trouble = ""
+        try:
+            folder.look()
+        except OSError as error:
+            trouble = f"{folder.path}: {error.strerror}"
+        except BlemishError as error:
+            trouble = str(error)
+        with self._database.read() as session:
+            before = session.scalar(select(Source.trouble).where(Source.id == source_id))
+        if before is not None and before != trouble:
+            if trouble:
+                self._say(trouble)
+            with self._database.write() as session:
+                source = session.get(Source, source_id)
+                if source is not None:
+                    source.trouble = trouble
+
+
+def watched_sources(database: Database) -> dict[int, Path]:
+    """The folders that are watched, by the number of their source."""
+    with database.read() as session:
+        rows = session.execute(select(Source.id, Source.path).where(Source.kind == "folder", Source.is_on))
+        return {row.id: Path(row.path) for row in rows}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

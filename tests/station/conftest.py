@@ -1,0 +1,98 @@
+"""A station in a folder, on SQLite and on a real PostgreSQL."""
+
+import os
+import secrets
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from blemish.station.database import Database, open_database
+from blemish.station.folder import StationFolder, open_folder
+from blemish.station.intake import Inbox
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a real server: BLEMISH_TEST_DATABASE_URL, or one that pgserver starts here."""
+    given = os.environ.get("BLEMISH_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    pgserver = pytest.importorskip("pgserver", reason="no PostgreSQL: install pgserver or give its address")
+    data = tempfile.mkdtemp()  # not under pytest's own folder, which the server's user may not enter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs warns where there is no XDG_RUNTIME_DIR
+        try:
+            server = pgserver.get_server(data, cleanup_mode="stop")
+        except Exception as error:
+            pytest.skip(f"no PostgreSQL: pgserver does not start one here ({type(error).__name__})")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres_server: str) -> Iterator[Engine]:
+    """A database of ours on that server."""
+    name = f"blemish_{secrets.token_hex(6)}"
+    url = make_url(postgres_server).set(drivername="postgresql+psycopg")
+    root = create_engine(url, isolation_level="AUTOCOMMIT")
+    with root.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine = create_engine(url.set(database=name))
+    yield engine
+    engine.dispose()
+    with root.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    root.dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres_database: Engine) -> str:
+    """The address of that database, empty."""
+    with postgres_database.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    return postgres_database.url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'station.sqlite3'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StationFolder:
+    """A new station's folder."""
+    return open_folder(tmp_path / "station", create=True)
+
+
+@pytest.fixture
+def database(database_url: str, folder: StationFolder) -> Iterator[Database]:
+    """Its database, of each kind in turn."""
+    opened = open_database(database_url, folder.id)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite(folder: StationFolder) -> Iterator[Database]:
+    """Its database in the folder, for what does not depend on the kind."""
+    opened = open_database(folder.default_database, folder.id)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def receive(database: Database, folder: StationFolder) -> Callable[..., int]:
+    """Takes an image in, and gives its number."""
+    inbox = Inbox(database, folder, draw=lambda: 1.0)
+    return lambda source_id, name, content: inbox.receive(source_id, name, content).image_id

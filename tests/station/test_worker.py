@@ -1,0 +1,239 @@
+"""The process that judges, killed and not."""
+
+import hashlib
+import io
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import func, select
+
+from blemish.errors import ArtifactError, DataError
+from blemish.inference.predictor import Predictor
+from blemish.station import queue
+from blemish.station.database import Database, open_database
+from blemish.station.folder import MARKER, StationFolder, open_folder
+from blemish.station.judge import Judge, load_map
+from blemish.station.products import add_folder
+from blemish.station.tables import Decision, Image, Job, Source
+from blemish.station.trail import verify_trail
+from blemish.station.worker import Worker
+from station.line import picture, set_up_line
+
+IMAGES = 60
+MIN_KILLS = 8
+
+
+def work(database: Database, folder: StationFolder) -> list[str]:
+    said: list[str] = []
+    Worker(database, folder, said.append, threads=1, settle_s=0.1).run(threading.Event(), until_idle_s=1.0)
+    return said
+
+
+def test_a_watched_folder_is_judged_and_maps_are_kept(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    camera = tmp_path / "camera"
+    (camera / "day").mkdir(parents=True)
+    (camera / "day/a.png").write_bytes(picture(1))
+    (camera / "note.txt").write_text("no image")
+    add_folder(sqlite, "test", line.product_id, camera)
+    assert work(sqlite, folder) == []
+    with sqlite.read() as session:
+        assert session.scalars(select(Decision.image_path)).all() == ["day/a.png"]
+        image_id = session.scalars(select(Image.id)).one()
+    scored = Predictor.load(onnx_file, threads=1).predict(camera / "day/a.png").scored_map
+    np.testing.assert_allclose(load_map(folder.map_path(image_id)), scored, rtol=1e-3)
+    assert work(sqlite, folder) == []  # again: nothing new
+    with sqlite.read() as session:
+        assert session.scalar(select(func.count()).select_from(Image)) == 1
+
+
+def test_a_watched_folder_that_is_gone_is_said_and_comes_back(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    source_id = add_folder(sqlite, "test", line.product_id, camera)
+    camera.rmdir()
+    assert "No such file" in work(sqlite, folder)[0]
+    with sqlite.read() as session:
+        assert "No such file" in session.get_one(Source, source_id).trouble
+    camera.mkdir()
+    (camera / "a.png").write_bytes(picture(1))
+    work(sqlite, folder)
+    with sqlite.read() as session:
+        assert session.get_one(Source, source_id).trouble == ""
+        assert session.scalar(select(func.count()).select_from(Decision)) == 1
+
+
+def test_a_model_that_is_damaged_leaves_the_image_in_the_queue(
+    sqlite: Database, folder: StationFolder, onnx_file: Path
+) -> None:
+    from blemish.station.intake import Inbox
+
+    line = set_up_line(sqlite, folder, onnx_file)
+    Inbox(sqlite, folder).receive(line.source_id, "a.png", picture(1))
+    (model,) = (folder.root / "models").glob("*.onnx")
+    content = model.read_bytes()
+    model.write_bytes(content[:-1])
+    with pytest.raises(ArtifactError, match="changed since it was uploaded"):
+        Judge(folder).predictor(model.stem)
+    assert "upload the model again" in work(sqlite, folder)[0]
+    assert queue.waiting(sqlite) == 1
+    with sqlite.read() as session:
+        assert "upload the model again" in session.scalars(select(Job.trouble)).one()
+    model.write_bytes(content)
+    queue.release_all(sqlite, "")
+    work(sqlite, folder)
+    assert queue.waiting(sqlite) == 0
+
+
+def test_one_worker_a_station(sqlite: Database, folder: StationFolder) -> None:
+    with folder.lock("worker", "judging"), pytest.raises(DataError, match="another process is judging"):
+        work(sqlite, folder)
+
+
+@pytest.mark.parametrize("content", ["{}", "nonsense", '{"format": 1}'])
+def test_a_damaged_marker_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / MARKER).write_text(content)
+    with pytest.raises(DataError, match=r"blemish-station.json: damaged"):
+        open_folder(tmp_path)
+
+
+def test_a_folder_that_is_no_stations_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="other things in it"):
+        open_folder(tmp_path, create=True)
+    with pytest.raises(DataError, match="no station; begin one"):
+        open_folder(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="a file; give the station a folder"):
+        open_folder(tmp_path / "file", create=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "holiday.jpg"]
+
+
+def test_a_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text('{"format": 2, "id": "x"}')
+    with pytest.raises(DataError, match="upgrade blemish"):
+        open_folder(tmp_path)
+
+
+def camera_writes(folder: Path, contents: dict[str, bytes]) -> None:
+    for name, content in contents.items():
+        with (folder / name).open("wb") as file:  # in two pieces, as cameras do
+            file.write(content[: len(content) // 2])
+            file.flush()
+            time.sleep(0.01)
+            file.write(content[len(content) // 2 :])
+        time.sleep(0.03)
+
+
+@pytest.mark.slow
+def test_killed_in_a_loop_under_load_it_loses_nothing_and_decides_nothing_twice(
+    database_url: str, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    database = open_database(database_url, folder.id)
+    line = set_up_line(database, folder, onnx_file)
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    add_folder(database, "test", line.product_id, camera)
+    contents = {f"{place:03}.png": picture(place) for place in range(IMAGES)}
+    writer = threading.Thread(target=camera_writes, args=(camera, contents))
+    command = [sys.executable, "-m", "blemish", "station", "work", str(folder.root), "--database", database_url]
+    command += ["--threads", "1", "--settle", "0.2"]
+    writer.start()
+    kills, chance, before = 0, random.Random(1), 0
+    while kills < MIN_KILLS or writer.is_alive():
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        before, deadline = decided(database), time.monotonic() + 30
+        while decided(database) == before < IMAGES and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0.0, 0.3))  # in the middle of whatever comes next
+        assert process.poll() is None, process.communicate()[1].decode()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    writer.join()
+    ended = subprocess.run([*command, "--until-idle", "2"], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+
+    with database.read() as session:
+        rows = session.scalars(select(Decision)).all()
+        assert session.scalar(select(func.count()).select_from(Job)) == 0
+        assert verify_trail(session).problem is None
+    expected = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    assert {row.image_path: row.image_sha256 for row in rows} == expected
+    assert len(rows) == IMAGES
+    predictor = Predictor.load(onnx_file, threads=1)
+    for row in rows[::10]:
+        assert row.score == predictor.predict(camera / row.image_path).score
+    database.close()
+
+
+def decided(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Decision)) or 0
+
+
+def test_a_worker_that_is_asked_to_end_ends_with_0(sqlite: Database, folder: StationFolder) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "blemish", "station", "work", str(folder.root)], stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 30
+    while not (folder.root / ".worker.lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert isinstance(process.stderr, io.BufferedReader)
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_verify_names_what_was_changed_and_exits_with_1(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from blemish.cli import app
+
+    set_up_line(sqlite, folder, onnx_file)
+    run = CliRunner().invoke
+    holds = run(app, ["station", "verify", str(folder.root)])
+    assert (holds.exit_code, holds.output.split()[:3]) == (0, ["3", "entries", "hold;"])
+    with sqlite.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trail SET subject = 'other' WHERE seq = 2")
+    changed = run(app, ["station", "verify", str(folder.root)])
+    assert changed.exit_code == 1
+    assert "entry 2 was changed (model by test" in changed.output
+
+
+def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, model_file: Path) -> None:
+    from typer.testing import CliRunner
+
+    from blemish.cli import app
+
+    camera, root = tmp_path / "camera", tmp_path / "new"
+    camera.mkdir()
+    run = CliRunner().invoke
+    arguments = ["station", "add", str(root), "--product", "disc"]
+    added = run(app, [*arguments, "--model", str(onnx_file), "--watch", str(camera)])
+    assert added.exit_code == 0, added.output
+    refused = run(app, [*arguments, "--model", str(model_file)])
+    assert refused.exit_code == 2
+    assert "export it: blemish export" in refused.output
+    (camera / "a.png").write_bytes(picture(1))
+    assert run(app, ["station", "work", str(root), "--settle", "0", "--until-idle", "1"]).exit_code == 0
+    station = open_folder(root)
+    database = open_database(station.default_database, station.id)
+    assert decided(database) == 1
+    database.close()
