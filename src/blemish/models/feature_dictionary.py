@@ -5,17 +5,22 @@ from typing import Annotated, ClassVar, final
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import FrozenEncoder
-from blemish.models.feature_maps import FeatureBatches, as_vectors, concat_scales
-from blemish.models.maps import upsample_and_blur
-from blemish.settings import Settings
+from blemish.models.feature_maps import (
+    PATCH_DEFAULTS,
+    FeatureBatches,
+    PatchSettings,
+    as_vectors,
+    concat_scales,
+    map_of_patches,
+)
 
 
 @final
-class FeatureDictionarySettings(Settings):
+class FeatureDictionarySettings(PatchSettings):
     """Settings of FeatureDictionary."""
 
     atoms: Annotated[int, Field(ge=1, le=100_000)] = Field(
@@ -30,9 +35,6 @@ class FeatureDictionarySettings(Settings):
     patches: Annotated[int, Field(ge=2, le=10_000_000)] = Field(
         50_000, description="Learn from so many patches, drawn at random where there are more."
     )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        4.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
 
 
 @final
@@ -40,8 +42,8 @@ class FeatureDictionary(Detector):
     """Centres of clusters of good patches; the map is the mean distance to the nearest of them.
 
     Features are standardised, brought to the principal components that keep `variance_share` of the variance,
-    and clustered by k-means. Other than in the paper, the features are the house's (three scales of
-    EfficientNet-Lite0 instead of one of ResNet-18), the entries are the centres themselves instead of the patches
+    and clustered by k-means. Other than in the paper, the features are three scales of EfficientNet-Lite0
+    instead of one of ResNet-18, the entries are the centres themselves instead of the patches
     nearest to them, and a map is smoothed.
 
     Source: Napoletano et al. 2018, "Anomaly detection in nanofibrous materials by CNN-based self-similarity".
@@ -53,17 +55,15 @@ class FeatureDictionary(Detector):
 
     Settings = FeatureDictionarySettings
     side_multiple: ClassVar[int] = 16
-    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter"}}
+    defaults: ClassVar = PATCH_DEFAULTS
     mean: Tensor
     components: Tensor
     atoms: Tensor
 
-    def __init__(
-        self, settings: FeatureDictionarySettings, shape: ImageShape, encoder: nn.Module | None = None
-    ) -> None:
+    def __init__(self, settings: FeatureDictionarySettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(encoder)
+        self.features = FrozenEncoder(settings.encoder)
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         self.register_buffer("mean", torch.zeros(channels))
@@ -85,12 +85,9 @@ class FeatureDictionary(Detector):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Mean distance to the nearest atoms, brought to the pixels and smoothed."""
-        height, width = self.shape.height, self.shape.width
-        stride = self.features.strides[min(1, len(self.features.strides) - 1)]
         reduced = (self.patches(images) - self.mean) @ self.components  # (n, k)
         distances = mean_nearest_distance(reduced, self.atoms, self.settings.nearest)
-        grid = distances.reshape(-1, height // stride, width // stride)
-        return upsample_and_blur(grid, height, width, self.settings.smoothing_sigma_px)
+        return map_of_patches(distances, self.shape, self.features.patch_stride, self.settings.smoothing_sigma_px)
 
 
 @torch.no_grad()

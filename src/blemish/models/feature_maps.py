@@ -1,17 +1,31 @@
-"""What the feature-space detectors do with an encoder's maps: average, lay the scales side by side, keep them."""
+"""What the feature-space detectors share: from an encoder's maps to patches, and from distances to an anomaly map."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from blemish.models.detector import Batches
+from blemish.models.detector import Batches, ImageShape
+from blemish.models.encoders import EncoderSettings
+from blemish.models.maps import upsample_and_blur
 
 KEPT_BYTES = 2 << 30
-"""Features are kept in memory up to this much; beyond it they are computed anew in each epoch."""
+"""Features are kept in memory up to this much; beyond it they are computed again in each epoch."""
+
+PATCH_DEFAULTS: Mapping[str, Any] = {"augment": {"images_of_one": 1}, "data": {"side": "shorter"}}
+"""Settings of a run for detectors that are solved in one pass over the good images as they are."""
+
+
+class PatchSettings(EncoderSettings):
+    """The settings that the detectors of distances between patches share."""
+
+    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
+        4.0, description="Blur the anomaly map by this much. 0: not at all."
+    )
 
 
 def local_mean(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -50,9 +64,21 @@ def as_vectors(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c"]:
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
+def map_of_patches(
+    distances: Float[Tensor, "*n"], shape: ImageShape, stride: int, sigma_px: float
+) -> Float[Tensor, "b h w"]:
+    """One distance a patch, images after another and each row by row, as an anomaly map: interpolated, then blurred.
+
+    >>> map_of_patches(torch.ones(2 * 4 * 6), ImageShape(channels=3, height=32, width=48), stride=8, sigma_px=4.0).shape
+    torch.Size([2, 32, 48])
+    """
+    grid = distances.reshape(-1, shape.height // stride, shape.width // stride)
+    return upsample_and_blur(grid, shape.height, shape.width, sigma_px)
+
+
 @final
 class FeatureBatches:
-    """Batches of features of images that do not change, computed once and shuffled anew in each epoch.
+    """Batches of features of images that do not change, computed once and shuffled again in each epoch.
 
     Kept in half precision as long as they fit into `kept_bytes`; otherwise computed again in each epoch. The
     order follows from the order of `batches` and from `epoch`.

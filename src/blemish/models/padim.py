@@ -1,22 +1,20 @@
-"""PaDiM: how would this place look if it were good? As the Gaussian of the good images at this very place."""
+"""PaDiM: how would this place look if it were good? As the Gaussian of the good images at this place."""
 
 from typing import Annotated, ClassVar, final
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import FrozenEncoder
-from blemish.models.feature_maps import FeatureBatches, concat_scales
+from blemish.models.feature_maps import PATCH_DEFAULTS, FeatureBatches, PatchSettings, concat_scales, map_of_patches
 from blemish.models.gaussians import mahalanobis, place_gaussians, whitening
-from blemish.models.maps import upsample_and_blur
-from blemish.settings import Settings
 
 
 @final
-class PadimSettings(Settings):
+class PadimSettings(PatchSettings):
     """Settings of Padim."""
 
     dimensions: Annotated[int, Field(ge=1, le=4096)] = Field(
@@ -24,9 +22,6 @@ class PadimSettings(Settings):
     )
     regularisation: Annotated[float, Field(gt=0.0)] = Field(
         0.01, description="Added to the variances, so that every covariance can be inverted."
-    )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        4.0, description="Blur the anomaly map by this much. 0: not at all."
     )
 
 
@@ -47,19 +42,19 @@ class Padim(Detector):
 
     Settings = PadimSettings
     side_multiple: ClassVar[int] = 16
-    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter"}}
+    defaults: ClassVar = PATCH_DEFAULTS
     kept: Tensor
     mean: Tensor
     whitening: Tensor
 
-    def __init__(self, settings: PadimSettings, shape: ImageShape, encoder: nn.Module | None = None) -> None:
+    def __init__(self, settings: PadimSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(encoder)
+        self.features = FrozenEncoder(settings.encoder)
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         dimensions = min(settings.dimensions, channels)
-        stride = self.features.strides[min(1, len(self.features.strides) - 1)]
+        stride = self.features.patch_stride
         places = (shape.height // stride) * (shape.width // stride)
         self.register_buffer("kept", torch.randperm(channels)[:dimensions].sort().values)
         self.register_buffer("mean", torch.zeros(places, dimensions))
@@ -78,8 +73,5 @@ class Padim(Detector):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Mahalanobis distance, brought to the pixels and smoothed."""
-        height, width = self.shape.height, self.shape.width
-        stride = self.features.strides[min(1, len(self.features.strides) - 1)]
         distances = mahalanobis(self.place_features(images), self.mean, self.whitening).permute(1, 0)  # (b, p)
-        grid = distances.reshape(-1, height // stride, width // stride)
-        return upsample_and_blur(grid, height, width, self.settings.smoothing_sigma_px)
+        return map_of_patches(distances, self.shape, self.features.patch_stride, self.settings.smoothing_sigma_px)

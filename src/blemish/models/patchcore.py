@@ -5,13 +5,18 @@ from typing import Annotated, ClassVar, final
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import FrozenEncoder
-from blemish.models.feature_maps import FeatureBatches, as_vectors, concat_scales
-from blemish.models.maps import upsample_and_blur
-from blemish.settings import Settings
+from blemish.models.feature_maps import (
+    PATCH_DEFAULTS,
+    FeatureBatches,
+    PatchSettings,
+    as_vectors,
+    concat_scales,
+    map_of_patches,
+)
 
 ROWS_AT_ONCE = 512
 """Patches are compared with so many rows of the bank at a time, which bounds memory for large images.
@@ -21,7 +26,7 @@ The bank is cut and not the patches: its size is known when the detector becomes
 
 
 @final
-class PatchCoreSettings(Settings):
+class PatchCoreSettings(PatchSettings):
     """Settings of PatchCore."""
 
     coreset_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
@@ -33,16 +38,13 @@ class PatchCoreSettings(Settings):
     projection: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="Random directions in which distances are measured while the bank is chosen."
     )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        4.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
 
 
 @final
 class PatchCore(Detector):
     """A bank of good patches that covers all of them; the map is the distance to the nearest.
 
-    The score of an image is the maximum of the smoothed map, as everywhere in the house; the paper reweights the
+    The score of an image is the maximum of the smoothed map, as of all detectors; the paper reweights the
     largest distance before smoothing.
 
     Source: Roth et al. 2022, "Towards total recall in industrial anomaly detection", Algorithm 1.
@@ -54,13 +56,13 @@ class PatchCore(Detector):
 
     Settings = PatchCoreSettings
     side_multiple: ClassVar[int] = 16
-    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter"}}
+    defaults: ClassVar = PATCH_DEFAULTS
     bank: Tensor
 
-    def __init__(self, settings: PatchCoreSettings, shape: ImageShape, encoder: nn.Module | None = None) -> None:
+    def __init__(self, settings: PatchCoreSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(encoder)
+        self.features = FrozenEncoder(settings.encoder)
         check_sides(shape, max(self.features.strides))
         self.register_buffer("bank", torch.zeros(1, sum(self.features.channels)))
 
@@ -81,11 +83,8 @@ class PatchCore(Detector):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Distance to the nearest good patch, brought to the pixels and smoothed."""
-        height, width = self.shape.height, self.shape.width
-        stride = self.features.strides[min(1, len(self.features.strides) - 1)]
         distances = nearest_distances(self.patches(images), self.bank)
-        grid = distances.reshape(-1, height // stride, width // stride)
-        return upsample_and_blur(grid, height, width, self.settings.smoothing_sigma_px)
+        return map_of_patches(distances, self.shape, self.features.patch_stride, self.settings.smoothing_sigma_px)
 
 
 @torch.no_grad()

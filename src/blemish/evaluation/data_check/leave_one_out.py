@@ -15,7 +15,7 @@ from blemish.data.images import PixelPolicy, prepare
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.inference.score import resize_map
 from blemish.models.detector import ImageShape, check_sides
-from blemish.models.encoders import EfficientNetLite0, FrozenEncoder
+from blemish.models.encoders import FrozenEncoder
 
 Features = NDArray[np.floating]  # (n, p, d): images, places, numbers
 Maps = NDArray[np.float64]  # (n, p)
@@ -157,7 +157,8 @@ class FeatureExtractor:
     def __init__(self, policy: PixelPolicy) -> None:
         check_sides(ImageShape(policy.channels, *policy.network_px), STRIDE)
         self.policy = policy
-        self._encoder = FrozenEncoder(EfficientNetLite0().load_pretrained())
+        self._encoder = FrozenEncoder("efficientnet_lite0")
+        self._encoder.prepare()
         self.boxes = (
             tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
             if policy.tile_px
