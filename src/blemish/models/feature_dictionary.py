@@ -106,7 +106,8 @@ def principal_components(
     variances, vectors = torch.linalg.eigh(standard.mT @ standard / len(points))
     shares = variances.flip(0).clamp_min(0).cumsum(0) / variances.clamp_min(0).sum()
     count = int((shares < variance_share - 1e-9).sum()) + 1
-    return mean, vectors.flip(1)[:, :count].float() / std[:, None]
+    components = vectors.flip(1)[:, :count].float() / std[:, None]
+    return mean, components.contiguous()  # as it is read back from a file: another layout would round otherwise
 
 
 def cluster_centres(points: Float[Tensor, "n k"], count: int) -> Float[Tensor, "m k"]:
