@@ -57,7 +57,8 @@ def test_it_knows_a_cat_and_an_espresso(name: str, labels: set[int]) -> None:
 
 def test_folded_weights_act_like_convolution_and_batch_norm() -> None:
     saved = saved_weights()
-    trunk = EfficientNetLite0().load_pretrained()
+    trunk = EfficientNetLite0()
+    trunk.load_pretrained()
     images = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     padded = F.pad(images, (0, 1, 0, 1))  # TensorFlow's 'same' at stride 2
     raw = F.conv2d(padded, saved["_conv_stem.weight"], stride=2)
