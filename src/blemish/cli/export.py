@@ -1,7 +1,7 @@
 """`blemish export` and `verify`: a model for another machine."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -12,14 +12,11 @@ from blemish.cli.options import Device, Threads
 def export(
     model: Annotated[Path, typer.Argument(help="Model file made by `blemish train`.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.", show_default=False)],
-    precision: Annotated[
-        Literal["fp32", "int8"], typer.Option(help="int8: convolutions in 8 bits, with a threshold of their own.")
-    ] = "fp32",
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23; lower for an older onnxruntime.")] = 18,
     good: Annotated[
         Path | None,
         typer.Option(
-            help="Good images to compare on, beside those in the model file. int8 needs the folder trained on.",
+            help="Good images to compare on, beside those in the model file.",
             show_default=False,
         ),
     ] = None,
@@ -29,7 +26,7 @@ def export(
     from blemish.settings import validate
     from blemish.training.export import ExportSettings, export_model
 
-    settings = validate(ExportSettings, {"precision": precision, "opset": opset}, prefix="--")
+    settings = validate(ExportSettings, {"opset": opset}, prefix="--")
     with progress() as report:
         card = export_model(model, out, settings, good, counter(report, "comparing"))
     _print_export("exported", card, out)
@@ -55,17 +52,12 @@ def verify(
 
 
 def _print_export(title: str, card: Any, out: Path) -> None:
-    exact = card.precision == "fp32"
     rows = {
-        "graph": f"{card.precision}, opset {card.opset}",
+        "graph": f"opset {card.opset}",
         "compared": f"{card.checked} images with the trained model",
-        "maps" if exact else "scores": f"differ by {card.worst:.2g} at most ({card.worst_image})",
+        "maps": f"differ by {card.worst:.2g} at most ({card.worst_image})",
         "tolerance": f"{card.tolerance:.0e} of value or threshold, for `blemish verify`",
+        "p-values and verdicts": "the same" + (f" but for {card.ties} ties" if card.ties else ""),
+        "file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
     }
-    if exact:
-        rows["p-values and verdicts"] = "the same" + (f" but for {card.ties} ties" if card.ties else "")
-    else:
-        rows["verdicts"] = f"{card.agreement:.1%} the same, each at its own threshold"
-        rows["AUROC"] = "{:.4f} before, {:.4f} after".format(*card.auroc)
-    rows["file"] = f"{out} ({out.stat().st_size / 1e6:.1f} MB)"
     print_table(title, rows)

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,6 @@ _ADVICE = "export it again from the trained model: blemish export MODEL -o FILE"
 class ExportCard(Settings):
     """How a graph was made, and how well it was found to agree with the trained model."""
 
-    precision: Literal["fp32", "int8"]
     opset: int
     tolerance: float
     """Largest difference allowed, relative to the value or to the threshold, whichever is larger."""
@@ -56,14 +55,10 @@ class ExportCard(Settings):
     checked: int
     """Images on which the export was compared with the trained model."""
     worst: float
-    """The largest difference among them: of maps, as `tolerance`; for int8 of scores, in thresholds."""
+    """The largest difference of maps among them, as `tolerance`."""
     worst_image: str
     ties: int = 0
     """Images whose p-value or verdict the tolerance leaves open, and which came out on the other side."""
-    agreement: float = 1.0
-    """Share of images with the same verdict."""
-    auroc: tuple[float, float] | None = None
-    """Of the trained model and of the export, on the same images; int8 only."""
     versions: dict[str, str] = Field(default_factory=dict)
 
 
