@@ -25,8 +25,8 @@ from blemish.evaluation.data_check.duplicates import clusters, fingerprint, near
 from blemish.evaluation.data_check.findings import outlier_limit
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, leave_one_out
 from blemish.settings import RunSettings
+from blemish.training.policy import resolve_policy
 from blemish.training.settings import make_settings
-from blemish.training.train import resolve_policy
 
 GOOD = 50
 

@@ -20,8 +20,9 @@ from blemish.inference.predictor import Predictor
 from blemish.settings import AugmentSettings
 from blemish.training.batches import GoodImages, ImageBatches
 from blemish.training.export import export_model
+from blemish.training.policy import resolve_policy
 from blemish.training.settings import make_settings
-from blemish.training.train import resolve_policy, state_path, train_model
+from blemish.training.train import state_path, train_model
 from conftest import TINY
 
 

@@ -1,7 +1,7 @@
 """Good images as batches for training, and their split into a part to fit and a part to calibrate on."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import final
 
@@ -13,13 +13,14 @@ from torch.utils.data import Dataset
 
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, load_image
+from blemish.data.progress import Progress, Report, quiet
 from blemish.data.tiles import tile_boxes
 from blemish.errors import DataError
 from blemish.settings import AugmentSettings
 from blemish.training.augment import augment
 
 CACHE_BYTES = 1 << 30
-"""Decoded images are kept in memory up to this much; beyond it they are decoded anew in each epoch."""
+"""Decoded images are kept in memory up to this much; beyond it they are decoded again in each epoch."""
 
 
 @final
@@ -27,8 +28,6 @@ class GoodImages(Dataset[Tensor]):
     """Images `(c, h, w)`, float32 in [0, 1], all decoded once at the start, so that a bad file shows before any work.
 
     With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason.
-
-    `on_image` is told how many are done.
 
     Raises:
         DataError: a file that cannot be read, unless `skip_bad`.
@@ -39,13 +38,13 @@ class GoodImages(Dataset[Tensor]):
         samples: Sequence[Sample],
         policy: PixelPolicy,
         skip_bad: bool = False,
-        on_image: Callable[[int], None] = lambda _: None,
+        report: Report = quiet,
     ) -> None:
         self.policy = policy
         self.samples: list[Sample] = []
         self.skipped: dict[str, str] = {}
         self._kept: dict[int, NDArray[np.float32]] = {}
-        room = CACHE_BYTES // (4 * policy.channels * math.prod(policy.size_px))
+        fits_in_cache = CACHE_BYTES // (4 * policy.channels * math.prod(policy.size_px))
         with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
             loaded = pool.map(lambda sample: _try_load(sample, policy), samples)
             for done, (sample, image) in enumerate(zip(samples, loaded, strict=True), start=1):
@@ -55,10 +54,10 @@ class GoodImages(Dataset[Tensor]):
                         raise image
                     self.skipped[sample.name] = str(image)
                 else:
-                    if len(self.samples) < room:
+                    if len(self.samples) < fits_in_cache:
                         self._kept[len(self.samples)] = image
                     self.samples.append(sample)
-                on_image(done)
+                report(Progress("reading images", done, len(samples)))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -70,7 +69,7 @@ class GoodImages(Dataset[Tensor]):
 
 @final
 class Tiles(Dataset[Tensor]):
-    """The tiles `(c, h, w)` of images, as if each were an image; those wholly outside the region of interest left out.
+    """The tiles `(c, h, w)` of images, as if each were an image, without those outside the region of interest.
 
     Raises:
         SettingsError: a tile larger than the image, or an overlap that leaves no way forward.
@@ -108,8 +107,8 @@ def _try_load(sample: Sample, policy: PixelPolicy) -> NDArray[np.float32] | Data
 class ImageBatches:
     """Shuffled batches `(b, c, h, w)` of good images and their augmentations; see `Batches` in models/detector.py.
 
-    An epoch holds every image `images_of_one` times: once as it is, the other times augmented anew. Order and
-    augmentation follow from `seed` and `epoch` alone. No batch has one image: a last one joins the batch before it,
+    An epoch holds every image `images_of_one` times: once as it is, the other times augmented, each differently.
+    Order and augmentation follow from `seed` and `epoch` alone. No batch has one image: a last one joins the batch before it,
     because batch normalisation cannot use it (a 1 x 1 latent has no other values to average over).
     """
 

@@ -1,12 +1,8 @@
-"""One fit: a detector learns from some of the good images, and scores those that were left out."""
+"""A detector is fitted to some of the good images and scores those that were held out."""
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -25,15 +21,8 @@ from blemish.models.detector import Detector, ImageShape
 from blemish.settings import RunSettings
 from blemish.training.batches import GoodImages, ImageBatches, Tiles
 from blemish.training.checkpoint import Checkpoint
+from blemish.training.job import Job, Split
 from blemish.training.loop import GradientLoop
-
-
-@final
-class Split(NamedTuple):
-    """The places of the good images to fit, and of those to score."""
-
-    fit: tuple[int, ...]
-    held_out: tuple[int, ...]
 
 
 @final
@@ -48,34 +37,28 @@ class Fit(NamedTuple):
     seconds: float
 
 
-@final
-@dataclass(frozen=True)
-class Job:
-    """A run with its images read."""
+def fit_splits(job: Job, checkpoint: Checkpoint, device: str, report: Report) -> list[Fit]:
+    """The fit of each split: one, or one for each fold. Folds that `checkpoint` has are not fitted again.
 
-    root: Path
-    settings: RunSettings
-    images: GoodImages
-    groups: tuple[str, ...] | None
-    """The group of each image."""
-    splits: tuple[Split, ...]
-    """One, or one for each fold."""
-    skipped: dict[str, str]
-    files_sha256: str
+    Raises:
+        SettingsError: sides the network cannot take.
+        TrainingError: the loss is not a number.
+    """
+    return [_fit_split(job, place, checkpoint, device, report) for place in range(len(job.splits))]
 
-    @property
-    def groups_sha256(self) -> str:
-        """A hash of which image is in which group; empty where there are no groups."""
-        if self.groups is None:
-            return ""
-        pairs = zip((sample.name for sample in self.images.samples), self.groups, strict=True)
-        return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """What decides the weights: settings, setting by setting, the images, and what belongs together."""
-        flat = flat_settings(self.settings.model_dump(mode="json"))
-        return {**flat, "images": self.files_sha256, "groups": self.groups_sha256}
+def _fit_split(job: Job, place: int, checkpoint: Checkpoint, device: str, report: Report) -> Fit:
+    if found := checkpoint.finished_part(place):
+        return Fit(state=found[1], **found[0])
+    settings = job.settings
+    if len(job.splits) == 1:
+        return fit_and_score(job.images, job.splits[place], settings, checkpoint, device, report)
+    # The guarantee of folds asks that what is random in a fit is drawn again for each.
+    seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0]) // 2
+    settings = settings.model_copy(update={"seed": seed})
+    fit = fit_and_score(job.images, job.splits[place], settings, checkpoint, device, report)
+    checkpoint.finish_part({name: value for name, value in fit._asdict().items() if name != "state"}, fit.state)
+    return fit
 
 
 def fit_and_score(
@@ -160,14 +143,3 @@ def _repeatable(seed: int) -> Iterator[None]:
 def _to_numpy(tensor: Tensor) -> Any:
     array = tensor.detach().cpu().contiguous().numpy()
     return np.array(array)  # the detector may go, or be fitted on
-
-
-def flat_settings(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under names with dots."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            flat |= flat_settings(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

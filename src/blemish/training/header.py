@@ -15,7 +15,14 @@ from blemish.inference.artifact import FIXTURE, ArtifactHeader, DataCard
 from blemish.inference.calibration import Calibrated, calibrate
 from blemish.inference.parity import choose_fixtures, keep_fixtures
 from blemish.stats.outliers import SUSPICIOUS, suspicion, suspicious_message
-from blemish.training.fit import Fit, Job
+from blemish.training.fit import Fit
+from blemish.training.job import Job
+
+
+def held_out_scores(job: Job, fits: Sequence[Fit]) -> dict[int, float]:
+    """The score of each image that was held out, by its place, fold after fold."""
+    pairs = zip(job.splits, fits, strict=True)
+    return {place: score for split, fit in pairs for place, score in zip(split.held_out, fit.scores, strict=True)}
 
 
 def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
@@ -50,8 +57,11 @@ def _calibrated(
     return found._replace(calibration=found.calibration.model_copy(update=more))
 
 
-def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], seconds: float) -> ArtifactHeader:
-    """Everything of the model file but its tensors; `scores` by the places of the images that were held out."""
+def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], seconds_before: float) -> ArtifactHeader:
+    """Everything of the model file but its tensors; `scores` by the places of the images that were held out.
+
+    `seconds_before` is how long a run that was cut off had taken; folds that were finished know their own.
+    """
     several = len(fits) > 1
     values, pixel_ids = [], []
     for place in range(len(job.images)):
@@ -65,7 +75,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
         **_calibrated(job, scores, values, pixel_ids)._asdict(),
         detectors=len(fits),
         data_card=DataCard(
-            root=job.root.resolve().name,
+            root=job.folder.root.resolve().name,
             fit_images=len(job.images) if several else len(job.splits[0].fit),
             calibration_images=len(scores),
             skipped=job.skipped,
@@ -85,7 +95,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             for fold, fit in enumerate(fits)
             for name, values in fit.history.items()
         },
-        fit_seconds=round(seconds, 3),
+        fit_seconds=round(sum(fit.seconds for fit in fits) + (0.0 if several else seconds_before), 3),
         parameters=sum(fit.parameters for fit in fits),
         versions={
             "blemish": version("blemish"),

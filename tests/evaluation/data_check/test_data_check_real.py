@@ -8,8 +8,8 @@ import pytest
 from blemish.data.folder import read_folder
 from blemish.evaluation.data_check.data_check import check_data
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, leave_one_out
+from blemish.training.policy import resolve_policy
 from blemish.training.settings import make_settings
-from blemish.training.train import resolve_policy
 
 
 @pytest.mark.data

@@ -39,7 +39,7 @@ from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids,
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
 from blemish.settings import RunSettings
-from blemish.training.train import resolve_policy
+from blemish.training.policy import resolve_policy
 
 Nested = dict[str, Any]
 OnImage = Callable[[int, int], None]
