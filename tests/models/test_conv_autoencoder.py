@@ -11,7 +11,7 @@ from blemish.models.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSett
 from blemish.models.detector import ImageShape
 from blemish.models.maps import gaussian_blur, ssim_map
 
-SEED = ImageShape(channels=3, height=256, width=256)
+PAPER = ImageShape(channels=3, height=256, width=256)
 
 
 def build(shape: ImageShape, **settings: object) -> ConvAutoencoder:
@@ -45,7 +45,7 @@ def table_of(stack: nn.Sequential) -> list[tuple[int, int, int, int]]:
 
 
 def test_encoder_is_table_1() -> None:
-    assert table_of(build(SEED).encoder) == [
+    assert table_of(build(PAPER).encoder) == [
         (3, 3, 4, 2),
         (3, 32, 4, 2),
         (32, 32, 4, 2),
@@ -78,16 +78,16 @@ PRINTED = [
 
 
 def test_decoder_is_table_2_without_its_surplus_rows() -> None:
-    assert table_of(build(SEED).decoder) == PRINTED[:6] + PRINTED[9:]
+    assert table_of(build(PAPER).decoder) == PRINTED[:6] + PRINTED[9:]
 
 
 def test_printed_decoder_is_table_2_with_one_channel_repaired() -> None:
     repaired = [*PRINTED[:6], (32, 128, 4, 2), *PRINTED[7:]]
-    assert table_of(build(SEED, decoder="as_printed").decoder) == repaired
+    assert table_of(build(PAPER, decoder="as_printed").decoder) == repaired
 
 
 def test_norms_and_activations_are_those_of_section_4() -> None:
-    detector = build(SEED)
+    detector = build(PAPER)
     layers = [type(layer).__name__ for layer in detector.encoder]
     assert layers == ["Conv2d", "BatchNorm2d", "LeakyReLU"] * 9 + ["Conv2d", "BatchNorm2d"]
     layers = [type(layer).__name__ for layer in detector.decoder]
@@ -116,7 +116,7 @@ def test_where_similarity_is_learnt_it_begins_with_grey_images(loss: str, grey: 
     assert (decoded - grey).abs().max() <= bound
 
 
-@pytest.mark.parametrize("architecture", ["seed", "bergmann"])
+@pytest.mark.parametrize("architecture", ["paper", "bergmann"])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 160), (256, 128)])
 def test_latent_is_one_pixel_at_any_size(architecture: str, height: int, width: int) -> None:
     detector = build(ImageShape(1, height, width), architecture=architecture, latent=8).eval()
@@ -157,7 +157,7 @@ GOLDEN_PARAMETERS = [
 
 @pytest.mark.parametrize(("settings", "count"), GOLDEN_PARAMETERS)
 def test_golden_parameter_count(settings: dict[str, object], count: int) -> None:
-    assert sum(weight.numel() for weight in build(SEED, **settings).parameters()) == count
+    assert sum(weight.numel() for weight in build(PAPER, **settings).parameters()) == count
 
 
 GOLDEN_LOSSES = [

@@ -169,12 +169,12 @@ def test_a_flat_folder_of_good_photos_is_enough(parts: Path, tmp_path: Path) -> 
     assert header.data_card.fit_images == 10
 
 
-def test_a_photo_saved_anew_on_both_sides_of_the_split_is_named(parts: Path, tmp_path: Path) -> None:
+def test_a_photo_saved_again_on_both_sides_of_the_split_is_named(parts: Path, tmp_path: Path) -> None:
     for path in sorted((parts / "train/good").iterdir()):
         with Image.open(path) as photo:
             photo.save(path.with_suffix(".bmp"))
     header = train_model(parts, tmp_path / "m", settings())
-    named = [note for note in header.data_card.notes if "saved anew" in note]
+    named = [note for note in header.data_card.notes if "saved again" in note]
     assert named
     assert all("one was fitted and the other calibrated on" in note for note in named)
 

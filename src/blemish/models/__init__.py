@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from blemish.errors import SettingsError, nearest
 from blemish.models.anogan import AnoGan
-from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, SEED_PRESET, ConvAutoencoder
+from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, PAPER_PRESET, ConvAutoencoder
 from blemish.models.detector import Detector, ImageShape
 from blemish.models.feature_autoencoder import FeatureAutoencoder
 from blemish.models.feature_dictionary import FeatureDictionary
@@ -28,7 +28,8 @@ DETECTORS: dict[str, type[Detector]] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "seed": SEED_PRESET,
+    "paper": PAPER_PRESET,
+    "seed": PAPER_PRESET,  # its earlier name
     "ae_l2": AE_L2_PRESET,
     "ae_ssim": AE_SSIM_PRESET,
 }

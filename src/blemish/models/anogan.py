@@ -1,4 +1,4 @@
-"""AnoGan: how would this image look if it were good? Search what a generator of good images can draw."""
+"""AnoGan: what a generator of good images cannot draw of an image, however its latent is chosen."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple, final
@@ -113,7 +113,7 @@ class AnoGan(Detector):
         """Train discriminator and generator in turn, then see what the generator can draw."""
         modules = (self.discriminator, self.generator)
         optimise(batches, self.discriminator_loss, self.generator_loss, modules=modules)
-        self._look_at(next(iter(batches)))
+        self._measure_search(next(iter(batches)))
 
     def discriminator_loss(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
         """Cross-entropy of telling good images from generated ones."""
@@ -168,7 +168,7 @@ class AnoGan(Detector):
         return residuals, (features - self.discriminator[0](generated)).abs().flatten(1).sum(dim=1)
 
     @torch.no_grad()
-    def _look_at(self, images: Tensor) -> None:
+    def _measure_search(self, images: Tensor) -> None:
         """Measure how much generated images differ, and how near the search comes to good ones."""
         was_training = self.training
         self.eval()

@@ -1,10 +1,10 @@
-"""ConvAutoencoder: how would this image look if it were good? Decode what its latent keeps of it."""
+"""ConvAutoencoder: what a convolutional auto-encoder cannot reproduce of an image."""
 
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from blemish.models.blocks import Finish, Row, decoder, encoder, grid_of
@@ -19,7 +19,7 @@ from blemish.models.maps import (
 )
 from blemish.settings import Settings
 
-SEED_ENCODER = (
+PAPER_ENCODER = (
     (3, 4, 2),
     (32, 4, 2),
     (32, 4, 2),
@@ -30,19 +30,24 @@ SEED_ENCODER = (
     (64, 3, 1),
     (32, 3, 1),
 )
-"""Table 1 of the seed paper, less its last row: the latent's, with a kernel as large as the grid."""
+"""Table 1 of the paper, less its last row: the latent's, with a kernel as large as the grid."""
 
 _OPENING = ((32, 8, 1), (64, 3, 1), (128, 3, 1), (64, 4, 2), (64, 3, 1), (32, 4, 2))
 _SURPLUS = ((128, 4, 2), (64, 3, 1), (32, 4, 2))
 _CLOSING = ((32, 3, 1), (32, 4, 2), (3, 4, 2), (3, 4, 2))
 
-SEED_DECODER = _OPENING + _CLOSING
+PAPER_DECODER = _OPENING + _CLOSING
 """Table 2 without its rows 7 to 9: the mirror of Table 1."""
 
 PRINTED_DECODER = _OPENING + _SURPLUS + _CLOSING
 """All thirteen rows of Table 2; row 7 takes the 32 channels that row 6 gives, where 64 are printed."""
 
 LOSSES = {"l2": mean_l2_norm, "mse": mean_squared_error, "ssim": mean_ssim_residual}
+
+
+def _present_name(architecture: object) -> object:
+    """Earlier model files call the paper's layers `seed`."""
+    return "paper" if architecture == "seed" else architecture
 
 
 @final
@@ -52,14 +57,14 @@ class ConvAutoencoderSettings(Settings):
     latent: Annotated[int, Field(ge=1, le=8192)] = Field(
         500, description="Numbers an image is kept in. Too few lose detail, too many let defects through."
     )
-    architecture: Literal["seed", "bergmann"] = Field(
-        "seed", description="Layers: the seed paper's Tables 1 and 2, or those of Bergmann et al. 2018."
+    architecture: Annotated[Literal["paper", "bergmann"], BeforeValidator(_present_name)] = Field(
+        "paper", description="Layers: the paper's Tables 1 and 2, or those of Bergmann et al. 2018."
     )
     decoder: Literal["mirror", "as_printed"] = Field(
         "mirror", description="as_printed: all rows of Table 2; the reconstruction has four times the side."
     )
     loss: Literal["l2", "mse", "ssim"] = Field(
-        "l2", description="Mean L2 norm (seed, equation 5), mean squared error, or 1 - structural similarity."
+        "l2", description="Mean L2 norm (the paper's equation 5), mean squared error, or 1 - structural similarity."
     )
     smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
         0.0, description="Blur the anomaly map by this much. 0: not at all."
@@ -68,11 +73,11 @@ class ConvAutoencoderSettings(Settings):
 
 @final
 class ConvAutoencoder(Detector):
-    """The convolutional auto-encoder of the seed paper, and that of Bergmann et al. 2018.
+    """The convolutional auto-encoder of the paper, and that of Bergmann et al. 2018.
 
-    Seed: Tables 1 and 2, BatchNorm and LeakyReLU(0.01) between the layers, a sigmoid at the end. Tables 1 and 2
+    The paper's: Tables 1 and 2, BatchNorm and LeakyReLU(0.01) between the layers, a sigmoid at the end. Tables 1 and 2
     are for 3 x 256 x 256; at another size the kernel of the latent's two layers, 8 x 8 there, is (height / 32,
-    width / 32), so that the latent stays 1 x 1. With one channel, only the very first input and the very last
+    width / 32), so that the latent stays 1 x 1. With one channel, only the first input and the last
     output have one; the 3 channels next to them stay.
 
     Bergmann: the same tables less the layer next to the image, LeakyReLU(0.2), no BatchNorm, no sigmoid. The
@@ -99,15 +104,15 @@ class ConvAutoencoder(Detector):
     def __init__(self, settings: ConvAutoencoderSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        seed = settings.architecture == "seed"
-        finish = Finish(batch_norm=seed, slope=0.01 if seed else 0.2)
-        encoding = SEED_ENCODER if seed else SEED_ENCODER[1:]
-        decoding: tuple[Row, ...] = SEED_DECODER if settings.decoder == "mirror" else PRINTED_DECODER
-        decoding = (*decoding[: -1 if seed else -2], (shape.channels, 4, 2))
+        papers = settings.architecture == "paper"
+        finish = Finish(batch_norm=papers, slope=0.01 if papers else 0.2)
+        encoding = PAPER_ENCODER if papers else PAPER_ENCODER[1:]
+        decoding: tuple[Row, ...] = PAPER_DECODER if settings.decoder == "mirror" else PRINTED_DECODER
+        decoding = (*decoding[: -1 if papers else -2], (shape.channels, 4, 2))
         grid = grid_of(shape, encoding)
         self.encoder = encoder(shape.channels, encoding, settings.latent, grid, finish)
-        self.decoder = decoder(settings.latent, decoding, grid, finish, nn.Sigmoid() if seed else nn.Identity())
-        if settings.loss == "ssim" and not seed:
+        self.decoder = decoder(settings.latent, decoding, grid, finish, nn.Sigmoid() if papers else nn.Identity())
+        if settings.loss == "ssim" and not papers:
             start_grey(self.decoder)
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:
@@ -168,11 +173,11 @@ def residual(
     return ssim_residual(images.double(), reconstructions.double()).mean(dim=1).float()
 
 
-SEED_PRESET: dict[str, Any] = {
+PAPER_PRESET: dict[str, Any] = {
     "detector": "conv_autoencoder",
-    "model": {"architecture": "seed", "decoder": "mirror", "latent": 500, "loss": "l2"},
+    "model": {"architecture": "paper", "decoder": "mirror", "latent": 500, "loss": "l2"},
 }
-"""The auto-encoder of the seed paper."""
+"""The auto-encoder of the paper."""
 
 _BERGMANN: dict[str, Any] = {
     "detector": "conv_autoencoder",

@@ -1,4 +1,4 @@
-"""Detector: the one abstract class of the house."""
+"""Detector: the abstract class of all detectors, and what training hands to it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,19 +42,19 @@ class Optimise(Protocol):
     """The one gradient loop, handed in by whoever trains.
 
     Each step takes the next batch and brings down every loss in turn. `modules` names the part of the detector
-    each loss may change; without it there is one loss, and it changes the whole detector.
+    each loss may change; without it there is one loss, and it changes the detector.
     """
 
     def __call__(self, batches: Batches, *losses: Loss, modules: Sequence[nn.Module] = ()) -> None: ...
 
 
 class Detector(nn.Module, ABC):
-    """An answer to one question: how would this image look if it were good?
+    """Learns from good images and gives anomaly maps.
 
     Two methods, each with one return type in training and in evaluation: `fit` learns from good images,
     `forward` gives anomaly maps. A subclass is final, lives in one file, and takes one line in `DETECTORS`.
 
-    A detector that can also show its answer as an image offers `reconstruct(images) -> images`.
+    A detector that can also show how an image would look if it were good offers `reconstruct(images) -> images`.
 
     >>> import torch
     >>> from blemish.models import DETECTORS

@@ -1,4 +1,4 @@
-"""FeatureAutoencoder: how would this image's features look if it were good? Decode them from a bottleneck."""
+"""FeatureAutoencoder: what an encoder-decoder cannot reproduce of a pretrained network's features."""
 
 import math
 from collections.abc import Iterable, Mapping

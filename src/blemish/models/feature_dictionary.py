@@ -1,4 +1,4 @@
-"""FeatureDictionary: how would this patch look if it were good? As the nearest entries of a dictionary."""
+"""FeatureDictionary: the distance of each patch to the nearest centres of clusters of good patches."""
 
 from typing import Annotated, ClassVar, final
 

@@ -94,7 +94,7 @@ class FeatureBatches:
         return len(self._batches)
 
     def keep(self) -> None:
-        """Compute the features and keep them, if there is room."""
+        """Compute the features and keep them, if they fit into `kept_bytes`."""
         parts: list[Tensor] = []
         for features in self._computed():
             parts.append(features.half())

@@ -1,4 +1,4 @@
-"""From an image and its good counterpart to an anomaly map."""
+"""Differences of images as anomaly maps, their blurring, and the same differences as losses."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""PaDiM: how would this place look if it were good? As the Gaussian of the good images at this place."""
+"""PaDiM: the distance of each patch to the Gaussian of the good patches at its place."""
 
 from typing import Annotated, ClassVar, final
 

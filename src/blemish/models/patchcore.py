@@ -1,4 +1,4 @@
-"""PatchCore: how would this patch look if it were good? As its nearest neighbour among good patches."""
+"""PatchCore: the distance of each patch to the nearest of a bank of good patches."""
 
 from typing import Annotated, ClassVar, final
 

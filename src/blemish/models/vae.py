@@ -1,4 +1,4 @@
-"""VariationalAutoencoder: how would this image look if it were good? Sample what its latent allows."""
+"""VariationalAutoencoder: how improbable each pixel is to a variational auto-encoder."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple, final

@@ -1,4 +1,4 @@
-"""Changes that keep a good image good: rotation, flips and noise (seed paper, section 3.2)."""
+"""Changes that keep a good image good: rotation, flips and noise (section 3.2 of the paper)."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Good images as batches for training, and their split into a part to fit and a part to calibrate on."""
+"""Good images as batches for training."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -108,8 +108,8 @@ class ImageBatches:
     """Shuffled batches `(b, c, h, w)` of good images and their augmentations; see `Batches` in models/detector.py.
 
     An epoch holds every image `images_of_one` times: once as it is, the other times augmented, each differently.
-    Order and augmentation follow from `seed` and `epoch` alone. No batch has one image: a last one joins the batch before it,
-    because batch normalisation cannot use it (a 1 x 1 latent has no other values to average over).
+    Order and augmentation follow from `seed` and `epoch` alone. No batch has one image: a last one joins the batch
+    before it, because batch normalisation cannot use it (a 1 x 1 latent has no other values to average over).
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Checkpoint:
                 before, now = content["fingerprint"].get(changed[0]), fingerprint[changed[0]]
                 raise SettingsError(
                     f"{path}: the run to resume had {changed[0]} = {before}, this one has {now}; "
-                    "use the same settings and images, or run without --resume to start anew"
+                    "use the same settings and images, or run without --resume to start again"
                 )
             self.content = content
             self.finished = content.get("finished", [])
@@ -80,7 +80,7 @@ class Checkpoint:
         return time.monotonic() - self._saved >= self.save_every_s
 
     def save(self, detector: Detector, optimizers: Sequence[Optimizer], content: Mapping[str, Any]) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state atomically."""
         tensors = {f"model.{name}": _array(value) for name, value in detector.state_dict().items()}
         for place, optimizer in enumerate(optimizers):
             for parameter, state in optimizer.state_dict()["state"].items():
@@ -89,7 +89,7 @@ class Checkpoint:
         self._write(content, tensors)
 
     def finish_part(self, found: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Keep what one of several fits gave, for as long as the others take; the next one starts anew."""
+        """Keep what one of several fits gave, for as long as the others take; the next one starts from step 0."""
         part = len(self.finished)
         self.finished.append(dict(found))
         self._finished_tensors |= {f"{part}/{name}": tensor for name, tensor in tensors.items()}
@@ -107,8 +107,8 @@ class Checkpoint:
     def _write(self, content: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
         seconds = self.seconds_before + time.monotonic() - self._started
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = {**content, "seconds": seconds, "fingerprint": self.fingerprint, "finished": self.finished}
-        write_tensors(self.path, "state", whole, {**tensors, **self._finished_tensors})
+        everything = {**content, "seconds": seconds, "fingerprint": self.fingerprint, "finished": self.finished}
+        write_tensors(self.path, "state", everything, {**tensors, **self._finished_tensors})
         self._saved = time.monotonic()
 
     def remove(self) -> None:

@@ -114,11 +114,11 @@ def _suspects(job: Job, scores: Mapping[int, float]) -> list[str]:
 
 
 def _saved_twice(job: Job, scores: Mapping[int, float], pixel_ids: Sequence[str]) -> list[str]:
-    """What is said where a picture was fitted and, saved anew, calibrated on; equal files were left out."""
+    """What is said where a picture was fitted and, saved again, calibrated on; equal files were left out."""
     fitted = {pixel_ids[place]: place for split in job.splits for place in split.fit}
     names = [sample.name for sample in job.images.samples]
     return [
-        f"{names[place]} is {names[fitted[pixel_ids[place]]]} saved anew: one was fitted and the other calibrated on, "
+        f"{names[place]} is {names[fitted[pixel_ids[place]]]} saved again: one was fitted and the other calibrated on, "
         "which makes the threshold too low; keep one"
         for place in scores
         if len(job.splits) == 1 and pixel_ids[place] in fitted

@@ -23,7 +23,8 @@ def train_model(
     """Train a detector on the good images of `data`, calibrate it on held-out ones, and write it to `out`.
 
     With `resume`, a run that was cut off goes on from the state beside `out` and ends with the weights it would have
-    had; a finished model with the same settings and images is left as it is; where there is neither it starts anew.
+    had; a finished model with the same settings and images is left as it is; where there is neither it starts at
+    step 0.
 
     Raises:
         DataError: the images cannot be read, or are too few; `out` cannot be written.
