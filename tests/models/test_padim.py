@@ -1,13 +1,16 @@
 """PaDiM against Gaussians by brute force."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from blemish.models.detector import ImageShape
-from blemish.models.feature_maps import concat_scales
+from blemish.models.encoders import ENCODERS
+from blemish.models.feature_maps import concat_scales, damp_border
 from blemish.models.maps import upsample_and_blur
 from blemish.models.padim import Padim, PadimSettings
+from reference.blocks_encoder import BlocksEncoder
 from reference.brute_force import mahalanobis
 from reference.plain_loop import ListOfBatches, PlainLoop
 
@@ -25,7 +28,7 @@ def fitted(**settings: object) -> Padim:
 
 
 def by_place(detector: Padim, batch: Tensor) -> np.ndarray:
-    maps = concat_scales(detector.features(batch))[:, detector.kept]
+    maps = concat_scales(detector.features(batch), damp_border)[:, detector.kept]
     return maps.flatten(2).permute(0, 2, 1).double().numpy()  # (b, p, d)
 
 
@@ -35,6 +38,17 @@ def test_map_is_the_mahalanobis_distance() -> None:
     expected = mahalanobis(by_place(detector, train), by_place(detector, test), regularisation=0.01)
     grid = torch.from_numpy(expected).float().reshape(3, 4, 6)
     torch.testing.assert_close(detector(test), upsample_and_blur(grid, 32, 48, 2.0), rtol=1e-3, atol=1e-3)
+
+
+def test_features_are_those_of_the_place_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bright pixel block changes its own features and not those of the neighbouring places, as in the paper."""
+    monkeypatch.setitem(ENCODERS, "blocks", BlocksEncoder)
+    detector = Padim(PadimSettings(encoder="blocks", dimensions=6), SHAPE).eval()
+    plain = torch.full((1, *SHAPE), 0.5)
+    bright = plain.clone()
+    bright[:, :, 8:12, 20:24] = 1.0  # one place of the grid of stride 4
+    changed = (detector.place_features(bright) != detector.place_features(plain)).any(dim=1).flatten()
+    assert changed.nonzero().flatten().tolist() == [2 * 12 + 5]
 
 
 def test_batches_do_not_matter() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -207,6 +208,27 @@ class Counting(Detector):
 def test_a_detector_that_counts_its_images_cannot_be_exported() -> None:
     with pytest.raises(ArtifactError, match="Counting cannot be exported: "):
         to_graph(Counting(ImageShape(3, 8, 8)), 18)
+
+
+@final
+class TwoSizes(Detector):
+    """Sees the images at their own size and at half of it."""
+
+    Settings = Settings
+
+    def fit(self, batches: Batches, optimise: Optimise) -> None:
+        """Nothing."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        small = F.interpolate(images, scale_factor=0.5, mode="bilinear").amax(dim=1, keepdim=True)
+        large = F.interpolate(small, size=images.shape[2:], mode="bilinear")
+        return images.amax(dim=1) * large[:, 0]
+
+
+def test_a_detector_that_resizes_inside_becomes_a_graph() -> None:
+    detector, images = TwoSizes(ImageShape(3, 32, 48)), torch.rand(3, 3, 32, 48)
+    maps = graph_runtime(to_graph(detector, 18)).maps(images.numpy())
+    np.testing.assert_allclose(maps, detector(images).numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_good_images_of_ones_own_are_compared_too(model_file: Path, onnx_file: Path, shared_parts: Path) -> None:

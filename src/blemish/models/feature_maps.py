@@ -42,14 +42,25 @@ def local_mean(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return F.avg_pool2d(maps, kernel_size=3, stride=1, padding=1)
 
 
-def concat_scales(maps: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:
-    """All scales on the grid of the second finest: averaged over neighbourhoods, then averaged down or interpolated up.
+def damp_border(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """As `local_mean`, damped at the border for the same reason, but without an average.
+
+    >>> damp_border(torch.full((1, 1, 3, 3), 9.0))[0, 0]
+    tensor([[4., 6., 4.],
+            [6., 9., 6.],
+            [4., 6., 4.]])
+    """
+    return maps * local_mean(maps.new_ones(1, 1, *maps.shape[2:]))
+
+
+def concat_scales(maps: Sequence[Tensor], before: Callable[[Tensor], Tensor] = local_mean) -> Float[Tensor, "b c h w"]:
+    """All scales on the grid of the second finest: `before` is applied to each, then it is averaged or interpolated.
 
     >>> concat_scales([torch.rand(1, 2, 8, 8), torch.rand(1, 3, 4, 4), torch.rand(1, 4, 2, 2)]).shape
     torch.Size([1, 9, 4, 4])
     """
     height, width = maps[min(1, len(maps) - 1)].shape[2:]
-    return torch.cat([_resized(local_mean(scale), height, width) for scale in maps], dim=1)
+    return torch.cat([_resized(before(scale), height, width) for scale in maps], dim=1)
 
 
 def _resized(maps: Tensor, height: int, width: int) -> Tensor:

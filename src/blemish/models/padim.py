@@ -9,7 +9,14 @@ from torch import Tensor
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import FrozenEncoder
-from blemish.models.feature_maps import PATCH_DEFAULTS, FeatureBatches, PatchSettings, concat_scales, map_of_patches
+from blemish.models.feature_maps import (
+    PATCH_DEFAULTS,
+    FeatureBatches,
+    PatchSettings,
+    concat_scales,
+    damp_border,
+    map_of_patches,
+)
 from blemish.models.gaussians import mahalanobis, place_gaussians, whitening
 
 
@@ -33,7 +40,9 @@ class Padim(Detector):
     `dimensions`^2 numbers a place, which makes a large file: 41 MB at 256 x 256.
 
     Source: Defard et al. 2021, "PaDiM: a patch distribution modeling framework for anomaly detection and
-    localization", with regularisation 0.01 and sigma 4 as there.
+    localization", with regularisation 0.01 and sigma 4 as there, and the features of each place alone, not averaged
+    over its neighbours. Two things differ: the grid is the second finest scale's, where the paper has the finest, for
+    a quarter of the places and of the file; and features at the border are damped (`damp_border`).
 
     >>> detector = Padim(PadimSettings(dimensions=8), ImageShape(channels=3, height=32, width=48)).eval()
     >>> detector(torch.rand(2, 3, 32, 48)).shape
@@ -68,7 +77,7 @@ class Padim(Detector):
 
     def place_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "p d b"]:
         """The kept features of each place, images last."""
-        features = concat_scales(self.features(images)).index_select(1, self.kept)  # (b, d, i, j)
+        features = concat_scales(self.features(images), damp_border).index_select(1, self.kept)  # (b, d, i, j)
         return features.flatten(2).permute(2, 1, 0)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
