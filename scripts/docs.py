@@ -15,6 +15,8 @@ import typer
 from pydantic import BaseModel
 
 from blemish.cli import app
+from blemish.evaluation.measures import MEASURES
+from blemish.evaluation.results import EvaluateSettings
 from blemish.models import DETECTORS, PRESETS
 from blemish.settings import RunSettings
 
@@ -32,6 +34,7 @@ def main() -> int:
     pages = {
         REFERENCE / "cli.md": commands_page(),
         REFERENCE / "settings.md": settings_page(),
+        REFERENCE / "results.md": results_page(),
         ROOT / "README.md": filled(ROOT / "README.md", PACKAGES, package_lines()),
         ROOT / "docs" / "architecture.md": filled(ROOT / "docs" / "architecture.md", MODULES, module_tables()),
     }
@@ -73,6 +76,24 @@ def settings_page() -> str:
     parts.append("## Presets\n")
     parts += [f"- `{name}`: {flat(preset)}" for name, preset in PRESETS.items()]
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def results_page() -> str:
+    """docs/reference/results.md, with every measure and every setting of an evaluation between their markers."""
+    rows = [
+        f"| `{key}` | {measure.titled(EvaluateSettings())} | {measure.explanation} |"
+        for key, measure in MEASURES.items()
+    ]
+    parts = {
+        "measures": "| key | measure | what it means |\n|---|---|---|\n" + "\n".join(rows) + "\n",
+        "settings": table(EvaluateSettings, ""),
+    }
+    text = (REFERENCE / "results.md").read_text(encoding="utf-8")
+    for name, part in parts.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, after = text.partition(begin)[0], text.partition(end)[2]
+        text = before + begin + part + end + after
+    return text
 
 
 def table(kind: type[BaseModel], prefix: str) -> str:

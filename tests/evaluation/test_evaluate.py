@@ -20,18 +20,14 @@ from blemish.data.masks import encode_roi
 from blemish.errors import DataError
 from blemish.evaluation.evaluate import Evaluation, evaluate_model
 from blemish.evaluation.examples import show
-from blemish.evaluation.measures import EvaluateSettings, JudgedImage
+from blemish.evaluation.measures import MEASURES, JudgedImage
+from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.artifact import ArtifactHeader, DataCard
 from blemish.inference.predictor import Predictor
 from blemish.settings import RunSettings
 
 SIDE = 32
 QUICK = EvaluateSettings(repeats=50)
-FIRST_MEASURES = (
-    *("image.auroc", "image.ap", "image.ok_rate", "image.defect_rate"),
-    *("pixel.auroc", "pixel.ap", "pixel.aupro", "pixel.aupimo"),
-    *("pixel.precision", "pixel.recall", "pixel.accuracy", "pixel.f1", "pixel.oracle_f1"),
-)
 
 
 @final
@@ -104,6 +100,11 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     return evaluate_model(brightness_predictor(), read_folder(write_squares(root)), root / "out", QUICK)
 
 
+def plain(found: Evaluation) -> dict[str, Any]:
+    """The results as plain values."""
+    return found.results.model_dump(mode="json")
+
+
 def leaf(results: Any, path: str) -> Any:
     for name in path.split("."):
         results = results[name]
@@ -127,7 +128,7 @@ def strict(path: Path) -> dict[str, Any]:
 
 
 def test_the_file_is_what_is_returned(evaluation: Evaluation) -> None:
-    assert strict(evaluation.results_path) == json.loads(json.dumps(evaluation.results))
+    assert strict(evaluation.results_path) == json.loads(json.dumps(plain(evaluation)))
     assert {path.name for path in evaluation.results_path.parent.iterdir()} == {
         "results.json",
         "report.html",
@@ -136,42 +137,42 @@ def test_the_file_is_what_is_returned(evaluation: Evaluation) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "by_type.cut.", "by_type.hole."])
-@pytest.mark.parametrize("measure", FIRST_MEASURES)
+@pytest.mark.parametrize("measure", MEASURES)
 def test_every_measure_is_a_number_beside_its_interval(evaluation: Evaluation, prefix: str, measure: str) -> None:
-    value = leaf(evaluation.results, prefix + measure)
-    low, high = leaf(evaluation.results, f"{prefix}intervals.{measure}")
+    value = leaf(plain(evaluation), prefix + measure)
+    low, high = leaf(plain(evaluation), f"{prefix}intervals.{measure}")
     assert isinstance(value, float)
     assert 0.0 <= low <= high <= 1.0
 
 
 def test_images_are_counted_at_the_models_threshold(evaluation: Evaluation) -> None:
     """Good: 0.1, 0.1, 0.1 and a stray 0.6. Defective: 0.8, 0.5, and 0.15, which is missed at 0.3."""
-    assert evaluation.results["image"]["ok_rate"] == 3 / 4
-    assert evaluation.results["image"]["defect_rate"] == 2 / 3
-    assert evaluation.results["image"]["auroc"] == (4 + 3 + 3) / 12
-    assert evaluation.results["by_type"]["hole"]["image"]["defect_rate"] == 1.0
-    assert evaluation.results["by_type"]["cut"]["image"]["defect_rate"] == 1 / 2
+    assert plain(evaluation)["image"]["ok_rate"] == 3 / 4
+    assert plain(evaluation)["image"]["defect_rate"] == 2 / 3
+    assert plain(evaluation)["image"]["auroc"] == (4 + 3 + 3) / 12
+    assert plain(evaluation)["by_type"]["hole"]["image"]["defect_rate"] == 1.0
+    assert plain(evaluation)["by_type"]["cut"]["image"]["defect_rate"] == 1 / 2
 
 
 def test_pixels_are_counted_at_the_models_threshold(evaluation: Evaluation) -> None:
-    part = evaluation.results["at_threshold"]["calibrated"]
+    part = plain(evaluation)["at_threshold"]["calibrated"]
     assert part["threshold"] == 0.3
     assert part["counts"] == {"tp": 128, "fp": 1, "tn": 7 * SIDE**2 - 3 * 64 - 1, "fn": 64}
     assert part["precision"] == 128 / 129
     assert part["recall"] == 128 / 192
     assert part["f1"] == 256 / (256 + 65)
     assert part["accuracy"] == 1 - 65 / (7 * SIDE**2)
-    assert {name: part[name] for name in ("precision", "recall", "accuracy", "f1")}.items() <= evaluation.results[
+    assert {name: part[name] for name in ("precision", "recall", "accuracy", "f1")}.items() <= plain(evaluation)[
         "pixel"
     ].items()
 
 
 def test_the_papers_tau_is_its_own_for_holes(evaluation: Evaluation) -> None:
     """The hole's ground is at 0.22: all of it is called defective at 0.2, none of it at the paper's 0.25."""
-    hole = evaluation.results["by_type"]["hole"]["at_threshold"]["paper_tau"]
+    hole = plain(evaluation)["by_type"]["hole"]["at_threshold"]["paper_tau"]
     assert hole["threshold"] == 0.25
     assert hole["counts"] == {"tp": 64, "fp": 1, "tn": 5 * SIDE**2 - 65, "fn": 0}
-    overall = evaluation.results["at_threshold"]["paper_tau"]
+    overall = plain(evaluation)["at_threshold"]["paper_tau"]
     assert overall["threshold"] == 0.2
     assert overall["counts"] == {"tp": 128, "fp": 1, "tn": 7 * SIDE**2 - 3 * 64 - 1, "fn": 64}
     moved = EvaluateSettings(repeats=50, paper_tau_by_type={}).tau("hole")
@@ -180,19 +181,19 @@ def test_the_papers_tau_is_its_own_for_holes(evaluation: Evaluation) -> None:
 
 def test_without_its_own_tau_the_hole_is_flooded(squares: Path, tmp_path: Path) -> None:
     settings = EvaluateSettings(repeats=50, paper_tau_by_type={})
-    results = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", settings).results
+    results = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", settings))
     assert results["by_type"]["hole"]["at_threshold"]["paper_tau"]["counts"]["fp"] == SIDE**2 - 64 + 1
 
 
 def test_the_oracle_is_at_least_as_good_as_any_other_threshold(evaluation: Evaluation) -> None:
-    for part in (evaluation.results, *evaluation.results["by_type"].values()):
+    for part in (plain(evaluation), *plain(evaluation)["by_type"].values()):
         oracle = part["at_threshold"]["oracle_f1"]["f1"]
         assert oracle == pytest.approx(part["pixel"]["oracle_f1"])
         assert all(oracle >= other["f1"] for other in part["at_threshold"].values())
 
 
 def test_the_list_of_images_has_their_own_counts(evaluation: Evaluation) -> None:
-    rows = {row["path"]: row for row in evaluation.results["images"]}
+    rows = {row["path"]: row for row in plain(evaluation)["images"]}
     assert list(rows) == sorted(rows)
     cut = rows["test/cut/0.png"]
     assert (cut["defect_type"], cut["is_anomalous"], cut["score"]) == ("cut", True, pytest.approx(0.8))
@@ -206,14 +207,14 @@ def test_the_list_of_images_has_their_own_counts(evaluation: Evaluation) -> None
 
 
 def test_image_counts_add_up_to_the_whole(evaluation: Evaluation) -> None:
-    for level, part in evaluation.results["at_threshold"].items():
+    for level, part in plain(evaluation)["at_threshold"].items():
         for key, total in part["counts"].items():
-            assert sum(row["counts"][level][key] for row in evaluation.results["images"]) == total
+            assert sum(row["counts"][level][key] for row in plain(evaluation)["images"]) == total
 
 
 def test_the_promise_is_compared_with_what_came(evaluation: Evaluation) -> None:
     """1 of 4 flagged: Clopper-Pearson 0.0063 to 0.8059 holds 0.1, so nothing is decided."""
-    found = evaluation.results["realised_false_alarm_rate"]
+    found = plain(evaluation)["realised_false_alarm_rate"]
     assert (found["rate"], found["flagged"], found["good_images"], found["promised"]) == (0.25, 1, 4, 0.1)
     assert found["interval"] == pytest.approx([0.00631, 0.80588], abs=1e-5)
     assert found["verdict"] == "open"
@@ -223,7 +224,7 @@ def test_the_promise_is_compared_with_what_came(evaluation: Evaluation) -> None:
 def test_the_verdict_on_the_promise(tmp_path: Path, flagged: int, verdict: str) -> None:
     for place in range(60):
         write_image(tmp_path / f"flat/{place:02}.png", 0.9 if place < flagged else 0.1)
-    found = evaluate_model(brightness_predictor(), read_folder(tmp_path / "flat"), tmp_path / "out", QUICK).results
+    found = plain(evaluate_model(brightness_predictor(), read_folder(tmp_path / "flat"), tmp_path / "out", QUICK))
     assert found["realised_false_alarm_rate"]["verdict"] == verdict
     assert found["realised_false_alarm_rate"]["flagged"] == flagged
 
@@ -234,9 +235,9 @@ def test_a_promise_on_average_is_not_blamed_for_its_luck(tmp_path: Path) -> None
         write_image(tmp_path / f"flat/{place:02}.png", 0.9 if place < 14 else 0.1)
     folder, header = read_folder(tmp_path / "flat"), brightness_predictor().header
     header = header.model_copy(update={"threshold": header.calibration_scores[-2]})
-    average = evaluate_model(Predictor(header, Brightness()), folder, tmp_path / "a", QUICK).results
+    average = plain(evaluate_model(Predictor(header, Brightness()), folder, tmp_path / "a", QUICK))
     sure = header.model_copy(update={"calibration": header.calibration.model_copy(update={"confidence": 0.9})})
-    confident = evaluate_model(Predictor(sure, Brightness()), folder, tmp_path / "b", QUICK).results
+    confident = plain(evaluate_model(Predictor(sure, Brightness()), folder, tmp_path / "b", QUICK))
     found, same = average["realised_false_alarm_rate"], confident["realised_false_alarm_rate"]
     assert found["interval"] == same["interval"]
     assert found["interval"][0] > found["promised"]
@@ -253,7 +254,7 @@ def test_false_alarms_are_counted_by_group_where_the_promise_is(tmp_path: Path) 
     for pattern, counted in ((r"part(\d)", (4, 1, 0.25)), (r"tray(\d)", (None, 2, 2 / 12)), (None, (None, 2, 2 / 12))):
         card = header.calibration.model_copy(update={"by_group": True, "group_pattern": pattern})
         predictor = Predictor(header.model_copy(update={"calibration": card}), Brightness())
-        results = evaluate_model(predictor, folder, tmp_path / "out", QUICK).results
+        results = plain(evaluate_model(predictor, folder, tmp_path / "out", QUICK))
         found = results["realised_false_alarm_rate"]
         assert (found["groups"], found["flagged"], found["rate"]) == counted
         assert ("groups" in results["notes"]) == (counted[0] is None)
@@ -262,7 +263,7 @@ def test_false_alarms_are_counted_by_group_where_the_promise_is(tmp_path: Path) 
 
 def test_a_moved_threshold_is_judged_by_the_promise_it_makes(squares: Path, tmp_path: Path) -> None:
     predictor = brightness_predictor().with_false_alarm_rate(0.5)
-    results = evaluate_model(predictor, read_folder(squares), tmp_path / "out", QUICK).results
+    results = plain(evaluate_model(predictor, read_folder(squares), tmp_path / "out", QUICK))
     assert results["threshold"] == predictor.threshold < 0.3
     assert results["promise"]["max_false_alarm_rate"] == 0.5
 
@@ -288,7 +289,7 @@ def test_without_defects_only_false_alarms_are_evaluated(squares: Path, tmp_path
 
 def test_without_good_images_false_alarms_stay_open(squares: Path, tmp_path: Path) -> None:
     folder = read_folder(without(squares, "test/good"))
-    results = evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))
     assert results["image"]["defect_rate"] == 2 / 3
     assert results["image"]["ok_rate"] is None
     assert results["realised_false_alarm_rate"]["rate"] is None
@@ -298,7 +299,7 @@ def test_without_good_images_false_alarms_stay_open(squares: Path, tmp_path: Pat
 
 def test_without_masks_images_are_judged_and_pixels_are_not(squares: Path, tmp_path: Path) -> None:
     folder = read_folder(without(squares, "ground_truth"))
-    results = evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))
     assert results["image"]["auroc"] == 10 / 12
     assert results["pixel"]["auroc"] is None
     assert "mask" in results["notes"]["pixel.auroc"]
@@ -306,7 +307,7 @@ def test_without_masks_images_are_judged_and_pixels_are_not(squares: Path, tmp_p
 
 def test_one_type_without_masks_leaves_the_others_theirs(squares: Path, tmp_path: Path) -> None:
     folder = read_folder(without(squares, "ground_truth/hole"))
-    results = evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))
     assert isinstance(results["by_type"]["cut"]["pixel"]["f1"], float)
     assert results["by_type"]["hole"]["pixel"]["f1"] is None
     assert "mask" in results["notes"]["by_type.hole.pixel.f1"]
@@ -315,7 +316,7 @@ def test_one_type_without_masks_leaves_the_others_theirs(squares: Path, tmp_path
 
 def test_only_defective_images_without_masks_still_give_a_report(squares: Path, tmp_path: Path) -> None:
     folder = read_folder(without(squares, "ground_truth", "test/good"))
-    results = evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))
     assert results["image"]["defect_rate"] == 2 / 3
     assert results["pixel"]["accuracy"] is None
 
@@ -325,7 +326,7 @@ def test_every_gap_has_its_note(squares: Path, tmp_path: Path, gone: str) -> Non
     if gone == "test/cut":
         without(squares, "ground_truth/cut")
     folder = read_folder(without(squares, gone))
-    results = evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))
     measured = ("image.", "pixel.", "at_threshold.", "intervals.", "by_type.")
     gaps = [path for path, value in leaves(results) if value is None and path.startswith(measured)]
     assert set(gaps) <= set(results["notes"])
@@ -336,7 +337,7 @@ def test_a_mask_too_small_for_the_models_size_is_said(squares: Path, tmp_path: P
     Image.fromarray(big).save(squares / "test/cut/0.png")
     big[0, 0] = 255
     Image.fromarray(big).save(squares / "ground_truth/cut/0_mask.png")
-    results = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK))
     assert "test/cut/0.png" in results["notes"]["unseen_size"]
     assert results["count"]["with_mask"] == 2
 
@@ -345,7 +346,7 @@ def test_only_the_region_of_interest_is_judged(squares: Path, tmp_path: Path) ->
     """The lower half holds the stray pixel and no defect; the upper half the defects and no stray pixel."""
     upper = np.arange(SIDE)[:, None].repeat(SIDE, axis=1) < SIDE // 2
     folder = read_folder(squares)
-    results = evaluate_model(brightness_predictor(roi=upper), folder, tmp_path / "a", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(roi=upper), folder, tmp_path / "a", QUICK))
     assert results["at_threshold"]["calibrated"]["counts"] == {
         "tp": 128,
         "fp": 0,
@@ -354,7 +355,7 @@ def test_only_the_region_of_interest_is_judged(squares: Path, tmp_path: Path) ->
     }
     assert results["data"]["roi_share"] == 0.5
     assert "roi_png" not in results["model"]["policy"]
-    results = evaluate_model(brightness_predictor(roi=~upper), folder, tmp_path / "b", QUICK).results
+    results = plain(evaluate_model(brightness_predictor(roi=~upper), folder, tmp_path / "b", QUICK))
     assert results["image"] | {"auroc": 0, "ap": 0} == {"auroc": 0, "ap": 0, "ok_rate": 0.75, "defect_rate": 0.0}
     assert results["pixel"]["recall"] is None
     assert "outside the region of interest" in results["notes"]["unseen_roi"]
@@ -386,8 +387,8 @@ def test_unreadable_images_stop_or_are_listed(squares: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
     skipping = EvaluateSettings(repeats=50, skip_bad=True)
     found = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", skipping)
-    assert set(found.results["data"]["skipped"]) == {"test/good/1.png", "test/cut/0.png"}
-    assert found.results["count"]["images"] == 5
+    assert set(plain(found)["data"]["skipped"]) == {"test/good/1.png", "test/cut/0.png"}
+    assert plain(found)["count"]["images"] == 5
     assert "2 skipped" in found.report_path.read_text(encoding="utf-8")
 
 
@@ -408,9 +409,9 @@ def test_the_images_of_the_training_are_no_test(tmp_path: Path) -> None:
 def test_a_flat_folder_is_good_images_and_says_so(tmp_path: Path) -> None:
     write_image(tmp_path / "flat/0.png", 0.1)
     found = evaluate_model(brightness_predictor(), read_folder(tmp_path / "flat"), tmp_path / "out", QUICK)
-    assert found.results["count"]["good"] == 1
-    assert "fitted or calibrated" in found.results["notes"]["data"]
-    assert found.results["notes"]["data"] in found.report_path.read_text(encoding="utf-8")
+    assert plain(found)["count"]["good"] == 1
+    assert "fitted or calibrated" in plain(found)["notes"]["data"]
+    assert plain(found)["notes"]["data"] in found.report_path.read_text(encoding="utf-8")
 
 
 def test_an_unwritable_folder_is_said_before_the_work(squares: Path, tmp_path: Path) -> None:
@@ -433,7 +434,7 @@ def test_progress_is_reported_image_by_image(squares: Path, tmp_path: Path) -> N
 
 def test_the_same_evaluation_gives_the_same_numbers(squares: Path, tmp_path: Path) -> None:
     def once() -> dict[str, Any]:
-        results = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK).results
+        results = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK))
         return {name: part for name, part in results.items() if name not in ("seconds", "latency_ms")}
 
     assert once() == once()
@@ -442,16 +443,16 @@ def test_the_same_evaluation_gives_the_same_numbers(squares: Path, tmp_path: Pat
 def test_a_real_model_is_evaluated(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     predictor = Predictor.load(model_file, device="cpu")
     found = evaluate_model(predictor, read_folder(shared_parts), tmp_path, QUICK)
-    assert found.results["threshold"] == predictor.threshold
-    assert found.results["count"]["images"] == 8
-    assert 0 < found.results["latency_ms"] < math.inf
-    scores = [row["score"] for row in found.results["images"]]
-    assert scores == [predictor.predict(shared_parts / row["path"]).score for row in found.results["images"]]
+    assert plain(found)["threshold"] == predictor.threshold
+    assert plain(found)["count"]["images"] == 8
+    assert 0 < plain(found)["latency_ms"] < math.inf
+    scores = [row["score"] for row in plain(found)["images"]]
+    assert scores == [predictor.predict(shared_parts / row["path"]).score for row in plain(found)["images"]]
 
 
 def test_the_pixel_measures_are_those_of_scikit_learn(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     predictor, folder = Predictor.load(model_file, device="cpu"), read_folder(shared_parts)
-    results = evaluate_model(predictor, folder, tmp_path, QUICK).results
+    results = plain(evaluate_model(predictor, folder, tmp_path, QUICK))
     maps = np.stack([predictor.predict(sample.path).scored_map for sample in folder.test])
     masks = np.zeros(maps.shape, bool)
     for place, sample in enumerate(folder.test):
@@ -478,12 +479,12 @@ def test_test_images_that_the_model_was_made_with_are_named(squares: Path, tmp_p
         }
     )
     found = evaluate_model(Predictor(header, Brightness()), read_folder(squares), tmp_path / "out", QUICK)
-    assert found.results["data"]["fitted"] == ["test/hole/0.png"]
-    assert found.results["data"]["calibrated"] == ["test/good/1.png"]
+    assert plain(found)["data"]["fitted"] == ["test/hole/0.png"]
+    assert plain(found)["data"]["calibrated"] == ["test/good/1.png"]
     page = found.report_path.read_text(encoding="utf-8")
     for how, name in (("fitted", "test/hole/0.png"), ("calibrated", "test/good/1.png")):
-        assert found.results["notes"][how].startswith(f"{name}: ")
-        assert found.results["notes"][how] in page
+        assert plain(found)["notes"][how].startswith(f"{name}: ")
+        assert plain(found)["notes"][how] in page
 
 
 def test_an_error_leaves_no_empty_folder(squares: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy
 from blemish.evaluation.evaluate import evaluate_model
-from blemish.evaluation.measures import EvaluateSettings
+from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.artifact import ArtifactHeader, DataCard
 from blemish.inference.predictor import Predictor
 from blemish.settings import RunSettings

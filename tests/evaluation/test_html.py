@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemish.evaluation.report.html import MEANINGS, number, percent, render, span, verdict
+from blemish.evaluation.measures import MEASURES
+from blemish.evaluation.report.html import number, percent, render, span, verdict
 from blemish.evaluation.report.pictures import Drawings, Example, thresholds_in_use
+from blemish.evaluation.results import Results
 
 NASTY = "test/cut/<img src=x onerror=alert(1)>&\"'{{ 7*7 }}.png"
 AT = {
@@ -27,9 +29,8 @@ COUNT = {"images": 3, "good": 2, "defective": 1, "with_mask": 1, "flagged_good":
 def example_results() -> dict[str, Any]:
     """As `results.json` has it, with a file name that means harm."""
     groups: dict[str, dict[str, float]] = {"image": {}, "pixel": {}}
-    for path in MEANINGS:
-        group, name = path.split(".")
-        groups[group][name] = 0.75
+    for measure in MEASURES.values():
+        groups[measure.group][measure.name] = 0.75
     section = {
         "count": COUNT,
         **groups,
@@ -42,6 +43,7 @@ def example_results() -> dict[str, Any]:
         "score": 0.25,
         "p_value": 0.05,
         "is_anomalous": False,
+        "counts": dict.fromkeys(("calibrated", "paper_tau", "oracle_f1")),
         "f1": {"calibrated": 0.5, "paper_tau": 0.25, "oracle_f1": 0.75},
     }
     good = {**row, "path": "test/good/1.png", "defect_type": "good", "f1": dict.fromkeys(row["f1"])}  # type: ignore[call-overload]
@@ -53,7 +55,10 @@ def example_results() -> dict[str, Any]:
         "threshold": 0.3,
         "promise": {
             "max_false_alarm_rate": 0.05,
+            "confidence": None,
+            "kind": "average",
             "calibration_images": 19,
+            "calibration_groups": None,
             "calibrated_threshold": 0.3,
             "sentence": "On average at most 5 % of new good images are flagged (from 19 good images).",
         },
@@ -64,13 +69,20 @@ def example_results() -> dict[str, Any]:
             "good_images": 2,
             "groups": None,
             "promised": 0.05,
+            "chance": None,
             "verdict": "open",
         },
-        "data": {"root": "data & <b>more</b>", "skipped": {"<i>.png": "<i>.png: damaged"}, "roi_share": 0.5},
+        "data": {
+            "root": "data & <b>more</b>",
+            "skipped": {"<i>.png": "<i>.png: damaged"},
+            "fitted": [],
+            "calibrated": [],
+            "roi_share": 0.5,
+        },
         "latency_ms": 4.25,
         "seconds": 1.5,
         "has_paper_tau": True,
-        "settings": {"max_fpr": 0.3, "confidence": 0.95, "repeats": 1000, "paper_tau_by_type": {"hole": 0.25}},
+        "settings": {},
         "model": {
             "detector": "conv_autoencoder",
             "parameters": 1000,
@@ -88,6 +100,10 @@ def example_results() -> dict[str, Any]:
         },
         "versions": {"blemish": "0", "python": "3", "numpy": "2"},
     }
+
+
+def typed(results: dict[str, Any]) -> Results:
+    return Results.model_validate(results)
 
 
 def example(name: str = NASTY, *, reconstruction: bool = True) -> Example:
@@ -118,7 +134,7 @@ def example_drawings() -> Drawings:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return render(example_results(), example_drawings())
+    return render(typed(example_results()), example_drawings())
 
 
 class Elements(HTMLParser):
@@ -180,8 +196,8 @@ def test_the_panel_is_two_by_two(page: str) -> None:
 
 
 def test_every_measure_is_explained(page: str) -> None:
-    for meaning in MEANINGS.values():
-        assert meaning in html.unescape(page)
+    for measure in MEASURES.values():
+        assert measure.explanation in html.unescape(page)
 
 
 def test_what_was_not_computed_says_why() -> None:
@@ -189,7 +205,7 @@ def test_what_was_not_computed_says_why() -> None:
     results["pixel"]["aupro"] = None
     results["intervals"]["pixel"]["aupro"] = None
     results["notes"]["pixel.aupro"] = "no <mask> at all"
-    assert "Not computed: no &lt;mask&gt; at all." in render(results, example_drawings())
+    assert "Not computed: no &lt;mask&gt; at all." in render(typed(results), example_drawings())
 
 
 def test_wrong_images_are_marked(page: str) -> None:
@@ -197,19 +213,19 @@ def test_wrong_images_are_marked(page: str) -> None:
 
 
 def test_the_same_results_give_the_same_page(page: str) -> None:
-    assert render(example_results(), example_drawings()) == page
+    assert render(typed(example_results()), example_drawings()) == page
 
 
 def test_a_page_without_any_picture_is_still_one() -> None:
     results = example_results()
     results |= {"by_type": {}, "images": results["images"][1:]}
-    page = render(results, Drawings({}, {}, {}, {}, [], [], []))
+    page = render(typed(results), Drawings({}, {}, {}, {}, [], [], []))
     assert Elements(page).open == []
     assert "No defective image was missed." in page
 
 
 def test_the_verdict_names_misses_and_false_alarms() -> None:
-    found, flagged = verdict(example_results())
+    found, flagged = verdict(typed(example_results()))
     assert found == "Finds 0 of 1 defective images (75 %; 50 % to 90 % with 95 % confidence)."
     assert flagged.startswith("Flags 1 of 2 good images (50 %; 1 % to 99 %), where at most 5 % were promised")
     assert flagged.endswith("more than that, though so few good images prove nothing.")
@@ -226,15 +242,15 @@ def test_the_verdict_names_misses_and_false_alarms() -> None:
 def test_the_verdict_on_the_promise_is_said(word: str, rate: float, ending: str) -> None:
     results = example_results()
     results["realised_false_alarm_rate"] |= {"verdict": word, "rate": rate}
-    assert verdict(results)[1].endswith(ending)
+    assert verdict(typed(results))[1].endswith(ending)
 
 
 def test_a_threshold_set_by_hand_promises_nothing() -> None:
     results = example_results() | {"threshold": 0.4}
-    assert "at most 5 % were to be expected" in verdict(results)[1]
-    page = render(results, example_drawings())
+    assert "at most 5 % were to be expected" in verdict(typed(results))[1]
+    page = render(typed(results), example_drawings())
     assert "set by hand; the calibrated one is 0.3000" in page
-    assert "set by hand" not in render(example_results(), example_drawings())
+    assert "set by hand" not in render(typed(example_results()), example_drawings())
 
 
 def test_numbers_for_reading() -> None:
@@ -245,8 +261,8 @@ def test_numbers_for_reading() -> None:
 
 def test_the_papers_tau_is_shown_only_on_its_own_scale(page: str) -> None:
     other = {**example_results(), "has_paper_tau": False}
-    assert thresholds_in_use(example_results()).keys() - thresholds_in_use(other).keys() == {"paper_tau"}
-    without = render(other, example_drawings())
+    assert thresholds_in_use(typed(example_results())).keys() - thresholds_in_use(typed(other)).keys() == {"paper_tau"}
+    without = render(typed(other), example_drawings())
     for words in ("F1 at tau", "the paper's tau", "F1 of each image", "at three thresholds"):
         assert words in html.unescape(page)
         assert words not in html.unescape(without)

@@ -17,6 +17,6 @@ def test_hazelnuts_with_default_settings(real_data: Callable[[str], Path], tmp_p
     data = real_data("hazelnut_toy")
     train_model(data, tmp_path / "m.safetensors", make_settings("conv_autoencoder"))
     results = evaluate_model(Predictor.load(tmp_path / "m.safetensors"), read_folder(data), tmp_path / "out").results
-    assert results["image"]["auroc"] == 1.0
-    assert results["pixel"]["auroc"] >= 0.97
-    assert results["pixel"]["oracle_f1"] >= 0.60
+    assert results.image["auroc"] == 1.0
+    assert results.pixel["auroc"] >= 0.97
+    assert results.pixel["oracle_f1"] >= 0.60

@@ -41,7 +41,7 @@ def compare(
     or with more detectors, folders or seeds, it goes on: what is finished, with the same settings and images, is kept.
     """
     from blemish.evaluation.compare.compare import Plan, compare
-    from blemish.evaluation.measures import EvaluateSettings
+    from blemish.evaluation.results import EvaluateSettings
 
     plan = Plan(
         data=data,
@@ -125,7 +125,7 @@ def sweep_setting(
     Run again after an interruption or with more values it goes on: finished runs are kept.
     """
     from blemish.evaluation.compare.sweep_setting import SettingSweep, sweep_setting
-    from blemish.evaluation.measures import EvaluateSettings
+    from blemish.evaluation.results import EvaluateSettings
 
     plan = SettingSweep(
         data=data,

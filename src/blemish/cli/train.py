@@ -1,7 +1,7 @@
 """`blemish train`, `evaluate` and `detectors`: make a model, and judge it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -17,6 +17,9 @@ from blemish.cli.console import (
     say_withdrawn,
 )
 from blemish.cli.options import Device, Model, SetOption, SkipBad
+
+if TYPE_CHECKING:
+    from blemish.evaluation.results import Results
 
 
 def train(
@@ -64,22 +67,34 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for results.json and report.html.", show_default=False)
     ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change how it is judged, e.g. --set aupro_limit=0.05; may be repeated. All are in "
+            "docs/reference/results.md.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
     """Judge a model on test images: results.json, and report.html to look at."""
     from blemish.data.folder import read_folder
     from blemish.evaluation.evaluate import KNOWN, evaluate_model
-    from blemish.evaluation.measures import EvaluateSettings
+    from blemish.evaluation.results import EvaluateSettings
     from blemish.inference.predictor import Predictor
+    from blemish.settings import merge, parse_assignment, validate
+
+    assignments = [*(set_ or []), *(["skip_bad=true"] if skip_bad else [])]
+    settings = validate(EvaluateSettings, merge(*map(parse_assignment, assignments)))
 
     predictor, folder = Predictor.load(model, device), read_folder(data)
     say_withdrawn(model, predictor.header)
     with progress() as report:
-        settings = EvaluateSettings(skip_bad=skip_bad)
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
-    say_skipped(found.results["data"]["skipped"])
-    for name, note in found.results["notes"].items():
+    say_skipped(found.results.data.skipped)
+    for name, note in found.results.notes.items():
         if name in KNOWN:
             log_console.print(f"warning: {note}", markup=False)
     _print_measures(found.results)
@@ -100,37 +115,18 @@ def detectors() -> None:
     out_console.print(table)
 
 
-MEASURES = {
-    "image AUROC": "image.auroc",
-    "good images accepted": "image.ok_rate",
-    "defective images found": "image.defect_rate",
-    "pixel AUROC": "pixel.auroc",
-    "AUPRO at 0.3": "pixel.aupro",
-    "AUPIMO": "pixel.aupimo",
-    "pixel precision": "pixel.precision",
-    "pixel recall": "pixel.recall",
-    "pixel F1": "pixel.f1",
-    "best pixel F1, with hindsight": "pixel.oracle_f1",
-}
+def _print_measures(results: "Results") -> None:
+    """Every measure with its interval, and for each defect type."""
+    from blemish.evaluation.measures import MEASURES
 
-
-def _print_measures(results: dict[str, Any]) -> None:
-    """The headline figures, with their intervals and for each defect type."""
-    types = sorted(results["by_type"])
     table = Table(box=None, pad_edge=False)
-    for name in ("", "all", "95 % interval", *types):
+    for name in ("", "all", f"{100 * results.settings.confidence:g} % interval", *results.by_type):
         table.add_column(name, justify="right" if name else "left")
-    for name, key in MEASURES.items():
-        room, measure = key.split(".")
-        parts = [results, *(results["by_type"][kind] for kind in types)]
-        values = [_figure(part[room][measure]) for part in parts]
-        low_high = results["intervals"][room][measure]
-        interval = (
-            ""
-            if low_high is None or parts[0][room][measure] is None
-            else " to ".join(_figure(value) for value in low_high)
-        )
-        table.add_row(name, values[0], interval, *values[1:])
+    for measure in MEASURES.values():
+        values = [_figure(getattr(part, measure.group)[measure.name]) for part in (results, *results.by_type.values())]
+        interval = results.intervals[measure.group][measure.name]
+        between = "" if interval is None or values[0] == "-" else " to ".join(map(_figure, interval))
+        table.add_row(measure.titled(results.settings), values[0], between, *values[1:])
     out_console.print(table)
 
 

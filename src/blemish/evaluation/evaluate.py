@@ -21,18 +21,12 @@ from blemish.data.groups import read_groups
 from blemish.data.masks import load_mask
 from blemish.errors import DataError, join_names
 from blemish.evaluation.examples import draw
-from blemish.evaluation.measures import (
-    EvaluateSettings,
-    JudgedImage,
-    Nested,
-    Promise,
-    measure,
-    plain_name,
-    realised_rate,
-)
+from blemish.evaluation.false_alarms import Promise, realised_rate
+from blemish.evaluation.measures import JudgedImage, image_rows, measure, missing_notes, plain_name
 from blemish.evaluation.paper import is_algorithm_1
 from blemish.evaluation.report.html import render
 from blemish.evaluation.report.pictures import Drawings
+from blemish.evaluation.results import EvaluateSettings, PromiseCard, Results, TestData
 from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pixels, write_threshold_counts
 from blemish.inference.artifact import ArtifactHeader, made_with
 from blemish.inference.predictor import Predictor
@@ -47,9 +41,9 @@ RESULTS, REPORT = "results.json", "report.html"
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate_model` found: `results` as in the JSON file, and the two files of it to read."""
+    """What `evaluate_model` found, and the two files of it to read."""
 
-    results: Nested
+    results: Results
     results_path: Path
     report_path: Path
 
@@ -91,13 +85,9 @@ def evaluate_model(
     samples = _test_samples(folder)
     with folder_to_fill(out):
         judged = _judge(predictor, samples, settings, on_image)
-        results = {
-            **measure(judged.images, judged.pixels, predictor.threshold, settings),
-            **_circumstances(predictor, folder, judged, settings),
-        }
-        results["notes"] |= _extra_notes(predictor, folder, judged)
+        results = _results(predictor, folder, judged, settings)
         drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
-        results["seconds"] = time.perf_counter() - started
+        results = results.model_copy(update={"seconds": time.perf_counter() - started})
         return _write(results, drawings, _threshold_counts(judged, results, drawings), out)
 
 
@@ -163,36 +153,46 @@ _NOT_REPEATED["policy"] = {"roi_png"}
 _NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "pixel_ids", "earlier_ids", "photo_values"}
 
 
-def _circumstances(predictor: Predictor, folder: Folder, judged: _TestScores, settings: EvaluateSettings) -> Nested:
-    header = predictor.header
-    certificate, promise = header.certificate, _promised(predictor)
-    return {
-        "threshold": predictor.threshold,
-        "has_paper_tau": is_algorithm_1(predictor, list(judged.samples.values())),
-        "promise": {
-            "max_false_alarm_rate": promise.max_false_alarm_rate,
-            "confidence": certificate.confidence,
-            "kind": certificate.kind,
-            "sentence": certificate.promise,
-            "calibration_images": certificate.n,
-            "calibration_groups": certificate.groups,
-            "calibrated_threshold": header.threshold,
-        },
-        "realised_false_alarm_rate": realised_rate(
-            judged.images, promise, settings.confidence, _groups(header, judged)
+def _results(predictor: Predictor, folder: Folder, judged: _TestScores, settings: EvaluateSettings) -> Results:
+    """All that is known but how long it took."""
+    header, promise = predictor.header, _promised(predictor)
+    overall, by_type = measure(judged.images, judged.pixels, predictor.threshold, settings)
+    return Results(
+        **dict(overall),
+        by_type=by_type,
+        images=image_rows(judged.images, judged.pixels, overall, settings),
+        notes=missing_notes(overall, by_type) | _extra_notes(predictor, folder, judged),
+        threshold=predictor.threshold,
+        has_paper_tau=is_algorithm_1(predictor, list(judged.samples.values())),
+        promise=_promise_card(header, promise),
+        realised_false_alarm_rate=realised_rate(judged.images, promise, settings.confidence, _groups(header, judged)),
+        data=TestData(
+            root=plain_name(folder.root.resolve().name),
+            skipped=judged.skipped,
+            fitted=[name for name, found in judged.known.items() if found == "fitted"],
+            calibrated=[name for name, found in judged.known.items() if found == "calibrated"],
+            roi_share=_roi_share(predictor),
         ),
-        "data": {
-            "root": plain_name(folder.root.resolve().name),
-            "skipped": judged.skipped,
-            **{how: [name for name, found in judged.known.items() if found == how] for how in KNOWN},
-            "roi_share": _roi_share(predictor),
-        },
-        "latency_ms": statistics.median(judged.latencies_ms),
-        "settings": settings.model_dump(mode="json"),
-        "model": header.model_dump(mode="json", exclude=_NOT_REPEATED),
-        "data_card": header.data_card.model_dump(mode="json", exclude={"fit_ids", "fit_pixel_ids", "fit_groups"}),
-        "versions": {"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
-    }
+        latency_ms=statistics.median(judged.latencies_ms),
+        settings=settings,
+        model=header.model_dump(mode="json", exclude=_NOT_REPEATED),
+        data_card=header.data_card.model_dump(mode="json", exclude={"fit_ids", "fit_pixel_ids", "fit_groups"}),
+        versions={"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
+        seconds=0.0,
+    )
+
+
+def _promise_card(header: ArtifactHeader, promise: Promise) -> PromiseCard:
+    certificate = header.certificate
+    return PromiseCard(
+        max_false_alarm_rate=promise.max_false_alarm_rate,
+        confidence=certificate.confidence,
+        kind=certificate.kind,
+        sentence=certificate.promise,
+        calibration_images=certificate.n,
+        calibration_groups=certificate.groups,
+        calibrated_threshold=header.threshold,
+    )
 
 
 def _roi_share(predictor: Predictor) -> float:
@@ -263,19 +263,19 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _TestScores) -> d
     return notes
 
 
-def _threshold_counts(judged: _TestScores, results: Nested, drawings: Drawings) -> ThresholdCounts:
+def _threshold_counts(judged: _TestScores, results: Results, drawings: Drawings) -> ThresholdCounts:
     """Counts at many thresholds, those in use among them, and the maps of the examples whose truth is known."""
-    marks = [part["threshold"] for part in results["at_threshold"].values() if part["threshold"] is not None]
-    marks += results["settings"]["paper_tau_by_type"].values()
+    marks = [part.threshold for part in results.at_threshold.values() if part.threshold is not None]
+    marks += results.settings.paper_tau_by_type.values()
     known = [*drawings.three_thresholds, *(one for some in drawings.panels.values() for one in some)]
     examples = {example.name: example for example in known}
     return sweep_pixels(judged.pixels, judged.images, marks, list(examples.values()))
 
 
-def _write(results: Nested, drawings: Drawings, swept: ThresholdCounts, out: Path) -> Evaluation:
+def _write(results: Results, drawings: Drawings, swept: ThresholdCounts, out: Path) -> Evaluation:
     """All files or none: each is complete before the first gets its name."""
     results_path, report_path = out / RESULTS, out / REPORT
-    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(results.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
     page = render(results, drawings)
     with atomic_write(results_path) as first, atomic_write(report_path) as second:
         first.write_text(text, encoding="utf-8")

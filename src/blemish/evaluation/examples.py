@@ -9,8 +9,9 @@ from PIL import Image
 from blemish.data.folder import Sample
 from blemish.data.images import load_image
 from blemish.data.masks import load_mask
-from blemish.evaluation.measures import EvaluateSettings, JudgedImage, Nested
+from blemish.evaluation.measures import JudgedImage
 from blemish.evaluation.report.pictures import Curve, Drawings, Example
+from blemish.evaluation.results import Results
 from blemish.inference.overlay import Rgb, as_rgb
 from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
@@ -26,7 +27,7 @@ def draw(
     images: Sequence[JudgedImage],
     samples: Mapping[str, Sample],
     pixels: PixelScores,
-    results: Nested,
+    results: Results,
 ) -> Drawings:
     """Charts of all images and pictures of a few: which are worth showing is known only when all have been judged.
 
@@ -37,8 +38,8 @@ def draw(
     def shown(some: Iterable[JudgedImage]) -> list[Example]:
         return [show(predictor, image, samples[image.name]) for image in some]
 
-    settings = EvaluateSettings.model_validate(results["settings"])
-    f1 = {row["path"]: row["f1"]["calibrated"] for row in results["images"]}
+    settings = results.settings
+    f1 = {row.path: row.f1["calibrated"] or 0.0 for row in results.images}
     known = sorted((image for image in images if image.has_mask), key=lambda image: (f1[image.name], image.name))
     types = sorted({image.defect_type for image in known})
     missed = [image for image in images if image.label and not image.is_anomalous]
@@ -59,15 +60,12 @@ def draw(
     )
 
 
-def _roc(images: Sequence[JudgedImage], pixels: PixelScores, results: Nested) -> dict[str, Curve]:
+def _roc(images: Sequence[JudgedImage], pixels: PixelScores, results: Results) -> dict[str, Curve]:
     scores, labels = (np.array([getattr(image, name) for image in images]) for name in ("score", "label"))
-    areas = {name: results[group]["auroc"] for name, group in (("images", "image"), ("pixels", "pixel"))}
-    curves = {}
-    if areas["images"] is not None:
-        curves["images"] = roc_curve(scores, labels)
-    if areas["pixels"] is not None:
-        curves["pixels"] = pixels.roc_curve()
-    return {name: (curve.false_positive_rate, curve.true_positive_rate, areas[name]) for name, curve in curves.items()}
+    areas = {"images": results.image["auroc"], "pixels": results.pixel["auroc"]}
+    known = {name: area for name, area in areas.items() if area is not None}
+    curves = {name: roc_curve(scores, labels) if name == "images" else pixels.roc_curve() for name in known}
+    return {name: (curve.false_positive_rate, curve.true_positive_rate, known[name]) for name, curve in curves.items()}
 
 
 def _threshold_curves(images: Sequence[JudgedImage], pixels: PixelScores) -> dict[str, list[float]]:

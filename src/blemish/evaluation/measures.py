@@ -1,30 +1,27 @@
-"""What an evaluation found, as one nested dict of plain values: the content of `results.json`.
+"""The measures of an evaluation: one row each, from which results, report, terminal, reference page and tests derive.
 
-Every measure appears three times: as `image.auroc` for all test images, as `by_type.<defect type>.image.auroc` for that
-type's images and all good ones, and as `intervals.image.auroc` for how far it may be trusted. What cannot be computed
-is None, and `notes` says why under the same name.
+Every measure appears three times in the results: as `image.auroc` for all test images, as `by_type.<defect
+type>.image.auroc` for that type's images and all good ones, and as `intervals.image.auroc` for how far it may be
+trusted. What cannot be computed is None, and `notes` says why under the same name.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, final
+from functools import partial
+from typing import Any, NamedTuple, final
 
 import numpy as np
-from pydantic import Field
+from numpy.typing import NDArray
 
-from blemish.settings import Settings, Share
+from blemish.evaluation.results import AtThreshold, EvaluateSettings, ImageCount, ImageRow, Range, Section, Values
 from blemish.stats import (
     Counts,
     Interval,
     PixelScores,
     accuracy,
-    auroc,
     auroc_interval,
-    average_precision,
-    bootstrap_images,
-    count,
     defect_rate,
     f1,
     ok_rate,
@@ -32,41 +29,165 @@ from blemish.stats import (
     rate_interval,
     recall,
 )
-from blemish.stats.intervals import chance_of_flagged
+from blemish.stats.intervals import percentile_intervals, resample
+from blemish.stats.pixel_levels import Levels
+from blemish.stats.ranking import auroc_of_levels, average_precision_of_levels
 
-Nested = dict[str, Any]
-
-IMAGE_MEASURES = ("auroc", "ap", "ok_rate", "defect_rate")
-PIXEL_MEASURES = ("auroc", "ap", "aupro", "aupimo", "precision", "recall", "accuracy", "f1", "oracle_f1")
 THRESHOLDS = ("calibrated", "paper_tau", "oracle_f1")
 """Where pixels are counted: at the model's threshold, at the paper's, and at the best one with hindsight."""
 
-_LONG = {"ap": "average_precision"}
+
+class ImageSet(NamedTuple):
+    """What a measure of images is computed from: how many have each score (ascending), and the verdicts."""
+
+    good: NDArray[np.integer]  # (levels,)
+    defective: NDArray[np.integer]  # (levels,)
+    counts: Counts
+
+
+class PixelSet(NamedTuple):
+    """What a measure of pixels is computed from: amounts at each level of the maps, and counts at the threshold."""
+
+    levels: Levels
+    counts: Counts
+    aupro_limit: float
 
 
 @final
-class EvaluateSettings(Settings):
-    """How a model is judged."""
+@dataclass(frozen=True)
+class Measure:
+    """One row: `key` is `image.<name>` or `pixel.<name>`, `function` takes an `ImageSet` or a `PixelSet`.
 
-    paper_tau: Annotated[float, Field(ge=0.0)] = Field(0.2, description="The threshold of the paper.")
-    paper_tau_by_type: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
-        {"hole": 0.25}, description="Defect types for which the paper takes another one."
-    )
-    max_fpr: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.3, description="Where AUPRO ends.")
-    repeats: Annotated[int, Field(ge=10)] = Field(1000, description="Bootstrap samples an interval is made from.")
-    confidence: Share = Field(0.95, description="How sure the intervals are.")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Makes the intervals repeatable.")
-    skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
-    panels_per_type: Annotated[int, Field(ge=0, le=20)] = Field(2, description="Panels a defect type in the report.")
-    worst: Annotated[int, Field(ge=0, le=50)] = Field(6, description="Misses and false alarms in the report.")
+    The function gives nan where it means nothing. `interval`, of the set and a confidence, replaces the bootstrap.
+    """
 
-    def tau(self, defect_type: str) -> float:
-        """The paper's threshold for a defect type (sections 5.3 to 5.6).
+    key: str
+    title: str
+    explanation: str
+    function: Callable[[Any], float]
+    interval: Callable[[Any, float], Interval] | None = None
 
-        >>> EvaluateSettings().tau("hole"), EvaluateSettings().tau("crack")
-        (0.25, 0.2)
+    @property
+    def group(self) -> str:
+        """`image` or `pixel`."""
+        return self.key.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The key without its group."""
+        return self.key.partition(".")[2]
+
+    def titled(self, settings: EvaluateSettings) -> str:
+        """The title, with what it says of the settings.
+
+        >>> MEASURES["pixel.aupro"].titled(EvaluateSettings(aupro_limit=0.05))
+        'AUPRO up to 0.05'
         """
-        return self.paper_tau_by_type.get(defect_type, self.paper_tau)
+        return self.title.format(**settings.model_dump())
+
+
+def _rate(rate: Callable[[Counts], float], pixels: PixelSet) -> float:
+    """Without a defective pixel only the accuracy means anything."""
+    return rate(pixels.counts) if pixels.counts.tp + pixels.counts.fn else math.nan
+
+
+def _exact(hits: int, trials: int, confidence: float) -> Interval:
+    return rate_interval(hits, trials, confidence) if trials else Interval(math.nan, math.nan)
+
+
+def _auroc_interval(images: ImageSet, confidence: float) -> Interval:
+    """Newcombe's: of 6 ranked right out of 6 a bootstrap always draws 6 out of 6."""
+    counts, area = images.counts, auroc_of_levels(images.good, images.defective)
+    return auroc_interval(area, counts.tn + counts.fp, counts.tp + counts.fn, confidence)
+
+
+_ROWS = (
+    Measure(
+        "image.auroc",
+        "image AUROC",
+        "How surely a defective image scores above a good one: the share of such pairs in the right order.",
+        lambda images: auroc_of_levels(images.good, images.defective),
+        _auroc_interval,
+    ),
+    Measure(
+        "image.ap",
+        "image average precision",
+        "The share of flagged images that are defective, averaged over all thresholds.",
+        lambda images: average_precision_of_levels(images.good, images.defective),
+    ),
+    Measure(
+        "image.ok_rate",
+        "good images accepted",
+        "Share of the good images that are accepted at the model's threshold.",
+        lambda images: ok_rate(images.counts),
+        lambda images, confidence: _exact(images.counts.tn, images.counts.tn + images.counts.fp, confidence),
+    ),
+    Measure(
+        "image.defect_rate",
+        "defective images found",
+        "Share of the defective images that are flagged at the model's threshold.",
+        lambda images: defect_rate(images.counts),
+        lambda images, confidence: _exact(images.counts.tp, images.counts.tp + images.counts.fn, confidence),
+    ),
+    Measure(
+        "pixel.auroc",
+        "pixel AUROC",
+        "The same as for images, pixel by pixel; flattering where defects are small.",
+        lambda pixels: pixels.levels.auroc(),
+    ),
+    Measure(
+        "pixel.ap",
+        "pixel average precision",
+        "The same as for images, pixel by pixel; strict where defects are small.",
+        lambda pixels: pixels.levels.average_precision(),
+    ),
+    Measure(
+        "pixel.aupro",
+        "AUPRO up to {aupro_limit:g}",
+        "Share of each defect region that is covered, small regions counting like large ones, averaged over pixel "
+        "false-alarm rates up to `aupro_limit` (Bergmann et al. 2019).",
+        lambda pixels: pixels.levels.aupro(pixels.aupro_limit),
+    ),
+    Measure(
+        "pixel.aupimo",
+        "AUPIMO",
+        "Share of defective pixels found while next to no good pixel is flagged, 1 in 100,000 to 1 in 10,000 "
+        "(Bertoldo et al. 2024).",
+        lambda pixels: pixels.levels.aupimo(),
+    ),
+    Measure(
+        "pixel.precision",
+        "pixel precision",
+        "Share of the pixels called defective that are (the paper's equation 1).",
+        partial(_rate, precision),
+    ),
+    Measure(
+        "pixel.recall",
+        "pixel recall",
+        "Share of the defective pixels that were found (equation 2).",
+        partial(_rate, recall),
+    ),
+    Measure(
+        "pixel.accuracy",
+        "pixel accuracy",
+        "Share of all pixels called right (equation 3); high wherever defects are small.",
+        lambda pixels: accuracy(pixels.counts),
+    ),
+    Measure(
+        "pixel.f1",
+        "pixel F1",
+        "Harmonic mean of precision and recall at the model's threshold (equation 4).",
+        partial(_rate, f1),
+    ),
+    Measure(
+        "pixel.oracle_f1",
+        "best pixel F1, with hindsight",
+        "The best F1 that any one threshold gives; found with the test masks, so out of reach in use.",
+        lambda pixels: pixels.levels.oracle_f1(),
+    ),
+)
+MEASURES = {measure.key: measure for measure in _ROWS}
+"""All measures by key, in the order they are told."""
 
 
 @final
@@ -83,8 +204,10 @@ class JudgedImage:
     is_anomalous: bool
 
 
-def measure(images: Sequence[JudgedImage], pixels: PixelScores, threshold: float, settings: EvaluateSettings) -> Nested:
-    """All measures: `image`, `pixel`, `at_threshold`, `intervals`, `by_type`, the list `images`, and `notes`."""
+def measure(
+    images: Sequence[JudgedImage], pixels: PixelScores, threshold: float, settings: EvaluateSettings
+) -> tuple[Section, dict[str, Section]]:
+    """All measures of all images, and the same by defect type."""
     tau = {image.name: settings.tau(image.defect_type) for image in images}
     overall = _section(images, pixels, threshold, tau, settings)
     by_type = {}
@@ -92,10 +215,7 @@ def measure(images: Sequence[JudgedImage], pixels: PixelScores, threshold: float
         some = [image for image in images if image.defect_type == defect_type or not image.label]
         tau = {image.name: settings.tau(defect_type) for image in some}
         by_type[defect_type] = _section(some, pixels.subset(tau.keys() & set(pixels.names)), threshold, tau, settings)
-    oracle = overall["at_threshold"]["oracle_f1"]["threshold"]
-    results = {**overall, "by_type": by_type, "images": _rows(images, pixels, threshold, oracle, settings)}
-    results["notes"] = missing_notes(results)
-    return results
+    return overall, by_type
 
 
 def plain_name(name: str) -> str:
@@ -113,93 +233,78 @@ def _section(
     threshold: float,
     tau: Mapping[str, float],
     settings: EvaluateSettings,
-) -> Nested:
+) -> Section:
     """The measures of some of the images, with their intervals; `tau` by the images' names."""
+    rng = np.random.default_rng(settings.seed)
+    scores, labels = np.array([image.score for image in images]), np.array([image.label for image in images])
+    flagged = np.array([image.is_anomalous for image in images])
+    _, level = np.unique(scores, return_inverse=True)
+
+    def image_set(times: NDArray[np.int64]) -> ImageSet:
+        """Each image as often as it was drawn."""
+        good, defective = (np.bincount(level, weights=times * kind) for kind in (~labels, labels))
+        kinds = ((flagged, labels), (flagged, ~labels), (~flagged, ~labels), (~flagged, labels))
+        return ImageSet(good, defective, Counts(*(int(times[one & other].sum()) for one, other in kinds)))
+
+    every_image = image_set(np.ones(len(images), np.int64))
+    drawn = (image_set(times) for times in resample(labels, settings.repeats, rng))
+    image_intervals = _intervals("image", every_image, drawn, settings.confidence)
+    pixel_values: Values = dict.fromkeys(each.name for each in _of_group("pixel"))
+    pixel_intervals: dict[str, Range | None] = dict.fromkeys(pixel_values)
+    if pixels.names:
+        every_pixel = PixelSet(pixels.levels, pixels.counts_at(threshold), settings.aupro_limit)
+        pixel_values = _values("pixel", every_pixel)
+        sets = (PixelSet(*one, settings.aupro_limit) for one in pixels.resampled(rng, threshold, settings.repeats))
+        pixel_intervals = _intervals("pixel", every_pixel, sets, settings.confidence)
+    return Section(
+        count=_count(images),
+        image=_values("image", every_image),
+        pixel=pixel_values,
+        at_threshold=_at_thresholds(pixels, threshold, tau),
+        intervals={"image": image_intervals, "pixel": pixel_intervals},
+    )
+
+
+def _of_group(group: str) -> list[Measure]:
+    return [measure for measure in MEASURES.values() if measure.group == group]
+
+
+def _values(group: str, found: ImageSet | PixelSet) -> Values:
+    return {measure.name: as_number(measure.function(found)) for measure in _of_group(group)}
+
+
+def _intervals(
+    group: str, found: ImageSet | PixelSet, drawn: Iterable[ImageSet | PixelSet], confidence: float
+) -> dict[str, Range | None]:
+    """A measure's own interval, or the middle of its values over resampled images, good and defective ones apart."""
+    rows = _of_group(group)
+    free = [measure for measure in rows if measure.interval is None]
+    boot = percentile_intervals([{each.name: each.function(one) for each in free} for one in drawn], confidence)
+    return {
+        each.name: as_range(each.interval(found, confidence) if each.interval else boot[each.name]) for each in rows
+    }
+
+
+def _count(images: Sequence[JudgedImage]) -> ImageCount:
+    defective = [image for image in images if image.label]
+    return ImageCount(
+        images=len(images),
+        good=len(images) - len(defective),
+        defective=len(defective),
+        with_mask=sum(image.has_mask for image in defective),
+        flagged_good=sum(image.is_anomalous and not image.label for image in images),
+        flagged_defective=sum(image.is_anomalous for image in defective),
+    )
+
+
+def _at_thresholds(pixels: PixelScores, threshold: float, tau: Mapping[str, float]) -> dict[str, AtThreshold]:
     best, oracle_threshold = pixels.oracle_f1() if pixels.names else (math.nan, math.nan)
     usual_tau = Counter(tau.values()).most_common(1)[0][0]
-    at_threshold = {
+    return {
         "calibrated": _at(threshold, pixels.counts_at(threshold) if pixels.names else None),
         "paper_tau": _at(usual_tau, _mixed_counts(pixels, tau)),
-        "oracle_f1": _at(_number(oracle_threshold), None if math.isnan(best) else pixels.counts_at(oracle_threshold)),
+        "oracle_f1": _at(as_number(oracle_threshold), None if math.isnan(best) else pixels.counts_at(oracle_threshold)),
     }
-    here = at_threshold["calibrated"]
-    rng = np.random.default_rng(settings.seed)
-    return {
-        "count": _count(images),
-        "image": _image_measures(images),
-        "pixel": {
-            **_pixel_areas(pixels, settings),
-            **{name: here[name] for name in ("precision", "recall", "accuracy", "f1")},
-            "oracle_f1": _number(best),
-        },
-        "at_threshold": at_threshold,
-        "intervals": {
-            "image": _image_intervals(images, threshold, rng, settings),
-            "pixel": _pixel_intervals(pixels, threshold, rng, settings),
-        },
-    }
-
-
-def _count(images: Sequence[JudgedImage]) -> Nested:
-    defective = [image for image in images if image.label]
-    return {
-        "images": len(images),
-        "good": len(images) - len(defective),
-        "defective": len(defective),
-        "with_mask": sum(image.has_mask for image in defective),
-        "flagged_good": sum(image.is_anomalous and not image.label for image in images),
-        "flagged_defective": sum(image.is_anomalous for image in defective),
-    }
-
-
-def _image_measures(images: Sequence[JudgedImage]) -> Nested:
-    scores, labels = np.array([image.score for image in images]), np.array([image.label for image in images])
-    counts = count(np.array([image.is_anomalous for image in images]), labels)
-    return {
-        "auroc": _number(auroc(scores, labels)),
-        "ap": _number(average_precision(scores, labels)),
-        "ok_rate": _number(ok_rate(counts)),
-        "defect_rate": _number(defect_rate(counts)),
-    }
-
-
-def _image_intervals(
-    images: Sequence[JudgedImage], threshold: float, rng: np.random.Generator, settings: EvaluateSettings
-) -> Nested:
-    """A bootstrap interval of the average precision alone: of 6 ranked right out of 6 it always draws 6 out of 6."""
-    scores, labels = np.array([image.score for image in images]), np.array([image.label for image in images])
-    found = bootstrap_images(scores, labels, rng, threshold, settings.repeats, settings.confidence)
-    total = _count(images)
-    rates = {
-        "ok_rate": (total["good"] - total["flagged_good"], total["good"]),
-        "defect_rate": (total["flagged_defective"], total["defective"]),
-    }
-    better: dict[str, Interval | None] = {
-        name: rate_interval(hits, trials, settings.confidence) if trials else None
-        for name, (hits, trials) in rates.items()
-    }
-    better["auroc"] = auroc_interval(auroc(scores, labels), total["good"], total["defective"], settings.confidence)
-    return {name: pair(better[name] if name in better else found[_LONG.get(name, name)]) for name in IMAGE_MEASURES}
-
-
-def _pixel_areas(pixels: PixelScores, settings: EvaluateSettings) -> Nested:
-    if not pixels.names:
-        return dict.fromkeys(("auroc", "ap", "aupro", "aupimo"))
-    return {
-        "auroc": _number(pixels.auroc()),
-        "ap": _number(pixels.average_precision()),
-        "aupro": _number(pixels.aupro(settings.max_fpr)),
-        "aupimo": _number(pixels.aupimo()),
-    }
-
-
-def _pixel_intervals(
-    pixels: PixelScores, threshold: float, rng: np.random.Generator, settings: EvaluateSettings
-) -> Nested:
-    if not pixels.names:
-        return dict.fromkeys(PIXEL_MEASURES)
-    found = pixels.bootstrap(rng, threshold, settings.repeats, settings.confidence, settings.max_fpr)
-    return {name: pair(found[_LONG.get(name, name)]) for name in PIXEL_MEASURES}
 
 
 def _mixed_counts(pixels: PixelScores, tau: Mapping[str, float]) -> Counts | None:
@@ -210,149 +315,69 @@ def _mixed_counts(pixels: PixelScores, tau: Mapping[str, float]) -> Counts | Non
     return sum((each[tau[name]][name] for name in pixels.names), start=Counts(0, 0, 0, 0))
 
 
-def _at(threshold: float | None, counts: Counts | None) -> Nested:
-    """Equations 1 to 4 of the paper; without defective pixels only the accuracy means anything."""
+def _at(threshold: float | None, counts: Counts | None) -> AtThreshold:
     if counts is None:
-        return {"threshold": threshold, "counts": None} | dict.fromkeys(("precision", "recall", "accuracy", "f1"))
-    has_defects = counts.tp + counts.fn > 0
-    return {
-        "threshold": threshold,
-        "counts": _counts(counts),
-        "precision": precision(counts) if has_defects else None,
-        "recall": recall(counts) if has_defects else None,
-        "accuracy": _number(accuracy(counts)),
-        "f1": f1(counts) if has_defects else None,
-    }
+        return AtThreshold(threshold=threshold)
+    rates = {each.__name__: each(counts) for each in (precision, recall, f1)} if counts.tp + counts.fn else {}
+    return AtThreshold(threshold=threshold, counts=counts, accuracy=as_number(accuracy(counts)), **rates)
 
 
-def _rows(
-    images: Sequence[JudgedImage],
-    pixels: PixelScores,
-    threshold: float,
-    oracle_threshold: float | None,
-    settings: EvaluateSettings,
-) -> list[Nested]:
-    levels = {threshold, *(settings.tau(image.defect_type) for image in images)}
-    levels |= {oracle_threshold} if oracle_threshold is not None else set()
-    each = {level: pixels.counts_each(level) if pixels.names else {} for level in levels}
+def image_rows(
+    images: Sequence[JudgedImage], pixels: PixelScores, found: Section, settings: EvaluateSettings
+) -> list[ImageRow]:
+    """Each image with its own counts at the three thresholds."""
+    threshold, oracle_threshold = (found.at_threshold[name].threshold for name in ("calibrated", "oracle_f1"))
+    levels = {threshold, oracle_threshold, *(settings.tau(image.defect_type) for image in images)} - {None}
+    each = {level: pixels.counts_each(level) if pixels.names else {} for level in levels if level is not None}
     rows = []
     for image in images:
         used = zip(THRESHOLDS, (threshold, settings.tau(image.defect_type), oracle_threshold), strict=True)
-        found = {name: each[level].get(image.name) if level is not None else None for name, level in used}
+        counts = {name: each[level].get(image.name) if level is not None else None for name, level in used}
         rows.append(
-            {
-                "path": image.name,
-                "defect_type": image.defect_type,
-                "score": image.score,
-                "p_value": image.p_value,
-                "is_anomalous": image.is_anomalous,
-                "counts": {name: counts and _counts(counts) for name, counts in found.items()},
-                "f1": {name: _image_f1(counts) for name, counts in found.items()},
-            }
+            ImageRow(
+                path=image.name,
+                defect_type=image.defect_type,
+                score=image.score,
+                p_value=image.p_value,
+                is_anomalous=image.is_anomalous,
+                counts=counts,
+                f1={name: None if part is None or not part.tp + part.fn else f1(part) for name, part in counts.items()},
+            )
         )
     return rows
 
 
-def _image_f1(counts: Counts | None) -> float | None:
-    return None if counts is None or counts.tp + counts.fn == 0 else f1(counts)
-
-
-def _counts(counts: Counts) -> dict[str, int]:
-    return {"tp": counts.tp, "fp": counts.fp, "tn": counts.tn, "fn": counts.fn}
-
-
-def _number(value: float) -> float | None:
+def as_number(value: float) -> float | None:
+    """None for nan."""
     return None if math.isnan(value) else float(value)
 
 
-def pair(interval: Interval | None) -> list[float] | None:
+def as_range(interval: Interval | None) -> Range | None:
     """Both ends of an interval; None where there is none."""
     if interval is None or math.isnan(interval.low) or math.isnan(interval.high):
         return None
-    return [float(interval.low), float(interval.high)]
+    return float(interval.low), float(interval.high)
 
 
-@final
-@dataclass(frozen=True)
-class Promise:
-    """What a threshold stands for, and on the strength of what."""
-
-    max_false_alarm_rate: float
-    above: int | None = None
-    """Calibration scores above the threshold; None: the rate is promised of this very threshold, or by folds."""
-    n: int = 0
-    """Calibration scores."""
-
-
-def realised_rate(
-    images: Sequence[JudgedImage], promise: Promise, confidence: float, groups: Mapping[str, str] | None = None
-) -> Nested:
-    """The false-alarm rate among good test images, beside the promised one; of groups, where `groups` has theirs.
-
-    The verdict is `kept` when the Clopper-Pearson interval lies wholly below the promise. It is `broken`, for a promise
-    of this very threshold, when the interval lies wholly above; for one on average, when so many flagged images are too
-    improbable (`chance`) even for an unlucky draw of calibration images. In between it is `open`: too few to tell.
-
-    >>> good = [JudgedImage(str(i), "good", False, False, 0.1, 0.5, is_anomalous=i < 5) for i in range(20)]
-    >>> realised_rate(good, Promise(0.05), confidence=0.95)["verdict"]
-    'broken'
-    >>> realised_rate(good, Promise(0.05, above=0, n=19), confidence=0.95)["verdict"]  # 0.0325: rare, though it happens
-    'open'
-    """
-    good = [image for image in images if not image.label]
-    flags: dict[str, bool] = {}
-    for image in good:
-        unit = image.name if groups is None else groups[image.name]
-        flags[unit] = flags.get(unit, False) or image.is_anomalous
-    flagged, promised = sum(flags.values()), promise.max_false_alarm_rate
-    interval = rate_interval(flagged, len(flags), confidence) if good else None
-    chance = None if promise.above is None else chance_of_flagged(flagged, len(flags), promise.above, promise.n)
-    verdict = "open"
-    if interval is not None and (interval.low > promised if chance is None else chance <= (1 - confidence) / 2):
-        verdict = "broken"
-    elif interval is not None and interval.high <= promised:
-        verdict = "kept"
-    return {
-        "rate": flagged / len(flags) if good else None,
-        "interval": pair(interval),
-        "flagged": flagged,
-        "good_images": len(good),
-        "groups": None if groups is None else len(flags),
-        "promised": promised,
-        "chance": chance if good else None,
-        "verdict": verdict,
-    }
-
-
-_GROUPS = ("image", "pixel", "at_threshold", "intervals")
-
-
-def missing_notes(results: Mapping[str, Any]) -> dict[str, str]:
-    """A sentence for each None among the measures, by its name.
-
-    >>> count = {"good": 0, "defective": 5, "with_mask": 5}
-    >>> empty = dict.fromkeys(("pixel", "at_threshold", "intervals"), {})
-    >>> missing_notes({"count": count, "image": {"ok_rate": None}, "by_type": {}, **empty})["image.ok_rate"]
-    'there are no good test images'
-    """
+def missing_notes(overall: Section, by_type: Mapping[str, Section]) -> dict[str, str]:
+    """A sentence for each None among the measures, by its dotted name."""
     notes = {"images": "f1 is null for images without a known defective pixel, good images among them"}
-    sections = {"": results, **{f"by_type.{name}.": part for name, part in results["by_type"].items()}}
-    for prefix, section in sections.items():
-        lacks = _lacks(section["count"])
-        for group in _GROUPS:
+    for prefix, section in {"": overall, **{f"by_type.{name}.": part for name, part in by_type.items()}}.items():
+        lacks = _lacks(section.count)
+        for group, values in section.model_dump(exclude={"count"}).items():
             reasons = [reason for what, reason in lacks.items() if (what, group) != ("masks", "image")]
             reason = "; ".join(reasons) or "too few images, or too few pixels, for this measure"
-            notes.update({f"{prefix}{path}": reason for path in _nulls(section[group], group)})
+            notes.update({f"{prefix}{path}": reason for path in _nulls(values, group)})
     return notes
 
 
-def _lacks(total: Mapping[str, int]) -> dict[str, str]:
+def _lacks(total: ImageCount) -> dict[str, str]:
     lacks = {}
-    if not total["good"]:
+    if not total.good:
         lacks["good"] = "there are no good test images"
-    if not total["defective"]:
+    if not total.defective:
         lacks["defective"] = "there are no defective test images: evaluated for false alarms only"
-    elif not total["with_mask"]:
+    elif not total.with_mask:
         lacks["masks"] = "no defective image has a mask: evaluated by image only"
     return lacks
 

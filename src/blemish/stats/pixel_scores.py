@@ -1,6 +1,6 @@
 """All pixel measures of a test set, one image at a time and in bounded memory."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import NamedTuple, final
@@ -129,11 +129,11 @@ class PixelScores:
 
     def auroc(self) -> float:
         """Area under the pixels' ROC curve."""
-        return self._levels.auroc()
+        return self.levels.auroc()
 
     def average_precision(self) -> float:
         """Average precision of the pixels."""
-        return self._levels.average_precision()
+        return self.levels.average_precision()
 
     def aupro(self, max_fpr: float = MAX_FPR) -> float:
         """Area under the per-region overlap curve up to a false-positive rate, divided by that rate.
@@ -142,11 +142,11 @@ class PixelScores:
         all images, against the share of all good pixels that is called defective (Bergmann et al. 2021, IJCV 129).
         Trapezoid rule, with linear interpolation at `max_fpr`.
         """
-        return self._levels.aupro(max_fpr)
+        return self.levels.aupro(max_fpr)
 
     def aupimo(self, fpr_range: tuple[float, float] = FPR_RANGE) -> float:
         """Mean over the defective images of their AUPIMO; see `aupimo_each`."""
-        return self._levels.aupimo(fpr_range)
+        return self.levels.aupimo(fpr_range)
 
     def aupimo_each(self, fpr_range: tuple[float, float] = FPR_RANGE) -> dict[str, float]:
         """AUPIMO of each defective image, by name: its recall, averaged over thresholds that leave good images clean.
@@ -223,7 +223,7 @@ class PixelScores:
 
     def roc_curve(self, max_points: int = 500) -> RocCurve:
         """The pixels' ROC curve for drawing; see `roc_curve`."""
-        levels = self._levels
+        levels = self.levels
         return roc_curve_of_levels(self._values, levels.good, levels.defective, max_points)
 
     def histogram(self, bins: int = 100) -> PixelHistogram:
@@ -234,7 +234,7 @@ class PixelScores:
         >>> scores.histogram(bins=2)
         PixelHistogram(edges=array([0., 2., 4.]), good=array([2, 1]), defective=array([0, 0]))
         """
-        values, levels = self._values, self._levels
+        values, levels = self._values, self.levels
         good, edges = np.histogram(values, bins, weights=levels.good)
         defective, _ = np.histogram(values, bins, weights=levels.defective)
         return PixelHistogram(edges, good.astype(np.int64), defective.astype(np.int64))
@@ -260,16 +260,24 @@ class PixelScores:
         >>> scores.bootstrap(np.random.default_rng(0), threshold=0.65)["recall"]
         Interval(low=0.2, high=1.0)
         """
+        measures = (
+            _ranking(levels, max_fpr) | ({} if threshold is None else _rates(counts))
+            for levels, counts in self.resampled(rng, threshold or 0.0, repeats)
+        )
+        return percentile_intervals(measures, confidence)
+
+    def resampled(self, rng: np.random.Generator, threshold: float, repeats: int) -> Iterator[tuple[Levels, Counts]]:
+        """Levels (at most 2000) and counts at the threshold of images drawn with replacement, `repeats` times.
+
+        Good and defective images are drawn apart, so that there are as many of each as before.
+        """
         images = list(self._images.values())
         drawn = resample(np.array([image.is_defective for image in images]), repeats, rng)
         keys, levels = self._keys_and_levels
         resampled = split(images, keys[coarse_cuts(levels)]).weighted(drawn)
-        measures = [_ranking(resampled.row(index), max_fpr) for index in range(repeats)]
-        if threshold is not None:
-            each = np.array([list(vars(counts).values()) for counts in self.counts_each(threshold).values()])
-            rates = [_rates(Counts(*row)) for row in (drawn @ each).tolist()]
-            measures = [first | second for first, second in zip(measures, rates, strict=True)]
-        return percentile_intervals(measures, confidence)
+        each = np.array([list(vars(counts).values()) for counts in self.counts_each(threshold).values()])
+        for index, row in enumerate((drawn @ each).tolist()):
+            yield resampled.row(index), Counts(*row)
 
     @property
     def _keys_and_levels(self) -> tuple[Keys, Levels]:
@@ -280,7 +288,12 @@ class PixelScores:
         return self._pooled
 
     @property
-    def _levels(self) -> Levels:
+    def levels(self) -> Levels:
+        """The amounts of all images together at each level of their maps, ascending.
+
+        >>> PixelScores().levels.good
+        array([], dtype=float64)
+        """
         return self._keys_and_levels[1]
 
     @property

@@ -21,7 +21,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Comparison, Plan, compare, plan_runs
 from blemish.evaluation.compare.runs import LOCK, Outcome, execute_run
 from blemish.evaluation.compare.summary import MEASURES
-from blemish.evaluation.measures import EvaluateSettings
+from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
 
 QUICK = EvaluateSettings(repeats=10, panels_per_type=1, worst=1)

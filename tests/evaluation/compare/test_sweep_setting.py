@@ -22,7 +22,7 @@ from blemish.evaluation.compare.sweep_setting import (
     split_values,
     sweep_setting,
 )
-from blemish.evaluation.measures import EvaluateSettings
+from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY
 
 QUICK = EvaluateSettings(repeats=10, panels_per_type=1, worst=1)

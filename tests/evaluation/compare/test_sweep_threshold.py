@@ -18,7 +18,7 @@ from blemish.data.masks import load_mask
 from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.evaluation.compare.sweep_threshold import CSV, JSON, PAGE, Source, sweep_threshold
 from blemish.evaluation.evaluate import evaluate_model
-from blemish.evaluation.measures import EvaluateSettings
+from blemish.evaluation.results import EvaluateSettings
 from blemish.evaluation.threshold_counts import MAPS, read_threshold_counts
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, PixelScores, count, f1

@@ -25,8 +25,8 @@ from blemish.evaluation.compare.runs import (
     refuse_unused,
     settings_of,
 )
-from blemish.evaluation.compare.summary import scopes_of, summarise, to_csv
-from blemish.evaluation.measures import EvaluateSettings, Nested
+from blemish.evaluation.compare.summary import ALL, Nested, scopes_of, summarise, to_csv
+from blemish.evaluation.results import EvaluateSettings, Results
 from blemish.inference.predictor import Predictor
 
 COMPARED = ("seed", "ae_l2", "ae_ssim", "vae", "anogan", "feature_dictionary")
@@ -162,21 +162,21 @@ def run_row(outcome: Outcome) -> Nested:
         "seed": run.settings.seed,
         "status": "failed" if outcome.status == "failed" else "finished",
         "error": outcome.error,
-        "has_paper_tau": outcome.has_paper_tau,
+        "has_paper_tau": results is not None and results.has_paper_tau,
         "scopes": scopes_of(outcome),
         "count": {} if results is None else _counts(results),
-        "notes": {} if results is None else _spoken(results["notes"]),
-        "false_alarms": None if results is None else results["realised_false_alarm_rate"],
+        "notes": {} if results is None else _general_notes(results.notes),
+        "false_alarms": None if results is None else results.realised_false_alarm_rate.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
     }
 
 
-def _counts(results: Nested) -> dict[str, Nested]:
-    return {"all": results["count"], **{name: part["count"] for name, part in results["by_type"].items()}}
+def _counts(results: Results) -> dict[str, Nested]:
+    return {name: part.count.model_dump() for name, part in {ALL: results, **results.by_type}.items()}
 
 
-def _spoken(notes: Nested) -> dict[str, str]:
-    """What holds for the whole evaluation; the reasons of single gaps are in the run's own results."""
+def _general_notes(notes: dict[str, str]) -> dict[str, str]:
+    """What holds for all of an evaluation; why single measures are missing is in the run's own results."""
     return {name: note for name, note in notes.items() if "." not in name and name != "images"}
 
 

@@ -14,8 +14,9 @@ from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import Folder, Sample, hash_samples, read_folder
 from blemish.data.progress import Progress, Report
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, nearest
+from blemish.evaluation.compare.summary import Nested
 from blemish.evaluation.evaluate import REPORT, RESULTS, evaluate_model
-from blemish.evaluation.measures import EvaluateSettings, Nested
+from blemish.evaluation.results import EvaluateSettings, Results
 from blemish.evaluation.threshold_counts import MAPS
 from blemish.inference.artifact import ArtifactHeader, read_artifact
 from blemish.inference.predictor import Predictor
@@ -125,18 +126,12 @@ class Run:
 @final
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: its `results.json`, less the list of images, or the error that ended it.
-
-    `paper_counts` are, by defect type and threshold, the pixels counted as the paper counts them: those of the
-    type's own images, without the good ones. `has_paper_tau` says whether the map is the one of its Algorithm 1.
-    """
+    """What came of a run: its `results.json`, or the error that ended it."""
 
     run: Run
     status: Status
     error: str | None = None
-    results: Nested | None = None
-    paper_counts: dict[str, dict[str, dict[str, int]]] | None = None
-    has_paper_tau: bool = False
+    results: Results | None = None
     artifact_bytes: int = 0
 
 
@@ -201,21 +196,23 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
     if before.get("training") != run.training and not _is_of(header, run):
         _forget(run)
     elif before.get("status") == "finished" and before.get("judging") == run.judging and header and _is_whole(run):
-        with suppress(OSError, ValueError, KeyError):  # a damaged results.json is made again
-            return _outcome(run, "kept", before)
+        with suppress(OSError, ValueError):  # a damaged results.json is made again
+            return _finished(run, "kept")
     found: Nested = {"status": "running", "training": run.training, "judging": run.judging}
     _write(run, found)
     (run.path / LOG).unlink(missing_ok=True)
     try:
-        found |= {"status": "finished", **_train_and_evaluate(run, device, report)}
+        _train_and_evaluate(run, device, report)
+        outcome = _finished(run, "finished")
     except Exception as error:
         _write_log(run, error)
-        found |= {"status": "failed", "error": _one_line(error)}
-    _write(run, found)
-    return _outcome(run, "finished" if found["status"] == "finished" else "failed", found)
+        outcome = Outcome(run, "failed", error=_one_line(error))
+        found["error"] = outcome.error
+    _write(run, {**found, "status": outcome.status})
+    return outcome
 
 
-def _train_and_evaluate(run: Run, device: str, report: Report) -> Nested:
+def _train_and_evaluate(run: Run, device: str, report: Report) -> None:
     folder = run.dataset.folder
     try:
         train_model(folder.root, run.model, run.settings, device, resume=True, report=report)
@@ -223,37 +220,14 @@ def _train_and_evaluate(run: Run, device: str, report: Report) -> Nested:
         state_path(run.model).unlink(missing_ok=True)
         raise
     predictor = Predictor.load(run.model, device)
-    found = evaluate_model(
+    evaluate_model(
         predictor, folder, run.path, run.evaluate, lambda done, total: report(Progress("evaluating", done, total))
     )
-    return {"has_paper_tau": found.results["has_paper_tau"]}
 
 
-def _outcome(run: Run, status: Status, found: Nested) -> Outcome:
-    if status == "failed":
-        return Outcome(run, status, error=found["error"])
-    results = json.loads((run.path / RESULTS).read_text(encoding="utf-8"))
-    images = results.pop("images")
-    return Outcome(
-        run,
-        status,
-        results=results,
-        paper_counts=_counts_of_types(images),
-        has_paper_tau=found["has_paper_tau"],
-        artifact_bytes=run.model.stat().st_size,
-    )
-
-
-def _counts_of_types(images: Sequence[Nested]) -> dict[str, dict[str, dict[str, int]]]:
-    """The counts of the defective images added up, by defect type and threshold."""
-    totals: dict[str, dict[str, dict[str, int]]] = {}
-    for image in images:
-        for level, counts in image["counts"].items():
-            if image["defect_type"] != "good" and counts is not None:
-                total = totals.setdefault(image["defect_type"], {}).setdefault(level, dict.fromkeys(counts, 0))
-                for key, value in counts.items():
-                    total[key] += value
-    return totals
+def _finished(run: Run, status: Status) -> Outcome:
+    results = Results.model_validate_json((run.path / RESULTS).read_text(encoding="utf-8"))
+    return Outcome(run, status, results=results, artifact_bytes=run.model.stat().st_size)
 
 
 def _is_whole(run: Run) -> bool:

@@ -12,8 +12,13 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from blemish.evaluation.measures import IMAGE_MEASURES, PIXEL_MEASURES, THRESHOLDS, Nested
+from blemish.evaluation.measures import MEASURES as ROWS
+from blemish.evaluation.measures import THRESHOLDS
+from blemish.evaluation.results import ImageRow, Results, Section, Values
 from blemish.stats import Counts, f1, precision, recall
+
+Nested = dict[str, Any]
+"""Plain values, as a JSON file has them."""
 
 ALL = "all"
 """The scope of all test images."""
@@ -22,8 +27,7 @@ RATES = ("precision", "recall", "f1")
 COSTS = ("fit_seconds", "latency_ms", "parameters", "artifact_bytes")
 
 MEASURES = (
-    *(f"image.{name}" for name in IMAGE_MEASURES),
-    *(f"pixel.{name}" for name in PIXEL_MEASURES if name not in RATES),
+    *ROWS,
     *(f"{level}.{name}" for level in THRESHOLDS for name in RATES),
     *(f"own.{level}.{name}" for level in THRESHOLDS for name in RATES),
     *COSTS,
@@ -37,75 +41,64 @@ class RunLike(Protocol):
     """What a row is made of; see `Outcome` in runs.py."""
 
     @property
-    def results(self) -> Nested | None: ...
-    @property
-    def paper_counts(self) -> Mapping[str, Mapping[str, Mapping[str, int]]] | None: ...
-    @property
-    def has_paper_tau(self) -> bool: ...
+    def results(self) -> Results | None: ...
     @property
     def artifact_bytes(self) -> int: ...
 
 
-def scopes_of(outcome: RunLike) -> dict[str, dict[str, float | None]]:
+def scopes_of(outcome: RunLike) -> dict[str, Values]:
     """The measures of a run, by scope and name; none of a run that failed."""
-    if outcome.results is None:
+    results = outcome.results
+    if results is None:
         return {}
-    sections = {ALL: outcome.results, **outcome.results["by_type"]}
-    own = own_rates(outcome.paper_counts or {})
-    return {
-        scope: _without_tau(
-            {**_measures(section), **own.get(scope, {}), **_costs(outcome)},
-            outcome.has_paper_tau,
-        )
-        for scope, section in sections.items()
+    own = own_rates(results.images)
+    costs: Values = {
+        "fit_seconds": results.model.fit_seconds,
+        "latency_ms": results.latency_ms,
+        "parameters": results.model.parameters,
+        "artifact_bytes": outcome.artifact_bytes,
     }
+    scopes = {}
+    for scope, section in {ALL: results, **results.by_type}.items():
+        measures = {**_measures(section), **own.get(scope, {}), **costs}
+        # The paper's threshold says nothing about a map of another kind.
+        is_told = {name: results.has_paper_tau or "paper_tau." not in name for name in MEASURES}
+        scopes[scope] = {name: measures.get(name) if told else None for name, told in is_told.items()}
+    return scopes
 
 
-def own_rates(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, float | None]]:
+def own_rates(images: Sequence[ImageRow]) -> dict[str, Values]:
     """Precision, recall and F1 over the defective images of each type alone, and of all types together.
 
-    >>> rates = own_rates({"cut": {"calibrated": {"tp": 3, "fp": 1, "tn": 9, "fn": 0}}})
+    >>> counts = {"calibrated": Counts(tp=3, fp=1, tn=9, fn=0)}
+    >>> row = ImageRow(path="a", defect_type="cut", score=1, p_value=1, is_anomalous=True, counts=counts, f1={})
+    >>> rates = own_rates([row])
     >>> rates["cut"] == rates["all"], rates["cut"]["own.calibrated.precision"]
     (True, 0.75)
     """
     totals: dict[str, dict[str, Counts]] = {}
-    for defect_type, levels in counts.items():
-        for level, part in levels.items():
-            for scope in (defect_type, ALL):
+    for image in images:
+        for level, counts in image.counts.items():
+            if image.defect_type == "good" or counts is None:
+                continue
+            for scope in (image.defect_type, ALL):
                 before = totals.setdefault(scope, {}).get(level, Counts(0, 0, 0, 0))
-                totals[scope][level] = before + Counts(**part)
+                totals[scope][level] = before + counts
     return {scope: _rates_of(levels) for scope, levels in totals.items()}
 
 
-def _rates_of(levels: Mapping[str, Counts]) -> dict[str, float | None]:
-    functions = {"precision": precision, "recall": recall, "f1": f1}
+def _rates_of(levels: Mapping[str, Counts]) -> Values:
     return {
-        f"own.{level}.{name}": function(counts) if counts.tp + counts.fn else None
+        f"own.{level}.{rate.__name__}": rate(counts) if counts.tp + counts.fn else None
         for level, counts in levels.items()
-        for name, function in functions.items()
+        for rate in (precision, recall, f1)
     }
 
 
-def _measures(section: Nested) -> dict[str, float | None]:
-    areas = {f"image.{name}": section["image"][name] for name in IMAGE_MEASURES}
-    areas |= {f"pixel.{name}": section["pixel"][name] for name in PIXEL_MEASURES if name not in RATES}
-    rates = {f"{level}.{name}": section["at_threshold"][level][name] for level in THRESHOLDS for name in RATES}
+def _measures(section: Section) -> Values:
+    areas = {key: getattr(section, row.group)[row.name] for key, row in ROWS.items()}
+    rates = {f"{level}.{name}": getattr(section.at_threshold[level], name) for level in THRESHOLDS for name in RATES}
     return {**areas, **rates}
-
-
-def _costs(outcome: RunLike) -> dict[str, float | None]:
-    results = outcome.results or {}
-    return {
-        "fit_seconds": results["model"]["fit_seconds"],
-        "latency_ms": results["latency_ms"],
-        "parameters": results["model"]["parameters"],
-        "artifact_bytes": outcome.artifact_bytes,
-    }
-
-
-def _without_tau(measures: dict[str, float | None], has_paper_tau: bool) -> dict[str, float | None]:
-    """The paper's threshold says nothing about a map of another kind."""
-    return {name: None if not has_paper_tau and "paper_tau." in name else measures.get(name) for name in MEASURES}
 
 
 def summarise(runs: Sequence[Nested]) -> list[Nested]:

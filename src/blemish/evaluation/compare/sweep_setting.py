@@ -26,9 +26,9 @@ from blemish.evaluation.compare.runs import (
     refuse_unused,
     settings_of,
 )
-from blemish.evaluation.compare.summary import ALL, scopes_of, spread
+from blemish.evaluation.compare.summary import ALL, Nested, scopes_of, spread
 from blemish.evaluation.compare.sweep_page import render_setting
-from blemish.evaluation.measures import EvaluateSettings, Nested
+from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.predictor import Predictor
 from blemish.settings import parse_assignment
 

@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from pydantic import ValidationError
+
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError, nearest
+from blemish.evaluation.compare.summary import Nested
 from blemish.evaluation.compare.sweep_page import render_threshold
 from blemish.evaluation.evaluate import RESULTS
 from blemish.evaluation.examples import show
-from blemish.evaluation.measures import JudgedImage, Nested
+from blemish.evaluation.measures import JudgedImage
 from blemish.evaluation.paper import PAPER_TAUS
 from blemish.evaluation.report.pictures import Example, thresholds_in_use
+from blemish.evaluation.results import ImageRow, Results
 from blemish.evaluation.threshold_counts import ALL, MAPS, ThresholdCounts, read_threshold_counts
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, count, f1, precision, recall
@@ -66,8 +70,8 @@ def sweep_threshold(
         raise DataError(f"{evaluation}: no defective pixel is known there, so there is no precision or recall to sweep")
     example = _find(swept, results, image, source)
     if taus is None:
-        usual = results["threshold"]
-        taus = PAPER_TAUS if results.get("has_paper_tau") else (2 * usual, usual, usual / 2)
+        usual = results.threshold
+        taus = PAPER_TAUS if results.has_paper_tau else (2 * usual, usual, usual / 2)
     content = _content(results, swept, sorted(taus, reverse=True), example)
     content["image"]["scored_anew"] = all(example is not kept for kept in swept.examples)
     make_folder(out)
@@ -79,30 +83,33 @@ def sweep_threshold(
     return content
 
 
-def _read_results(evaluation: Path) -> Nested:
+def _read_results(evaluation: Path) -> Results:
     path = evaluation / RESULTS
     try:
-        found: Nested = json.loads(path.read_text(encoding="utf-8"))
+        return Results.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); give the folder that `blemish evaluate` wrote to"
         ) from None
-    except ValueError as error:
-        raise DataError(f"{path}: not the results of an evaluation ({error})") from None
-    return found
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise DataError(
+            f"{path}: not the results of an evaluation by this version ({where}: {first['msg']}); evaluate again"
+        ) from None
 
 
-def _find(swept: ThresholdCounts, results: Nested, image: str | None, source: Source | None) -> Example:
+def _find(swept: ThresholdCounts, results: Results, image: str | None, source: Source | None) -> Example:
     if image is None and source is None:
         return swept.examples[0]
     image = swept.examples[0].name if image is None else image
-    names = [row["path"] for row in results["images"]]
+    names = [row.path for row in results.images]
     fitting = [name for name in names if name == image] or [name for name in names if name.endswith(f"/{image}")]
     if len(fitting) != 1:
         hint = nearest(image, names) if not fitting else f"it fits {', '.join(fitting[:3])}"
         raise DataError(f"--image {image}: {'no' if not fitting else 'more than one'} such test image; {hint}")
     if source is not None:
-        return _score(source, next(row for row in results["images"] if row["path"] == fitting[0]))
+        return _score(source, next(row for row in results.images if row.path == fitting[0]))
     kept = {example.name: example for example in swept.examples}
     if fitting[0] not in kept:
         raise DataError(
@@ -112,36 +119,36 @@ def _find(swept: ThresholdCounts, results: Nested, image: str | None, source: So
     return kept[fitting[0]]
 
 
-def _score(source: Source, row: Nested) -> Example:
+def _score(source: Source, row: ImageRow) -> Example:
     samples = {sample.name: sample for sample in read_folder(source.data).test}
-    if row["path"] not in samples:
-        raise DataError(f"{source.data}: no test image {row['path']} in it; give the data the evaluation was made with")
-    sample = samples[row["path"]]
+    if row.path not in samples:
+        raise DataError(f"{source.data}: no test image {row.path} in it; give the data the evaluation was made with")
+    sample = samples[row.path]
     judged = JudgedImage(
-        name=row["path"],
-        defect_type=row["defect_type"],
+        name=row.path,
+        defect_type=row.defect_type,
         label=sample.label,
         has_mask=sample.mask_path is not None,
-        score=row["score"],
-        p_value=row["p_value"],
-        is_anomalous=row["is_anomalous"],
+        score=row.score,
+        p_value=row.p_value,
+        is_anomalous=row.is_anomalous,
     )
     predictor = Predictor.load(source.model, source.device)
     score = predictor.predict(sample.path).score
-    if not math.isclose(score, row["score"], rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
+    if not math.isclose(score, row.score, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
         raise DataError(
-            f"{source.model}: scores {row['path']} {score:.6g}, in the evaluation it has {row['score']:.6g}; give the "
+            f"{source.model}: scores {row.path} {score:.6g}, in the evaluation it has {row.score:.6g}; give the "
             "model and the data that the evaluation was made with"
         )
     return show(predictor, judged, sample)
 
 
-def _content(results: Nested, swept: ThresholdCounts, taus: Sequence[float], example: Example) -> Nested:
+def _content(results: Results, swept: ThresholdCounts, taus: Sequence[float], example: Example) -> Nested:
     marks = {scope: _marks(results, scope) for scope in swept.counts}
     return {
-        "detector": results["model"]["detector"],
-        "data": results["data"]["root"],
-        "images": results["count"]["images"],
+        "detector": results.model.detector,
+        "data": results.data.root,
+        "images": results.count.images,
         "taus": list(taus),
         "at": {scope: [_asked(swept, tau, scope) for tau in taus] for scope in swept.counts},
         "at_marks": {
@@ -149,14 +156,14 @@ def _content(results: Nested, swept: ThresholdCounts, taus: Sequence[float], exa
         },
         "curves": {scope: _curve(swept, scope) for scope in swept.counts},
         "image": {"name": example.name, "defect_type": example.defect_type, "at": _on_image(example, taus)},
-        "versions": results["versions"],
+        "versions": results.versions,
     }
 
 
-def _marks(results: Nested, scope: str) -> dict[str, float]:
+def _marks(results: Results, scope: str) -> dict[str, float]:
     """The thresholds in use; the one best with hindsight is that of all images."""
     defect_type = None if scope == ALL else scope
-    marks = thresholds_in_use({"has_paper_tau": False, **results}, defect_type)
+    marks = thresholds_in_use(results, defect_type)
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 

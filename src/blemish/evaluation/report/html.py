@@ -9,47 +9,18 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blemish.errors import plural
+from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.report import figures
 from blemish.evaluation.report.pictures import (
     Drawings,
-    Results,
     heat_pair,
     paper_panel,
     three_thresholds,
     thresholds_in_use,
 )
+from blemish.evaluation.results import FalseAlarms, Results
 
-MEANINGS = {
-    "image.auroc": "How surely a defective image scores above a good one: the share of such pairs in the right order.",
-    "image.ap": "The share of flagged images that are defective, averaged over all thresholds.",
-    "image.ok_rate": "Share of the good images that are accepted at the model's threshold.",
-    "image.defect_rate": "Share of the defective images that are flagged at the model's threshold.",
-    "pixel.auroc": "The same as for images, pixel by pixel; flattering where defects are small.",
-    "pixel.ap": "The same as for images, pixel by pixel; strict where defects are small.",
-    "pixel.aupro": "Share of each defect region that is covered, small regions counting like large ones, "
-    "averaged over pixel false-alarm rates up to the limit in the settings.",
-    "pixel.aupimo": "Share of defective pixels found while next to no good pixel is flagged "
-    "(1 in 100,000 to 1 in 10,000).",
-    "pixel.precision": "Share of the pixels called defective that are (seed paper, equation 1).",
-    "pixel.recall": "Share of the defective pixels that were found (equation 2).",
-    "pixel.accuracy": "Share of all pixels called right (equation 3); high wherever defects are small.",
-    "pixel.f1": "Harmonic mean of precision and recall at the model's threshold (equation 4).",
-    "pixel.oracle_f1": "The best F1 that any one threshold gives; found with the test masks, so out of reach in use.",
-}
-"""What each measure means, in one sentence."""
-
-NAMES = {
-    "auroc": "AUROC",
-    "ap": "average precision",
-    "ok_rate": "good accepted",
-    "defect_rate": "defective found",
-    "aupro": "AUPRO",
-    "aupimo": "AUPIMO",
-    "f1": "F1",
-    "oracle_f1": "oracle F1",
-    "calibrated": "the model's",
-    "paper_tau": "the paper's",
-}
+THRESHOLD_NAMES = {"calibrated": "the model's", "paper_tau": "the paper's", "oracle_f1": "oracle F1"}
 
 
 def render(results: Results, drawings: Drawings) -> str:
@@ -62,9 +33,9 @@ def render(results: Results, drawings: Drawings) -> str:
             verdict=verdict(results),
             is_calibrated=is_calibrated(results),
             rows=_measure_rows(results),
-            names=NAMES,
+            names=THRESHOLD_NAMES,
             charts=_charts(results, drawings),
-            bars=_bars(results) if results["has_paper_tau"] else {},
+            bars=_bars(results) if results.has_paper_tau else {},
             panels={name: [paper_panel(one, results) for one in some] for name, some in drawings.panels.items()},
             three=[three_thresholds(one, results) for one in drawings.three_thresholds],
             missed=[heat_pair(one, results) for one in drawings.missed],
@@ -94,30 +65,29 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
 
 def verdict(results: Results) -> list[str]:
     """What was found, in plain sentences, the most important first."""
-    count, realised = results["count"], results["realised_false_alarm_rate"]
+    count, realised = results.count, results.realised_false_alarm_rate
     sentences = []
-    if count["defective"]:
-        low, high = results["intervals"]["image"]["defect_rate"]
+    found = results.intervals["image"]["defect_rate"]
+    if found is not None:
         sentences.append(
-            f"Finds {count['flagged_defective']} of {count['defective']} defective images "
-            f"({percent(results['image']['defect_rate'])}; {percent(low)} to {percent(high)} "
-            f"with {percent(results['settings']['confidence'])} confidence)."
+            f"Finds {count.flagged_defective} of {count.defective} defective images "
+            f"({percent(results.image['defect_rate'])}; {percent(found[0])} to {percent(found[1])} "
+            f"with {percent(results.settings.confidence)} confidence)."
         )
     else:
         sentences.append("There are no defective test images: evaluated for false alarms only.")
-    if count["good"]:
-        low, high = realised["interval"]
+    if realised.interval is not None:
+        low, high = realised.interval
         promised = "promised" if is_calibrated(results) else "to be expected"
-        groups = realised["groups"]
         units = (
-            plural(realised["good_images"], "good image")
-            if groups is None
-            else f"{plural(groups, 'group')} of good images"
+            plural(realised.good_images, "good image")
+            if realised.groups is None
+            else f"{plural(realised.groups, 'group')} of good images"
         )
         sentences.append(
-            f"Flags {realised['flagged']} of {units} "
-            f"({percent(realised['rate'])}; {percent(low)} to {percent(high)}), "
-            f"where at most {percent(realised['promised'])} were {promised}: {_kept_rate(realised)}"
+            f"Flags {realised.flagged} of {units} "
+            f"({percent(realised.rate)}; {percent(low)} to {percent(high)}), "
+            f"where at most {percent(realised.promised)} were {promised}: {_kept_rate(realised)}"
         )
     else:
         sentences.append("There are no good test images: nothing can be said about false alarms.")
@@ -126,15 +96,15 @@ def verdict(results: Results) -> list[str]:
 
 def is_calibrated(results: Results) -> bool:
     """Whether the threshold is the one that training chose, and not one set by hand."""
-    return bool(results["threshold"] == results["promise"]["calibrated_threshold"])
+    return results.threshold == results.promise.calibrated_threshold
 
 
-def _kept_rate(realised: Results) -> str:
-    if realised["verdict"] == "kept":
+def _kept_rate(realised: FalseAlarms) -> str:
+    if realised.verdict == "kept":
         return "it holds."
-    if realised["verdict"] == "broken":
+    if realised.verdict == "broken":
         return "that is broken. Are these images like the ones the threshold was calibrated on?"
-    if realised["rate"] > realised["promised"]:
+    if realised.rate is not None and realised.rate > realised.promised:
         return "more than that, though so few good images prove nothing."
     return "no contradiction, but too few good images to be sure."
 
@@ -167,33 +137,29 @@ def span(interval: Sequence[float] | None) -> str:
 
 
 def _measure_rows(results: Results) -> list[dict[str, Any]]:
-    rows = []
-    for path, meaning in MEANINGS.items():
-        group, name = path.split(".")
-        rows.append(
-            {
-                "path": path,
-                "group": group,
-                "name": NAMES.get(name, name),
-                "value": results[group][name],
-                "interval": results["intervals"][group][name],
-                "meaning": meaning,
-                "note": results["notes"].get(path, ""),
-            }
-        )
-    return rows
+    return [
+        {
+            "group": measure.group,
+            "name": measure.titled(results.settings),
+            "value": getattr(results, measure.group)[measure.name],
+            "interval": results.intervals[measure.group][measure.name],
+            "meaning": measure.explanation,
+            "note": results.notes.get(measure.key, ""),
+        }
+        for measure in MEASURES.values()
+    ]
 
 
 def _charts(results: Results, drawings: Drawings) -> dict[str, Markup]:
     scores: dict[bool, list[float]] = {False: [], True: []}
-    for row in results["images"]:
-        scores[row["defect_type"] != "good"].append(row["score"])
-    charts = {"scores": figures.score_histogram(scores[False], scores[True], results["threshold"])}
+    for row in results.images:
+        scores[row.defect_type != "good"].append(row.score)
+    charts = {"scores": figures.score_histogram(scores[False], scores[True], results.threshold)}
     if drawings.roc:
         charts["roc"] = figures.roc_curves(drawings.roc)
     if drawings.threshold_curves:
         curves = dict(drawings.threshold_curves)
-        marks = {NAMES[name]: level for name, level in thresholds_in_use(results).items()}
+        marks = {THRESHOLD_NAMES[name]: level for name, level in thresholds_in_use(results).items()}
         charts["thresholds"] = figures.threshold_curves(curves.pop("threshold"), curves, marks)
     if drawings.history:
         charts["loss"] = figures.loss_curve(drawings.history)
@@ -203,12 +169,12 @@ def _charts(results: Results, drawings: Drawings) -> dict[str, Markup]:
 def _bars(results: Results) -> dict[str, Markup]:
     """Figures 5 to 8 of the paper: F1 of each image at its tau, a chart for each type."""
     charts = {}
-    for defect_type, part in results["by_type"].items():
-        rows = [row for row in results["images"] if row["defect_type"] == defect_type]
-        f1 = [row["f1"]["paper_tau"] for row in rows]
+    for defect_type, part in results.by_type.items():
+        rows = [row for row in results.images if row.defect_type == defect_type]
+        f1 = [row.f1["paper_tau"] for row in rows]
         if any(value is not None for value in f1):
-            names = [PurePosixPath(row["path"]).stem for row in rows]
-            tau = part["at_threshold"]["paper_tau"]["threshold"]
+            names = [PurePosixPath(row.path).stem for row in rows]
+            tau = part.at_threshold["paper_tau"].threshold
             charts[defect_type] = inline(figures.f1_bars(names, f1, f"pixel F1 at tau = {tau:g}"))
     return charts
 

@@ -8,10 +8,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.evaluation.results import Results
 from blemish.inference.overlay import Rgb, draw_contour, encode, mask_as_rgb, overlay
-
-Results = Mapping[str, Any]
-"""The content of results.json."""
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], float]
 """Shares of the good flagged, shares of the defective found, and the area under it."""
@@ -58,8 +56,8 @@ def paper_panel(example: Example, results: Results) -> dict[str, Any]:
     if example.reconstruction is not None:
         pictures.append(("reconstruction", photo(example.reconstruction)))
     else:
-        pictures.append(("heat map", _heat(example, results["threshold"])))
-    pictures.append(("predicted defect pixels", drawing(example.anomaly_map > results["threshold"])))
+        pictures.append(("heat map", _heat(example, results.threshold)))
+    pictures.append(("predicted defect pixels", drawing(example.anomaly_map > results.threshold)))
     if example.mask is not None:
         pictures.append(("ground truth", drawing(example.mask)))
     return _described(example, pictures)
@@ -80,18 +78,18 @@ def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
 
 def thresholds_in_use(results: Results, defect_type: str | None = None) -> dict[str, float | None]:
     """The model's threshold, the best with hindsight, and the paper's where the map is on its scale."""
-    levels = {name: part["threshold"] for name, part in results["at_threshold"].items()}
-    if not results["has_paper_tau"]:
+    levels = {name: part.threshold for name, part in results.at_threshold.items()}
+    if not results.has_paper_tau:
         del levels["paper_tau"]
     elif defect_type is not None:
-        levels["paper_tau"] = results["by_type"][defect_type]["at_threshold"]["paper_tau"]["threshold"]
+        levels["paper_tau"] = results.by_type[defect_type].at_threshold["paper_tau"].threshold
     return levels
 
 
 def heat_pair(example: Example, results: Results) -> dict[str, Any]:
     """An image with its ground truth outlined in white, beside its heat map."""
     image = example.image if example.mask is None else draw_contour(example.image, example.mask, _WHITE)
-    return _described(example, [("input", photo(image)), ("heat map", _heat(example, results["threshold"]))])
+    return _described(example, [("input", photo(image)), ("heat map", _heat(example, results.threshold))])
 
 
 def _described(example: Example, pictures: list[tuple[str, str]]) -> dict[str, Any]:

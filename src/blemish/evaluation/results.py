@@ -1,0 +1,160 @@
+"""The content of `results.json`, typed; what it is made with (`EvaluateSettings`) is part of it."""
+
+from typing import Annotated, Literal, final
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from blemish.settings import Settings
+from blemish.stats import Counts
+
+Range = tuple[float, float]
+Values = dict[str, float | None]
+"""Measures by name; None: it cannot be computed, and `notes` says why."""
+
+
+@final
+class EvaluateSettings(Settings):
+    """How a model is judged."""
+
+    paper_tau: Annotated[float, Field(ge=0.0)] = Field(0.2, description="The threshold of the paper.")
+    paper_tau_by_type: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        {"hole": 0.25}, description="Defect types for which the paper takes another one."
+    )
+    aupro_limit: Annotated[float, Field(ge=1e-6, le=1.0)] = Field(
+        0.3, description="AUPRO is the area up to this false-positive rate of the pixels."
+    )
+    repeats: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        1000, description="Bootstrap samples an interval is made from."
+    )
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.95, description="How sure the intervals are.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Makes the intervals repeatable.")
+    skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
+    panels_per_type: Annotated[int, Field(ge=0, le=20)] = Field(2, description="Panels a defect type in the report.")
+    worst: Annotated[int, Field(ge=0, le=50)] = Field(6, description="Misses and false alarms in the report.")
+
+    def tau(self, defect_type: str) -> float:
+        """The paper's threshold for a defect type (sections 5.3 to 5.6).
+
+        >>> EvaluateSettings().tau("hole"), EvaluateSettings().tau("crack")
+        (0.25, 0.2)
+        """
+        return self.paper_tau_by_type.get(defect_type, self.paper_tau)
+
+
+@final
+class ImageCount(Settings):
+    """How many images there are, and how many of them are flagged."""
+
+    images: int
+    good: int
+    defective: int
+    with_mask: int
+    flagged_good: int
+    flagged_defective: int
+
+
+@final
+class AtThreshold(Settings):
+    """Pixels counted at one threshold, and equations 1 to 4 of the paper."""
+
+    threshold: float | None
+    counts: Counts | None = None
+    precision: float | None = None
+    recall: float | None = None
+    accuracy: float | None = None
+    f1: float | None = None
+
+
+class Section(Settings):
+    """All measures of some of the images. `intervals` has [low, high] under the names of `image` and `pixel`."""
+
+    count: ImageCount
+    image: Values
+    pixel: Values
+    at_threshold: dict[str, AtThreshold]
+    intervals: dict[str, dict[str, Range | None]]
+
+
+@final
+class ImageRow(Settings):
+    """One test image; `counts` and `f1` by the thresholds of `at_threshold`."""
+
+    path: str
+    defect_type: str
+    score: float
+    p_value: float
+    is_anomalous: bool
+    counts: dict[str, Counts | None]
+    f1: Values
+
+
+@final
+class FalseAlarms(Settings):
+    """The false-alarm rate among good test images beside the promised one; see `realised_rate`."""
+
+    rate: float | None
+    interval: Range | None
+    flagged: int
+    good_images: int
+    groups: int | None
+    promised: float
+    chance: float | None
+    verdict: Literal["kept", "open", "broken"]
+
+
+@final
+class PromiseCard(Settings):
+    """What the threshold stands for."""
+
+    max_false_alarm_rate: float
+    confidence: float | None
+    kind: str
+    sentence: str
+    calibration_images: int
+    calibration_groups: int | None
+    calibrated_threshold: float
+
+
+@final
+class TestData(Settings):
+    """The images judged; `fitted` and `calibrated` names those that the model was made with."""
+
+    __test__ = False  # not a test of pytest's
+
+    root: str
+    skipped: dict[str, str]
+    fitted: list[str]
+    calibrated: list[str]
+    roi_share: float
+
+
+@final
+class ModelFacts(Settings):
+    """What is repeated of the model's header; more of it than is named here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    detector: str
+    parameters: int
+    fit_seconds: float
+    policy: dict[str, JsonValue]
+
+
+@final
+class Results(Section):
+    """The content of `results.json`; `docs/reference/results.md` says what each part is."""
+
+    by_type: dict[str, Section]
+    images: list[ImageRow]
+    notes: dict[str, str]
+    threshold: float
+    has_paper_tau: bool
+    promise: PromiseCard
+    realised_false_alarm_rate: FalseAlarms
+    data: TestData
+    latency_ms: float
+    settings: EvaluateSettings
+    model: ModelFacts
+    data_card: dict[str, JsonValue]
+    versions: dict[str, str]
+    seconds: float

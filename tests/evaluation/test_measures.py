@@ -1,0 +1,90 @@
+"""The table of measures: a row is in the results, on the page, in the terminal and in the reference page."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from blemish.cli import app
+from blemish.evaluation.measures import MEASURES, ImageSet, PixelSet
+from blemish.evaluation.results import EvaluateSettings, Results
+from blemish.stats import Counts
+from blemish.stats.pixel_levels import Levels
+
+REFERENCE = Path(__file__).parents[2] / "docs/reference/results.md"
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    model_file: Path, shared_parts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Results, str]:
+    """What the command leaves and prints, AUPRO up to 0.05."""
+    out = tmp_path_factory.mktemp("evaluated")
+    options = ["--set", "aupro_limit=0.05", "--set", "repeats=10", "--set", "worst=0"]
+    result = CliRunner().invoke(app, ["evaluate", str(model_file), str(shared_parts), "-o", str(out), *options])
+    assert result.exit_code == 0, result.stderr
+    return out, Results.model_validate_json((out / "results.json").read_text(encoding="utf-8")), result.stdout
+
+
+def test_the_results_have_the_rows_of_the_table_and_no_others(evaluated: tuple[Path, Results, str]) -> None:
+    _, results, _ = evaluated
+    for section in (results, *results.by_type.values()):
+        for group in ("image", "pixel"):
+            names = [measure.name for measure in MEASURES.values() if measure.group == group]
+            assert list(getattr(section, group)) == list(section.intervals[group]) == names
+
+
+def test_every_row_is_on_the_page_in_the_terminal_and_in_the_reference(evaluated: tuple[Path, Results, str]) -> None:
+    out, results, printed = evaluated
+    page, reference = html.unescape((out / "report.html").read_text(encoding="utf-8")), REFERENCE.read_text("utf-8")
+    for key, measure in MEASURES.items():
+        title = measure.titled(results.settings)
+        assert title in page
+        assert re.search(rf"^{re.escape(title)} +[-\d]", printed, re.MULTILINE)
+        assert f"| `{key}` | {measure.titled(EvaluateSettings())} | {measure.explanation} |" in reference
+
+
+def test_the_label_and_the_number_follow_the_setting(evaluated: tuple[Path, Results, str]) -> None:
+    out, results, printed = evaluated
+    assert results.settings.aupro_limit == 0.05
+    assert "AUPRO up to 0.05" in printed
+    assert "0.3" not in re.findall("AUPRO up to (.*?)[ <]", (out / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("aupro=0.05", "aupro: unknown setting"),
+        ("aupro_limit=2", "aupro_limit: should be"),
+        ("confidence=1", "confidence: should be"),
+        ("aupro_limit", "write it as name=value"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_any_work(
+    model_file: Path, shared_parts: Path, tmp_path: Path, setting: str, message: str
+) -> None:
+    arguments = ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path / "out"), "--set", setting]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_measure_lies_between_0_and_1_or_says_that_it_means_nothing() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        amounts = [rng.integers(0, 4, 30).astype(float) for _ in range(5)]
+        images = ImageSet(amounts[0], amounts[1], Counts(*rng.integers(0, 3, 4).tolist()))
+        pixels = PixelSet(Levels(*amounts), Counts(*rng.integers(0, 3, 4).tolist()), 0.3)
+        for measure in MEASURES.values():
+            value = measure.function(images if measure.group == "image" else pixels)
+            assert np.isnan(value) or 0.0 <= value <= 1.0, measure.key
+
+
+def test_a_results_file_can_be_read_back(evaluated: tuple[Path, Results, str]) -> None:
+    out, results, _ = evaluated
+    assert json.loads((out / "results.json").read_text(encoding="utf-8")) == results.model_dump(mode="json")
