@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import fbeta_score
 from typer.testing import CliRunner
 
 from blemish.cli import app
-from blemish.evaluation.measures import MEASURES, ImageSet, PixelSet
+from blemish.evaluation.measures import MEASURES, ImageSet, PixelSet, f2
 from blemish.evaluation.results import EvaluateSettings, Results
-from blemish.stats import Counts
+from blemish.stats import Counts, count
 from blemish.stats.pixel_levels import Levels
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/results.md"
@@ -88,3 +89,10 @@ def test_every_measure_lies_between_0_and_1_or_says_that_it_means_nothing() -> N
 def test_a_results_file_can_be_read_back(evaluated: tuple[Path, Results, str]) -> None:
     out, results, _ = evaluated
     assert json.loads((out / "results.json").read_text(encoding="utf-8")) == results.model_dump(mode="json")
+
+
+def test_f2_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    truth, called = rng.random(500) < 0.3, rng.random(500) < 0.4
+    assert f2(count(called, truth)) == pytest.approx(fbeta_score(truth, called, beta=2))
+    assert np.isnan(f2(Counts(0, 0, 9, 0)))

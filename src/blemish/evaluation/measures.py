@@ -91,6 +91,18 @@ def _rate(rate: Callable[[Counts], float], pixels: PixelSet) -> float:
     return rate(pixels.counts) if pixels.counts.tp + pixels.counts.fn else math.nan
 
 
+def f2(counts: Counts) -> float:
+    """F score in which recall weighs twice as much as precision: 5 tp / (5 tp + 4 fn + fp); nan of nothing.
+
+    van Rijsbergen 1979, beta = 2.
+
+    >>> f2(Counts(tp=2, fp=1, tn=0, fn=1)), f2(Counts(tp=2, fp=4, tn=0, fn=0)), f2(Counts(tp=2, fp=0, tn=0, fn=4))
+    (0.66..., 0.71..., 0.38...)
+    """
+    weighed = 5 * counts.tp + 4 * counts.fn + counts.fp
+    return 5 * counts.tp / weighed if weighed else math.nan
+
+
 def _exact(hits: int, trials: int, confidence: float) -> Interval:
     return rate_interval(hits, trials, confidence) if trials else Interval(math.nan, math.nan)
 
@@ -178,6 +190,12 @@ _ROWS = (
         "pixel F1",
         "Harmonic mean of precision and recall at the model's threshold (equation 4).",
         partial(_rate, f1),
+    ),
+    Measure(
+        "pixel.f2",
+        "pixel F2",
+        "As F1, but recall counts double: a missed defect costs more than an alarm beside it.",
+        partial(_rate, f2),
     ),
     Measure(
         "pixel.oracle_f1",
