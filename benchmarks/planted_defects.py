@@ -35,16 +35,18 @@ def rank_each(
     good: Sequence[Sample], bad: Sequence[Sample], marked: Collection[str], settings: RunSettings
 ) -> dict[str, Any]:
     """The rank of each planted defect, 1 the strangest, also without the marked good ones; and the flagged."""
-    eye = FeatureExtractor(resolve_policy(good, settings))
-    grids = {sample.name: eye.look(sample.path) for sample in (*good, *bad)}
+    extractor = FeatureExtractor(resolve_policy(good, settings))
+    grids = {sample.name: extractor.extract(sample.path) for sample in (*good, *bad)}
     prints = {
-        sample.name: fingerprint(as_pixels(read_values(sample.path, eye.policy)).mean(axis=2))
+        sample.name: fingerprint(as_pixels(read_values(sample.path, extractor.policy)).mean(axis=2))
         for sample in (*good, *bad)
     }
 
     def scores_of(samples: Sequence[Sample]) -> NDArray[np.float64]:
         pairs = near_duplicates(np.stack([prints[sample.name] for sample in samples]))
-        return leave_one_out(eye, [grids[sample.name] for sample in samples], clusters(len(samples), pairs)).scores
+        return leave_one_out(
+            extractor, [grids[sample.name] for sample in samples], clusters(len(samples), pairs)
+        ).scores
 
     clean, plain = scores_of(good), np.array([sample.path.stem not in marked for sample in good])
     ranks, ranks_unmarked, flagged = [], [], []

@@ -95,7 +95,7 @@ def sweep_threshold(
         rates = ("-" if row[rate] is None else f"{row[rate]:.3f}" for rate in ("precision", "recall", "f1"))
         table.add_row(f"{threshold:.4g}", name, *rates)
     out_console.print(table)
-    if content["image"]["scored_anew"]:
+    if content["image"]["scored_again"]:
         log_console.print(f"note: {content['image']['name']} was scored again, nothing else", markup=False)
     out_console.print(f"written: {out / 'threshold.html'}, and .json and .csv beside it", markup=False)
 

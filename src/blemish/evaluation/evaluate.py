@@ -74,8 +74,8 @@ def evaluate_model(
     `maps.safetensors` goes there, too: all that is needed to sweep the threshold without scoring anything again.
 
     Maps and masks are compared at the model's own size, the masks resized by nearest neighbour. A flat folder is taken
-    as good test images, and the false alarms among them are counted. Images are looked at one by one; the few that the
-    report shows are looked at twice.
+    as good test images, and the false alarms among them are counted. Images are judged one by one; the few that the
+    report shows are judged twice.
 
     Raises:
         DataError: there is no test image; an image or a mask cannot be read (unless `skip_bad`); `out` cannot be
@@ -196,7 +196,7 @@ def _promise_card(header: ArtifactHeader, promise: Promise) -> PromiseCard:
 
 
 def _roi_share(predictor: Predictor) -> float:
-    """How much of the image is looked at."""
+    """The share of the pixels inside the region of interest."""
     return 1.0 if predictor.policy.roi is None else float(predictor.policy.roi.mean())
 
 

@@ -1,4 +1,4 @@
-"""What the report of an evaluation shows beside its numbers: curves, and a few images looked at again."""
+"""What the report of an evaluation shows beside its numbers: curves, and pictures of a few images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -88,7 +88,7 @@ def _spread(ordered: Sequence[JudgedImage], number: int) -> list[JudgedImage]:
 
 
 def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
-    """One image, looked at again, with all it takes to draw it."""
+    """One image with its map, mask and reconstruction, at the size it is drawn in."""
     prediction = predictor.predict(sample.path)
     reconstruction = predictor.reconstruct(sample.path)
     mask = None

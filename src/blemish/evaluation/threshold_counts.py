@@ -67,7 +67,7 @@ def sweep_pixels(
 
 
 def write_threshold_counts(path: Path, swept: ThresholdCounts) -> None:
-    """Write the file, whole or not at all.
+    """Write the file, completely or not at all.
 
     Raises:
         DataError: it cannot be written.

@@ -83,7 +83,7 @@ def test_neither_model_nor_images_are_needed(
 ) -> None:
     elsewhere = Path(shutil.copytree(evaluation, tmp_path / "elsewhere"))
     content = sweep_threshold(elsewhere, tmp_path / "out")
-    assert not content["image"]["scored_anew"]
+    assert not content["image"]["scored_again"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {JSON, CSV, PAGE}
 
 
@@ -125,7 +125,7 @@ def test_another_image_is_scored_alone_and_said_so(
     with pytest.raises(DataError, match=r"did not keep its map.*--model and --data"):
         sweep_threshold(evaluation, tmp_path, image=other)
     content = sweep_threshold(evaluation, tmp_path, image=other, source=Source(model_file, shared_parts, "cpu"))
-    assert content["image"]["scored_anew"]
+    assert content["image"]["scored_again"]
     assert f"only {other} was scored again" in (tmp_path / PAGE).read_text(encoding="utf-8")
     others = tmp_path / "others"
     shutil.copytree(shared_parts, others)

@@ -12,20 +12,20 @@ from typer.testing import CliRunner, Result
 from blemish.cli import app
 from blemish.data.folder import Sample
 from blemish.errors import DataError, SettingsError
-from blemish.evaluation.data_check.data_check import Checked, check_data, to_content, write_check
+from blemish.evaluation.data_check.data_check import DataCheck, check_data, to_content, write_check
 from blemish.evaluation.data_check.duplicates import SIDE
-from blemish.evaluation.data_check.findings import Looked, PhotoFacts, size_findings
+from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
 from blemish.training.settings import make_settings
 from conftest import draw_part, write_parts
 
 SIZE = ["data.size_px=[64, 64]"]
 
 
-def checked(root: Path, *assignments: str) -> Checked:
+def checked(root: Path, *assignments: str) -> DataCheck:
     return check_data(root, make_settings(assignments=[*SIZE, *assignments]))
 
 
-def found(result: Checked, kind: str) -> dict[tuple[str, ...], str]:
+def found(result: DataCheck, kind: str) -> dict[tuple[str, ...], str]:
     """What was said, by paths."""
     return {finding.paths: finding.severity for finding in result.findings if finding.kind == kind}
 
@@ -228,7 +228,7 @@ def test_a_set_with_two_folders_reads_both(tmp_path: Path) -> None:
 def test_as_many_of_another_size_are_not_most(sizes: list[tuple[int, int]], words: str) -> None:
     nothing = np.zeros((SIDE, SIDE), np.float32)
     images = [
-        Looked(Sample(Path(f"{place}.png"), f"{place}.png"), PhotoFacts(size, "grey", ()), "", nothing, None)
+        CheckedImage(Sample(Path(f"{place}.png"), f"{place}.png"), PhotoFacts(size, "grey", ()), "", nothing, None)
         for place, size in enumerate(sizes)
     ]
     first = size_findings(images)[0]

@@ -22,11 +22,11 @@ def test_a_real_defect_hidden_among_fifty_good_images_is_the_strangest(
     folder = read_folder(real_data(name))
     good = [*folder.train, *(sample for sample in folder.test if not sample.label)][:50]
     bad = [sample for sample in folder.test if sample.label][::every]
-    eye = FeatureExtractor(resolve_policy(good, make_settings()))
-    grids = [eye.look(sample.path) for sample in good]
+    extractor = FeatureExtractor(resolve_policy(good, make_settings()))
+    grids = [extractor.extract(sample.path) for sample in good]
     first = 0
     for sample in bad:
-        scores = leave_one_out(eye, [*grids, eye.look(sample.path)], range(len(good) + 1)).scores
+        scores = leave_one_out(extractor, [*grids, extractor.extract(sample.path)], range(len(good) + 1)).scores
         first += int(scores.argmax()) == len(good)
     assert len(bad) >= 9
     assert first >= least_first

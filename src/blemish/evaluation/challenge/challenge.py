@@ -179,7 +179,7 @@ def _measure_photos(predictor: Predictor, good: Sequence[Sample], settings: Chal
             work.twins.append(predictor.predict(values))
             work.photos.append(sample)
             if pixels_id(load_image(values, predictor.policy)) in predictor.header.data_card.fit_pixel_ids:
-                fitted.append(sample.name)  # saved anew
+                fitted.append(sample.name)  # the same pixels in another file
         except DataError as error:
             reason = str(error).replace("image array", str(sample.path), 1)  # from the file the array came
             if not settings.skip_bad:
@@ -371,7 +371,7 @@ def _show(predictor: Predictor, work: _Work, kind: str, contrast: float) -> Mapp
 
 
 def _shown(predictor: Predictor, work: _Work, one: TrialResult) -> Shown:
-    """The defect made again, and looked at again."""
+    """The defect made again from its seed, and its anomaly map."""
     photo = work.photos[one.trial.photo]
     values = read_values(photo.path, predictor.policy)
     size_px = (values.shape[0], values.shape[1])

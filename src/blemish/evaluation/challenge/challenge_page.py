@@ -54,7 +54,7 @@ def render(results: Results, shown: Mapping[str, Mapping[str, Shown]]) -> str:
 
 
 def verdict(results: Results) -> list[str]:
-    """What was found, in plain sentences: the whole, the strongest and the weakest side."""
+    """What was found, in plain sentences: in all, then the strongest and the weakest side."""
     curves = [curve for curve in results["curves"] if curve["defects"]]
     if not curves:
         return ["No synthetic defect could be put on these photos."]
@@ -135,7 +135,7 @@ def _chart(kind: str, curves: Sequence[Mapping[str, Any]], results: Results) -> 
 
 
 def _pictures(one: Shown, results: Results) -> dict[str, Any]:
-    """A close-up without marks, the same with the defect outlined, and the whole photo under its heat map."""
+    """A close-up without marks, the same with the defect outlined, and the photo under its heat map."""
     rows, columns = _around(one)
     cut, mask = one.image[rows, columns], one.mask[rows, columns]
     heat = overlay(one.image, one.anomaly_map, results["threshold"])

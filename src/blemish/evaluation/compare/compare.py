@@ -181,7 +181,7 @@ def _general_notes(notes: dict[str, str]) -> dict[str, str]:
 
 
 def _write(content: Nested, galleries: dict[str, Gallery], out: Path) -> None:
-    """Each file whole or not at all."""
+    """Each file completely or not at all."""
     texts = {
         JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",
         CSV: to_csv(content["runs"]),

@@ -195,7 +195,7 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
     header = _header(run)
     if before.get("training") != run.training and not _is_of(header, run):
         _forget(run)
-    elif before.get("status") == "finished" and before.get("judging") == run.judging and header and _is_whole(run):
+    elif before.get("status") == "finished" and before.get("judging") == run.judging and header and _is_complete(run):
         with suppress(OSError, ValueError):  # a damaged results.json is made again
             return _finished(run, "kept")
     found: Nested = {"status": "running", "training": run.training, "judging": run.judging}
@@ -230,12 +230,12 @@ def _finished(run: Run, status: Status) -> Outcome:
     return Outcome(run, status, results=results, artifact_bytes=run.model.stat().st_size)
 
 
-def _is_whole(run: Run) -> bool:
+def _is_complete(run: Run) -> bool:
     return all((run.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
 
 
 def _header(run: Run) -> ArtifactHeader | None:
-    """Of the model that is there, whole and unchanged."""
+    """Of the model that is there, if it is complete and unchanged."""
     try:
         return read_artifact(run.model)[0]
     except BlemishError:

@@ -35,7 +35,7 @@ SAME_SCORE = 1e-3
 @final
 @dataclass(frozen=True)
 class Source:
-    """Where the map of an image comes from that the evaluation did not keep: this one image is scored anew."""
+    """Where the map of an image comes from that the evaluation did not keep: this one image is scored again."""
 
     model: Path
     data: Path
@@ -73,7 +73,7 @@ def sweep_threshold(
         usual = results.threshold
         taus = PAPER_TAUS if results.has_paper_tau else (2 * usual, usual, usual / 2)
     content = _content(results, swept, sorted(taus, reverse=True), example)
-    content["image"]["scored_anew"] = all(example is not kept for kept in swept.examples)
+    content["image"]["scored_again"] = all(example is not kept for kept in swept.examples)
     make_folder(out)
     texts = {JSON: json.dumps(content, indent=2, allow_nan=False) + "\n", CSV: to_csv(swept)}
     texts[PAGE] = render_threshold(content, example)

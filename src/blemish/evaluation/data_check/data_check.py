@@ -21,19 +21,19 @@ from blemish.evaluation.data_check.check_page import Thumbnail, render
 from blemish.evaluation.data_check.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.evaluation.data_check.findings import (
     MIN_TO_COMPARE,
+    CheckedImage,
     Finding,
-    Looked,
     channel_findings,
-    counted,
+    count_findings,
     duplicate_findings,
     format_findings,
-    in_order,
     outlier_findings,
     outlier_limit,
     part_of,
     photo_facts,
     quality_findings,
     size_findings,
+    sort_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
 from blemish.inference.overlay import overlay
@@ -55,14 +55,14 @@ _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml",
 
 @final
 @dataclass(frozen=True)
-class Checked:
+class DataCheck:
     """What `check_data` found. `oddness` has a score for each good image that could be judged, the strangest first;
-    `places` is what the eye saw, by name, for drawing."""
+    `places` is what the extractor saw, by name, for drawing."""
 
     root: Path
     policy: PixelPolicy
     findings: tuple[Finding, ...]
-    images: tuple[Looked, ...]
+    images: tuple[CheckedImage, ...]
     oddness: dict[str, float]
     maps: "Maps"
 
@@ -77,16 +77,18 @@ class Checked:
 class Maps:
     """Where the good images are strange."""
 
-    eye: FeatureExtractor
+    extractor: FeatureExtractor
     odd: LeaveOneOut | None
     rows: dict[str, int]
 
     def of(self, name: str) -> Any:
         """The map `(h, w)` of one image, at the size the network sees; None where it was not judged."""
-        return None if self.odd is None or name not in self.rows else self.eye.whole(self.odd.maps[self.rows[name]])
+        return (
+            None if self.odd is None or name not in self.rows else self.extractor.to_map(self.odd.maps[self.rows[name]])
+        )
 
 
-def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _done, _total: None) -> Checked:
+def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _done, _total: None) -> DataCheck:
     """Look at every image below `root`, good and defective, and at the other files there.
 
     Sizes, channels and the region of interest are those that training with `settings` would take.
@@ -99,12 +101,12 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
     policy = resolve_policy(_to_fit(folder.root, headed), settings)
-    eye = FeatureExtractor(policy)
-    images: list[Looked] = []
+    extractor = FeatureExtractor(policy)
+    images: list[CheckedImage] = []
     grids: dict[str, Grids] = {}
     for done, sample in enumerate(headed, start=1):
         try:
-            images.append(_look(sample, eye, grids))
+            images.append(_check_image(sample, extractor, grids))
             findings += _mask_findings(sample, policy)
         except DataError as error:
             findings.append(Finding("unreadable", "look", (sample.name,), _reason(error)))
@@ -112,8 +114,10 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     pairs = near_duplicates(np.stack([one.fingerprint for one in images])) if images else []
     groups = _groups(images, folder, settings)
     together = clusters(len(images), [*pairs, *_pairs_of(images, groups)])
-    maps, notes = _strange(eye, grids, dict(zip((one.sample.name for one in images), together, strict=True)))
-    oddness = _ranked(maps)
+    maps, notes = _leave_one_out(
+        extractor, grids, dict(zip((one.sample.name for one in images), together, strict=True))
+    )
+    oddness = _rank_scores(maps)
     findings += [
         *notes,
         *size_findings(images),
@@ -123,7 +127,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         *outlier_findings(oddness),
         *quality_findings(images),
     ]
-    return Checked(folder.root, policy, in_order(findings), tuple(images), oddness, maps)
+    return DataCheck(folder.root, policy, sort_findings(findings), tuple(images), oddness, maps)
 
 
 def _folder(root: Path) -> tuple[Folder, list[Finding]]:
@@ -181,18 +185,18 @@ def _to_fit(root: Path, samples: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in good if part_of(sample) == "train"] or good
 
 
-def _look(sample: Sample, eye: FeatureExtractor, grids: dict[str, Grids]) -> Looked:
+def _check_image(sample: Sample, extractor: FeatureExtractor, grids: dict[str, Grids]) -> CheckedImage:
     """Decode once; what the encoder sees of a good image goes into `grids`."""
-    policy = eye.policy
+    policy = extractor.policy
     values = read_values(sample.path, policy)
     grey = as_pixels(values).mean(axis=2)
     found = None
     if _fits(values.shape[:2], policy):
         found = measure_quality(to_grey(load_image(values, policy)), policy.roi)
         if not sample.label:
-            grids[sample.name] = eye.look(values)
+            grids[sample.name] = extractor.extract(values)
     digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
-    return Looked(sample, photo_facts(sample.path), digest, fingerprint(grey), found)
+    return CheckedImage(sample, photo_facts(sample.path), digest, fingerprint(grey), found)
 
 
 def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
@@ -210,14 +214,14 @@ def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
         return [Finding("mask", "look", (sample.name,), str(error))]
 
 
-def _groups(images: Sequence[Looked], folder: Folder, settings: RunSettings) -> dict[str, str]:
+def _groups(images: Sequence[CheckedImage], folder: Folder, settings: RunSettings) -> dict[str, str]:
     """Which of the images to train on belong together, by name, where the settings say so."""
     samples = [one.sample for one in images if one.sample in folder.train]
     found = groups_of(samples, folder, settings.data.groups)
     return {} if found is None else dict(zip((sample.name for sample in samples), found, strict=True))
 
 
-def _pairs_of(images: Sequence[Looked], groups: dict[str, str]) -> list[Pair]:
+def _pairs_of(images: Sequence[CheckedImage], groups: dict[str, str]) -> list[Pair]:
     first: dict[str, int] = {}
     pairs = []
     for place, one in enumerate(images):
@@ -227,7 +231,9 @@ def _pairs_of(images: Sequence[Looked], groups: dict[str, str]) -> list[Pair]:
     return pairs
 
 
-def _strange(eye: FeatureExtractor, grids: dict[str, Grids], groups: dict[str, int]) -> tuple[Maps, list[Finding]]:
+def _leave_one_out(
+    extractor: FeatureExtractor, grids: dict[str, Grids], groups: dict[str, int]
+) -> tuple[Maps, list[Finding]]:
     """Each good image judged by the others; near duplicates, and images of a group, do not judge each other."""
     names = list(grids)
     own_groups = [groups[name] for name in names]
@@ -235,24 +241,24 @@ def _strange(eye: FeatureExtractor, grids: dict[str, Grids], groups: dict[str, i
         found = plural(len(set(own_groups)), "good image")
         but = ", copies and images of one group counted once" if len(names) > len(set(own_groups)) else ""
         message = f"{found}{but}: too few to say which is strange; {MIN_TO_COMPARE} are needed"
-        return Maps(eye, None, {}), [Finding("few", "note", (), message)]
-    odd = leave_one_out(eye, [grids[name] for name in names], own_groups)
-    return Maps(eye, odd, {name: row for row, name in enumerate(names)}), []
+        return Maps(extractor, None, {}), [Finding("few", "note", (), message)]
+    odd = leave_one_out(extractor, [grids[name] for name in names], own_groups)
+    return Maps(extractor, odd, {name: row for row, name in enumerate(names)}), []
 
 
-def _ranked(maps: Maps) -> dict[str, float]:
+def _rank_scores(maps: Maps) -> dict[str, float]:
     if maps.odd is None:
         return {}
     scores = maps.odd.scores
     return {name: float(scores[row]) for name, row in sorted(maps.rows.items(), key=lambda pair: -scores[pair[1]])}
 
 
-def to_content(checked: Checked, settings: RunSettings) -> Nested:
+def to_content(checked: DataCheck, settings: RunSettings) -> Nested:
     """The content of `check.json`."""
     return {
         "root": checked.root.resolve().name,
         "must_look": checked.must_look,
-        "to_look_at": counted(checked.findings),
+        "to_look_at": count_findings(checked.findings),
         "findings": [asdict(finding) for finding in checked.findings],
         "oddness": checked.oddness,
         "odd_limit": outlier_limit(checked.oddness.values()) if checked.oddness else None,
@@ -265,7 +271,7 @@ def to_content(checked: Checked, settings: RunSettings) -> Nested:
     }
 
 
-def _row(one: Looked, checked: Checked) -> Nested:
+def _row(one: CheckedImage, checked: DataCheck) -> Nested:
     return {
         "path": one.sample.name,
         "defect_type": one.sample.defect_type,
@@ -276,7 +282,7 @@ def _row(one: Looked, checked: Checked) -> Nested:
     }
 
 
-def write_check(checked: Checked, settings: RunSettings, out: Path) -> tuple[Path, Path]:
+def write_check(checked: DataCheck, settings: RunSettings, out: Path) -> tuple[Path, Path]:
     """`check.json` and `check.html` in `out`; both or neither.
 
     Raises:
@@ -292,7 +298,7 @@ def write_check(checked: Checked, settings: RunSettings, out: Path) -> tuple[Pat
     return results_path, report_path
 
 
-def _thumbnails(checked: Checked) -> dict[str, Thumbnail]:
+def _thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
     """Small pictures of the images that findings name, and of the strangest others."""
     odd = [finding.paths[0] for finding in checked.findings if finding.kind == "odd one"]
     warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
@@ -303,7 +309,7 @@ def _thumbnails(checked: Checked) -> dict[str, Thumbnail]:
     return {name: _thumbnail(by_name[name], checked, limit if name in warm else None) for name in names[:MAX_SHOWN]}
 
 
-def _thumbnail(path: Path, checked: Checked, limit: float | None) -> Thumbnail:
+def _thumbnail(path: Path, checked: DataCheck, limit: float | None) -> Thumbnail:
     policy = checked.policy
     original = read_original(path, policy.max_image_px, policy.white_level)
     original.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

@@ -1,4 +1,4 @@
-"""What is worth saying of a set of images that have been looked at."""
+"""Findings of a data check: what each kind means, from facts of the images."""
 
 import math
 import warnings
@@ -96,8 +96,8 @@ class Finding:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Looked:
-    """What is kept of an image that has been looked at. `quality` is None where its aspect is not the others'."""
+class CheckedImage:
+    """What is kept of an image. `quality` is None where its aspect is not the others'."""
 
     sample: Sample
     facts: PhotoFacts
@@ -111,7 +111,7 @@ def part_of(sample: Sample) -> str:
     return "test" if sample.name.startswith("test/") else "train"
 
 
-def size_findings(images: Sequence[Looked]) -> list[Finding]:
+def size_findings(images: Sequence[CheckedImage]) -> list[Finding]:
     """Images of another size than most."""
     by_size: dict[tuple[int, int], list[str]] = defaultdict(list)
     for one in images:
@@ -137,7 +137,7 @@ def size_findings(images: Sequence[Looked]) -> list[Finding]:
     return findings
 
 
-def channel_findings(images: Sequence[Looked]) -> list[Finding]:
+def channel_findings(images: Sequence[CheckedImage]) -> list[Finding]:
     """Grey among colour, 16 bits among 8."""
     by_kind: dict[str, list[str]] = defaultdict(list)
     for one in images:
@@ -157,13 +157,13 @@ def channel_findings(images: Sequence[Looked]) -> list[Finding]:
     ]
 
 
-def _how_many(usual: Sequence[str], names: Sequence[str], images: Sequence[Looked]) -> str:
+def _how_many(usual: Sequence[str], names: Sequence[str], images: Sequence[CheckedImage]) -> str:
     if len(usual) == len(names):
         return "as many"
     return "most" if 2 * len(usual) > len(images) else "more"
 
 
-def format_findings(images: Sequence[Looked]) -> list[Finding]:
+def format_findings(images: Sequence[CheckedImage]) -> list[Finding]:
     """What is unusual in the files themselves."""
     by_oddity: dict[str, list[str]] = defaultdict(list)
     for one in images:
@@ -173,7 +173,7 @@ def format_findings(images: Sequence[Looked]) -> list[Finding]:
 
 
 def duplicate_findings(
-    images: Sequence[Looked], pairs: Sequence[Pair], groups: Mapping[str, str] | None = None
+    images: Sequence[CheckedImage], pairs: Sequence[Pair], groups: Mapping[str, str] | None = None
 ) -> list[Finding]:
     """Images with the same pixels, and images that `pairs` say are nearly the same.
 
@@ -204,7 +204,7 @@ def _groups(count: int, pairs: Sequence[Pair]) -> Iterable[list[int]]:
     return [some for some in members.values() if len(some) > 1]
 
 
-def _repeated(kind: str, how: str, some: Sequence[Looked], groups: Mapping[str, str]) -> Finding:
+def _repeated(kind: str, how: str, some: Sequence[CheckedImage], groups: Mapping[str, str]) -> Finding:
     parts = {part_of(one.sample) for one in some}
     names = tuple(one.sample.name for one in some)
     if len({one.sample.label for one in some}) > 1:
@@ -237,7 +237,7 @@ def outlier_findings(scores: Mapping[str, float]) -> list[Finding]:
     ]
 
 
-def quality_findings(images: Sequence[Looked]) -> list[Finding]:
+def quality_findings(images: Sequence[CheckedImage]) -> list[Finding]:
     """Good images that are far less sharp, noisier, darker, brighter or more clipped than the others."""
     known = {one.sample.name: one.quality for one in images if one.quality is not None and not one.sample.label}
     if len(known) < MIN_TO_COMPARE:
@@ -267,12 +267,12 @@ def _outliers(
     ]
 
 
-def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """What must be looked at first, then by kind."""
     return tuple(sorted(findings, key=lambda one: (one.severity == "note", KINDS.index(one.kind))))
 
 
-def counted(findings: Sequence[Finding]) -> dict[str, int]:
+def count_findings(findings: Sequence[Finding]) -> dict[str, int]:
     """How many findings of each kind must be looked at."""
     found = Counter(finding.kind for finding in findings if finding.severity == "look")
     return {kind: found[kind] for kind in KINDS if found[kind]}

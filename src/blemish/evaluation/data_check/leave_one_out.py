@@ -148,7 +148,7 @@ class LeaveOneOut:
 
 @final
 class FeatureExtractor:
-    """The pretrained encoder, looking at images whole or tile by tile.
+    """The pretrained encoder, over images in one piece or tile by tile.
 
     Raises:
         SettingsError: sides (of the tiles, where there are any) that are no multiples of 16.
@@ -166,13 +166,13 @@ class FeatureExtractor:
         )
 
     @torch.no_grad()
-    def look(self, image: ImageLike) -> Grids:
+    def extract(self, image: ImageLike) -> Grids:
         """The deepest features of an image: what is finer tells textures apart more than parts from defects."""
         prepared = prepare(image, self.policy)
         return np.stack([self._features(prepared.pixels(box)) for box in self.boxes])
 
     def inside(self) -> NDArray[np.bool_]:
-        """Which places `(tiles, h, w)` have their middle in the region of interest."""
+        """Which places `(tiles, h, w)` have their centre in the region of interest."""
         half = STRIDE // 2
         height, width = (side // STRIDE for side in self.policy.network_px)
         if self.policy.roi is None:
@@ -182,7 +182,7 @@ class FeatureExtractor:
             [roi[top:bottom, left:right][half::STRIDE, half::STRIDE] for top, left, bottom, right in self.boxes]
         )
 
-    def whole(self, places: NDArray[np.float64]) -> NDArray[np.float32]:
+    def to_map(self, places: NDArray[np.float64]) -> NDArray[np.float32]:
         """A value for each place inside as a map `(h, w)` at the size the network sees."""
         inside = self.inside()
         grids = np.zeros(inside.shape, np.float32)
@@ -198,8 +198,8 @@ class FeatureExtractor:
         return smooth[0].permute(1, 2, 0).contiguous().numpy().astype(np.float16)
 
 
-def leave_one_out(eye: FeatureExtractor, grids: Sequence[Grids], groups: Sequence[int]) -> LeaveOneOut:
-    """The oddness of each image, from what `eye` saw in it; images of one group never judge each other."""
-    inside = eye.inside()
+def leave_one_out(extractor: FeatureExtractor, grids: Sequence[Grids], groups: Sequence[int]) -> LeaveOneOut:
+    """The oddness of each image, from what `extractor` saw in it; images of one group never judge each other."""
+    inside = extractor.inside()
     features = np.stack([grid[inside] for grid in grids])  # (n, p, d)
     return LeaveOneOut(in_units_of_usual(leave_one_out_distances(features, groups), groups, inside))

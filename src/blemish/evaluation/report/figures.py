@@ -203,7 +203,6 @@ def setting_curves(
 def new_figure(width: float = 5.2, height: float = 3.2) -> tuple[Figure, Axes]:
     """An empty chart, sides in inches, in the colours of the page."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
     figure.patch.set_alpha(0.0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)
@@ -257,7 +256,9 @@ def to_svg(figure: Figure) -> bytes:
     # A letter that matplotlib's own font lacks only makes its guess of the width worse; browsers have others.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "blemish"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        canvas: Any = FigureCanvasSVG(figure)  # its methods have no types
+        # Not savefig, which draws everything twice to lay it out.
+        canvas.print_svg(file, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = file.getvalue().decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # inside a page they say nothing

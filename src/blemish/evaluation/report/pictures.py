@@ -101,7 +101,7 @@ def _heat(example: Example, threshold: float) -> str:
 
 
 def photo(image: Rgb) -> str:
-    """A picture as an address that holds it whole, for a page."""
+    """A picture as a `data:` address, for a page."""
     return _data_address(encode(image, "JPEG"), "image/jpeg")
 
 
