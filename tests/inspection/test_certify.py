@@ -15,11 +15,7 @@ from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import read_artifact
-from blemish.inference.parity import verify
-from blemish.inference.predictor import Predictor
-from blemish.inference.runtime import open_onnx
-from blemish.inspection.certify import CertifyRequest, certify_model
-from blemish.inspection.monitor_state import (
+from blemish.inference.monitor_state import (
     Alarm,
     Bets,
     MonitorState,
@@ -28,6 +24,10 @@ from blemish.inspection.monitor_state import (
     model_id,
     write_state,
 )
+from blemish.inference.parity import verify
+from blemish.inference.predictor import Predictor
+from blemish.inference.runtime import open_onnx
+from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.new_images import NewImages, changed_message, raised_message, suspects
 from blemish.stats.martingale import start_martingale
 from conftest import draw_part, write_parts

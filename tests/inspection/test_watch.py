@@ -19,9 +19,9 @@ from typer.testing import CliRunner, Result
 import blemish.inspection.watch
 from blemish.cli import app
 from blemish.errors import ArtifactError, DataError, SettingsError
+from blemish.inference.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import Decision, DecisionRecord
-from blemish.inspection.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
 from blemish.inspection.watch import Callbacks, WatchSettings, destination_for, watch_folder
 from conftest import draw_part
 

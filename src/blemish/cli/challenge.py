@@ -71,8 +71,8 @@ def challenge(
 
 def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
     """Whether the model file is still calibrated on the same images; it is read again only when it has changed."""
+    from blemish.inference.monitor_state import calibration_id
     from blemish.inference.runtime import header_of
-    from blemish.inspection.monitor_state import calibration_id
 
     seen_ns, is_same = model.stat().st_mtime_ns, True
 

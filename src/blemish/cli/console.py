@@ -121,7 +121,7 @@ def say_unread(folders: Iterable[Path]) -> None:
 
 def say_withdrawn(model: Path, header: "ArtifactHeader") -> None:
     """A warning, where a watch over the line has withdrawn the model's certificate."""
-    from blemish.inspection.monitor_state import withdrawal, withdrawn_message
+    from blemish.inference.monitor_state import withdrawal, withdrawn_message
 
     if (alarm := withdrawal(model, header)) is not None:
         log_console.print(f"warning: {withdrawn_message(alarm)}", markup=False)

@@ -45,9 +45,9 @@ def inspect(
     skip_bad: SkipBad = False,
 ) -> None:
     """Judge images, row by row as they come. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
+    from blemish.inference.monitor_state import withdrawal, withdrawn_message
     from blemish.inference.predictor import Predictor
     from blemish.inspection.inspect import Request, inspect_images
-    from blemish.inspection.monitor_state import withdrawal, withdrawn_message
     from blemish.inspection.pipeline import worker_count
     from blemish.inspection.rows import as_csv, as_json
 

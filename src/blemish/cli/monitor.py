@@ -41,9 +41,9 @@ def monitor(
 
     import numpy as np
 
+    from blemish.inference.monitor_state import default_state_path
     from blemish.inference.predictor import Predictor
     from blemish.inspection.monitor import monitor_images, to_json
-    from blemish.inspection.monitor_state import default_state_path
 
     predictor = Predictor.load(model, device, threads)
     stream = (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())

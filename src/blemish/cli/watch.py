@@ -133,7 +133,7 @@ class _Stop:
 def _certificate_warning(model: Path, header: "ArtifactHeader", state: Path | None) -> Callable[[], None]:
     """Says that the certificate is withdrawn, once, also when that happens during the watch."""
     from blemish.errors import DataError
-    from blemish.inspection.monitor_state import default_state_path, withdrawal, withdrawn_message
+    from blemish.inference.monitor_state import default_state_path, withdrawal, withdrawn_message
 
     path = state or default_state_path(model)
     seen_ns: int | None = None

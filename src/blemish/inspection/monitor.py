@@ -23,8 +23,7 @@ from blemish.data.images import prepare
 from blemish.data.photo_values import mean_values, photo_values
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader
-from blemish.inference.predictor import Predictor
-from blemish.inspection.monitor_state import (
+from blemish.inference.monitor_state import (
     Alarm,
     Bets,
     MonitorState,
@@ -34,6 +33,7 @@ from blemish.inspection.monitor_state import (
     read_state,
     write_state,
 )
+from blemish.inference.predictor import Predictor
 from blemish.stats.martingale import Martingale, drifted, observe, start_martingale
 
 MAX_FALSE_ALARM_PROBABILITY = 0.01
