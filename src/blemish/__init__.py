@@ -8,7 +8,15 @@ True
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
-from blemish.errors import ArtifactError, BlemishError, CalibrationError, DataError, SettingsError, TrainingError
+from blemish.errors import (
+    ArtifactError,
+    BlemishError,
+    CalibrationError,
+    DataError,
+    SettingsError,
+    TrainingError,
+    WithdrawnWarning,
+)
 
 if TYPE_CHECKING:
     from blemish.data.folder import read_folder
@@ -38,6 +46,7 @@ __all__ = [
     "RunSettings",
     "SettingsError",
     "TrainingError",
+    "WithdrawnWarning",
     "__version__",
     "make_settings",
     "read_folder",

@@ -40,6 +40,10 @@ class TrainingError(BlemishError):
     """The training itself broke down."""
 
 
+class WithdrawnWarning(UserWarning):
+    """The certificate of the model that predicts is withdrawn: the line has changed since it was calibrated."""
+
+
 def plural(number: int, noun: str) -> str:
     """One of a kind, or several.
 

@@ -14,7 +14,8 @@ from PIL import Image
 import blemish
 from blemish.errors import ArtifactError, CalibrationError, DataError, SettingsError
 from blemish.inference.predictor import Predictor
-from blemish.inference.runtime import TorchRuntime, graph_runtime, open_detector, open_onnx
+from blemish.inference.runtime import graph_runtime, open_detector, open_onnx
+from blemish.inference.torch_runtime import TorchRuntime
 from blemish.models import DETECTORS
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
 from blemish.settings import Settings, validate

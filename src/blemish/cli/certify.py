@@ -1,7 +1,7 @@
 """`blemish certify`: what a model promises, and another promise without training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -10,7 +10,7 @@ from blemish.cli.console import counter, log_console, out_console, print_table, 
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
 
 if TYPE_CHECKING:
-    pass
+    from blemish.inspection.certify import Certified
 
 
 def certify(
@@ -50,7 +50,7 @@ def certify(
         _print_certificate(found, model)
 
 
-def _print_certificate(found: Any, model: Path) -> None:
+def _print_certificate(found: "Certified", model: Path) -> None:
     header = found.header
     if found.withdrawn is not None:
         out_console.print("WITHDRAWN, until it is calibrated on images of after the change:")

@@ -1,6 +1,5 @@
 """`blemish challenge`: which defects would be missed?"""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ from blemish.cli.console import counter, log_console, out_console, progress, say
 from blemish.cli.options import Device, Model, SkipBad
 
 if TYPE_CHECKING:
-    from blemish.inference.artifact import ArtifactHeader
+    pass
 
 
 def challenge(
@@ -53,7 +52,7 @@ def challenge(
     }
     settings = validate(ChallengeSettings, asked)
     predictor = Predictor.load(model, device)
-    say_withdrawn(model, predictor.header)
+    say_withdrawn(predictor.withdrawal)
     with progress() as report:
         found = challenge_model(predictor, read_folder(good), out, settings, counter(report, "challenging"))
     results = found.results
@@ -67,23 +66,6 @@ def challenge(
         log_console.print(f"note: {note}", markup=False)
     _print_curves(results["curves"])
     out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
-
-
-def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
-    """Whether the model file is still calibrated on the same images; it is read again only when it has changed."""
-    from blemish.inference.monitor_state import calibration_id
-    from blemish.inference.runtime import header_of
-
-    seen_ns, is_same = model.stat().st_mtime_ns, True
-
-    def ask() -> bool:
-        nonlocal seen_ns, is_same
-        now_ns = model.stat().st_mtime_ns
-        if now_ns != seen_ns:
-            seen_ns, is_same = now_ns, calibration_id(header_of(model)) == calibration_id(header)
-        return is_same
-
-    return ask
 
 
 def _print_curves(curves: Any) -> None:

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from blemish.inference.artifact import ArtifactHeader
+    from blemish.inference.monitor_state import Alarm
 
 
 @final
@@ -119,11 +119,11 @@ def say_unread(folders: Iterable[Path]) -> None:
         )
 
 
-def say_withdrawn(model: Path, header: "ArtifactHeader") -> None:
+def say_withdrawn(alarm: "Alarm | None") -> None:
     """A warning, where a watch over the line has withdrawn the model's certificate."""
-    from blemish.inference.monitor_state import withdrawal, withdrawn_message
+    from blemish.inference.monitor_state import withdrawn_message
 
-    if (alarm := withdrawal(model, header)) is not None:
+    if alarm is not None:
         log_console.print(f"warning: {withdrawn_message(alarm)}", markup=False)
 
 

@@ -1,12 +1,15 @@
 """`blemish export` and `verify`: a model for another machine."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from blemish.cli.console import counter, print_table, progress, say_withdrawn
-from blemish.cli.options import Device, Threads
+from blemish.cli.options import Device, Sha256, SignedBy, Threads
+
+if TYPE_CHECKING:
+    from blemish.inference.onnx_file import ExportCard
 
 
 def export(
@@ -22,6 +25,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained model as an ONNX file that needs no torch, if it judges as the trained model does."""
+    from blemish.inference.monitor_state import withdrawal
     from blemish.inference.runtime import header_of
     from blemish.settings import validate
     from blemish.training.export import ExportSettings, export_model
@@ -30,18 +34,21 @@ def export(
     with progress() as report:
         card = export_model(model, out, settings, good, counter(report, "comparing"))
     _print_export("exported", card, out)
-    say_withdrawn(model, header_of(model))
+    say_withdrawn(withdrawal(model, header_of(model)))
 
 
 def verify(
     model: Annotated[Path, typer.Argument(help="ONNX file made by `blemish export`.", show_default=False)],
     device: Device = "auto",
     threads: Threads = None,
+    sha256: Sha256 = None,
+    signed_by: SignedBy = None,
 ) -> None:
     """Judge the images in an exported file here, and compare with what the trained model said of them."""
     from blemish.inference.parity import verify as verify_file
+    from blemish.inference.trust import Trust
 
-    found = verify_file(model, device, threads)
+    found = verify_file(model, device, threads, Trust(sha256, signed_by))
     ties = sum(not check.is_same for check in found.checks)
     rows = {
         "images": f"{len(found.checks)}, all within {found.export.tolerance:.0e} of value or threshold",
@@ -51,7 +58,7 @@ def verify(
     print_table(f"{model} judges here as where it was made", rows)
 
 
-def _print_export(title: str, card: Any, out: Path) -> None:
+def _print_export(title: str, card: "ExportCard", out: Path) -> None:
     rows = {
         "graph": f"opset {card.opset}",
         "compared": f"{card.checked} images with the trained model",

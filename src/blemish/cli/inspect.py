@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from blemish.cli.console import counter, emit, log_console, progress, say_skipped, say_unread
-from blemish.cli.options import Device, Model, SkipBad, State, Threads
+from blemish.cli.console import counter, emit, log_console, progress, say_skipped, say_unread, say_withdrawn
+from blemish.cli.options import Device, Model, Sha256, SignedBy, SkipBad, State, Threads
 from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def inspect(
     device: Device = "auto",
     threads: Threads = None,
     skip_bad: SkipBad = False,
+    sha256: Sha256 = None,
+    signed_by: SignedBy = None,
 ) -> None:
     """Judge images, row by row as they come. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
-    from blemish.inference.monitor_state import withdrawal, withdrawn_message
     from blemish.inference.predictor import Predictor
     from blemish.inspection.inspect import Request, inspect_images
     from blemish.inspection.pipeline import worker_count
@@ -53,13 +54,13 @@ def inspect(
 
     if sum(option is not None for option in (threshold, max_false_alarm_rate, fdr)) > 1:
         raise SettingsError("--threshold, --max-false-alarm-rate and --fdr: give one of them")
-    predictor = Predictor.load(model, device, threads)
+    predictor = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
     if max_false_alarm_rate is not None:
         predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
     request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
-    alarm = withdrawal(model, predictor.header, state)
+    say_withdrawn(predictor.withdrawal)
     verdicts: list[bool] = []
     with progress() as report:
         found = inspect_images(predictor, images, request, counter(report, "inspecting"))
@@ -76,8 +77,6 @@ def inspect(
             "note: all these images are grey, and the model was trained on colour: what it says of them means little; "
             "train on grey images, or look for what has changed in the camera"
         )
-    if alarm is not None:
-        log_console.print(f"warning: {withdrawn_message(alarm)}", markup=False)
     raise typer.Exit(int(any(verdicts)))
 
 

@@ -1,17 +1,18 @@
 """`blemish monitor`: has the line changed?"""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from blemish.cli.challenge import _is_current
 from blemish.cli.console import log_console, out_console, say_skipped
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
 
 if TYPE_CHECKING:
-    pass
+    from blemish.inference.artifact import ArtifactHeader
+    from blemish.inspection.monitor import Watched
 
 
 def monitor(
@@ -70,7 +71,24 @@ def monitor(
     raise typer.Exit(int(bool(found.alarms)))
 
 
-def _print_watch(found: Any) -> None:
+def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
+    """Whether the model file is still calibrated on the same images; it is read again only when it has changed."""
+    from blemish.inference.monitor_state import calibration_id
+    from blemish.inference.runtime import header_of
+
+    seen_ns, is_same = model.stat().st_mtime_ns, True
+
+    def ask() -> bool:
+        nonlocal seen_ns, is_same
+        now_ns = model.stat().st_mtime_ns
+        if now_ns != seen_ns:
+            seen_ns, is_same = now_ns, calibration_id(header_of(model)) == calibration_id(header)
+        return is_same
+
+    return ask
+
+
+def _print_watch(found: "Watched") -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("", "when calibrated", "now", "evidence of change"):
         table.add_column(name, justify="right" if name else "left")

@@ -30,6 +30,16 @@ State = Annotated[
     Path | None,
     typer.Option(help="File of the watch that `blemish monitor` keeps. None: beside the model.", show_default=False),
 ]
+Sha256 = Annotated[
+    str | None, typer.Option("--sha256", help="Refuse the model file unless it has this SHA-256.", show_default=False)
+]
+SignedBy = Annotated[
+    Path | None,
+    typer.Option(
+        help="Refuse the model file unless MODEL.sig is its signature by this public key (PEM, ed25519).",
+        show_default=False,
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out unreadable images and say so, instead of stopping.")
 ]

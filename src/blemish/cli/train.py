@@ -16,7 +16,7 @@ from blemish.cli.console import (
     say_unread,
     say_withdrawn,
 )
-from blemish.cli.options import Device, Model, SetOption, SkipBad
+from blemish.cli.options import Device, Model, SetOption, Sha256, SignedBy, SkipBad
 
 if TYPE_CHECKING:
     from blemish.evaluation.results import Results
@@ -78,6 +78,8 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    sha256: Sha256 = None,
+    signed_by: SignedBy = None,
 ) -> None:
     """Judge a model on test images: results.json, and report.html to look at."""
     from blemish.data.folder import read_folder
@@ -89,8 +91,8 @@ def evaluate(
     assignments = [*(set_ or []), *(["skip_bad=true"] if skip_bad else [])]
     settings = validate(EvaluateSettings, merge(*map(parse_assignment, assignments)))
 
-    predictor, folder = Predictor.load(model, device), read_folder(data)
-    say_withdrawn(model, predictor.header)
+    predictor, folder = Predictor.load(model, device, sha256=sha256, signed_by=signed_by), read_folder(data)
+    say_withdrawn(predictor.withdrawal)
     with progress() as report:
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
     say_skipped(found.results.data.skipped)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import emit, log_console
-from blemish.cli.options import Device, Model, State, Threads
+from blemish.cli.options import Device, Model, Sha256, SignedBy, State, Threads
 
 if TYPE_CHECKING:
-    from blemish.inference.artifact import ArtifactHeader
+    from blemish.inference.predictor import Predictor
     from blemish.inspection.decisions import Decision
 
 
@@ -49,6 +49,8 @@ def watch(
     state: State = None,
     device: Device = "auto",
     threads: Threads = None,
+    sha256: Sha256 = None,
+    signed_by: SignedBy = None,
 ) -> None:
     """Judge images as they are written into a folder, each exactly once. Ctrl-C ends it, with exit code 0; 2: an error.
 
@@ -58,7 +60,7 @@ def watch(
     from blemish.inference.predictor import Predictor
     from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
 
-    predictor = Predictor.load(model, device, threads)
+    predictor = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
     record = to or _record_beside(folder)
@@ -71,7 +73,7 @@ def watch(
         patience_s=patience,
         until_idle_s=until_idle,
     )
-    warn = _certificate_warning(model, predictor.header, state)
+    warn = _certificate_warning(predictor)
     warn()
     stop = _Stop(warn)
     callbacks = Callbacks(
@@ -130,32 +132,23 @@ class _Stop:
         self.is_asked_for = True
 
 
-def _certificate_warning(model: Path, header: "ArtifactHeader", state: Path | None) -> Callable[[], None]:
+def _certificate_warning(predictor: "Predictor") -> Callable[[], None]:
     """Says that the certificate is withdrawn, once, also when that happens during the watch."""
     from blemish.errors import DataError
-    from blemish.inference.monitor_state import default_state_path, withdrawal, withdrawn_message
+    from blemish.inference.monitor_state import withdrawn_message
 
-    path = state or default_state_path(model)
-    seen_ns: int | None = None
     said: str | None = None
 
     def warn() -> None:
-        nonlocal seen_ns, said
+        nonlocal said
         try:
-            changed_ns = path.stat().st_mtime_ns
-        except OSError:
-            return
-        if changed_ns == seen_ns:
-            return
-        seen_ns = changed_ns
-        try:
-            alarm = withdrawal(model, header, state)
-            words = None if alarm is None else withdrawn_message(alarm)
+            alarm = predictor.withdrawal
+            message = None if alarm is None else withdrawn_message(alarm)
         except DataError as error:
-            words = str(error)
-        if words is not None and words != said:
-            said = words
-            log_console.print(f"warning: {words}", markup=False)
+            message = str(error)
+        if message is not None and message != said:
+            said = message
+            log_console.print(f"warning: {message}", markup=False)
 
     return warn
 

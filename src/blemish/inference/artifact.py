@@ -7,7 +7,6 @@ signature: someone who changes the file on purpose can also write a new one.
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
@@ -15,14 +14,15 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from blemish.data.files import atomic_write
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.errors import ArtifactError
 from blemish.inference.calibration import CalibrationCard, promise, score_p_value
+from blemish.inference.trust import read_model_file
 from blemish.settings import RunSettings, Settings
 from blemish.stats.conformal import Certificate
 
@@ -118,7 +118,16 @@ def read_artifact(path: Path) -> tuple[ArtifactHeader, dict[str, NDArray[Any]]]:
     Raises:
         ArtifactError: missing, foreign, truncated, tampered with, or of a newer format; with the file's name.
     """
-    content, tensors = read_tensors(path, "artifact")
+    return parse_artifact(read_model_file(path), path)
+
+
+def parse_artifact(file: bytes, path: Path) -> tuple[ArtifactHeader, dict[str, NDArray[Any]]]:
+    """Header and tensors of a model file whose bytes have been read; `path` is for messages.
+
+    Raises:
+        ArtifactError: as `read_artifact`.
+    """
+    content, tensors = parse_tensors(file, path, "artifact")
     found = content.get("format")
     if found != FORMAT:
         advice = "upgrade blemish" if isinstance(found, int) and found > FORMAT else "train it again"
@@ -180,31 +189,42 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArr
     Raises:
         ArtifactError: missing, foreign, truncated, or changed since it was written.
     """
-    check_is_file(Path(path))
+    return parse_tensors(read_model_file(path), path, kind)
+
+
+def parse_tensors(file: bytes, path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What `write_tensors` wrote, from its bytes.
+
+    Raises:
+        ArtifactError: as `read_tensors`.
+    """
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("blemish") != kind:
-                raise ArtifactError(f"{path}: a safetensors file, but not a blemish {kind}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (SafetensorError, OSError, struct.error) as error:
+        tensors = load(file)
+        length = int.from_bytes(file[:8], "little")
+        metadata = json.loads(file[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path}: not a model file, or a truncated one ({error})") from None
+    if metadata.get("blemish") != kind:
+        raise ArtifactError(f"{path}: a safetensors file, but not a blemish {kind}")
     text = metadata.get("content", "")
     if metadata.get("sha256") != _checksum(text, tensors):
         raise ArtifactError(f"{path}: damaged or changed since it was written (its checksum does not match)")
-    return json.loads(text), tensors
+    return parse_object(text, path), tensors
 
 
-def check_is_file(path: Path) -> None:
-    """What is read next is a file, at least.
+def parse_object(text: str, path: Path) -> dict[str, Any]:
+    """A JSON object.
 
     Raises:
-        ArtifactError: it is missing, or a folder.
+        ArtifactError: it is something else.
     """
-    if path.is_dir():
-        raise ArtifactError(f"{path}: a folder, where a model file belongs; the model comes first, then the images")
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such model file")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path}: its header is missing or damaged")
+    return content
 
 
 def _checksum(text: str, tensors: Tensors) -> str:

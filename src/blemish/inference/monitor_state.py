@@ -165,6 +165,32 @@ def withdrawal(model: Path, header: ArtifactHeader, state: Path | None = None) -
     return watch.alarms[0]
 
 
+@final
+class WithdrawalCheck:
+    """Whether a model's certificate is withdrawn; the file of the watch is read only when it has changed."""
+
+    def __init__(self, header: ArtifactHeader, state: Path) -> None:
+        self._header, self._state = header, state
+        self._stamp: tuple[int, int, int] | None = None
+        self._alarm: Alarm | None = None
+
+    def alarm(self) -> Alarm | None:
+        """The first alarm of the watch; None while the certificate stands.
+
+        Raises:
+            DataError: the file of the watch cannot be read.
+        """
+        try:
+            status = self._state.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        except OSError:
+            stamp = None
+        if stamp != self._stamp:
+            self._alarm = None if stamp is None else withdrawal(self._state, self._header, self._state)
+            self._stamp = stamp
+        return self._alarm
+
+
 def withdrawn_message(alarm: Alarm) -> str:
     """What is said of a withdrawn certificate.
 

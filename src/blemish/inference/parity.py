@@ -23,6 +23,7 @@ from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, ExportCard, On
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.runtime import OnnxModel, Runtime, open_onnx
 from blemish.inference.score import resize_map
+from blemish.inference.trust import Trust
 
 EXPECTED_SIDE_PX = 128
 """Expected maps travel at most this large; larger ones as the maxima of blocks, which keep the score."""
@@ -91,13 +92,18 @@ class Verification:
         return self.worst.difference <= self.export.tolerance
 
 
-def verify(path: Path, device: str = "auto", threads: int | None = None) -> Verification:
+def verify(
+    path: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    trust: Trust = Trust(),  # noqa: B008  # immutable
+) -> Verification:
     """Judge the fixtures in an exported file, and compare with what is expected of it.
 
     Raises:
         ArtifactError: the file is not intact, or this machine judges otherwise; with the worst image.
     """
-    found = check_fixtures(open_onnx(path, device, threads))
+    found = check_fixtures(open_onnx(path, device, threads, trust))
     if not found.is_within:
         raise ArtifactError(
             f"{path}: this machine judges otherwise than the one it was exported on: {found.worst.name} differs by "

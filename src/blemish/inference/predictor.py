@@ -1,12 +1,14 @@
 """Predictor: the one inference path. Everything that scores an image goes through here."""
 
 import math
+import pickle
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self, final
+from typing import Any, NamedTuple, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,12 @@ from numpy.typing import NDArray
 from blemish.data.decode import ImageLike, name_of
 from blemish.data.images import PixelPolicy, Prepared, load_image, prepare
 from blemish.data.tiles import join_tiles, tile_boxes
-from blemish.errors import ArtifactError, SettingsError
+from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWarning
 from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_state_path, withdrawn_message
 from blemish.inference.runtime import Runtime, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
+from blemish.inference.trust import Trust
 from blemish.settings import ScoreSettings
 
 
@@ -56,6 +60,18 @@ class Prediction:
         return self.anomaly_map > np.float64(self.threshold)  # in double precision, as the score is compared
 
 
+class ModelSource(NamedTuple):
+    """Where a predictor was loaded from, and how."""
+
+    path: Path
+    device: str
+    threads: int | None
+    state: Path
+    """The file of `blemish monitor` that can withdraw the certificate."""
+    sha256: str
+    """Of the model file."""
+
+
 @final
 class Predictor:
     """A trained model that judges images.
@@ -70,21 +86,68 @@ class Predictor:
     """
 
     def __init__(
-        self, header: ArtifactHeader, runtime: Runtime | tuple[Runtime, ...], threshold: float | None = None
+        self,
+        header: ArtifactHeader,
+        runtime: Runtime | tuple[Runtime, ...],
+        threshold: float | None = None,
+        source: ModelSource | None = None,
     ) -> None:
         self.header = header
         self.threshold = header.threshold if threshold is None else threshold
+        self.source = source
         self._runtimes = runtime if isinstance(runtime, tuple) else (runtime,)
+        self._check = None if source is None else WithdrawalCheck(header, source.state)
+        self._told: Alarm | str | None = None
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "auto", threads: int | None = None) -> Self:
-        """The model in a file, trained or exported to ONNX; `threads` may work on one image, None: one a core.
+    def load(
+        cls,
+        path: Path | str,
+        device: str = "auto",
+        threads: int | None = None,
+        *,
+        state: Path | str | None = None,
+        sha256: str | None = None,
+        signed_by: Path | str | None = None,
+    ) -> Self:
+        """The model in a file, trained or exported to ONNX.
+
+        `threads` work on one image, None: one a core; torch's own setting is left as it is. `state` is the file of
+        `blemish monitor`, None: beside the model. `sha256` or a signature `signed_by` a public key tell the file from
+        others; see docs/explain/security.md.
 
         Raises:
-            ArtifactError: missing, foreign, truncated, tampered with, or of a newer format.
-            SettingsError: a device this machine does not have.
+            ArtifactError: missing, foreign, truncated, tampered with, of a newer format, or not the file asked for.
+            SettingsError: a device this machine does not have; no such hash or key.
         """
-        return cls(*open_model(Path(path), device, threads))
+        path = Path(path)
+        trust = Trust(sha256, None if signed_by is None else Path(signed_by))
+        header, runtimes, found = open_model(path, device, threads, trust)
+        beside = default_state_path(path) if state is None else Path(state)
+        return cls(header, runtimes, source=ModelSource(path.absolute(), device, threads, beside.absolute(), found))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by the path of the model file, which must be the same where it is unpickled.
+
+        Raises:
+            PicklingError: it was made from no file.
+        """
+        if self.source is None:
+            raise pickle.PicklingError("this Predictor was loaded from no file, so it cannot be pickled by its path")
+        return _load_again, (self.source, self.threshold)
+
+    @property
+    def withdrawal(self) -> Alarm | None:
+        """The alarm of `blemish monitor` that withdrew the certificate; None while it stands.
+
+        Looked up again whenever the file of the watch has changed. None for a model that was loaded from no file.
+
+        Raises:
+            DataError: the file of the watch cannot be read.
+        """
+        alarm = None if self._check is None else self._check.alarm()
+        self._told = alarm or self._told  # who asks need not be warned
+        return alarm
 
     def with_threshold(self, threshold: float) -> "Predictor":
         """The same model with a threshold of your own.
@@ -94,7 +157,7 @@ class Predictor:
         """
         if not (np.isfinite(threshold) and threshold >= 0.0):
             raise SettingsError(f"threshold: {threshold} is not a finite number >= 0")
-        return Predictor(self.header, self._runtimes, threshold)
+        return Predictor(self.header, self._runtimes, threshold, self.source)
 
     def with_false_alarm_rate(self, max_false_alarm_rate: float, confidence: float | None = None) -> "Predictor":
         """The same model with the threshold that this false-alarm rate asks for, on average or with a confidence.
@@ -119,6 +182,7 @@ class Predictor:
             DataError: it cannot be read, or its aspect is not the model's.
         """
         started = time.perf_counter()
+        self._warn_if_withdrawn()
         return self.predict_prepared(prepare(image, self.policy), image, started)
 
     def predict_prepared(
@@ -133,7 +197,7 @@ class Predictor:
         maps = (scored_map(runtime, prepared, self.header.run.score) for runtime in self._runtimes)
         scored = min(maps, key=max_score)  # of several detectors the mildest; their certificate is about its score
         score = max_score(scored)
-        if math.isnan(score):
+        if not (math.isfinite(score) and math.isfinite(float(scored.min()))):
             where = "an image" if image is None else name_of(image)
             raise ArtifactError(f"{where}: the model gives no number for it; it is damaged, or its training went wrong")
         elapsed_ms = (time.perf_counter() - started) * 1000.0
@@ -146,6 +210,20 @@ class Predictor:
             image_size_px=prepared.image_size_px,
             latency_ms=elapsed_ms,
         )
+
+    def _warn_if_withdrawn(self) -> None:
+        """Warn of a withdrawn certificate, or of a watch that cannot be read, once each."""
+        if self._check is None:
+            return
+        told: Alarm | str | None
+        try:
+            told = self._check.alarm()
+            message = None if told is None else withdrawn_message(told)
+        except DataError as error:
+            told = message = str(error)
+        if message is not None and told != self._told:
+            self._told = told
+            warnings.warn(message, WithdrawnWarning, stacklevel=3)
 
     def predict_many(self, images: Iterable[ImageLike]) -> Iterator[Prediction]:
         """Judge one image after the other. The answers do not depend on what else is asked.
@@ -171,6 +249,12 @@ class Predictor:
         return self.header.p_value(score)
 
 
+def _load_again(source: ModelSource, threshold: float) -> Predictor:
+    """What a pickle holds; the file must still be the same."""
+    found = Predictor.load(source.path, source.device, source.threads, state=source.state, sha256=source.sha256)
+    return found.with_threshold(threshold)
+
+
 def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) -> NDArray[np.float32]:
     """The map `(h, w)` that an image is scored on: 0 outside the region of interest, opened to the minimum defect size.
 
@@ -179,12 +263,28 @@ def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) ->
     """
     policy = prepared.policy
     if policy.tile_px is None:
-        anomaly_map = runtime.maps(prepared.pixels()[None])[0]
+        anomaly_map = _run(runtime, prepared.pixels())
     else:
         boxes = tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
         anomaly_map = join_tiles(
-            policy.size_px, boxes, policy.tile_overlap_px, lambda box: runtime.maps(prepared.pixels(box)[None])[0]
+            policy.size_px, boxes, policy.tile_overlap_px, lambda box: _run(runtime, prepared.pixels(box))
         )
     if policy.roi is not None:
         anomaly_map = anomaly_map * policy.roi
     return remove_small_regions(anomaly_map, settings.min_defect_px)
+
+
+def _run(runtime: Runtime, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The anomaly map `(h, w)` of an image `(c, h, w)`.
+
+    Raises:
+        ArtifactError: the network gives something else.
+    """
+    maps = runtime.maps(pixels[None])
+    if not isinstance(maps, np.ndarray) or maps.dtype != np.float32 or maps.shape != (1, *pixels.shape[1:]):
+        found = f"{maps.dtype} {maps.shape}" if isinstance(maps, np.ndarray) else type(maps).__name__
+        raise ArtifactError(
+            f"the network gives {found}, where maps are float32 {(1, *pixels.shape[1:])}; it is damaged or foreign"
+        )
+    answer: NDArray[np.float32] = maps[0]
+    return answer

@@ -1,17 +1,18 @@
 """What runs the network: images in, maps out. torch is imported only when a torch model is opened."""
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
-from blemish.inference.artifact import ArtifactHeader, check_is_file, read_artifact, separate_folds, split_fixtures
+from blemish.inference.artifact import ArtifactHeader, parse_artifact, read_artifact, separate_folds, split_fixtures
 from blemish.inference.onnx_file import FIXTURES_KEY, OnnxHeader, check_seal, read_header
+from blemish.inference.trust import Trust, read_model_file
 
 if TYPE_CHECKING:
     from blemish.models.detector import Detector
@@ -30,33 +31,6 @@ class Runtime(Protocol):
     def reconstruct(self, images: Images) -> NDArray[np.float32] | None:
         """How the images would look if they were good; None where the detector shows no image."""
         ...
-
-
-@final
-class TorchRuntime:
-    """A detector in torch, in evaluation mode, without gradients."""
-
-    def __init__(self, detector: "Detector", device: str = "cpu") -> None:
-        import torch
-
-        self._device = torch.device(device)
-        self._detector = detector.to(self._device).eval()
-
-    def maps(self, images: Images) -> NDArray[np.float32]:
-        """Anomaly maps `(b, h, w)`."""
-        return self._call(self._detector, images)
-
-    def reconstruct(self, images: Images) -> NDArray[np.float32] | None:
-        """Reconstructions, where the detector has them."""
-        method = getattr(self._detector, "reconstruct", None)
-        return None if method is None else self._call(method, images)
-
-    def _call(self, function: Any, images: Images) -> NDArray[np.float32]:
-        import torch
-
-        with torch.no_grad():
-            answer = function(torch.from_numpy(images).to(self._device))
-        return np.ascontiguousarray(answer.float().cpu().numpy())
 
 
 @final
@@ -110,26 +84,40 @@ def session_options(threads: int | None) -> Any:
     return options
 
 
-def open_model(
-    path: Path, device: str = "auto", threads: int | None = None
-) -> tuple[ArtifactHeader, tuple[Runtime, ...]]:
-    """Header and runtime of a model file: of a trained model (several, for its folds), or of one exported to ONNX.
+@final
+class OpenModel(NamedTuple):
+    """A model file that has been opened."""
 
-    `threads` is how many may work on one image, None as many as there are cores; torch takes it for the whole process.
+    header: ArtifactHeader
+    runtimes: tuple[Runtime, ...]
+    """One; of a trained model with folds, one for each."""
+    sha256: str
+    """Of the file."""
+
+
+def open_model(
+    path: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    trust: Trust = Trust(),  # noqa: B008  # immutable
+) -> OpenModel:
+    """Header and runtime of a model file, trained or exported to ONNX.
+
+    `threads` is how many work on one image; None: as many as there are cores.
 
     Raises:
-        ArtifactError: missing, foreign, truncated or tampered with.
+        ArtifactError: missing, foreign, truncated, tampered with, or not the file that `trust` asks for.
         SettingsError: a device this machine does not have.
     """
+    content = read_model_file(path, trust)
+    sha256 = hashlib.sha256(content).hexdigest()
     if is_onnx(path):
-        onnx = open_onnx(path, device, threads)
-        return onnx.header.model, (onnx.runtime,)
-    header, detectors, _ = _open_detectors(path)
-    if threads is not None:
-        import torch
+        onnx = parse_onnx(content, path, device, threads)
+        return OpenModel(onnx.header.model, (onnx.runtime,), sha256)
+    header, detectors, _ = _open_detectors(content, path)
+    from blemish.inference.torch_runtime import TorchRuntime, torch_device
 
-        torch.set_num_threads(threads)
-    return header, tuple(TorchRuntime(detector, torch_device(device)) for detector in detectors)
+    return OpenModel(header, tuple(TorchRuntime(one, torch_device(device), threads) for one in detectors), sha256)
 
 
 def is_onnx(path: Path) -> bool:
@@ -152,15 +140,27 @@ class OnnxModel:
     """JSON, see blemish.inference.parity."""
 
 
-def open_onnx(path: Path, device: str = "auto", threads: int | None = None) -> OnnxModel:
+def open_onnx(
+    path: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    trust: Trust = Trust(),  # noqa: B008  # immutable
+) -> OnnxModel:
     """Check and open an exported model.
 
     Raises:
         ArtifactError: missing, foreign, truncated, tampered with, of another format, or beyond this onnxruntime.
         SettingsError: a device this machine does not have.
     """
-    check_is_file(path)
-    content = path.read_bytes()
+    return parse_onnx(read_model_file(path, trust), path, device, threads)
+
+
+def parse_onnx(content: bytes, path: Path, device: str = "auto", threads: int | None = None) -> OnnxModel:
+    """Check and open an exported model whose bytes have been read.
+
+    Raises:
+        ArtifactError, SettingsError: as `open_onnx`.
+    """
     check_seal(content, path)
     providers = _providers(device)
     try:
@@ -189,7 +189,7 @@ def _providers(device: str) -> list[str]:
 
     gpu, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
     has_gpu = gpu in onnxruntime.get_available_providers()
-    _check_device(device, has_gpu, "this onnxruntime has no CUDA; install onnxruntime-gpu")
+    check_device(device, has_gpu, "this onnxruntime has no CUDA; install onnxruntime-gpu")
     return [gpu, cpu] if has_gpu and device != "cpu" else [cpu]
 
 
@@ -199,7 +199,7 @@ def open_detector(path: Path) -> "tuple[ArtifactHeader, Detector, dict[str, NDAr
     Raises:
         ArtifactError: missing, foreign, truncated or tampered with; several detectors; or torch is not installed.
     """
-    header, detectors, fixtures = _open_detectors(path)
+    header, detectors, fixtures = _open_detectors(read_model_file(path), path)
     if len(detectors) > 1:
         raise ArtifactError(
             f"{path}: {len(detectors)} detectors that judge together (score.calibration=cross), where one is needed; "
@@ -208,48 +208,33 @@ def open_detector(path: Path) -> "tuple[ArtifactHeader, Detector, dict[str, NDAr
     return header, detectors[0], fixtures
 
 
-def _open_detectors(path: Path) -> "tuple[ArtifactHeader, list[Detector], dict[str, NDArray[Any]]]":
-    header, tensors = read_artifact(path)
+def _open_detectors(content: bytes, path: Path) -> "tuple[ArtifactHeader, list[Detector], dict[str, NDArray[Any]]]":
+    header, tensors = parse_artifact(content, path)
     try:
-        import torch  # noqa: F401
+        from blemish.inference.torch_runtime import restore_detector
     except ModuleNotFoundError:
         raise ArtifactError(
             f"{path}: a trained model needs torch to run; install it with: pip install 'blemish[train]', "
             "or export the model where torch is: blemish export MODEL -o model.onnx"
         ) from None
     state, fixtures = split_fixtures(tensors)
-    return header, [_restored(header, part, path) for part in separate_folds(state, header.detectors)], fixtures
-
-
-def _restored(header: ArtifactHeader, state: Mapping[str, NDArray[Any]], path: Path) -> "Detector":
-    import torch
-
-    from blemish.models import make_detector
-    from blemish.models.detector import ImageShape
-
-    shape = ImageShape(header.policy.channels, *header.policy.network_px)
-    detector = make_detector(header.detector, header.run.model, shape)
+    shape = (header.policy.channels, *header.policy.network_px)
     try:
-        detector.restore({name: torch.from_numpy(tensor) for name, tensor in state.items()})
-    except RuntimeError as error:
-        raise ArtifactError(f"{path}: its tensors do not fit detector '{header.detector}': {error}") from None
-    return detector
+        detectors = [
+            restore_detector(header.detector, header.run.model, shape, part)
+            for part in separate_folds(state, header.detectors)
+        ]
+    except (ArtifactError, SettingsError) as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    return header, detectors, fixtures
 
 
-def torch_device(wanted: str) -> str:
-    """`auto` is the GPU where there is one, else the CPU.
+def check_device(wanted: str, has_gpu: bool, why_not: str) -> None:
+    """Refuse a device that is unknown, or not there.
 
     Raises:
-        SettingsError: not auto, cpu or cuda; or cuda on a machine without.
+        SettingsError: `why_not` says why there is no GPU.
     """
-    import torch
-
-    has_gpu = torch.cuda.is_available()
-    _check_device(wanted, has_gpu, "torch finds no CUDA device here")
-    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
-
-
-def _check_device(wanted: str, has_gpu: bool, why_not: str) -> None:
     if wanted not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"--device {wanted}: expected auto, cpu or cuda")
     if wanted == "cuda" and not has_gpu:

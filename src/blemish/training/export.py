@@ -30,7 +30,8 @@ from blemish.inference.parity import (
     with_margin,
     write_onnx,
 )
-from blemish.inference.runtime import Runtime, TorchRuntime, graph_runtime, is_onnx, open_detector
+from blemish.inference.runtime import Runtime, graph_runtime, is_onnx, open_detector
+from blemish.inference.torch_runtime import TorchRuntime
 from blemish.settings import Settings
 from blemish.training.onnx_graph import to_graph
 

@@ -14,8 +14,8 @@ from torch.utils.data import Subset
 from blemish.data.images import prepare
 from blemish.data.progress import Progress, Report
 from blemish.inference.predictor import scored_map
-from blemish.inference.runtime import TorchRuntime, torch_device
 from blemish.inference.score import max_score
+from blemish.inference.torch_runtime import TorchRuntime, torch_device
 from blemish.models import make_detector
 from blemish.models.detector import Detector, ImageShape
 from blemish.settings import RunSettings

@@ -7,7 +7,7 @@ from blemish.data.folder import SUFFIXES, read_folder
 from blemish.data.progress import Report, quiet
 from blemish.errors import BlemishError
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
-from blemish.inference.runtime import torch_device
+from blemish.inference.torch_runtime import torch_device
 from blemish.settings import RunSettings
 from blemish.training.batches import GoodImages
 from blemish.training.checkpoint import Checkpoint

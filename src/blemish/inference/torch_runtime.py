@@ -1,0 +1,185 @@
+"""A fitted detector run in torch. Imported when a trained model is opened; nothing else in this package imports torch.
+
+torch and the OpenMP library beneath it keep state for the process: how many threads work, how long idle ones spin, and
+a pool of threads that a forked child does not have. What is set here is set for one call, and put back after it.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import ArtifactError, SettingsError
+from blemish.inference.runtime import check_device
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from blemish.models.detector import Detector
+
+_IMPORTED_IN = os.getpid()
+"""The process in which torch's pool of threads is; a child that is forked from it must do without."""
+
+
+def _import_torch() -> None:
+    """Import torch with OpenMP threads that sleep while they wait, if nobody has imported it before.
+
+    OpenMP (GNU's, which torch's packages bring) reads its environment once, when it is loaded. With its usual setting
+    threads that wait burn their core, and on busy cores all others wait for them: 10 to 20 times slower.
+    """
+    names = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+    chosen = {} if names & os.environ.keys() else {"OMP_WAIT_POLICY": "PASSIVE"}
+    os.environ.update(chosen)
+    try:
+        import torch  # noqa: F401
+    finally:
+        for name in chosen:
+            del os.environ[name]
+
+
+_import_torch()
+
+
+@final
+class _Threads:
+    """How many threads work on an image, set for the calls inside a block and put back when the last one leaves.
+
+    OpenMP keeps the number for each thread of the program, so calls that overlap may ask for different ones.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._usual = threading.Lock(), 0, 0
+
+    @contextmanager
+    def limited_to(self, threads: int | None) -> Iterator[None]:
+        """None: as many as torch is set to; in a forked child always one, as the others are not there."""
+        import torch
+
+        wanted = 1 if os.getpid() != _IMPORTED_IN else threads
+        if wanted is None:
+            yield
+            return
+        with self._lock:
+            if self._inside == 0:
+                self._usual = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(wanted)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                torch.set_num_threads(self._usual)
+
+
+_THREADS = _Threads()
+if hasattr(os, "register_at_fork"):  # a thread of the parent may hold the lock, and is not there to let go of it
+    os.register_at_fork(after_in_child=lambda: _THREADS.__init__())
+
+
+@final
+class TorchRuntime:
+    """A detector in evaluation mode, without gradients; `threads` work on an image, None: as many as torch is set to.
+
+    >>> import torch
+    >>> before = torch.get_num_threads()
+    >>> runtime = TorchRuntime(torch.nn.Flatten(1, 2), threads=before + 1)
+    >>> runtime.maps(np.zeros((1, 1, 4, 6), np.float32)).shape, torch.get_num_threads() == before
+    ((1, 4, 6), True)
+    """
+
+    def __init__(self, detector: "Detector", device: str = "cpu", threads: int | None = None) -> None:
+        import torch
+
+        self._device, self._threads = torch.device(device), threads
+        self._detector = detector.to(self._device).eval()
+
+    def maps(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Anomaly maps `(b, h, w)` of images `(b, c, h, w)`.
+
+        Raises:
+            ArtifactError: the network fails.
+            SettingsError: in a process that was forked after the model was put on a GPU.
+        """
+        return self._call(self._detector, images)
+
+    def reconstruct(self, images: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """How the images would look if they were good; None where the detector shows no image."""
+        method = getattr(self._detector, "reconstruct", None)
+        return None if method is None else self._call(method, images)
+
+    def _call(self, function: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        import torch
+
+        if self._device.type == "cuda" and os.getpid() != _IMPORTED_IN:
+            raise SettingsError("a model on a GPU cannot be used in a forked process; load it there, or spawn instead")
+        try:
+            with _THREADS.limited_to(self._threads), torch.no_grad():
+                answer = function(torch.from_numpy(images).to(self._device))
+                return np.ascontiguousarray(answer.float().cpu().numpy())
+        except Exception as error:  # torch raises whatever Python has, for tensors that do not belong together
+            reason = str(error).strip().partition("\n")[0]
+            raise ArtifactError(f"the network fails: {reason}") from None
+
+
+def restore_detector(
+    name: str, model: Mapping[str, Any], shape: tuple[int, int, int], state: Mapping[str, NDArray[Any]]
+) -> "Detector":
+    """A fitted detector from its settings and the tensors of a model file; `shape` is channels, height, width.
+
+    It is built without memory first, so that settings that do not belong to the tensors cost nothing.
+
+    Raises:
+        ArtifactError: the tensors are not those of this detector.
+        SettingsError: an unknown detector, or settings that it does not have.
+    """
+    import torch
+
+    from blemish.models import make_detector
+    from blemish.models.detector import ImageShape
+
+    image_shape = ImageShape(*shape)
+    tensors = {key: torch.from_numpy(tensor) for key, tensor in state.items()}
+    with torch.device("meta"):
+        wanted = make_detector(name, model, image_shape)
+    problem = _misfit(wanted, tensors)
+    if problem is not None:
+        raise ArtifactError(f"its tensors do not fit detector '{name}': {problem}")
+    detector = make_detector(name, model, image_shape)
+    try:
+        detector.restore(tensors)
+    except RuntimeError as error:
+        raise ArtifactError(f"its tensors do not fit detector '{name}': {error}") from None
+    return detector
+
+
+def _misfit(detector: "Detector", tensors: "Mapping[str, Tensor]") -> str | None:
+    """Why tensors are not those of a detector; None where they may be. Sizes of buffers follow from the good images."""
+    wanted, parameters = detector.state_dict(), dict(detector.named_parameters())
+    for name in wanted.keys() ^ tensors.keys():
+        return f"{name} is {'missing' if name in wanted else 'unknown'}"
+    for name, one in wanted.items():
+        found = tensors[name].squeeze() if one.ndim == 0 else tensors[name]  # as files keep a single number
+        same = found.shape == one.shape if name in parameters else found.ndim == one.ndim
+        if not same or found.dtype != one.dtype:
+            return f"{name} is {found.dtype} {tuple(found.shape)}, expected {one.dtype} {tuple(one.shape)}"
+        if found.is_floating_point() and bool(found.isinf().any()):
+            return f"{name} holds infinite numbers"
+    return None
+
+
+def torch_device(wanted: str) -> str:
+    """`auto` is the GPU where there is one, else the CPU.
+
+    Raises:
+        SettingsError: not auto, cpu or cuda; or cuda on a machine without.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    check_device(wanted, has_gpu, "torch finds no CUDA device here")
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"

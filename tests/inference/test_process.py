@@ -1,0 +1,176 @@
+"""A Predictor in a process: torch's threads are left alone, a forked child gets an answer, pickles go by the path."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from blemish import ArtifactError, Predictor, WithdrawnWarning
+from blemish.inference.monitor_state import (
+    Alarm,
+    Bets,
+    MonitorState,
+    calibration_id,
+    default_state_path,
+    model_id,
+    write_state,
+)
+from blemish.stats.martingale import start_martingale
+
+IMAGE = np.random.default_rng(5).random((64, 64, 3))
+
+
+@pytest.fixture
+def usual_threads():
+    """Three threads, so that neither one nor the number of cores can be mistaken for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+def test_threads_are_those_asked_for_and_put_back(model_file: Path, usual_threads: int) -> None:
+    seen = []
+    predictor = Predictor.load(model_file, device="cpu", threads=2)
+    network = predictor._runtimes[0]._detector  # type: ignore[attr-defined]
+    network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    assert torch.get_num_threads() == usual_threads
+    assert predictor.predict(IMAGE).score > 0
+    predictor.reconstruct(IMAGE)
+    assert (set(seen), torch.get_num_threads()) == ({2}, usual_threads)
+
+
+def test_threads_are_put_back_after_an_error_and_among_threads(model_file: Path, usual_threads: int) -> None:
+    predictor = Predictor.load(model_file, device="cpu", threads=1)
+    with pytest.raises(ArtifactError, match="the network fails"):
+        predictor._runtimes[0].maps(np.zeros((1, 3, 10, 7), np.float32)[:, :2])
+    workers = [threading.Thread(target=predictor.predict, args=(IMAGE,)) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert torch.get_num_threads() == usual_threads
+
+
+SPIN = """
+import os, sys
+from blemish import Predictor
+Predictor.load(sys.argv[1], device="cpu")
+found = [line.split() for line in open("/proc/self/environ").read().split("\\0")]
+assert "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="OMP_DISPLAY_ENV is GNU's OpenMP")
+def test_openmp_threads_sleep_while_they_wait_and_the_environment_stays_as_it_was(model_file: Path) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    ran = subprocess.run(
+        [sys.executable, "-c", SPIN, model_file],
+        env={**plain, "OMP_DISPLAY_ENV": "VERBOSE"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in ran.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("kind", ["model_file", "onnx_file"])
+def test_a_forked_child_gets_the_same_answer(kind: str, request: pytest.FixtureRequest, usual_threads: int) -> None:
+    predictor = Predictor.load(request.getfixturevalue(kind), device="cpu")
+    expected = predictor.predict(IMAGE).score  # which starts the threads that the child will not have
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, repr(predictor.predict(IMAGE).score).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    killer = threading.Timer(30, os.kill, (child, 9))
+    killer.start()
+    with os.fdopen(reader, "rb") as answer:
+        found = answer.read()
+    killer.cancel()
+    os.waitpid(child, 0)
+    assert found, "no answer within 30 s"
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["model_file", "onnx_file"])
+def test_it_pickles_by_the_path_of_the_same_file(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(request.getfixturevalue(kind), tmp_path))
+    monkeypatch.chdir(tmp_path)
+    predictor = Predictor.load(path.name, device="cpu", threads=1).with_threshold(0.125)
+    written = pickle.dumps(predictor)
+    monkeypatch.chdir("/")
+    again = pickle.loads(written)
+    assert len(written) < 2000
+    assert (again.threshold, again.source) == (0.125, predictor.source)
+    assert again.predict(IMAGE).score == predictor.predict(IMAGE).score
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ArtifactError, match=r"its SHA-256 is \w+, expected \w+; this is another file"):
+        pickle.loads(written)
+
+
+def test_without_a_file_it_cannot_be_pickled(model_file: Path) -> None:
+    predictor = Predictor.load(model_file, device="cpu")
+    with pytest.raises(pickle.PicklingError, match="loaded from no file"):
+        pickle.dumps(Predictor(predictor.header, predictor._runtimes))
+
+
+def withdraw(model: Path, state: Path | None = None) -> Alarm:
+    """As `blemish monitor` does it."""
+    header = Predictor.load(model, device="cpu").header
+    alarm = Alarm(stream="brightness", images=40, image="d.png", usual=0.5, now=0.4)
+    watch = MonitorState(
+        model_id=model_id(header),
+        calibration_id=calibration_id(header),
+        max_false_alarm_probability=0.01,
+        streams={"brightness": Bets.of(start_martingale([0.5]))},
+        alarms=(alarm,),
+    )
+    write_state(state or default_state_path(model), watch)
+    return alarm
+
+
+def test_a_withdrawal_is_known_and_warned_of_once(model_file: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copy(model_file, tmp_path))
+    predictor = Predictor.load(model, device="cpu")
+    assert predictor.withdrawal is None
+    predictor.predict(IMAGE)
+    alarm = withdraw(model)  # while the predictor is in use
+    with pytest.warns(WithdrawnWarning, match="the certificate is withdrawn: brightness has changed"):
+        predictor.predict(IMAGE)
+    list(predictor.predict_many([IMAGE, IMAGE]))  # a second warning would be an error here
+    assert predictor.with_threshold(1.0).withdrawal == predictor.withdrawal == alarm
+    default_state_path(model).unlink()
+    assert predictor.withdrawal is None
+
+
+def test_who_asks_is_not_warned(model_file: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copy(model_file, tmp_path))
+    alarm = withdraw(model, tmp_path / "elsewhere.json")
+    assert Predictor.load(model, device="cpu").withdrawal is None
+    predictor = Predictor.load(model, device="cpu", state=tmp_path / "elsewhere.json")
+    assert predictor.withdrawal == alarm
+    predictor.predict(IMAGE)  # warnings are errors in these tests
+
+
+def test_a_watch_that_cannot_be_read_is_warned_of(model_file: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copy(model_file, tmp_path))
+    default_state_path(model).write_text("{}")
+    predictor = Predictor.load(model, device="cpu")
+    with pytest.warns(WithdrawnWarning, match="not what `blemish monitor` wrote"):
+        predictor.predict(IMAGE)
+    predictor.predict(IMAGE)
