@@ -72,6 +72,20 @@ def example_results() -> dict[str, Any]:
             "chance": None,
             "verdict": "open",
         },
+        "ladder": [
+            {"max_false_alarm_rate": 0.01, "needed": 99, "defective": 1, "good": 2},
+            {
+                "max_false_alarm_rate": 0.05,
+                "needed": 19,
+                "threshold": 0.3,
+                "defective": 1,
+                "found": 0,
+                "interval": [0.0, 0.975],
+                "good": 2,
+                "flagged": 1,
+            },
+        ],
+        "next_steps": ["look at <b>train/good/0.png</b>"],
         "data": {
             "root": "data & <b>more</b>",
             "skipped": {"<i>.png": "<i>.png: damaged"},

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from blemish.cli import app
 from blemish.evaluation.measures import MEASURES, ImageSet, PixelSet, f2
 from blemish.evaluation.results import EvaluateSettings, Results
+from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, count
 from blemish.stats.pixel_levels import Levels
 
@@ -96,3 +98,23 @@ def test_f2_is_that_of_scikit_learn() -> None:
     truth, called = rng.random(500) < 0.3, rng.random(500) < 0.4
     assert f2(count(called, truth)) == pytest.approx(fbeta_score(truth, called, beta=2))
     assert np.isnan(f2(Counts(0, 0, 9, 0)))
+
+
+def test_the_command_takes_a_threshold_or_a_rate_and_prints_the_ladder(
+    model_file: Path, shared_parts: Path, tmp_path: Path
+) -> None:
+    def run(*options: str) -> Any:
+        quick = ("--set", "repeats=10", "--set", "worst=0", "--set", "panels_per_type=0")
+        return CliRunner().invoke(
+            app, ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path), *options, *quick]
+        )
+
+    assert run("--threshold", "0.25").exit_code == 0
+    assert Results.model_validate_json((tmp_path / "results.json").read_text("utf-8")).threshold == 0.25
+    loose = run("--max-false-alarm-rate", "0.7")
+    wanted = Predictor.load(model_file, "cpu").with_false_alarm_rate(0.7).threshold
+    assert Results.model_validate_json((tmp_path / "results.json").read_text("utf-8")).threshold == wanted
+    assert re.search(r"false alarms allowed +threshold", loose.stdout)
+    assert re.search(r"^5 % .*takes 19 calibration images", loose.stdout, re.MULTILINE)
+    assert "give one of them" in run("--threshold", "1", "--max-false-alarm-rate", "0.5").stderr
+    assert run("--threshold", "-1").exit_code == 2

@@ -17,6 +17,7 @@ from blemish.cli.console import (
     say_withdrawn,
 )
 from blemish.cli.options import Device, Model, SetOption, Sha256, SignedBy, SkipBad
+from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
     from blemish.evaluation.results import Results
@@ -67,6 +68,10 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for results.json and report.html.", show_default=False)
     ],
+    threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
+    max_false_alarm_rate: Annotated[
+        float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,7 +96,13 @@ def evaluate(
     assignments = [*(set_ or []), *(["skip_bad=true"] if skip_bad else [])]
     settings = validate(EvaluateSettings, merge(*map(parse_assignment, assignments)))
 
+    if threshold is not None and max_false_alarm_rate is not None:
+        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
     predictor, folder = Predictor.load(model, device, sha256=sha256, signed_by=signed_by), read_folder(data)
+    if threshold is not None:
+        predictor = predictor.with_threshold(threshold)
+    if max_false_alarm_rate is not None:
+        predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
     say_withdrawn(predictor.withdrawal)
     with progress() as report:
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
@@ -100,6 +111,7 @@ def evaluate(
         if name in KNOWN:
             log_console.print(f"warning: {note}", markup=False)
     _print_measures(found.results)
+    _print_ladder(found.results)
     out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
 
 
@@ -117,19 +129,55 @@ def detectors() -> None:
     out_console.print(table)
 
 
+BY_TYPE = ("image.auroc", "pixel.aupro", "pixel.f1", "pixel.oracle_f1")
+"""What is printed of each defect type."""
+
+
 def _print_measures(results: "Results") -> None:
-    """Every measure with its interval, and for each defect type."""
+    """Every measure with its interval, and the headline ones for each defect type."""
     from blemish.evaluation.measures import MEASURES
 
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "all", f"{100 * results.settings.confidence:g} % interval", *results.by_type):
-        table.add_column(name, justify="right" if name else "left")
+    table = _table("", "all images", f"{100 * results.settings.confidence:g} % interval")
     for measure in MEASURES.values():
-        values = [_figure(getattr(part, measure.group)[measure.name]) for part in (results, *results.by_type.values())]
+        value = getattr(results, measure.group)[measure.name]
         interval = results.intervals[measure.group][measure.name]
-        between = "" if interval is None or values[0] == "-" else " to ".join(map(_figure, interval))
-        table.add_row(measure.titled(results.settings), values[0], between, *values[1:])
+        between = "" if interval is None or value is None else " to ".join(map(_figure, interval))
+        table.add_row(measure.titled(results.settings), _figure(value), between)
     out_console.print(table)
+    rows = [MEASURES[key] for key in BY_TYPE]
+    table = _table("by type", "found", *(measure.titled(results.settings) for measure in rows))
+    for name, part in results.by_type.items():
+        values = (_figure(getattr(part, measure.group)[measure.name]) for measure in rows)
+        table.add_row(name, f"{part.count.flagged_defective} of {part.count.defective}", *values)
+    if results.by_type:
+        out_console.print(table)
+
+
+def _print_ladder(results: "Results") -> None:
+    """What is found for each false-alarm rate one may allow, and what to try next where little is found."""
+    if results.count.defective:
+        interval = f"{100 * results.settings.confidence:g} % interval"
+        table = _table("false alarms allowed", "threshold", "defective found", interval, "good flagged")
+        for rung in results.ladder:
+            share = f"{100 * rung.max_false_alarm_rate:g} %"
+            if rung.threshold is None:
+                table.add_row(share, "-", "-", "-", f"takes {rung.needed} calibration images" if rung.needed else "-")
+                continue
+            between = "-" if rung.interval is None else " to ".join(f"{100 * end:.0f} %" for end in rung.interval)
+            counts = (f"{rung.found} of {rung.defective}", between, f"{rung.flagged} of {rung.good}")
+            table.add_row(share, f"{rung.threshold:.4g}", *counts)
+        out_console.print(table)
+    if results.next_steps:
+        out_console.print("less than half of the defective images is found; what to try next:")
+    for step in results.next_steps:
+        out_console.print(f"- {step}", markup=False)
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left")
+    return table
 
 
 def _figure(value: float | None) -> str:

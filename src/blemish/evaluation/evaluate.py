@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
@@ -22,7 +23,9 @@ from blemish.data.masks import load_mask
 from blemish.errors import DataError, join_names
 from blemish.evaluation.examples import draw
 from blemish.evaluation.false_alarms import Promise, realised_rate
+from blemish.evaluation.ladder import climb
 from blemish.evaluation.measures import JudgedImage, image_rows, measure, missing_notes, plain_name
+from blemish.evaluation.next_steps import Judgement, advise
 from blemish.evaluation.paper import is_algorithm_1
 from blemish.evaluation.report.html import render
 from blemish.evaluation.report.pictures import Drawings
@@ -57,6 +60,7 @@ class _TestScores:
     images: list[JudgedImage] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
+    sizes_px: list[tuple[int, int]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
     known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
@@ -142,10 +146,24 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: _TestScores) -> Non
             score=prediction.score,
             p_value=prediction.p_value,
             is_anomalous=prediction.is_anomalous,
+            peak_on_defect=None if mask is None else peak_is_near(prediction.scored_map, mask),
         )
     )
     judged.samples[name] = sample
     judged.latencies_ms.append(prediction.latency_ms)
+    judged.sizes_px.append(prediction.image_size_px)
+
+
+def peak_is_near(anomaly_map: NDArray[np.floating], mask: NDArray[np.bool_]) -> bool:
+    """Whether the highest pixel is in the mask or within 2 % of the map's longer side of it.
+
+    >>> mask = np.zeros((9, 9), bool); mask[4, 4] = True
+    >>> peak_is_near(np.eye(9)[::-1] * np.arange(9), mask), peak_is_near(mask.astype(float), mask)
+    (False, True)
+    """
+    row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
+    reach = max(2, round(0.02 * max(mask.shape)))
+    return bool(mask[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1].any())
 
 
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
@@ -157,6 +175,7 @@ def _results(predictor: Predictor, folder: Folder, judged: _TestScores, settings
     """All that is known but how long it took."""
     header, promise = predictor.header, _promised(predictor)
     overall, by_type = measure(judged.images, judged.pixels, predictor.threshold, settings)
+    ladder = climb(header, judged.images, settings.confidence)
     return Results(
         **dict(overall),
         by_type=by_type,
@@ -166,6 +185,8 @@ def _results(predictor: Predictor, folder: Folder, judged: _TestScores, settings
         has_paper_tau=is_algorithm_1(predictor, list(judged.samples.values())),
         promise=_promise_card(header, promise),
         realised_false_alarm_rate=realised_rate(judged.images, promise, settings.confidence, _groups(header, judged)),
+        ladder=ladder,
+        next_steps=advise(Judgement(predictor, judged.images, judged.sizes_px, ladder, folder)),
         data=TestData(
             root=plain_name(folder.root.resolve().name),
             skipped=judged.skipped,

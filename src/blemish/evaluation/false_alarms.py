@@ -44,7 +44,9 @@ def realised_rate(
         flags[unit] = flags.get(unit, False) or image.is_anomalous
     flagged, promised = sum(flags.values()), promise.max_false_alarm_rate
     interval = rate_interval(flagged, len(flags), confidence) if good else None
-    chance = None if promise.above is None else chance_of_flagged(flagged, len(flags), promise.above, promise.n)
+    chance = None
+    if promise.above is not None and promise.above < promise.n:  # a threshold below all scores promises nothing
+        chance = chance_of_flagged(flagged, len(flags), promise.above, promise.n)
     verdict: Literal["kept", "open", "broken"] = "open"
     if interval is not None and (interval.low > promised if chance is None else chance <= (1 - confidence) / 2):
         verdict = "broken"

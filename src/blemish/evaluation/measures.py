@@ -211,7 +211,10 @@ MEASURES = {measure.key: measure for measure in _ROWS}
 @final
 @dataclass(frozen=True)
 class JudgedImage:
-    """One test image and what the model said of it. `has_mask` means that some defective pixel of it is known."""
+    """One test image and what the model said of it. `has_mask` means that some defective pixel of it is known.
+
+    `peak_on_defect`: the highest pixel of the map is a defective one, or beside one; None without a mask.
+    """
 
     name: str
     defect_type: str
@@ -220,6 +223,7 @@ class JudgedImage:
     score: float
     p_value: float
     is_anomalous: bool
+    peak_on_defect: bool | None = None
 
 
 def measure(

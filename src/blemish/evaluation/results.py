@@ -103,6 +103,24 @@ class FalseAlarms(Settings):
 
 
 @final
+class Rung(Settings):
+    """One false-alarm rate that may be allowed, and what is found at the threshold it asks for.
+
+    `needed` calibration images promise the rate (None: not known, with folds). Where there are fewer, `threshold`,
+    `found` and `flagged` are None.
+    """
+
+    max_false_alarm_rate: float
+    needed: int | None
+    threshold: float | None = None
+    defective: int
+    found: int | None = None
+    interval: Range | None = None
+    good: int
+    flagged: int | None = None
+
+
+@final
 class PromiseCard(Settings):
     """What the threshold stands for."""
 
@@ -151,6 +169,8 @@ class Results(Section):
     has_paper_tau: bool
     promise: PromiseCard
     realised_false_alarm_rate: FalseAlarms
+    ladder: list[Rung]
+    next_steps: list[str]
     data: TestData
     latency_ms: float
     settings: EvaluateSettings
