@@ -114,7 +114,7 @@ def test_the_command_takes_a_threshold_or_a_rate_and_prints_the_ladder(
     loose = run("--max-false-alarm-rate", "0.7")
     wanted = Predictor.load(model_file, "cpu").with_false_alarm_rate(0.7).threshold
     assert Results.model_validate_json((tmp_path / "results.json").read_text("utf-8")).threshold == wanted
-    assert re.search(r"false alarms allowed +threshold", loose.stdout)
-    assert re.search(r"^5 % .*takes 19 calibration images", loose.stdout, re.MULTILINE)
+    assert re.search(r"false alarms +threshold +found", loose.stdout)
+    assert re.search(r"^5 % .*needs 19 good images", loose.stdout, re.MULTILINE)
     assert "give one of them" in run("--threshold", "1", "--max-false-alarm-rate", "0.5").stderr
     assert run("--threshold", "-1").exit_code == 2

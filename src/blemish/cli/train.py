@@ -157,11 +157,11 @@ def _print_ladder(results: "Results") -> None:
     """What is found for each false-alarm rate one may allow, and what to try next where little is found."""
     if results.count.defective:
         interval = f"{100 * results.settings.confidence:g} % interval"
-        table = _table("false alarms allowed", "threshold", "defective found", interval, "good flagged")
+        table = _table("false alarms", "threshold", "found", interval, "good flagged")
         for rung in results.ladder:
             share = f"{100 * rung.max_false_alarm_rate:g} %"
             if rung.threshold is None:
-                table.add_row(share, "-", "-", "-", f"takes {rung.needed} calibration images" if rung.needed else "-")
+                table.add_row(share, "-", f"needs {rung.needed} good images" if rung.needed else "-", "-", "-")
                 continue
             between = "-" if rung.interval is None else " to ".join(f"{100 * end:.0f} %" for end in rung.interval)
             counts = (f"{rung.found} of {rung.defective}", between, f"{rung.flagged} of {rung.good}")
