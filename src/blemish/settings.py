@@ -116,7 +116,9 @@ class ScoreSettings(Settings):
         1, description="Nothing smaller than this many pixels square can raise an alarm (grey-scale opening)."
     )
     max_false_alarm_rate: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="Share of good images that may be flagged. None: the smallest the good images allow."
+        None,
+        description="Share of good images that may be flagged. None: 0.05, or the smallest that the good images can "
+        "promise where they are too few for that.",
     )
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None, description="How surely this threshold keeps that rate, e.g. 0.95. None: it is kept on average."

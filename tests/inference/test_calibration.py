@@ -78,9 +78,11 @@ def test_groups_and_folds_together() -> None:
     )
 
 
-def test_without_a_rate_the_smallest_is_promised() -> None:
-    assert calibrate(range(19), None).max_false_alarm_rate == 0.05
-    assert calibrate(range(59), None, 0.95).max_false_alarm_rate == pytest.approx(1 - 0.05 ** (1 / 59))
+def test_without_a_rate_5_percent_is_promised_or_the_smallest_there_is() -> None:
+    assert calibrate(range(9), None).max_false_alarm_rate == 0.1
+    assert calibrate(range(99), None).max_false_alarm_rate == 0.05
+    assert calibrate(range(40), None, 0.95).max_false_alarm_rate == pytest.approx(1 - 0.05 ** (1 / 40))
+    assert calibrate(range(80), None, 0.95).max_false_alarm_rate == 0.05
     assert calibrate(range(20), None, folds=[place % 4 for place in range(20)]).max_false_alarm_rate == 0.2
 
 

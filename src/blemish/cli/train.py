@@ -16,6 +16,7 @@ from blemish.cli.console import (
     say_unread,
     say_withdrawn,
 )
+from blemish.cli.ladder import print_ladder
 from blemish.cli.options import Device, Model, SetOption, Sha256, SignedBy, SkipBad
 from blemish.errors import SettingsError
 
@@ -58,6 +59,7 @@ def train(
         "model file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
     }
     print_table("trained", rows)
+    print_ladder(out, header, device)
 
 
 def evaluate(

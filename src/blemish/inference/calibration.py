@@ -17,6 +17,12 @@ from blemish.stats.false_discovery import any_dependence, benjamini_hochberg
 
 Scores = Sequence[float]
 
+DEFAULT_RATE = 0.05
+"""Promised where no false-alarm rate is asked for and there are good images enough.
+
+The smallest rate that many good images could promise would leave the threshold to the highest of their scores.
+"""
+
 
 @final
 class CalibrationCard(Settings):
@@ -70,7 +76,7 @@ def calibrate(
     groups: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
 ) -> Calibrated:
-    """The certificate that the scores of good images allow; without a rate, for the smallest they can promise.
+    """The certificate that the scores of good images allow; without a rate, for the one of `default_rate`.
 
     `groups` has the group of each image, which then counts with its largest score alone. `folds` has the fold each
     image was left out with, a group's images all with the same one.
@@ -106,7 +112,7 @@ def calibrate_kept(scores: Scores, max_false_alarm_rate: float | None, card: Cal
     Raises:
         CalibrationError, SettingsError: as `calibrate`.
     """
-    rate = smallest_promise(scores, card) if max_false_alarm_rate is None else max_false_alarm_rate
+    rate = default_rate(scores, card) if max_false_alarm_rate is None else max_false_alarm_rate
     return Calibrated(tuple(scores), rate, promise(scores, card, rate, card.confidence).threshold, card)
 
 
@@ -133,6 +139,15 @@ def refuse_confidence(confidence: float | None) -> None:
             f"score.confidence: found {confidence:g} with folds (score.calibration=cross), which can promise a rate on "
             "average only; hold images out once and for all (held_out), or leave the confidence away"
         )
+
+
+def default_rate(scores: Scores, card: CalibrationCard) -> float:
+    """`DEFAULT_RATE`, or the smallest rate that these scores can promise where they are too few for it.
+
+    >>> default_rate([0.0] * 100, CalibrationCard()), default_rate([0.0] * 9, CalibrationCard())
+    (0.05, 0.1)
+    """
+    return max(DEFAULT_RATE, smallest_promise(scores, card))
 
 
 def smallest_promise(scores: Scores, card: CalibrationCard) -> float:

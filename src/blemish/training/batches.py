@@ -98,9 +98,29 @@ class Tiles(Dataset[Tensor]):
 
 def _try_load(sample: Sample, policy: PixelPolicy) -> NDArray[np.float32] | DataError:
     try:
-        return load_image(sample.path, policy)
+        return refuse_constant(load_image(sample.path, policy), policy, str(sample.path))
     except DataError as error:
         return error
+
+
+def refuse_constant(image: NDArray[np.float32], policy: PixelPolicy, where: str) -> NDArray[np.float32]:
+    """The same image, if it is more than one value everywhere: that is no photo, whatever made it so.
+
+    Raises:
+        DataError: it has one value in each channel; `where` is what the error calls it.
+
+    >>> refuse_constant(np.zeros((3, 8, 8), np.float32), PixelPolicy(size_px=(8, 8)), "dark.png")
+    Traceback (most recent call last):
+    blemish.errors.DataError: dark.png: every pixel is 0, 0, 0 as the network would see it (1 is white); ...
+    """
+    inside = image[:, slice(None) if policy.roi is None else policy.roi].reshape(len(image), -1)  # (c, n)
+    if (inside.min(axis=1) < inside.max(axis=1)).any():
+        return image
+    values = ", ".join(f"{value:.3g}" for value in inside[:, 0])
+    raise DataError(
+        f"{where}: every pixel is {values} as the network would see it (1 is white); look at the file, its "
+        "transparency, data.white_level and data.roi, or leave it out with --skip-bad"
+    )
 
 
 @final

@@ -108,6 +108,8 @@ def export_model(
         raise ArtifactError(f"{model}: exported already; give the model file that `blemish train` made")
     if out.exists() and model.exists() and out.samefile(model):
         raise DataError(f"{out}: the trained model itself, which would be lost; give the export another name")
+    if out.is_file() and not is_onnx(out):
+        raise DataError(f"{out}: a trained model, which would be lost; give the export a name that ends with .onnx")
     header, detector, kept = open_detector(model)
     graph = to_graph(detector, settings.opset)
     trained = Trained(header, TorchRuntime(detector), kept)

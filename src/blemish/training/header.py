@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from blemish.data.groups import pattern_of
-from blemish.data.images import pixels_id, prepare
-from blemish.data.photo_values import gather_values, photo_values
+from blemish.data.images import prepare
+from blemish.data.photo_values import gather_values
+from blemish.errors import CalibrationError
 from blemish.inference.artifact import FIXTURE, ArtifactHeader, DataCard
-from blemish.inference.calibration import Calibrated, calibrate
+from blemish.inference.calibration import Calibrated
 from blemish.inference.parity import choose_fixtures, keep_fixtures
-from blemish.stats.outliers import SUSPICIOUS, suspicion, suspicious_message
 from blemish.training.fit import Fit
 from blemish.training.job import Job
+from blemish.training.notes import ImageLook, calibrate_scores, image_notes, look_at_image
 
 
 def held_out_scores(job: Job, fits: Sequence[Fit]) -> dict[int, float]:
@@ -33,24 +34,18 @@ def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
     return {f"{FIXTURE}{name}": image for name, image in kept.items()}
 
 
-def _calibrated(
-    job: Job, scores: Mapping[int, float], values: Sequence[dict[str, float]], pixel_ids: Sequence[str]
-) -> Calibrated:
+def _calibrated(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> Calibrated:
     """The certificate, and what else is kept of the good images."""
-    fold_of = {place: fold for fold, split in enumerate(job.splits) for place in split.held_out}
-    score = job.settings.score
-    found = calibrate(
-        list(scores.values()),
-        score.max_false_alarm_rate,
-        score.confidence,
-        groups=None if job.groups is None else [job.groups[place] for place in scores],
-        folds=[fold_of[place] for place in scores] if len(job.splits) > 1 else None,
-    )
-    ids = tuple(job.images.samples[place].file_id for place in scores)
+    found = calibrate_scores(job, scores)
+    if found.threshold <= 0:
+        raise CalibrationError(
+            f"the threshold would be {found.threshold:g}: to this detector the held-out good images have no anomaly at "
+            "all, so that any noise would be flagged; look at the images (`blemish data check`) and at data.roi"
+        )
     more = {
-        "image_ids": ids,
-        "pixel_ids": tuple(pixel_ids[place] for place in scores),
-        "photo_values": gather_values(values, job.groups),
+        "image_ids": tuple(job.images.samples[place].file_id for place in scores),
+        "pixel_ids": tuple(looks[place].pixels_id for place in scores),
+        "photo_values": gather_values([look.photo_values for look in looks], job.groups),
         "group_pattern": pattern_of(job.settings.data.groups),
         "group_names": () if job.groups is None else _names(job.groups[place] for place in scores),
     }
@@ -63,16 +58,12 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
     `seconds_before` is how long a run that was cut off had taken; folds that were finished know their own.
     """
     several = len(fits) > 1
-    values, pixel_ids = [], []
-    for place in range(len(job.images)):
-        image = job.images[place].numpy()
-        values.append(photo_values(image, job.images.policy.roi))
-        pixel_ids.append(pixels_id(image))
+    looks = [look_at_image(job, place) for place in range(len(job.images))]
     return ArtifactHeader(
         detector=job.settings.detector,
         run=job.settings,
         policy=job.images.policy,
-        **_calibrated(job, scores, values, pixel_ids)._asdict(),
+        **_calibrated(job, scores, looks)._asdict(),
         detectors=len(fits),
         data_card=DataCard(
             root=job.folder.root.resolve().name,
@@ -81,13 +72,12 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             skipped=job.skipped,
             files_sha256=job.files_sha256,
             fit_ids=tuple(job.images.samples[place].file_id for place in _fitted(job)),
-            fit_pixel_ids=tuple(pixel_ids[place] for place in _fitted(job)),
+            fit_pixel_ids=tuple(looks[place].pixels_id for place in _fitted(job)),
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
                 *dict.fromkeys(note for fit in fits for note in fit.notes),
-                *_suspects(job, scores),
-                *_saved_twice(job, scores, pixel_ids),
+                *image_notes(job, scores, looks),
             ),
         ),
         history={
@@ -105,24 +95,6 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             "machine": platform.machine(),
         },
     )
-
-
-def _suspects(job: Job, scores: Mapping[int, float]) -> list[str]:
-    """What is said of good images that were held out and score as if they were not good."""
-    pairs = zip(scores, suspicion(list(scores.values())).tolist(), strict=True)
-    return [suspicious_message(job.images.samples[place].name, p) for place, p in pairs if p <= SUSPICIOUS]
-
-
-def _saved_twice(job: Job, scores: Mapping[int, float], pixel_ids: Sequence[str]) -> list[str]:
-    """What is said where a picture was fitted and, saved again, calibrated on; equal files were left out."""
-    fitted = {pixel_ids[place]: place for split in job.splits for place in split.fit}
-    names = [sample.name for sample in job.images.samples]
-    return [
-        f"{names[place]} is {names[fitted[pixel_ids[place]]]} saved again: one was fitted and the other calibrated on, "
-        "which makes the threshold too low; keep one"
-        for place in scores
-        if len(job.splits) == 1 and pixel_ids[place] in fitted
-    ]
 
 
 def _fitted(job: Job) -> list[int]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from blemish.errors import SettingsError
 from blemish.models import DETECTORS, settings_of_name
 from blemish.settings import RunSettings, errors_in_file, merge, parse_assignment, read_toml, validate
 
@@ -15,12 +16,18 @@ def make_settings(
     `detector` is a detector's or a preset's name; `assignments` are like `train.epochs=100`.
 
     Raises:
-        SettingsError: an unknown detector, preset or setting, with the nearest known name; a value out of range.
+        SettingsError: an unknown detector, preset or setting, with the nearest known name; a value out of range; two
+            different detectors.
 
-    >>> make_settings("seed", assignments=["train.epochs=3"]).train.epochs
+    >>> make_settings("paper", assignments=["train.epochs=3"]).train.epochs
     3
     """
-    asked = merge(read_toml(toml) if toml else {}, *(parse_assignment(text) for text in assignments))
+    assigned = merge(*(parse_assignment(text) for text in assignments))
+    asked = merge(read_toml(toml) if toml else {}, assigned)
+    if detector and assigned.get("detector", detector) != detector:
+        raise SettingsError(
+            f"detector: found {assigned['detector']} (--set) and {detector}; give it once, best by --detector"
+        )
     name = detector or asked.get("detector", RunSettings.model_fields["detector"].default)
     preset = settings_of_name(str(name))
     kind = DETECTORS[preset["detector"]]

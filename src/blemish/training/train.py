@@ -5,8 +5,9 @@ from pathlib import Path
 from blemish.data.files import check_model_name
 from blemish.data.folder import SUFFIXES, read_folder
 from blemish.data.progress import Report, quiet
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, DataError
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
+from blemish.inference.runtime import is_onnx
 from blemish.inference.torch_runtime import torch_device
 from blemish.settings import RunSettings
 from blemish.training.batches import GoodImages
@@ -27,12 +28,14 @@ def train_model(
     step 0.
 
     Raises:
-        DataError: the images cannot be read, or are too few; `out` cannot be written.
+        DataError: the images cannot be read, or are too few; `out` cannot be written, or is an export.
         SettingsError: sides the network cannot take; a state to resume from that was made with other settings.
-        CalibrationError: too few good images for `score.max_false_alarm_rate`.
+        CalibrationError: too few good images for `score.max_false_alarm_rate`; a threshold of 0.
         TrainingError: the loss is not a number.
     """
     check_model_name(out, SUFFIXES)
+    if is_onnx(out):
+        raise DataError(f"{out}: the name of an export, or one that is there; give the trained model another name")
     torch_device(device)
     folder = read_folder(data)
     samples, skipped = good_samples(folder, settings.data)  # readable, each file once

@@ -10,10 +10,10 @@ from PIL import Image, ImageFilter
 from typer.testing import CliRunner, Result
 
 from blemish.cli import app
+from blemish.data.duplicates import SIDE
 from blemish.data.folder import Sample
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.data_check.data_check import DataCheck, check_data, to_content, write_check
-from blemish.evaluation.data_check.duplicates import SIDE
 from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
 from blemish.training.settings import make_settings
 from conftest import draw_part, write_parts

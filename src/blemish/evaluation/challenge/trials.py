@@ -123,8 +123,7 @@ def judge_trial(
     """
     image, mask = with_defect(values, region, trial)
     prediction = predictor.predict(image)
-    near = beside(resize_map(mask.astype(np.float32), predictor.policy.size_px) > 0)
-    peak, before = (float(found.scored_map[near].max()) for found in (prediction, twin))
+    peak, before = peaks_beside(mask, [prediction, twin])
     outcome: Outcome = "miss"
     if before > predictor.threshold:
         outcome = "alarmed_before"
@@ -133,6 +132,13 @@ def judge_trial(
     elif prediction.is_anomalous and not twin.is_anomalous:
         outcome = "elsewhere"
     return TrialResult(trial, extent_px(mask), outcome)
+
+
+def peaks_beside(mask: Mask, predictions: Sequence[Prediction]) -> list[float]:
+    """The highest map value at the masked pixels or just beside them, of each prediction."""
+    size_px = predictions[0].scored_map.shape
+    near = beside(resize_map(mask.astype(np.float32), (size_px[0], size_px[1])) > 0)
+    return [float(found.scored_map[near].max()) for found in predictions]
 
 
 def beside(mask: Mask) -> Mask:

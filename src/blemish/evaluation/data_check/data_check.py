@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
@@ -18,7 +19,6 @@ from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
 from blemish.evaluation.data_check.check_page import Thumbnail, render
-from blemish.evaluation.data_check.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.evaluation.data_check.findings import (
     MIN_TO_COMPARE,
     CheckedImage,

@@ -10,10 +10,10 @@ from typing import Literal, final
 
 from PIL import Image
 
+from blemish.data.duplicates import Fingerprint, Pair, clusters
 from blemish.data.folder import Sample
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.photo_values import Quality, tukey_fences
-from blemish.evaluation.data_check.duplicates import Fingerprint, Pair, clusters
 
 _FORMAT_OF = {
     ".png": "PNG",

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from blemish.evaluation.data_check.duplicates import TURNS, fingerprint, near_duplicates
+from blemish.data.duplicates import TURNS, fingerprint, near_duplicates
 
 Grey = NDArray[np.float32]
 

@@ -20,6 +20,10 @@ ALIKE = 0.93
 """Correlation from which two images are near duplicates. Measured on three sets of photos: copies saved as JPEG of
 quality 40, halved, or brightened and noisy have 0.95 and more, two photos of different parts 0.80 and less."""
 
+FRAMES_ALIKE = 0.90
+"""Correlation from which two images look like frames of one part. Noisy, slightly shifted frames mostly have more; in
+six sets of photos of different parts one image in eight, at most, has another that is so like it."""
+
 _FEW = 8
 _ALIKE_OF_FEW = 0.95
 _STANDS_OUT = 2.0
@@ -89,6 +93,31 @@ def near_duplicates(fingerprints: NDArray[np.float32]) -> list[Pair]:
         if first < second and lower > (known.correlation if known else 0.0):
             best[first, second] = Pair(first, second, lower, turn)
     return [best[key] for key in sorted(best)]
+
+
+def alike_as_they_are(fingerprints: NDArray[np.float32], groups: Sequence[str] | None = None) -> NDArray[np.float32]:
+    """Correlations `(n, n)` of fingerprints as they are, neither turned nor mirrored; -1 within a group, and of one
+    with itself.
+
+    The mean of all is taken away first, from 8 images on: aligned parts share it.
+    """
+    shared = fingerprints.mean(axis=0, keepdims=True) if len(fingerprints) >= _FEW else np.float32(0)
+    flat = _unit(fingerprints - shared)
+    correlation = flat @ flat.T
+    names = np.arange(len(fingerprints)) if groups is None else np.asarray(groups)
+    correlation[names[:, None] == names[None, :]] = -1.0
+    return correlation
+
+
+def count_parts(correlation: NDArray[np.float32]) -> tuple[int, int]:
+    """How many images have a near duplicate, and how many parts the images look like, of `alike_as_they_are`.
+
+    >>> count_parts(np.float32([[-1, 0.95, 0], [0.95, -1, 0.1], [0, 0.1, -1]]))
+    (2, 2)
+    """
+    alike = correlation >= FRAMES_ALIKE
+    pairs = [Pair(int(i), int(j), 1.0, "") for i, j in np.argwhere(np.triu(alike))]
+    return int(alike.any(axis=1).sum()), len(set(clusters(len(correlation), pairs)))
 
 
 def clusters(count: int, pairs: Sequence[Pair]) -> list[int]:

@@ -1,0 +1,89 @@
+"""The last lines of `blemish train`: which false-alarm rate was chosen, and what others would take and give."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from blemish.cli.console import log_console, out_console
+
+if TYPE_CHECKING:
+    from blemish.evaluation.challenge.quick import Peaks
+    from blemish.inference.artifact import ArtifactHeader
+    from blemish.inference.ladder import Rung
+
+BUDGET_S = 8.0
+"""Longer the synthetic defects of the ladder may not take."""
+
+FEWEST = 10
+"""Of fewer defects no share is given."""
+
+
+def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
+    """A table of rates, and a sentence on the one that was chosen."""
+    from blemish.evaluation.challenge.quick import share_found
+    from blemish.inference.ladder import threshold_ladder
+
+    rungs, peaks = threshold_ladder(header), _peaks(model, device)
+    table = Table(title="other false-alarm rates", box=None, pad_edge=False, title_justify="left")
+    for name in ("rate", "threshold", _needed_title(header), *([f"finds of {len(peaks)}"] if peaks else [])):
+        table.add_column(name, justify="right")
+    for rung in rungs:
+        found = None if rung.threshold is None else share_found(peaks, rung.threshold)
+        cells = [
+            f"{'* ' if rung.is_chosen else ''}{100 * rung.rate:.3g} %",
+            "too few images" if rung.threshold is None else f"{rung.threshold:.4g}",
+            _needed(rung, header),
+            *(["" if found is None else f"{100 * found:.0f} %"] if peaks else []),
+        ]
+        table.add_row(*cells)
+    out_console.print(table)
+    out_console.print(_chosen(header), markup=False)
+    if peaks:
+        out_console.print(
+            "finds: synthetic defects on held-out good images, a fiftieth to an eighth of the shorter side long and a "
+            "fifth of the range from black to white different; real ones: blemish evaluate, blemish challenge",
+            markup=False,
+        )
+
+
+def _peaks(model: Path, device: str) -> "list[Peaks]":
+    """What synthetic defects reach on the good images in the model file; none where that would take too long."""
+    from blemish.evaluation.challenge.quick import quick_peaks
+    from blemish.inference.artifact import read_artifact, split_fixtures
+    from blemish.inference.predictor import Predictor
+
+    photos = list(split_fixtures(read_artifact(model)[1])[1].values())
+    peaks = quick_peaks(Predictor.load(model, device), photos, BUDGET_S) if photos else []
+    if len(peaks) < FEWEST:
+        log_console.print("note: no synthetic defects were tried, which would take too long here", markup=False)
+        return []
+    return peaks
+
+
+def _needed_title(header: "ArtifactHeader") -> str:
+    return ("groups" if header.calibration.by_group else "good images") + " to hold out"
+
+
+def _needed(rung: "Rung", header: "ArtifactHeader") -> str:
+    from blemish.data.split import fewest_to_hold_out
+
+    if rung.images_needed is None:
+        return ""
+    in_all = fewest_to_hold_out(rung.images_needed, header.run.data.calibration_fraction)
+    return f"{rung.images_needed} (of {in_all} in all)"
+
+
+def _chosen(header: "ArtifactHeader") -> str:
+    """How the rate came about, and how to have another."""
+    from blemish.inference.calibration import DEFAULT_RATE
+
+    rate = 100 * header.max_false_alarm_rate
+    if header.run.score.max_false_alarm_rate is not None:
+        return "* as set (score.max_false_alarm_rate); move it with --max-false-alarm-rate or `blemish certify`"
+    if header.max_false_alarm_rate <= DEFAULT_RATE:
+        return f"* {rate:.3g} % is the default; move it with --max-false-alarm-rate or `blemish certify`"
+    return (
+        f"* {rate:.3g} % is the smallest rate that these good images can promise; with more of them it would be "
+        f"{100 * DEFAULT_RATE:g} %"
+    )

@@ -1,0 +1,123 @@
+"""What is said of the good images after a run: an odd one, images saved twice, frames of few parts."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.duplicates import Fingerprint, alike_as_they_are, count_parts, fingerprint
+from blemish.data.images import pixels_id
+from blemish.data.photo_values import photo_values
+from blemish.errors import BlemishError, plural
+from blemish.inference.calibration import Calibrated, calibrate
+from blemish.inference.ladder import RATES
+from blemish.stats.outliers import SUSPICIOUS, suspicion, suspicious_message
+from blemish.training.job import Job
+
+FEW_PARTS_SHARE = 1 / 3
+"""From this share of good images with a near duplicate on, they are called frames of few parts. Of six sets of photos
+an image in eight has one at most."""
+
+ALIKE = 0.93
+"""Correlation from which an image that was held out is named as a near duplicate of a fitted one."""
+
+
+@final
+class ImageLook(NamedTuple):
+    """What is kept of an image's pixels."""
+
+    photo_values: dict[str, float]
+    pixels_id: str
+    fingerprint: Fingerprint
+
+
+def look_at_image(job: Job, place: int) -> ImageLook:
+    """Measure one of the images of a run."""
+    image = job.images[place].numpy()
+    return ImageLook(photo_values(image, job.images.policy.roi), pixels_id(image), fingerprint(image.mean(axis=0)))
+
+
+def calibrate_scores(job: Job, scores: Mapping[int, float], rate: float | None = None) -> Calibrated:
+    """The certificate from the scores of held-out images, by their places; for the rate of the settings, or another.
+
+    Raises:
+        CalibrationError: they are too few.
+    """
+    fold_of = {place: fold for fold, split in enumerate(job.splits) for place in split.held_out}
+    return calibrate(
+        list(scores.values()),
+        job.settings.score.max_false_alarm_rate if rate is None else rate,
+        job.settings.score.confidence,
+        groups=None if job.groups is None else [job.groups[place] for place in scores],
+        folds=[fold_of[place] for place in scores] if len(job.splits) > 1 else None,
+    )
+
+
+def image_notes(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> list[str]:
+    """What whoever trained should know of single images and of how they belong together."""
+    correlation = alike_as_they_are(np.stack([look.fingerprint for look in looks]), job.groups)
+    return [*_odd_notes(job, scores), *_saved_twice(job, scores, looks), *_frame_notes(job, correlation)]
+
+
+def _odd_notes(job: Job, scores: Mapping[int, float]) -> list[str]:
+    """Good images that were held out and score as if they were not good, and what the highest of them costs."""
+    pairs = zip(scores, suspicion(list(scores.values())).tolist(), strict=True)
+    odd = {place: p for place, p in pairs if p <= SUSPICIOUS}
+    notes = [suspicious_message(job.images.samples[place].name, p) for place, p in odd.items()]
+    return [*notes, *_price(job, scores, max(odd, key=scores.__getitem__))] if odd else notes
+
+
+def _price(job: Job, scores: Mapping[int, float], place: int) -> list[str]:
+    """What the threshold would be without an image, at the lowest rate that can be promised without it."""
+    others = {other: score for other, score in scores.items() if other != place}
+    name = job.images.samples[place].name
+    for rate in RATES:
+        try:
+            before, after = (calibrate_scores(job, some, rate).threshold for some in (scores, others))
+        except BlemishError:  # too few for this rate
+            continue
+        if after == before:
+            continue
+        return [f"without {name} the threshold at {rate:.0%} falls from {before:.4g} to {after:.4g}".replace("%", " %")]
+    return []
+
+
+def _saved_twice(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> list[str]:
+    """What is said where a picture was fitted and, saved again, calibrated on; equal files were left out."""
+    fitted = {looks[place].pixels_id: place for split in job.splits for place in split.fit}
+    names = [sample.name for sample in job.images.samples]
+    return [
+        f"{names[place]} is {names[fitted[looks[place].pixels_id]]} saved again: one was fitted and the other "
+        "calibrated on, which makes the threshold too low; keep one"
+        for place in scores
+        if len(job.splits) == 1 and looks[place].pixels_id in fitted
+    ]
+
+
+def _frame_notes(job: Job, correlation: NDArray[np.float32]) -> list[str]:
+    """What is said where images look like several frames of few parts, which the promise takes for that many parts."""
+    names = [sample.name for sample in job.images.samples]
+    alike, parts = count_parts(correlation)
+    advice = (
+        "say which images belong together (data.groups), or keep one image of each part, and add images of other parts"
+    )
+    if alike >= FEW_PARTS_SHARE * len(names):
+        unit = "images" if job.groups is None else "images of different groups"
+        return [
+            f"{alike} of {len(names)} good {unit} nearly repeat another, as frames of one part do: they look like "
+            f"about {plural(parts, 'part')}. The promise on false alarms counts each image as a part of its own, so a "
+            f"new part may be flagged far more often; {advice}"
+        ]
+    if len(job.splits) > 1:
+        return []
+    (split,) = job.splits
+    across = correlation[np.ix_(split.held_out, split.fit)]
+    held_out = np.flatnonzero(across.max(axis=1) >= ALIKE)
+    if not held_out.size:
+        return []
+    first = names[split.held_out[held_out[0]]], names[split.fit[int(across[held_out[0]].argmax())]]
+    return [
+        f"{held_out.size} of {plural(len(split.held_out), 'image')} to calibrate on nearly repeat a fitted one, such "
+        f"as {first[0]} and {first[1]}: they score too low, and so does the threshold; {advice}"
+    ]

@@ -1,0 +1,54 @@
+"""The few synthetic defects of the ladder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.data.synthetic.defects import DEFECTS
+from blemish.evaluation.challenge.quick import EACH, quick_peaks, share_found
+from blemish.inference.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(model_file: Path) -> Predictor:
+    return Predictor.load(model_file, device="cpu")
+
+
+def photos(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(path)) for path in sorted((folder / "test/good").iterdir())]
+
+
+class Difference:
+    """A runtime whose map is the difference to one good image."""
+
+    def __init__(self, good: np.ndarray) -> None:
+        self.good = (good.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32)
+
+    def maps(self, images: np.ndarray) -> np.ndarray:
+        return np.abs(images - self.good).max(axis=1)
+
+    def reconstruct(self, images: np.ndarray) -> None:
+        """None."""
+
+
+def test_every_defect_is_judged_where_it_is(predictor: Predictor, shared_parts: Path) -> None:
+    (good,) = photos(shared_parts)[:1]
+    peaks = quick_peaks(Predictor(predictor.header, Difference(good)), [good], budget_s=60)
+    assert EACH * len(DEFECTS) / 2 < len(peaks) <= EACH * len(DEFECTS)
+    assert all(peak.before == 0 for peak in peaks)
+    assert share_found(peaks, 0.05) == 1.0
+    assert share_found(peaks, 1.0) == 0.0
+
+
+def test_a_lower_threshold_finds_no_fewer_of_the_same_defects(predictor: Predictor, shared_parts: Path) -> None:
+    peaks = quick_peaks(predictor, photos(shared_parts)[:2], budget_s=60)
+    top = max(peak.before for peak in peaks)
+    shares = [share_found(peaks, top * factor) for factor in (1.0, 1.2, 1.5)]
+    assert shares == sorted(shares, reverse=True)
+    assert share_found(peaks, 0.0) is None  # the good images are above it everywhere
+
+
+def test_the_time_is_kept(predictor: Predictor, shared_parts: Path) -> None:
+    assert quick_peaks(predictor, photos(shared_parts), budget_s=-1.0) == []

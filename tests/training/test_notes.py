@@ -1,0 +1,137 @@
+"""What training says of the good images, and what it refuses of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.errors import CalibrationError, DataError, SettingsError
+from blemish.training.export import export_model
+from blemish.training.job import Job
+from blemish.training.settings import make_settings
+from blemish.training.train import train_model
+from conftest import TINY, write_parts
+
+
+def settings(*more: str):
+    return make_settings("conv_autoencoder", assignments=[*TINY, "train.max_steps=1", *more])
+
+
+def write_frames(folder: Path, parts: int, frames: int) -> Path:
+    """Several noisy photos of each of a few parts."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for part in range(parts):
+        pixels = rng.integers(0, 256, (16, 16, 3)).repeat(4, axis=0).repeat(4, axis=1)
+        for frame in range(frames):
+            noisy = pixels + rng.normal(0, 2, pixels.shape)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"part{part}_{frame}.png")
+    return folder
+
+
+def notes_of(data: Path, tmp_path: Path, *more: str) -> list[str]:
+    return list(train_model(data, tmp_path / "m.safetensors", settings(*more)).data_card.notes)
+
+
+def test_frames_of_few_parts_are_said(tmp_path: Path) -> None:
+    frames = write_frames(tmp_path / "frames", parts=4, frames=4)
+    (note,) = notes_of(frames, tmp_path)
+    assert "16 of 16 good images nearly repeat another" in note
+    assert "look like about 4 parts" in note
+    assert "data.groups" in note
+
+
+def test_frames_that_are_grouped_are_as_they_should_be(tmp_path: Path) -> None:
+    frames = write_frames(tmp_path / "frames", parts=4, frames=4)
+    assert notes_of(frames, tmp_path, r"data.groups=part(\d+)_") == []
+
+
+def test_parts_that_differ_are_not_remarked_on(shared_parts: Path, tmp_path: Path) -> None:
+    assert notes_of(shared_parts, tmp_path) == []
+
+
+def test_a_held_out_image_that_repeats_a_fitted_one_is_named(tmp_path: Path) -> None:
+    frames = write_frames(tmp_path / "frames", parts=20, frames=1)
+    for number in range(2):  # of 22 images
+        with Image.open(frames / f"part{number}_0.png") as photo:
+            photo.save(frames / f"part{number}_again.jpg", quality=95)
+    notes = [note for seed in range(4) for note in notes_of(frames, tmp_path, f"seed={seed}")]
+    assert notes
+    assert all("to calibrate on nearly repeat a fitted one, such as part" in note for note in notes)
+
+
+def scored(scores: Sequence[float]):
+    return lambda job, fits: dict(zip(job.splits[0].held_out, scores, strict=True))
+
+
+def test_an_odd_good_image_is_named_with_its_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = write_parts(tmp_path / "parts", good=40)
+    scores = [*np.linspace(3.0, 4.2, 19), 9.1]
+    monkeypatch.setattr("blemish.training.train.held_out_scores", scored(scores))
+    odd, price = notes_of(parts, tmp_path, "data.calibration_fraction=0.5")
+    name = odd.partition(" ")[0]
+    assert "scores as a defective image would" in odd
+    assert price == f"without {name} the threshold at 5 % falls from 9.1 to 4.2"
+
+
+def test_a_threshold_of_0_is_refused(shared_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.training.train.held_out_scores", scored([0.0, 0.0]))
+    with pytest.raises(CalibrationError, match="the threshold would be 0"):
+        train_model(shared_parts, tmp_path / "m.safetensors", settings())
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_an_image_of_one_value_stops_or_is_skipped(parts: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (0, 51, 0)).save(parts / "train/good/005.png")
+    with pytest.raises(DataError, match=r"005\.png: every pixel is 0, 0\.2, 0 as the network would see it"):
+        train_model(parts, tmp_path / "m.safetensors", settings())
+    header = train_model(parts, tmp_path / "m.safetensors", settings("data.skip_bad=true"))
+    assert list(header.data_card.skipped) == ["train/good/005.png"]
+
+
+def test_what_differs_outside_the_region_alone_is_of_one_value(parts: Path, tmp_path: Path) -> None:
+    image = Image.new("RGB", (64, 64))
+    image.putpixel((1, 1), (255, 255, 255))
+    image.save(parts / "train/good/005.png")
+    roi = "data.roi=[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]"
+    with pytest.raises(DataError, match=r"005\.png: every pixel is 0, 0, 0"):
+        train_model(parts, tmp_path / "m.safetensors", settings(roi))
+
+
+def test_models_and_exports_do_not_replace_each_other(model_file: Path, parts: Path, tmp_path: Path) -> None:
+    trained, exported = tmp_path / "m.safetensors", tmp_path / "deployed.onnx"
+    trained.write_bytes(model_file.read_bytes())
+    (tmp_path / "other.safetensors").write_bytes(model_file.read_bytes())
+    exported.write_bytes(b"\x08\x08\x12\x07blemish")
+    with pytest.raises(DataError, match=r"deployed\.onnx: the name of an export"):
+        train_model(parts, exported, settings())
+    with pytest.raises(DataError, match=r"other\.safetensors: a trained model, which would be lost"):
+        export_model(trained, tmp_path / "other.safetensors")
+    assert exported.read_bytes() == b"\x08\x08\x12\x07blemish"
+
+
+def test_two_detectors_are_refused_and_one_is_taken_wherever_it_stands() -> None:
+    assert make_settings(assignments=["detector=padim"]).detector == "padim"
+    assert make_settings("padim", assignments=["detector=padim"]).detector == "padim"
+    with pytest.raises(SettingsError, match=r"detector: found padim \(--set\) and patchcore; give it once"):
+        make_settings("patchcore", assignments=["detector=padim"])
+
+
+def test_job_is_what_the_scores_are_about(shared_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`held_out_scores` is replaced above: its own answer has a score for each image that was held out."""
+    from blemish.training import train
+    from blemish.training.fit import Fit
+
+    found: dict[int, float] = {}
+    original = train.held_out_scores
+
+    def spy(job: Job, fits: Sequence[Fit]) -> dict[int, float]:
+        found.update(original(job, fits))
+        assert sorted(found) == list(job.splits[0].held_out)
+        return found
+
+    monkeypatch.setattr(train, "held_out_scores", spy)
+    header = train_model(shared_parts, tmp_path / "m.safetensors", settings())
+    assert sorted(found.values()) == list(header.calibration_scores)
