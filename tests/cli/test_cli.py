@@ -32,7 +32,9 @@ def test_train_writes_one_file_and_says_what_it_did(parts: Path, tmp_path: Path)
     assert result.exit_code == 0
     assert "10 fitted, 2 held out" in result.stdout
     assert "* 33.3 % is the smallest rate that these good images can promise" in result.stdout
-    ladder = [line.split() for line in result.stdout.splitlines() if line.strip().startswith(("1 %", "5 %", "* 33.3 %"))]
+    ladder = [
+        line.split() for line in result.stdout.splitlines() if line.strip().startswith(("1 %", "5 %", "* 33.3 %"))
+    ]
     assert [line[-5] for line in ladder[:2]] == ["99", "19"]  # good images to hold out
     assert ladder[2][-1] == "%"  # the share of synthetic defects that is found
     assert {path.name for path in tmp_path.iterdir()} == {"parts", "m.safetensors"}
