@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from blemish.data.duplicates import TURNS, fingerprint, near_duplicates
+from blemish.data.duplicates import TURNS, alike_as_they_are, count_parts, fingerprint, near_duplicates
 
 Grey = NDArray[np.float32]
 
@@ -63,3 +63,15 @@ def test_turned_and_mirrored_copies_are_found_and_nothing_else(quarters: int, mi
 
 def test_blank_images_are_no_duplicates_by_structure() -> None:
     assert near_duplicates(np.zeros((5, 64, 64), np.float32)) == []
+
+
+def test_parts_are_counted_along_chains_of_frames() -> None:
+    """Frames that drift are alike from one to the next, and still of one part; groups are not told against."""
+    rng = np.random.default_rng(0)
+    parts = rng.normal(size=(12, 64, 64))
+    drift = rng.normal(size=(12, 64, 64))
+    frames = [part + 0.3 * step * way for part, way in zip(parts, drift, strict=True) for step in range(5)]
+    prints = np.stack(frames).astype(np.float32)
+    assert count_parts(alike_as_they_are(prints)) == (60, 12)
+    assert count_parts(alike_as_they_are(prints, [str(place // 5) for place in range(60)])) == (0, 60)
+    assert count_parts(alike_as_they_are(prints[::5])) == (0, 12)

@@ -83,6 +83,19 @@ def test_a_threshold_of_0_is_refused(shared_parts: Path, tmp_path: Path, monkeyp
     assert not (tmp_path / "m.safetensors").exists()
 
 
+def transparent() -> Image.Image:
+    """A photo whose alpha is 0 everywhere."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    return Image.fromarray(pixels)
+
+
+def test_a_photo_that_is_transparent_everywhere_is_refused(parts: Path, tmp_path: Path) -> None:
+    transparent().save(parts / "train/good/005.png")
+    with pytest.raises(DataError, match=r"005\.png"):
+        train_model(parts, tmp_path / "m.safetensors", settings())
+
+
 def test_an_image_of_one_value_stops_or_is_skipped(parts: Path, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (0, 51, 0)).save(parts / "train/good/005.png")
     with pytest.raises(DataError, match=r"005\.png: every pixel is 0, 0\.2, 0 as the network would see it"):

@@ -116,8 +116,14 @@ def count_parts(correlation: NDArray[np.float32]) -> tuple[int, int]:
     (2, 2)
     """
     alike = correlation >= FRAMES_ALIKE
-    pairs = [Pair(int(i), int(j), 1.0, "") for i, j in np.argwhere(np.triu(alike))]
-    return int(alike.any(axis=1).sum()), len(set(clusters(len(correlation), pairs)))
+    left, parts = np.ones(len(alike), bool), 0
+    while left.any():
+        reached = np.arange(len(alike)) == left.argmax()
+        while reached.any():
+            left &= ~reached
+            reached = alike[reached].any(axis=0) & left
+        parts += 1
+    return int(alike.any(axis=1).sum()), parts
 
 
 def clusters(count: int, pairs: Sequence[Pair]) -> list[int]:

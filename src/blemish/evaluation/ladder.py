@@ -5,13 +5,12 @@ Thresholds come from the calibration scores in the model file alone; the test im
 
 from collections.abc import Sequence
 
-from blemish.errors import CalibrationError
 from blemish.evaluation.measures import JudgedImage, as_range
 from blemish.evaluation.results import Rung
 from blemish.inference.artifact import ArtifactHeader
-from blemish.stats import images_needed, rate_interval
-
-RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
+from blemish.inference.ladder import RATES, threshold_ladder
+from blemish.inference.ladder import Rung as Step
+from blemish.stats import rate_interval
 
 
 def climb(
@@ -21,16 +20,13 @@ def climb(
 
     As sure as the model's own certificate: on average, or with its confidence. `confidence` is that of the intervals.
     """
-    return [_rung(header, images, confidence, rate) for rate in rates]
+    return [_rung(step, images, confidence) for step in threshold_ladder(header, rates) if step.rate in rates]
 
 
-def _rung(header: ArtifactHeader, images: Sequence[JudgedImage], confidence: float, rate: float) -> Rung:
-    card = header.calibration
-    needed = None if card.folds else images_needed(rate, card.confidence)
+def _rung(step: Step, images: Sequence[JudgedImage], confidence: float) -> Rung:
+    rate, needed, threshold = step.rate, step.images_needed, step.threshold
     good, defective = ([image.score for image in images if image.label is label] for label in (False, True))
-    try:
-        threshold = header.certify(rate, card.confidence).threshold
-    except CalibrationError:
+    if threshold is None:
         return Rung(max_false_alarm_rate=rate, needed=needed, good=len(good), defective=len(defective))
     found, flagged = (sum(score > threshold for score in scores) for scores in (defective, good))
     return Rung(

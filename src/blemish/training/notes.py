@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blemish.data.duplicates import Fingerprint, alike_as_they_are, count_parts, fingerprint
 from blemish.data.images import pixels_id
@@ -21,6 +20,14 @@ an image in eight has one at most."""
 
 ALIKE = 0.93
 """Correlation from which an image that was held out is named as a near duplicate of a fitted one."""
+
+
+MAX_COMPARED = 4000
+"""So many images, evenly among them, are compared with each other at most."""
+
+_ADVICE = (
+    "say which images belong together (data.groups), or keep one image of each part, and add images of other parts"
+)
 
 
 @final
@@ -56,8 +63,7 @@ def calibrate_scores(job: Job, scores: Mapping[int, float], rate: float | None =
 
 def image_notes(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> list[str]:
     """What whoever trained should know of single images and of how they belong together."""
-    correlation = alike_as_they_are(np.stack([look.fingerprint for look in looks]), job.groups)
-    return [*_odd_notes(job, scores), *_saved_twice(job, scores, looks), *_frame_notes(job, correlation)]
+    return [*_odd_notes(job, scores), *_saved_twice(job, scores, looks), *_frame_notes(job, looks)]
 
 
 def _odd_notes(job: Job, scores: Mapping[int, float]) -> list[str]:
@@ -95,29 +101,31 @@ def _saved_twice(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLoo
     ]
 
 
-def _frame_notes(job: Job, correlation: NDArray[np.float32]) -> list[str]:
+def _frame_notes(job: Job, looks: Sequence[ImageLook]) -> list[str]:
     """What is said where images look like several frames of few parts, which the promise takes for that many parts."""
-    names = [sample.name for sample in job.images.samples]
+    places = np.unique(np.linspace(0, len(looks) - 1, min(len(looks), MAX_COMPARED)).astype(int))
+    groups = None if job.groups is None else [job.groups[place] for place in places]
+    correlation = alike_as_they_are(np.stack([looks[place].fingerprint for place in places]), groups)
+    names = [job.images.samples[place].name for place in places]
     alike, parts = count_parts(correlation)
-    advice = (
-        "say which images belong together (data.groups), or keep one image of each part, and add images of other parts"
-    )
     if alike >= FEW_PARTS_SHARE * len(names):
         unit = "images" if job.groups is None else "images of different groups"
         return [
             f"{alike} of {len(names)} good {unit} nearly repeat another, as frames of one part do: they look like "
             f"about {plural(parts, 'part')}. The promise on false alarms counts each image as a part of its own, so a "
-            f"new part may be flagged far more often; {advice}"
+            f"new part may be flagged far more often; {_ADVICE}"
         ]
     if len(job.splits) > 1:
         return []
-    (split,) = job.splits
-    across = correlation[np.ix_(split.held_out, split.fit)]
-    held_out = np.flatnonzero(across.max(axis=1) >= ALIKE)
-    if not held_out.size:
+    is_held_out = np.isin(places, job.splits[0].held_out)
+    held_out, fitted = np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
+    across = correlation[np.ix_(held_out, fitted)]
+    alike_too = np.flatnonzero(across.max(axis=1, initial=-1.0) >= ALIKE)
+    if not alike_too.size:
         return []
-    first = names[split.held_out[held_out[0]]], names[split.fit[int(across[held_out[0]].argmax())]]
+    first = alike_too[0]
+    pair = names[held_out[first]], names[fitted[across[first].argmax()]]
     return [
-        f"{held_out.size} of {plural(len(split.held_out), 'image')} to calibrate on nearly repeat a fitted one, such "
-        f"as {first[0]} and {first[1]}: they score too low, and so does the threshold; {advice}"
+        f"{alike_too.size} of {plural(len(held_out), 'image')} to calibrate on nearly repeat a fitted one, such as "
+        f"{pair[0]} and {pair[1]}: they score too low, and so does the threshold; {_ADVICE}"
     ]
