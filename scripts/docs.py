@@ -143,8 +143,7 @@ def package_lines() -> str:
 def module_tables() -> str:
     """A table for each package, every file of it a row."""
     parts = []
-    folders = sorted({path.parent for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts})
-    for folder in folders:
+    for folder in sorted(path.parent for path in SOURCE.rglob("__init__.py")):
         name = folder.relative_to(SOURCE.parent).as_posix()
         files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != "__init__.py"]
         rows = "".join(f"| `{path.name}` | {file_summary(path)} |\n" for path in files)

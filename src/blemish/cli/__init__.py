@@ -31,6 +31,7 @@ SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "setting": compare.sweep_setting,
 }
 STATION_COMMANDS: dict[str, Callable[..., None]] = {
+    "serve": station.serve,
     "add": station.add,
     "work": station.work,
     "verify": station.verify,
@@ -64,7 +65,7 @@ app.add_typer(
     help="Turn one thing through its values: the threshold, or a setting.",
 )
 app.add_typer(
-    _with_commands(STATION_COMMANDS),
+    _with_commands(STATION_COMMANDS, cls=station.StationGroup),
     name="station",
     help="Judge images beside the line, and keep a record that can be answered for.",
 )

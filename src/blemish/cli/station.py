@@ -1,13 +1,15 @@
 """`blemish station`: the service beside the line, and its record."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from blemish.cli.console import log_console, out_console
 from blemish.cli.options import Threads
@@ -24,9 +26,73 @@ DatabaseOption = Annotated[
     typer.Option(
         "--database",
         help="Address of a PostgreSQL database, postgresql://user@host/name. None: SQLite in FOLDER.",
+        envvar="BLEMISH_STATION_DATABASE",
         show_default=False,
     ),
 ]
+
+
+def serve(
+    folder: Folder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the pages. 0: a free one.")] = 8742,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: every one this machine has.")] = "127.0.0.1",
+    database: DatabaseOption = None,
+    admin_password_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the password for the user admin of a new station. Else it is asked for."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="en, de, or auto: as the browser asks for.")] = "auto",
+    certificate: Annotated[Path | None, typer.Option(help="Certificate (PEM) to serve HTTPS with.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    behind_proxy: Annotated[
+        str | None, typer.Option(help="Address of a proxy whose X-Forwarded headers are believed.", show_default=False)
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Serve the pages of a station and judge what comes to it. The command's name may be left out. Ctrl-C ends it."""
+    from blemish.station.accounts import add_user, has_users
+    from blemish.station.server import Listen, serve_station
+
+    listen = Listen(host, port, certificate, key, behind_proxy)
+    if language not in ("auto", "en", "de"):
+        raise _settings_error(f"--language {language}: expected auto, en or de")
+    with _opened(folder, database, create=True) as (station, store):
+        if not has_users(store):
+            add_user(store, "terminal", "admin", _first_password(folder, admin_password_file), "administrator")
+        serve_station(store, station, listen, language, (threads, log_line))
+
+
+def log_line(text: str) -> None:
+    """Say something about the running station."""
+    log_console.print(text, markup=False)
+
+
+def _settings_error(text: str) -> Exception:
+    from blemish.errors import SettingsError
+
+    return SettingsError(text)
+
+
+def _first_password(folder: Path, file: Path | None) -> str:
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _settings_error(f"--admin-password-file {file}: cannot be read ({error})") from None
+    if not sys.stdin.isatty():
+        raise _settings_error(
+            f"{folder}: a new station needs a password for its user admin; give --admin-password-file"
+        )
+    return str(typer.prompt("Password for the user admin", hide_input=True, confirmation_prompt=True))
+
+
+class StationGroup(TyperGroup):
+    """`blemish station FOLDER` is `blemish station serve FOLDER`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
 
 
 def add(

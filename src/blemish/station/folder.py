@@ -35,6 +35,11 @@ class StationFolder:
         """The address of the database in the folder."""
         return f"sqlite:///{self.root.resolve() / 'station.sqlite3'}"
 
+    @property
+    def heartbeat(self) -> Path:
+        """A file that the worker touches as long as it works."""
+        return self.root / ".worker.alive"
+
     def image_path(self, sha256: str, suffix: str) -> Path:
         """Where the content of an image is kept."""
         return self.root / "images" / sha256[:2] / f"{sha256}{suffix}"

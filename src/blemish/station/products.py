@@ -159,3 +159,33 @@ def product_named(database: Database, actor: str, name: str) -> int:
     with database.read() as session:
         found = session.scalar(select(Product.id).where(Product.name == name.strip()))
     return add_product(database, actor, name) if found is None else found
+
+
+def set_audit_rate(database: Database, actor: str, product_id: int, rate: float, reason: str) -> None:
+    """Draw this share of the images to come for the audit lane.
+
+    Raises:
+        SettingsError: it is outside [0, 1], or no reason is given.
+        DataError: there is no such product.
+    """
+    if not 0.0 <= rate <= 1.0:
+        raise SettingsError(f"audit rate: found {rate:g}; it must lie between 0 and 1")
+    with database.write() as session:
+        product = product_of(session, product_id)
+        detail = {"from": product.audit_rate, "to": rate, "reason": checked_reason(reason)}
+        product.audit_rate = rate
+        append(session, actor, "audit rate", product.name, detail)
+
+
+def set_source(database: Database, actor: str, source_id: int, *, is_on: bool) -> None:
+    """Watch a folder no more, or again.
+
+    Raises:
+        DataError: there is no such source.
+    """
+    with database.write() as session:
+        source = session.get(Source, source_id)
+        if source is None:
+            raise DataError(f"source {source_id}: there is none")
+        source.is_on, source.trouble = is_on, ""
+        append(session, actor, "source", source.path or source.kind, {"source_id": source_id, "is_on": is_on})

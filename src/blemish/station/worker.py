@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import final
 
@@ -50,11 +51,13 @@ class Worker:
             DataError: another worker works for this station.
         """
         with self._folder.lock("worker", "judging for this station"):
+            self._show_life()
             release_all(self._database, self._owner)
             intake = threading.Thread(target=self._take_in, args=(stop,), daemon=True)
             intake.start()
             parent, idle_since = os.getppid(), time.monotonic()
             while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
+                self._show_life()
                 if self._work():
                     idle_since = time.monotonic()
                 elif until_idle_s is not None and time.monotonic() - idle_since > until_idle_s:
@@ -63,6 +66,11 @@ class Worker:
                     stop.wait(POLL_S)
             stop.set()
             intake.join()
+            self._folder.heartbeat.unlink(missing_ok=True)
+
+    def _show_life(self) -> None:
+        with suppress(OSError):  # a full disk is told by what fails next
+            self._folder.heartbeat.touch()
 
     def _work(self) -> bool:
         """Judge some images; whether there were any."""

@@ -1,0 +1,106 @@
+"""The web application: what it holds, its routes, and how errors are told."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, final
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+import blemish
+from blemish.errors import BlemishError, DataError
+from blemish.station.access import LoginNeededError, guard, login_address
+from blemish.station.accounts import Attempts
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+from blemish.station.intake import Inbox
+from blemish.station.judge import Judge
+from blemish.station.limits import MIB, Limits
+
+SMALL_BODY_BYTES = 1 * MIB
+
+
+@final
+@dataclass
+class Station:
+    """What the routes work with."""
+
+    database: Database
+    folder: StationFolder
+    language: str = "auto"
+    max_image_bytes: int = 64 * MIB
+    max_model_bytes: int = 512 * MIB
+    attempts: Attempts = field(default_factory=Attempts)
+
+    def __post_init__(self) -> None:
+        self.inbox = Inbox(self.database, self.folder)
+        self.judge = Judge(self.folder, threads=1, keep=2)
+
+
+def station_of(request: Request) -> Station:
+    """The station that a request came to."""
+    station: Station = request.app.state.station
+    return station
+
+
+At = Annotated[Station, Depends(station_of)]
+
+
+def make_app(station: Station) -> FastAPI:
+    """The application. Every route of it goes through `guard`; there are no others, and nothing is mounted."""
+    from blemish.station import api, pages, service, setup_pages, sign_in
+
+    app = FastAPI(
+        title="blemish station",
+        version=blemish.__version__,
+        dependencies=[Depends(guard)],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.station = station
+    larger = {
+        "/api/v1/predict": station.max_image_bytes,
+        "/api/v1/models": station.max_model_bytes,
+        "/products/image": station.max_image_bytes + SMALL_BODY_BYTES,
+        "/products/model": station.max_model_bytes + SMALL_BODY_BYTES,
+    }
+    app.add_middleware(Limits, max_bytes=SMALL_BODY_BYTES, larger=larger)
+    for router in (service.router, api.router, sign_in.router, pages.router, setup_pages.router):
+        app.include_router(router)
+    app.add_exception_handler(LoginNeededError, _to_login)
+    app.add_exception_handler(BlemishError, _blemish_error)
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    return app
+
+
+async def _to_login(_request: Request, error: Any) -> Response:
+    return RedirectResponse(login_address(error.where), 303)
+
+
+async def _blemish_error(request: Request, error: Any) -> Response:
+    status = 404 if isinstance(error, DataError) and str(error).endswith("there is none") else 422
+    return _tell(request, status, str(error), {})
+
+
+async def _http_error(request: Request, error: Any) -> Response:
+    return _tell(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _not_understood(request: Request, error: Any) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return _tell(request, 422, f"{where}: {first['msg']}", {})
+
+
+def _tell(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
+    from blemish.station.render import render
+
+    if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", "text/html"):
+        return JSONResponse({"error": message}, status, headers)
+    answer = render(request, "error.html.j2", status=status, message=message)
+    answer.status_code = status
+    return answer

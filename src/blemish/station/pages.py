@@ -1,0 +1,331 @@
+"""The pages that people beside the line look at: live, image, review, audit lane, threshold, report, audit trail."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Form, HTTPException, Query, Request
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from blemish.errors import SettingsError
+from blemish.station import reviews, state, thresholds
+from blemish.station.access import allow, identity_of
+from blemish.station.api import ImageId
+from blemish.station.app import At, Station
+from blemish.station.pictures import SIDES_PX, Show, draw
+from blemish.station.products import header_of_model
+from blemish.station.render import figure, guarantee, render
+from blemish.station.reports import shift_report
+from blemish.station.sign_in import check_signature, see_other
+from blemish.station.tables import Decision, Entry, Image, Model, Product
+from blemish.station.trail import verify_trail
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+STREAM_S, LOOK_EVERY_S = 60.0, 0.5
+"""A stream ends after so long and is begun again by the browser: so it notices when a session has ended."""
+
+Chosen = Annotated[int | None, Query(alias="product")]
+Text = Annotated[str, Form()]
+
+
+@router.get("/")
+@allow("viewer")
+def live(request: Request, station: At, product: Chosen = None) -> Response:
+    """Verdicts as they come."""
+    with station.database.read() as session:
+        rows = reviews.recent(session, product)
+        hidden = reviews.hidden_of(session, [row.image for row in rows])
+        today = datetime.now(UTC) - timedelta(hours=8)
+        return render(
+            request,
+            "live.html.j2",
+            rows=rows,
+            hidden=hidden,
+            last=rows[0].decision.id if rows and rows[0].decision is not None else _last_decision(session),
+            counts=state.counts_since(session, today.isoformat(), product),
+            **_head(session, station, product),
+        )
+
+
+def _head(session: Session, station: Station, product: int | None) -> dict[str, Any]:
+    """What most pages say at their top."""
+    all_products = state.products(session)
+    chosen = [one for one in all_products if product in (None, one.id)]
+    promises = [state.promise_of(session, station, one) for one in chosen]
+    return {
+        "products": all_products,
+        "product": product,
+        "promises": [one for one in promises if one is not None],
+        "troubles": state.troubles(session, station),
+        "waiting": state.queue_length(session),
+    }
+
+
+def _last_decision(session: Session) -> int:
+    return session.scalar(select(func.max(Decision.id))) or 0
+
+
+@router.get("/live/events")
+@allow("viewer")
+async def live_events(request: Request, station: At, after: int, product: Chosen = None) -> Response:
+    """The decisions after one, as server-sent events; each is the card that the page shows."""
+    resumed = request.headers.get("last-event-id", "")
+    after = int(resumed) if resumed.isdigit() else after
+
+    async def events() -> AsyncIterator[str]:
+        last, ends = after, asyncio.get_running_loop().time() + STREAM_S
+        yield "retry: 1000\n\n"
+        while asyncio.get_running_loop().time() < ends and not await request.is_disconnected():
+            found, last = await run_in_threadpool(_cards, request, station, last, product)
+            for event in found:
+                yield event
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _cards(request: Request, station: Station, after: int, product: int | None) -> tuple[list[str], int]:
+    with station.database.read() as session:
+        rows = reviews.since(session, after)
+        hidden = reviews.hidden_of(session, [row.image for row in rows])
+        waiting = state.queue_length(session) if rows else 0
+    found = []
+    for row in rows:
+        if product not in (None, row.image.product_id) or row.decision is None:
+            continue
+        html = bytes(render(request, "card.html.j2", row=row, is_hidden=row.image.id in hidden).body).decode()
+        verdict = "audit" if row.image.id in hidden else row.decision.verdict
+        data = json.dumps({"html": html, "verdict": verdict, "waiting": waiting})
+        found.append(f"id: {row.decision.id}\ndata: {data}\n\n")
+    last = rows[-1].decision.id if rows and rows[-1].decision is not None else after
+    return found, last
+
+
+@router.get("/images/{image_id}")
+@allow("viewer")
+def image(request: Request, station: At, image_id: ImageId) -> Response:
+    """One image: its picture, its regions, its score among the calibration scores, what people said of it."""
+    with station.database.read() as session:
+        row = _found(session, image_id)
+        if reviews.is_hidden(session, row.image):
+            return see_other(f"/audit?image={image_id}")
+        model = None if row.decision is None else session.get(Model, row.decision.model_id)
+        score = None if row.decision is None else row.decision.score
+        same_name = select(Image.id).where(Image.name == row.image.name, Image.product_id == row.image.product_id)
+        return render(
+            request,
+            "image.html.j2",
+            row=row,
+            model=model,
+            regions=[] if row.decision is None else json.loads(row.decision.regions),
+            bars=None if model is None or score is None else _bars(model, score, row.decision),
+            verdicts=reviews.verdicts_of(session, image_id),
+            types=reviews.defect_types(session, row.image.product_id),
+            history=session.scalars(same_name.where(Image.id != image_id).order_by(Image.id.desc()).limit(10)).all(),
+            product=session.get_one(Product, row.image.product_id),
+        )
+
+
+def _found(session: Session, image_id: int) -> reviews.Row:
+    row = reviews.find_row(session, image_id)
+    if row is None:
+        raise HTTPException(404, f"image {image_id}: there is none")
+    return row
+
+
+def _bars(model: Model, score: float, decision: Decision | None) -> dict[str, Any]:
+    """A histogram of the calibration scores, with the score and the threshold in it; places in 0 to 1000."""
+    scores = np.asarray(header_of_model(model).calibration_scores)
+    threshold = decision.threshold if decision is not None else score
+    low, high = float(min(scores.min(), score)), float(max(scores.max(), score, threshold))
+    scale = 1000.0 / ((high - low) or 1.0)
+    counts, _ = np.histogram(scores, bins=40, range=(low, high or 1.0))
+    return {
+        "heights": [round(100.0 * float(count) / max(1, counts.max()), 1) for count in counts],
+        "score": round((score - low) * scale, 1),
+        "threshold": round((threshold - low) * scale, 1),
+        "n": len(scores),
+    }
+
+
+@router.get("/images/{image_id}/{show}.jpg")
+@allow("viewer")
+def picture(station: At, image_id: ImageId, show: Show, side: str = "full") -> Response:
+    """A picture of an image."""
+    if side not in SIDES_PX:
+        raise HTTPException(404, f"side: expected one of {', '.join(SIDES_PX)}")
+    with station.database.read() as session:
+        row = _found(session, image_id)
+        if show != "photo" and reviews.is_hidden(session, row.image):
+            raise HTTPException(403, "this image is in the audit lane: judge it first")
+    content = draw(station.folder, station.judge, row.image, row.decision, show, side)
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.get("/review")
+@allow("viewer")
+def review(request: Request, station: At, product: Chosen = None) -> Response:
+    """Rejects that nobody has judged, the worst first."""
+    with station.database.read() as session:
+        rows = reviews.rejects(session, product)
+        types = reviews.defect_types(session, product)
+        return render(request, "review.html.j2", rows=rows, types=types, **_head(session, station, product))
+
+
+@router.post("/verdict")
+@allow("operator")
+def give_verdict(
+    request: Request,
+    station: At,
+    image_id: Annotated[int, Form()],
+    judgement: Text,
+    defect_type: Text = "",
+    back: Text = "/review",
+) -> Response:
+    """What a person says of an image."""
+    who = identity_of(request).name
+    reviews.give_verdict(station.database, who, image_id, judgement, defect_type=defect_type)
+    return see_other(back if back in ("/review", f"/images/{image_id}") else "/review")
+
+
+@router.get("/audit")
+@allow("operator")
+def audit(
+    request: Request, station: At, product: Chosen = None, image: int | None = None, done: int | None = None
+) -> Response:
+    """A random sample of all images, judged by a person before our verdict is shown."""
+    with station.database.read() as session:
+        row = reviews.next_to_audit(session, product)
+        asked = None if image is None else reviews.find_row(session, image)
+        if asked is not None and reviews.is_hidden(session, asked.image):
+            row = asked
+        before = None if done is None else reviews.find_row(session, done)
+        if before is not None and reviews.is_hidden(session, before.image):
+            before = None
+        return render(
+            request,
+            "audit.html.j2",
+            row=row,
+            before=before,
+            said=[] if before is None else reviews.verdicts_of(session, before.image.id),
+            left=reviews.left_to_audit(session, product),
+            types=reviews.defect_types(session, product),
+            report=shift_report(session, "0", "9", product),
+            **_head(session, station, product),
+        )
+
+
+@router.post("/audit")
+@allow("operator")
+def give_audit_verdict(
+    request: Request, station: At, image_id: Annotated[int, Form()], judgement: Text, defect_type: Text = ""
+) -> Response:
+    """What a person says of an image of the audit lane; our verdict is shown afterwards."""
+    who = identity_of(request).name
+    reviews.give_verdict(station.database, who, image_id, judgement, defect_type=defect_type, is_audit=True)
+    return see_other(f"/audit?done={image_id}")
+
+
+@router.get("/threshold")
+@allow("viewer")
+def threshold(request: Request, station: At, product: Chosen = None, at: int | None = None) -> Response:
+    """What each threshold guarantees, and what it would have done to the last images."""
+    with station.database.read() as session:
+        head = _head(session, station, product)
+        chosen = product if product is not None else next((one.product.id for one in head["promises"]), None)
+        live = None if chosen is None else thresholds.live_model(session, chosen)
+        if chosen is None or live is None:
+            return render(request, "threshold.html.j2", model=None, **head)
+        model, header = live
+        promise = state.promise_of(session, station, session.get_one(Product, chosen))
+        current = header.threshold if promise is None else promise.threshold
+        scores = thresholds.last_scores(session, chosen, model.id)
+        options = thresholds.choices(header, scores, current)
+        now_at = next(place for place, one in enumerate(options) if one.threshold == current)
+        counts, edges = np.histogram(
+            header.calibration_scores, bins=60, range=(options[0].threshold, options[-1].threshold)
+        )
+        return render(
+            request,
+            "threshold.html.j2",
+            model=model,
+            options=options,
+            now_at=now_at,
+            at=min(max(0, at), len(options) - 1) if at is not None else now_at,
+            shown=[[one.threshold, guarantee(one.rate), one.flagged, figure(one.threshold)] for one in options],
+            judged=len(scores),
+            heights=[round(100.0 * float(count) / max(1, counts.max()), 1) for count in counts],
+            places=[round(1000.0 * (one.threshold - edges[0]) / ((edges[-1] - edges[0]) or 1.0), 1) for one in options],
+            highest=max(header.calibration_scores),
+            confidence=header.calibration.confidence,
+            n=header.certificate.n,
+            **{**head, "product": chosen},
+        )
+
+
+@router.post("/threshold")
+@allow("engineer")
+def move_threshold(
+    request: Request,
+    station: At,
+    product_id: Annotated[int, Form()],
+    model_id: Annotated[int, Form()],
+    at: Annotated[int, Form()],
+    expected: Annotated[float, Form()],
+    reason: Text,
+    password: Text,
+) -> Response:
+    """Move the threshold for good: signed with the password, with a reason."""
+    who = identity_of(request).name
+    check_signature(station, request, password)
+    thresholds.set_threshold(station.database, who, product_id, expected, reason, model_id)
+    return see_other(f"/threshold?product={product_id}&at={at}")
+
+
+@router.get("/report")
+@allow("viewer")
+def report(
+    request: Request, station: At, product: Chosen = None, start: str | None = None, end: str | None = None
+) -> Response:
+    """Counts, defect types, escapes and false alarms of a shift."""
+    now = datetime.now(UTC)
+    first, last = _time(start, now - timedelta(hours=8)), _time(end, now + timedelta(minutes=1))
+    with station.database.read() as session:
+        found = shift_report(session, first, last, product)
+        return render(request, "report.html.j2", report=found, **_head(session, station, product))
+
+
+def _time(text: str | None, default: datetime) -> str:
+    """A time of a form, in UTC."""
+    if not text:
+        return default.isoformat(timespec="seconds")
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"time '{text[:40]}': expected for example 2026-11-26T06:00") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
+
+
+@router.get("/trail")
+@allow("viewer")
+def trail(
+    request: Request, station: At, before: int | None = None, everything: bool = False, check: bool = False
+) -> Response:
+    """The audit trail, the newest entry first; decisions only where asked for."""
+    query = select(Entry).order_by(Entry.seq.desc()).limit(100)
+    if before is not None:
+        query = query.where(Entry.seq < before)
+    if not everything:
+        query = query.where(Entry.action != "decision")
+    with station.database.read() as session:
+        entries = list(session.scalars(query))
+        verified = verify_trail(session) if check else None
+        head = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
+    return render(request, "trail.html.j2", entries=entries, verified=verified, head=head, everything=everything)

@@ -1,0 +1,105 @@
+"""Pages from templates: who asks, in which language, and how numbers are written."""
+
+import json
+from functools import cache
+from typing import Any
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from blemish.station.accounts import Identity
+from blemish.station.words import choose_language, translate
+from blemish.stats.conformal import rounded_up
+
+NAVIGATION = (
+    ("/", "Live", "viewer"),
+    ("/review", "Review", "viewer"),
+    ("/audit", "Audit lane", "operator"),
+    ("/threshold", "Threshold", "viewer"),
+    ("/report", "Shift report", "viewer"),
+    ("/products", "Products", "viewer"),
+    ("/trail", "Audit trail", "viewer"),
+    ("/users", "Users", "administrator"),
+)
+"""Address, name, and the role that sees it."""
+
+
+@cache
+def environment() -> Environment:
+    """Where all pages come from."""
+    made = Environment(
+        loader=PackageLoader("blemish.station"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": percent,
+        "guarantee": guarantee,
+        "figure": figure,
+        "moment": moment,
+        "as_json": json.dumps,
+    }
+    return made
+
+
+def render(request: Request, template: str, **values: Any) -> HTMLResponse:
+    """A page."""
+    identity: Identity | None = getattr(request.state, "identity", None)
+    language = choose_language(request.headers.get("accept-language", ""), request.app.state.station.language)
+
+    def say(text: str, **names: Any) -> str:
+        found = translate(language, text)
+        return found.format(**names) if names else found
+
+    seen = [(to, say(name)) for to, name, role in NAVIGATION if identity is not None and identity.may(role)]  # type: ignore[arg-type]
+    page = (
+        environment()
+        .get_template(template)
+        .render(
+            {"_": say, "language": language, "identity": identity, "navigation": seen, "path": request.url.path}
+            | values
+        )
+    )
+    return HTMLResponse(page)
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share for a page.
+
+    >>> percent(0.0244), percent(1.0), percent(None)
+    ('2.44 %', '100 %', '-')
+    """
+    if share is None:
+        return "-"
+    text = f"{100 * share:.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
+
+
+def guarantee(rate: float | None) -> str:
+    """A guaranteed rate for a page, never rounded to less than it is.
+
+    >>> guarantee(1 / 41), guarantee(None)
+    ('2.44 %', '-')
+    """
+    return percent(None if rate is None else rounded_up(rate))
+
+
+def figure(value: float | None) -> str:
+    """A score for a page.
+
+    >>> figure(0.123456), figure(None)
+    ('0.1235', '-')
+    """
+    return "-" if value is None else f"{value:.4g}"
+
+
+def moment(text: str) -> str:
+    """A time as pages without script have it; a script turns it into the time of the place.
+
+    >>> moment("2026-11-26T07:05:12.123456+00:00")
+    '2026-11-26 07:05:12'
+    """
+    return text[:19].replace("T", " ")

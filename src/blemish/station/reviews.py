@@ -1,0 +1,154 @@
+"""What people say of images: of rejects, the worst first; and of the audit lane, before they see our verdict."""
+
+from typing import Any, NamedTuple, final
+
+from sqlalchemy import Exists, and_, exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from blemish.errors import DataError, SettingsError
+from blemish.station.database import Database
+from blemish.station.tables import JUDGEMENTS, Decision, Image, Verdict, now
+from blemish.station.trail import append, verdict_detail
+
+LONGEST_TYPE = 80
+
+
+@final
+class Row(NamedTuple):
+    """An image with its decision, where there is one."""
+
+    image: Image
+    decision: Decision | None
+
+
+def give_verdict(
+    database: Database, user_name: str, image_id: int, judgement: str, *, defect_type: str = "", is_audit: bool = False
+) -> None:
+    """Note what a person says of an image.
+
+    In the audit lane the first verdict counts, and no second one is taken: who gives one later has seen ours.
+
+    Raises:
+        SettingsError: an unknown judgement, or a defect type that is too long or of an image that is not defective.
+        DataError: no such image, not in the audit lane, or judged there already.
+    """
+    defect_type = defect_type.strip()
+    if judgement not in JUDGEMENTS:
+        raise SettingsError(f"judgement '{judgement}': expected one of {', '.join(JUDGEMENTS)}")
+    if len(defect_type) > LONGEST_TYPE or not defect_type.isprintable() or (defect_type and judgement != "defective"):
+        raise SettingsError(f"defect type: at most {LONGEST_TYPE} characters, and only of what is defective")
+    with database.write() as session:
+        image = session.get(Image, image_id)
+        if image is None:
+            raise DataError(f"image {image_id}: there is none")
+        if is_audit and not image.is_audit:
+            raise DataError(f"image {image_id}: was not drawn for the audit lane")
+        if is_audit and session.scalar(select(_audited(Image.id)).where(Image.id == image_id)):
+            raise DataError(f"image {image_id}: was judged in the audit lane already")
+        verdict = Verdict(
+            image_id=image_id,
+            user_name=user_name,
+            lane="audit" if is_audit else "review",
+            judgement=judgement,
+            defect_type=defect_type,
+            given_at=now(),
+        )
+        verdict.trail_seq = append(session, user_name, "verdict", image_id, verdict_detail(verdict))
+        session.add(verdict)
+
+
+def rejects(session: Session, product_id: int | None, limit: int = 24) -> list[Row]:
+    """Anomalous images that nobody has judged, the worst first; those of the audit lane wait for it."""
+    is_judged = exists().where(Verdict.image_id == Image.id)
+    query = (
+        _rows(product_id)
+        .where(Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit)
+        .order_by(Decision.p_value, Decision.score.desc())
+        .limit(limit)
+    )
+    return [Row(row[0], row[1]) for row in session.execute(query)]
+
+
+def next_to_audit(session: Session, product_id: int | None) -> Row | None:
+    """The oldest image of the audit lane that was not judged there."""
+    query = (
+        _rows(product_id)
+        .where(Image.is_audit, Decision.verdict != "unreadable", ~_audited(Image.id))
+        .order_by(Image.id)
+        .limit(1)
+    )
+    row = session.execute(query).first()
+    return None if row is None else Row(row[0], row[1])
+
+
+def left_to_audit(session: Session, product_id: int | None) -> int:
+    """How many images of the audit lane were not judged there."""
+    query = _rows(product_id).where(Image.is_audit, Decision.verdict != "unreadable", ~_audited(Image.id))
+    return session.scalar(query.with_only_columns(func.count())) or 0
+
+
+def is_hidden(session: Session, image: Image) -> bool:
+    """Whether our verdict must not be shown yet: the image is in the audit lane, and was not judged there."""
+    return image.is_audit and not session.scalar(select(_audited(Image.id)).where(Image.id == image.id))
+
+
+def hidden_of(session: Session, images: list[Image]) -> set[int]:
+    """Of some images, those whose verdict must not be shown yet."""
+    drawn = [image.id for image in images if image.is_audit]
+    judged = select(Verdict.image_id).where(Verdict.image_id.in_(drawn), Verdict.lane == "audit")
+    return set(drawn) - set(session.scalars(judged))
+
+
+def verdicts_of(session: Session, image_id: int) -> list[Verdict]:
+    """What people said of an image, the last first."""
+    return list(session.scalars(select(Verdict).where(Verdict.image_id == image_id).order_by(Verdict.id.desc())))
+
+
+def defect_types(session: Session, product_id: int | None, limit: int = 9) -> list[str]:
+    """The names that people gave to defects, the most frequent first."""
+    query = (
+        select(Verdict.defect_type)
+        .join(Image, Image.id == Verdict.image_id)
+        .where(Verdict.defect_type != "")
+        .group_by(Verdict.defect_type)
+        .order_by(func.count().desc(), Verdict.defect_type)
+        .limit(limit)
+    )
+    if product_id is not None:
+        query = query.where(Image.product_id == product_id)
+    return list(session.scalars(query))
+
+
+def recent(
+    session: Session, product_id: int | None, limit: int = 24, before: int | None = None, verdict: str | None = None
+) -> list[Row]:
+    """The last decisions, the newest first; `before` a decision, and of one verdict, where asked for."""
+    query = _rows(product_id).order_by(Decision.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Decision.id < before)
+    if verdict is not None:
+        query = query.where(Decision.verdict == verdict)
+    return [Row(row[0], row[1]) for row in session.execute(query)]
+
+
+def since(session: Session, decision_id: int, limit: int = 50) -> list[Row]:
+    """The decisions after one, the oldest first."""
+    query = _rows(None).where(Decision.id > decision_id).order_by(Decision.id).limit(limit)
+    return [Row(row[0], row[1]) for row in session.execute(query)]
+
+
+def find_row(session: Session, image_id: int) -> Row | None:
+    """An image by its number, with its decision."""
+    query = select(Image, Decision).outerjoin(Decision, Decision.image_id == Image.id).where(Image.id == image_id)
+    row = session.execute(query).first()
+    return None if row is None else Row(row[0], row[1])
+
+
+def _rows(product_id: int | None) -> Any:
+    query: Any = select(Image, Decision).join(Decision, Decision.image_id == Image.id)
+    return query if product_id is None else query.where(Decision.product_id == product_id)
+
+
+def _audited(image_id: object) -> Exists:
+    given = aliased(Verdict)
+    return exists().where(and_(given.image_id == image_id, given.lane == "audit"))

@@ -1,0 +1,132 @@
+"""The running station: the web server, and the worker beside it, which is started again when it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, final
+
+import uvicorn
+
+from blemish.errors import DataError, SettingsError
+from blemish.station.app import Station, make_app
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+
+Say = Callable[[str], None]
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+LONGEST_PAUSE_S = 30.0
+
+
+@final
+class Listen(NamedTuple):
+    """Where and how the pages are served."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+    proxy: str | None = None
+
+
+def serve_station(
+    database: Database, folder: StationFolder, listen: Listen, language: str, worker: tuple[int | None, Say]
+) -> None:
+    """Serve until Ctrl-C or a polite kill; `worker` is how many threads judge, and who is told what happens.
+
+    Raises:
+        DataError: the port is occupied, or the station runs already.
+        SettingsError: a certificate without its key, or none of both can be read.
+    """
+    threads, say = worker
+    _check_certificate(listen)
+    with folder.lock("station", "serving this station"), _bind(listen) as bound:
+        address = _address(listen, bound.getsockname()[1])
+        if listen.host not in LOCAL and listen.certificate is None and listen.proxy is None:
+            say(f"warning: {listen.host} is served without HTTPS; whoever is on the network can read passwords")
+        stop = threading.Event()
+        supervisor = threading.Thread(target=_keep_working, args=(database, folder, threads, say, stop), daemon=True)
+        supervisor.start()
+        say(f"station {folder.root} at {address}; Ctrl-C ends it")
+        try:
+            config = uvicorn.Config(
+                make_app(Station(database, folder, language)),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=listen.proxy is not None,
+                forwarded_allow_ips=listen.proxy,
+                ssl_certfile=listen.certificate,
+                ssl_keyfile=listen.key,
+                timeout_graceful_shutdown=2,
+            )
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            try:
+                with suppress(KeyboardInterrupt):  # uvicorn ends politely, and then passes the signal on
+                    uvicorn.Server(config).run(sockets=[bound])
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        finally:
+            stop.set()
+            supervisor.join()
+
+
+def _check_certificate(listen: Listen) -> None:
+    if (listen.certificate is None) != (listen.key is None):
+        raise SettingsError("--certificate and --key: give both, or none")
+    for path in (listen.certificate, listen.key):
+        if path is not None and not path.is_file():
+            raise SettingsError(f"{path}: no such file")
+
+
+def _bind(listen: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((listen.host, listen.port))
+    except OSError as error:
+        bound.close()
+        raise DataError(
+            f"--port {listen.port}: cannot listen at {listen.host} ({error.strerror}); "
+            "stop what uses it, or give another port"
+        ) from None
+    return bound
+
+
+def _address(listen: Listen, port: int) -> str:
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"http{'s' if listen.certificate else ''}://{host}:{port}/"
+
+
+def _keep_working(
+    database: Database, folder: StationFolder, threads: int | None, say: Say, stop: threading.Event
+) -> None:
+    """Run the worker, again and again where it ends, with longer and longer pauses where it ends at once."""
+    command = [sys.executable, "-m", "blemish", "station", "work", str(folder.root)]
+    command += [] if threads is None else ["--threads", str(threads)]
+    # Not as an argument: everybody on the machine can read those.
+    url = database.engine.url.render_as_string(hide_password=False)
+    environment = {**os.environ, "BLEMISH_STATION_DATABASE": url}
+    pause_s = 1.0
+    while not stop.is_set():
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        while process.poll() is None and not stop.wait(0.2):
+            pass
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        elif not stop.is_set():
+            say(f"the worker ended with {process.returncode}; started again in {pause_s:g} s")
+            stop.wait(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

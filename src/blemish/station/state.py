@@ -1,0 +1,99 @@
+"""How a station is doing, for the head of its pages: what is promised, what is wrong, and what to do about it."""
+
+from typing import NamedTuple, final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from blemish.errors import DataError
+from blemish.inspection.monitor_state import withdrawal
+from blemish.station.app import Station
+from blemish.station.service import is_working
+from blemish.station.tables import Decision, Job, Product, Source
+from blemish.station.thresholds import guaranteed_rate, live_model
+
+
+@final
+class Promise(NamedTuple):
+    """What a product's threshold guarantees."""
+
+    product: Product
+    threshold: float
+    rate: float | None
+    confidence: float | None
+    images: int
+    is_by_group: bool
+    is_own: bool
+    """Whether a person moved the threshold."""
+    withdrawn: str
+    """What has changed, where a watch over the line has withdrawn the certificate."""
+
+
+@final
+class Trouble(NamedTuple):
+    """Something that keeps images from being judged: a text for the page with its names, to be translated there."""
+
+    text: str
+    names: dict[str, str]
+
+
+def products(session: Session) -> list[Product]:
+    """All products, by name."""
+    return list(session.scalars(select(Product).order_by(func.lower(Product.name))))
+
+
+def promise_of(session: Session, station: Station, product: Product) -> Promise | None:
+    """What is guaranteed for a product now; None where no model is live."""
+    live = live_model(session, product.id)
+    if live is None:
+        return None
+    model, header = live
+    threshold = header.threshold if product.threshold is None else product.threshold
+    try:
+        alarm = withdrawal(station.folder.model_path(model.sha256), header)
+    except DataError:
+        alarm = None
+    certificate = header.certificate
+    return Promise(
+        product=product,
+        threshold=threshold,
+        rate=certificate.alpha if product.threshold is None else guaranteed_rate(header, threshold),
+        confidence=certificate.confidence,
+        images=certificate.n,
+        is_by_group=certificate.groups is not None,
+        is_own=product.threshold is not None,
+        withdrawn="" if alarm is None else alarm.stream,
+    )
+
+
+def troubles(session: Session, station: Station) -> list[Trouble]:
+    """What is wrong now."""
+    found = []
+    if not is_working(station):
+        found.append(Trouble("The worker does not run: images wait. Start the station again.", {}))
+    sources = session.scalars(select(Source.trouble).where(Source.trouble != "", Source.is_on))
+    jobs = session.scalars(select(Job.trouble).where(Job.trouble != "").distinct().limit(3))
+    without = select(Product.name).join(Job, Job.product_id == Product.id).where(Product.model_id.is_(None)).distinct()
+    return [
+        *found,
+        *(Trouble("A watched folder cannot be read: {why}", {"why": why}) for why in sources),
+        *(Trouble("Images wait: {why}", {"why": why}) for why in jobs),
+        *(
+            Trouble("Images of {why} wait: no model is live for it.", {"why": name})
+            for name in session.scalars(without)
+        ),
+    ]
+
+
+def queue_length(session: Session) -> int:
+    """How many images are not judged yet."""
+    return session.scalar(select(func.count()).select_from(Job)) or 0
+
+
+def counts_since(session: Session, start: str, product_id: int | None) -> dict[str, int]:
+    """Decisions since a time, by verdict."""
+    query = select(Decision.verdict, func.count()).where(Decision.decided_at >= start).group_by(Decision.verdict)
+    if product_id is not None:
+        query = query.where(Decision.product_id == product_id)
+    found = dict.fromkeys(("good", "anomalous", "unreadable"), 0)
+    return found | {row[0]: row[1] for row in session.execute(query)}

@@ -1,0 +1,126 @@
+"""Guaranteed rates, shift reports and languages."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.calibration import calibrate
+from blemish.inference.predictor import Predictor
+from blemish.station import queue, reviews
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+from blemish.station.intake import Inbox
+from blemish.station.judge import Judged, commit
+from blemish.station.render import NAVIGATION
+from blemish.station.reports import Share, shift_report
+from blemish.station.tables import Decision, Product
+from blemish.station.thresholds import choices, guaranteed_rate
+from blemish.station.words import catalogue
+from station.line import picture, set_up_line
+
+
+@pytest.fixture(scope="module")
+def header(onnx_file: Path) -> ArtifactHeader:
+    return Predictor.load(onnx_file).header
+
+
+def calibrated(header: ArtifactHeader, confidence: float | None, folds: bool = False) -> ArtifactHeader:
+    scores = np.random.default_rng(4).normal(1.0, 0.2, 80).tolist()
+    made = calibrate(scores, 0.2, confidence, folds=[place % 5 for place in range(80)] if folds else None)
+    return header.model_copy(
+        update={
+            "calibration_scores": made.calibration_scores,
+            "max_false_alarm_rate": made.max_false_alarm_rate,
+            "threshold": made.threshold,
+            "calibration": made.calibration,
+        }
+    )
+
+
+@pytest.mark.parametrize(("confidence", "folds"), [(None, False), (0.9, False), (None, True)])
+def test_a_threshold_guarantees_the_rate_that_asks_for_it(
+    header: ArtifactHeader, confidence: float | None, folds: bool
+) -> None:
+    made = calibrated(header, confidence, folds)
+    for rate in (0.2, 0.35, 0.5, 0.8):
+        threshold = made.certify(rate, confidence).threshold
+        found = guaranteed_rate(made, threshold)
+        assert found is not None
+        assert found <= rate + 1e-9
+        assert made.certify(found + 1e-9, confidence).threshold <= threshold
+    highest = max(made.calibration_scores)
+    assert guaranteed_rate(made, highest * 2) == guaranteed_rate(made, highest)  # more is not known
+    assert guaranteed_rate(made, 0.0) is None
+
+
+def test_the_choices_count_what_would_have_been_flagged(header: ArtifactHeader) -> None:
+    made = calibrated(header, None)
+    scores = [0.5, 1.0, 1.5, 2.5]
+    found = choices(made, scores, current=made.threshold)
+    assert [one.threshold for one in found] == sorted(one.threshold for one in found)
+    assert made.threshold in [one.threshold for one in found]
+    for one in found:
+        assert one.flagged == sum(score > one.threshold for score in scores)
+    rates = [one.rate or 1.0 for one in found]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_shift_report_by_hand(sqlite: Database, folder: StationFolder, onnx_file: Path) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    with sqlite.write() as session:
+        session.execute(update(Product).values(audit_rate=1.0))
+    inbox = Inbox(sqlite, folder)
+    for seed in range(8):
+        inbox.receive(line.source_id, f"{seed}.png", picture(seed, side=8))
+    for task in queue.take(sqlite, "me"):
+        commit(sqlite, "me", task, Judged(None, 1.0))
+    # ours and what people say of it: one false alarm of three good parts, one miss of two defective ones
+    said = [
+        ("anomalous", "good"),
+        ("good", "good"),
+        ("good", "good"),
+        ("good", "defective"),
+        ("anomalous", "defective"),
+        ("anomalous", "unsure"),
+    ]
+    with sqlite.write() as session:
+        for image_id, (ours, _) in enumerate(said, 1):
+            session.execute(update(Decision).where(Decision.image_id == image_id).values(verdict=ours))
+    for image_id, (_, judgement) in enumerate(said, 1):
+        kind = "crack" if judgement == "defective" else ""
+        reviews.give_verdict(sqlite, "eva", image_id, judgement, defect_type=kind, is_audit=True)
+    reviews.give_verdict(sqlite, "ben", 7, "defective", defect_type="dent")  # a review is no random sample
+    reviews.give_verdict(sqlite, "ben", 1, "defective", defect_type="crack")  # changes the counts, not the audit
+    with sqlite.read() as session:
+        report = shift_report(session, "2000", "2100")
+        nothing = shift_report(session, "2000", "2001")
+    assert report.counts == {"good": 3, "anomalous": 3, "unreadable": 2}
+    assert (report.false_alarms, report.misses, report.escapes) == (Share(1, 3), Share(1, 2), Share(1, 3))
+    assert report.audited == 6
+    assert report.defect_types == [("crack", 3), ("dent", 1)]
+    low, high = Share(1, 3).interval
+    assert (low, high) == pytest.approx((0.00840, 0.90570), abs=1e-5)  # Clopper & Pearson's tables
+    assert nothing.counts == {"good": 0, "anomalous": 0, "unreadable": 0}
+    assert nothing.misses.interval == (0.0, 1.0)
+
+
+def used_texts() -> set[str]:
+    folder = files("blemish.station")
+    found: set[str] = {name for _, name, _ in NAVIGATION}
+    for template in folder.joinpath("templates").iterdir():
+        text = template.read_text(encoding="utf-8")
+        found |= {one or other for one, other in re.findall(r"""_\((?:"([^"]+)"|'([^']+)')""", text)}
+    return found | set(re.findall(r'Trouble\("([^"]+)"', folder.joinpath("state.py").read_text(encoding="utf-8")))
+
+
+def test_every_text_of_the_pages_is_german_too() -> None:
+    german = catalogue("de")
+    assert used_texts() - set(german) == set(), "not translated"
+    assert set(german) - used_texts() == set(), "translated, and used nowhere"
+    for english, text in german.items():
+        assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", text)), english

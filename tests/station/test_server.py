@@ -1,0 +1,169 @@
+"""`blemish station FOLDER`: the command, the server and the worker beside it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+from typer.testing import CliRunner
+
+from blemish.cli import app
+from station.line import picture
+
+PASSWORD = "correct horse battery"
+
+
+class Running(NamedTuple):
+    """A station in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    folder: Path
+
+    def ready(self, within_s: float = 60.0) -> bool:
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            try:
+                with urlopen(f"{self.address}readyz", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except URLError:
+                time.sleep(0.1)
+        return False
+
+
+@pytest.fixture
+def running(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
+    """A station with a product, a watched folder and the user admin."""
+    folder, camera, secret = tmp_path / "station", tmp_path / "camera", tmp_path / "secret"
+    camera.mkdir()
+    secret.write_text(PASSWORD + "\n")
+    arguments = ["station", "add", str(folder), "--product", "disc", "--model", str(onnx_file), "--watch", str(camera)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    command = [sys.executable, "-m", "blemish", "station", str(folder), "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(
+        [*command, "--admin-password-file", str(secret)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "300"},
+    )
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+    assert found is not None, said + process.stderr.read()
+    yield Running(process, found[0], folder)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    process.stderr.close()
+
+
+def worker_pids(folder: Path) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"work" in words and str(folder).encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_it_serves_judges_restarts_its_worker_and_ends_politely(running: Running, tmp_path: Path) -> None:
+    assert running.ready()
+    refused = CliRunner().invoke(app, ["station", str(running.folder), "--port", "0"])
+    assert refused.exit_code == 2
+    assert "another process is serving this station" in refused.output
+    (pid,) = worker_pids(running.folder)
+    os.kill(pid, signal.SIGKILL)
+    (tmp_path / "camera/a.png").write_bytes(picture(1))
+    deadline = time.monotonic() + 60
+    while worker_pids(running.folder) in ([], [pid]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    from blemish.station import accounts
+    from blemish.station.database import open_database
+    from blemish.station.folder import open_folder
+
+    station = open_folder(running.folder)
+    database = open_database(station.default_database, station.id)
+    token = accounts.add_token(database, "test", 1, "test", ["read"])
+    database.close()
+    asked = Request(f"{running.address}api/v1/images", headers={"Authorization": f"Bearer {token}"})
+    found: list[dict[str, str]] = []
+    while not found and time.monotonic() < deadline:
+        with urlopen(asked, timeout=5) as answer:
+            found = json.load(answer)
+        time.sleep(0.1)
+    assert [one["name"] for one in found] == ["a.png"]
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(30) == 0
+    assert worker_pids(running.folder) == []
+
+
+@pytest.mark.slow
+def test_a_station_that_is_killed_leaves_no_worker_behind(running: Running) -> None:
+    assert running.ready()
+    running.process.kill()
+    running.process.wait()
+    deadline = time.monotonic() + 20
+    while worker_pids(running.folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert worker_pids(running.folder) == []
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    ran = CliRunner().invoke(app, ["station", *map(str, arguments)])
+    return ran.exit_code, ran.output
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/holiday.jpg").touch()
+    code, said = invoke(tmp_path / "full")
+    assert code == 2
+    assert "other things in it and no station" in said
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["holiday.jpg"]
+    code, said = invoke(tmp_path / "new")
+    assert code == 2
+    assert "--admin-password-file" in said
+    (tmp_path / "secret").write_text("short")
+    code, said = invoke(tmp_path / "new", "--admin-password-file", tmp_path / "secret")
+    assert code == 2
+    assert "10 to 200 characters" in said
+    code, said = invoke(tmp_path / "new", "--language", "fr")
+    assert code == 2
+    assert "expected auto, en or de" in said
+    code, said = invoke("verify", tmp_path / "none")
+    assert code == 2
+    assert "no station" in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_occupied_port_is_named(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(PASSWORD)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, said = invoke(tmp_path / "new", "--port", port, "--admin-password-file", tmp_path / "secret")
+    assert code == 2
+    assert f"--port {port}: cannot listen at 127.0.0.1" in said
+
+
+def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(PASSWORD)
+    (tmp_path / "cert.pem").touch()
+    arguments = (tmp_path / "new", "--admin-password-file", tmp_path / "secret", "--certificate", tmp_path / "cert.pem")
+    assert "give both, or none" in invoke(*arguments)[1]
+    assert "no such file" in invoke(*arguments, "--key", tmp_path / "key.pem")[1]

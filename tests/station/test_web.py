@@ -1,0 +1,555 @@
+"""Pages and API: who may do what, attacks, and one way through each page."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from sqlalchemy import select, update
+
+from blemish.station import accounts, limits, sign_in
+from blemish.station.access import COOKIE, Rule, rule_of
+from blemish.station.app import Station, make_app
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+from blemish.station.service import static_files
+from blemish.station.tables import ROLES, Decision, Entry, Image, Product, Session, Token, User, Verdict
+from blemish.station.trail import verify_trail
+from station.browser import CHEAP, PASSWORD, Visitor, judge_all, roles_below, visit
+from station.line import Line, picture, set_up_line
+
+NASTY = '"><img src=x onerror=alert(1)>.png'
+
+
+INLINE = re.compile(r"style$|on")
+
+
+def tags_of(page: str) -> list[tuple[str, list[str]]]:
+    """Every tag of a page, with the names of its attributes."""
+    found: list[tuple[str, list[str]]] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, [name for name, _ in attrs]))
+
+    Tags().feed(page)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
+    accounts._nobodys_hash.cache_clear()
+
+
+@pytest.fixture
+def station(sqlite: Database, folder: StationFolder) -> Station:
+    return Station(sqlite, folder)
+
+
+@pytest.fixture
+def app(station: Station) -> FastAPI:
+    return make_app(station)
+
+
+@pytest.fixture
+def line(station: Station, onnx_file: Path) -> Line:
+    return set_up_line(station.database, station.folder, onnx_file)
+
+
+@pytest.fixture
+def judged(station: Station, line: Line) -> list[int]:
+    """Images that were decided, one of them unreadable, none in the audit lane."""
+    with station.database.write() as session:
+        session.execute(update(Product).values(audit_rate=0.0))
+    found = [station.inbox.receive(line.source_id, f"{seed}.png", picture(seed)).image_id for seed in range(4)]
+    found.append(station.inbox.receive(line.source_id, NASTY, b"no image").image_id)
+    judge_all(station)
+    return found
+
+
+def routes_of(app: FastAPI) -> Iterator[tuple[str, str, Any]]:
+    """Method, path and endpoint of every route there is."""
+    for outer in app.routes:
+        inner = getattr(outer, "original_router", None)
+        for route in [outer] if inner is None else inner.routes:
+            assert isinstance(route, APIRoute), f"{route} does not go through the guard"
+            for method in sorted(route.methods):
+                yield method, route.path, route.endpoint
+
+
+def ask(who: Visitor, method: str, path: str) -> int:
+    address = re.sub(r"\{show\}", "photo", re.sub(r"\{name\}", "none.css", re.sub(r"\{\w+_id\}", "999", path)))
+    if address == "/live/events":
+        address += "?after=x"  # refused for what it asks, not for who asks
+    return int(who.client.request(method, address, headers={"X-CSRF-Token": who.csrf}).status_code)
+
+
+def test_every_route_is_open_to_its_role_and_to_nobody_below(station: Station, app: FastAPI, line: Line) -> None:
+    table = list(routes_of(app))
+    assert len(table) > 40
+    visitors = {role: visit(station, app, role) for role in (None, *ROLES)}
+    for method, path, endpoint in table:
+        rule = rule_of(endpoint)
+        assert rule is not None, f"{method} {path} names no role"
+        if path in ("/logout", "/account/password", "/users/change", "/users/password"):
+            continue  # ends sessions; see below
+        allowed = [None, *ROLES] if rule.role is None else ROLES[ROLES.index(rule.role) :]
+        for role, who in visitors.items():
+            status = ask(who, method, path)
+            if role in allowed:
+                assert status not in (401, 403), (method, path, role, status)
+            elif role is None:
+                assert status in (303, 401), (method, path, status)
+            else:
+                assert status == 403, (method, path, role, status)
+
+
+def test_what_ends_sessions_is_closed_to_those_below(station: Station, app: FastAPI) -> None:
+    for path, role in (("/users/change", "administrator"), ("/users/password", "administrator")):
+        for below in roles_below(role):
+            assert ask(visit(station, app, below), "POST", path) in ((303,) if below is None else (403,))
+
+
+def test_a_route_that_names_no_role_is_closed_to_everybody(station: Station, app: FastAPI) -> None:
+    @app.get("/forgotten")
+    def forgotten() -> str:
+        return "secret"
+
+    assert visit(station, app, "administrator").client.get("/forgotten").status_code == 403
+
+
+def test_there_are_no_routes_beside_the_guard(app: FastAPI) -> None:
+    assert rule_of(object()) is None
+    assert {path for _, path, endpoint in routes_of(app) if rule_of(endpoint) == Rule(None)} == {
+        "/static/{name}",
+        "/healthz",
+        "/readyz",
+        "/login",
+    }
+
+
+def test_a_change_needs_the_token_of_the_session(station: Station, app: FastAPI, judged: list[int]) -> None:
+    who = visit(station, app, "operator")
+    said = {"image_id": judged[0], "judgement": "good"}
+    other = visit(station, app, "engineer")
+    for csrf in ("", "wrong", other.csrf):
+        assert who.client.post("/verdict", data={**said, "csrf": csrf}).status_code == 403
+    headers = {"Origin": "https://evil.example", "X-CSRF-Token": who.csrf}
+    assert who.client.post("/verdict", data=said, headers=headers).status_code == 403
+    headers = {"Sec-Fetch-Site": "cross-site", "X-CSRF-Token": who.csrf}
+    assert who.client.post("/verdict", data=said, headers=headers).status_code == 403
+    assert who.client.post("/api/v1/verdicts", json=said).status_code == 403
+    with station.database.read() as session:
+        assert session.scalars(select(Verdict)).all() == []
+    assert who.client.post("/verdict", data={**said, "csrf": who.csrf}).status_code == 303
+
+
+def test_another_site_cannot_log_a_browser_in(station: Station, app: FastAPI) -> None:
+    who = visit(station, app, None)
+    accounts.add_user(station.database, "test", "eva", PASSWORD, "viewer")
+    form = {"name": "eva", "password": PASSWORD}
+    assert who.client.post("/login", data=form, headers={"Origin": "https://evil.example"}).status_code == 403
+    assert who.client.post("/login", data=form, headers={"Origin": "http://testserver"}).status_code == 303
+
+
+def test_the_cookie_is_drawn_at_log_in_and_hidden_from_scripts(station: Station, app: FastAPI) -> None:
+    accounts.add_user(station.database, "test", "eva", PASSWORD, "viewer")
+    client = visit(station, app, None).client
+    client.cookies.set(COOKIE, "chosen by an attacker")
+    first = client.post("/login", data={"name": "eva", "password": PASSWORD})
+    cookie = first.headers["set-cookie"]
+    assert "chosen" not in cookie
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    before = cookie.split(";")[0].partition("=")[2]
+    client.cookies.clear()
+    client.cookies.set(COOKIE, before)
+    client.post("/login", data={"name": "eva", "password": PASSWORD})
+    client.cookies.clear()
+    client.cookies.set(COOKIE, before)
+    assert client.get("/").headers["location"] == "/login?next=/"  # the session of before has ended
+    client.base_url = "https://testserver"
+    assert "Secure" in client.post("/login", data={"name": "eva", "password": PASSWORD}).headers["set-cookie"]
+
+
+def test_log_in_says_the_same_of_a_wrong_name_and_a_wrong_password(station: Station, app: FastAPI) -> None:
+    accounts.add_user(station.database, "test", "eva", PASSWORD, "viewer")
+    locked = accounts.add_user(station.database, "test", "ben", PASSWORD, "viewer")
+    accounts.add_user(station.database, "test", "root", PASSWORD, "administrator")
+    accounts.change_user(station.database, "test", locked, is_active=False)
+    client = visit(station, app, None).client
+    answers = [
+        client.post("/login", data={"name": name, "password": password})
+        for name, password in (("eva", "wrong"), ("nobody", "wrong"), ("ben", PASSWORD))
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.text for answer in answers}) == 1
+
+
+def test_a_name_that_is_not_there_takes_as_long_as_one_that_is(station: Station, monkeypatch: Any) -> None:
+    asked: list[str] = []
+
+    class Counting:
+        hash = staticmethod(CHEAP.hash)
+
+        @staticmethod
+        def verify(password: str, hashed: str) -> bool:
+            asked.append(hashed)
+            return CHEAP.verify(password, hashed)
+
+    accounts.add_user(station.database, "test", "eva", PASSWORD, "viewer")
+    monkeypatch.setattr(accounts, "PASSWORDS", Counting)
+    assert accounts.check_password(station.database, "eva", "wrong") is None
+    assert accounts.check_password(station.database, "nobody", "wrong") is None
+    assert len(asked) == 2
+
+
+def test_too_many_wrong_passwords_are_tried_no_more(station: Station, app: FastAPI, monkeypatch: Any) -> None:
+    accounts.add_user(station.database, "test", "eva", PASSWORD, "viewer")
+    client = visit(station, app, None).client
+    for _ in range(sign_in.LIMITS["name and address"]):
+        assert client.post("/login", data={"name": "eva", "password": "wrong"}).status_code == 401
+    refused = client.post("/login", data={"name": "Eva ", "password": PASSWORD})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "300")
+    later = time.monotonic() + 301
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert client.post("/login", data={"name": "eva", "password": PASSWORD}).status_code == 303
+
+
+def test_a_session_ends_with_idleness_logging_out_and_another_role(station: Station, app: FastAPI) -> None:
+    boss = visit(station, app, "administrator")
+    who = visit(station, app, "viewer")
+    with station.database.write() as session:
+        user_id = session.scalars(select(User.id).where(User.role == "viewer")).one()
+        mine = session.scalars(select(Session).where(Session.user_id == user_id)).one()
+        mine.seen_s -= accounts.IDLE_S + 1
+    assert who.client.get("/").status_code == 303
+    who = visit(station, app, "viewer")
+    assert who.client.get("/").status_code == 200
+    who.client.post("/logout", data={"csrf": who.csrf})
+    assert who.client.get("/").status_code == 303
+    who = visit(station, app, "viewer")
+    boss.client.post("/users/change", data={"csrf": boss.csrf, "user_id": user_id, "role": "operator"})
+    assert who.client.get("/").status_code == 303
+
+
+def test_the_last_administrator_stays_one(station: Station, app: FastAPI) -> None:
+    boss = visit(station, app, "administrator")
+    for change in ({"role": "viewer", "is_active": "true"}, {"role": "administrator"}):
+        answer = boss.client.post("/users/change", data={"csrf": boss.csrf, "user_id": 1, **change})
+        assert answer.status_code == 422
+        assert "last administrator" in answer.text
+    assert boss.client.get("/users").status_code == 200
+
+
+def test_a_token_does_what_its_scopes_say_and_no_more(station: Station, app: FastAPI, judged: list[int]) -> None:
+    who = visit(station, app, "engineer")
+    form = {"csrf": who.csrf, "name": "PLC", "password": PASSWORD, "scopes": ["read"]}
+    page = who.client.post("/account/token", data=form).text
+    token = re.search(r"blm_[\w-]+", page)
+    assert token is not None
+    assert token[0] not in who.client.get("/account").text
+    with station.database.read() as session:
+        assert token[0] not in session.scalars(select(Token.token_sha256)).one()
+    program = visit(station, app, None).client
+    program.headers["Authorization"] = f"Bearer {token[0]}"
+    assert program.get("/api/v1/images").status_code == 200
+    assert program.get("/metrics").status_code == 200
+    assert program.post("/api/v1/verdicts", json={"image_id": 1, "judgement": "good"}).status_code == 403
+    assert program.get("/").status_code == 403  # pages are for people
+    program.headers["Authorization"] = "Bearer blm_wrong"
+    assert program.get("/api/v1/images").status_code == 401
+    program.headers["Authorization"] = f"Bearer {token[0]}"
+    who.client.post("/account/token/end", data={"csrf": who.csrf, "token_id": 1})
+    assert program.get("/api/v1/images").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/api/v1/predict?product=disc&name=a.png", "/login", "/products/model"])
+def test_a_body_of_ten_gigabytes_is_refused_before_it_is_read(station: Station, app: FastAPI, path: str) -> None:
+    who = visit(station, app, "engineer")
+
+    def never() -> Iterator[bytes]:
+        raise AssertionError("the body was asked for")
+        yield b""
+
+    headers = {"Content-Length": str(10 * 1024 * limits.MIB), "X-CSRF-Token": who.csrf}
+    answer = who.client.build_request("POST", path, headers=headers)
+    answer.headers["content-length"] = headers["Content-Length"]
+    assert who.client.send(answer).status_code == 413
+
+
+def test_a_body_that_does_not_say_its_length_is_cut_off(station: Station, app: FastAPI) -> None:
+    station.max_image_bytes = limits.MIB
+    who, sent = visit(station, make_app(station), "operator"), []
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(64):
+            sent.append(1)
+            yield bytes(limits.MIB // 4)
+
+    address = "/api/v1/predict?product=disc&name=a.png"
+    answer = who.client.post(address, content=endless(), headers={"X-CSRF-Token": who.csrf})
+    assert answer.status_code == 413
+    assert "1 MiB" in answer.json()["error"]
+
+
+def test_nobody_uploads_before_being_let_in(station: Station, app: FastAPI, line: Line) -> None:
+    answer = visit(station, app, None).client.post("/api/v1/predict?product=disc&name=a.png", content=picture(1))
+    assert answer.status_code == 401
+    assert list((station.folder.root / "images").rglob("*.png")) == []
+
+
+def test_paths_lead_nowhere_else(station: Station, app: FastAPI, line: Line) -> None:
+    who = visit(station, app, "operator")
+    for path in ("/static/..%2f..%2fapp.py", "/static/%2e%2e/app.py", "/static/app.py", "/static//etc/passwd"):
+        assert who.client.get(path).status_code == 404
+    form = {"csrf": (None, who.csrf), "product": (None, "disc"), "image": ("../../../evil.png", picture(1))}
+    assert who.client.post("/products/image", files=form).status_code == 303
+    with station.database.read() as session:
+        assert session.scalars(select(Image.name)).one() == "evil.png"
+    assert not list(station.folder.root.parent.rglob("evil.png"))
+    assert set(static_files()) >= {"station.css", "station.js", "live.js"}
+
+
+def test_after_logging_in_one_stays_here(station: Station, app: FastAPI) -> None:
+    accounts.add_user(station.database, "test", "eva", PASSWORD, "viewer")
+    client = visit(station, app, None).client
+    for where in ("//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"):
+        answer = client.post("/login", data={"name": "eva", "password": PASSWORD, "where": where})
+        assert answer.headers["location"] == "/"
+
+
+def test_what_people_and_files_say_is_text_on_every_page(
+    station: Station, app: FastAPI, judged: list[int], line: Line
+) -> None:
+    boss = visit(station, app, "administrator")
+    reason = "<script>alert(1)</script>"
+    form = {"csrf": boss.csrf, "image_id": judged[-1], "judgement": "defective", "defect_type": "<b>crack"}
+    assert boss.client.post("/verdict", data=form).status_code == 303
+    form = {"csrf": boss.csrf, "product_id": line.product_id, "rate": 3, "reason": reason}
+    assert boss.client.post("/products/audit-rate", data=form).status_code == 303
+    pages = ["/", "/review", "/audit", "/threshold", "/report", "/products", "/trail", "/users", "/account", "/login"]
+    for page in [*pages, "/trail?everything=true", f"/images/{judged[-1]}", f"/images/{judged[0]}"]:
+        text = boss.client.get(page).text
+        assert "<b>crack" not in text, page
+        inline = [(tag, name) for tag, attributes in tags_of(text) for name in attributes if INLINE.match(name)]
+        assert inline == [], f"{page}: CSP refuses inline styles and handlers"
+        assert all("src" in attributes for tag, attributes in tags_of(text) if tag == "script"), page
+        assert len(text.encode()) < 100_000, page
+    assert "&lt;script&gt;" in boss.client.get("/trail").text
+
+
+def test_every_answer_tells_the_browser_what_it_may_do(station: Station, app: FastAPI, judged: list[int]) -> None:
+    who = visit(station, app, "viewer")
+    for address in ("/", "/static/station.js", "/api/v1/images", "/images/1/map.jpg", "/nowhere", "/healthz"):
+        answer = who.client.get(address)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert who.client.get("/").headers["cache-control"] == "no-store"
+
+
+def test_a_decompression_bomb_is_unreadable(station: Station, app: FastAPI, line: Line) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+    image_id = station.inbox.receive(line.source_id, "bomb.png", bomb).image_id
+    judge_all(station)
+    who = visit(station, app, "viewer")
+    assert who.client.get(f"/api/v1/images/{image_id}").json()["verdict"] == "unreadable"
+    assert who.client.get(f"/images/{image_id}/photo.jpg").status_code == 422
+
+
+def test_a_program_sends_an_image_and_gets_the_decision(station: Station, app: FastAPI, line: Line) -> None:
+    user_id = accounts.add_user(station.database, "test", "plc", PASSWORD, "operator")
+    token = accounts.add_token(station.database, "test", user_id, "PLC", ["predict", "read", "judge"])
+    program = visit(station, app, None).client
+    program.headers["Authorization"] = f"Bearer {token}"
+    address = "/api/v1/predict?product=disc&name=part-7.png"
+    waiting = program.post(f"{address}&wait_s=0", content=picture(7))
+    assert (waiting.status_code, waiting.json()["verdict"]) == (202, "waiting")
+    judge_all(station)
+    got = program.post(address, content=picture(7))
+    assert got.status_code == 200
+    assert got.json()["image_id"] == waiting.json()["image_id"]
+    with station.database.read() as session:
+        decision = session.scalars(select(Decision)).one()
+    assert got.json()["score"] == decision.score
+    assert program.get("/api/v1/images").json() == [got.json()]
+    said = program.post("/api/v1/verdicts", json={"image_id": 1, "judgement": "defective", "defect_type": "crack"})
+    assert said.status_code == 201
+    assert program.get("/api/v1/verdicts/1").json()[0]["defect_type"] == "crack"
+    report = program.get("/api/v1/reports/shift?start=2020-01-01&end=2100-01-01").json()
+    assert sum(report["counts"].values()) == 1
+    assert report["defect_types"] == [["crack", 1]]
+    lines = program.get("/api/v1/reports/shift.csv?start=2020-01-01&end=2100-01-01").text.splitlines()
+    assert len(lines) == 2
+    assert ",crack," in lines[1]
+    for wrong, status in (
+        ("/api/v1/images/99", 404),
+        ("/api/v1/images?limit=0", 422),
+        ("/api/v1/reports/shift?start=x&end=y", 422),
+        ("/api/v1/images/1/original", 422),
+    ):
+        answer = program.get(wrong)
+        assert answer.status_code == status
+        assert answer.json()["error"]
+    assert program.post("/api/v1/predict?product=none&name=a.png", content=b"x").status_code == 404
+    assert program.post("/api/v1/predict?product=disc&name=a.exe", content=b"x").status_code == 422
+
+
+def test_the_description_names_every_route_of_the_api(station: Station, app: FastAPI) -> None:
+    described = visit(station, app, "viewer").client.get("/api/v1/openapi.json").json()
+    listed = {path for _, path, _ in routes_of(app) if path.startswith("/api/v1/")} - {"/api/v1/openapi.json"}
+    assert set(described["paths"]) == listed
+
+
+def test_moving_the_threshold_is_signed_and_has_a_reason(
+    station: Station, app: FastAPI, line: Line, judged: list[int]
+) -> None:
+    who = visit(station, app, "engineer")
+    page = who.client.get("/threshold").text
+    options = json.loads(re.search(r'data-options="([^"]+)"', page)[1].replace("&#34;", '"'))  # type: ignore[index]
+    chosen = len(options) - 12
+    form = {
+        "csrf": who.csrf,
+        "product_id": line.product_id,
+        "model_id": line.model_id,
+        "at": chosen,
+        "expected": options[chosen][0],
+        "reason": "lamp was changed",
+        "password": PASSWORD,
+    }
+    for wrong in ({"password": "wrong"}, {"reason": " "}, {"model_id": 99}, {"expected": "nan"}, {"expected": "-1"}):
+        assert who.client.post("/threshold", data={**form, **wrong}).status_code == 422
+    with station.database.read() as session:
+        assert session.scalars(select(Product.threshold)).one() is None
+    assert who.client.post("/threshold", data=form).status_code == 303
+    with station.database.read() as session:
+        assert session.scalars(select(Product.threshold)).one() == options[chosen][0]
+        entry = session.scalars(select(Entry).where(Entry.action == "threshold")).one()
+        assert verify_trail(session).problem is None
+    assert (entry.actor, json.loads(entry.detail)["reason"]) == ("the engineer", "lamp was changed")
+    assert "lamp was changed" in who.client.get("/trail").text
+    assert who.client.get(f"/threshold?at={chosen}").status_code == 200
+    assert who.client.get("/threshold?at=100000").status_code == 200
+
+
+def test_a_model_goes_live_and_back_with_a_signature(
+    station: Station, app: FastAPI, line: Line, onnx_file: Path
+) -> None:
+    who = visit(station, app, "engineer")
+    form = {"csrf": (None, who.csrf), "product_id": (None, str(line.product_id))}
+    broken = who.client.post("/products/model", files={**form, "model": ("bad.onnx", onnx_file.read_bytes()[:-1])})
+    assert broken.status_code == 422
+    assert "bad.onnx" in broken.text
+    assert len(list((station.folder.root / "models").iterdir())) == 1
+    assert who.client.post("/products/model", files={**form, "model": ("b.onnx", b"junk")}).status_code == 422
+    with station.database.write() as session:
+        session.execute(update(Product).values(model_id=None))
+    form_live = {"csrf": who.csrf, "model_id": line.model_id, "reason": "back to it", "password": PASSWORD}
+    assert who.client.post("/products/live", data={**form_live, "password": "wrong"}).status_code == 422
+    assert who.client.post("/products/live", data=form_live).status_code == 303
+    with station.database.read() as session:
+        assert session.scalars(select(Product.model_id)).one() == line.model_id
+
+
+def test_the_audit_lane_hides_our_verdict_until_a_person_has_judged(station: Station, app: FastAPI, line: Line) -> None:
+    with station.database.write() as session:
+        session.execute(update(Product).values(audit_rate=1.0))
+    image_id = station.inbox.receive(line.source_id, "a.png", picture(3)).image_id
+    judge_all(station)
+    with station.database.read() as session:
+        ours = session.scalars(select(Decision.verdict)).one()
+    who = visit(station, app, "operator")
+    live = who.client.get("/").text
+    assert 'class="card audit"' in live
+    assert f'class="card {ours}"' not in live
+    assert who.client.get("/review").text.count("<article") == 0
+    assert who.client.get(f"/images/{image_id}").headers["location"] == f"/audit?image={image_id}"
+    assert who.client.get(f"/images/{image_id}/map.jpg").status_code == 403
+    assert "we said" not in who.client.get("/audit").text
+    form = {"csrf": who.csrf, "image_id": image_id, "judgement": "defective"}
+    done = who.client.post("/audit", data=form)
+    assert "we said" in who.client.get(done.headers["location"]).text
+    assert who.client.post("/audit", data={**form, "judgement": "good"}).status_code == 422
+    assert f'class="card {ours}"' in who.client.get("/").text
+    assert who.client.get(f"/images/{image_id}").status_code == 200
+
+
+def test_review_shows_the_worst_first_and_leaves_out_what_was_judged(
+    station: Station, app: FastAPI, judged: list[int]
+) -> None:
+    who = visit(station, app, "operator")
+
+    def shown() -> list[int]:
+        return [int(found) for found in re.findall(r'data-image="(\d+)"', who.client.get("/review").text)]
+
+    with station.database.read() as session:
+        rejects = session.scalars(select(Decision).where(Decision.verdict == "anomalous")).all()
+    expected = [one.image_id for one in sorted(rejects, key=lambda one: (one.p_value, -(one.score or 0)))]
+    assert shown() == expected
+    assert expected
+    who.client.post("/verdict", data={"csrf": who.csrf, "image_id": expected[0], "judgement": "unsure"})
+    assert shown() == expected[1:]
+
+
+def test_events_are_the_cards_of_the_page(
+    station: Station, app: FastAPI, judged: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemish.station import pages
+
+    monkeypatch.setattr(pages, "STREAM_S", 0.2)
+    monkeypatch.setattr(pages, "LOOK_EVERY_S", 0.05)
+    who = visit(station, app, "viewer")
+    text = who.client.get("/live/events?after=2").text
+    events = [json.loads(one) for one in re.findall(r"^data: (.*)$", text, re.MULTILINE)]
+    assert len(events) == len(judged) - 2
+    assert events[-1]["verdict"] == "unreadable"
+    assert "&lt;img src=x" in events[-1]["html"]
+    resumed = who.client.get("/live/events?after=0", headers={"Last-Event-ID": "4"}).text
+    assert re.findall(r"^id: (\d+)$", resumed, re.MULTILINE) == ["5"]
+
+
+def test_ready_means_database_and_worker(station: Station, app: FastAPI) -> None:
+    client = visit(station, app, None).client
+    assert client.get("/healthz").text == "ok\n"
+    assert client.get("/readyz").json() == {"problems": ["the worker does not run"]}
+    station.folder.heartbeat.touch()
+    assert client.get("/readyz").status_code == 200
+
+
+def test_metrics_count_what_was_decided(station: Station, app: FastAPI, judged: list[int]) -> None:
+    text = visit(station, app, "viewer").client.get("/metrics").text
+    assert 'blemish_decisions_total{product="disc",verdict="unreadable"} 1.0' in text
+    assert "blemish_queue_images 0.0" in text
+    assert "blemish_worker_up 0.0" in text
+
+
+def test_a_withdrawn_certificate_turns_the_promise_amber(
+    station: Station, app: FastAPI, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemish.inspection.monitor_state import Alarm
+    from blemish.station import state
+
+    who = visit(station, app, "viewer")
+    assert 'class="promise"' in who.client.get("/").text
+    alarm = Alarm(stream="brightness", images=9, image="a.png", usual=0.5, now=0.4)
+    monkeypatch.setattr(state, "withdrawal", lambda *_: alarm)
+    text = who.client.get("/").text
+    assert 'class="promise open"' in text
+    assert "brightness has changed" in text
