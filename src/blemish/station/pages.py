@@ -249,20 +249,21 @@ def threshold(request: Request, station: At, product: Chosen = None, at: int | N
         scores = thresholds.last_scores(session, chosen, model.id)
         options = thresholds.choices(header, scores, current)
         now_at = next(place for place, one in enumerate(options) if one.threshold == current)
-        counts, edges = np.histogram(
-            header.calibration_scores, bins=60, range=(options[0].threshold, options[-1].threshold)
-        )
+        low, high = options[0].threshold, options[-1].threshold
+        counts, _ = np.histogram(header.calibration_scores, bins=60, range=(low, high))
+        places = [round(1000.0 * (one.threshold - low) / (high - low)) for one in options]
+        shown_at = places[now_at] if at is None else at
         return render(
             request,
             "threshold.html.j2",
             model=model,
             options=options,
             now_at=now_at,
-            at=min(max(0, at), len(options) - 1) if at is not None else now_at,
+            at=min(range(len(options)), key=lambda place: (abs(places[place] - shown_at), place != now_at)),
             shown=[[one.threshold, guarantee(one.rate), one.flagged, figure(one.threshold)] for one in options],
             judged=len(scores),
             heights=[round(100.0 * float(count) / max(1, counts.max()), 1) for count in counts],
-            places=[round(1000.0 * (one.threshold - edges[0]) / ((edges[-1] - edges[0]) or 1.0), 1) for one in options],
+            places=places,
             highest=max(header.calibration_scores),
             confidence=header.calibration.confidence,
             n=header.certificate.n,

@@ -16,8 +16,8 @@ from blemish.station.trail import append
 
 LAST = 1000
 MOST_CHOICES = 160
-BEYOND = 1.5
-"""The slider goes so far beyond the highest calibration score."""
+BEYOND = 0.5
+"""The slider goes so far beyond the highest calibration score, in parts of the span of all."""
 
 
 @final
@@ -58,7 +58,8 @@ def choices(header: ArtifactHeader, scores: list[float], current: float) -> list
     """
     calibration = np.unique(np.asarray(header.calibration_scores, np.float64))
     places = np.unique(np.linspace(0, len(calibration) - 1, MOST_CHOICES).astype(int))
-    beyond = calibration[-1] * np.linspace(1.0, BEYOND, 11)[1:]
+    span = calibration[-1] - calibration[0] or calibration[-1] or 1.0
+    beyond = calibration[-1] + span * np.linspace(0.0, BEYOND, 11)[1:]
     wanted = np.unique(np.concatenate([calibration[places], beyond, [header.threshold, current]]))
     ordered = np.sort(np.asarray(scores, np.float64))
     above = len(ordered) - np.searchsorted(ordered, wanted, side="right")

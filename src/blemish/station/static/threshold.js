@@ -8,11 +8,13 @@ if (form) {
   const at = document.querySelector("[data-at]");
   const expected = document.querySelector("[data-expected]");
   slider.addEventListener("input", () => {
-    const [threshold, rate, flagged, text] = options[slider.value];
+    const far = places.map((place) => Math.abs(place - slider.value));
+    const chosen = far.indexOf(Math.min(...far));
+    const [threshold, rate, flagged, text] = options[chosen];
     form.querySelector("[data-rate]").textContent = rate === "-" ? form.dataset.nothing : rate;
     form.querySelector("[data-flagged]").textContent = flagged;
     form.querySelector("[data-value]").textContent = text;
-    for (const end of ["x1", "x2"]) line.setAttribute(end, places[slider.value]);
-    if (at) { at.value = slider.value; expected.value = threshold; }
+    for (const end of ["x1", "x2"]) line.setAttribute(end, places[chosen]);
+    if (at) { at.value = places[chosen]; expected.value = threshold; }
   });
 }
