@@ -543,7 +543,7 @@ def test_metrics_count_what_was_decided(station: Station, app: FastAPI, judged: 
 def test_a_withdrawn_certificate_turns_the_promise_amber(
     station: Station, app: FastAPI, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemish.inspection.monitor_state import Alarm
+    from blemish.inference.monitor_state import Alarm
     from blemish.station import state
 
     who = visit(station, app, "viewer")

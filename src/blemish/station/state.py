@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError
-from blemish.inspection.monitor_state import withdrawal
+from blemish.inference.monitor_state import withdrawal
 from blemish.station.app import Station
 from blemish.station.service import is_working
 from blemish.station.tables import Decision, Job, Product, Source
