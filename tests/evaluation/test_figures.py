@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from blemish.evaluation.report import figures
+from blemish.evaluation.results import Rung
 
 CHARTS: dict[str, Callable[[], bytes]] = {
     "loss": lambda: figures.loss_curve({"loss": [1.0, 0.5], "validation": [2.0, 0.001]}),
@@ -16,9 +17,26 @@ CHARTS: dict[str, Callable[[], bytes]] = {
     "bars": lambda: figures.f1_bars(["a", "b"], [0.5, None], "F1"),
     "many bars": lambda: figures.f1_bars([str(i) for i in range(300)], [0.5] * 300, "F1"),
     "roc": lambda: figures.roc_curves({"images": ([0, 1], [0, 1], 0.5), "pixels": ([0, 0, 1], [0, 1, 1], 1.0)}),
-    "scores": lambda: figures.score_histogram([0.1, 0.2], [0.4, 90.0], 0.3),
-    "one score": lambda: figures.score_histogram([0.5], [], 0.5),
-    "scores of zero": lambda: figures.score_histogram([0.0], [0.0], 0.0),
+    "scores": lambda: figures.score_histogram(
+        {"calibration": [0.1], "good": [0.1, 0.2], "defective": [0.4, 90.0]}, 0.3
+    ),
+    "one score": lambda: figures.score_histogram({"good": [0.5], "defective": []}, 0.5),
+    "scores of zero": lambda: figures.score_histogram({"good": [0.0], "defective": [0.0]}, 0.0),
+    "ladder": lambda: figures.ladder_chart(
+        [
+            Rung(max_false_alarm_rate=0.01, needed=None, defective=3, good=2),
+            Rung(
+                max_false_alarm_rate=0.05,
+                needed=19,
+                threshold=1.0,
+                defective=3,
+                found=2,
+                interval=(0.1, 0.9),
+                good=2,
+                flagged=0,
+            ),
+        ]
+    ),
     "thresholds": lambda: figures.threshold_curves(
         [0.01, 0.1, 1.0], {"precision": [0, 1, 1], "recall": [1, 1, 0], "F1": [0, 1, 0]}, {"a": 0.1, "b": None}
     ),

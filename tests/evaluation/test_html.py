@@ -1,6 +1,7 @@
 """The report page: nothing from outside, nothing from a file name, and honest words."""
 
 import copy
+import dataclasses
 import html
 import re
 from html.parser import HTMLParser
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from blemish.evaluation.measures import MEASURES
-from blemish.evaluation.report.html import number, percent, render, span, verdict
-from blemish.evaluation.report.pictures import Drawings, Example, thresholds_in_use
+from blemish.evaluation.report.close_up import cut_close_up
+from blemish.evaluation.report.html import code, number, percent, render, span, verdict
+from blemish.evaluation.report.pictures import Drawings, Example, panel, thresholds_in_use
 from blemish.evaluation.results import Results
 
 NASTY = "test/cut/<img src=x onerror=alert(1)>&\"'{{ 7*7 }}.png"
@@ -137,6 +139,7 @@ def example(name: str = NASTY, *, reconstruction: bool = True) -> Example:
 def example_drawings() -> Drawings:
     return Drawings(
         history={"loss": [0.5, 0.25]},
+        calibration_scores=[0.1, 0.2],
         roc={"images": (np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.5)},
         threshold_curves={"threshold": [0.1, 0.2], "precision": [0, 1], "recall": [1, 0], "F1": [0, 1]},
         panels={"cut": [example(), example(reconstruction=False)]},
@@ -188,7 +191,7 @@ def test_every_element_is_closed(page: str) -> None:
 
 def test_names_are_only_names(page: str) -> None:
     elements = Elements(page).found
-    assert sum(tag == "script" for tag, _ in elements) == 1
+    assert sum(tag == "script" for tag, _ in elements) == 2
     assert not any(name.startswith("on") for _, attributes in elements for name in attributes)
     assert not any(tag in ("b", "i", "u") and "more" in str(attributes) for tag, attributes in elements)
     assert "{{ 7*7 }}" in page
@@ -201,17 +204,32 @@ def test_a_policy_forbids_what_a_mistake_could_let_in(page: str) -> None:
     assert "default-src 'none'" in str(policies[0])
 
 
-def test_the_panel_is_two_by_two(page: str) -> None:
-    """Input, reconstruction, predicted defect pixels, ground truth, in this order."""
-    first = page[page.index('class="strips"') :]
-    captions = re.findall(r"<span>(.*?)</span></div>", first)[:8]
-    assert captions[:4] == ["input", "reconstruction", "predicted defect pixels", "ground truth"]
-    assert captions[4:] == ["input", "heat map", "predicted defect pixels", "ground truth"]
+def test_a_panel_has_the_photo_a_close_up_and_heat_on_two_scales(page: str) -> None:
+    first = page[page.index("What the model sees") :]
+    captions = re.findall(r"<span>(.*?)</span></div>", first)[:7]
+    heats = ["heat, from the threshold", "heat, on its own scale"]
+    assert captions == ["photo", "reconstruction", *heats, "photo", *heats]
+    cut = cut_close_up(np.zeros((64, 96, 3), np.uint8), example().anomaly_map, None, 0.5)
+    with_cut = panel(dataclasses.replace(example(), close_up=cut), typed(example_results()))
+    assert [name for name, _ in with_cut["pictures"]][:2] == ["photo", "close-up, brightened"]
+
+
+def test_images_found_and_false_alarms_lead_the_tiles(page: str) -> None:
+    tiles = re.findall(r'<div class="tile[^"]*"><b>(.*?)</b><span>(.*?)</span>', page)
+    assert tiles[0] == ("0 of 1", "defective images found")
+    assert tiles[1] == ("1 of 2", "good images flagged; at most 5 % promised")
+    assert "pixel AUROC" not in " ".join(text for _, text in tiles)
+
+
+def test_the_ladder_and_the_next_steps_are_on_the_page(page: str) -> None:
+    assert "not supported: needs 99 calibration images" in page
+    assert "<li>Look at &lt;b&gt;train/good/0.png&lt;/b&gt;.</li>" in page
+    assert "0 of 1" in page[page.index("by the false alarms allowed") :]
 
 
 def test_every_measure_is_explained(page: str) -> None:
     for measure in MEASURES.values():
-        assert measure.explanation in html.unescape(page)
+        assert code(measure.explanation) in page
 
 
 def test_what_was_not_computed_says_why() -> None:
@@ -233,7 +251,7 @@ def test_the_same_results_give_the_same_page(page: str) -> None:
 def test_a_page_without_any_picture_is_still_one() -> None:
     results = example_results()
     results |= {"by_type": {}, "images": results["images"][1:]}
-    page = render(typed(results), Drawings({}, {}, {}, {}, [], [], []))
+    page = render(typed(results), Drawings({}, [], {}, {}, {}, [], [], []))
     assert Elements(page).open == []
     assert "No defective image was missed." in page
 

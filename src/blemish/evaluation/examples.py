@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.folder import Sample
-from blemish.data.images import load_image
+from blemish.data.images import load_image, read_original
 from blemish.data.masks import load_mask
 from blemish.evaluation.measures import JudgedImage
+from blemish.evaluation.report.close_up import cut_close_up
 from blemish.evaluation.report.pictures import Curve, Drawings, Example
 from blemish.evaluation.results import Results
 from blemish.inference.overlay import Rgb, as_rgb
@@ -45,6 +46,7 @@ def draw(
     missed = [image for image in images if image.label and not image.is_anomalous]
     alarms = [image for image in images if not image.label and image.is_anomalous]
     return Drawings(
+        calibration_scores=predictor.header.calibration_scores,
         history={name: list(values) for name, values in predictor.header.history.items()},
         panels={
             defect_type: shown(
@@ -91,18 +93,21 @@ def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
     """One image with its map, mask and reconstruction, at the size it is drawn in."""
     prediction = predictor.predict(sample.path)
     reconstruction = predictor.reconstruct(sample.path)
-    mask = None
+    policy, size_px = predictor.policy, _shown_size(predictor.policy.size_px)
+    mask = large = None
     if sample.mask_path is not None:
-        mask = load_mask(sample.mask_path, predictor.policy.size_px, prediction.image_size_px)
-    size_px = _shown_size(predictor.policy.size_px)
+        mask = load_mask(sample.mask_path, policy.size_px, prediction.image_size_px)
+        large = load_mask(sample.mask_path, prediction.image_size_px)
+    original = np.asarray(read_original(sample.path, policy.max_image_px, policy.white_level))
     return Example(
         name=image.name,
         defect_type=image.defect_type,
         score=image.score,
-        image=_shown(load_image(sample.path, predictor.policy), size_px),
+        image=_shown(load_image(sample.path, policy), size_px),
         reconstruction=None if reconstruction is None else _shown(reconstruction, size_px),
         anomaly_map=resize_map(prediction.scored_map, size_px),
         mask=None if mask is None else resize_map(mask.astype(np.float32), size_px) > 0,
+        close_up=cut_close_up(original, prediction.scored_map, large, prediction.threshold),
     )
 
 

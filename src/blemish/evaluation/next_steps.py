@@ -104,7 +104,7 @@ def _rate(judged: Judgement) -> str:
     rung = next((rung for rung in better if (rung.found or 0) >= ENOUGH * rung.defective), better[-1])
     return (
         f"allow {100 * rung.max_false_alarm_rate:g} % false alarms: that finds {rung.found} of {rung.defective} "
-        f"(--max-false-alarm-rate {rung.max_false_alarm_rate:g}, here and for `blemish inspect`)"
+        f"(`--max-false-alarm-rate {rung.max_false_alarm_rate:g}`, here and for `blemish inspect`)"
     )
 
 
@@ -117,16 +117,16 @@ def _size(judged: Judgement) -> str:
     side = min(policy.size_px) * 2
     return (
         f"train at a larger size: the photos are {longest:.0f} px long and the model sees {seen} px of them, so what "
-        f"is small is lost; for example --set data.side_px={side}, which takes about four times as long"
+        f"is small is lost; for example `--set data.side_px={side}`, which takes about four times as long"
     )
 
 
 def _detector(judged: Judgement) -> str:
     own = judged.predictor.header.detector
     others = [name for name in (RunSettings().detector, *_COMPARED) if name != own]
-    data = judged.folder.root
+    names = ",".join([own, *others])
     return (
-        f"try another detector: blemish compare {data} --detectors {','.join([own, *others])} --seeds 1 -o comparison "
+        f"try another detector: `blemish compare {judged.folder.root} --detectors {names} --seeds 1 -o comparison` "
         f"sets {join_names([own, *others])} side by side"
     )
 
@@ -138,7 +138,7 @@ def _region(judged: Judgement) -> str:
     if judged.predictor.policy.roi is not None or 3 * len(elsewhere) < known or not elsewhere:
         return ""
     return (
-        f"give a region of interest (data.roi): in {len(elsewhere)} of {plural(known, 'image')} with a known defect "
+        f"give a region of interest (`data.roi`): in {len(elsewhere)} of {plural(known, 'image')} with a known defect "
         "the highest pixel lies beside the defect; where that is the ground around the part, leave the ground out"
     )
 
@@ -152,5 +152,5 @@ def _images(judged: Judgement) -> str:
     rung = missing[-1]
     return (
         f"give more good images: {n} were held out to calibrate, and {rung.needed} would promise "
-        f"{100 * rung.max_false_alarm_rate:g} %; score.calibration=cross uses all good images for it"
+        f"{100 * rung.max_false_alarm_rate:g} %; `score.calibration=cross` uses all good images for it"
     )

@@ -31,10 +31,14 @@ def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> R
     """
     if image.shape[:2] != anomaly_map.shape:
         raise ValueError(f"image is {image.shape[:2]}, its map is {anomaly_map.shape}; they must be the same size")
-    heat = _heat(anomaly_map, threshold)  # (h, w)
+    return draw_contour(blend_heat(image, _heat(anomaly_map, threshold)), anomaly_map > np.float64(threshold))
+
+
+def blend_heat(image: Rgb, heat: NDArray[np.float32]) -> Rgb:
+    """The image in grey under heat `(h, w)` from 0, where only the image is seen, to 1, where it is hottest."""
     opacity = _STRONGEST_HEAT * np.sqrt(heat)[..., None]  # (h, w, 1)
     mixed = _luma(image)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
-    return draw_contour(np.rint(mixed).astype(np.uint8), anomaly_map > np.float64(threshold))
+    return np.rint(mixed).astype(np.uint8)
 
 
 def draw_contour(image: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int] = _CONTOUR) -> Rgb:

@@ -6,7 +6,7 @@ from typing import Any
 from blemish.evaluation.compare.compare_page import mean_std, seconds
 from blemish.evaluation.report.figures import setting_curves, threshold_curves
 from blemish.evaluation.report.html import inline, page_environment
-from blemish.evaluation.report.pictures import Example, drawing, photo
+from blemish.evaluation.report.pictures import Example, at_threshold, photo
 
 Content = Mapping[str, Any]
 
@@ -53,12 +53,11 @@ def table_rows(content: Content, scope: str) -> list[tuple[float, str, Content]]
 
 
 def _panels(content: Content, example: Example) -> list[tuple[str, str]]:
-    """Figures 13 and 14: the truth and the image, then what each threshold calls defective."""
-    pictures = [] if example.mask is None else [("ground truth", drawing(example.mask))]
-    pictures.append(("test image", photo(example.image)))
+    """Figures 13 and 14: the image, then what each threshold calls defective, outlined beside the truth."""
+    pictures = [("test image", photo(example.image))]
     for row in content["image"]["at"]:
         found = "" if row.get("f1") is None else f", F1 {row['f1']:.2f}"
-        pictures.append((f"tau = {row['threshold']:g}{found}", drawing(example.anomaly_map > row["threshold"])))
+        pictures.append((f"tau = {row['threshold']:g}{found}", at_threshold(example, row["threshold"])))
     return pictures
 
 

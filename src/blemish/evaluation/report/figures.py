@@ -17,8 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
+
+from blemish.evaluation.results import Rung
 
 GOOD_COLOUR, DEFECTIVE_COLOUR, THIRD_COLOUR = "#2f86d6", "#e0662a", "#8d6bd1"
 """Blue, orange and violet of middling lightness: told apart by the colour-blind, legible on black and on white."""
@@ -87,28 +89,70 @@ def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike, float]]) -> byte
     return to_svg(figure)
 
 
-def score_histogram(good: ArrayLike, defective: ArrayLike, threshold: float) -> bytes:
-    """How many good and defective images have which score, and where the threshold stands.
+def score_histogram(groups: Mapping[str, ArrayLike], threshold: float) -> bytes:
+    """Which share of each group of images has which score, and where the threshold stands.
 
-    >>> b"threshold" in score_histogram([0.1, 0.2], [0.3], threshold=0.25)
+    Shares, not numbers: groups of different sizes compare. `calibration` is drawn as a line alone.
+
+    >>> b"threshold" in score_histogram({"good": [0.1, 0.2], "defective": [0.3]}, threshold=0.25)
     True
     """
     figure, axes = new_figure(width=5.2, height=3.6)
-    groups = {
-        "good": (np.asarray(good, np.float64), GOOD_COLOUR),
-        "defective": (np.asarray(defective, np.float64), DEFECTIVE_COLOUR),
-    }
-    edges = _score_edges(np.concatenate([*(scores for scores, _ in groups.values()), [threshold]]))
-    for name, (scores, colour) in groups.items():
-        if scores.size:
-            axes.hist(scores, list(edges), color=colour, alpha=0.55, label=name)
-            axes.hist(scores, list(edges), color=colour, histtype="step", linewidth=1.3)
-    axes.axvline(threshold, color=INK, linewidth=1.4, label="threshold")
+    known = {name: np.asarray(scores, np.float64) for name, scores in groups.items() if np.size(scores)}
+    edges = _score_edges(np.concatenate([*known.values(), [threshold]]))
+    colours = {"good": GOOD_COLOUR, "defective": DEFECTIVE_COLOUR}
+    for name, scores in known.items():
+        colour, weights = colours.get(name, INK), np.full(scores.size, 1 / scores.size)
+        label = f"{name}, {scores.size} image{'s' if scores.size > 1 else ''}"
+        if name in colours:
+            axes.hist(scores, list(edges), weights=weights, color=colour, alpha=0.5, label=label)
+            label = ""
+        axes.hist(
+            scores, list(edges), weights=weights, color=colour, histtype="step", linewidth=1.2, label=label or None
+        )
+    axes.axvline(threshold, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), label="threshold")
     if _is_wide(edges):
         log_axis(axes.xaxis)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="score", ylabel="images")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.set(xlabel="score", ylabel="share of its images")
     small_legend(axes)
+    return to_svg(figure)
+
+
+def ladder_chart(ladder: Sequence[Rung]) -> bytes:
+    """The share of the defective images found for each false-alarm rate allowed, with its interval.
+
+    A rate that the calibration images do not support is hatched.
+
+    >>> rung = {"needed": 19, "defective": 4, "found": 2, "interval": (0.1, 0.9), "good": 3, "flagged": 0}
+    >>> svg = ladder_chart([Rung(max_false_alarm_rate=0.05, threshold=1.0, **rung)])
+    >>> b"5 %" in svg, b"2 of 4" in svg
+    (True, True)
+    """
+    figure, axes = new_figure(width=5.2, height=3.2)
+    for place, rung in enumerate(ladder):
+        if rung.found is None or rung.interval is None:
+            axes.bar(
+                [place], [1.0], width=0.62, color="none", edgecolor="#808080", hatch="///", linewidth=0, alpha=0.35
+            )
+            axes.text(
+                place,
+                0.5,
+                f"needs {rung.needed}\ngood images" if rung.needed else "too few\ngood images",
+                ha="center",
+                va="center",
+                color=INK,
+                fontsize=8,
+            )
+            continue
+        share = rung.found / rung.defective
+        axes.bar([place], [share], width=0.62, color=DEFECTIVE_COLOUR, alpha=0.75)
+        axes.plot([place, place], rung.interval, color=INK, linewidth=1.3)
+        axes.text(place, 1.03, f"{rung.found} of {rung.defective}", ha="center", color=INK, fontsize=8)
+    axes.set_xticks(range(len(ladder)), [f"{100 * rung.max_false_alarm_rate:g} %" for rung in ladder])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.set(ylim=(0, 1.12), xlim=(-0.6, len(ladder) - 0.4), xlabel="false alarms allowed", ylabel="defective found")
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     return to_svg(figure)
 
 

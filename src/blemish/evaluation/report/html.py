@@ -1,20 +1,20 @@
 """The report of an evaluation as one page that needs nothing else: pictures, styles and all are inside."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from blemish.errors import plural
 from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.report import figures
 from blemish.evaluation.report.pictures import (
     Drawings,
-    heat_pair,
-    paper_panel,
+    panel,
     three_thresholds,
     thresholds_in_use,
 )
@@ -36,10 +36,10 @@ def render(results: Results, drawings: Drawings) -> str:
             names=THRESHOLD_NAMES,
             charts=_charts(results, drawings),
             bars=_bars(results) if results.has_paper_tau else {},
-            panels={name: [paper_panel(one, results) for one in some] for name, some in drawings.panels.items()},
+            panels={name: [panel(one, results) for one in some] for name, some in drawings.panels.items()},
             three=[three_thresholds(one, results) for one in drawings.three_thresholds],
-            missed=[heat_pair(one, results) for one in drawings.missed],
-            false_alarms=[heat_pair(one, results) for one in drawings.false_alarms],
+            missed=[panel(one, results) for one in drawings.missed],
+            false_alarms=[panel(one, results) for one in drawings.false_alarms],
         )
     )
     return page.rstrip() + "\n"
@@ -59,7 +59,7 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "span": span, **filters}
+    environment.filters |= {"number": number, "percent": percent, "span": span, "code": code, **filters}
     return environment
 
 
@@ -136,6 +136,15 @@ def span(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
+def code(text: str) -> Markup:
+    """What stands between backticks as code, all else as plain text.
+
+    >>> code("set `<b>` here")
+    Markup('set <code>&lt;b&gt;</code> here')
+    """
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def _measure_rows(results: Results) -> list[dict[str, Any]]:
     return [
         {
@@ -154,7 +163,14 @@ def _charts(results: Results, drawings: Drawings) -> dict[str, Markup]:
     scores: dict[bool, list[float]] = {False: [], True: []}
     for row in results.images:
         scores[row.defect_type != "good"].append(row.score)
-    charts = {"scores": figures.score_histogram(scores[False], scores[True], results.threshold)}
+    charts = {
+        "scores": figures.score_histogram(
+            {"calibration": drawings.calibration_scores, "good": scores[False], "defective": scores[True]},
+            results.threshold,
+        )
+    }
+    if results.count.defective:
+        charts["ladder"] = figures.ladder_chart(results.ladder)
     if drawings.roc:
         charts["roc"] = figures.roc_curves(drawings.roc)
     if drawings.threshold_curves:

@@ -8,13 +8,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.evaluation.report.close_up import CloseUp, frame, outlines, own_scale
 from blemish.evaluation.results import Results
-from blemish.inference.overlay import Rgb, draw_contour, encode, mask_as_rgb, overlay
+from blemish.inference.overlay import Rgb, encode, overlay
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], float]
 """Shares of the good flagged, shares of the defective found, and the area under it."""
 
-_WHITE = (255, 255, 255)
 _THRESHOLD_NAMES = {"calibrated": "the model's threshold", "paper_tau": "the paper's tau", "oracle_f1": "oracle F1"}
 
 
@@ -30,6 +30,7 @@ class Example:
     reconstruction: Rgb | None
     anomaly_map: NDArray[np.float32]  # (h, w)
     mask: NDArray[np.bool_] | None  # (h, w)
+    close_up: CloseUp | None = None  # its own size
 
 
 @final
@@ -42,6 +43,7 @@ class Drawings:
     """
 
     history: Mapping[str, Sequence[float]]
+    calibration_scores: Sequence[float]
     roc: Mapping[str, Curve]
     threshold_curves: Mapping[str, Sequence[float]]
     panels: Mapping[str, Sequence[Example]]
@@ -50,30 +52,50 @@ class Drawings:
     false_alarms: Sequence[Example]
 
 
-def paper_panel(example: Example, results: Results) -> dict[str, Any]:
-    """Figures 9 to 12 of the paper: input, reconstruction, predicted defect pixels, ground truth."""
-    pictures = [("input", photo(example.image))]
-    if example.reconstruction is not None:
-        pictures.append(("reconstruction", photo(example.reconstruction)))
-    else:
-        pictures.append(("heat map", _heat(example, results.threshold)))
-    pictures.append(("predicted defect pixels", drawing(example.anomaly_map > results.threshold)))
-    if example.mask is not None:
-        pictures.append(("ground truth", drawing(example.mask)))
-    return _described(example, pictures)
+def panel(example: Example, results: Results) -> dict[str, Any]:
+    """The photo, a close-up with what is and what was called defective, the reconstruction, and two heat maps.
+
+    After Figures 9 to 12 of the paper, but on the photo: a mask alone does not say what it marks.
+    """
+    return _described(
+        example,
+        [
+            *_photo_and_close_up(example, results.threshold),
+            *([] if example.reconstruction is None else [("reconstruction", photo(example.reconstruction))]),
+            ("heat, from the threshold", _heat(example, results.threshold)),
+            ("heat, on its own scale", photo(own_scale(example.image, example.anomaly_map))),
+        ],
+    )
+
+
+def _photo_and_close_up(example: Example, threshold: float) -> list[tuple[str, str]]:
+    cut = example.close_up
+    if cut is None:
+        called = example.anomaly_map > np.float64(threshold)
+        return [("photo", photo(outlines(example.image, called, example.mask)))]
+    drawn = outlines(cut.image, cut.anomaly_map > np.float64(threshold), cut.mask)
+    name = "close-up, brightened" if cut.is_brightened else "close-up"
+    return [("photo", photo(frame(example.image, cut.box))), (name, photo(drawn))]
 
 
 def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
     """Figures 13 and 14 of the paper: one image at the thresholds in use, beside the truth."""
-    pictures = [("input", photo(example.image))]
-    if example.mask is not None:
-        pictures.append(("ground truth", drawing(example.mask)))
     levels = thresholds_in_use(results, example.defect_type)
-    for name, level in sorted(levels.items(), key=lambda pair: -(pair[1] or 0.0)):
-        if level is not None:
-            caption = f"{_THRESHOLD_NAMES[name]}: {level:.3g}"
-            pictures.append((caption, drawing(example.anomaly_map > level)))
+    known = {name: level for name, level in levels.items() if level is not None}
+    pictures = [
+        (f"{_THRESHOLD_NAMES[name]}: {level:.3g}", at_threshold(example, level))
+        for name, level in sorted(known.items(), key=lambda pair: -pair[1])
+    ]
     return _described(example, pictures)
+
+
+def at_threshold(example: Example, level: float) -> str:
+    """What a threshold calls defective, and what is, on a photo of the defect."""
+    cut = example.close_up
+    image, anomaly_map, mask = (
+        (example.image, example.anomaly_map, example.mask) if cut is None else (cut.image, cut.anomaly_map, cut.mask)
+    )
+    return photo(outlines(image, anomaly_map > np.float64(level), mask))
 
 
 def thresholds_in_use(results: Results, defect_type: str | None = None) -> dict[str, float | None]:
@@ -84,12 +106,6 @@ def thresholds_in_use(results: Results, defect_type: str | None = None) -> dict[
     elif defect_type is not None:
         levels["paper_tau"] = results.by_type[defect_type].at_threshold["paper_tau"].threshold
     return levels
-
-
-def heat_pair(example: Example, results: Results) -> dict[str, Any]:
-    """An image with its ground truth outlined in white, beside its heat map."""
-    image = example.image if example.mask is None else draw_contour(example.image, example.mask, _WHITE)
-    return _described(example, [("input", photo(image)), ("heat map", _heat(example, results.threshold))])
 
 
 def _described(example: Example, pictures: list[tuple[str, str]]) -> dict[str, Any]:
@@ -103,11 +119,6 @@ def _heat(example: Example, threshold: float) -> str:
 def photo(image: Rgb) -> str:
     """A picture as a `data:` address, for a page."""
     return _data_address(encode(image, "JPEG"), "image/jpeg")
-
-
-def drawing(mask: NDArray[np.bool_]) -> str:
-    """The same of a mask, without loss."""
-    return _data_address(encode(mask_as_rgb(mask), "PNG"), "image/png")
 
 
 def _data_address(content: bytes, kind: str) -> str:
