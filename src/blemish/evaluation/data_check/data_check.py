@@ -18,7 +18,7 @@ from blemish.data.masks import ASPECT_TOLERANCE, load_mask
 from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
-from blemish.evaluation.data_check.check_page import Thumbnail, render
+from blemish.evaluation.data_check.check_page import Thumbnail, render, shown_paths
 from blemish.evaluation.data_check.findings import (
     MIN_TO_COMPARE,
     CheckedImage,
@@ -36,6 +36,7 @@ from blemish.evaluation.data_check.findings import (
     sort_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
+from blemish.evaluation.report.close_up import own_scale
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
 from blemish.settings import RunSettings
@@ -48,7 +49,7 @@ OnImage = Callable[[int, int], None]
 RESULTS, REPORT = "check.json", "check.html"
 SHOWN, MAX_SHOWN = 9, 240
 """So many of the strangest good images that are not flagged are on the page; and so many images in all."""
-THUMBNAIL_PX = 260
+THUMBNAIL_PX = 480
 
 _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml", ".xml", ".html", ""})
 
@@ -302,7 +303,8 @@ def _thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
     """Small pictures of the images that findings name, and of the strangest others."""
     odd = [finding.paths[0] for finding in checked.findings if finding.kind == "odd one"]
     warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
-    named = [path for finding in checked.findings for path in finding.paths]
+    named = shown_paths([asdict(finding) for finding in checked.findings])
+    warm = [name for name in warm if name in named or name not in odd]
     limit = outlier_limit(checked.oddness.values()) if checked.oddness else 1.0
     by_name = {one.sample.name: one.sample.path for one in checked.images}
     names = [name for name in dict.fromkeys([*warm, *named]) if name in by_name]
@@ -315,4 +317,7 @@ def _thumbnail(path: Path, checked: DataCheck, limit: float | None) -> Thumbnail
     original.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     small = np.asarray(original)
     where = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())
-    return Thumbnail(small, None if where is None else overlay(small, resize_map(where, small.shape[:2]), limit or 1.0))
+    if where is None or limit is None:
+        return Thumbnail(small, None)
+    where = resize_map(where, small.shape[:2])
+    return Thumbnail(small, overlay(small, where, limit) if where.max() > limit else own_scale(small, where))
