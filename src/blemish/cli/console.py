@@ -113,8 +113,8 @@ def say_unread(folders: Iterable[Path]) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         log_console.print(
-            f"note: {plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and no "
-            f"link to nothing: {', '.join(names[:3])}{more}",
+            f"note: {plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and "
+            f"links to folders are not followed: {', '.join(names[:3])}{more}",
             markup=False,
         )
 

@@ -1,13 +1,16 @@
 """Groups of images that belong together, such as several photos of one part."""
 
 import csv
+import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from blemish.errors import DataError, SettingsError
+from blemish.settings import read_regular
 
 COLUMNS = ("image", "group")
+MAX_BYTES = 64 << 20
 
 
 def read_groups(groups: str, names: Sequence[str], known: Collection[str] = ()) -> tuple[str, ...]:
@@ -76,13 +79,13 @@ def _from_file(path: Path, names: Sequence[str], known: Collection[str]) -> Mapp
 
 def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = reader.fieldnames or []
-            if not set(COLUMNS) <= set(header):
-                columns = ", ".join(header)
-                raise DataError(f"{path}: found the columns {columns or 'none'}; expected image and group")
-            return [(reader.line_num, ((row["image"] or "").strip(), (row["group"] or "").strip())) for row in reader]
+        text = read_regular(path, MAX_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        header = reader.fieldnames or []
+        if not set(COLUMNS) <= set(header):
+            columns = ", ".join(header)
+            raise DataError(f"{path}: found the columns {columns or 'none'}; expected image and group")
+        return [(reader.line_num, ((row["image"] or "").strip(), (row["group"] or "").strip())) for row in reader]
     except OSError as error:
         raise DataError(f"{path}: cannot read the groups: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
