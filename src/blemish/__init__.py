@@ -5,7 +5,6 @@
 True
 """
 
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import (
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from blemish.training.settings import make_settings
     from blemish.training.train import train_model
 
-__version__ = _version("blemish")
+    __version__: str
 
 _HOMES = {
     "Prediction": "blemish.inference.predictor",
@@ -55,9 +54,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are imported when first used, so that `import blemish` is quick and needs no torch."""
+    """Public names are looked up when first used, so that `import blemish` is quick and needs no torch."""
     if name in _HOMES:
         from importlib import import_module
 
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("blemish")
     raise AttributeError(f"module 'blemish' has no attribute {name!r}")

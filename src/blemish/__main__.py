@@ -1,10 +1,14 @@
 """`python -m blemish` and the command `blemish`."""
 
 import os
+import signal
 import sys
-import traceback
 
-from blemish.cli import app
+
+def _end_at_once(_signal: int, _frame: object) -> None:
+    """Nothing has been read or written yet: there is nothing to tidy up."""
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 def main() -> None:
@@ -15,11 +19,34 @@ def main() -> None:
 
     What nobody foresaw ends with exit code 2 as well, so that it cannot pass for an anomaly.
     """
+    signal.signal(signal.SIGINT, _end_at_once)  # until the command itself begins; importing takes a second
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
+    _open_standard_streams()
     try:
+        from blemish.cli import app
+
         app()
     except Exception:
+        import traceback
+
         traceback.print_exc()
+        sys.exit(2)
+
+
+def _open_standard_streams() -> None:
+    """Refuse to work without standard output; lead a closed standard error nowhere.
+
+    Otherwise the next file to be opened would take the place of the closed one, and what is printed would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # open until the process ends
+    if sys.stdout is None:
+        sys.stderr.write("standard output: closed; lead it to /dev/null if nobody is to read it\n")
         sys.exit(2)
 
 

@@ -12,7 +12,7 @@ BlemishError            anything below; the command line shows it as one line an
 Messages say where, what was found, and what to do.
 """
 
-import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -44,6 +44,20 @@ class WithdrawnWarning(UserWarning):
     """The certificate of the model that predicts is withdrawn: the line has changed since it was calibrated."""
 
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Text in one line that can neither move the cursor nor turn the direction of what is read.
+
+    Control characters, marks of direction and what is no character at all are written as escapes.
+
+    >>> print(printable("a\x1b[2Jb.png\nc"))
+    a\x1b[2Jb.png\nc
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def plural(number: int, noun: str) -> str:
     """One of a kind, or several.
 
@@ -70,6 +84,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("x", ["patchcore", "padim"])
     'known: padim, patchcore'
     """
+    import difflib  # here: most runs end well
+
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"

@@ -3,38 +3,74 @@
 A detector brings settings of its own (`model.*`); they are defined beside it, in its file.
 """
 
-import errno
 import json
-import os
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from blemish.errors import SettingsError, nearest
+from blemish.errors import BlemishError, SettingsError, nearest
+
+SMALLEST, LARGEST = 1e-12, 1e12
+"""Of the sizes of numbers in settings, but for 0."""
+
+LARGEST_NETWORK_PX = 4096 * 4096
+"""What a network sees at once, an image or a tile."""
+
+MAX_TEXT_BYTES = 10_000_000
+"""Of a file of settings or of groups."""
+
+MAX_SHOWN = 200
+"""Characters of a value that a message shows."""
+
+_TOO_MUCH = "a number of thousands of digits, or brackets in hundreds of brackets; no setting takes such"
 
 LARGEST_IMAGE_PX = 178_956_970
 """Pillow's own hard limit against decompression bombs; `data.max_image_px` cannot be set above it."""
 
 
 class Settings(BaseModel):
-    """The base of all settings: immutable, and no name that is not defined."""
+    """The base of all settings: immutable, and no name that is not defined.
+
+    A truth value is no number. Numbers are 0, or between 1e-12 and 1e12 in size: what lies outside serves no setting,
+    and its square, inverse or logarithm leaves the range of floats.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: object, info: ValidationInfo) -> object:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        return _plain_value(value, bool in (annotation, *get_args(annotation)))
+
+
+def _plain_value(value: object, may_be_bool: bool) -> object:
+    match value:
+        case bool():
+            return value if may_be_bool else str(value).lower()  # which is then refused as text is
+        case int() | float() if not (value == 0 or value != value or SMALLEST <= abs(value) <= LARGEST):
+            raise PydanticCustomError("size", f"0, or between {SMALLEST:g} and {LARGEST:g} in size")
+        case list() | tuple():
+            return [_plain_value(part, may_be_bool) for part in value]
+    return value
 
 
 Side = Annotated[int, Field(ge=8, le=16_384)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Level = Annotated[int, Field(ge=0, le=255)]
-
-
-MaskValue = Annotated[int, Field(ge=0, le=65_535)] | tuple[Level, Level, Level] | None
-"""The value, or the colour, that marks a defective pixel in a mask; None: every value above 0."""
 
 
 class DataSettings(Settings):
@@ -67,13 +103,8 @@ class DataSettings(Settings):
     tile_overlap_px: Annotated[int, Field(ge=0)] = Field(
         64, description="How far neighbouring tiles overlap; their maps fade into each other there."
     )
-    mask_value: MaskValue = Field(
-        None,
-        description="What marks a defective pixel in the masks of ground_truth: a grey value or palette index, or a "
-        "colour [r, g, b]. None: every value above 0, and a mask that marks nearly everything is refused.",
-    )
     skip_bad: bool = Field(False, description="Leave out unreadable images, and count them, instead of stopping.")
-    calibration_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+    calibration_fraction: Annotated[float, Field(ge=0.001, le=0.999)] = Field(
         0.2, description="Share of the good images held out of fitting, for the threshold."
     )
     groups: str | None = Field(
@@ -82,6 +113,18 @@ class DataSettings(Settings):
         "group in brackets, found in the image's name, or a CSV file with the columns image and group. None: each "
         "image is on its own.",
     )
+
+    @model_validator(mode="after")
+    def _fits_the_memory(self) -> Self:
+        height, width = self.tile_px or self.size_px or (self.side_px, self.side_px)
+        if height * width > LARGEST_NETWORK_PX:
+            name = "tile_px" if self.tile_px else "size_px" if self.size_px else "side_px"
+            raise PydanticCustomError(
+                "refused",
+                f"data.{name}: {height} x {width} in one piece takes more memory than machines have; the limit is "
+                f"{LARGEST_NETWORK_PX} pixels: set data.tile_px, or smaller tiles",
+            )
+        return self
 
 
 class AugmentSettings(Settings):
@@ -184,11 +227,14 @@ def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> s
     """What is wrong with the first setting at fault, without the words of the library that found it."""
     found = error.errors()
     first, where = found[0], _where(found[0])
+    if first["type"] == "refused":
+        return first["msg"]
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])
-        return f"{prefix}{where}: unknown setting; {nearest(str(first['loc'][-1]), known)}"
+        where = ".".join(map(str, first["loc"]))
+        return f"{prefix}{_shortened(where)}: unknown setting; {nearest(str(first['loc'][-1]), known)}"
     expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
-    return f"{prefix}{where}: should be {' or '.join(expected)}; found {first['input']!r}"
+    return f"{prefix}{where}: should be {' or '.join(expected)}; found {_shortened(repr(first['input']))}"
 
 
 def _where(error: ErrorDetails) -> str:
@@ -197,6 +243,15 @@ def _where(error: ErrorDetails) -> str:
     if error["type"] == "missing" or len(names) < len(error["loc"]):
         names = [part for part in names if isinstance(part, str)]
     return ".".join(map(str, names))
+
+
+def _shortened(text: str) -> str:
+    """What a message shows of a value.
+
+    >>> _shortened("9" * 6000)
+    '99999999999999999999... (6000 characters)'
+    """
+    return text if len(text) <= MAX_SHOWN else f"{text[:20]}... ({len(text)} characters)"
 
 
 _EXPECTED = {
@@ -228,46 +283,41 @@ def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     return list(kind.model_fields)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """A file opened to read its bytes. Never waits, as opening a pipe would.
-
-    Raises:
-        OSError: it cannot be opened, or is a device, a pipe or a folder.
-    """
-    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")  # noqa: PTH123, SIM115
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISREG(mode):
-        return file
-    file.close()
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "a folder, not a file")
-    raise OSError(errno.ENODEV, "a device or a pipe, not a file")
-
-
-def read_regular(path: Path, max_bytes: int) -> bytes:
-    """The content of a file of at most so many bytes.
-
-    Raises:
-        OSError: as `open_regular`, or the file is longer.
-    """
-    with open_regular(path) as file:
-        if (length := os.fstat(file.fileno()).st_size) > max_bytes:
-            raise OSError(errno.EFBIG, f"{length >> 20} MiB, at most {max_bytes >> 20} MiB are read")
-        return file.read(max_bytes)
-
-
 def read_toml(path: Path) -> dict[str, Any]:
     """The nested values of a TOML file.
 
     Raises:
-        SettingsError: when the file is missing, longer than 1 MiB, is not text, or is not TOML.
+        SettingsError: when the file is missing, is not text, or is not TOML.
+    """
+    text = read_text(path, "the settings file", SettingsError)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+    except (ValueError, RecursionError):
+        raise SettingsError(f"{path}: {_TOO_MUCH}") from None
+
+
+def read_text(path: Path, what: str, error: type[BlemishError]) -> str:
+    """The text of a small file; `what` it is, for the error.
+
+    Raises:
+        error: it is missing, is a device or a pipe, which may never end, is too large, or is not UTF-8.
     """
     try:
-        return tomllib.loads(read_regular(path, 1 << 20).decode("utf-8-sig"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot read the settings file: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from None
+        if not path.is_file() and path.exists():
+            kind = "a folder" if path.is_dir() else "a device or a pipe"
+            raise error(f"{path}: cannot read {what}: {kind}; give the name of a file")
+        with path.open("rb") as file:
+            content = file.read(MAX_TEXT_BYTES + 1)
+    except OSError as found:
+        raise error(f"{path}: cannot read {what}: {found.strerror}") from None
+    if len(content) > MAX_TEXT_BYTES:
+        raise error(f"{path}: cannot read {what}: larger than {MAX_TEXT_BYTES // 1_000_000} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as found:
+        raise error(f"{path}: cannot read {what}: not UTF-8 text ({found.reason} at byte {found.start})") from None
 
 
 @contextmanager
@@ -293,8 +343,11 @@ def parse_assignment(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     names = [part.strip() for part in name.split(".")]
     if not equals or not all(names):
-        raise SettingsError(f"--set {text}: write it as name=value, e.g. --set train.epochs=100")
-    nested: Any = _parse_value(value.strip())
+        raise SettingsError(f"--set {_shortened(text)}: write it as name=value, e.g. --set train.epochs=100")
+    try:
+        nested: Any = _parse_value(value.strip())
+    except (ValueError, RecursionError):
+        raise SettingsError(f"--set {name}: {_TOO_MUCH}") from None
     for part in reversed(names):
         nested = {part: nested}
     return nested  # type: ignore[no-any-return]

@@ -25,7 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare.compare,
     "detectors": train.detectors,
 }
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth, "convert": data.convert}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth}
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "threshold": compare.sweep_threshold,
     "setting": compare.sweep_setting,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from blemish.cli.console import counter, log_console, out_console, progress, say_skipped, say_withdrawn
+from blemish.cli.console import counter, out_console, progress, say, say_skipped, say_withdrawn
 from blemish.cli.options import Device, Model, SkipBad
 
 if TYPE_CHECKING:
@@ -58,14 +58,12 @@ def challenge(
     results = found.results
     say_skipped(results["data"]["skipped"])
     for photo in results["suspicious"]:
-        log_console.print(
-            f"warning: {photo['path']} was given as good, but is flagged as it is: p-value {photo['p_value']:.3f}",
-            markup=False,
-        )
+        what = f"was given as good, but is flagged as it is: p-value {photo['p_value']:.3f}"
+        say("warning", f"{photo['path']} {what}")
     for note in results["notes"]:
-        log_console.print(f"note: {note}", markup=False)
+        say("note", note)
     _print_curves(results["curves"])
-    out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+    out_console.print(f"written: {found.results_path} and {found.report_path}")
 
 
 def _print_curves(curves: Any) -> None:

@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from blemish.cli.console import log_console, out_console, progress
+from blemish.cli.console import log_console, out_console, progress, say
 from blemish.cli.options import Device, SkipBad
 from blemish.errors import SettingsError
 
@@ -54,7 +53,7 @@ def compare(
     with progress() as report:
         found = compare(plan, out, device, report, _say_run)
     _print_comparison(found.content)
-    out_console.print(f"written: {out / 'comparison.html'}, and .json and .csv beside it", markup=False)
+    out_console.print(f"written: {out / 'comparison.html'}, and .json and .csv beside it")
     raise typer.Exit(int(found.failed > 0))
 
 
@@ -96,8 +95,8 @@ def sweep_threshold(
         table.add_row(f"{threshold:.4g}", name, *rates)
     out_console.print(table)
     if content["image"]["scored_again"]:
-        log_console.print(f"note: {content['image']['name']} was scored again, nothing else", markup=False)
-    out_console.print(f"written: {out / 'threshold.html'}, and .json and .csv beside it", markup=False)
+        say("note", f"{content['image']['name']} was scored again, nothing else")
+    out_console.print(f"written: {out / 'threshold.html'}, and .json and .csv beside it")
 
 
 def sweep_setting(
@@ -137,7 +136,7 @@ def sweep_setting(
     )
     with progress() as report:
         found = sweep_setting(plan, out, device, report, _say_run)
-    out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it", markup=False)
+    out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it")
     raise typer.Exit(int(found.failed > 0))
 
 
@@ -151,14 +150,14 @@ def _numbers(option: str, text: str) -> list[float]:
 def _say_run(outcome: Any) -> None:
     run = outcome.run
     what = {"kept": "finished before, kept", "finished": "finished"}.get(outcome.status, f"FAILED: {outcome.error}")
-    log_console.print(f"{run.path.relative_to(run.path.parents[2])}: {what}", markup=False)
+    log_console.print(f"{run.path.relative_to(run.path.parents[2])}: {what}")
 
 
 def _print_comparison(content: Any) -> None:
     measures = {"image AUROC": "image.auroc", "pixel AUROC": "pixel.auroc", "AUPRO": "pixel.aupro"}
     measures |= {"F1": "calibrated.f1", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
     for dataset in content["plan"]["datasets"]:
-        table = Table(title=Text(dataset), title_justify="left", box=None, pad_edge=False)
+        table = Table(title=dataset, title_justify="left", box=None, pad_edge=False)
         table.add_column("detector", no_wrap=True)
         for name in ("seeds", "failed", *measures):
             table.add_column(name, justify="right")
@@ -170,4 +169,4 @@ def _print_comparison(content: Any) -> None:
         out_console.print(table)
         counts = [run["count"]["all"] for run in content["runs"] if run["dataset"] == dataset and run["count"]]
         if counts and not any(count["defective"] for count in counts):
-            log_console.print(f"note: {dataset} has no defective test images: false alarms only", markup=False)
+            say("note", f"{dataset} has no defective test images: false alarms only")

@@ -1,5 +1,6 @@
 """What the commands print with: results on standard output, all else on standard error."""
 
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
+
+from blemish.errors import join_names, plural, printable
 
 if TYPE_CHECKING:
     from blemish.inference.monitor_state import Alarm
@@ -19,22 +23,47 @@ if TYPE_CHECKING:
 
 @final
 class _Console(Console):
+    """Prints text as it is: file names are no markup, and nothing in them reaches the terminal as a command."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string passes here, those in tables too."""
+        return super().render_str(printable(text), **options)
+
     def on_broken_pipe(self) -> None:
         """Nobody reads any more. Rich would end with exit code 1, which says something about images."""
         _write_nowhere()
         raise BrokenPipeError
 
 
-out_console = _Console(soft_wrap=True, highlight=False)
-log_console = _Console(stderr=True, soft_wrap=True, highlight=False)
+out_console = _Console()
+log_console = _Console(stderr=True)
+
+
+def prepare_streams() -> None:
+    """Let characters that a terminal or a file's encoding does not have be printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(kind: str, text: str) -> None:
+    """One line on standard error: what kind of message it is, and the message."""
+    log_console.print(f"{kind}: {text}")
 
 
 def emit(text: str) -> None:
     """Text as it is, seen at once also where standard output is a file or a pipe.
 
+    On a terminal control characters are shown as escapes; a file or a pipe gets the text to the byte.
+
     Raises:
         OSError: nobody reads it, or the disk is full; what is printed after that goes nowhere.
     """
+    if sys.stdout.isatty():
+        text = "\n".join(map(printable, text.split("\n")))
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -53,19 +82,19 @@ def _write_nowhere() -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr with an estimate of the time left; Ctrl-C stops between two steps, twice stops at once.
+    """A bar on a terminal's stderr with the time left; Ctrl-C stops between two steps, twice stops at once.
 
     What is printed meanwhile goes above it, but only where standard output is the same terminal: rich would lead it to
     standard error, away from a file or a pipe.
     """
     columns = (
-        TextColumn("{task.description:<14}"),
+        TextColumn("{task.description:<14}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     asked_to_stop = False
 
@@ -75,7 +104,8 @@ def progress() -> Iterator[Callable[[Any], None]]:
             raise KeyboardInterrupt
         asked_to_stop = True
 
-    with Bar(*columns, console=log_console, redirect_stdout=sys.stdout.isatty()) as bar:
+    shown = log_console.is_terminal  # a file or a pipe would keep every state of the bar
+    with Bar(*columns, console=log_console, redirect_stdout=sys.stdout.isatty(), disable=not shown) as bar:
         tasks: dict[str, Any] = {}
 
         def report(progress: Any) -> None:
@@ -96,27 +126,26 @@ def progress() -> Iterator[Callable[[Any], None]]:
 
 
 def counter(report: Callable[[Any], None], what: str) -> Callable[[int, int], None]:
+    """What a library function calls with how much is done and how much there is."""
     return lambda done, total: report((what, done, total, ""))
 
 
 def say_skipped(skipped: Mapping[str, str]) -> None:
+    """Why images were left out."""
     for reason in skipped.values():
-        log_console.print(f"skipped: {reason}", markup=False)
+        say("skipped", reason)
 
 
 def say_unread(folders: Iterable[Path]) -> None:
     """A note on images that are passed over: what was not judged must not seem to be good."""
     from blemish.data.folder import unread_images
-    from blemish.errors import plural
 
     names = [str(path) for folder in folders if folder.is_dir() for path in unread_images(folder)]
     if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        log_console.print(
-            f"note: {plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and "
-            f"links to folders are not followed: {', '.join(names[:3])}{more}",
-            markup=False,
+        what = (
+            f"{plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and no link to nothing"
         )
+        say("note", f"{what}: {join_names(names)}")
 
 
 def say_withdrawn(alarm: "Alarm | None") -> None:
@@ -124,10 +153,11 @@ def say_withdrawn(alarm: "Alarm | None") -> None:
     from blemish.inference.monitor_state import withdrawn_message
 
     if alarm is not None:
-        log_console.print(f"warning: {withdrawn_message(alarm)}", markup=False)
+        say("warning", withdrawn_message(alarm))
 
 
 def print_table(title: str, rows: dict[str, str]) -> None:
+    """Names and values in two columns."""
     table = Table(title=title, box=None, pad_edge=False, show_header=False, title_justify="left")
     for name, value in rows.items():
         table.add_row(name, value)

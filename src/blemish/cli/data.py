@@ -7,6 +7,7 @@ import typer
 
 from blemish.cli.console import counter, out_console, progress
 from blemish.cli.options import SetOption
+from blemish.errors import join_names
 
 
 def check(
@@ -34,7 +35,8 @@ def check(
         typer.echo(json.dumps(to_content(checked, run), indent=2, allow_nan=False))
     else:
         _print_findings(checked.findings)
-        out_console.print("".join(f"written: {path}\n" for path in written), markup=False, end="")
+        for path in written:
+            out_console.print(f"written: {path}")
     raise typer.Exit(int(checked.must_look))
 
 
@@ -51,43 +53,13 @@ def synth(
 
     with progress() as report:
         write_hazelnuts(out, good=good, defects=defects, size_px=size, seed=seed, on_image=counter(report, "drawing"))
-    out_console.print(f"{kind} written to {out}", markup=False)
-
-
-def convert(
-    source: Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")],
-    layout: Annotated[
-        str | None, typer.Option(help="How it is laid out: mvtec, visa, ksdd, ksdd2 or ok_nok. None: as it looks.")
-    ] = None,
-    test_good: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of the good images to test on, where the set has no split.")
-    ] = 0.2,
-    mask_value: Annotated[
-        str | None, typer.Option(help="What marks a defective pixel, e.g. 1 or [255,0,0]. None: every value above 0.")
-    ] = None,
-) -> None:
-    """Copy a data set into MVTec's layout: VisA, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2."""
-    from blemish.data.convert import convert_dataset
-    from blemish.settings import DataSettings, parse_assignment, validate
-
-    given = {} if mask_value is None else parse_assignment(f"mask_value={mask_value}")
-    value = validate(DataSettings, given, "data.").mask_value
-    with progress() as report:
-        counts = convert_dataset(source, out, layout, test_good, value, counter(report, "copying"))
-    for folder, number in sorted(counts.items()):
-        out_console.print(f"{folder}: {number}", markup=False)
-    out_console.print(f"written to {out}", markup=False)
+    out_console.print(f"{kind} written to {out}")
 
 
 def _print_findings(findings: Any) -> None:
-    most = 4
     for one in findings:
-        paths = ", ".join(one.paths[:most]) + (f" and {len(one.paths) - most} more" if len(one.paths) > most else "")
-        where = f"{paths}: " if paths else ""
-        out_console.print(
-            f"{one.severity.upper() if one.severity == 'look' else 'note'}  {one.kind}  {where}{one.message}",
-            markup=False,
-        )
+        severity = "LOOK" if one.severity == "look" else "note"
+        where = f"{join_names(one.paths)}: " if one.paths else ""
+        out_console.print(f"{severity}  {one.kind}  {where}{one.message}")
     looks = sum(one.severity == "look" for one in findings)
     out_console.print(f"{looks} to look at" if looks else "nothing stands out")

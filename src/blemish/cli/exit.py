@@ -1,31 +1,21 @@
 """How a command ends: errors as one line and exit code 2, an interruption with 130, a pipe nobody reads with 141."""
 
 import functools
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 import typer
 
-from blemish.cli.console import log_console
+from blemish.cli.console import log_console, prepare_streams, say
 from blemish.data.files import reason
 from blemish.errors import BlemishError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STATION_PACKAGES = {
-    "alembic",
-    "fastapi",
-    "prometheus_client",
-    "psycopg",
-    "pwdlib",
-    "sqlalchemy",
-    "starlette",
-    "uvicorn",
-}
-EXTRAS = {"train": "training and reports need", "station": "a station needs"}
-
-INTERRUPTED, NOBODY_READS = 130, 141
+ERROR, INTERRUPTED, NOBODY_READS = 2, 130, 141
 
 HOW_TO_GO_ON = {
     "train": "the same command with --resume goes on from the last state that was kept, if training had begun",
@@ -39,27 +29,57 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        prepare_streams()
         try:
-            return function(*args, **kwargs)
-        except BlemishError as error:
-            log_console.print(f"{type(error).__name__}: {error}", markup=False)
-            raise typer.Exit(2) from None
+            with _interruptible():
+                return function(*args, **kwargs)
         except KeyboardInterrupt:
             log_console.print(f"interrupted; {HOW_TO_GO_ON.get(name, OTHERWISE)}")
             raise typer.Exit(INTERRUPTED) from None
-        except ModuleNotFoundError as error:
-            extra = "station" if str(error.name).partition(".")[0] in STATION_PACKAGES else "train"
-            log_console.print(
-                f"blemish {name} needs the package '{error.name}'; "
-                f"install what {EXTRAS[extra]} with: pip install 'blemish[{extra}]'",
-                markup=False,
-            )
-            raise typer.Exit(2) from None
         except BrokenPipeError:
             raise typer.Exit(NOBODY_READS) from None
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else "standard output: "
-            log_console.print(f"{where}{reason(error)}", markup=False)
-            raise typer.Exit(2) from None
+        except (BlemishError, ModuleNotFoundError, MemoryError, OSError) as error:
+            say(*_kind_and_message(name, error))
+            raise typer.Exit(ERROR) from None
 
     return run
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, and so does the error that an import makes of it."""
+    came = False
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception:
+        if came:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _kind_and_message(command: str, error: Exception) -> tuple[str, str]:
+    """Whose an error is, and what it says."""
+    match error:
+        case ModuleNotFoundError():
+            return f"blemish {command}", (
+                f"needs the package '{error.name}'; "
+                "install what training and reports need with: pip install 'blemish[train]'"
+            )
+        case MemoryError():
+            return f"blemish {command}", "the memory does not suffice; use smaller images, or fewer at once"
+        case OSError(filename=None):
+            return "standard output", reason(error)
+        case OSError():
+            return "DataError", f"{error.filename}: {reason(error)}"
+    return type(error).__name__, str(error)

@@ -8,7 +8,7 @@ import typer
 
 from blemish.cli.console import counter, emit, log_console, progress, say_skipped, say_unread, say_withdrawn
 from blemish.cli.options import Device, Model, Sha256, SignedBy, SkipBad, State, Threads
-from blemish.errors import SettingsError
+from blemish.errors import SettingsError, printable
 
 if TYPE_CHECKING:
     from blemish.inspection.rows import Row
@@ -93,7 +93,7 @@ def _as_table(rows: "Iterable[Row]") -> Iterator[str]:
     threshold = ""
     for row in rows:
         verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
-        yield f"{verdict:<9}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {row['path']}\n"
+        yield f"{verdict:<9}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {printable(str(row['path']))}\n"
         flagged, images, threshold = flagged + bool(row["is_anomalous"]), images + 1, f"{row['threshold']:.6g}"
     if images:
         yield f"{flagged} of {images} anomalous at threshold {threshold}\n"

@@ -10,6 +10,7 @@ import typer
 
 from blemish.cli.console import emit, log_console
 from blemish.cli.options import Device, Model, Sha256, SignedBy, State, Threads
+from blemish.errors import printable
 
 if TYPE_CHECKING:
     from blemish.inference.predictor import Predictor
@@ -156,7 +157,7 @@ def _certificate_warning(predictor: "Predictor") -> Callable[[], None]:
 def _say_decision(decision: "Decision") -> None:
     verdict = decision.verdict if decision.verdict == "good" else decision.verdict.upper()
     if decision.score is None or decision.p_value is None:
-        emit(f"{decision.time}  {verdict:<10}  {decision.message}\n")
+        emit(f"{decision.time}  {verdict:<10}  {printable(decision.message)}\n")
     else:
-        file = decision.file.replace("\n", "\\n").replace("\r", "\\r")
+        file = printable(decision.file)
         emit(f"{decision.time}  {verdict:<10}  {decision.score:>10.5g}  {decision.p_value:>7.4f}  {file}\n")

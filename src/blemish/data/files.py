@@ -1,6 +1,7 @@
 """Atomic writing, moving and appending of files, folders to write into, and locks."""
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -12,6 +13,9 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from blemish.errors import DataError
+
+MAX_NAME_BYTES = 255
+"""Of a file's name, on the file systems in use."""
 
 _LONGEST_HEADER = 100_000_000
 """Of a safetensors file, in bytes; its own library allows no longer one."""
@@ -34,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path = Path(path)
     check_writable(path)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{fit_name(path.name, room=16)}.", suffix=".part")
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     os.close(handle)
@@ -48,6 +52,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fit_name(name: str, room: int = 0) -> str:
+    """A name that a folder takes with `room` more bytes; of a longer one the beginning, a hash of it and its ending.
+
+    >>> fit_name("a.png"), len(fit_name("x" * 300 + ".png"))
+    ('a.png', 255)
+    """
+    encoded = os.fsencode(name)
+    if len(encoded) + room <= MAX_NAME_BYTES:
+        return name
+    suffix = Path(name).suffix
+    mark = f"-{hashlib.sha256(encoded).hexdigest()[:12]}{suffix if len(suffix) < 16 else ''}"
+    kept = MAX_NAME_BYTES - room - len(os.fsencode(mark))
+    return encoded[:kept].decode("utf-8", "ignore") + mark
 
 
 def atomic_move(source: Path, target: Path, content: bytes) -> None:
@@ -121,6 +140,8 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
         DataError: as `check_writable`; the name of an image; or the file there is no model.
     """
     check_writable(path)
+    if fit_name(path.name, room=32) != path.name:
+        raise DataError(f"{path}: the name is too long for the files beside it that are named after it; shorten it")
     if path.suffix.lower() in images:
         raise DataError(f"{path}: the name of an image; give the model one that ends with .safetensors or .onnx")
     with suppress(FileNotFoundError), path.open("rb") as file:
@@ -166,29 +187,6 @@ def folder_to_fill(path: Path) -> Iterator[Path]:
             with suppress(OSError):  # there is something in it
                 path.rmdir()
         raise
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill beside `out`, which becomes `out` when the block ends well: it is never half-written.
-
-    Raises:
-        DataError: there is a file of that name or a folder with something in it, or it cannot be written.
-    """
-    out = out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "a folder with something in it" if out.is_dir() else "a file"
-        raise DataError(f"{out}: found {what}; name a new folder or an empty one")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
-            (filled := Path(beside) / "complete").mkdir()
-            yield filled
-            if out.exists():
-                out.rmdir()
-            filled.rename(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror}; name another folder") from error
 
 
 def reason(error: OSError) -> str:

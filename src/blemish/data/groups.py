@@ -6,11 +6,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from blemish.data.csv_cells import unescape_cell
 from blemish.errors import DataError, SettingsError
-from blemish.settings import read_regular
+from blemish.settings import read_text
 
 COLUMNS = ("image", "group")
-MAX_BYTES = 64 << 20
 
 
 def read_groups(groups: str, names: Sequence[str], known: Collection[str] = ()) -> tuple[str, ...]:
@@ -79,17 +79,18 @@ def _from_file(path: Path, names: Sequence[str], known: Collection[str]) -> Mapp
 
 def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
     try:
-        text = read_regular(path, MAX_BYTES).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.DictReader(io.StringIO(read_text(path, "the groups", DataError), newline=""), strict=True)
         header = reader.fieldnames or []
         if not set(COLUMNS) <= set(header):
             columns = ", ".join(header)
             raise DataError(f"{path}: found the columns {columns or 'none'}; expected image and group")
-        return [(reader.line_num, ((row["image"] or "").strip(), (row["group"] or "").strip())) for row in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the groups: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+        return [(reader.line_num, (_cell(row["image"]), _cell(row["group"]))) for row in reader]
+    except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from None
+
+
+def _cell(text: str | None) -> str:
+    return unescape_cell((text or "").strip())
 
 
 def _listed(names: Sequence[str]) -> str:

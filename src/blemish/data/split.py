@@ -1,5 +1,6 @@
 """Good images in parts: which are fitted, which are held out to calibrate on."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,10 +45,8 @@ def fewest_to_hold_out(held_out: int, calibration_fraction: float) -> int:
     >>> fewest_to_hold_out(19, 0.2)
     93
     """
-    units = held_out + 2
-    while _held_out(units, calibration_fraction, 2) < held_out:
-        units += 1
-    return units
+    units = range(held_out + 2, int(held_out / calibration_fraction) + 4)
+    return units[bisect_left(units, held_out, key=lambda units: _held_out(units, calibration_fraction, 2))]
 
 
 def split_folds(

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, final, get_args
 
+from blemish.data.csv_cells import csv_line, unescape_cell
 from blemish.data.files import atomic_append, check_writable, exclusive_lock, reason
 from blemish.errors import DataError, SettingsError
-from blemish.inspection.rows import csv_line
 
 Verdict = Literal["good", "anomalous", "unreadable"]
 
@@ -181,7 +181,7 @@ class DecisionRecord:
         try:
             if self._is_csv:
                 values = next(csv.reader(io.StringIO(line.decode(), newline=""), strict=True))
-                content = dict(zip(FIELDS, values, strict=True))
+                content = dict(zip(FIELDS, map(unescape_cell, values), strict=True))
             else:
                 content = json.loads(line)
             is_ours = content["verdict"] in get_args(Verdict) and {"file", "sha256"} <= set(content)

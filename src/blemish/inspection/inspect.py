@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import final
 
 import blemish
+from blemish.data.files import fit_name
 from blemish.data.folder import image_files
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
@@ -127,7 +128,7 @@ def inspect_images(
         SettingsError: to be resumed, but without a folder that keeps anything.
     """
     rate = request.max_false_discovery_rate
-    if rate is not None and not 0.0 < rate < 1.0:
+    if rate is not None and not 1e-12 <= rate < 1.0:
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     if request.resume and request.out is None:
         raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
@@ -161,8 +162,14 @@ def _find(paths: Sequence[Path], out: Path | None) -> Iterator[Source]:
         for file in files:
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             name = name if name.lower().endswith(".png") else f"{name}.png"
-            unique, count = name, 2
+            unique, count = _fitted(name), 2
             while unique in taken:
-                unique, count = f"{name[:-4]}-{count}.png", count + 1
+                unique, count = _fitted(f"{name[:-4]}-{count}.png"), count + 1
             taken.add(unique)
             yield Source(file, unique)
+
+
+def _fitted(name: str) -> str:
+    """The name of a picture, below the same folders."""
+    folders, slash, last = name.rpartition("/")
+    return f"{folders}{slash}{fit_name(last)}"

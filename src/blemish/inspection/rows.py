@@ -1,12 +1,11 @@
 """What is said of an inspected image, a row, as JSON and as CSV: written one by one, whatever their number."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, make_folder
 from blemish.inference.predictor import Prediction
 
@@ -63,17 +62,6 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
     yield csv_line(FIELDS)
     for row in rows:
         yield csv_line({**row, "is_anomalous": str(row["is_anomalous"]).lower()}[name] for name in FIELDS)
-
-
-def csv_line(values: Iterable[object]) -> str:
-    """One line, quoted where it must be.
-
-    >>> csv_line(["a,b", 0.1])
-    '"a,b",0.1\\n'
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(values)  # so that either of the two is put in quotes
-    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_rows(rows: Iterable[Row], out: Path, form: Format) -> Path:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import final
 
 from blemish.data.decode import read_content
-from blemish.data.files import atomic_move, check_writable, make_folder, reason
+from blemish.data.files import atomic_move, check_writable, fit_name, make_folder, reason
 from blemish.data.images import prepare_content
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.predictor import Predictor
@@ -194,7 +194,7 @@ class Watcher:
         make_folder(target.parent)
         if _stamp(path) != ready.stamp:
             return
-        taken = path.with_name(f".{path.name}{TAKEN}")
+        taken = path.with_name(f".{fit_name(path.name, room=len(TAKEN) + 1)}{TAKEN}")
         try:
             path.replace(taken)
         except FileNotFoundError:
@@ -203,12 +203,12 @@ class Watcher:
             raise DataError(f"{path}: cannot be moved: {reason(error)}") from None
         found = _stamp(taken)
         if found is None or found._replace(status_changed_ns=ready.stamp.status_changed_ns) != ready.stamp:
-            restore_files(taken)  # another image, come in the last moment under this name
+            restore_file(taken, path)  # another image, come in the last moment under this name
             return
         try:
             atomic_move(taken, target, content)
         except BaseException:
-            restore_files(taken)
+            restore_file(taken, path)
             raise
 
     def _odd_name(self, name: str) -> None:
@@ -241,7 +241,7 @@ def watch_folder(predictor: Predictor, settings: WatchSettings, callbacks: Callb
         check_writable(folder / "moved.png")
     with DecisionRecord.open(settings.record) as record:
         for left in folder.rglob(f".*{TAKEN}"):
-            restore_files(left)
+            restore_file(left, left.with_name(left.name.removeprefix(".").removesuffix(TAKEN)))
         watcher = Watcher(predictor, settings, record, callbacks)
         callbacks.begun()
         watcher.run()
@@ -259,12 +259,11 @@ def destination_for(target: Path, sha256: str) -> Path:
         taken = hashlib.sha256(target.read_bytes()).hexdigest() != sha256
     except OSError:
         taken = target.exists()
-    return target.with_name(f"{target.stem}-{sha256[:12]}{target.suffix}") if taken else target
+    return target.with_name(fit_name(f"{target.stem}-{sha256[:12]}{target.suffix}")) if taken else target
 
 
-def restore_files(taken: Path) -> None:
+def restore_file(taken: Path, path: Path) -> None:
     """Give a file that was taken away its name again, or one beside it where another image has that name now."""
-    path = taken.with_name(taken.name.removeprefix(".").removesuffix(TAKEN))
     with suppress(OSError):  # it is not there any more, or still at the hidden name, for the next start
         if path.exists():
             path = destination_for(path, hashlib.sha256(taken.read_bytes()).hexdigest())

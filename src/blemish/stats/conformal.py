@@ -22,6 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemish.errors import CalibrationError, SettingsError, plural
 
+_SMALLEST = 1e-12
+"""No rate, and no distance of a confidence from 1, is smaller: nobody has so many images."""
+
 _ROUNDING = 1e-12
 """What float arithmetic may add to the logarithm of a binomial tail without it counting as too much."""
 
@@ -264,12 +267,12 @@ def refuse_nan(scores: NDArray[np.float64]) -> None:
 
 
 def _rate(alpha: float) -> float:
-    if not 0 < alpha < 1:
+    if not _SMALLEST <= alpha < 1:
         raise SettingsError(f"score.max_false_alarm_rate: found {alpha:g}; it must lie between 0 and 1")
     return alpha
 
 
 def _delta(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise SettingsError(f"confidence: found {confidence:g}; it must lie between 0 and 1, for example 0.95")
+    if not 1e-6 <= confidence <= 1 - _SMALLEST:
+        raise SettingsError(f"score.confidence: found {confidence:g}; it must lie between 0 and 1, for example 0.95")
     return 1 - confidence

@@ -9,6 +9,7 @@ from PIL import Image
 
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, read_original
+from blemish.data.masks import load_mask
 from blemish.errors import DataError
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb, as_rgb, draw_contour, overlay
@@ -87,5 +88,7 @@ def _reduced(sample: Sample, policy: PixelPolicy) -> Rgb:
 
 
 def _with_truth(sample: Sample, image: Rgb) -> Rgb:
-    mask = sample.load_mask((image.shape[0], image.shape[1]))
-    return image if mask is None else draw_contour(image, mask, _WHITE)
+    if sample.mask_path is None:
+        return image
+    height, width = image.shape[:2]
+    return draw_contour(image, load_mask(sample.mask_path, (height, width)), _WHITE)

@@ -5,13 +5,12 @@ scope is all test images, or one defect type's images and all good ones. `own.ca
 pixels of the type's own images alone, as the paper does.
 """
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from blemish.data.csv_cells import csv_line
 from blemish.evaluation.measures import MEASURES as ROWS
 from blemish.evaluation.measures import THRESHOLDS
 from blemish.evaluation.results import ImageRow, Results, Section, Values
@@ -152,14 +151,14 @@ def spread(values: Iterable[float | None]) -> Nested | None:
 
 def to_csv(runs: Sequence[Nested]) -> str:
     """One line a run and scope; a run that failed has one line with its error."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*_KEYS, *MEASURES, "error"], lineterminator="\n")
-    writer.writeheader()
+    columns = [*_KEYS, *MEASURES, "error"]
+    lines = [csv_line(columns)]
     for run in runs:
         keys: dict[str, Any] = {name: run.get(name) for name in _KEYS}
         for scope, measures in (run["scopes"] or {ALL: {}}).items():
-            writer.writerow({**keys, "scope": scope, **measures, "error": run["error"]})
-    return text.getvalue()
+            row = {**keys, "scope": scope, **measures, "error": run["error"]}
+            lines.append(csv_line(row.get(name) for name in columns))
+    return "".join(lines)
 
 
 def over_datasets(summaries: Sequence[Nested], names: Sequence[str]) -> list[Nested]:

@@ -1,7 +1,5 @@
 """`blemish sweep setting`: one setting at several values, each trained, calibrated and evaluated on its own."""
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -10,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
+from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.progress import Progress, Report, quiet
@@ -207,13 +206,12 @@ def to_csv(points: Iterable[Nested]) -> str:
     """One line a run."""
     points = list(points)
     names = list(dict.fromkeys(name for point in points for name in point["scopes"].get(ALL, {})))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["value", "seed", *names, "error"])
+    lines = [csv_line(["value", "seed", *names, "error"])]
     for point in points:
         measures = point["scopes"].get(ALL, {})
-        writer.writerow([point["value"], point["seed"], *(measures.get(name) for name in names), point["error"]])
-    return text.getvalue()
+        row = [point["value"], point["seed"], *(measures.get(name) for name in names), point["error"]]
+        lines.append(csv_line(row))
+    return "".join(lines)
 
 
 def _write(content: Nested, gallery: Gallery, out: Path) -> None:

@@ -1,8 +1,6 @@
 """`blemish sweep threshold`: precision, recall and F1 over the threshold, from what an evaluation left; nothing is
 trained and nothing is scored."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from typing import final
 
 from pydantic import ValidationError
 
+from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError, nearest
@@ -128,7 +127,7 @@ def _score(source: Source, row: ImageRow) -> Example:
         name=row.path,
         defect_type=row.defect_type,
         label=sample.label,
-        has_mask=bool(sample.mask_paths),
+        has_mask=sample.mask_path is not None,
         score=row.score,
         p_value=row.p_value,
         is_anomalous=row.is_anomalous,
@@ -201,10 +200,8 @@ def to_csv(swept: ThresholdCounts) -> str:
     scope,threshold,tp,fp,tn,fn,precision,recall,f1
     all,0.5,1,0,2,1,1.0,0.5,0.66...
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["scope", "threshold", "tp", "fp", "tn", "fn", "precision", "recall", "f1"])
+    lines = [csv_line(["scope", "threshold", "tp", "fp", "tn", "fn", "precision", "recall", "f1"])]
     for scope, counts in swept.counts.items():
         for threshold, row in zip(swept.thresholds.tolist(), counts.tolist(), strict=True):
-            writer.writerow([scope, threshold, *row, *_rates(Counts(*row)).values()])
-    return text.getvalue()
+            lines.append(csv_line([scope, threshold, *row, *_rates(Counts(*row)).values()]))
+    return "".join(lines)

@@ -1,7 +1,6 @@
 """The page of a data check: what must be looked at, with pictures of it."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -35,46 +34,7 @@ TITLES = {
 }
 """A heading and a sentence for each kind of finding."""
 
-MAX_CARDS = 8
-"""So many findings that say one thing are shown with pictures; the others are listed by name."""
-
-
-@final
-@dataclass(frozen=True)
-class Fold:
-    """Findings that say one thing: what all of them say, and of each what it says beside that."""
-
-    severity: str
-    message: str
-    findings: tuple[Mapping[str, Any], ...]
-    own: tuple[str, ...]
-
-
-def fold(findings: Sequence[Mapping[str, Any]]) -> list[Fold]:
-    """Findings of one kind, put together where their messages differ in nothing but numbers and names.
-
-    >>> found = [{"severity": "look", "message": f"oddness {n}: a defect?", "paths": [f"{n}.png"]} for n in (2, 3)]
-    >>> [(one.message, one.own) for one in fold(found)]
-    [('a defect?', ('oddness 2', 'oddness 3'))]
-    """
-    groups: dict[tuple[str, str], list[tuple[Mapping[str, Any], str, str]]] = {}
-    for one in findings:
-        head, _, tail = str(one["message"]).partition(": ")
-        own, shared = (head, tail) if tail and re.search(r"\d", head) else (tail, head)
-        groups.setdefault((one["severity"], re.sub(r"\d+(\.\d+)?", "#", shared)), []).append((one, own, shared))
-    folds = []
-    for (severity, _), members in groups.items():
-        message = members[0][2] if len({shared for _, _, shared in members}) == 1 else ""
-        owns = tuple(text if message else str(one["message"]) for one, text, _ in members)
-        folds.append(Fold(severity, message, tuple(one for one, _, _ in members), owns))
-    return folds
-
-
-def shown_paths(findings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The images that the page shows for findings of any kinds: not those that are only listed."""
-    kinds = dict.fromkeys(one["kind"] for one in findings)
-    folds = [part for kind in kinds for part in fold([one for one in findings if one["kind"] == kind])]
-    return [path for part in folds for one in part.findings[:MAX_CARDS] for path in one["paths"][:MAX_CARDS]]
+_MOST_PICTURES = 24
 
 
 @final
@@ -98,11 +58,11 @@ def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
     text = page.render(
         c=content,
         sentence=verdict(content),
-        groups={kind: fold([one for one in findings if one["kind"] == kind]) for kind in kinds},
+        groups={kind: [one for one in findings if one["kind"] == kind] for kind in kinds},
         titles=TITLES,
         pictures=pictures,
         others=[name for name in content["oddness"] if len(pictures.get(name, [])) > 1 and name not in flagged],
-        most=MAX_CARDS,
+        most=_MOST_PICTURES,
     )
     return text.rstrip() + "\n"
 

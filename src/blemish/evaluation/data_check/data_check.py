@@ -13,19 +13,18 @@ import numpy as np
 from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
-from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
-from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
+from blemish.data.masks import ASPECT_TOLERANCE, load_mask
 from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
-from blemish.evaluation.data_check.check_page import Thumbnail, render, shown_paths
+from blemish.evaluation.data_check.check_page import Thumbnail, render
 from blemish.evaluation.data_check.findings import (
     MIN_TO_COMPARE,
     CheckedImage,
     Finding,
     channel_findings,
     count_findings,
-    depth_findings,
     duplicate_findings,
     format_findings,
     outlier_findings,
@@ -35,13 +34,11 @@ from blemish.evaluation.data_check.findings import (
     quality_findings,
     size_findings,
     sort_findings,
-    turned_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
-from blemish.evaluation.report.close_up import own_scale
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
-from blemish.settings import MaskValue, RunSettings
+from blemish.settings import RunSettings
 from blemish.training.policy import resolve_policy
 
 Nested = dict[str, Any]
@@ -51,7 +48,7 @@ OnImage = Callable[[int, int], None]
 RESULTS, REPORT = "check.json", "check.html"
 SHOWN, MAX_SHOWN = 9, 240
 """So many of the strangest good images that are not flagged are on the page; and so many images in all."""
-THUMBNAIL_PX = 480
+THUMBNAIL_PX = 260
 
 _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml", ".xml", ".html", ""})
 
@@ -100,7 +97,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         DataError: there are no images, or none of the good ones can be read.
         SettingsError: a size the encoder cannot take (multiples of 16), or a region of interest without a pixel.
     """
-    folder, findings = _folder(Path(root), settings.data.mask_value)
+    folder, findings = _folder(Path(root))
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
     policy = resolve_policy(_to_fit(folder.root, headed), settings)
@@ -126,8 +123,6 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         *size_findings(images),
         *channel_findings(images),
         *format_findings(images),
-        *depth_findings(images, policy.white_level),
-        *turned_findings(images),
         *duplicate_findings(images, pairs, groups),
         *outlier_findings(oddness),
         *quality_findings(images),
@@ -135,11 +130,11 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     return DataCheck(folder.root, policy, sort_findings(findings), tuple(images), oddness, maps)
 
 
-def _folder(root: Path, mask_value: MaskValue) -> tuple[Folder, list[Finding]]:
+def _folder(root: Path) -> tuple[Folder, list[Finding]]:
     """The images, and what is wrong with how they lie there."""
     findings = []
     try:
-        folder = read_folder(root, mask_value)
+        folder = read_folder(root)
     except DataError as error:
         train = root / "train" / GOOD
         good = image_files(train) if train.is_dir() else []
@@ -148,7 +143,7 @@ def _folder(root: Path, mask_value: MaskValue) -> tuple[Folder, list[Finding]]:
         folder = Folder(root, tuple(Sample(path, path.relative_to(root).as_posix()) for path in good))
         findings.append(Finding("layout", "look", (), f"{error}; until then only train/good is checked"))
     used = {sample.path for sample in (*folder.train, *folder.test)}
-    used |= {path for sample in folder.test for path in sample.mask_paths}
+    used |= {sample.mask_path for sample in folder.test if sample.mask_path}
     if not findings:
         findings += _odd_files(root, used)
     return folder, findings
@@ -163,9 +158,9 @@ def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
         elif path.suffix.lower() not in _HARMLESS and not path.name.startswith("."):
             findings.append(Finding("odd file", "note", (name,), "not a kind of image that is read; passed over"))
     for path in unread_images(root):
-        if path.is_symlink() and path.is_dir():
+        if path.is_symlink() and not path.exists():
             name = path.relative_to(root).as_posix()
-            findings.append(Finding("odd file", "look", (name,), "a link to a folder, which is not followed"))
+            findings.append(Finding("odd file", "look", (name,), "a link to a file that is not there"))
     return findings
 
 
@@ -193,7 +188,7 @@ def _to_fit(root: Path, samples: Sequence[Sample]) -> list[Sample]:
 def _check_image(sample: Sample, extractor: FeatureExtractor, grids: dict[str, Grids]) -> CheckedImage:
     """Decode once; what the encoder sees of a good image goes into `grids`."""
     policy = extractor.policy
-    values, brightest = read_photo(sample.path, policy)
+    values = read_values(sample.path, policy)
     grey = as_pixels(values).mean(axis=2)
     found = None
     if _fits(values.shape[:2], policy):
@@ -201,7 +196,7 @@ def _check_image(sample: Sample, extractor: FeatureExtractor, grids: dict[str, G
         if not sample.label:
             grids[sample.name] = extractor.extract(values)
     digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
-    return CheckedImage(sample, photo_facts(sample), digest, fingerprint(grey), found, brightest)
+    return CheckedImage(sample, photo_facts(sample.path), digest, fingerprint(grey), found)
 
 
 def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
@@ -210,8 +205,10 @@ def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
 
 
 def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
+    if sample.mask_path is None:
+        return []
     try:
-        sample.load_mask(policy.size_px, sample.size_px(policy.max_image_px))
+        load_mask(sample.mask_path, policy.size_px, sample.size_px(policy.max_image_px))
         return []
     except DataError as error:
         return [Finding("mask", "look", (sample.name,), str(error))]
@@ -305,8 +302,7 @@ def _thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
     """Small pictures of the images that findings name, and of the strangest others."""
     odd = [finding.paths[0] for finding in checked.findings if finding.kind == "odd one"]
     warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
-    named = shown_paths([asdict(finding) for finding in checked.findings])
-    warm = [name for name in warm if name in named or name not in odd]
+    named = [path for finding in checked.findings for path in finding.paths]
     limit = outlier_limit(checked.oddness.values()) if checked.oddness else 1.0
     by_name = {one.sample.name: one.sample.path for one in checked.images}
     names = [name for name in dict.fromkeys([*warm, *named]) if name in by_name]
@@ -319,7 +315,4 @@ def _thumbnail(path: Path, checked: DataCheck, limit: float | None) -> Thumbnail
     original.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     small = np.asarray(original)
     where = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())
-    if where is None or limit is None:
-        return Thumbnail(small, None)
-    where = resize_map(where, small.shape[:2])
-    return Thumbnail(small, overlay(small, where, limit) if where.max() > limit else own_scale(small, where))
+    return Thumbnail(small, None if where is None else overlay(small, resize_map(where, small.shape[:2]), limit or 1.0))
