@@ -38,6 +38,8 @@ def test_train_writes_one_file_and_says_what_it_did(parts: Path, tmp_path: Path)
     assert [line[-5] for line in ladder[:2]] == ["99", "19"]  # good images to hold out
     assert ladder[2][-1] == "%"  # the share of synthetic defects that is found
     assert {path.name for path in tmp_path.iterdir()} == {"parts", "m.safetensors"}
+    again = run("train", parts, "-o", tmp_path / "m.safetensors", "--detector", "conv_autoencoder", *sets(TINY))
+    assert again.stdout.partition("false-alarm rates")[2] == result.stdout.partition("false-alarm rates")[2] != ""
 
 
 def test_settings_come_from_a_file_and_assignments_win(parts: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from hashlib import file_digest
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -157,6 +159,18 @@ def test_a_bad_image_stops_or_is_skipped_and_counted(parts: Path, tmp_path: Path
     header = train_model(parts, tmp_path / "m", settings("data.skip_bad=true"))
     assert list(header.data_card.skipped) == ["train/good/004.png"]
     assert header.data_card.fit_images + header.data_card.calibration_images == 11
+
+
+def test_each_good_image_is_hashed_once(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def digest(file: BinaryIO, name: str):
+        hashed.append(file.name)
+        return file_digest(file, name)
+
+    monkeypatch.setattr("blemish.data.folder.hashlib.file_digest", digest)
+    train_model(parts, tmp_path / "m", settings())
+    assert sorted(hashed) == sorted(str(path) for path in (parts / "train/good").iterdir())
 
 
 def test_a_missing_output_folder_is_said_before_training(parts: Path, tmp_path: Path) -> None:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 BUDGET_S = 8.0
 """Longer the synthetic defects of the ladder may not take."""
 
-FEWEST = 10
-"""Of fewer defects no share is given."""
-
 
 def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
     """A table of rates, and a sentence on the one that was chosen."""
@@ -25,18 +22,21 @@ def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
     from blemish.inference.ladder import threshold_ladder
 
     rungs, peaks = threshold_ladder(header), _peaks(model, device)
-    table = Table(title="other false-alarm rates", box=None, pad_edge=False, title_justify="left")
-    for name in ("rate", "threshold", _needed_title(header), *([f"finds of {len(peaks)}"] if peaks else [])):
-        table.add_column(name, justify="right")
-    for rung in rungs:
-        found = None if rung.threshold is None else share_found(peaks, rung.threshold)
-        cells = [
-            f"{'* ' if rung.is_chosen else ''}{100 * rung.rate:.3g} %",
-            "too few images" if rung.threshold is None else f"{rung.threshold:.4g}",
-            _needed(rung, header),
-            *(["" if found is None else f"{100 * found:.0f} %"] if peaks else []),
-        ]
-        table.add_row(*cells)
+    unit = "groups" if header.calibration.by_group else "good images"
+    columns = {
+        "rate": [f"{'* ' if rung.is_chosen else ''}{100 * rung.rate:.3g} %" for rung in rungs],
+        "threshold": [f"too few {unit}" if rung.threshold is None else f"{rung.threshold:.4g}" for rung in rungs],
+    }
+    if not header.calibration.folds:
+        columns[f"{unit} to hold out"] = [_needed(rung, header) for rung in rungs]
+    if peaks:
+        shares = [None if rung.threshold is None else share_found(peaks, rung.threshold) for rung in rungs]
+        columns[f"finds of {len(peaks)}"] = ["" if share is None else f"{100 * share:.0f} %" for share in shares]
+    table = Table(*columns, title="false-alarm rates", box=None, pad_edge=False, title_justify="left")
+    for column in table.columns:
+        column.justify = "right"
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     out_console.print(table)
     out_console.print(_chosen(header), markup=False)
     if peaks:
@@ -49,20 +49,17 @@ def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
 
 def _peaks(model: Path, device: str) -> "list[Peaks]":
     """What synthetic defects reach on the good images in the model file; none where that would take too long."""
-    from blemish.evaluation.challenge.quick import quick_peaks
+    from blemish.evaluation.challenge.quick import MIN_DEFECTS, quick_peaks
     from blemish.inference.artifact import read_artifact, split_fixtures
     from blemish.inference.predictor import Predictor
 
-    photos = list(split_fixtures(read_artifact(model)[1])[1].values())
+    fixtures = split_fixtures(read_artifact(model)[1])[1]
+    photos = [fixtures[name] for name in sorted(fixtures)]  # a model file keeps no order
     peaks = quick_peaks(Predictor.load(model, device), photos, BUDGET_S) if photos else []
-    if len(peaks) < FEWEST:
+    if len(peaks) < MIN_DEFECTS:
         log_console.print("note: no synthetic defects were tried, which would take too long here", markup=False)
         return []
     return peaks
-
-
-def _needed_title(header: "ArtifactHeader") -> str:
-    return ("groups" if header.calibration.by_group else "good images") + " to hold out"
 
 
 def _needed(rung: "Rung", header: "ArtifactHeader") -> str:

@@ -1,5 +1,6 @@
 """The few synthetic defects of the ladder."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,18 @@ def test_a_lower_threshold_finds_no_fewer_of_the_same_defects(predictor: Predict
 
 def test_the_time_is_kept(predictor: Predictor, shared_parts: Path) -> None:
     assert quick_peaks(predictor, photos(shared_parts), budget_s=-1.0) == []
+
+
+def test_a_slow_model_is_asked_once(predictor: Predictor, shared_parts: Path) -> None:
+    asked = 0
+
+    class Slow(Difference):
+        def maps(self, images: np.ndarray) -> np.ndarray:
+            nonlocal asked
+            asked += 1
+            time.sleep(0.02)
+            return super().maps(images)
+
+    (good,) = photos(shared_parts)[:1]
+    assert quick_peaks(Predictor(predictor.header, Slow(good)), [good], budget_s=0.1) == []
+    assert asked == 1
