@@ -31,6 +31,9 @@ def challenge(
     ] = None,
     largest_px: Annotated[float | None, typer.Option(help="Largest extent. Else a fifth of their side.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed puts the same defects.")] = 0,
+    anywhere: Annotated[
+        bool, typer.Option("--anywhere", help="Put defects beside the part, too, where no region of interest is set.")
+    ] = False,
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
@@ -49,6 +52,7 @@ def challenge(
         "largest_px": largest_px,
         "seed": seed,
         "skip_bad": skip_bad,
+        "anywhere": anywhere,
     }
     settings = validate(ChallengeSettings, asked)
     predictor = Predictor.load(model, device)

@@ -16,10 +16,10 @@ from blemish.data.images import PixelPolicy, load_image, read_values
 from blemish.data.masks import encode_roi
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model
-from blemish.evaluation.challenge.challenge_page import verdict
+from blemish.evaluation.challenge.challenge_page import _chart, verdict
 from blemish.evaluation.challenge.trials import Trial, beside, judge_trial, own_region, plan_trials, with_defect
 from blemish.inference.predictor import Predictor
-from conftest import TINY, write_parts
+from conftest import TINY, draw_part, write_parts
 
 QUICK = ChallengeSettings(defect_types=("hole", "print"), contrasts=(0.1, 0.4), defects=10)
 
@@ -106,11 +106,38 @@ def test_region_at_the_photos_own_size() -> None:
     roi = np.zeros((8, 8), bool)
     roi[:, 4:] = True
     policy = PixelPolicy(size_px=(8, 8), roi_png=encode_roi(roi))
-    region = own_region(policy, (24, 30))
+    values = np.full((24, 30, 3), 99, np.uint8)
+    region = own_region(policy, values)
     assert region is not None
     assert region[:, 15:].all()
     assert not region[:, :15].any()
-    assert own_region(PixelPolicy(size_px=(8, 8)), (24, 30)) is None
+    assert own_region(PixelPolicy(size_px=(8, 8)), values) is None
+
+
+def test_without_a_region_of_interest_defects_are_put_on_the_part_where_it_shows() -> None:
+    """The drawn part is a disc on a dark ground."""
+    photo = np.asarray(draw_part(np.random.default_rng(3))[0])
+    policy = PixelPolicy(size_px=(64, 64))
+    region = own_region(policy, photo)
+    assert region is not None
+    assert (photo[region].max(axis=1) > 100).all()
+    assert region.mean() > 0.2
+    assert own_region(policy, photo, anywhere=True) is None
+    for seed in range(20):
+        _, mask = with_defect(photo, region, trial(seed=seed))
+        assert (region | ~mask).all()
+
+
+def test_where_the_ground_is_not_plain_the_part_is_not_guessed() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    assert own_region(PixelPolicy(size_px=(64, 64)), noise) is None
+
+
+def test_a_type_that_could_not_be_put_has_a_sentence_and_no_empty_chart() -> None:
+    curve = {"defect_type": "hole", "contrast": 0.1, "fit": None}
+    assert _chart("hole", [curve], {"defects": [], "sizes_px": [2, 9]}) is None
+    row = {"defect_type": "hole", "contrast": 0.1, "size_px": 4.0, "outcome": "miss"}
+    assert _chart("hole", [curve], {"defects": [row], "sizes_px": [2, 9]}) is not None
 
 
 def test_results_add_up_and_stronger_defects_are_found_more_often(
@@ -180,7 +207,7 @@ def test_defects_stay_inside_the_region_of_the_model(good: Path, model_file: Pat
     predictor = Predictor.load(model)
     values = read_values(next(good.iterdir()), predictor.policy)
     for seed in range(4):
-        _, mask = with_defect(values, own_region(predictor.policy, values.shape[:2]), trial(seed=seed))
+        _, mask = with_defect(values, own_region(predictor.policy, values), trial(seed=seed))
         assert not mask[:15].any()
         assert not mask[49:].any()
 

@@ -64,6 +64,7 @@ class ChallengeSettings(Settings):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="How sure each bound is.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="The same seed puts the same defects.")
     skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
+    anywhere: bool = Field(False, description="Put defects beside the part, too, where no region of interest is set.")
 
 
 @final
@@ -86,6 +87,7 @@ class _Work:
     skipped: dict[str, str] = field(default_factory=dict)
     judged: list[TrialResult] = field(default_factory=list)
     no_place: dict[tuple[str, float], int] = field(default_factory=lambda: defaultdict(int))
+    on_part: set[int] = field(default_factory=set)  # photos whose part was told from the ground
 
 
 def challenge_model(
@@ -115,13 +117,14 @@ def challenge_model(
     trials = plan_trials(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
     )
-    _run(predictor, trials, work, on_defect)
+    _run(predictor, trials, work, settings, on_defect)
     results: Nested = {
         "threshold": predictor.threshold,
         "max_false_alarm_rate": _promised(predictor),
         "model": {"detector": predictor.header.detector, "size_px": list(predictor.policy.size_px)},
         "has_roi": predictor.policy.roi is not None,
         "data": {"root": folder.root.resolve().name, "photos": len(work.photos), "skipped": work.skipped},
+        "photos_with_part": len(work.on_part),
         "photo_size_px": list(work.twins[0].image_size_px),
         "sizes_px": list(sizes_px),
         "settings": settings.model_dump(mode="json"),
@@ -132,7 +135,9 @@ def challenge_model(
     }
     results["more_than_promised"] = _is_too_much(results)
     results["notes"] = _notes(results, work)
-    shown = {f"{kind} {contrast:g}": _show(predictor, work, kind, contrast) for kind, contrast in _kinds(settings)}
+    shown = {
+        f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings) for kind, contrast in _kinds(settings)
+    }
     results["seconds"] = time.perf_counter() - started
     return _write(results, shown, out)
 
@@ -209,7 +214,9 @@ def _sizes(work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
     return smallest, largest
 
 
-def _run(predictor: Predictor, trials: Sequence[Trial], work: _Work, on_defect: OnDefect) -> None:
+def _run(
+    predictor: Predictor, trials: Sequence[Trial], work: _Work, settings: ChallengeSettings, on_defect: OnDefect
+) -> None:
     """Photo by photo, so that each is decoded once."""
     by_photo: dict[int, list[Trial]] = defaultdict(list)
     for trial in trials:
@@ -217,7 +224,9 @@ def _run(predictor: Predictor, trials: Sequence[Trial], work: _Work, on_defect: 
     done, placed = 0, set()
     for photo, some in sorted(by_photo.items()):
         values = read_values(work.photos[photo].path, predictor.policy)
-        region = own_region(predictor.policy, values.shape[:2])
+        region = own_region(predictor.policy, values, settings.anywhere)
+        if region is not None and predictor.policy.roi is None:
+            work.on_part.add(photo)
         for trial in some:
             kind = (trial.defect_type, trial.contrast)
             try:
@@ -356,26 +365,39 @@ def _notes(results: Nested, work: _Work) -> list[str]:
             f"{results['settings']['defects']} defects a curve; MIL-HDBK-1823A asks for {FEW_DEFECTS} at the least"
         )
     if not results["has_roi"]:
-        notes.append("the model has no region of interest, so defects were put anywhere, beside the part too")
+        notes.append(_where(results))
     if len({twin.image_size_px for twin in work.twins}) > 1:
         notes.append("the photos differ in size; sizes are in each photo's own pixels")
     return notes
 
 
-def _show(predictor: Predictor, work: _Work, kind: str, contrast: float) -> Mapping[str, Shown]:
+def _where(results: Nested) -> str:
+    """Where defects were put, where no region of interest says so."""
+    on_part, photos = results["photos_with_part"], results["data"]["photos"]
+    if on_part == photos:
+        return "the model has no region of interest: defects were put on the part, which differs from a plain ground"
+    found = f"in {photos - on_part} of {photos} photos the part could not be told from its ground, so there"
+    if results["settings"]["anywhere"]:
+        found = "as asked,"
+    return f"the model has no region of interest: {found} defects were put anywhere, beside the part too"
+
+
+def _show(
+    predictor: Predictor, work: _Work, kind: str, contrast: float, settings: ChallengeSettings
+) -> Mapping[str, Shown]:
     """The smallest defect found and the largest missed."""
     some = sorted(_of_kind(work, kind, contrast), key=lambda one: one.size_px)
     hits, misses = [one for one in some if one.is_hit], [one for one in some if one.outcome in ("miss", "elsewhere")]
     picked = {"smallest found": hits[:1], "largest missed": misses[-1:]}
-    return {what: _shown(predictor, work, chosen[0]) for what, chosen in picked.items() if chosen}
+    return {what: _shown(predictor, work, chosen[0], settings.anywhere) for what, chosen in picked.items() if chosen}
 
 
-def _shown(predictor: Predictor, work: _Work, one: TrialResult) -> Shown:
+def _shown(predictor: Predictor, work: _Work, one: TrialResult, anywhere: bool) -> Shown:
     """The defect made again from its seed, and its anomaly map."""
     photo = work.photos[one.trial.photo]
     values = read_values(photo.path, predictor.policy)
     size_px = (values.shape[0], values.shape[1])
-    image, mask = with_defect(values, own_region(predictor.policy, size_px), one.trial)
+    image, mask = with_defect(values, own_region(predictor.policy, values, anywhere), one.trial)
     return Shown(
         name=photo.name,
         size_px=one.size_px,

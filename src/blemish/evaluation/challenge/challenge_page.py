@@ -9,10 +9,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.evaluation.report.close_up import TRUE_COLOUR, outline, own_scale
 from blemish.evaluation.report.figures import pod_chart
 from blemish.evaluation.report.html import inline, page_environment
 from blemish.evaluation.report.pictures import photo
-from blemish.inference.overlay import Rgb, draw_contour, overlay
+from blemish.inference.overlay import Rgb, overlay
 
 Results = Mapping[str, Any]
 """The content of challenge.json."""
@@ -121,7 +122,8 @@ def _by_size(curves: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str,
     return sorted(curves, key=lambda curve: float(curve[key]["px"]))
 
 
-def _chart(kind: str, curves: Sequence[Mapping[str, Any]], results: Results) -> Markup:
+def _chart(kind: str, curves: Sequence[Mapping[str, Any]], results: Results) -> Markup | None:
+    """None where no defect of this type could be put on the photos."""
     trials = {
         curve["contrast"]: [
             (row["size_px"], row["outcome"] == "hit")
@@ -130,6 +132,8 @@ def _chart(kind: str, curves: Sequence[Mapping[str, Any]], results: Results) -> 
         ]
         for curve in curves
     }
+    if not any(trials.values()):
+        return None
     low, high = results["sizes_px"]
     return inline(pod_chart({curve["contrast"]: curve["fit"] for curve in curves}, trials, (low, high)))
 
@@ -138,7 +142,9 @@ def _pictures(one: Shown, results: Results) -> dict[str, Any]:
     """A close-up without marks, the same with the defect outlined, and the photo under its heat map."""
     rows, columns = _around(one)
     cut, mask = one.image[rows, columns], one.mask[rows, columns]
+    is_hit = one.outcome == "hit"
     heat = overlay(one.image, one.anomaly_map, results["threshold"])
+    heat = heat if is_hit else own_scale(one.image, one.anomaly_map)
     return {
         "name": one.name,
         "size_px": one.size_px,
@@ -146,7 +152,7 @@ def _pictures(one: Shown, results: Results) -> dict[str, Any]:
         "pictures": [
             ("close-up", photo(_fitted(cut, _CLOSE_UP_PX))),
             ("where it is", photo(_outlined(cut, mask))),
-            ("heat map", photo(_fitted(heat, _FULL_VIEW_PX))),
+            ("heat map" if is_hit else "heat, on its own scale", photo(_fitted(heat, _FULL_VIEW_PX))),
         ],
     }
 
@@ -168,7 +174,7 @@ def _outlined(cut: Rgb, mask: NDArray[np.bool_]) -> Rgb:
     large = _fitted(cut, _CLOSE_UP_PX)
     size = (large.shape[1], large.shape[0])
     grown = np.asarray(Image.fromarray(np.uint8(mask)).resize(size, Image.Resampling.NEAREST)) > 0
-    return draw_contour(large, grown)
+    return outline(large, grown, TRUE_COLOUR)
 
 
 def _fitted(image: Rgb, longest_px: int) -> Rgb:

@@ -39,7 +39,7 @@ def quick_peaks(predictor: Predictor, photos: Sequence[NDArray[np.generic]], bud
     """
     started = time.monotonic()
     values = [read_values(photo, predictor.policy) for photo in photos]
-    regions = [own_region(predictor.policy, (one.shape[0], one.shape[1])) for one in values]
+    regions = [own_region(predictor.policy, one) for one in values]
     side = min(values[0].shape[:2])
     trials = plan_trials(tuple(DEFECTS), (CONTRAST,), EACH, (side * SIZES[0], side * SIZES[1]), len(values), seed=0)
     twins: dict[int, Prediction] = {}

@@ -11,6 +11,7 @@ from blemish.data.images import PixelPolicy, Values, as_pixels
 from blemish.data.synthetic.defects import DEFECTS, defect_seed
 from blemish.data.synthetic.placing import Mask
 from blemish.data.synthetic.shapes import extent_px
+from blemish.evaluation.challenge.part_region import part_region
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.score import resize_map
 
@@ -100,12 +101,15 @@ def with_defect(values: Values, region: Mask | None, trial: Trial) -> tuple[Valu
     return np.rint(image * 255).astype(np.uint8) if values.dtype == np.uint8 else image, mask
 
 
-def own_region(policy: PixelPolicy, size_px: tuple[int, int]) -> Mask | None:
-    """The region of interest at a photo's own size."""
+def own_region(policy: PixelPolicy, values: Values, anywhere: bool = False) -> Mask | None:
+    """Where defects are put on a photo: in the model's region of interest, else on the part; None: anywhere.
+
+    On the part only where the photo tells it from its ground, see `part_region`, and `anywhere` is False.
+    """
     if policy.roi is None:
-        return None
-    height, width = size_px
-    resized = Image.fromarray(np.uint8(policy.roi) * np.uint8(255)).resize((width, height), Image.Resampling.NEAREST)
+        return None if anywhere else part_region(as_pixels(values))
+    size = (values.shape[1], values.shape[0])
+    resized = Image.fromarray(np.uint8(policy.roi) * np.uint8(255)).resize(size, Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
 
 
