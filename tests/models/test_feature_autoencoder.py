@@ -14,12 +14,11 @@ from blemish.models.encoders import ENCODERS
 from blemish.models.feature_autoencoder import (
     FeatureAutoencoder,
     FeatureAutoencoderSettings,
-    in_cells,
     moments,
-    out_of_cells,
     root_mean_square,
 )
 from blemish.models.feature_maps import FeatureBatches, local_mean
+from blemish.models.gaussians import in_cells, out_of_cells
 from blemish.models.maps import gaussian_blur
 from reference.blocks_encoder import BlocksEncoder
 from reference.brute_force import shrink_gaussians

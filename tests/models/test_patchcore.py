@@ -7,7 +7,8 @@ from torch import Tensor
 
 from blemish.models.detector import ImageShape
 from blemish.models.maps import upsample_and_blur
-from blemish.models.patchcore import PatchCore, PatchCoreSettings, coreset, nearest_distances
+from blemish.models.neighbours import coreset, nearest_distances
+from blemish.models.patchcore import PatchCore, PatchCoreSettings
 from reference.brute_force import greedy_coreset, mean_nearest
 from reference.plain_loop import ListOfBatches, PlainLoop
 

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import FeatureBatches, local_mean
-from blemish.models.gaussians import mahalanobis, place_gaussians, shrink_gaussians, whitening
+from blemish.models.gaussians import (
+    cell_sides,
+    in_cells,
+    mahalanobis,
+    out_of_cells,
+    place_gaussians,
+    shrink_gaussians,
+    whitening,
+)
 from blemish.models.maps import upsample_and_blur
 
 SMALLEST_STD = 1e-3
@@ -100,7 +108,7 @@ class FeatureAutoencoder(Detector):
         self.finer = sum(self.sizes[:-1])
         self.autoencoder = autoencoder(sum(self.sizes), self.finer, settings)
         self.grid = (shape.height // coarsest, shape.width // coarsest)
-        self.cell = cell_side(self.grid, 1 << settings.bottleneck) if settings.by_place else self.grid
+        self.cell = cell_sides(self.grid, MAX_GAUSSIANS, 1 << settings.bottleneck) if settings.by_place else self.grid
         cells = (self.grid[0] // self.cell[0]) * (self.grid[1] // self.cell[1])
         self.register_buffer("mean", torch.zeros(sum(self.sizes), 1, 1))
         self.register_buffer("std", torch.ones(sum(self.sizes), 1, 1))
@@ -163,48 +171,6 @@ class FeatureAutoencoder(Detector):
         terms.append(out_of_cells(distances, self.cell, self.grid))
         size = (self.shape.height, self.shape.width)
         return torch.stack([upsample_and_blur(term, *size, self.settings.smoothing_sigma_px) for term in terms])
-
-
-def cell_side(grid: tuple[int, int], smallest: int) -> tuple[int, int]:
-    """Places a side of a cell: doubled from the smallest until there are few enough cells, or the grid does not divide.
-
-    >>> cell_side((16, 16), 2), cell_side((64, 64), 2), cell_side((62, 64), 2)
-    ((2, 2), (4, 4), (2, 4))
-    """
-    height = width = smallest
-    while (grid[0] // height) * (grid[1] // width) > MAX_GAUSSIANS:
-        taller, wider = grid[0] % (2 * height) == 0, grid[1] % (2 * width) == 0
-        if not (taller or wider):
-            break
-        height, width = height << taller, width << wider
-    return height, width
-
-
-def in_cells(maps: Float[Tensor, "b d i j"], cell: tuple[int, int]) -> Float[Tensor, "p d n"]:
-    """Cells of so many places down and across in a row, each with its places of all images.
-
-    >>> in_cells(torch.arange(8.0).reshape(1, 1, 2, 4), cell=(2, 2))
-    tensor([[[0., 1., 4., 5.]],
-            [[2., 3., 6., 7.]]])
-    """
-    _, depth, height, width = maps.shape
-    down, across = cell
-    split = maps.reshape(
-        -1, depth, height // down, down, width // across, across
-    )  # (b, d, rows, down, columns, across)
-    return split.permute(2, 4, 1, 0, 3, 5).flatten(3).flatten(0, 1)
-
-
-def out_of_cells(values: Float[Tensor, "p n"], cell: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "b i j"]:
-    """The way back from `in_cells`, for one number a place.
-
-    >>> maps = torch.rand(3, 1, 4, 6)
-    >>> torch.equal(out_of_cells(in_cells(maps, (2, 3))[:, 0], (2, 3), grid=(4, 6)), maps[:, 0])
-    True
-    """
-    rows, columns = grid[0] // cell[0], grid[1] // cell[1]
-    split = values.reshape(rows, columns, -1, *cell)  # (rows, columns, b, down, across)
-    return split.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
 
 
 def autoencoder(channels: int, out_channels: int, settings: FeatureAutoencoderSettings) -> nn.Sequential:

@@ -87,3 +87,48 @@ def mahalanobis(
 ) -> Float[Tensor, "p n"]:
     """Mahalanobis distance of each observation to its place's Gaussian."""
     return (factors @ (features - mean[:, :, None])).square().sum(dim=1).sqrt()
+
+
+def cell_sides(grid: tuple[int, int], most: int, smallest: int = 2) -> tuple[int, int]:
+    """Places a side of a cell, for at most so many cells: doubled from the smallest while there are more.
+
+    There are more where a side cannot be halved any further. A side that `smallest` does not divide begins with the
+    next divisor above it.
+
+    >>> cell_sides((16, 16), 512), cell_sides((64, 64), 512), cell_sides((62, 64), 512), cell_sides((8, 9), 16)
+    ((2, 2), (4, 4), (2, 4), (2, 3))
+    """
+    height, width = (next(d for d in range(min(smallest, side), side + 1) if side % d == 0) for side in grid)
+    while (grid[0] // height) * (grid[1] // width) > most:
+        taller, wider = grid[0] % (2 * height) == 0, grid[1] % (2 * width) == 0
+        if not (taller or wider):
+            break
+        height, width = height << taller, width << wider
+    return height, width
+
+
+def in_cells(maps: Float[Tensor, "b d i j"], cell: tuple[int, int]) -> Float[Tensor, "p d n"]:
+    """Cells of so many places down and across in a row, each with its places of all images.
+
+    >>> in_cells(torch.arange(8.0).reshape(1, 1, 2, 4), cell=(2, 2))
+    tensor([[[0., 1., 4., 5.]],
+            [[2., 3., 6., 7.]]])
+    """
+    _, depth, height, width = maps.shape
+    down, across = cell
+    split = maps.reshape(
+        -1, depth, height // down, down, width // across, across
+    )  # (b, d, rows, down, columns, across)
+    return split.permute(2, 4, 1, 0, 3, 5).flatten(3).flatten(0, 1)
+
+
+def out_of_cells(values: Float[Tensor, "p n"], cell: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, "b i j"]:
+    """The way back from `in_cells`, for one number a place.
+
+    >>> maps = torch.rand(3, 1, 4, 6)
+    >>> torch.equal(out_of_cells(in_cells(maps, (2, 3))[:, 0], (2, 3), grid=(4, 6)), maps[:, 0])
+    True
+    """
+    rows, columns = grid[0] // cell[0], grid[1] // cell[1]
+    split = values.reshape(rows, columns, -1, *cell)  # (rows, columns, b, down, across)
+    return split.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
