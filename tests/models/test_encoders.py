@@ -101,7 +101,9 @@ def test_an_encoder_of_ones_own_gets_its_weights_and_keeps_them(own_encoder: str
     assert not any(weight.requires_grad for weight in frozen.parameters())
 
 
-@pytest.mark.parametrize("name", ["feature_autoencoder", "feature_dictionary", "padim", "patchcore"])
+@pytest.mark.parametrize(
+    "name", ["feature_autoencoder", "feature_dictionary", "feature_ensemble", "padim", "patchcore"]
+)
 def test_a_model_with_an_encoder_of_ones_own_is_restored(own_encoder: str, name: str) -> None:
     torch.manual_seed(0)
     images, settings = torch.rand(4, 3, 32, 32), {"encoder": own_encoder}

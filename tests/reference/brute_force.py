@@ -46,3 +46,24 @@ def greedy_coreset(points: Floats, count: int) -> list[int]:
 def mean_nearest(queries: Floats, atoms: Floats, nearest: int) -> Floats:
     """Mean distance of each query to its nearest atoms."""
     return np.array([np.sort([np.linalg.norm(query - atom) for atom in atoms])[:nearest].mean() for query in queries])
+
+
+def residuals(patches: Floats, image: list[int], rows: int) -> Floats:
+    """Difference of each patch after the first `rows` from the nearest of these that is of another image."""
+    found = []
+    for patch, own in zip(patches[rows:], image[rows:], strict=True):
+        others = [row for row, whose in zip(patches[:rows], image[:rows], strict=True) if whose != own]
+        found.append(patch - min(others, key=lambda row: float(np.sum((patch - row) ** 2))))
+    return np.array(found)
+
+
+def relative_nearest(queries: Floats, bank: Floats, spacing: Floats) -> Floats:
+    """Distance of each query to its nearest row, over that row's spacing."""
+    distances = np.array([[np.linalg.norm(query - row) for row in bank] for query in queries])
+    return distances.min(axis=1) / spacing[distances.argmin(axis=1)]
+
+
+def spacings(bank: Floats) -> Floats:
+    """Mean distance of each row to the three nearest others, and the mean of that over all rows on top."""
+    near = np.array([np.sort([np.linalg.norm(row - other) for other in bank])[1:4].mean() for row in bank])
+    return near + near.mean()

@@ -12,6 +12,7 @@ from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, PAPER_
 from blemish.models.detector import Detector, ImageShape
 from blemish.models.feature_autoencoder import FeatureAutoencoder
 from blemish.models.feature_dictionary import FeatureDictionary
+from blemish.models.feature_ensemble import FeatureEnsemble
 from blemish.models.padim import Padim
 from blemish.models.patchcore import PatchCore
 from blemish.models.vae import VariationalAutoencoder
@@ -23,6 +24,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "anogan": AnoGan,
     "feature_autoencoder": FeatureAutoencoder,
     "feature_dictionary": FeatureDictionary,
+    "feature_ensemble": FeatureEnsemble,
     "padim": Padim,
     "patchcore": PatchCore,
 }

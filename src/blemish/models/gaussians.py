@@ -1,4 +1,4 @@
-"""Gaussians of good features, one for each place: measured in one pass, drawn towards each other, inverted."""
+"""Gaussians of good features, one a place or a cell: measured in one pass, drawn towards each other, inverted."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, final
@@ -17,28 +17,45 @@ class Gaussians(NamedTuple):
     observations: int
 
 
-@torch.no_grad()
+@final
+class GaussianSums:
+    """Sums over the observations of each place, from which its Gaussian follows.
+
+    They are taken relative to the first batch's mean: differences of large numbers would cost digits.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.origin = self.total = self.products = torch.zeros(())
+
+    @torch.no_grad()
+    def add(self, features: Float[Tensor, "p d n"]) -> None:
+        """Take in n more observations of each place."""
+        if self.count == 0:
+            self.origin = features.mean(dim=2, keepdim=True)
+        shifted = features - self.origin
+        self.total = self.total + shifted.sum(dim=2)
+        self.products = self.products + shifted @ shifted.mT
+        self.count += features.shape[2]
+
+    def gaussians(self) -> Gaussians:
+        """The Gaussian of all observations so far."""
+        offset = self.total / self.count
+        covariance = self.products / self.count - offset[:, :, None] * offset[:, None, :]
+        return Gaussians(self.origin[:, :, 0] + offset, covariance, self.count)
+
+
 def place_gaussians(batches: Iterable[Float[Tensor, "p d _"]]) -> Gaussians:
     """The Gaussian of each place's features, over the observations of all batches.
-
-    Sums are taken relative to the first batch's mean: differences of large numbers would cost digits.
 
     >>> found = place_gaussians([torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[5.0, 7.0]]])])
     >>> found.mean.item(), found.covariance.item(), found.observations
     (4.0, 5.0, 4)
     """
-    count = 0
-    origin = total = products = torch.zeros(())
-    for features in batches:  # (p, d, n)
-        if count == 0:
-            origin = features.mean(dim=2, keepdim=True)
-        shifted = features - origin
-        total = total + shifted.sum(dim=2)
-        products = products + shifted @ shifted.mT
-        count += features.shape[2]
-    offset = total / count
-    covariance = products / count - offset[:, :, None] * offset[:, None, :]
-    return Gaussians(origin[:, :, 0] + offset, covariance, count)
+    sums = GaussianSums()
+    for features in batches:
+        sums.add(features)
+    return sums.gaussians()
 
 
 @torch.no_grad()
@@ -53,13 +70,18 @@ def shrink_gaussians(places: Gaussians, weight: int) -> Gaussians:
     >>> shrink_gaussians(places, weight=3).mean.flatten(), shrink_gaussians(places, weight=3).covariance.flatten()
     (tensor([0.5000, 1.5000]), tensor([1.6250, 1.6250]))
     """
-    overall = places.mean.mean(dim=0)  # (d,)
-    apart = places.mean - overall
-    everywhere = places.covariance.mean(dim=0) + apart.mT @ apart / len(apart)  # (d, d)
+    overall, everywhere = pooled(places)
     share = weight / (places.observations + weight)
     mean = (1 - share) * places.mean + share * overall
     own = places.covariance + outer(places.mean - mean)
     return Gaussians(mean, (1 - share) * own + share * everywhere, places.observations)
+
+
+def pooled(places: Gaussians) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+    """Mean and covariance over all observations of all places."""
+    overall = places.mean.mean(dim=0)  # (d,)
+    apart = places.mean - overall
+    return overall, places.covariance.mean(dim=0) + apart.mT @ apart / len(apart)
 
 
 def outer(vectors: Float[Tensor, "p d"]) -> Float[Tensor, "p d d"]:

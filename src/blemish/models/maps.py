@@ -57,6 +57,17 @@ def upsample_and_blur(maps: Float[Tensor, "b i j"], height: int, width: int, sig
     return rows @ maps.float() @ columns.T
 
 
+def reducing(side_px: int, small_px: int) -> Float[Tensor, "small side"]:
+    """Pillow's bilinear reduction of one side as a matrix: `reducing(h, i) @ images @ reducing(w, j).mT`.
+
+    >>> reducing(4, 2)
+    tensor([[0.4286, 0.4286, 0.1429, 0.0000],
+            [0.0000, 0.1429, 0.4286, 0.4286]])
+    """
+    size = (small_px, side_px)
+    return F.interpolate(torch.eye(side_px)[None, None], size, mode="bilinear", antialias=True)[0, 0]
+
+
 def _enlarging(side: int, side_px: int, sigma_px: float, device: torch.device) -> Float[Tensor, "pixels places"]:
     places = torch.eye(side, device=device)[None]
     pixels = F.interpolate(places, size=side_px, mode="linear")[0].T

@@ -11,6 +11,10 @@ The bank is cut and not the patches: its size is known when the detector becomes
 """
 
 
+QUERIES_AT_ONCE = 4096
+"""Patches are compared with all rows so many at a time while a detector is fitted."""
+
+
 @torch.no_grad()
 def coreset(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " count"]:
     """Greedy k-centre: starting from the first point, each next one is the farthest from those chosen.
@@ -34,18 +38,59 @@ def coreset(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " count"]:
 def nearest_distances(queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"]) -> Float[Tensor, " n"]:
     """Euclidean distance of each query to the nearest row of the bank.
 
-    The nearest row is found by |x - b|^2 = |x|^2 - 2 x b + |b|^2, which is one matrix product; the distance to it is
-    then taken again from x - b, because what little is left of large squares would be mostly rounding.
+    It is taken from x - b, not from the squares of `nearest_rows`: what little is left of large squares would be
+    mostly rounding.
 
     >>> nearest_distances(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
     tensor([5.])
     """
+    distances: Tensor = torch.linalg.vector_norm(queries - bank[nearest_rows(queries, bank)], dim=1)
+    return distances
+
+
+def relative_distances(
+    queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"], spacing: Float[Tensor, " k"]
+) -> Float[Tensor, " n"]:
+    """Euclidean distance of each query to the nearest row of the bank, over that row's spacing.
+
+    >>> relative_distances(torch.tensor([[3.0], [8.0]]), torch.tensor([[0.0], [9.0]]), torch.tensor([2.0, 1.0]))
+    tensor([1.5000, 1.0000])
+    """
+    nearest = nearest_rows(queries, bank)
+    distances: Tensor = torch.linalg.vector_norm(queries - bank[nearest], dim=1) / spacing[nearest]
+    return distances
+
+
+def nearest_rows(queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"]) -> Int[Tensor, " n"]:
+    """Which row of the bank is nearest to each query: |x - b|^2 = |x|^2 - 2 x b + |b|^2 is one matrix product.
+
+    >>> nearest_rows(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0], [30.0, 0.0]]))
+    tensor([0])
+    """
     squares = bank.square().sum(dim=1)
     best = torch.full_like(queries[:, 0], torch.inf)
-    nearest = torch.zeros_like(queries)
-    for rows, row_squares in zip(torch.split(bank, ROWS_AT_ONCE), torch.split(squares, ROWS_AT_ONCE), strict=True):
+    nearest = torch.zeros_like(best, dtype=torch.long)
+    pairs = zip(torch.split(bank, ROWS_AT_ONCE), torch.split(squares, ROWS_AT_ONCE), strict=True)
+    for part, (rows, row_squares) in enumerate(pairs):
         found = torch.addmm(row_squares, queries, rows.mT, alpha=-2).min(dim=1)
-        nearest = torch.where((found.values < best)[:, None], rows[found.indices], nearest)
+        nearest = torch.where(found.values < best, found.indices + part * ROWS_AT_ONCE, nearest)
         best = torch.minimum(best, found.values)
-    distances: Tensor = torch.linalg.vector_norm(queries - nearest, dim=1)
-    return distances
+    return nearest
+
+
+@torch.no_grad()
+def nearest_of_others(
+    queries: Float[Tensor, "n c"], image: Int[Tensor, " n"], rows: Float[Tensor, "k c"], image_of_row: Int[Tensor, " k"]
+) -> Int[Tensor, " n"]:
+    """Which row is nearest to each query among those of other images; any row where all are of the query's own image.
+
+    >>> rows, images = torch.tensor([[0.0], [5.0], [9.0]]), torch.tensor([0, 0, 1])
+    >>> nearest_of_others(torch.tensor([[1.0], [1.0]]), torch.tensor([0, 1]), rows, images)
+    tensor([2, 0])
+    """
+    squares = rows.square().sum(dim=1)
+    found = []
+    for some, whose in zip(torch.split(queries, QUERIES_AT_ONCE), torch.split(image, QUERIES_AT_ONCE), strict=True):
+        far = torch.addmm(squares, some, rows.mT, alpha=-2)
+        found.append(far.masked_fill_(whose[:, None] == image_of_row, torch.inf).argmin(dim=1))
+    return torch.cat(found)

@@ -1,0 +1,257 @@
+"""FeatureEnsemble: distances to the nearest good patch and to what is usual at a place, taken together."""
+
+import math
+from typing import Annotated, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
+from blemish.models.encoders import FrozenEncoder
+from blemish.models.feature_maps import PATCH_DEFAULTS, PatchSettings, as_vectors, concat_scales
+from blemish.models.gaussians import (
+    Gaussians,
+    GaussianSums,
+    cell_sides,
+    in_cells,
+    mahalanobis,
+    out_of_cells,
+    pooled,
+    shrink_gaussians,
+    whitening,
+)
+from blemish.models.maps import reducing, upsample_and_blur
+from blemish.models.neighbours import coreset, nearest_of_others, relative_distances
+
+WHOLE_SIDE_PX = 256
+"""The shorter side, at most, of the image that the coarsest features see: a wrong whole does not show in its detail."""
+
+MAX_PRODUCTS = 8_000_000
+"""Places times rows of the bank, at most, which bounds the time of an inspection."""
+
+MAX_FINE_CELLS, MAX_COARSE_CELLS = 512, 16
+"""Gaussians of the fine and of the coarse scale, at most: one takes 6 and 400 KiB of the file."""
+
+RIDGE = 0.01
+"""Added to the variances of standardised features, so that every covariance can be inverted."""
+
+SMALLEST = 1e-3
+"""Features that hardly vary in good images, and rows of the bank that lie on each other, count for this at least."""
+
+PROJECTION = 64
+"""Random directions in which distances are measured while the bank is chosen."""
+
+METRIC_ROWS = 2000
+"""Patches among which the nearest of another image is sought for the metric."""
+
+Weight = Annotated[float, Field(gt=0.0)]
+
+
+@final
+class FeatureEnsembleSettings(PatchSettings):
+    """Settings of FeatureEnsemble."""
+
+    encoder: str = Field("efficientnet_lite0_deep", description="Pretrained network, by its name in ENCODERS.")
+    rows: Annotated[int, Field(ge=2, le=100_000)] = Field(
+        2000, description="Rows of the bank, at most; fewer in large images, for the time it takes."
+    )
+    candidates: Annotated[int, Field(ge=64, le=10_000_000)] = Field(
+        30_000, description="The bank is chosen among so many patches, drawn at random where there are more."
+    )
+    weights: tuple[Weight, Weight, Weight] = Field(
+        (8.0, 2.0, 1.0), description="Of the nearest neighbour, of the fine and of the coarse Gaussians in the mean."
+    )
+
+
+@final
+class FeatureEnsemble(Detector):
+    """Geometric mean of the distance to the nearest good patch and of distances to Gaussians of places.
+
+    Three terms, each blurred, weighted 8 : 2 : 1:
+
+    1. Nearest neighbour (`PatchBank`): patches of strides 4, 8 and 16 on the grid of stride 8, in the metric in which
+       good patches differ from their nearest neighbours in other good images, over the spacing of the bank there.
+    2. Fine Gaussians (`CellGaussians`): stride 8, one a cell of at least 2 x 2 places.
+    3. Coarse Gaussians: the same of stride 32, of the image made so small that its shorter side has 256 pixels.
+
+    Sources: the bank of patches and its coreset from Roth et al. 2022 (PatchCore), Gaussians at places from Defard et
+    al. 2021 (PaDiM). The metric, the spacing, the cells drawn together and the mean are this project's; why these and
+    not others is in docs/decisions.
+
+    >>> detector = FeatureEnsemble(FeatureEnsembleSettings(), ImageShape(channels=3, height=64, width=96)).eval()
+    >>> detector(torch.rand(2, 3, 64, 96)).shape
+    torch.Size([2, 64, 96])
+    """
+
+    Settings = FeatureEnsembleSettings
+    side_multiple: ClassVar[int] = 32
+    defaults: ClassVar = PATCH_DEFAULTS
+    rows_of_small: Tensor
+    columns_of_small: Tensor
+
+    def __init__(self, settings: FeatureEnsembleSettings, shape: ImageShape) -> None:
+        super().__init__(shape)
+        self.settings = settings
+        self.features = FrozenEncoder(settings.encoder)
+        channels, strides = self.features.channels, self.features.strides
+        check_sides(shape, max(strides))
+        self.patch_channels = channels[: max(2, len(channels) - 1)]
+        self.grid = (shape.height // self.features.patch_stride, shape.width // self.features.patch_stride)
+        self.small_px = small_size(shape, strides[-1])
+        small_grid = (self.small_px[0] // strides[-1], self.small_px[1] // strides[-1])
+        self.register_buffer("rows_of_small", reducing(shape.height, self.small_px[0]), persistent=False)
+        self.register_buffer("columns_of_small", reducing(shape.width, self.small_px[1]), persistent=False)
+        self.bank = PatchBank(sum(self.patch_channels))
+        self.fine = CellGaussians(channels[1], self.grid, MAX_FINE_CELLS)
+        self.coarse = CellGaussians(channels[-1], small_grid, MAX_COARSE_CELLS)
+
+    @torch.no_grad()
+    def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
+        """One pass over the images, which keeps sums and a draw of patches; then closed forms."""
+        self.features.prepare()
+        fine, coarse = GaussianSums(), GaussianSums()
+        drawn: list[Tensor] = []
+        image: list[Tensor] = []
+        seen, places = 0, math.prod(self.grid)
+        for images in batches:
+            patches, whole = self.look(images)
+            fine.add(self.fine.observations(self.fine_of(patches)))
+            coarse.add(self.coarse.observations(whole))
+            share = 2 * (self.settings.candidates + METRIC_ROWS) / (len(batches) * len(images) * places)
+            kept = torch.rand(len(images) * places).to(images.device) < share
+            drawn.append(as_vectors(patches)[kept])
+            image.append(torch.arange(seen, seen + len(images), device=images.device).repeat_interleave(places)[kept])
+            seen += len(images)
+        self.fine.take(fine.gaussians())
+        self.coarse.take(coarse.gaussians())
+        some = torch.randperm(sum(map(len, drawn)))[: self.settings.candidates + METRIC_ROWS].to(drawn[0].device)
+        rows = min(self.settings.rows, MAX_PRODUCTS // places)
+        self.bank.fit(torch.cat(drawn)[some], torch.cat(image)[some], rows)
+
+    def look(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b f i j"], Float[Tensor, "b d k l"]]:
+        """The patches' features on their grid, and the coarsest features of the image made small."""
+        if self.small_px == (self.shape.height, self.shape.width):
+            maps = self.features(images)
+            return concat_scales(maps[: len(self.patch_channels)]), maps[-1]
+        whole = self.features(self.rows_of_small @ images @ self.columns_of_small.mT)[-1]
+        return concat_scales(self.features(images, scales=len(self.patch_channels))), whole
+
+    def fine_of(self, patches: Float[Tensor, "b f i j"]) -> Float[Tensor, "b c i j"]:
+        """The second finest scale's part of the patches' features."""
+        first, second = self.patch_channels[:2]
+        return patches[:, first : first + second]
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+        """Weighted geometric mean of the terms."""
+        shares = [weight / sum(self.settings.weights) for weight in self.settings.weights]
+        logs = [share * term.clamp_min(1e-6).log() for term, share in zip(self.terms(images), shares, strict=True)]
+        return torch.stack(logs).sum(dim=0).exp()
+
+    def terms(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b h w"]]:
+        """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; image-sized and blurred."""
+        patches, whole = self.look(images)
+        nearest = self.bank(as_vectors(patches)).reshape(-1, *self.grid)
+        size, sigma_px = (self.shape.height, self.shape.width), self.settings.smoothing_sigma_px
+        reduction = min(size) / min(self.small_px)
+        return [
+            upsample_and_blur(nearest, *size, sigma_px),
+            upsample_and_blur(self.fine(self.fine_of(patches)), *size, sigma_px),
+            upsample_and_blur(self.coarse(whole), *size, sigma_px * reduction),
+        ]
+
+
+@final
+class PatchBank(nn.Module):
+    """Good patches that cover all of them; how far a patch is from the nearest, over the spacing of the bank there.
+
+    The metric: a patch's residual is its difference from the nearest patch of another good image. In the directions
+    and units of the residuals' principal components, each component is divided by the root of its variance plus the
+    mean variance: what varies from part to part counts for less, noise is not blown up. The spacing of a row is its
+    mean distance to the three nearest other rows plus the mean of that over all rows.
+    """
+
+    centre: Tensor
+    metric: Tensor
+    rows: Tensor
+    spacing: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(channels))
+        self.register_buffer("metric", torch.eye(channels))
+        self.register_buffer("rows", torch.zeros(1, channels))
+        self.register_buffer("spacing", torch.ones(1))
+
+    def forward(self, patches: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
+        return relative_distances((patches - self.centre) @ self.metric, self.rows, self.spacing)
+
+    @torch.no_grad()
+    def fit(self, patches: Float[Tensor, "n f"], image: Int[Tensor, " n"], rows: int) -> None:
+        """Keep so many of these patches, each of the image of this number."""
+        self.centre = patches.mean(dim=0)
+        self.metric = residual_metric(patches - self.centre, image)
+        points = (patches - self.centre) @ self.metric
+        directions = torch.randn(points.shape[1], PROJECTION).to(points.device)
+        self.rows = points[coreset(points @ directions, min(rows, len(points)))]
+        near = torch.cdist(self.rows, self.rows).topk(min(4, len(self.rows)), largest=False).values[:, 1:].mean(dim=1)
+        self.spacing = near + near.mean().clamp_min(SMALLEST)
+
+
+@final
+class CellGaussians(nn.Module):
+    """A Gaussian of features for each cell of a grid, drawn towards that of the whole grid; how far features are off.
+
+    The Mahalanobis distance over the root of the number of channels; `whitening` takes features as they are.
+    """
+
+    usual: Tensor
+    whitening: Tensor
+
+    def __init__(self, channels: int, grid: tuple[int, int], most: int) -> None:
+        super().__init__()
+        self.grid, self.cell = grid, cell_sides(grid, most)
+        count = math.prod(grid) // math.prod(self.cell)
+        self.register_buffer("usual", torch.zeros(count, channels))
+        self.register_buffer("whitening", torch.eye(channels).repeat(count, 1, 1))
+
+    def observations(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "p c n"]:
+        """The features of each cell."""
+        return in_cells(maps, self.cell)
+
+    @torch.no_grad()
+    def take(self, places: Gaussians) -> None:
+        """Take over the Gaussians that were measured in the cells."""
+        mean, covariance, _ = shrink_gaussians(places, weight=self.usual.shape[1])
+        std = pooled(places)[1].diagonal().clamp_min(SMALLEST**2).sqrt()
+        self.usual = mean
+        self.whitening = whitening(covariance / (std[:, None] * std), RIDGE) / std
+
+    def forward(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "b i j"]:
+        distances = mahalanobis(self.observations(maps), self.usual, self.whitening) / math.sqrt(maps.shape[1])
+        return out_of_cells(distances, self.cell, self.grid)
+
+
+def residual_metric(patches: Float[Tensor, "n f"], image: Int[Tensor, " n"]) -> Float[Tensor, "f f"]:
+    """The matrix that brings patches, in random order, to the metric of `PatchBank`."""
+    scale = patches.std(dim=0).clamp_min(SMALLEST)
+    standard = patches / scale
+    few = min(METRIC_ROWS, len(patches) // 2)
+    nearest = nearest_of_others(standard[few:], image[few:], standard[:few], image[:few])
+    residual = standard[few:] - standard[nearest]
+    variances, directions = torch.linalg.eigh((residual.mT @ residual / len(residual)).double())
+    usual = variances.mean().clamp_min(SMALLEST**2)
+    gain = (1 + variances.clamp_min(0) / usual).rsqrt()
+    metric: Tensor = (directions * gain).float() / scale[:, None]
+    return metric.contiguous()  # as it is read back from a file: another layout would round otherwise
+
+
+def small_size(shape: ImageShape, multiple: int) -> tuple[int, int]:
+    """Height and width of the image made small: the shorter side `WHOLE_SIDE_PX` at most, both multiples.
+
+    >>> small_size(ImageShape(3, 512, 768), 32), small_size(ImageShape(3, 96, 128), 32)
+    ((256, 384), (96, 128))
+    """
+    factor = min(1.0, WHOLE_SIDE_PX / min(shape.height, shape.width))
+    return nearest_multiple(shape.height * factor, multiple), nearest_multiple(shape.width * factor, multiple)

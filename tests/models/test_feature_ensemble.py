@@ -1,0 +1,189 @@
+"""FeatureEnsemble: its metric, bank, Gaussians and mean against the plainest code."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from blemish.errors import SettingsError
+from blemish.models import feature_ensemble
+from blemish.models.detector import ImageShape
+from blemish.models.encoders import ENCODERS, EfficientNetLite0, FrozenEncoder
+from blemish.models.feature_ensemble import (
+    CellGaussians,
+    FeatureEnsemble,
+    FeatureEnsembleSettings,
+    PatchBank,
+    residual_metric,
+)
+from blemish.models.feature_maps import concat_scales, local_mean
+from blemish.models.gaussians import place_gaussians
+from blemish.models.maps import gaussian_blur, reducing
+from blemish.models.neighbours import relative_distances
+from blemish.settings import validate
+from reference.blocks_encoder import BlocksEncoder
+from reference.brute_force import relative_nearest, residuals, shrink_gaussians, spacings
+from reference.plain_loop import ListOfBatches, PlainLoop
+
+SHAPE = ImageShape(channels=3, height=64, width=96)
+
+
+def images(count: int, seed: int = 0, shape: ImageShape = SHAPE) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def fit(batches: list[Tensor], shape: ImageShape = SHAPE, **settings: object) -> FeatureEnsemble:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        detector = FeatureEnsemble(FeatureEnsembleSettings.model_validate(settings), shape)
+        detector.fit(ListOfBatches(batches), PlainLoop(detector, steps=0))
+    return detector.eval()
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FeatureEnsemble:
+    return fit([images(4), images(3, seed=1)], rows=40)
+
+
+def test_relative_distances_equal_all_distances() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(50, 7, generator=generator), torch.randn(1100, 7, generator=generator)
+    spacing = torch.rand(1100, generator=generator) + 0.1
+    expected = relative_nearest(queries.double().numpy(), bank.double().numpy(), spacing.double().numpy())
+    np.testing.assert_allclose(relative_distances(queries, bank, spacing).numpy(), expected, rtol=1e-4)
+
+
+def test_metric_whitens_the_residuals_with_their_mean_variance_for_a_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_ensemble, "METRIC_ROWS", 60)
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.randn(200, 5, generator=generator) * torch.tensor([1.0, 2.0, 30.0, 0.1, 5.0])
+    image = torch.arange(200) % 4
+    metric = residual_metric(patches, image).double().numpy()
+    scale = patches.double().numpy().std(axis=0, ddof=1)
+    left = residuals(patches.double().numpy() / scale, image.tolist(), rows=60)
+    scatter = left.T @ left / len(left)
+    ridged = np.eye(5) + scatter / np.trace(scatter) * 5
+    expected = np.linalg.inv(ridged * np.outer(scale, scale))
+    np.testing.assert_allclose(metric @ metric.T, expected, rtol=1e-3, atol=1e-6 * expected.max())
+
+
+def test_bank_is_of_the_patches_and_knows_its_spacing() -> None:
+    patches, bank = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)), PatchBank(6)
+    bank.fit(patches, torch.arange(300) % 3, rows=50)
+    assert bank.rows.shape == (50, 6)
+    assert torch.cdist(bank.rows, (patches - bank.centre) @ bank.metric).min(dim=1).values.max() < 1e-3
+    np.testing.assert_allclose(bank.spacing.numpy(), spacings(bank.rows.double().numpy()), rtol=1e-3)
+
+
+def test_gaussians_are_those_of_standardised_features_drawn_together() -> None:
+    maps = (
+        torch.randn(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1.0, 9.0, 0.3])[:, None, None]
+    )
+    cells = CellGaussians(3, (4, 6), most=6)
+    cells.take(place_gaussians(cells.observations(part) for part in maps.split(2)))
+    mean, std = maps.mean(dim=(0, 2, 3)), maps.std(dim=(0, 2, 3), correction=0)
+    standard = (maps - mean[:, None, None]) / std[:, None, None]
+    observed = cells.observations(standard).permute(0, 2, 1).double().numpy()
+    means, covariances = shrink_gaussians(observed, weight=3)
+    found = cells(maps)
+    for place in range(6):
+        rows, columns = slice(2 * (place // 3), 2 * (place // 3) + 2), slice(2 * (place % 3), 2 * (place % 3) + 2)
+        apart = standard[:, :, rows, columns].double().numpy() - means[place][:, None, None]
+        precision = np.linalg.inv(covariances[place] + 0.01 * np.eye(3))
+        expected = np.sqrt(np.einsum("bcij,cd,bdij->bij", apart, precision, apart) / 3)
+        np.testing.assert_allclose(found[:, rows, columns].numpy(), expected, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_map_is_the_weighted_geometric_mean_of_the_three_terms(fitted: FeatureEnsemble) -> None:
+    batch = images(2, seed=5)
+    maps = fitted.features(batch)
+    patches = concat_scales(maps[:3]).permute(0, 2, 3, 1).reshape(-1, 176)
+    bank = fitted.bank
+    queries = ((patches - bank.centre) @ bank.metric).double().numpy()
+    nearest = relative_nearest(queries, bank.rows.double().numpy(), bank.spacing.double().numpy())
+    grids = [
+        (torch.from_numpy(nearest).float().reshape(2, 8, 12), 8.0),
+        (fitted.fine(local_mean(maps[1])), 2.0),
+        (fitted.coarse(maps[3]), 1.0),
+    ]
+    expected = torch.ones(2, 64, 96)
+    for grid, weight in grids:
+        term = gaussian_blur(F.interpolate(grid[:, None], size=(64, 96), mode="bilinear")[:, 0], 4.0)
+        expected *= term ** (weight / 11)
+    torch.testing.assert_close(fitted(batch), expected, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_coarsest_features_see_a_large_image_small() -> None:
+    shape = ImageShape(3, 512, 320)
+    detector = FeatureEnsemble(FeatureEnsembleSettings(), shape)
+    batch = images(1, shape=shape)
+    patches, whole = detector.look(batch)
+    small = F.interpolate(batch, (416, 256), mode="bilinear", antialias=True)
+    torch.testing.assert_close(whole, detector.features(small)[-1], rtol=1e-3, atol=1e-4)
+    assert (patches.shape, whole.shape) == ((1, 176, 64, 40), (1, 320, 13, 8))
+
+
+def test_a_side_is_reduced_as_pillow_does() -> None:
+    image = Image.fromarray(np.random.default_rng(0).random((8, 50), dtype=np.float32))
+    expected = np.asarray(image.resize((16, 8), Image.Resampling.BILINEAR))
+    found = torch.from_numpy(np.asarray(image).copy()) @ reducing(50, 16).mT
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_gaussians_do_not_depend_on_batches(fitted: FeatureEnsemble) -> None:
+    together = fit([torch.cat([images(4), images(3, seed=1)])])
+    for one, other in ((fitted.fine, together.fine), (fitted.coarse, together.coarse)):
+        torch.testing.assert_close(one.usual, other.usual, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(one.whitening, other.whitening, rtol=1e-2, atol=1e-2)
+
+
+def test_large_images_have_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_ensemble, "MAX_PRODUCTS", 96 * 25)
+    assert len(fit([images(4)]).bank.rows) == 25
+    assert len(fit([images(4)], rows=10).bank.rows) == 10
+
+
+@pytest.mark.parametrize("same", [torch.zeros(4, *SHAPE), images(1).repeat(4, 1, 1, 1)], ids=["black", "one image"])
+def test_good_images_that_do_not_differ_give_a_finite_map(same: Tensor) -> None:
+    detector = fit([same])
+    with torch.no_grad():
+        good, bad = detector(same[:1]), detector(images(1, seed=9))
+    assert torch.isfinite(good).all()
+    assert torch.isfinite(bad).all()
+    assert bad.max() > good.max()
+
+
+def test_the_deep_encoder_is_the_other_and_more() -> None:
+    deep, plain = FrozenEncoder("efficientnet_lite0_deep"), EfficientNetLite0()
+    deep.prepare()
+    plain.load_pretrained()
+    batch = images(1).contiguous(memory_format=torch.channels_last)
+    found = deep(batch)
+    assert [maps.shape[1] for maps in found] == [24, 40, 112, 320]
+    for one, other in zip(found, plain(batch), strict=False):
+        assert torch.equal(one, other)
+    assert len(deep(batch, scales=3)) == 3
+
+
+def test_coarse_maps_that_are_not_asked_for_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = FrozenEncoder("efficientnet_lite0_deep")
+    monkeypatch.setattr(deep.encoder.stage_32, "forward", pytest.fail)
+    deep(images(1), scales=3)
+
+
+def test_an_encoder_of_two_scales_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENCODERS, "blocks", BlocksEncoder)
+    detector = fit([images(4)], encoder="blocks")
+    assert detector.bank.metric.shape == (6, 6)
+    assert detector(images(2)).shape == (2, 64, 96)
+
+
+def test_weights_that_are_no_weights_are_refused() -> None:
+    for weights in ((0.0, 0.0, 0.0), (1.0, -1.0, 1.0)):
+        with pytest.raises(SettingsError, match="weights"):
+            validate(FeatureEnsembleSettings, {"weights": weights})
