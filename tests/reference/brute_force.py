@@ -58,9 +58,9 @@ def residuals(patches: Floats, image: list[int], rows: int) -> Floats:
 
 
 def relative_nearest(queries: Floats, bank: Floats, spacing: Floats) -> Floats:
-    """Distance of each query to its nearest row, over that row's spacing."""
+    """The smallest of each query's distances to the rows, each over the row's spacing."""
     distances = np.array([[np.linalg.norm(query - row) for row in bank] for query in queries])
-    return distances.min(axis=1) / spacing[distances.argmin(axis=1)]
+    return np.min(distances / spacing, axis=1)
 
 
 def spacings(bank: Floats) -> Floats:

@@ -22,7 +22,7 @@ from blemish.models.gaussians import (
     shrink_gaussians,
     whitening,
 )
-from blemish.models.maps import reducing, upsample_and_blur
+from blemish.models.maps import Enlarge, reducing
 from blemish.models.neighbours import coreset, nearest_of_others, relative_distances
 
 WHOLE_SIDE_PX = 256
@@ -39,6 +39,9 @@ RIDGE = 0.01
 
 SMALLEST = 1e-3
 """Features that hardly vary in good images, and rows of the bank that lie on each other, count for this at least."""
+
+FLOOR = 0.01
+"""No term counts for less: a hundredth of what is usual, which only images that were fitted come below."""
 
 PROJECTION = 64
 """Random directions in which distances are measured while the bank is chosen."""
@@ -106,6 +109,9 @@ class FeatureEnsemble(Detector):
         self.bank = PatchBank(sum(self.patch_channels))
         self.fine = CellGaussians(channels[1], self.grid, MAX_FINE_CELLS)
         self.coarse = CellGaussians(channels[-1], small_grid, MAX_COARSE_CELLS)
+        size_px, sigma_px = (shape.height, shape.width), settings.smoothing_sigma_px
+        self.enlarge_fine = Enlarge(self.grid, size_px, sigma_px)
+        self.enlarge_coarse = Enlarge(small_grid, size_px, sigma_px * min(size_px) / min(self.small_px))
 
     @torch.no_grad()
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
@@ -146,20 +152,15 @@ class FeatureEnsemble(Detector):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Weighted geometric mean of the terms."""
         shares = [weight / sum(self.settings.weights) for weight in self.settings.weights]
-        logs = [share * term.clamp_min(1e-6).log() for term, share in zip(self.terms(images), shares, strict=True)]
+        logs = [share * term.clamp_min(FLOOR).log() for term, share in zip(self.terms(images), shares, strict=True)]
         return torch.stack(logs).sum(dim=0).exp()
 
     def terms(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b h w"]]:
         """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; image-sized and blurred."""
         patches, whole = self.look(images)
         nearest = self.bank(as_vectors(patches)).reshape(-1, *self.grid)
-        size, sigma_px = (self.shape.height, self.shape.width), self.settings.smoothing_sigma_px
-        reduction = min(size) / min(self.small_px)
-        return [
-            upsample_and_blur(nearest, *size, sigma_px),
-            upsample_and_blur(self.fine(self.fine_of(patches)), *size, sigma_px),
-            upsample_and_blur(self.coarse(whole), *size, sigma_px * reduction),
-        ]
+        fine, coarse = self.fine(self.fine_of(patches)), self.coarse(whole)
+        return [self.enlarge_fine(nearest), self.enlarge_fine(fine), self.enlarge_coarse(coarse)]
 
 
 @final

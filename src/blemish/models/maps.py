@@ -1,11 +1,12 @@
 """Differences of images as anomaly maps, their blurring, and the same differences as losses."""
 
 import math
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 SSIM_SIGMA_PX = 1.5
 SSIM_RADIUS_PX = 5
@@ -55,6 +56,27 @@ def upsample_and_blur(maps: Float[Tensor, "b i j"], height: int, width: int, sig
     rows = _enlarging(maps.shape[1], height, sigma_px, maps.device)
     columns = _enlarging(maps.shape[2], width, sigma_px, maps.device)
     return rows @ maps.float() @ columns.T
+
+
+@final
+class Enlarge(nn.Module):
+    """`upsample_and_blur` from one grid to one size: a graph then holds the two matrices, not how they are made.
+
+    >>> maps = torch.rand(2, 4, 6)
+    >>> torch.equal(Enlarge((4, 6), (16, 24), sigma_px=2.0)(maps), upsample_and_blur(maps, 16, 24, sigma_px=2.0))
+    True
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, grid: tuple[int, int], size_px: tuple[int, int], sigma_px: float) -> None:
+        super().__init__()
+        for name, side, side_px in zip(("rows", "columns"), grid, size_px, strict=True):
+            self.register_buffer(name, _enlarging(side, side_px, sigma_px, torch.device("cpu")), persistent=False)
+
+    def forward(self, maps: Float[Tensor, "b i j"]) -> Float[Tensor, "b h w"]:
+        return self.rows @ maps.float() @ self.columns.T
 
 
 def reducing(side_px: int, small_px: int) -> Float[Tensor, "small side"]:

@@ -51,14 +51,23 @@ def nearest_distances(queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"])
 def relative_distances(
     queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"], spacing: Float[Tensor, " k"]
 ) -> Float[Tensor, " n"]:
-    """Euclidean distance of each query to the nearest row of the bank, over that row's spacing.
+    """The smallest, over the rows of the bank, of a query's Euclidean distance to the row over the row's spacing.
+
+    |x - b|^2 / s^2 = |x|^2 / s^2 - 2 x b / s^2 + |b|^2 / s^2 is one matrix product with |x|^2 for one more channel. It
+    has an absolute error of about 1e-6 |x|^2 / s^2: what matters is far above. No row is looked up, because of two
+    that are equally far another processor may take the other.
 
     >>> relative_distances(torch.tensor([[3.0], [8.0]]), torch.tensor([[0.0], [9.0]]), torch.tensor([2.0, 1.0]))
     tensor([1.5000, 1.0000])
     """
-    nearest = nearest_rows(queries, bank)
-    distances: Tensor = torch.linalg.vector_norm(queries - bank[nearest], dim=1) / spacing[nearest]
-    return distances
+    squares = spacing.square()
+    products = torch.cat([bank * (-2 / squares)[:, None], (1 / squares)[:, None]], dim=1)
+    offsets = bank.square().sum(dim=1) / squares
+    extended = torch.cat([queries, queries.square().sum(dim=1, keepdim=True)], dim=1)
+    best = torch.full_like(queries[:, 0], torch.inf)
+    for rows, row_offsets in zip(torch.split(products, ROWS_AT_ONCE), torch.split(offsets, ROWS_AT_ONCE), strict=True):
+        best = torch.minimum(best, torch.addmm(row_offsets, extended, rows.mT).amin(dim=1))
+    return best.clamp_min(0).sqrt()
 
 
 def nearest_rows(queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"]) -> Int[Tensor, " n"]:
