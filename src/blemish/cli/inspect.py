@@ -1,17 +1,26 @@
 """`blemish inspect`: what a model says of images."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from blemish.cli.console import counter, emit, log_console, progress, say_skipped, say_unread, say_withdrawn
 from blemish.cli.options import Device, Model, Sha256, SignedBy, SkipBad, State, Threads
-from blemish.errors import SettingsError, printable
+from blemish.errors import SettingsError, nearest
+from blemish.inspection.rows import FORMATS
 
 if TYPE_CHECKING:
+    from blemish.data.images import PixelPolicy
     from blemish.inspection.rows import Row
+
+UNREADABLE = 3
+"""Exit code."""
+
+SLOW_MS = 5000.0
+"""A network that takes longer for an image is spoken of."""
 
 
 def inspect(
@@ -38,7 +47,7 @@ def inspect(
             help="Judge the images as one batch: of those called anomalous, at most this share is good, on average."
         ),
     ] = None,
-    form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="What to print.")] = "table",
+    form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="What to print.")] = "table",
     state: State = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -46,14 +55,19 @@ def inspect(
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
 ) -> None:
-    """Judge images, row by row as they come. Exit code 0: all good; 1: one at least is anomalous; 2: an error."""
+    """Judge images, row by row as they come.
+
+    Exit code 0: all good; 1: one at least is anomalous; 2: an error; 3: none is anomalous, but one at least could not
+    be read and was left out (--skip-bad).
+    """
     from blemish.inference.predictor import Predictor
     from blemish.inspection.inspect import Request, inspect_images
     from blemish.inspection.pipeline import worker_count
-    from blemish.inspection.rows import as_csv, as_json
 
     if sum(option is not None for option in (threshold, max_false_alarm_rate, fdr)) > 1:
         raise SettingsError("--threshold, --max-false-alarm-rate and --fdr: give one of them")
+    if form not in FORMATS:
+        raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
     predictor = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
@@ -61,10 +75,10 @@ def inspect(
         predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
     request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
     say_withdrawn(predictor.withdrawal)
-    verdicts: list[bool] = []
+    verdicts: Counter[str] = Counter()
     with progress() as report:
         found = inspect_images(predictor, images, request, counter(report, "inspecting"))
-        for text in {"table": _as_table, "json": as_json, "csv": as_csv}[form](_noted(found.rows(), verdicts)):
+        for text in FORMATS[form].printed(_counted(found.rows(), verdicts)):
             emit(text)
     say_skipped(found.skipped)
     say_unread(images)
@@ -77,23 +91,22 @@ def inspect(
             "note: all these images are grey, and the model was trained on colour: what it says of them means little; "
             "train on grey images, or look for what has changed in the camera"
         )
-    raise typer.Exit(int(any(verdicts)))
+    if found.slowest_ms > SLOW_MS:
+        log_console.print(slow_message(predictor.policy, found.slowest_ms))
+    raise typer.Exit(1 if verdicts["anomalous"] else UNREADABLE if verdicts["unreadable"] else 0)
 
 
-def _noted(rows: "Iterable[Row]", verdicts: list[bool]) -> "Iterator[Row]":
+def _counted(rows: "Iterable[Row]", verdicts: Counter[str]) -> "Iterator[Row]":
     for row in rows:
-        verdicts.append(bool(row["is_anomalous"]))
+        verdicts[row["verdict"]] += 1
         yield row
 
 
-def _as_table(rows: "Iterable[Row]") -> Iterator[str]:
-    """Lines of fixed columns, since the next row is not known yet."""
-    yield f"{'verdict':<9}  {'score':>10}  p-value  path\n"
-    flagged = images = 0
-    threshold = ""
-    for row in rows:
-        verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
-        yield f"{verdict:<9}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {printable(str(row['path']))}\n"
-        flagged, images, threshold = flagged + bool(row["is_anomalous"]), images + 1, f"{row['threshold']:.6g}"
-    if images:
-        yield f"{flagged} of {images} anomalous at threshold {threshold}\n"
+def slow_message(policy: "PixelPolicy", slowest_ms: float) -> str:
+    """What is said where the network takes long for an image."""
+    height, width = policy.size_px
+    tiles = "" if policy.tile_px is None else " in tiles of {} x {}".format(*policy.tile_px)
+    return (
+        f"note: the model took {slowest_ms / 1000:.0f} s for an image of {height} x {width} pixels{tiles}; train with "
+        "a smaller data.size_px or data.side_px, or another detector, where that is too slow"
+    )

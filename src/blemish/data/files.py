@@ -1,11 +1,14 @@
 """Atomic writing, moving and appending of files, folders to write into, and locks."""
 
 import errno
+import glob
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +19,8 @@ from blemish.errors import DataError
 
 MAX_NAME_BYTES = 255
 """Of a file's name, on the file systems in use."""
+_UNLOCKED_S = 0.5
+"""A file that was made so short a time ago may not have been locked by its writer yet."""
 
 _LONGEST_HEADER = 100_000_000
 """Of a safetensors file, in bytes; its own library allows no longer one."""
@@ -41,7 +46,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{fit_name(path.name, room=16)}.", suffix=".part")
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
-    os.close(handle)
+    is_locked = _lock(handle)
+    if not is_locked:
+        os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
@@ -52,6 +59,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
+        if is_locked:
+            os.close(handle)
 
 
 def fit_name(name: str, room: int = 0) -> str:
@@ -149,6 +158,62 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
             raise DataError(
                 f"{path}: there is a file of that name which is no model; it would be lost, so give another"
             )
+
+
+def refuse_foreign(path: Path, begins: Sequence[bytes] = ()) -> None:
+    """Refuse to replace a file that blemish did not write.
+
+    Ours have the word blemish among their first bytes, or begin with one of `begins`; an empty file is nobody's.
+
+    Raises:
+        DataError: it is another file, a folder, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DataError(f"{path}: cannot be replaced: {reason(error)}") from None
+    if head and b"blemish" not in head and not head.startswith(tuple(begins)):
+        raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
+
+
+def refuse_good_folder(path: Path) -> None:
+    """Refuse to write into a folder of good training images, where the next training would take it for one.
+
+    Raises:
+        DataError: `path` is `train/good`, or lies below one.
+
+    >>> refuse_good_folder(Path("parts/train/good/out"))
+    Traceback (most recent call last):
+    blemish.errors.DataError: parts/train/good/out: inside a folder of good training images; ...
+    """
+    parts = [part.lower() for part in path.absolute().parts]
+    if ("train", "good") in itertools.pairwise(parts):
+        raise DataError(f"{path}: inside a folder of good training images; name a folder beside the images")
+
+
+def remove_left_parts(folder: Path, name: str = "") -> None:
+    """Delete what `atomic_write` left of files in a folder (of one `name`, if given) when its process was killed.
+
+    A file that is being written is locked by its writer; where there are no such locks, none is deleted.
+    """
+    for part in folder.glob(f".{glob.escape(fit_name(name, room=16)) if name else '*'}.*.part"):
+        with suppress(OSError), part.open("rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > _UNLOCKED_S and _lock(file.fileno()):
+                part.unlink()
+
+
+def _lock(handle: int) -> bool:
+    """Mark an open file as being written, for as long as it is open; False where another process has, or none can."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ModuleNotFoundError, OSError):
+        return False
+    return True
 
 
 def _head(file: BinaryIO) -> bytes:

@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.inference.score import resize_map
+
 Rgb = NDArray[np.uint8]
 """An image to look at: (h, w, 3), 0 to 255."""
 
 _COLD_TO_HOT = np.array([(255, 225, 77), (250, 140, 20), (214, 35, 40), (120, 0, 90)], np.float32)
 _CONTOUR = (0, 229, 255)
 _STRONGEST_HEAT = 0.75
+_STRIP_PX = 1_000_000
+"""Pixels of an image that are drawn at a time."""
 
 
 def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> Rgb:
@@ -31,7 +35,8 @@ def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> R
     """
     if image.shape[:2] != anomaly_map.shape:
         raise ValueError(f"image is {image.shape[:2]}, its map is {anomaly_map.shape}; they must be the same size")
-    return draw_contour(blend_heat(image, _heat(anomaly_map, threshold)), anomaly_map > np.float64(threshold))
+    unit = _unit(anomaly_map, threshold)
+    return draw_contour(blend_heat(image, _heat(anomaly_map, unit)), anomaly_map > np.float64(threshold))
 
 
 def blend_heat(image: Rgb, heat: NDArray[np.float32]) -> Rgb:
@@ -39,6 +44,33 @@ def blend_heat(image: Rgb, heat: NDArray[np.float32]) -> Rgb:
     opacity = _STRONGEST_HEAT * np.sqrt(heat)[..., None]  # (h, w, 1)
     mixed = _luma(image)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
     return np.rint(mixed).astype(np.uint8)
+
+
+def draw_at_full_size(image: Rgb, scored_map: NDArray[np.float32], threshold: float) -> tuple[Rgb, NDArray[np.uint8]]:
+    """The `overlay` of an image and its defect mask (255 where defective), from a map of another size.
+
+    Drawn in strips of rows, so that what it takes beside the two pictures does not grow with the image.
+
+    >>> image, scored = np.zeros((4, 6, 3), np.uint8), np.array([[0, 1], [0, 0]], np.float32)
+    >>> picture, mask = draw_at_full_size(image, scored, 0.5)
+    >>> picture.shape, mask[0].tolist()
+    ((4, 6, 3), [0, 0, 0, 255, 255, 255])
+    """
+    height, width = image.shape[:2]
+    found = resize_map(scored_map, (min(height, len(scored_map)), width))  # rows are only repeated from here on
+    picture, mask = np.empty_like(image), np.empty((height, width), np.uint8)
+    line_px, unit = _line_px(mask), _unit(found, threshold)
+    step = max(1, _STRIP_PX // width)
+    for top in range(0, height, step):
+        bottom, first, last = min(height, top + step), max(0, top - line_px), min(height, top + step + line_px)
+        part = np.take(found, np.arange(first, last) * len(found) // height, axis=0)
+        inner = slice(top - first, bottom - first)
+        defective = part > np.float64(threshold)
+        mask[top:bottom] = defective[inner] * np.uint8(255)
+        line = (_grow(defective, line_px) & ~defective)[inner]
+        picture[top:bottom] = blend_heat(image[top:bottom], _heat(part[inner], unit))
+        picture[top:bottom][line] = _CONTOUR
+    return picture, mask
 
 
 def draw_contour(image: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int] = _CONTOUR) -> Rgb:
@@ -51,7 +83,7 @@ def draw_contour(image: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, in
            [0, 9, 0, 9, 0],
            [0, 9, 9, 9, 0]], dtype=uint8)
     """
-    grown = _grow(mask, max(1, round(max(mask.shape) / 300)))
+    grown = _grow(mask, _line_px(mask))
     drawn = image.copy()
     drawn[grown & ~mask] = colour
     return drawn
@@ -87,9 +119,17 @@ def encode(image: Rgb, file_format: Literal["PNG", "JPEG"]) -> bytes:
     return file.getvalue()
 
 
-def _heat(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    unit = threshold if threshold > 0 else float(anomaly_map.max()) or 1.0
+def _unit(anomaly_map: NDArray[np.float32], threshold: float) -> float:
+    return threshold if threshold > 0 else float(anomaly_map.max()) or 1.0
+
+
+def _heat(anomaly_map: NDArray[np.float32], unit: float) -> NDArray[np.float32]:
+    """From 0, at 0.8 of the unit or less, to 1 at twice the unit."""
     return np.asarray(np.clip((anomaly_map / unit - 0.8) / 1.2, 0.0, 1.0), np.float32)
+
+
+def _line_px(mask: NDArray[np.generic]) -> int:
+    return max(1, round(int(max(mask.shape)) / 300))
 
 
 def _luma(image: Rgb) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from blemish.data.images import PixelPolicy, Prepared, load_image, prepare
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWarning
 from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.defect_regions import Region, find_regions
 from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_state_path, withdrawn_message
 from blemish.inference.runtime import Runtime, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
@@ -53,6 +54,11 @@ class Prediction:
     def anomaly_map(self) -> NDArray[np.float32]:
         """The map at the image's own size `(height, width)`; its maximum is the score."""
         return resize_map(self.scored_map, self.image_size_px)
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """The connected regions of `defect_mask` in the photo's own pixels, the one with the highest peak first."""
+        return find_regions(self.scored_map, self.threshold, self.image_size_px)
 
     @cached_property
     def defect_mask(self) -> NDArray[np.bool_]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import final
 
 import blemish
-from blemish.data.files import fit_name
+from blemish.data.files import fit_name, make_folder, refuse_foreign, refuse_good_folder, remove_left_parts
 from blemish.data.folder import image_files
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
 from blemish.inference.predictor import Predictor
-from blemish.inspection.journal import Journal
+from blemish.inspection.index_page import INDEX, write_index
+from blemish.inspection.journal import NAME, Journal
 from blemish.inspection.pipeline import FOLDERS, Line, Source
-from blemish.inspection.rows import Format, Row, write_rows
+from blemish.inspection.rows import FORMATS, Row, score_row, unreadable_row, write_rows
 
 OnImage = Callable[[int, int], None]
 
@@ -27,8 +28,10 @@ class Request:
     """What is wanted beside the rows.
 
     Under `out`, if given, go `overlays/` and `masks/`, PNG files at each image's own size, under the image's name, and
-    the rows: as they come into a journal, and whole, in `form`, when all are there. With `resume`, images whose row is
-    in the journal, with the same content, are not judged again; `model` then tells models apart, by its content.
+    the rows: as they come into a journal, and, when all are there, in `form` and as a page, `index.html`. Nothing is
+    replaced but what an inspection wrote. With `resume`, images whose row is in the journal, with the same content,
+    are not judged again; `model` then tells models apart, by its content. With `skip_bad`, an image that cannot be read
+    has a row that says so.
 
     With `max_false_discovery_rate` the images are judged as one batch, at a threshold that follows from all of them: of
     those called anomalous, the expected share of good ones is at most that. They are then looked at twice for `out`.
@@ -36,7 +39,8 @@ class Request:
 
     model: Path
     out: Path | None = None
-    form: Format = "table"
+    form: str = "table"
+    """One of `FORMATS`."""
     skip_bad: bool = False
     max_false_discovery_rate: float | None = None
     resume: bool = False
@@ -53,7 +57,9 @@ class Inspection:
     request: Request
     on_image: OnImage = lambda _done, _total: None
     skipped: dict[str, str] = field(default_factory=dict)
-    """Why images were left out, by path."""
+    """Why images could not be read, by path."""
+    slowest_ms: float = 0.0
+    """The longest that the network worked on an image."""
     colour_images: int = 0
     """How many of those that were judged are stored in colour; `grey_images` likewise."""
     grey_images: int = 0
@@ -76,19 +82,24 @@ class Inspection:
                 yield from self._as_one_batch(request.max_false_discovery_rate, journal)
             if request.out is not None and journal is not None:
                 write_rows(journal.rows(), request.out, request.form)
+                write_index(journal.named_rows(), request.out)
 
     def _as_one_batch(self, max_false_discovery_rate: float, journal: Journal | None) -> Iterator[Row]:
-        scores = array("d", (float(row["score"]) for row in self._pass(self.predictor, self.images, journal, None)))
+        rows = self._pass(self.predictor, self.images, journal, None)
+        scores = array("d", (row["score"] for row in rows if row["score"] is not None))
         basis = self.predictor.header.calibration_scores, self.predictor.header.calibration
         threshold = batch_threshold(*basis, list(scores), max_false_discovery_rate)
         self.fewest = fewest_selected(*basis, len(scores), max_false_discovery_rate)
-        readable = [source for source in self.images if str(source.path) not in self.skipped]
         if journal is not None:
-            yield from self._pass(self.predictor.with_threshold(threshold), readable, journal, self.request.out)
+            yield from self._pass(self.predictor.with_threshold(threshold), self.images, journal, self.request.out)
             return
-        for source, score in zip(readable, scores, strict=True):
-            fixed: Row = {"path": str(source.path), "score": score, "p_value": self.predictor.p_value(score)}
-            yield {**fixed, "threshold": threshold, "is_anomalous": score > threshold}
+        left = iter(scores)
+        for source in self.images:
+            if (message := self.skipped.get(str(source.path))) is not None:
+                yield unreadable_row(source.path, message)
+            else:
+                score = next(left)
+                yield score_row(source.path, score, self.predictor.p_value(score), threshold)
 
     def _pass(
         self, predictor: Predictor, images: Sequence[Source], journal: Journal | None, out: Path | None
@@ -99,15 +110,15 @@ class Inspection:
         line = Line(predictor, journal, out, self.request.workers)
         with closing(line.judged(images)) as all_judged:
             for done, judged in enumerate(all_judged, start=1):
-                row = None if judged.error is not None else line.row(judged)
                 if judged.error is not None:
                     self._leave_out(judged.source, judged.error)
                 elif judged.prediction is not None:
                     self.grey_images += judged.is_grey
                     self.colour_images += not judged.is_grey
+                    self.slowest_ms = max(self.slowest_ms, judged.prediction.latency_ms)
+                row = line.row(judged)
                 self.on_image(done, len(images))
-                if row is not None:
-                    yield row
+                yield row
 
     def _leave_out(self, source: Source, error: DataError) -> None:
         if not self.request.skip_bad:
@@ -132,7 +143,29 @@ def inspect_images(
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     if request.resume and request.out is None:
         raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
-    return Inspection(predictor, list(_find(paths, request.out)), request, on_image)
+    sources = list(_find(paths, request.out))
+    if request.out is not None:
+        _check_out(request.out, request.form, sources)
+    return Inspection(predictor, sources, request, on_image)
+
+
+def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
+    """Refuse a folder in which something would be replaced that no inspection wrote; tidy up after a killed one."""
+    refuse_good_folder(out)
+    refuse_foreign(out / FORMATS[form].file, FORMATS[form].begins)
+    refuse_foreign(out / INDEX)
+    refuse_foreign(out / NAME)
+    for folder in FOLDERS:
+        if (out / folder).exists():
+            make_folder(out / folder)  # refuses a file of that name
+        if not (out / NAME).exists() and (out / folder).is_dir() and any((out / folder).iterdir()):
+            raise DataError(f"{out / folder}: not of an inspection, and would be mixed with one; give another folder")
+        for below in {(out / folder / source.name).parent for source in sources}:
+            remove_left_parts(below)
+        for source in sources:
+            refuse_foreign(out / folder / source.name)
+    for name in (NAME, INDEX, FORMATS[form].file):
+        remove_left_parts(out, name)
 
 
 def _journal(predictor: Predictor, request: Request) -> AbstractContextManager[Journal | None]:

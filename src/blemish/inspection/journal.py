@@ -13,7 +13,7 @@ from blemish.inspection.rows import Row
 
 NAME = "inspect.journal.jsonl"
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; another one is refused."""
 
 _KEYS = {"path", "name", "sha256", "drawn_at", "row"}
@@ -96,10 +96,20 @@ class Journal:
         """The rows of this run."""
         return (self._row(place) for place in self._places)
 
+    def named_rows(self) -> Iterator[tuple[str, Row]]:
+        """The rows of this run, each with the name of its pictures."""
+        for place in self._places:
+            content = self._content(place)
+            yield content["name"], content["row"]
+
     def _row(self, place: int) -> Row:
-        self._reader.seek(place)
-        row: Row = json.loads(self._reader.readline())["row"]
+        row: Row = self._content(place)["row"]
         return row
+
+    def _content(self, place: int) -> dict[str, Any]:
+        self._reader.seek(place)
+        content: dict[str, Any] = json.loads(self._reader.readline())
+        return content
 
     def _append(self, content: Mapping[str, Any]) -> int:
         return atomic_append(self._file.fileno(), json.dumps(content, allow_nan=False).encode() + b"\n", self._path)

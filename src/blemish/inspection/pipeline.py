@@ -16,18 +16,19 @@ from typing import NamedTuple, TypeVar, final
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from blemish.data.decode import read_content
-from blemish.data.files import atomic_write, make_folder
+from blemish.data.decode import read_content, read_header
+from blemish.data.files import atomic_write, make_folder, refuse_foreign
 from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.errors import DataError
-from blemish.inference.overlay import overlay
+from blemish.inference.overlay import draw_at_full_size
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.journal import Journal, Key
-from blemish.inspection.rows import Row, to_row
+from blemish.inspection.rows import Row, to_row, unreadable_row
 
-MAX_BYTES_AHEAD = 64_000_000
-"""Of image files that are being decoded or wait for the network; one at least always is."""
+MAX_PX_AHEAD = 48_000_000
+"""Of images that are being decoded or wait for the network; one at least always is."""
 
 MAX_PX_BEHIND = 32_000_000
 """Of pictures that are being drawn; one at least always is."""
@@ -91,17 +92,17 @@ class Line:
                     yield one
 
     def row(self, judged: InspectedImage) -> Row:
-        """The row of an image without an error, which is in the journal from now on."""
-        if judged.prediction is None:
+        """The row of an image, which is in the journal from now on."""
+        if judged.error is None and judged.prediction is None:
             return self._known().recall(judged.source.key)
-        row = to_row(judged.prediction)
+        row = to_row(judged.prediction) if judged.prediction else unreadable_row(judged.source.path, str(judged.error))
         if self._journal is not None:
             self._journal.add(judged.source.key, judged.sha256, self._drawn_at, row)
         return row
 
     def _through_the_network(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
-        bound = Bound(2 * self._workers, MAX_BYTES_AHEAD)
-        with closing(work_ahead(self._read, images, self._workers, bound, _bytes)) as all_read:
+        bound = Bound(2 * self._workers, MAX_PX_AHEAD)
+        with closing(work_ahead(self._read, images, self._workers, bound, _decoded_px)) as all_read:
             for source, future in all_read:
                 yield self._judge(source, future)
 
@@ -145,22 +146,31 @@ def write_pictures(original: Image.Image, prediction: Prediction, out: Path, nam
     Raises:
         DataError: the folder is not writable, or the disk is full.
     """
-    pictures = (
-        overlay(np.asarray(original), prediction.anomaly_map, prediction.threshold),
-        prediction.defect_mask.astype(np.uint8) * np.uint8(255),
-    )
+    pictures = draw_at_full_size(np.asarray(original), prediction.scored_map, prediction.threshold)
     for folder, picture in zip(FOLDERS, pictures, strict=True):
         target = out / folder / name
         make_folder(target.parent)
+        refuse_foreign(target)
         with atomic_write(target) as temporary:
-            Image.fromarray(picture).save(temporary, format="PNG")
+            Image.fromarray(picture).save(temporary, format="PNG", pnginfo=_written_by_us())
 
 
-def _bytes(source: Source) -> int:
+def _written_by_us() -> PngInfo:
+    """Tells a picture of ours from another, which is never replaced."""
+    info = PngInfo()
+    info.add_text("Software", "blemish")
+    return info
+
+
+def _decoded_px(source: Source) -> int:
+    """Pixels as the file's header says: a few bytes of it may become gigabytes."""
+    if not source.path.is_file():
+        return 0
     try:
-        return source.path.stat().st_size
-    except OSError:
+        height, width = read_header(source.path).size_px
+    except DataError:
         return 0  # whoever reads it says why
+    return height * width
 
 
 def _pixels(judged: InspectedImage) -> int:

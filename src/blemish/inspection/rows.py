@@ -1,29 +1,112 @@
-"""What is said of an inspected image, a row, as JSON and as CSV: written one by one, whatever their number."""
+"""What is said of an inspected image, a row, in every output format: written one by one, whatever their number."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, final
 
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, make_folder
-from blemish.inference.predictor import Prediction
+from blemish.errors import printable
 
-FIELDS = ("path", "score", "p_value", "threshold", "is_anomalous")
+if TYPE_CHECKING:
+    from blemish.inference.predictor import Prediction
 
-Row = dict[str, str | float | bool]
-Format = Literal["table", "json", "csv"]
+MAX_REGIONS = 100
+"""So many regions of an image are listed, those with the highest peaks; `region_count` counts all."""
+
+Verdict = Literal["good", "anomalous", "unreadable"]
+
+RegionRow = dict[str, int | float]
+"""A `Region` by the names of its fields; see inference/defect_regions.py."""
 
 
-def to_row(prediction: Prediction) -> Row:
-    """What is said of an image in a table, a JSON object or a CSV line."""
+class Row(TypedDict):
+    """What is said of an image. Of an unreadable one: path, verdict and message; the rest is None."""
+
+    path: str
+    verdict: Verdict
+    score: float | None
+    p_value: float | None
+    threshold: float | None
+    is_anomalous: bool | None
+    region_count: int | None
+    regions: list[RegionRow] | None
+    """None also where the map is not at hand: in a batch (`--fdr`) without a folder for its pictures."""
+    message: str
+    """Why it is unreadable."""
+
+
+FIELDS = tuple(Row.__annotations__)
+
+
+def to_row(prediction: "Prediction") -> Row:
+    """The row of an image that was judged."""
     return {
         "path": prediction.path or "",
+        "verdict": "anomalous" if prediction.is_anomalous else "good",
         "score": prediction.score,
         "p_value": prediction.p_value,
         "threshold": prediction.threshold,
         "is_anomalous": prediction.is_anomalous,
+        "region_count": len(prediction.regions),
+        "regions": region_rows(prediction),
+        "message": "",
     }
+
+
+def region_rows(prediction: "Prediction") -> list[RegionRow]:
+    """The regions of an image, at most `MAX_REGIONS`, as JSON has them."""
+    return [region._asdict() for region in prediction.regions[:MAX_REGIONS]]
+
+
+def score_row(path: Path, score: float, p_value: float, threshold: float) -> Row:
+    """The row of an image of which only the score was kept."""
+    is_anomalous = score > threshold
+    return {
+        "path": str(path),
+        "verdict": "anomalous" if is_anomalous else "good",
+        "score": score,
+        "p_value": p_value,
+        "threshold": threshold,
+        "is_anomalous": is_anomalous,
+        "region_count": None,
+        "regions": None,
+        "message": "",
+    }
+
+
+def unreadable_row(path: Path, message: str) -> Row:
+    """The row of an image that could not be read."""
+    return {
+        "path": str(path),
+        "verdict": "unreadable",
+        "score": None,
+        "p_value": None,
+        "threshold": None,
+        "is_anomalous": None,
+        "region_count": None,
+        "regions": None,
+        "message": message,
+    }
+
+
+def as_table(rows: Iterable[Row]) -> Iterator[str]:
+    """Lines of fixed columns for a terminal, and how many of each verdict there are."""
+    yield f"{'verdict':<10}  {'score':>10}  p-value  path\n"
+    counts, threshold = dict.fromkeys(("good", "anomalous", "unreadable"), 0), None
+    for row in rows:
+        counts[row["verdict"]] += 1
+        if row["score"] is None or row["p_value"] is None:
+            yield f"{'UNREADABLE':<10}  {'-':>10}  {'-':>7}  {printable(row['path'])}\n"
+            continue
+        threshold = row["threshold"]
+        verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
+        yield f"{verdict:<10}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {printable(row['path'])}\n"
+    unread = f", {counts['unreadable']} unreadable" if counts["unreadable"] else ""
+    if threshold is not None or unread:
+        at = "" if threshold is None else f" at threshold {threshold:.6g}"
+        yield f"{counts['anomalous']} of {counts['good'] + counts['anomalous']} anomalous{at}{unread}\n"
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:
@@ -53,26 +136,57 @@ def as_json(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def as_csv(rows: Iterable[Row]) -> Iterator[str]:
-    """The lines of a CSV file with a header; booleans are `true` and `false`, as in JSON.
+    """The lines of a CSV file with a header; regions are a JSON list in one cell.
 
-    >>> print(*as_csv([{"path": "a.png", "score": 0.5, "p_value": 0.1, "threshold": 0.4, "is_anomalous": True}]))
-    path,score,p_value,threshold,is_anomalous
-    a.png,0.5,0.1,0.4,true
+    >>> print(*as_csv([unreadable_row(Path("a.png"), "no image")]))
+    path,verdict,score,p_value,threshold,is_anomalous,region_count,regions,message
+    a.png,unreadable,,,,,,,no image
     """
     yield csv_line(FIELDS)
     for row in rows:
-        yield csv_line({**row, "is_anomalous": str(row["is_anomalous"]).lower()}[name] for name in FIELDS)
+        yield csv_line(map(as_cell, row.values()))
 
 
-def write_rows(rows: Iterable[Row], out: Path, form: Format) -> Path:
-    """`inspect.csv` or `inspect.json` under `out`; a table on the screen leaves JSON on the disk.
+def as_cell(value: object) -> object:
+    """A value as a CSV cell has it: None is empty, booleans are `true` and `false`, lists are JSON.
+
+    >>> as_cell(True), as_cell([{"left": 3}]), as_cell(0.5)
+    ('true', '[{"left": 3}]', 0.5)
+    """
+    return json.dumps(value) if isinstance(value, bool | list) else value
+
+
+@final
+class OutputFormat(NamedTuple):
+    """How rows are printed, and how they are written under `-o`."""
+
+    printed: Callable[[Iterable[Row]], Iterator[str]]
+    written: Callable[[Iterable[Row]], Iterator[str]]
+    file: str
+    begins: tuple[bytes, ...]
+    """How such a file of ours begins; another one is not replaced."""
+
+
+_JSON_BEGINS = (b'[\n  {\n    "path": ', b"[]\n")
+_CSV_BEGINS = (b"path,verdict,score,p_value,", b"path,score,p_value,threshold,is_anomalous\n")
+
+FORMATS = {
+    "table": OutputFormat(as_table, as_json, "inspect.json", _JSON_BEGINS),
+    "json": OutputFormat(as_json, as_json, "inspect.json", _JSON_BEGINS),
+    "csv": OutputFormat(as_csv, as_csv, "inspect.csv", _CSV_BEGINS),
+}
+"""What `--format` takes. One more is a function and a line here."""
+
+
+def write_rows(rows: Iterable[Row], out: Path, form: str) -> Path:
+    """The rows in a file under `out`.
 
     Raises:
         DataError: it cannot be written there.
     """
-    path = make_folder(out) / ("inspect.csv" if form == "csv" else "inspect.json")
+    path = make_folder(out) / FORMATS[form].file
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(as_csv(rows) if form == "csv" else as_json(rows))
+        file.writelines(FORMATS[form].written(rows))
     return path
 
 

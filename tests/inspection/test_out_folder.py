@@ -1,0 +1,178 @@
+"""What `inspect -o` writes, and what it never replaces."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from blemish.cli import app
+from blemish.data.csv_cells import unescape_cell
+from blemish.data.files import atomic_write, remove_left_parts
+from blemish.inference.overlay import draw_at_full_size, overlay
+from blemish.inference.predictor import Predictor
+from blemish.inference.score import resize_map
+from blemish.inspection import index_page
+from blemish.inspection.index_page import INDEX, write_index
+from blemish.inspection.rows import as_csv, score_row, unreadable_row
+from conftest import draw_part
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for place in range(3):
+        draw_part(np.random.default_rng(place), defect=place == 1)[0].save(folder / f"{place}.png")
+    return folder
+
+
+def test_an_unreadable_image_has_a_row_and_an_exit_code(model_file: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "1.png").write_bytes(b"no image")
+    calm = [photos, "--skip-bad", "--threshold", "1e9"]
+    result = run("inspect", model_file, *calm, "--format", "json", "-o", tmp_path / "out")
+    rows = json.loads(result.stdout)
+    assert (result.exit_code, [row["verdict"] for row in rows]) == (3, ["good", "unreadable", "good"])
+    assert (rows[1]["score"], rows[1]["is_anomalous"]) == (None, None)
+    assert "not an image that can be read" in rows[1]["message"]
+    assert json.loads((tmp_path / "out/inspect.json").read_text()) == rows
+    assert "0 of 2 anomalous at threshold 1e+09, 1 unreadable" in run("inspect", model_file, *calm).stdout
+    found = list(csv.DictReader(run("inspect", model_file, *calm, "--format", "csv").stdout.splitlines()))
+    assert [row["score"] == "" for row in found] == [False, True, False]
+    assert run("inspect", model_file, photos, "--skip-bad", "--threshold", "0").exit_code == 1
+    assert run("inspect", model_file, photos).exit_code == 2
+    batch = run("inspect", model_file, photos, "--skip-bad", "--fdr", "0.9", "--format", "json")
+    assert [row["verdict"] == "unreadable" for row in json.loads(batch.stdout)] == [False, True, False]
+
+
+def test_regions_are_in_json_and_in_csv(model_file: Path, photos: Path) -> None:
+    predictor = Predictor.load(model_file, device="cpu")
+    prediction = predictor.predict(photos / "1.png")
+    level = float(np.quantile(prediction.scored_map, 0.99))
+    rows = json.loads(run("inspect", model_file, photos / "1.png", "--threshold", level, "--format", "json").stdout)
+    expected = [region._asdict() for region in predictor.with_threshold(level).predict(photos / "1.png").regions]
+    assert expected
+    assert (rows[0]["regions"], rows[0]["region_count"]) == (expected[:100], len(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("masks/0.png", b"ground truth"),
+        ("masks/other.png", b"ground truth"),
+        ("overlays/note.txt", b"mine"),
+        ("inspect.json", b'{"mine": 1}'),
+        ("inspect.csv", b"part,price\n"),
+        (INDEX, b"<html>my page</html>"),
+    ],
+)
+def test_nothing_of_the_users_is_replaced(
+    model_file: Path, photos: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    out, form = tmp_path / "out", "csv" if name.endswith("csv") else "json"
+    path = out / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    result = run("inspect", model_file, photos, "-o", out, "--format", form)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search("blemish did not write that|not of an inspection", result.stderr)
+    assert [file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()] == [name]
+    assert path.read_bytes() == content
+
+
+def test_what_an_inspection_wrote_is_replaced_but_no_picture_put_among_it(
+    model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert run("inspect", model_file, photos, "-o", out).exit_code in (0, 1)
+    Image.new("L", (8, 8)).save(out / "masks" / "2.png")
+    assert run("inspect", model_file, photos, "-o", out).exit_code == 2
+
+
+def test_pictures_do_not_go_among_good_training_images(model_file: Path, photos: Path, parts: Path) -> None:
+    for out in (parts / "train/good", parts / "train/good/out"):
+        result = run("inspect", model_file, photos, "-o", out)
+        assert (result.exit_code, "good training images" in result.stderr) == (2, True)
+    assert not list((parts / "train/good").glob("*/"))
+
+
+def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_page, "MAX_IMAGES", 3)
+    rows = [(f"{score}.png", score_row(Path(f"{score}.png"), score, 0.5, 2.5)) for score in (1.0, 3.0, 2.0, 0.5)]
+    rows.append(("<b>.png", unreadable_row(Path("<b>.png"), "no <image>")))
+    page = write_index(iter(rows), tmp_path).read_text()
+    assert "5 images: 1 anomalous, 3 good, 1 unreadable" in page
+    assert re.findall(r"<br>([^<]*png)|> ([^<]*png)<br>score", page) == [
+        ("&lt;b&gt;.png", ""),
+        ("", "3.0.png"),
+        ("", "2.0.png"),
+    ]
+    assert "The worst 3 are shown" in page
+    assert "no &lt;image&gt;" in page
+
+
+def test_text_that_a_spreadsheet_would_run_is_marked_as_text() -> None:
+    names = ["=1+1.png", "+a.png", "-a.png", "@a.png", "'a.png", "a.png"]
+    found = list(csv.DictReader(as_csv(score_row(Path(name), 0.1, 0.5, 0.2) for name in names)))
+    assert [row["path"] for row in found] == ["'=1+1.png", "'+a.png", "'-a.png", "'@a.png", "'a.png", "a.png"]
+    assert [unescape_cell(row["path"]) for row in found] == names
+
+
+@pytest.mark.parametrize("size_px", [(700, 1800), (40, 30), (300, 20)])
+def test_pictures_drawn_in_strips_are_those_drawn_at_once(size_px: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (*size_px, 3), dtype=np.uint8)
+    scored = np.kron(rng.random((12, 12)), np.ones((5, 5))).astype(np.float32)
+    full = resize_map(scored, size_px)
+    for threshold in (0.8, 0.0):
+        picture, mask = draw_at_full_size(image, scored, threshold)
+        np.testing.assert_array_equal(picture, overlay(image, full, threshold))
+        np.testing.assert_array_equal(mask > 0, full > threshold)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from blemish.data.csv_cells import unescape_cell
+from blemish.data.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be deleted there")
+def test_what_a_killed_process_left_is_deleted_but_not_what_is_being_written(tmp_path: Path) -> None:
+    target = tmp_path / "a [1].json"
+    with subprocess.Popen([sys.executable, "-c", KILLED, target], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        (part,) = tmp_path.iterdir()
+        os.utime(part, (time.time() - 60,) * 2)
+        remove_left_parts(tmp_path)
+        assert list(tmp_path.iterdir()) == [part]
+        process.send_signal(signal.SIGKILL)
+    remove_left_parts(tmp_path, "b.json")
+    assert list(tmp_path.iterdir()) == [part]
+    remove_left_parts(tmp_path, target.name)
+    assert list(tmp_path.iterdir()) == []
+    with atomic_write(target) as temporary:
+        temporary.write_text("whole")
+    assert target.read_text() == "whole"
