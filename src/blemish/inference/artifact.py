@@ -5,25 +5,28 @@ the data card, the loss curve, versions. A SHA-256 over header and tensors shows
 signature: someone who changes the file on purpose can also write a new one.
 """
 
+import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from blemish.data.files import atomic_write
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
+from blemish.data.masks import decode_roi
 from blemish.errors import ArtifactError
 from blemish.inference.calibration import CalibrationCard, promise, score_p_value
 from blemish.inference.trust import read_model_file
-from blemish.settings import RunSettings, Settings
+from blemish.settings import LARGEST_IMAGE_PX, RunSettings, Settings
 from blemish.stats.conformal import Certificate
 
 FORMAT = 1
@@ -32,6 +35,15 @@ FORMAT = 1
 FIXTURE = "fixture."
 """Tensors under this prefix are good images to check an export with, not part of the detector's state."""
 
+
+MAX_DETECTORS = 1000
+"""Of one model, which judge together."""
+
+MAX_TILES = 20_000
+"""Of an image."""
+
+MAX_NETWORK_PX = 1 << 24
+"""Pixels that a network sees at a time."""
 
 Tensors = Mapping[str, NDArray[np.generic]]
 
@@ -64,16 +76,34 @@ class ArtifactHeader(Settings):
     run: RunSettings
     policy: PixelPolicy
     calibration_scores: tuple[float, ...]
-    max_false_alarm_rate: float
-    threshold: float
+    max_false_alarm_rate: Annotated[float, Field(gt=0.0, lt=1.0)]
+    threshold: Annotated[float, Field(ge=0.0)]
     calibration: CalibrationCard = CalibrationCard()
-    detectors: int = 1
+    detectors: Annotated[int, Field(ge=1, le=MAX_DETECTORS)] = 1
     """Several judge together: the score is the smallest of theirs; see `score.calibration`."""
     data_card: DataCard
     history: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     fit_seconds: float = 0.0
     parameters: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """What is read from a file is bounded before anything is made from it."""
+        policy, card, n = self.policy, self.calibration, len(self.calibration_scores)
+        if math.prod(policy.network_px) > MAX_NETWORK_PX or math.prod(policy.size_px) > LARGEST_IMAGE_PX:
+            raise ValueError(f"images of {policy.size_px}, seen {policy.network_px} at a time, are too large")
+        if policy.tile_px is not None:
+            overlap = policy.tile_overlap_px
+            pairs = list(zip(policy.size_px, policy.tile_px, strict=True))
+            is_odd = any(tile > side or overlap >= tile for side, tile in pairs)
+            if is_odd or math.prod((side - tile) // (tile - overlap) + 1 for side, tile in pairs) > MAX_TILES:
+                raise ValueError(f"tiles of {policy.tile_px} that overlap by {overlap}, of {policy.size_px}")
+        if policy.roi_png is not None:
+            check_roi(policy.roi_png, policy.size_px)
+        if card.folds and len(card.folds) != n:
+            raise ValueError(f"{len(card.folds)} folds of {n} calibration scores")
+        return self
 
     @property
     def certificate(self) -> Certificate:
@@ -101,6 +131,20 @@ class ArtifactHeader(Settings):
     def p_value(self, score: float) -> float:
         """How unusual a score is among good ones; at most alpha exactly when it exceeds the threshold for alpha."""
         return score_p_value(self.calibration_scores, self.calibration, score)
+
+
+def check_roi(roi_png: str, size_px: tuple[int, int]) -> None:
+    """Refuse a region of interest that is no picture of that size (height, width), before it is decoded.
+
+    Raises:
+        ValueError: it is another.
+    """
+    content = base64.b64decode(roi_png, validate=True)
+    width, height = (int.from_bytes(content[place : place + 4], "big") for place in (16, 20))  # of a PNG's header
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or (height, width) != size_px:
+        raise ValueError("the region of interest is no PNG of the size of the images")
+    if decode_roi(roi_png).shape != size_px:
+        raise ValueError("the region of interest is not of the size of the images")
 
 
 def write_artifact(path: Path, header: ArtifactHeader, tensors: Tensors) -> None:
@@ -163,7 +207,13 @@ def join_folds(states: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
 
 
 def separate_folds(state: Tensors, detectors: int) -> list[dict[str, NDArray[Any]]]:
-    """What `join_folds` joined."""
+    """What `join_folds` joined.
+
+    Raises:
+        ArtifactError: there are fewer tensors than detectors.
+    """
+    if detectors > len(state):
+        raise ArtifactError(f"{detectors} detectors in {len(state)} tensors")
     if detectors == 1:
         return [dict(state)]
     heads = [f"fold{fold}." for fold in range(detectors)]

@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError
 
 from blemish.errors import ArtifactError
 from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.onnx_check import read_varint
 from blemish.settings import Settings
 
 FORMAT = 1
@@ -90,15 +91,57 @@ def unseal(content: bytes) -> bytes:
     >>> unseal(seal(b"\x08\x0a", {"blemish.channels": "3"}))
     b'\x08\n'
     """
+    return content[: _graph_end(content)]
+
+
+def _graph_end(content: bytes) -> int:
+    """Where the first field 14 begins."""
     place = 0
     while place < len(content):
-        key, after = _varint(content, place)
+        key, after = read_varint(content, place)
         field, kind = key >> 3, key & 7
         if field == _METADATA_FIELD:
             break
-        value, after = _varint(content, after) if kind in (_VARINT, _SIZED) else (0, after)
+        value, after = read_varint(content, after) if kind in (_VARINT, _SIZED) else (0, after)
         place = after + {_VARINT: 0, _SIZED: value, 1: 8, 5: 4}[kind]
-    return content[:place]
+    return place
+
+
+def read_metadata(content: bytes, path: Path) -> tuple[OnnxHeader, str]:
+    """The header and the fixtures (JSON) of a sealed file; nothing else but the graph may be in it.
+
+    Raises:
+        ArtifactError: damaged, of another format, or with something else in it.
+    """
+    entries: dict[str, str] = {}
+    try:
+        place = _graph_end(content)
+        while place < len(content):
+            key, place = read_varint(content, place)
+            size, place = read_varint(content, place)
+            if key != _METADATA_FIELD << 3 | _SIZED or place + size > len(content):
+                raise IndexError
+            name, value = _pair(content[place : place + size])
+            if name in entries:
+                raise IndexError
+            entries[name], place = value, place + size
+    except (IndexError, KeyError, UnicodeDecodeError):
+        raise ArtifactError(f"{path}: what surrounds its graph is damaged; {_ADVICE}") from None
+    header = read_header(entries, path)
+    plain = {name: value for name, value in entries.items() if name.startswith("blemish.")}
+    if {**plain, **plain_metadata(header.model)} != plain:
+        raise ArtifactError(f"{path}: its header and the plain numbers beside it disagree; {_ADVICE}")
+    return header, entries.get(FIXTURES_KEY, "")
+
+
+def _pair(content: bytes) -> tuple[str, str]:
+    """A key and its value, as `_entry` wrote them after the field's own number and length."""
+    size, place = read_varint(content, 1)
+    key, place = content[place : place + size], place + size
+    length, start = read_varint(content, place + 1)
+    if content[0] != 0x0A or content[place] != 0x12 or start + length != len(content):
+        raise IndexError
+    return key.decode(), content[start:].decode()
 
 
 def check_seal(content: bytes, path: Path) -> None:
@@ -143,7 +186,7 @@ def read_header(metadata: Mapping[str, str], path: Path) -> OnnxHeader:
 def _parsed(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -180,15 +223,6 @@ def _entry(key: str, value: str) -> bytes:
     """One `StringStringEntryProto` as field 14, `metadata_props`, of a `ModelProto`."""
     pair = b"\x0a" + _sized(key.encode()) + b"\x12" + _sized(value.encode())
     return b"\x72" + _sized(pair)
-
-
-def _varint(content: bytes, place: int) -> tuple[int, int]:
-    """A protobuf varint, and where what follows it begins."""
-    value, shift = 0, 0
-    while content[place] & 0x80:
-        value |= (content[place] & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-    return value | content[place] << shift, place + 1
 
 
 def _sized(content: bytes) -> bytes:

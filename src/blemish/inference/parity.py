@@ -6,6 +6,7 @@ was written, and with `blemish verify` on the machine it was brought to.
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from blemish.data.files import atomic_write
 from blemish.data.images import PixelPolicy, Prepared
-from blemish.errors import ArtifactError
+from blemish.errors import ArtifactError, DataError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, ExportCard, OnnxHeader, plain_metadata, seal
 from blemish.inference.predictor import Prediction, Predictor
@@ -30,6 +31,12 @@ EXPECTED_SIDE_PX = 128
 
 FIXTURES = 4
 """How many good images travel with a trained model, at most."""
+
+UNPACKED_BYTES = 1 << 30
+"""A fixture or map in a file that would be larger is refused; seeded images are half as large again as the model's."""
+
+MAX_FIXTURES = 32
+"""No more are looked at in a file."""
 
 FIXTURE_BYTES = 1 << 24
 """No more than this, all together."""
@@ -138,7 +145,12 @@ def check_fixtures(model: OnnxModel) -> Verification:
     """Judge the fixtures of an exported model as it is run here."""
     predictor = fixture_predictor(model.header.model, model.runtime)
     scale = model.header.export.scale or predictor.threshold
-    checks = [compare(one, predictor.predict(one.image), scale) for one in list(read_expectations(model.fixtures))]
+    try:
+        checks = [compare(one, predictor.predict(one.image), scale) for one in read_expectations(model.fixtures)]
+    except DataError as error:
+        raise ArtifactError(f"the images to check the model with are no images ({error}); export it again") from None
+    if not checks:
+        raise ArtifactError("there is no image in the file to check the model with; export it again")
     return Verification(model.header.export, tuple(checks))
 
 
@@ -246,10 +258,10 @@ def read_expectations(text: str) -> Iterator[Expectation]:
         ArtifactError: it is something else, or nothing.
     """
     try:
-        for row in json.loads(text):
+        for row in json.loads(text)[:MAX_FIXTURES]:
             verdict = Verdict(row["score"], row["p_value"], row["is_anomalous"])
             yield Expectation(row["name"], _unpacked(row["image"]), _unpacked(row["map"]), verdict)
-    except (ValueError, KeyError, TypeError, zlib.error):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error):
         raise ArtifactError("the images to check the model with are missing or damaged; export it again") from None
 
 
@@ -300,5 +312,17 @@ def _packed(array: NDArray[np.generic]) -> dict[str, Any]:
 
 
 def _unpacked(packed: Mapping[str, Any]) -> NDArray[Any]:
-    content = zlib.decompress(base64.b64decode(packed["zlib"]))
-    return np.frombuffer(content, dtype=packed["type"]).reshape(packed["shape"])
+    """The array; what it says of its own size is checked before it is unpacked.
+
+    Raises:
+        ValueError: it is larger than a fixture can be, or of another size than it says.
+    """
+    kind, shape = np.dtype(packed["type"]), tuple(packed["shape"])
+    size = math.prod(shape) * kind.itemsize
+    if kind.kind not in "buif" or any(type(side) is not int or side < 0 for side in shape) or size > UNPACKED_BYTES:
+        raise ValueError
+    unpacking = zlib.decompressobj()
+    content = unpacking.decompress(base64.b64decode(packed["zlib"]), size + 1)
+    if len(content) != size:
+        raise ValueError
+    return np.frombuffer(content, dtype=kind).reshape(shape)

@@ -20,7 +20,7 @@ from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWar
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.defect_regions import Region, find_regions
 from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_state_path, withdrawn_message
-from blemish.inference.runtime import Runtime, open_model
+from blemish.inference.runtime import Runtime, check_maps, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.inference.trust import Trust
 from blemish.settings import ScoreSettings
@@ -286,11 +286,8 @@ def _run(runtime: Runtime, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises:
         ArtifactError: the network gives something else.
     """
-    maps = runtime.maps(pixels[None])
-    if not isinstance(maps, np.ndarray) or maps.dtype != np.float32 or maps.shape != (1, *pixels.shape[1:]):
-        found = f"{maps.dtype} {maps.shape}" if isinstance(maps, np.ndarray) else type(maps).__name__
-        raise ArtifactError(
-            f"the network gives {found}, where maps are float32 {(1, *pixels.shape[1:])}; it is damaged or foreign"
-        )
+    images = pixels[None]
+    maps = runtime.maps(images)
+    check_maps(maps, images)
     answer: NDArray[np.float32] = maps[0]
     return answer

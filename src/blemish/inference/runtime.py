@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, parse_artifact, read_artifact, separate_folds, split_fixtures
-from blemish.inference.onnx_file import FIXTURES_KEY, OnnxHeader, check_seal, read_header
+from blemish.inference.limits import run_bounded
+from blemish.inference.onnx_check import check_graph
+from blemish.inference.onnx_file import OnnxHeader, check_seal, read_metadata, unseal
 from blemish.inference.trust import Trust, read_model_file
 
 if TYPE_CHECKING:
@@ -45,15 +47,18 @@ class OnnxRuntime:
         self._session = session
 
     def maps(self, images: Images) -> NDArray[np.float32]:
-        """Anomaly maps `(b, h, w)`."""
-        return cast("NDArray[np.float32]", self._session.run(["maps"], {"images": images})[0])
+        """Anomaly maps `(b, h, w)`.
+
+        Raises:
+            ArtifactError: the network fails.
+        """
+        try:
+            return cast("NDArray[np.float32]", self._session.run(["maps"], {"images": images})[0])
+        except Exception as error:  # onnxruntime's own errors have no base of their own
+            raise ArtifactError(f"the network fails: {_reason(error)}") from None
 
     def reconstruct(self, images: Images) -> None:
         """An exported graph gives maps alone."""
-
-    def metadata(self) -> dict[str, str]:
-        """What the file holds beside the graph."""
-        return cast("dict[str, str]", self._session.get_modelmeta().custom_metadata_map)
 
 
 def graph_runtime(graph: bytes) -> OnnxRuntime:
@@ -162,17 +167,42 @@ def parse_onnx(content: bytes, path: Path, device: str = "auto", threads: int | 
         ArtifactError, SettingsError: as `open_onnx`.
     """
     check_seal(content, path)
-    providers = _providers(device)
-    try:
+    header, fixtures = read_metadata(content, path)
+    policy, providers = header.model.policy, _providers(device)
+    specimen = np.zeros((1, policy.channels, *policy.network_px), np.float32)
+
+    def load() -> OnnxRuntime:
         runtime = OnnxRuntime(_session(content, threads, providers))
+        check_maps(runtime.maps(specimen), specimen)
+        return runtime
+
+    try:
+        check_graph(unseal(content))
+        runtime = run_bounded(load, is_on_cpu=len(providers) == 1)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
     except Exception as error:  # onnxruntime's own errors have no base of their own
-        reason = str(error).strip().partition("\n")[0]
         raise ArtifactError(
-            f"{path}: onnxruntime {version('onnxruntime')} cannot load it ({reason}); "
+            f"{path}: onnxruntime {version('onnxruntime')} cannot load it ({_reason(error)}); "
             "upgrade onnxruntime, or export the model with a lower --opset"
         ) from None
-    metadata = runtime.metadata()
-    return OnnxModel(read_header(metadata, path), runtime, metadata.get(FIXTURES_KEY, ""))
+    return OnnxModel(header, runtime, fixtures)
+
+
+def check_maps(maps: object, images: Images) -> None:
+    """Refuse what is not one map `(h, w)` in float32 for each image.
+
+    Raises:
+        ArtifactError: what the network gives instead.
+    """
+    wanted = (len(images), *images.shape[2:])
+    if not isinstance(maps, np.ndarray) or maps.dtype != np.float32 or maps.shape != wanted:
+        found = f"{maps.dtype} {maps.shape}" if isinstance(maps, np.ndarray) else type(maps).__name__
+        raise ArtifactError(f"the network gives {found}, where maps are float32 {wanted}; it is damaged or foreign")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]
 
 
 def header_of(path: Path) -> ArtifactHeader:

@@ -34,6 +34,7 @@ from blemish.inference.monitor_state import (
     write_state,
 )
 from blemish.inference.predictor import Predictor
+from blemish.inspection.group_pattern import pattern_in_model
 from blemish.stats.martingale import Martingale, drifted, observe, start_martingale
 
 MAX_FALSE_ALARM_PROBABILITY = 0.01
@@ -384,7 +385,7 @@ def _pattern(header: ArtifactHeader, groups: str | None) -> str | None:
     card = header.calibration
     if not card.by_group and groups is not None:
         raise SettingsError("--groups: the model was not calibrated by group, so each image is watched on its own")
-    found = groups or card.group_pattern
+    found = groups or pattern_in_model(card)
     if card.by_group and found is None:
         raise SettingsError(
             "--groups: the model was calibrated by group, from a file; give a regular expression that tells the group "

@@ -14,6 +14,7 @@ from blemish.data.photo_values import photo_values
 from blemish.errors import DataError, SettingsError, join_names, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
+from blemish.inspection.group_pattern import pattern_in_model
 from blemish.stats.false_discovery import benjamini_hochberg
 from blemish.stats.outliers import SUSPICIOUS, suspicion
 
@@ -95,7 +96,7 @@ def groups_of_new(
 ) -> tuple[str | None, tuple[str, ...] | None]:
     """What tells the groups of new images from their names, and the group of each."""
     before = header.calibration
-    spec = groups or before.group_pattern
+    spec = groups or pattern_in_model(before)
     if spec is None and before.by_group:
         raise SettingsError(
             "--groups: a file told the groups of the images calibrated on; tell those of the new ones, with a file or "
