@@ -31,6 +31,12 @@ from blemish.models.detector import ImageShape
 SIDE = 64
 
 
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gigabyte is soon full."""
+    monkeypatch.setattr(limits, "MAX_MEMORY_BYTES", 1 << 30)
+
+
 def refused(path: Path, message: str, load: Callable[[Path], object] = Predictor.load) -> None:
     started = time.monotonic()
     with pytest.raises(ArtifactError, match=message) as error:
