@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from blemish.data.images import PixelPolicy, prepare
 from blemish.errors import ArtifactError
 from blemish.inference.artifact import ArtifactHeader, read_artifact, split_fixtures
-from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, seal
+from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, plain_metadata, seal
 from blemish.inference.parity import (
     FIXTURE_BYTES,
     Expectation,
@@ -34,8 +34,9 @@ def with_expectations(onnx_file: Path, expected: Sequence[Expectation]) -> bytes
     """The exported file with other fixtures in it."""
     model = onnx.load(str(onnx_file))
     del model.metadata_props[:]
-    header = open_onnx(onnx_file).header.model_dump_json()
-    return seal(model.SerializeToString(), {HEADER_KEY: header, FIXTURES_KEY: write_expectations(expected)})
+    header = open_onnx(onnx_file).header
+    metadata = {HEADER_KEY: header.model_dump_json(), **plain_metadata(header.model)}
+    return seal(model.SerializeToString(), {**metadata, FIXTURES_KEY: write_expectations(expected)})
 
 
 def test_an_exported_file_verifies_here(onnx_file: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from blemish.cli import certify, challenge, compare, data, export, inspect, monitor, station, train, watch
 from blemish.cli.console import out_console
@@ -49,10 +50,19 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
+class _Command(TyperCommand):
+    """A command that takes no empty argument: as a path it would be the current folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any(not argument.strip() for argument in args):
+            raise typer.BadParameter("an empty argument; a variable without a value in a script?")
+        return super().parse_args(ctx, args)
+
+
 def _with_commands(commands: Mapping[str, Callable[..., None]], **settings: Any) -> typer.Typer:
     found = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **settings)
     for name, function in commands.items():
-        found.command(name)(ending(name, function))
+        found.command(name, cls=_Command)(ending(name, function))
     return found
 
 

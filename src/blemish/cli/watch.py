@@ -33,7 +33,14 @@ def watch(
     move_anomalous: Annotated[
         Path | None, typer.Option(help="Folder to move anomalous images to; not inside the watched one.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for heat maps and defect masks; not inside the watched one."),
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
+    max_false_alarm_rate: Annotated[
+        float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
+    ] = None,
     poll: Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks at the folder.")] = 0.5,
     settle: Annotated[
         float, typer.Option(min=0.0, help="Seconds without a change, after which a file is looked at.")
@@ -56,35 +63,46 @@ def watch(
     """Judge images as they are written into a folder, each exactly once. Ctrl-C ends it, with exit code 0; 2: an error.
 
     A decision is one line of the record, on the disk before the image is moved: time, file, SHA-256, score, p-value,
-    threshold, verdict. Killed and started again it goes on. Other content under the same name is another image.
+    threshold, verdict, regions. Killed and started again it goes on. Other content under the same name is another
+    image. A model file that changes, as `blemish certify` changes it, is loaded again, which the record says.
     """
+    from blemish.errors import SettingsError
     from blemish.inference.predictor import Predictor
     from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
 
-    predictor = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
-    if threshold is not None:
-        predictor = predictor.with_threshold(threshold)
+    if threshold is not None and max_false_alarm_rate is not None:
+        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
+
+    def load() -> Predictor:
+        found = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
+        if max_false_alarm_rate is not None:
+            return found.with_false_alarm_rate(max_false_alarm_rate)
+        return found if threshold is None else found.with_threshold(threshold)
+
+    predictor = load()
     record = to or _record_beside(folder)
     settings = WatchSettings(
         folder,
         record,
         move_anomalous,
+        out,
         poll_s=poll,
         settle_s=settle,
         patience_s=patience,
         until_idle_s=until_idle,
     )
-    warn = _certificate_warning(predictor)
-    warn()
-    stop = _Stop(warn)
+    warning = _CertificateWarning(predictor)
+    warning.warn()
+    stop = _Stop(warning.warn)
     callbacks = Callbacks(
         _say_decision,
         lambda text: log_console.print(f"trouble: {text}", markup=False),
         stop.wait,
         lambda: log_console.print(f"watching {folder}, writing {record}; Ctrl-C ends it", markup=False),
+        warning.follow,
     )
     with stop:
-        verdicts = watch_folder(predictor, settings, callbacks)
+        verdicts = watch_folder(predictor, settings, callbacks, load)
     log_console.print(
         f"{verdicts.total()} images decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
         f"{verdicts['unreadable']} unreadable; the record is {record}",
@@ -133,25 +151,29 @@ class _Stop:
         self.is_asked_for = True
 
 
-def _certificate_warning(predictor: "Predictor") -> Callable[[], None]:
+class _CertificateWarning:
     """Says that the certificate is withdrawn, once, also when that happens during the watch."""
-    from blemish.errors import DataError
-    from blemish.inference.monitor_state import withdrawn_message
 
-    said: str | None = None
+    def __init__(self, predictor: "Predictor") -> None:
+        self._predictor, self._said = predictor, ""
 
-    def warn() -> None:
-        nonlocal said
+    def warn(self) -> None:
+        from blemish.errors import DataError
+        from blemish.inference.monitor_state import withdrawn_message
+
         try:
-            alarm = predictor.withdrawal
-            message = None if alarm is None else withdrawn_message(alarm)
+            alarm = self._predictor.withdrawal
+            message = "" if alarm is None else withdrawn_message(alarm)
         except DataError as error:
             message = str(error)
-        if message is not None and message != said:
-            said = message
+        if message and message != self._said:
             log_console.print(f"warning: {message}", markup=False)
+        self._said = message or self._said
 
-    return warn
+    def follow(self, predictor: "Predictor", change: str) -> None:
+        """Look after the certificate of another model from now on."""
+        log_console.print(f"note: {change}", markup=False)
+        self._predictor = predictor
 
 
 def _say_decision(decision: "Decision") -> None:

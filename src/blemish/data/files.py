@@ -194,12 +194,15 @@ def refuse_good_folder(path: Path) -> None:
         raise DataError(f"{path}: inside a folder of good training images; name a folder beside the images")
 
 
-def remove_left_parts(folder: Path, name: str = "") -> None:
-    """Delete what `atomic_write` left of files in a folder (of one `name`, if given) when its process was killed.
+def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:
+    """Delete what `atomic_write` left of files in a folder when its process was killed.
+
+    Of one `name`, if given; in the folders below, too, where `deep`.
 
     A file that is being written is locked by its writer; where there are no such locks, none is deleted.
     """
-    for part in folder.glob(f".{glob.escape(fit_name(name, room=16)) if name else '*'}.*.part"):
+    pattern = f".{glob.escape(fit_name(name, room=16)) if name else '*'}.*.part"
+    for part in list((folder.rglob if deep else folder.glob)(pattern)):
         with suppress(OSError), part.open("rb") as file:
             if time.time() - os.fstat(file.fileno()).st_mtime > _UNLOCKED_S and _lock(file.fileno()):
                 part.unlink()

@@ -77,23 +77,25 @@ class Arrivals:
         self._waiting[name].next_try_s = at_s
 
 
-def scan(folder: Path, on_odd_name: Callable[[str], None] = lambda _name: None) -> dict[str, Stamp]:
+def scan(folder: Path, on_left_out: Callable[[str, str], None] = lambda _name, _why: None) -> dict[str, Stamp]:
     """The image files in a folder and below it, by their path in it with forward slashes; hidden ones are left out.
 
-    Names that are not UTF-8 can stand in no record: `on_odd_name` is told.
+    `on_left_out` is told the name of what is left out besides, and why: a folder that may not be read, a link to
+    nothing or to a folder, what is named like an image but is no file, a name that is not UTF-8.
 
     Raises:
         OSError: the folder is gone or may not be read.
     """
     found = {}
-    for name, entry in _walk(folder, ""):
+    for name, entry in _walk(folder, "", on_left_out):
         try:
             name.encode()
             found[name] = stamp_of(entry.stat())
         except UnicodeEncodeError:
-            on_odd_name(ascii(name))
-        except OSError:
-            continue  # gone since, or a link that leads nowhere
+            on_left_out(ascii(name), "a file name that is not UTF-8; rename it")
+        except OSError as error:
+            if entry.is_symlink():
+                on_left_out(name, f"a link that cannot be followed: {error.strerror}")  # else it is gone since
     return found
 
 
@@ -102,7 +104,9 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def _walk(folder: Path, prefix: str) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+def _walk(
+    folder: Path, prefix: str, on_left_out: Callable[[str, str], None]
+) -> "Iterator[tuple[str, os.DirEntry[str]]]":
     below = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -110,10 +114,31 @@ def _walk(folder: Path, prefix: str) -> "Iterator[tuple[str, os.DirEntry[str]]]"
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry)
-            elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+            elif (why := _why_left_out(entry)) is not None:
+                on_left_out(prefix + entry.name, why)
+            elif _is_named_like_image(entry):
                 yield prefix + entry.name, entry
     for entry in below:
         try:
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-        except OSError:
-            continue  # gone since, or not ours to read
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", on_left_out)
+        except FileNotFoundError:
+            continue  # gone since
+        except OSError as error:
+            on_left_out(f"{prefix}{entry.name}/", f"a folder that cannot be read: {error.strerror}")
+
+
+def _is_named_like_image(entry: "os.DirEntry[str]") -> bool:
+    return Path(entry.name).suffix.lower() in SUFFIXES
+
+
+def _why_left_out(entry: "os.DirEntry[str]") -> str | None:
+    """Why an entry that somebody may have meant to be judged is not; None where it is, or nobody can have."""
+    try:
+        if entry.is_symlink() and entry.is_dir():
+            return "a link to a folder, which is not followed"
+        is_file = entry.is_file()
+    except OSError as error:  # links in a circle
+        return f"a link that cannot be followed: {error.strerror}"
+    if is_file or not _is_named_like_image(entry):
+        return None
+    return "a link to nothing" if entry.is_symlink() else "named like an image, but no file"

@@ -7,15 +7,17 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, final, get_args
 
 from blemish.data.csv_cells import csv_line, unescape_cell
 from blemish.data.files import atomic_append, check_writable, exclusive_lock, reason
 from blemish.errors import DataError, SettingsError
+from blemish.inspection.rows import RegionRow, Verdict, as_cell
 
-Verdict = Literal["good", "anomalous", "unreadable"]
+Entry = Verdict | Literal["model"]
+"""A verdict; or `model`, where the line says that the model file was replaced, and no image was decided."""
 
 
 @final
@@ -32,12 +34,22 @@ class Decision:
     score: float | None
     p_value: float | None
     threshold: float | None
-    verdict: Verdict
+    verdict: Entry
     message: str = ""
-    """Why it is unreadable."""
+    """Why it is unreadable; what of the model has changed."""
+    model_sha256: str = ""
+    """Of the model file that decided."""
+    region_count: int | None = None
+    regions: list[RegionRow] | None = None
+    """The first of them; see inspection/rows.py."""
 
 
 FIELDS = tuple(field.name for field in fields(Decision))
+
+EARLIER_FIELDS = FIELDS[:8]
+"""Of records that were begun by an earlier version: they are gone on with as they are."""
+
+ENTRIES = (*get_args(Verdict), "model")
 
 _END = b"\n"
 
@@ -53,7 +65,8 @@ class DecisionRecord:
     def __init__(self, path: Path) -> None:
         self._path, self._is_csv = path, path.suffix.lower() == ".csv"
         self._handle, self._end, self._is_torn = -1, 0, False
-        self._verdicts: dict[bytes, Verdict] = {}
+        self._columns = FIELDS
+        self._verdicts: dict[bytes, Entry] = {}
         self._names: set[str] = set()
         self._open()
 
@@ -77,7 +90,7 @@ class DecisionRecord:
             finally:
                 record.close()
 
-    def verdict(self, file: str, sha256: str) -> Verdict | None:
+    def verdict(self, file: str, sha256: str) -> Entry | None:
         """What was decided about a file with that content; None: nothing yet."""
         return self._verdicts.get(_key(file, sha256))
 
@@ -97,7 +110,7 @@ class DecisionRecord:
                 os.ftruncate(self._handle, self._end)
             line = self._line(decision)
             if self._end == 0 and self._is_csv:
-                line = csv_line(FIELDS).encode() + line
+                line = csv_line(self._columns).encode() + line
             self._is_torn = True
             atomic_append(self._handle, line, self._path)
             os.fsync(self._handle)
@@ -116,7 +129,7 @@ class DecisionRecord:
         """Open and read the file, or begin it; what was half written when a watch was killed is cut off."""
         with self._named_errors():
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._handle, self._end = os.open(self._path, flags, 0o666), 0
+            self._handle, self._end, self._columns = os.open(self._path, flags, 0o666), 0, FIELDS
             try:
                 with os.fdopen(os.dup(self._handle), "rb") as file:
                     number = 1
@@ -154,8 +167,10 @@ class DecisionRecord:
 
     def _read(self, line: bytes, number: int) -> None:
         if number == 1 and self._is_csv:
-            if line.strip() != csv_line(FIELDS).strip().encode():
+            known = {csv_line(columns).strip().encode(): columns for columns in (FIELDS, EARLIER_FIELDS)}
+            if line.strip() not in known:
                 raise DataError(f"{self._path}: not a record of `blemish watch`; give another file to --to")
+            self._columns = known[line.strip()]
             return
         content = self._parsed(line)
         if content is None:
@@ -181,23 +196,23 @@ class DecisionRecord:
         try:
             if self._is_csv:
                 values = next(csv.reader(io.StringIO(line.decode(), newline=""), strict=True))
-                content = dict(zip(FIELDS, map(unescape_cell, values), strict=True))
+                content: Any = dict(zip(self._columns, map(unescape_cell, values), strict=True))
             else:
                 content = json.loads(line)
-            is_ours = content["verdict"] in get_args(Verdict) and {"file", "sha256"} <= set(content)
+            is_ours = content["verdict"] in ENTRIES and {"file", "sha256"} <= set(content)
             return content if is_ours else None
         except (ValueError, KeyError, TypeError, StopIteration, csv.Error):
             return None
 
-    def _note(self, file: str, sha256: str, verdict: Verdict) -> None:
+    def _note(self, file: str, sha256: str, verdict: Entry) -> None:
         self._verdicts[_key(file, sha256)] = verdict
         self._names.add(file)
 
     def _line(self, decision: Decision) -> bytes:
-        content = asdict(decision)
+        content = {name: getattr(decision, name) for name in self._columns}
         if not self._is_csv:
             return json.dumps(content, allow_nan=False).encode() + b"\n"
-        return csv_line("" if value is None else value for value in content.values()).encode()
+        return csv_line(map(as_cell, content.values())).encode()
 
 
 def _key(file: str, sha256: str) -> bytes:

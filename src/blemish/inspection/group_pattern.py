@@ -10,7 +10,7 @@ MAX_REPEATS = 3
 """Each repeat multiplies the time by the length of a name."""
 
 _REPEAT = re.compile(r"(?<!\\)(?:\\\\)*[*+?{]")
-_REPEATED_GROUP = re.compile(r"(?<!\\)(?:\\\\)*\)\s*[*+?{]")
+_REPEATED_GROUP = re.compile(r"(?<!\\)(?:\\\\)*\)\s*[*+{]")
 _REFERENCE = re.compile(r"\\\d|\(\?P=|\(\?\(")
 
 

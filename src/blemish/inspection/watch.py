@@ -21,13 +21,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import final
 
+from PIL import Image
+
 from blemish.data.decode import read_content
-from blemish.data.files import atomic_move, check_writable, fit_name, make_folder, reason
-from blemish.data.images import prepare_content
+from blemish.data.files import (
+    atomic_move,
+    check_writable,
+    fit_name,
+    make_folder,
+    reason,
+    refuse_good_folder,
+    remove_left_parts,
+)
+from blemish.data.images import drawable, prepare_content
 from blemish.errors import BlemishError, DataError, SettingsError
-from blemish.inference.predictor import Predictor
+from blemish.inference.monitor_state import model_id
+from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan, stamp_of
 from blemish.inspection.decisions import Decision, DecisionRecord
+from blemish.inspection.pipeline import write_pictures
+from blemish.inspection.rows import region_rows
 
 TAKEN = ".moving"
 """Ends the hidden name of a file that is being moved."""
@@ -44,6 +57,8 @@ class WatchSettings:
     folder: Path
     record: Path
     move_anomalous: Path | None = None
+    out: Path | None = None
+    """Folder for the overlay and the defect mask of each image, under its name and a piece of its SHA-256."""
     poll_s: float = 0.5
     settle_s: float = 1.0
     """An image is looked at when it has not changed for so long."""
@@ -66,6 +81,8 @@ class Callbacks:
     """Waits for so many seconds; True: stop."""
     begun: Callable[[], None] = lambda: None
     """Told when nothing stands in the way."""
+    model: Callable[[Predictor, str], None] = lambda _predictor, _change: None
+    """Told of another model that is used from now on, and what of it has changed."""
 
 
 @final
@@ -77,6 +94,8 @@ class Watcher:
     settings: WatchSettings
     record: DecisionRecord
     callbacks: Callbacks
+    load: Callable[[], Predictor] | None = None
+    """Loads the model again, where its file has changed; None: it is not looked at."""
     verdicts: Counter[str] = field(default_factory=Counter)
     """How many decisions there were, by verdict."""
 
@@ -85,6 +104,7 @@ class Watcher:
         self._said: dict[str, float] = {}
         self._is_stuck = False
         self._unseen: str | None = None
+        self._model_stamp: Stamp | None = None
 
     def run(self) -> None:
         """Watch until told to stop, or until it is idle for as long as the settings say.
@@ -110,11 +130,35 @@ class Watcher:
     def _found(self) -> dict[str, Stamp]:
         self._unseen = None
         try:
-            return scan(self.settings.folder, self._odd_name)
+            return scan(self.settings.folder, self._left_out)
         except OSError as error:
             self._unseen = f"{self.settings.folder}: cannot be read: {error.strerror}"
             self._trouble(f"{self._unseen}; trying again")
             return {}
+
+    def _follow_model(self) -> None:
+        """Use what is in the model file now; where it cannot be used, go on with what there was.
+
+        Raises:
+            DataError: the record cannot be written.
+        """
+        source = self.predictor.source
+        stamp = None if source is None or self.load is None else _stamp(source.path)
+        if source is None or self.load is None or stamp is None or stamp == self._model_stamp:
+            return
+        try:
+            if hashlib.sha256(source.path.read_bytes()).hexdigest() == source.sha256:
+                self._model_stamp = stamp
+                return
+            predictor = self.load()
+        except (BlemishError, OSError) as error:
+            self._trouble(f"{error}; the model file has changed, and the model of before goes on deciding")
+            return
+        change = change_message(self.predictor, predictor)
+        sha256 = "" if predictor.source is None else predictor.source.sha256
+        self.record.add(Decision(_now(), "", "", None, None, predictor.threshold, "model", change, sha256))
+        self.predictor, self._model_stamp = predictor, stamp
+        self.callbacks.model(predictor, change)
 
     def _look(self, found: dict[str, Stamp], now_s: float) -> int:
         """See to the files that are ready; how many there were."""
@@ -142,6 +186,7 @@ class Watcher:
             DataError: the record cannot be written, or the file cannot be moved; both can be tried again.
         """
         path = self.settings.folder / ready.name
+        self._follow_model()
         try:
             content = read_content(path)
         except DataError as error:
@@ -154,7 +199,8 @@ class Watcher:
         verdict = self.record.verdict(ready.name, sha256)
         if verdict is None:
             try:
-                prediction = self.predictor.predict_prepared(prepare_content(content, path, self.predictor.policy)[0])
+                prepared, original = prepare_content(content, path, self.predictor.policy)
+                prediction = self.predictor.predict_prepared(prepared, path)
             except DataError as error:
                 self._unreadable(ready, sha256, str(error))
                 return
@@ -163,19 +209,44 @@ class Watcher:
             except Exception as error:  # whatever it is, the images after this one must not wait for a person
                 self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
                 return
+            self._draw(original, prediction, ready.name, sha256)
             verdict = "anomalous" if prediction.is_anomalous else "good"
-            measured = prediction.score, prediction.p_value, prediction.threshold
-            self._decide(Decision(_now(), ready.name, sha256, *measured, verdict))
+            self._decide(self._decision(ready.name, sha256, prediction))
         if verdict == "anomalous" and self.settings.move_anomalous is not None:
             self._move(path, ready, content, sha256)
         self._arrivals.done(ready.name, ready.stamp)
+
+    def _decision(self, name: str, sha256: str, prediction: Prediction) -> Decision:
+        return Decision(
+            time=_now(),
+            file=name,
+            sha256=sha256,
+            score=prediction.score,
+            p_value=prediction.p_value,
+            threshold=prediction.threshold,
+            verdict="anomalous" if prediction.is_anomalous else "good",
+            model_sha256=self._model_sha256(),
+            region_count=len(prediction.regions),
+            regions=region_rows(prediction),
+        )
+
+    def _model_sha256(self) -> str:
+        return "" if self.predictor.source is None else self.predictor.source.sha256
+
+    def _draw(self, original: Image.Image, prediction: Prediction, name: str, sha256: str) -> None:
+        """Write heat map and mask before the decision: none that is in the record is without."""
+        if self.settings.out is not None:
+            picture = drawable(original, self.predictor.policy.white_level, name)
+            write_pictures(picture, prediction, self.settings.out, picture_name(name, sha256))
 
     def _unreadable(self, ready: Ready, sha256: str, why: str) -> None:
         if self.record.verdict(ready.name, sha256) is None:
             if not ready.is_last_try:
                 self._arrivals.try_last(ready.name)
                 return
-            self._decide(Decision(_now(), ready.name, sha256, None, None, None, "unreadable", why))
+            self._decide(
+                Decision(_now(), ready.name, sha256, None, None, None, "unreadable", why, self._model_sha256())
+            )
         self._arrivals.done(ready.name, ready.stamp)
 
     def _decide(self, decision: Decision) -> None:
@@ -211,8 +282,11 @@ class Watcher:
             restore_file(taken, path)
             raise
 
-    def _odd_name(self, name: str) -> None:
-        self._trouble(f"{name}: a file name that is not UTF-8; rename it")
+    def _left_out(self, name: str, why: str) -> None:
+        message = f"{self.settings.folder / name}: {why}"
+        if name.endswith("/"):
+            self._unseen = message
+        self._trouble(message)
 
     def _trouble(self, text: str) -> None:
         now_s = time.monotonic()
@@ -221,31 +295,67 @@ class Watcher:
             self.callbacks.trouble(text)
 
 
-def watch_folder(predictor: Predictor, settings: WatchSettings, callbacks: Callbacks) -> Counter[str]:
+def watch_folder(
+    predictor: Predictor,
+    settings: WatchSettings,
+    callbacks: Callbacks,
+    load: Callable[[], Predictor] | None = None,
+) -> Counter[str]:
     """Watch a folder; how many decisions there were, by verdict.
+
+    `load` loads the model again: it is used when the file of `predictor` has changed, as `blemish certify` changes it.
 
     Raises:
         DataError: no such folder, a record or a folder that cannot be written, or another watch writes that record.
-        SettingsError: a record that is neither CSV nor JSON lines; a folder to move to inside the watched one.
+        SettingsError: a record that is neither CSV nor JSON lines; a folder to write to inside the watched one.
     """
-    folder, move = settings.folder, settings.move_anomalous
+    folder = settings.folder
     if not folder.is_dir():
         raise DataError(f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'} to watch")
-    if move is not None:
-        if folder.resolve() in (move.resolve(), *move.resolve().parents):
-            raise SettingsError(
-                f"--move-anomalous {move}: inside the watched folder {folder}, where it would be judged again; name a "
-                "folder beside it"
-            )
-        check_writable(make_folder(move) / "moved.png")
+    for option, other in (("--move-anomalous", settings.move_anomalous), ("--out", settings.out)):
+        if other is not None:
+            _check_beside(folder, other, option)
+    if settings.move_anomalous is not None:
         check_writable(folder / "moved.png")
     with DecisionRecord.open(settings.record) as record:
         for left in folder.rglob(f".*{TAKEN}"):
             restore_file(left, left.with_name(left.name.removeprefix(".").removesuffix(TAKEN)))
-        watcher = Watcher(predictor, settings, record, callbacks)
+        watcher = Watcher(predictor, settings, record, callbacks, load)
         callbacks.begun()
         watcher.run()
         return watcher.verdicts
+
+
+def _check_beside(folder: Path, other: Path, option: str) -> None:
+    """Refuse a folder to write to in which images would be judged again, or taken for good ones."""
+    if folder.resolve() in (other.resolve(), *other.resolve().parents):
+        raise SettingsError(
+            f"{option} {other}: inside the watched folder {folder}, where it would be judged again; name a folder "
+            "beside it"
+        )
+    refuse_good_folder(other)
+    check_writable(make_folder(other) / "moved.png")
+    remove_left_parts(other, deep=True)
+
+
+def picture_name(name: str, sha256: str) -> str:
+    """The name of an image's pictures, the same for the same content.
+
+    >>> picture_name("day/a.png", "0123456789abcdef")
+    'day/a.png-0123456789ab.png'
+    """
+    path = Path(name)
+    return (path.parent / f"{fit_name(path.name, room=40)}-{sha256[:12]}.png").as_posix()
+
+
+def change_message(before: Predictor, after: Predictor) -> str:
+    """What is said of a model file that has changed."""
+    old, new = before.header.certificate, after.header.certificate
+    what = "calibrated anew" if model_id(before.header) == model_id(after.header) else "another model"
+    return (
+        f"the model file has changed ({what}): threshold {before.threshold:.6g} -> {after.threshold:.6g}, "
+        f"false-alarm rate {old.alpha:g} -> {new.alpha:g}, from {old.n} -> {new.n} good images"
+    )
 
 
 def destination_for(target: Path, sha256: str) -> Path:
