@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from blemish.cli import certify, challenge, compare, data, export, inspect, monitor, station, train, watch
+from blemish.cli import certify, challenge, compare, data, export, inspect, monitor, sign, station, train, watch
 from blemish.cli.console import out_console
 from blemish.cli.exit import ending
 
@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "monitor": monitor.monitor,
     "export": export.export,
     "verify": export.verify,
+    "sign": sign.sign,
     "evaluate": train.evaluate,
     "challenge": challenge.challenge,
     "compare": compare.compare,

@@ -77,9 +77,11 @@ def sign_model(model: Path, key: Path) -> Path:
     """
     content = read_model_file(model)
     serialization, ed25519 = _cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
         private = serialization.load_pem_private_key(_key_bytes(key), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"{key}: no private key in PEM without a password ({error})") from None
     if not isinstance(private, ed25519.Ed25519PrivateKey):
         raise SettingsError(f"{key}: not an ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out KEY")
@@ -100,9 +102,11 @@ def _check_sha256(content: bytes, wanted: str, path: Path) -> None:
 
 def _check_signature(content: bytes, key: Path, path: Path) -> None:
     serialization, ed25519 = _cryptography()
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
     try:
         public = serialization.load_pem_public_key(_key_bytes(key))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"{key}: no public key in PEM ({error})") from None
     if not isinstance(public, ed25519.Ed25519PublicKey):
         raise SettingsError(f"{key}: not an ed25519 key; make one with: openssl pkey -in KEY -pubout -out PUBLIC")
@@ -114,8 +118,6 @@ def _check_signature(content: bytes, key: Path, path: Path) -> None:
         raise ArtifactError(
             f"{beside}: no signature there; sign the model with: blemish sign MODEL --key KEY"
         ) from None
-    from cryptography.exceptions import InvalidSignature
-
     try:
         public.verify(signature, _message(content))
     except InvalidSignature:
