@@ -17,7 +17,7 @@ from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
 from blemish.station.render import NAVIGATION
-from blemish.station.reports import Share, shift_report
+from blemish.station.reports import Share, audit_shares, shift_report
 from blemish.station.tables import Decision, Product
 from blemish.station.thresholds import choices, guaranteed_rate
 from blemish.station.words import catalogue
@@ -99,14 +99,15 @@ def test_a_shift_report_by_hand(sqlite: Database, folder: StationFolder, onnx_fi
     with sqlite.read() as session:
         report = shift_report(session, "2000", "2100")
         nothing = shift_report(session, "2000", "2001")
+        assert audit_shares(session, line.product_id) == report.audit
     assert report.counts == {"good": 3, "anomalous": 3, "unreadable": 2}
-    assert (report.false_alarms, report.misses, report.escapes) == (Share(1, 3), Share(1, 2), Share(1, 3))
-    assert report.audited == 6
+    assert report.audit[1:] == (Share(1, 3), Share(1, 2), Share(1, 3))
+    assert report.audit.audited == 6
     assert report.defect_types == [("crack", 3), ("dent", 1)]
     low, high = Share(1, 3).interval
     assert (low, high) == pytest.approx((0.00840, 0.90570), abs=1e-5)  # Clopper & Pearson's tables
     assert nothing.counts == {"good": 0, "anomalous": 0, "unreadable": 0}
-    assert nothing.misses.interval == (0.0, 1.0)
+    assert nothing.audit.misses.interval == (0.0, 1.0)
 
 
 def used_texts() -> set[str]:

@@ -19,7 +19,7 @@ from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.service import static_files
-from blemish.station.tables import ROLES, Decision, Entry, Image, Product, Session, Token, User, Verdict
+from blemish.station.tables import ROLES, Decision, Entry, Image, Model, Product, Session, Token, User, Verdict
 from blemish.station.trail import verify_trail
 from station.browser import CHEAP, PASSWORD, Visitor, judge_all, roles_below, visit
 from station.line import Line, picture, set_up_line
@@ -553,3 +553,13 @@ def test_a_withdrawn_certificate_turns_the_promise_amber(
     text = who.client.get("/").text
     assert 'class="promise open"' in text
     assert "brightness has changed" in text
+
+
+def test_pages_stand_a_model_of_another_version(station: Station, app: FastAPI, line: Line, judged: list[int]) -> None:
+    with station.database.write() as session:
+        session.execute(update(Model).values(header='{"format": 99}'))
+    who = visit(station, app, "administrator")
+    for page in ("/", "/products", "/review", "/report", "/audit", f"/images/{judged[0]}"):
+        assert who.client.get(page).status_code == 200, page
+    assert "another version" in who.client.get("/products").text
+    assert who.client.get("/threshold").status_code == 200

@@ -20,7 +20,7 @@ from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
 from blemish.station.pictures import Show, draw
 from blemish.station.products import add_model, go_live
-from blemish.station.reports import CSV_FIELDS, csv_rows, shift_report
+from blemish.station.reports import CSV_FIELDS, Share, csv_rows, shift_report
 from blemish.station.tables import Job, Judgement, Model, Product, Source
 from blemish.station.trail import append
 
@@ -248,11 +248,12 @@ def report(station: At, start: Time, end: Time, product_id: int | None = None) -
     """Counts, defect types, escapes and false alarms of a time."""
     with station.database.read() as session:
         found = shift_report(session, start, end, product_id)
-    shares = {
+    audit = {
         name: {"hits": share.hits, "of": share.of, "interval": list(share.interval)}
-        for name, share in (("false_alarms", found.false_alarms), ("misses", found.misses), ("escapes", found.escapes))
+        for name, share in found.audit._asdict().items()
+        if isinstance(share, Share)
     }
-    return {**found._asdict(), **shares}
+    return {**found._asdict(), "audit": {"audited": found.audit.audited, **audit}}
 
 
 @router.get("/reports/shift.csv", response_class=StreamingResponse)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from blemish.errors import SettingsError
+from blemish.errors import ArtifactError, SettingsError
 from blemish.station import reviews, state, thresholds
 from blemish.station.access import allow, identity_of
 from blemish.station.api import ImageId
@@ -21,7 +21,7 @@ from blemish.station.app import At, Station
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
 from blemish.station.render import figure, guarantee, render
-from blemish.station.reports import shift_report
+from blemish.station.reports import audit_shares, shift_report
 from blemish.station.sign_in import check_signature, see_other
 from blemish.station.tables import Decision, Entry, Image, Model, Product
 from blemish.station.trail import verify_trail
@@ -118,7 +118,7 @@ def image(request: Request, station: At, image_id: ImageId) -> Response:
             return see_other(f"/audit?image={image_id}")
         model = None if row.decision is None else session.get(Model, row.decision.model_id)
         score = None if row.decision is None else row.decision.score
-        same_name = select(Image.id).where(Image.name == row.image.name, Image.product_id == row.image.product_id)
+        same_name = select(Image.id).where(Image.source_id == row.image.source_id, Image.name == row.image.name)
         return render(
             request,
             "image.html.j2",
@@ -140,9 +140,12 @@ def _found(session: Session, image_id: int) -> reviews.Row:
     return row
 
 
-def _bars(model: Model, score: float, decision: Decision | None) -> dict[str, Any]:
+def _bars(model: Model, score: float, decision: Decision | None) -> dict[str, Any] | None:
     """A histogram of the calibration scores, with the score and the threshold in it; places in 0 to 1000."""
-    scores = np.asarray(header_of_model(model).calibration_scores)
+    try:
+        scores = np.asarray(header_of_model(model).calibration_scores)
+    except ArtifactError:
+        return None
     threshold = decision.threshold if decision is not None else score
     low, high = float(min(scores.min(), score)), float(max(scores.max(), score, threshold))
     scale = 1000.0 / ((high - low) or 1.0)
@@ -217,7 +220,7 @@ def audit(
             said=[] if before is None else reviews.verdicts_of(session, before.image.id),
             left=reviews.left_to_audit(session, product),
             types=reviews.defect_types(session, product),
-            report=shift_report(session, "0", "9", product),
+            shares=audit_shares(session, product),
             **_head(session, station, product),
         )
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -105,8 +106,17 @@ def header_json(path: Path) -> str:
 
 
 def header_of_model(model: Model) -> ArtifactHeader:
-    """The header of a model that was uploaded."""
-    return ArtifactHeader.model_validate_json(model.header)
+    """The header of a model that was uploaded.
+
+    Raises:
+        ArtifactError: it was uploaded to another version, which knows other headers.
+    """
+    try:
+        return ArtifactHeader.model_validate_json(model.header)
+    except ValidationError:
+        raise ArtifactError(
+            f"{model.name}: its header does not fit this version; export the model again, and upload it"
+        ) from None
 
 
 def go_live(database: Database, actor: str, model_id: int, reason: str) -> None:

@@ -1,7 +1,7 @@
 """What a shift was: counts, defect types, and, from the audit lane, escapes and false alarms with their intervals."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, final
 
 from sqlalchemy import func, select
@@ -27,6 +27,19 @@ class Share(NamedTuple):
 
 
 @final
+class AuditShares(NamedTuple):
+    """What the audit lane tells."""
+
+    audited: int
+    false_alarms: Share
+    """Of the audited images that people call good: those we flagged."""
+    misses: Share
+    """Of the audited images that people call defective: those we let pass."""
+    escapes: Share
+    """Of the audited images we let pass: those that people call defective."""
+
+
+@final
 class Report(NamedTuple):
     """A time from `start` up to `end`, in UTC, of one product or of all."""
 
@@ -38,13 +51,7 @@ class Report(NamedTuple):
     """What people called the defects, the most frequent first; "" where they gave no type."""
     judged_good: int
     judged_defective: int
-    audited: int
-    false_alarms: Share
-    """Of the audited images that people call good: those we flagged."""
-    misses: Share
-    """Of the audited images that people call defective: those we let pass."""
-    escapes: Share
-    """Of the audited images we let pass: those that people call defective."""
+    audit: AuditShares
 
 
 def shift_report(session: Session, start: str, end: str, product_id: int | None = None) -> Report:
@@ -65,11 +72,6 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
     said = select(Verdict, Decision.verdict).join(Decision, Decision.image_id == Verdict.image_id)
     rows = session.execute(said.where(*within).order_by(Verdict.id)).all()
     last = {verdict.image_id: verdict for verdict, _ in rows}.values()
-    audited: dict[int, tuple[str, str]] = {}
-    for verdict, ours in rows:
-        if verdict.lane == "audit":
-            audited.setdefault(verdict.image_id, (verdict.judgement, ours))
-    pairs = Counter(audited.values())
     types = Counter(verdict.defect_type for verdict in last if verdict.judgement == "defective")
     return Report(
         start=start,
@@ -79,7 +81,33 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
         defect_types=sorted(types.items(), key=lambda one: (-one[1], one[0])),
         judged_good=sum(verdict.judgement == "good" for verdict in last),
         judged_defective=sum(verdict.judgement == "defective" for verdict in last),
-        audited=len(audited),
+        audit=_audit_shares(
+            (verdict.image_id, verdict.judgement, ours) for verdict, ours in rows if verdict.lane == "audit"
+        ),
+    )
+
+
+def audit_shares(session: Session, product_id: int | None = None) -> AuditShares:
+    """What the audit lane has told of all images there ever were."""
+    said = (
+        select(Verdict.image_id, Verdict.judgement, Decision.verdict)
+        .join(Decision, Decision.image_id == Verdict.image_id)
+        .where(Verdict.lane == "audit")
+        .order_by(Verdict.id)
+    )
+    if product_id is not None:
+        said = said.where(Decision.product_id == product_id)
+    return _audit_shares((row[0], row[1], row[2]) for row in session.execute(said))
+
+
+def _audit_shares(said: Iterable[tuple[int, str, str]]) -> AuditShares:
+    """From images, what people said of them, and our verdicts; the first counts, who came later had seen ours."""
+    first: dict[int, tuple[str, str]] = {}
+    for image_id, judgement, ours in said:
+        first.setdefault(image_id, (judgement, ours))
+    pairs = Counter(first.values())
+    return AuditShares(
+        audited=len(first),
         false_alarms=_share(pairs, hit=("good", "anomalous"), other=("good", "good")),
         misses=_share(pairs, hit=("defective", "good"), other=("defective", "anomalous")),
         escapes=_share(pairs, hit=("defective", "good"), other=("good", "good")),

@@ -9,7 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, Response
 
-from blemish.errors import SettingsError
+from blemish.errors import ArtifactError, SettingsError
+from blemish.inference.artifact import ArtifactHeader
 from blemish.station import state
 from blemish.station.access import allow, identity_of
 from blemish.station.accounts import add_user, change_user, set_password
@@ -46,9 +47,16 @@ def products(request: Request, station: At) -> Response:
             "products.html.j2",
             products=found,
             promises={one.id: state.promise_of(session, station, one) for one in found},
-            models=[(model, header_of_model(model)) for model in models],
+            models=[(model, _header_or_none(model)) for model in models],
             sources=list(session.scalars(select(Source).order_by(Source.id))),
         )
+
+
+def _header_or_none(model: Model) -> ArtifactHeader | None:
+    try:
+        return header_of_model(model)
+    except ArtifactError:
+        return None
 
 
 @router.post("/products")

@@ -5,7 +5,7 @@ from typing import NamedTuple, final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from blemish.errors import DataError
+from blemish.errors import ArtifactError, DataError
 from blemish.inference.monitor_state import withdrawal
 from blemish.station.app import Station
 from blemish.station.service import is_working
@@ -43,8 +43,11 @@ def products(session: Session) -> list[Product]:
 
 
 def promise_of(session: Session, station: Station, product: Product) -> Promise | None:
-    """What is guaranteed for a product now; None where no model is live."""
-    live = live_model(session, product.id)
+    """What is guaranteed for a product now; None where no model is live, or this version does not know it."""
+    try:
+        live = live_model(session, product.id)
+    except ArtifactError:
+        live = None
     if live is None:
         return None
     model, header = live

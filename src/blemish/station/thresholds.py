@@ -74,7 +74,7 @@ def last_scores(session: Session, product_id: int, model_id: int, last: int = LA
     query = (
         select(Decision.score)
         .where(Decision.product_id == product_id, Decision.model_id == model_id, Decision.score.is_not(None))
-        .order_by(Decision.id.desc())
+        .order_by(Decision.decided_at.desc())  # as the index has them
         .limit(last)
     )
     return [score for score in session.scalars(query) if score is not None]
