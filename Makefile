@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test check fast format docs clean
+.PHONY: demo station test check fast format docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "blemish needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.11")'
@@ -13,6 +13,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/.ready  ## train and evaluate on synthetic hazelnuts
 	$(BIN)/python scripts/demo.py $(DEMO)
+
+station: $(VENV)/.ready  ## a station that judges drawn hazelnuts, on http://127.0.0.1:8742/
+	$(BIN)/python scripts/station.py $(DEMO)
 
 check: $(VENV)/.ready  ## format, lint, types, layers, fast tests, docs
 	$(BIN)/ruff format --check .

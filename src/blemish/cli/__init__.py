@@ -37,6 +37,8 @@ STATION_COMMANDS: dict[str, Callable[..., None]] = {
     "add": station.add,
     "work": station.work,
     "verify": station.verify,
+    "backup": station.backup,
+    "restore": station.restore,
 }
 
 __all__ = ["app"]

@@ -161,6 +161,34 @@ def verify(
     out_console.print(f"{found.entries} entries hold; head {found.head}", markup=False)
 
 
+def backup(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for example station.zip.")],
+    database: DatabaseOption = None,
+) -> None:
+    """Write all of a station into one file, while it runs: its store at one moment, its images and models."""
+    from blemish.station.backup import back_up
+
+    with _opened(folder, database) as (station, store):
+        kept = back_up(store, station, out)
+    log_line(f"{out}: {kept.rows} rows and {kept.files} files; {kept.missing} files were not there any more")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="File that `blemish station backup` wrote.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to make; new or empty.", show_default=False)],
+    database: DatabaseOption = None,
+) -> None:
+    """Make a station from a backup, in a new folder, and check its audit trail. 1: the trail does not hold."""
+    from blemish.station.backup import restore as restore_backup
+
+    found = restore_backup(source, folder, database)
+    if found.problem is not None:
+        log_line(f"{folder}: {found.problem}")
+        raise typer.Exit(1)
+    log_line(f"{folder}: {found.entries} entries of the audit trail hold; head {found.head}")
+
+
 @contextmanager
 def _opened(
     folder: Path, database: str | None, *, create: bool = False

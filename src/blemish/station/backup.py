@@ -1,0 +1,160 @@
+"""A station in one file: everything in its store at one moment, and the images and models that it refers to.
+
+Tables are JSON lines, so that what was kept in SQLite can be restored into PostgreSQL, and back. Maps are
+left out: they are computed again when somebody looks. Sessions too: people log in again.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, final
+from zipfile import BadZipFile, ZipFile
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Table, delete, func, insert, select, text
+
+from blemish.data.files import atomic_write
+from blemish.errors import DataError
+from blemish.station.database import Database, open_database
+from blemish.station.folder import MARKER, StationFolder, keep_content, open_folder, sha256_of
+from blemish.station.tables import Base, Image, Model, Session
+from blemish.station.trail import Verified, verify_trail
+
+LEFT_OUT = {Session.__tablename__}
+ROWS_AT_ONCE = 1000
+
+
+@final
+class Kept(NamedTuple):
+    """What a backup holds."""
+
+    rows: int
+    files: int
+    missing: int
+    """Files that the store refers to and that are not there any more."""
+
+
+def back_up(database: Database, folder: StationFolder, out: Path) -> Kept:
+    """Write a backup, whole or not at all; the station may run meanwhile.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
+    rows = 0
+    with atomic_write(out) as temporary, ZipFile(temporary, "w", allowZip64=True) as archive:
+        with _snapshot(database) as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+            marker = json.loads((folder.root / MARKER).read_text(encoding="utf-8"))
+            archive.writestr("backup.json", json.dumps({**marker, "migration": revision}))
+            for table in _tables():
+                with archive.open(f"tables/{table.name}.jsonl", "w", force_zip64=True) as file:
+                    for row in connection.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE)):
+                        file.write(json.dumps(row._asdict()).encode() + b"\n")
+                        rows += 1
+            paths = dict(_paths(connection, folder))
+        there = {name: path for name, path in paths.items() if path.is_file()}
+        for name, path in there.items():
+            archive.write(path, f"files/{name}")
+    return Kept(rows, len(there), len(paths) - len(there))
+
+
+def restore(source: Path, root: Path, url: str | None) -> Verified:
+    """Make a station from a backup, in a folder and a database that are empty; returns what its trail says.
+
+    Raises:
+        DataError: no backup, damaged, of another version, or the folder or the database holds something.
+    """
+    if root.exists() and any(root.iterdir() if root.is_dir() else [root]):
+        raise DataError(f"{root}: not empty; a backup is restored into a new folder")
+    try:
+        with ZipFile(source) as archive:
+            return _restore(archive, source, root, url)
+    except (BadZipFile, KeyError, json.JSONDecodeError):
+        shutil.rmtree(root, ignore_errors=True)
+        raise DataError(f"{source}: not a backup of a station, or a damaged one") from None
+    except OSError as error:
+        raise DataError(f"{source}: cannot be restored: {error.strerror or error}") from None
+    except DataError:
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def _restore(archive: ZipFile, source: Path, root: Path, url: str | None) -> Verified:
+    told = json.loads(archive.read("backup.json"))
+    root.mkdir(parents=True, exist_ok=True)
+    marker = {name: value for name, value in told.items() if name != "migration"}
+    (root / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    folder = open_folder(root)
+    database = open_database(url or folder.default_database, folder.id)
+    try:
+        with database.engine.begin() as connection:
+            _check_fits(connection, told["migration"], source)
+            for table in _tables():
+                _fill(connection, table, archive)
+            for name, path in _paths(connection, folder):
+                _take_out(archive, name, path)
+        with database.read() as session:
+            return verify_trail(session)
+    finally:
+        database.close()
+
+
+def _check_fits(connection: Connection, migration: str, source: Path) -> None:
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found != migration:
+        raise DataError(
+            f"{source}: of migration {migration}, this version has {found}; restore with the version it is of"
+        )
+    for table in _tables():
+        if table.name != "settings" and connection.scalar(select(func.count()).select_from(table)):
+            raise DataError(
+                f"{connection.engine.url.render_as_string()}: holds a station already; give an empty database"
+            )
+    connection.execute(delete(Base.metadata.tables["settings"]))
+
+
+def _fill(connection: Connection, table: Table, archive: ZipFile) -> None:
+    rows: list[dict[str, Any]] = []
+    with archive.open(f"tables/{table.name}.jsonl") as file:
+        for line in file:
+            rows.append(json.loads(line))
+            if len(rows) == ROWS_AT_ONCE:
+                connection.execute(insert(table), rows)
+                rows = []
+    if rows:
+        connection.execute(insert(table), rows)
+    if connection.dialect.name == "postgresql" and "id" in table.c:  # the next number is none that was restored
+        name = {"name": table.name}
+        highest = connection.scalar(select(func.max(table.c.id)))
+        if highest is not None:
+            connection.execute(text("SELECT setval(pg_get_serial_sequence(:name, 'id'), :to)"), {**name, "to": highest})
+
+
+def _take_out(archive: ZipFile, name: str, path: Path) -> None:
+    """A file of the backup, to where the store expects it: the name in the archive leads nowhere else."""
+    try:
+        content = archive.read(f"files/{name}")
+    except KeyError:
+        return  # was missing when the backup was made
+    if sha256_of(content) != name.partition(".")[0]:
+        raise DataError(f"{archive.filename}: {name} is damaged")
+    keep_content(path, content)
+
+
+def _tables() -> list[Table]:
+    """Those that others refer to come first."""
+    return [table for table in Base.metadata.sorted_tables if table.name not in LEFT_OUT]
+
+
+def _snapshot(database: Database) -> Connection:
+    """A connection that sees one moment, however long it looks."""
+    level: Mapping[str, Any] = {} if database.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+    return database.engine.connect().execution_options(**level)
+
+
+def _paths(connection: Connection, folder: StationFolder) -> Iterator[tuple[str, Path]]:
+    for row in connection.execute(select(Image.sha256, Image.suffix).distinct()):
+        yield f"{row.sha256}{row.suffix}", folder.image_path(row.sha256, row.suffix)
+    for sha256 in connection.scalars(select(Model.sha256).distinct()):
+        yield f"{sha256}.onnx", folder.model_path(sha256)
