@@ -1,4 +1,4 @@
-"""`make station`: a station with a model of drawn hazelnuts, which come in one after the other. Usage: station.py [OUT]"""
+"""`make station`: a station for drawn hazelnuts, which come in one after the other. Usage: station.py [OUT]"""
 
 import secrets
 import shutil

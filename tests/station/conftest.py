@@ -14,6 +14,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from blemish.station.database import Database, open_database
 from blemish.station.folder import StationFolder, open_folder
 from blemish.station.intake import Inbox
+from station.serving import Running, serve_line
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +97,10 @@ def receive(database: Database, folder: StationFolder) -> Callable[..., int]:
     """Takes an image in, and gives its number."""
     inbox = Inbox(database, folder, draw=lambda: 1.0)
     return lambda source_id, name, content: inbox.receive(source_id, name, content).image_id
+
+
+@pytest.fixture
+def running(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
+    """A station that runs."""
+    with serve_line(tmp_path, onnx_file) as served:
+        yield served

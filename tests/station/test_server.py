@@ -2,16 +2,10 @@
 
 import json
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -19,52 +13,7 @@ from typer.testing import CliRunner
 
 from blemish.cli import app
 from station.line import picture
-
-PASSWORD = "correct horse battery"
-
-
-class Running(NamedTuple):
-    """A station in a process of its own."""
-
-    process: "subprocess.Popen[str]"
-    address: str
-    folder: Path
-
-    def ready(self, within_s: float = 60.0) -> bool:
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            try:
-                with urlopen(f"{self.address}readyz", timeout=5) as answer:
-                    return bool(answer.status == 200)
-            except URLError:
-                time.sleep(0.1)
-        return False
-
-
-@pytest.fixture
-def running(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
-    """A station with a product, a watched folder and the user admin."""
-    folder, camera, secret = tmp_path / "station", tmp_path / "camera", tmp_path / "secret"
-    camera.mkdir()
-    secret.write_text(PASSWORD + "\n")
-    arguments = ["station", "add", str(folder), "--product", "disc", "--model", str(onnx_file), "--watch", str(camera)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    command = [sys.executable, "-m", "blemish", "station", str(folder), "--port", "0", "--threads", "1"]
-    process = subprocess.Popen(
-        [*command, "--admin-password-file", str(secret)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "300"},
-    )
-    assert process.stderr is not None
-    said = process.stderr.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-    assert found is not None, said + process.stderr.read()
-    yield Running(process, found[0], folder)
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-    process.stderr.close()
+from station.serving import PASSWORD, Running
 
 
 def worker_pids(folder: Path) -> list[int]:

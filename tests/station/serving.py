@@ -1,0 +1,64 @@
+"""A station in a process of its own, for the tests of server and browser."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from typer.testing import CliRunner
+
+from blemish.cli import app
+
+PASSWORD = "correct horse battery"
+
+
+class Running(NamedTuple):
+    """A station in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    folder: Path
+
+    def ready(self, within_s: float = 60.0) -> bool:
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            try:
+                with urlopen(f"{self.address}readyz", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except URLError:
+                time.sleep(0.1)
+        return False
+
+
+@contextmanager
+def serve_line(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
+    """A station with a product, the watched folder `camera` and the user admin."""
+    folder, camera, secret = tmp_path / "station", tmp_path / "camera", tmp_path / "secret"
+    camera.mkdir()
+    secret.write_text(PASSWORD + "\n")
+    arguments = ["station", "add", str(folder), "--product", "disc", "--model", str(onnx_file), "--watch", str(camera)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    command = [sys.executable, "-m", "blemish", "station", str(folder), "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(
+        [*command, "--admin-password-file", str(secret)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "300"},
+    )
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+    assert found is not None, said + process.stderr.read()
+    yield Running(process, found[0], folder)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    process.stderr.close()
