@@ -155,7 +155,9 @@ def main() -> None:
     folder, content = read_folder(asked.data), json.loads((asked.sweep / "sweep.json").read_text(encoding="utf-8"))
     summary = []
     for each in content["summary"]:
-        models = sorted((asked.sweep / "runs" / f"model.latent={each['label']}").glob("seed*/model.safetensors"))
+        models = sorted(
+            (asked.sweep / "runs" / each["detector"] / f"model.latent={each['label']}").glob("seed*/model.safetensors")
+        )
         means = [map_means(Predictor.load(model), folder) for model in models]
         row = {**each, "map_means": {name: spread([one[name] for one in means]) for name in PIXELS}}
         summary.append(row)

@@ -24,9 +24,10 @@ CHARTS: dict[str, Callable[[], bytes]] = {
     "scores of zero": lambda: figures.score_histogram({"good": [0.0], "defective": [0.0]}, 0.0),
     "ladder": lambda: figures.ladder_chart(
         [
-            Rung(max_false_alarm_rate=0.01, needed=None, defective=3, good=2),
+            Rung(max_false_alarm_rate=0.01, is_chosen=False, needed=None, defective=3, good=2),
             Rung(
                 max_false_alarm_rate=0.05,
+                is_chosen=True,
                 needed=19,
                 threshold=1.0,
                 defective=3,

@@ -75,9 +75,10 @@ def example_results() -> dict[str, Any]:
             "verdict": "open",
         },
         "ladder": [
-            {"max_false_alarm_rate": 0.01, "needed": 99, "defective": 1, "good": 2},
+            {"max_false_alarm_rate": 0.01, "is_chosen": False, "needed": 99, "defective": 1, "good": 2},
             {
                 "max_false_alarm_rate": 0.05,
+                "is_chosen": True,
                 "needed": 19,
                 "threshold": 0.3,
                 "defective": 1,

@@ -18,8 +18,13 @@ def compare(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the comparison and its runs.")],
     detectors: Annotated[
-        str, typer.Option(help="Detectors or presets, with commas between; see `blemish detectors`.")
-    ] = "seed,ae_l2,ae_ssim,vae,anogan,feature_dictionary",
+        str | None,
+        typer.Option(
+            help="Detectors or presets, with commas between; see `blemish detectors`. Left out: the default one, "
+            "patchcore, and the paper's with those it compares with.",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each, with the seeds 0, 1, ...")] = 3,
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings, for all.")] = None,
     set_: Annotated[
@@ -39,12 +44,12 @@ def compare(
     Each detector is trained, calibrated and evaluated on each folder with each seed. Run again after an interruption
     or with more detectors, folders or seeds, it goes on: what is finished, with the same settings and images, is kept.
     """
-    from blemish.evaluation.compare.compare import Plan, compare
+    from blemish.evaluation.compare.compare import COMPARED, Plan, compare
     from blemish.evaluation.results import EvaluateSettings
 
     plan = Plan(
         data=data,
-        detectors=[name.strip() for name in detectors.split(",") if name.strip()],
+        detectors=COMPARED if detectors is None else _names(detectors),
         seeds=seeds,
         settings=settings,
         assignments=[*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])],
@@ -113,7 +118,14 @@ def sweep_setting(
             show_default=False,
         ),
     ],
-    detector: Annotated[str, typer.Option(help="Detector or preset; see `blemish detectors`.")] = "seed",
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            help="Detectors or presets, with commas between; see `blemish detectors`. Left out: the default one and "
+            "patchcore.",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each value, with the seeds 0, 1, ...")] = 1,
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     device: Device = "auto",
@@ -123,12 +135,12 @@ def sweep_setting(
 
     Run again after an interruption or with more values it goes on: finished runs are kept.
     """
-    from blemish.evaluation.compare.sweep_setting import SettingSweep, sweep_setting
+    from blemish.evaluation.compare.sweep_setting import SWEPT, SettingSweep, sweep_setting
     from blemish.evaluation.results import EvaluateSettings
 
     plan = SettingSweep(
         data=data,
-        detector=detector,
+        detectors=SWEPT if detector is None else _names(detector),
         assignments=[*set_, *(["data.skip_bad=true"] if skip_bad else [])],
         seeds=seeds,
         settings=settings,
@@ -138,6 +150,10 @@ def sweep_setting(
         found = sweep_setting(plan, out, device, report, _say_run)
     out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it")
     raise typer.Exit(int(found.failed > 0))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(option: str, text: str) -> list[float]:
@@ -154,8 +170,8 @@ def _say_run(outcome: Any) -> None:
 
 
 def _print_comparison(content: Any) -> None:
-    measures = {"image AUROC": "image.auroc", "pixel AUROC": "pixel.auroc", "AUPRO": "pixel.aupro"}
-    measures |= {"F1": "calibrated.f1", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
+    measures = {"found": "image.defect_rate", "at 5 %": "found_at.0.05", "image AUROC": "image.auroc"}
+    measures |= {"AUPRO": "pixel.aupro", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
     for dataset in content["plan"]["datasets"]:
         table = Table(title=dataset, title_justify="left", box=None, pad_edge=False)
         table.add_column("detector", no_wrap=True)

@@ -161,7 +161,7 @@ def _print_ladder(results: "Results") -> None:
         interval = f"{100 * results.settings.confidence:g} % interval"
         table = _table("false alarms", "threshold", "found", interval, "good flagged")
         for rung in results.ladder:
-            share = f"{100 * rung.max_false_alarm_rate:g} %"
+            share = f"{'* ' if rung.is_chosen else ''}{100 * rung.max_false_alarm_rate:.3g} %"
             if rung.threshold is None:
                 table.add_row(share, "-", f"needs {rung.needed} good images" if rung.needed else "-", "-", "-")
                 continue

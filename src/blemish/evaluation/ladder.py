@@ -7,35 +7,32 @@ from collections.abc import Sequence
 
 from blemish.evaluation.measures import JudgedImage, as_range
 from blemish.evaluation.results import Rung
+from blemish.inference import ladder as inference
 from blemish.inference.artifact import ArtifactHeader
-from blemish.inference.ladder import RATES, threshold_ladder
-from blemish.inference.ladder import Rung as Step
 from blemish.stats import rate_interval
 
 
-def climb(
-    header: ArtifactHeader, images: Sequence[JudgedImage], confidence: float, rates: Sequence[float] = RATES
-) -> list[Rung]:
-    """A rung for each rate; one that the calibration images cannot promise has no threshold and no counts.
+def climb(header: ArtifactHeader, images: Sequence[JudgedImage], confidence: float) -> list[Rung]:
+    """A rung for each rate of `threshold_ladder`; one without a threshold has no counts.
 
-    As sure as the model's own certificate: on average, or with its confidence. `confidence` is that of the intervals.
+    `confidence` is that of the intervals.
     """
-    return [_rung(step, images, confidence) for step in threshold_ladder(header, rates) if step.rate in rates]
+    return [_count(rung, images, confidence) for rung in inference.threshold_ladder(header)]
 
 
-def _rung(step: Step, images: Sequence[JudgedImage], confidence: float) -> Rung:
-    rate, needed, threshold = step.rate, step.images_needed, step.threshold
+def _count(rung: inference.Rung, images: Sequence[JudgedImage], confidence: float) -> Rung:
     good, defective = ([image.score for image in images if image.label is label] for label in (False, True))
-    if threshold is None:
-        return Rung(max_false_alarm_rate=rate, needed=needed, good=len(good), defective=len(defective))
-    found, flagged = (sum(score > threshold for score in scores) for scores in (defective, good))
-    return Rung(
-        max_false_alarm_rate=rate,
-        needed=needed,
-        threshold=threshold,
+    counted = Rung(
+        max_false_alarm_rate=rung.rate,
+        is_chosen=rung.is_chosen,
+        needed=rung.images_needed,
+        threshold=rung.threshold,
         defective=len(defective),
-        found=found,
-        interval=as_range(rate_interval(found, len(defective), confidence)) if defective else None,
         good=len(good),
-        flagged=flagged,
     )
+    threshold = rung.threshold
+    if threshold is None:
+        return counted
+    found, flagged = (sum(score > threshold for score in scores) for scores in (defective, good))
+    interval = as_range(rate_interval(found, len(defective), confidence)) if defective else None
+    return counted.model_copy(update={"found": found, "flagged": flagged, "interval": interval})

@@ -98,13 +98,13 @@ def _name_of(judged: Judgement, score: float) -> str:
 def _rate(judged: Judgement) -> str:
     """The smallest rate on the ladder that finds at least half, or else the one that finds most."""
     now = sum(image.label and image.is_anomalous for image in judged.images)
-    better = [rung for rung in judged.ladder if rung.found is not None and rung.found > now]
+    better = [rung for rung in judged.ladder if rung.found is not None and rung.found > now and not rung.is_chosen]
     if not better:
         return ""
     rung = next((rung for rung in better if (rung.found or 0) >= ENOUGH * rung.defective), better[-1])
     return (
-        f"allow {100 * rung.max_false_alarm_rate:g} % false alarms: that finds {rung.found} of {rung.defective} "
-        f"(`--max-false-alarm-rate {rung.max_false_alarm_rate:g}`, here and for `blemish inspect`)"
+        f"allow {100 * rung.max_false_alarm_rate:.3g} % false alarms: that finds {rung.found} of {rung.defective} "
+        f"(`--max-false-alarm-rate {rung.max_false_alarm_rate:.3g}`, here and for `blemish inspect`)"
     )
 
 
@@ -152,5 +152,5 @@ def _images(judged: Judgement) -> str:
     rung = missing[-1]
     return (
         f"give more good images: {n} were held out to calibrate, and {rung.needed} would promise "
-        f"{100 * rung.max_false_alarm_rate:g} %; `score.calibration=cross` uses all good images for it"
+        f"{100 * rung.max_false_alarm_rate:.3g} %; `score.calibration=cross` uses all good images for it"
     )

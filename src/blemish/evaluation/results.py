@@ -106,11 +106,13 @@ class FalseAlarms(Settings):
 class Rung(Settings):
     """One false-alarm rate that may be allowed, and what is found at the threshold it asks for.
 
-    `needed` calibration images promise the rate (None: not known, with folds). Where there are fewer, `threshold`,
+    `is_chosen`: it is the rate of the model file. `needed` calibration images, or groups, promise the rate (None: not
+    known, with folds). Where there are fewer, `threshold`,
     `found` and `flagged` are None.
     """
 
     max_false_alarm_rate: float
+    is_chosen: bool
     needed: int | None
     threshold: float | None = None
     defective: int

@@ -72,7 +72,7 @@ def page() -> str:
 
 def rows_of(page: str, detector: str) -> list[list[str]]:
     """The runs of a detector's rows in the first table, tags removed."""
-    start = page.index(">" + detector, page.index("Table 3</h3>"))
+    start = page.index(">" + detector, page.index("by defect type</h3>"))
     body = page[start : page.index('class="begin', start) if 'class="begin' in page[start:] else None]
     return [
         [" ".join(re.sub(r"<[^>]+>", " ", one).split()) for one in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
@@ -110,14 +110,36 @@ def test_the_papers_slips_are_found_by_arithmetic() -> None:
 
 def test_another_category_has_no_published_columns() -> None:
     page = render(content(run("seed", dataset="toothbrush")), {})
-    assert "published as pixels" not in page
-    assert "stand beside that dataset only" in page
+    text = page.lower()
+    assert "hazelnut" not in text
+    assert "published" not in text
     assert '<td class="first"></td>' not in page
+
+
+def test_there_is_no_column_of_dashes() -> None:
+    """Nor a heading for what no detector has: here no map is on the paper's scale, and no mask is known."""
+    nothing = {f"{prefix}paper_tau.{rate}": None for prefix in ("", "own.") for rate in ("precision", "recall", "f1")}
+    page = render(content(run("padim", dataset="brush", **{**nothing, "pixel.aupro": None})), {})
+    assert "tau" not in page
+    assert ">AUPRO<" not in page
+    assert "<td>-</td>" not in page[page.index("by defect type</h3>") : page.index("Every run")]
+
+
+def test_the_first_table_leads_with_images_found_and_who_finds_most() -> None:
+    found = {"image.defect_rate": 0.9, "found_at.0.05": 0.8}
+    page = render(content(run("padim", dataset="brush"), run("patchcore", dataset="brush", **found)), {})
+    table = page[page.index("<h2>brush</h2>") :]
+    headings = re.findall(r'<th class="measure">(.*?)</th>', table)
+    assert headings[:2] == ["found", "found, 5 % false alarms allowed"]
+    assert re.findall(r'<tr><th scope="row">(\w+)', table)[:2] == ["patchcore", "padim"]
+    assert "90 %" in table
+    assert "2 of 8" not in table
+    assert "1 of 4" in table
 
 
 def test_names_and_errors_are_only_text(page: str) -> None:
     assert "<img src=x" not in page
-    assert "<script" not in page
+    assert page.count("<script") == 1  # the one that enlarges pictures
     assert html.escape(f"DataError: {NASTY}") in page.replace("&#34;", "&quot;")
 
 
@@ -128,7 +150,7 @@ def test_the_page_needs_nothing_from_outside(page: str) -> None:
 
 
 def test_what_failed_is_said_first(page: str) -> None:
-    assert page.index("What failed") < page.index("Table 3</h3>")
+    assert page.index("What failed") < page.index("by defect type</h3>")
     assert "4 of 5 runs finished, 1 failed." in page
 
 
@@ -164,8 +186,11 @@ def test_means_over_datasets() -> None:
 
 
 def test_the_verdict_names_the_best_and_the_worst() -> None:
-    found = verdict(content(run("seed"), run("vae", **{"pixel.aupro": 0.75})))
-    assert found[1] == "On hazelnut, vae covers the defects best (AUPRO 0.750), seed least (0.250)."
+    found = verdict(content(run("seed"), run("vae", **{"found_at.0.05": 0.75})))
+    assert found[1] == (
+        "On hazelnut, vae finds most of the defective images with 5 % of false alarms allowed: 75 %; "
+        "seed finds least, 25 %."
+    )
 
 
 def test_a_failed_seed_does_not_count() -> None:

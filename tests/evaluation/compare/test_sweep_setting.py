@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from blemish.cli import app
 from blemish.errors import SettingsError
+from blemish.evaluation.compare.compare import COMPARED
 from blemish.evaluation.compare.runs import Outcome
 from blemish.evaluation.compare.sweep_setting import (
     CSV,
@@ -19,10 +20,12 @@ from blemish.evaluation.compare.sweep_setting import (
     PAGE,
     SettingSweep,
     Sweep,
+    plan_runs,
     split_values,
     sweep_setting,
 )
 from blemish.evaluation.results import EvaluateSettings
+from blemish.settings import RunSettings
 from conftest import TINY
 
 QUICK = EvaluateSettings(repeats=10, panels_per_type=1, worst=1)
@@ -30,7 +33,7 @@ HASTY = [one for one in TINY if "latent" not in one] + ["train.epochs=1", "augme
 
 
 def plan(data: Path, *assignments: str, seeds: int = 1) -> SettingSweep:
-    return SettingSweep(data, "seed", [*HASTY, *assignments], seeds, evaluate=QUICK)
+    return SettingSweep(data, [*HASTY, *assignments], ["seed"], seeds, evaluate=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def done(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def test_each_value_is_a_run_of_its_own(done: tuple[Path, Sweep]) -> None:
     out, found = done
-    assert {path.name for path in (out / "runs").iterdir()} == {f"model.latent={size}" for size in (2, 4, 8)}
+    assert {path.name for path in (out / "runs/seed").iterdir()} == {f"model.latent={size}" for size in (2, 4, 8)}
     assert [point["settings"]["model"]["latent"] for point in found.content["points"]] == [2, 4, 8]
     assert [each["value"] for each in found.content["summary"]] == [2, 4, 8]
     assert json.loads((out / JSON).read_text(encoding="utf-8")) == json.loads(json.dumps(found.content))
@@ -50,7 +53,7 @@ def test_each_value_is_a_run_of_its_own(done: tuple[Path, Sweep]) -> None:
 
 def test_the_page_has_curves_and_pictures(done: tuple[Path, Sweep]) -> None:
     page = (done[0] / PAGE).read_text(encoding="utf-8")
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4
     assert (
         len(re.findall(r'<img src="data:image/jpeg', page)) == 2 * 4
     )  # a defective and a good image; truth and values
@@ -110,9 +113,19 @@ def test_values_are_split_at_commas_of_their_own(text: str, values: list[str]) -
 
 def test_the_command_sweeps_a_setting(shared_parts: Path, tmp_path: Path) -> None:
     sets = [word for one in [*HASTY, "model.latent=2,4"] for word in ("--set", one)]
-    result = CliRunner().invoke(app, ["sweep", "setting", str(shared_parts), "-o", str(tmp_path), *sets])
+    result = CliRunner().invoke(
+        app, ["sweep", "setting", str(shared_parts), "-o", str(tmp_path), "--detector", "seed", *sets]
+    )
     assert result.exit_code == 0
     assert (tmp_path / PAGE).is_file()
     result = CliRunner().invoke(app, ["sweep", "setting", str(shared_parts), "-o", str(tmp_path), "--set", "a=1"])
     assert result.exit_code == 2
     assert "one setting needs several values" in result.stderr
+
+
+def test_the_defaults_have_the_default_detector_and_patchcore(shared_parts: Path, tmp_path: Path) -> None:
+    wanted = {RunSettings().detector, "patchcore"}
+    assert wanted <= set(COMPARED)
+    sweep = SettingSweep(shared_parts, ["data.side_px=64,128"])
+    assert {run.name for run in plan_runs(sweep, tmp_path)[2]} == wanted
+    assert len({run.path for run in plan_runs(sweep, tmp_path)[2]}) == 2 * len(wanted)

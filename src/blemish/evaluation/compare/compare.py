@@ -28,9 +28,15 @@ from blemish.evaluation.compare.runs import (
 from blemish.evaluation.compare.summary import ALL, Nested, scopes_of, summarise, to_csv
 from blemish.evaluation.results import EvaluateSettings, Results
 from blemish.inference.predictor import Predictor
+from blemish.settings import RunSettings
 
-COMPARED = ("seed", "ae_l2", "ae_ssim", "vae", "anogan", "feature_dictionary")
-"""What is compared unless something else is asked for: the paper's detector and those it compares with."""
+COMPARED = tuple(
+    dict.fromkeys(
+        (RunSettings().detector, "patchcore", "paper", "ae_l2", "ae_ssim", "vae", "anogan", "feature_dictionary")
+    )
+)
+"""What is compared unless something else is asked for: the default detector, `patchcore`, and the paper's with those
+it compares with."""
 
 JSON, CSV, PAGE = "comparison.json", "comparison.csv", "comparison.html"
 
@@ -101,7 +107,7 @@ def plan_runs(plan: Plan, out: Path) -> list[Run]:
     if plan.seeds < 1:
         raise SettingsError(f"--seeds {plan.seeds}: at least 1 is needed")
     if not plan.detectors:
-        raise SettingsError("--detectors: none given; for example seed,ae_l2")
+        raise SettingsError("--detectors: none given; for example patchcore,padim")
     if len(set(plan.detectors)) < len(plan.detectors):
         raise SettingsError(f"--detectors {','.join(plan.detectors)}: each may be given once")
     settings = {

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blemish.evaluation.compare import published
-from blemish.evaluation.compare.summary import ALL, over_datasets
+from blemish.evaluation.compare.summary import ALL, FOUND_AT, over_datasets
 from blemish.evaluation.report.figures import measure_dots
-from blemish.evaluation.report.html import inline, page_environment
+from blemish.evaluation.report.html import inline, page_environment, percent
 
 Content = Mapping[str, Any]
 """The content of comparison.json."""
@@ -14,14 +14,19 @@ Content = Mapping[str, Any]
 Pictures = Mapping[str, Sequence[Mapping[str, Any]]]
 """By dataset, one row an image; see `Gallery.rows`."""
 
-AREAS = {
+LEAD = {
+    "image.defect_rate": "found",
+    FOUND_AT: "found, 5 % false alarms allowed",
     "image.auroc": "image AUROC",
-    "pixel.auroc": "pixel AUROC",
     "pixel.aupro": "AUPRO",
-    "pixel.aupimo": "AUPIMO",
+    "pixel.auroc": "pixel AUROC",
     "pixel.oracle_f1": "F1, oracle",
 }
-LEVELS = ("calibrated", "paper_tau", "oracle_f1")
+"""What the first table of a dataset tells of each detector, images found first; a column that none has is left out."""
+
+PRICES = {FOUND_AT: "with 5 % of false alarms allowed", "image.defect_rate": "at its own threshold"}
+
+LEVELS = {"calibrated": "calibrated threshold", "paper_tau": "the paper's tau", "oracle_f1": "oracle threshold"}
 RATES = ("precision", "recall", "f1")
 
 
@@ -34,16 +39,19 @@ def render(content: Content, pictures: Pictures) -> str:
         for name in content["plan"]["datasets"]
         if any(each["dataset"] == name for each in summaries)
     ]
+    finished = [run for run in content["runs"] if run["scopes"]]
     environment = page_environment(mean=mean, mean_std=mean_std, seconds=seconds, amount=amount)
     page = environment.get_template("compare.html.j2").render(
         c=content,
         sentences=verdict(content),
         datasets=datasets,
-        means=over_datasets(summaries, list(AREAS)) if len(datasets) > 1 else [],
-        areas=AREAS,
-        levels=LEVELS,
+        means=over_datasets(summaries, list(LEAD)) if len(datasets) > 1 else [],
+        columns={
+            name: label for name, label in LEAD.items() if any(run["scopes"][ALL][name] is not None for run in finished)
+        },
         rates=RATES,
         failed=[run for run in content["runs"] if run["status"] == "failed"],
+        is_published=any(dataset["is_published"] for dataset in datasets),
         paper_source=published.PAPER,
         rates_source=published.MVTEC_AD,
     )
@@ -51,40 +59,50 @@ def render(content: Content, pictures: Pictures) -> str:
 
 
 def verdict(content: Content) -> list[str]:
-    """How far the comparison is, and who is ahead, in plain sentences."""
+    """How far the comparison is, and which detector finds most on each dataset, in plain sentences."""
     done, planned = len(content["runs"]), content["plan"]["runs"]
     failed = sum(run["status"] == "failed" for run in content["runs"])
     sentences = [f"{done - failed} of {planned} runs finished{f', {failed} failed' if failed else ''}."]
     for dataset in content["plan"]["datasets"]:
-        known = [
-            (each["scopes"][ALL]["pixel.aupro"]["mean"], each["detector"])
-            for each in content["summary"]
-            if each["dataset"] == dataset and each["scopes"] and each["scopes"][ALL]["pixel.aupro"]
-        ]
-        if len(known) > 1:
-            (best, winner), *_, (worst, last) = sorted(known, reverse=True)
-            sentences.append(
-                f"On {dataset}, {winner} covers the defects best (AUPRO {best:.3f}), {last} least ({worst:.3f})."
-            )
+        for name, price in PRICES.items():
+            known = [
+                (each["scopes"][ALL][name]["mean"], each["detector"])
+                for each in content["summary"]
+                if each["dataset"] == dataset and each["scopes"] and each["scopes"][ALL][name]
+            ]
+            if len(known) > 1:
+                (most, winner), *_, (least, last) = sorted(known, reverse=True)
+                sentences.append(
+                    f"On {dataset}, {winner} finds most of the defective images {price}: {percent(most)}; "
+                    f"{last} finds least, {percent(least)}."
+                )
+                break
     return sentences
 
 
 def _dataset(name: str, summaries: Sequence[Content], runs: Sequence[Content]) -> dict[str, Any]:
     mine = [run for run in runs if run["dataset"] == name and run["status"] != "failed"]
     is_published = published.DATASET in name.lower()
+    tables = [_rate_table(summary, is_published) for summary in summaries]
+    rows = [row for table in tables for row in table["rows"]]
     return {
         "name": name,
         "count": mine[0]["count"][ALL] if mine else None,
         "types": {scope: part["defective"] for scope, part in mine[0]["count"].items() if scope != ALL} if mine else {},
         "notes": sorted({note for run in mine for note in run["notes"].values()}),
-        "is_published": is_published,
-        "tables": [_table_3(summary, is_published) for summary in summaries],
-        "rankings": _rankings(summaries, is_published),
+        "is_published": is_published and any("published" in row for row in rows),
+        "levels": {
+            level: label
+            for level, label in LEVELS.items()
+            if any(row["rates"][f"{level}.{rate}"] for row in rows for rate in RATES)
+        },
+        "tables": tables,
+        "leaders": _leaders(summaries, mine, is_published),
         "chart": _chart([summary for summary in summaries if summary["scopes"]]),
     }
 
 
-def _table_3(summary: Content, is_published: bool) -> dict[str, Any]:
+def _rate_table(summary: Content, is_published: bool) -> dict[str, Any]:
     """A detector's rows in the manner of the paper's Table 3."""
     scopes, detector = summary["scopes"], summary["detector"]
     types = [scope for scope in scopes if scope != ALL]
@@ -95,10 +113,15 @@ def _table_3(summary: Content, is_published: bool) -> dict[str, Any]:
         rows.append(_row("all images", scopes[ALL], own=False))
     for row in rows if is_published else []:
         key = "" if row["label"] == "all images" else row["label"]
-        row["published"] = published.PAPER_TABLE_3.get((detector, key))
+        row["published"] = published.PAPER_TABLE_3.get((_preset(detector), key))
         row["published_images"] = published.MVTEC_AD_RATES.get(detector) if not key else None
         row["is_image_rate"] = bool(row["published_images"])
     return {"detector": detector, "seeds": summary["seeds"], "failed": summary["failed"], "rows": rows}
+
+
+def _preset(name: str) -> str:
+    """The paper's preset has two names."""
+    return "seed" if name == "paper" else name
 
 
 def _row(label: str, measures: Content, own: bool) -> dict[str, Any]:
@@ -112,20 +135,23 @@ def _row(label: str, measures: Content, own: bool) -> dict[str, Any]:
     }
 
 
-def _rankings(summaries: Sequence[Content], is_published: bool) -> list[dict[str, Any]]:
+def _leaders(summaries: Sequence[Content], runs: Sequence[Content], is_published: bool) -> list[dict[str, Any]]:
+    """One row a detector, who finds most first."""
     means = {
         name: [each["scopes"][ALL][name]["mean"] for each in summaries if each["scopes"] and each["scopes"][ALL][name]]
-        for name in AREAS
+        for name in LEAD
     }
     rows = []
     for summary in summaries:
         measures = summary["scopes"].get(ALL)
+        alarms = [run["false_alarms"] for run in runs if run["detector"] == summary["detector"]]
         rows.append(
             {
                 "detector": summary["detector"],
                 "seeds": summary["seeds"],
                 "failed": summary["failed"],
                 "measures": measures,
+                "alarms": alarms,
                 "best": {
                     name
                     for name, values in means.items()
@@ -134,15 +160,22 @@ def _rankings(summaries: Sequence[Content], is_published: bool) -> list[dict[str
                 "published": published.RANKINGS.get(summary["detector"]) if is_published else None,
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: [-_found(row, name) for name in (FOUND_AT, "image.defect_rate", "image.auroc")])
+
+
+def _found(row: Mapping[str, Any], name: str) -> float:
+    part = row["measures"] and row["measures"][name]
+    return float(part["mean"]) if part else -1.0
 
 
 def _chart(summaries: Sequence[Content]) -> Any:
     columns = {
-        label: [(each["detector"], each["scopes"][ALL][name]) for each in summaries] for name, label in AREAS.items()
+        label: [(each["detector"], each["scopes"][ALL][name]) for each in summaries] for name, label in LEAD.items()
     }
     known = {
-        label: {name: (part["mean"], part["min"], part["max"]) for name, part in column if part is not None}
+        label.replace(", 5 % false alarms allowed", " at 5 %"): {
+            name: (part["mean"], part["min"], part["max"]) for name, part in column if part is not None
+        }
         for label, column in columns.items()
     }
     known = {label: column for label, column in known.items() if column}

@@ -5,21 +5,21 @@ from contextlib import suppress
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, read_original
 from blemish.data.masks import load_mask
 from blemish.errors import DataError
+from blemish.evaluation.report.close_up import CALLED_COLOUR, TRUE_COLOUR, outline, own_scale
 from blemish.evaluation.report.pictures import photo
-from blemish.inference.overlay import Rgb, as_rgb, draw_contour, overlay
+from blemish.inference.overlay import Rgb, as_rgb
 from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
 
 SIDE_PX = 256
 """The longest side of a picture."""
-
-_WHITE = (255, 255, 255)
 
 
 @final
@@ -61,7 +61,9 @@ class Gallery:
             if show == "reconstruction" and (answer := predictor.reconstruct(sample.path)) is not None:
                 return photo(as_rgb(answer))
             prediction = predictor.predict(sample.path)
-            return photo(overlay(original, resize_map(prediction.scored_map, original.shape[:2]), prediction.threshold))
+            return photo(
+                _with_map(original, resize_map(prediction.scored_map, original.shape[:2]), prediction.threshold)
+            )
         return None
 
 
@@ -87,8 +89,13 @@ def _reduced(sample: Sample, policy: PixelPolicy) -> Rgb:
     return np.asarray(image)
 
 
+def _with_map(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> Rgb:
+    """Heat on the map's own scale, so that what is missed shows; and what is called defective."""
+    return outline(own_scale(image, anomaly_map), anomaly_map > np.float64(threshold), CALLED_COLOUR)
+
+
 def _with_truth(sample: Sample, image: Rgb) -> Rgb:
     if sample.mask_path is None:
         return image
     height, width = image.shape[:2]
-    return draw_contour(image, load_mask(sample.mask_path, (height, width)), _WHITE)
+    return outline(image, load_mask(sample.mask_path, (height, width)), TRUE_COLOUR)

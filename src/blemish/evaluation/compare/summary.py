@@ -23,10 +23,14 @@ ALL = "all"
 """The scope of all test images."""
 
 RATES = ("precision", "recall", "f1")
+FOUND_AT = "found_at.0.05"
+"""Share of the defective images found where 5 % of false alarms are allowed: the same price for each detector."""
+
 COSTS = ("fit_seconds", "latency_ms", "parameters", "artifact_bytes")
 
 MEASURES = (
     *ROWS,
+    FOUND_AT,
     *(f"{level}.{name}" for level in THRESHOLDS for name in RATES),
     *(f"own.{level}.{name}" for level in THRESHOLDS for name in RATES),
     *COSTS,
@@ -60,10 +64,18 @@ def scopes_of(outcome: RunLike) -> dict[str, Values]:
     scopes = {}
     for scope, section in {ALL: results, **results.by_type}.items():
         measures = {**_measures(section), **own.get(scope, {}), **costs}
+        measures[FOUND_AT] = _found_at(results, 0.05) if scope == ALL else None
         # The paper's threshold says nothing about a map of another kind.
         is_told = {name: results.has_paper_tau or "paper_tau." not in name for name in MEASURES}
         scopes[scope] = {name: measures.get(name) if told else None for name, told in is_told.items()}
     return scopes
+
+
+def _found_at(results: Results, rate: float) -> float | None:
+    for rung in results.ladder:
+        if rung.max_false_alarm_rate == rate and rung.found is not None and rung.defective:
+            return rung.found / rung.defective
+    return None
 
 
 def own_rates(images: Sequence[ImageRow]) -> dict[str, Values]:

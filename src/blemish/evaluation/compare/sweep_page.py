@@ -12,8 +12,13 @@ Content = Mapping[str, Any]
 
 MARKS = {"calibrated": "calibrated", "paper_tau": "the paper's", "oracle_f1": "oracle of all images"}
 
-F1 = {"pixel.oracle_f1": "F1, oracle", "calibrated.f1": "F1, calibrated", "paper_tau.f1": "F1, seed paper's tau"}
-AREAS = {"image.auroc": "image AUROC", "pixel.auroc": "pixel AUROC", "pixel.aupro": "AUPRO"}
+DRAWN = {
+    "image.defect_rate": "defective images found",
+    "image.auroc": "image AUROC",
+    "pixel.aupro": "AUPRO",
+    "pixel.oracle_f1": "pixel F1, oracle",
+}
+"""Measures that have a chart, with a line for each detector."""
 
 
 def render_threshold(content: Content, example: Example) -> str:
@@ -68,29 +73,27 @@ def render_setting(content: Content, pictures: Sequence[Mapping[str, Any]]) -> s
     page = environment.get_template("sweep_setting.html.j2").render(
         c=content,
         done=done,
-        charts=_setting_charts(content["setting"], done),
+        charts=_setting_charts(content["setting"], {each["label"]: each["value"] for each in content["summary"]}, done),
         pictures=pictures,
-        measures={**F1, **AREAS},
+        measures={key: label for key, label in DRAWN.items() if any(each["measures"][key] for each in done)},
         failed=[point for point in content["points"] if point["error"] is not None],
     )
     return page.rstrip() + "\n"
 
 
-def _setting_charts(setting: str, done: Sequence[Content]) -> dict[str, Any]:
-    if not done:
-        return {}
-    charts = {
-        "f1": (F1, "F1 of the pixels"),
-        "areas": (AREAS, "area"),
-    }
-    values = [each["value"] for each in done]
-    drawn = {}
-    for chart, (lines, label) in charts.items():
-        curves = {name: [_point(each["measures"][key]) for each in done] for key, name in lines.items()}
-        known = {name: points for name, points in curves.items() if any(points)}
+def _setting_charts(setting: str, values: Mapping[str, Any], done: Sequence[Content]) -> dict[str, Any]:
+    """By measure, where any detector has it."""
+    charts = {}
+    for key, title in DRAWN.items():
+        lines = {
+            name: {each["label"]: _point(each["measures"][key]) for each in done if each["detector"] == name}
+            for name in dict.fromkeys(each["detector"] for each in done)
+        }
+        known = {name: line for name, line in lines.items() if any(line.values())}
         if known:
-            drawn[chart] = inline(setting_curves(values, known, setting, label))
-    return drawn
+            curves = {name: [line.get(label) for label in values] for name, line in known.items()}
+            charts[title] = inline(setting_curves(list(values.values()), curves, setting, title))
+    return charts
 
 
 def _point(part: Content | None) -> tuple[float, float, float] | None:

@@ -29,7 +29,10 @@ from blemish.evaluation.compare.summary import ALL, Nested, scopes_of, spread
 from blemish.evaluation.compare.sweep_page import render_setting
 from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.predictor import Predictor
-from blemish.settings import parse_assignment
+from blemish.settings import RunSettings, parse_assignment
+
+SWEPT = tuple(dict.fromkeys((RunSettings().detector, "patchcore")))
+"""What is swept unless something else is asked for."""
 
 JSON, CSV, PAGE = "sweep.json", "sweep.csv", "sweep.html"
 
@@ -40,8 +43,8 @@ class SettingSweep:
     """What to sweep. One of the assignments has several values: `model.latent=8,32,100`."""
 
     data: Path
-    detector: str
     assignments: Sequence[str]
+    detectors: Sequence[str] = SWEPT
     seeds: int = 1
     settings: Path | None = None
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
@@ -76,12 +79,13 @@ def sweep_setting(
         content: Nested = {}
         for place, run in enumerate(runs):
             value = values[place % len(values)]
-            report(Progress("runs", place, len(runs), f"{setting} = {value}, seed {run.settings.seed}"))
+            report(Progress("runs", place, len(runs), f"{run.name}, {setting} = {value}, seed {run.settings.seed}"))
             outcome = execute_run(run, device, report)
             on_run(outcome)
             points.append(_point(outcome, value))
-            if outcome.status != "failed" and value not in gallery.columns:
-                gallery.add(value, Predictor.load(run.model, device), show="reconstruction")
+            column = f"{run.name}, {value}"
+            if outcome.status != "failed" and column not in gallery.columns:
+                gallery.add(column, Predictor.load(run.model, device), show="reconstruction")
             if outcome.status != "kept" or run is runs[-1]:
                 content = _content(plan, setting, values, dataset, points)
                 _write(content, gallery, out)
@@ -99,16 +103,17 @@ def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]
     if plan.seeds < 1:
         raise SettingsError(f"--seeds {plan.seeds}: at least 1 is needed")
     asked = [
-        (value, settings_of(plan.detector, plan.settings, [*others, f"{setting}={value}"], seed))
+        (name, value, settings_of(name, plan.settings, [*others, f"{setting}={value}"], seed))
         for seed in range(plan.seeds)
+        for name in plan.detectors
         for value in values
     ]
-    refuse_unused(others, [plan.detector])
+    refuse_unused(others, plan.detectors)
     dataset = read_datasets([plan.data])[0]
     make_folder(out)
     runs = [
-        Run(dataset, plan.detector, own, plan.evaluate, out / "runs" / _slug(setting, value) / f"seed{own.seed}")
-        for value, own in asked
+        Run(dataset, name, own, plan.evaluate, out / "runs" / name / _slug(setting, value) / f"seed{own.seed}")
+        for name, value, own in asked
     ]
     return setting, values, runs
 
@@ -161,6 +166,7 @@ def _slug(setting: str, value: str) -> str:
 
 def _point(outcome: Outcome, value: str) -> Nested:
     return {
+        "detector": outcome.run.name,
         "value": value,
         "seed": outcome.run.settings.seed,
         "error": outcome.error,
@@ -172,24 +178,29 @@ def _point(outcome: Outcome, value: str) -> Nested:
 def _content(
     plan: SettingSweep, setting: str, values: Sequence[str], dataset: Dataset, points: Sequence[Nested]
 ) -> Nested:
-    summary = [_summary(value, [point for point in points if point["value"] == value]) for value in values]
+    summary = [
+        _summary(name, value, [point for point in points if (point["detector"], point["value"]) == (name, value)])
+        for name in plan.detectors
+        for value in values
+    ]
     return {
         "setting": setting,
         "values": list(values),
-        "detector": plan.detector,
+        "detectors": list(plan.detectors),
         "dataset": dataset.name,
         "seeds": plan.seeds,
-        "runs": plan.seeds * len(values),
+        "runs": plan.seeds * len(values) * len(plan.detectors),
         "summary": summary,
         "points": list(points),
         "versions": {"blemish": version("blemish")},
     }
 
 
-def _summary(value: str, points: Sequence[Nested]) -> Nested:
+def _summary(name: str, value: str, points: Sequence[Nested]) -> Nested:
     good = [point for point in points if point["error"] is None]
     names = list(good[0]["scopes"][ALL]) if good else []
     return {
+        "detector": name,
         "value": _parsed(value),
         "label": value,
         "seeds": len(good),
@@ -215,10 +226,11 @@ def to_csv(points: Iterable[Nested]) -> str:
 
 
 def _write(content: Nested, gallery: Gallery, out: Path) -> None:
+    columns = [f"{name}, {value}" for name in content["detectors"] for value in content["values"]]
     texts = {
         JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",
         CSV: to_csv(content["points"]),
-        PAGE: render_setting(content, gallery.rows(content["values"])),
+        PAGE: render_setting(content, gallery.rows(columns)),
     }
     for name, text in texts.items():
         with atomic_write(out / name) as temporary:

@@ -122,10 +122,10 @@ def score_histogram(groups: Mapping[str, ArrayLike], threshold: float) -> bytes:
 def ladder_chart(ladder: Sequence[Rung]) -> bytes:
     """The share of the defective images found for each false-alarm rate allowed, with its interval.
 
-    A rate that the calibration images do not support is hatched.
+    The model's own rate is darker, one that the calibration images do not support is hatched.
 
-    >>> rung = {"needed": 19, "defective": 4, "found": 2, "interval": (0.1, 0.9), "good": 3, "flagged": 0}
-    >>> svg = ladder_chart([Rung(max_false_alarm_rate=0.05, threshold=1.0, **rung)])
+    >>> counts = {"needed": 19, "defective": 4, "found": 2, "interval": (0.1, 0.9), "good": 3, "flagged": 0}
+    >>> svg = ladder_chart([Rung(max_false_alarm_rate=0.05, is_chosen=True, threshold=1.0, **counts)])
     >>> b"5 %" in svg, b"2 of 4" in svg
     (True, True)
     """
@@ -146,10 +146,10 @@ def ladder_chart(ladder: Sequence[Rung]) -> bytes:
             )
             continue
         share = rung.found / rung.defective
-        axes.bar([place], [share], width=0.62, color=DEFECTIVE_COLOUR, alpha=0.75)
+        axes.bar([place], [share], width=0.62, color=DEFECTIVE_COLOUR, alpha=0.85 if rung.is_chosen else 0.5)
         axes.plot([place, place], rung.interval, color=INK, linewidth=1.3)
         axes.text(place, 1.03, f"{rung.found} of {rung.defective}", ha="center", color=INK, fontsize=8)
-    axes.set_xticks(range(len(ladder)), [f"{100 * rung.max_false_alarm_rate:g} %" for rung in ladder])
+    axes.set_xticks(range(len(ladder)), [f"{100 * rung.max_false_alarm_rate:.3g} %" for rung in ladder])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set(ylim=(0, 1.12), xlim=(-0.6, len(ladder) - 0.4), xlabel="false alarms allowed", ylabel="defective found")
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
