@@ -1,0 +1,519 @@
+"""Hostile files, names, settings and models, each given to the real command line; counts what must never happen.
+
+    python benchmarks/hostile.py --count 2000 --seed 0 [--workers 2] [--kinds image,mask,name,setting,option,model]
+
+Each case is drawn from a seed of its own, (seed, number), and runs in a forked process with a time limit and a memory
+limit. Wrong are: a traceback, more than 20 s, a death by a signal, an exit code that is not among those the case may
+have, an error that is not one line, and a control character on the terminal. Prints a table, every failure with the
+way to repeat it (--only NUMBER), and writes hostile.json. Ends with 1 where anything is wrong.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+LIMIT_S = 20.0
+MEMORY_BYTES = 12 * 2**30
+TINY = ("data.size_px=[64, 64]", "model.latent=4", "train.epochs=1", "train.max_steps=2", "train.batch_size=4")
+# fmt: off
+NUMBERS = (
+    "0", "1", "-1", "-0.0", "1e-320", "1e-100", "1e-7", "0.5", "0.05", "3", "7", "64", "1e6", "1e13", "1e308", "1e400",
+    "inf", "-inf", "nan", "true", "false", "None", "''", "[1]", "{}", "9" * 30, "9" * 6000, "[" * 4000, "0x10", "1_0",
+    "[64, 64]", "[0, 64]", "[[0, 0], [1, 0], [1, 1]]", "2020-01-01", "\x1b[31m", "é", "x" * 3000, '"\\u0000"',
+)
+NAMES = (
+    "\x1b[2J", "[bold]", ":smile:", "\u202e", "\r", "\n", "\t", "\x07", "\x9b31m", "=1+2", "+", "-", "@", "'", '"', ",",
+    "ü", "漢", "🙂", " ", "  ", ".", "..", "%s", "{0}", "$(x)", "`x`", "*", "?", "\\", "~", "x" * 60, "ü" * 60,
+    "\udcff",
+)
+# fmt: on
+
+
+@dataclass
+class Case:
+    """A command, the exit codes it may have, and whether its error must be a line that says whose it is."""
+
+    arguments: list[str]
+    allowed: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclass
+class Outcome:
+    """What a case did."""
+
+    number: int
+    kind: str
+    arguments: list[str]
+    code: int
+    seconds: float
+    faults: list[str]
+    said: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """What cases are made of."""
+
+    photos: Path
+    trained: Path
+    exported: Path
+
+
+Draw = Callable[[np.random.Generator, Path, Material], Case]
+
+
+def main() -> int:
+    """Make the material, run the cases, say what went wrong."""
+    options = parse()
+    root = Path(tempfile.mkdtemp(prefix="hostile-"))
+    print(f"seed {options.seed}, {options.count} cases, in {root}", flush=True)
+    material = make_material(root / "material")
+    import_everything()
+    numbers = [options.only] if options.only is not None else range(options.count)
+    outcomes: list[Outcome] = []
+    running: dict[int, tuple[int, str, Case, Path, float]] = {}
+    kinds = options.kinds.split(",")
+    started = time.monotonic()
+    for number in numbers:
+        rng = np.random.default_rng([options.seed, number])
+        kind = kinds[number % len(kinds)]
+        folder = root / f"{number:05}"
+        folder.mkdir()
+        case = KINDS[kind](rng, folder, material)
+        while len(running) >= options.workers:
+            collect(running, outcomes, options.keep)
+        running[start(case, folder)] = (number, kind, case, folder, time.monotonic())
+        if number and number % 100 == 0:
+            wrong = sum(bool(one.faults) for one in outcomes)
+            print(f"{number} begun, {wrong} wrong, {time.monotonic() - started:.0f} s", flush=True)
+    while running:
+        collect(running, outcomes, options.keep)
+    return report(outcomes, options, root)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--only", type=int, help="one case by its number, its folder kept")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of all cases, not only of failures")
+    parser.add_argument("--out", type=Path, default=Path("hostile.json"))
+    return parser.parse_args()
+
+
+# Material ------------------------------------------------------------------------------------------------------------
+
+
+def make_material(folder: Path) -> Material:
+    """A small MVTec-style folder of drawn discs, a model trained on it, and its export."""
+    rng = np.random.default_rng(0)
+    photos = folder / "photos"
+    for name in ("train/good", "test/good", "test/bar", "ground_truth/bar"):
+        (photos / name).mkdir(parents=True)
+    for place in range(14):
+        Image.fromarray(part(rng)).save(photos / f"train/good/{place:03}.png")
+    for place in range(2):
+        Image.fromarray(part(rng)).save(photos / f"test/good/{place:03}.png")
+        mask = np.zeros((64, 64), np.uint8)
+        mask[28:34, 20:44] = 255
+        photo = part(rng)
+        photo[mask > 0] = 20
+        Image.fromarray(photo).save(photos / f"test/bar/{place:03}.png")
+        Image.fromarray(mask).save(photos / f"ground_truth/bar/{place:03}_mask.png")
+    trained, exported = folder / "model.safetensors", folder / "model.onnx"
+    blemish = [sys.executable, "-m", "blemish"]
+    sets = [word for one in TINY for word in ("--set", one)]
+    command = [*blemish, "train", str(photos), "-o", str(trained), "--detector", "conv_autoencoder", *sets]
+    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([*blemish, "export", str(trained), "-o", str(exported)], check=True, capture_output=True)
+    return Material(photos, trained, exported)
+
+
+def part(rng: np.random.Generator) -> np.ndarray:
+    """A bright disc with some noise on a dark ground, (64, 64, 3)."""
+    rows, columns = np.mgrid[:64, :64] - 31.5 + rng.uniform(-2, 2)
+    disc = (rows**2 + columns**2 < rng.uniform(20, 24) ** 2)[..., None]
+    noise = rng.integers(0, 20, (64, 64, 3))
+    return np.where(disc, 180 + noise, 20 + noise).astype(np.uint8)
+
+
+def import_everything() -> None:
+    """So that the forked cases need not; no thread is started by it."""
+    import torch
+
+    import blemish.cli
+    import blemish.evaluation.data_check.data_check
+    import blemish.evaluation.evaluate
+    import blemish.inspection.certify
+    import blemish.inspection.inspect
+    import blemish.inspection.watch
+    import blemish.training.train  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+# Kinds of cases ------------------------------------------------------------------------------------------------------
+
+
+def pick(rng: np.random.Generator, things: tuple | list):  # type: ignore[no-untyped-def,type-arg]
+    return things[int(rng.integers(len(things)))]
+
+
+def image_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """A file that may be an image, inspected, checked or trained on among good ones."""
+    photos = folder / "photos"
+    shutil.copytree(material.photos / "train/good", photos)
+    hostile_image(rng, photos / f"x.{pick(rng, ('png', 'jpg', 'bmp', 'tif', 'webp', 'PNG', 'jpeg', 'tiff'))}", material)
+    return pick(rng, commands_on(folder, photos, material, rng))  # type: ignore[no-any-return]
+
+
+def commands_on(folder: Path, photos: Path, material: Material, rng: np.random.Generator) -> list[Case]:
+    model = str(pick(rng, (material.trained, material.exported)))
+    skip = ["--skip-bad"] if rng.random() < 0.5 else []
+    out = ["-o", str(folder / "out")] if rng.random() < 0.5 else []
+    form = ["--format", pick(rng, ("table", "json", "csv"))]
+    sets = [word for one in TINY for word in ("--set", one)]
+    watch = ["watch", model, str(photos), "--until-idle", "0", "--settle", "0", "--patience", "0"]
+    return [
+        *[Case(["inspect", model, str(photos), *skip, *out, *form])] * 4,
+        Case([*watch, "--to", str(folder / "record.csv"), "--move-anomalous", str(folder / "moved")]),
+        Case([*watch, "--to", str(folder / "record.jsonl")]),
+        Case(["data", "check", str(photos), *out]),
+        Case(["certify", model, "--good", str(photos), "--dry-run", *skip]),
+        Case(["train", str(photos), "-o", str(folder / "m"), "--detector", "conv_autoencoder", *skip, *sets]),
+    ]
+
+
+def hostile_image(rng: np.random.Generator, path: Path, material: Material) -> None:
+    """One file, or something else under its name."""
+    odd = int(rng.integers(14))
+    if odd == 0:
+        path.write_bytes(rng.bytes(int(rng.integers(0, 3000))))
+    elif odd == 1:
+        path.mkdir()
+    elif odd == 2:
+        path.symlink_to(pick(rng, (path.name, "/dev/zero", "/dev/null", "nowhere", str(material.photos), "..")))
+    elif odd == 3:
+        os.mkfifo(path)
+    elif odd == 4:
+        path.write_bytes(claimed_png(int(rng.integers(1, 2**31)), int(rng.integers(1, 2**31)), rng.bytes(40)))
+    elif odd == 5:
+        path.write_bytes(claimed_png(int(rng.integers(1, 9000)), int(rng.integers(1, 9000)), b""))
+    else:
+        content = encoded_image(rng, path.suffix.lower())
+        path.write_bytes(damaged(rng, content) if odd < 11 else content)
+
+
+def encoded_image(rng: np.random.Generator, suffix: str) -> bytes:
+    """A picture of an odd mode and size in the format of this ending, or in another where it cannot hold it."""
+    import io
+
+    side = (1, 2, 3, 16, 63, 64, 64, 64, 100, 400, 3000)
+    size = (pick(rng, side), pick(rng, side))
+    mode = pick(rng, ("L", "RGB", "RGB", "RGBA", "LA", "P", "I;16", "I", "F", "1", "CMYK", "YCbCr", "LAB", "HSV"))
+    grey = rng.integers(0, 256, (size[1], size[0]), dtype=np.uint8)
+    if rng.random() < 0.3:
+        grey[:] = int(rng.integers(0, 256))
+    try:
+        image = Image.fromarray(grey.astype(np.uint16) * 16) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    except ValueError:
+        image = Image.fromarray(grey).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = int(rng.integers(0, 12))
+    more = {"save_all": True, "append_images": [image]} if suffix.startswith(".tif") and rng.random() < 0.3 else {}
+    for form in (Image.registered_extensions()[suffix], "PNG", "TIFF"):
+        stream = io.BytesIO()
+        try:
+            image.save(stream, format=form, exif=exif, **more)
+            return stream.getvalue()
+        except (OSError, ValueError, KeyError, TypeError, SystemError, struct.error):
+            continue
+    return stream.getvalue()
+
+
+def damaged(rng: np.random.Generator, content: bytes) -> bytes:
+    """Bytes turned, cut off, left out, doubled or filled with zeros."""
+    changed = bytearray(content)
+    for _ in range(int(rng.integers(1, 6))):
+        if len(changed) < 4:
+            break
+        at, length = int(rng.integers(len(changed))), int(rng.integers(1, 60))
+        way = int(rng.integers(6))
+        if way == 0:
+            changed[at] ^= 1 << int(rng.integers(8))
+        elif way == 1:
+            del changed[at:]
+        elif way == 2:
+            del changed[at : at + length]
+        elif way == 3:
+            changed[at:at] = changed[at : at + length] * int(rng.integers(1, 5))
+        elif way == 4:
+            changed[at : at + length] = bytes(length)
+        else:
+            changed[at : at + 4] = struct.pack("<I", int(pick(rng, (0, 1, 2**31 - 1, 2**32 - 1, 65536, 10**9))))
+    return bytes(changed)
+
+
+def claimed_png(width: int, height: int, data: bytes) -> bytes:
+    """A PNG whose header says so many pixels; without data, so many zeros in little room where that is possible."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    if not data and width * height < 40_000_000:
+        data = zlib.compress(bytes((width + 1) * height), 9)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def mask_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """An evaluation with one odd mask, missing mask, odd test image or odd place."""
+    photos = folder / "photos"
+    shutil.copytree(material.photos, photos)
+    mask = photos / "ground_truth/bar/000_mask.png"
+    mask.unlink()
+    odd = int(rng.integers(8))
+    if odd == 0:
+        Image.fromarray(np.full((64, 64), int(pick(rng, (0, 1, 127, 255))), np.uint8)).save(mask)
+    elif odd == 1:
+        Image.fromarray(rng.integers(0, 256, (int(rng.integers(1, 90)), 64), dtype=np.uint8)).save(mask)
+    elif odd == 2:
+        mask.with_name(pick(rng, ("000.png", "x_mask.png", "000_mask.jpg", "000_mask_1.png"))).write_bytes(
+            rng.bytes(99)
+        )
+    elif odd < 6:
+        hostile_image(rng, mask, material)
+    else:
+        (photos / f"test/bar/000.{pick(rng, ('png', 'jpg'))}").unlink(missing_ok=True)
+        hostile_image(rng, photos / "test/bar/000.png", material)
+    skip = ["--skip-bad"] if rng.random() < 0.5 else []
+    model = str(pick(rng, (material.trained, material.exported)))
+    evaluate = Case(["evaluate", model, str(photos), "-o", str(folder / "out"), *skip], (0, 2))
+    return pick(rng, [evaluate, Case(["data", "check", str(photos)])])  # type: ignore[no-any-return]
+
+
+def name_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """Good photos under names that nobody means, some of them damaged."""
+    photos = folder / "".join(pick(rng, NAMES[:20]) for _ in range(2)).replace("\n", "n").strip(". ")
+    photos = photos if photos != folder and photos.parent == folder else folder / "photos"
+    shutil.copytree(material.photos / "train/good", photos)
+    for _ in range(int(rng.integers(1, 4))):
+        stem = "".join(pick(rng, NAMES) for _ in range(int(rng.integers(1, 6)))).replace("/", "")
+        name = os.fsencode(stem)[: int(rng.integers(1, 252))] + b".png"
+        content = (material.photos / "train/good/000.png").read_bytes()
+        if rng.random() < 0.3:
+            content = damaged(rng, content)
+        try:
+            (photos / os.fsdecode(name)).write_bytes(content)
+        except OSError:
+            continue
+    return pick(rng, commands_on(folder, photos, material, rng))  # type: ignore[no-any-return]
+
+
+def setting_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """Training with a few drawn settings, from assignments or from a file."""
+    names = setting_names()
+    drawn = [(pick(rng, names), pick(rng, NUMBERS)) for _ in range(int(rng.integers(1, 4)))]
+    command = ["train", str(material.photos), "-o", str(folder / "m"), "--detector", "conv_autoencoder"]
+    sets = [word for one in TINY for word in ("--set", one)]
+    if rng.random() < 0.6:
+        return Case(
+            [*command, *sets, *(word for name, value in drawn for word in ("--set", f"{name}={value}"))], (0, 2)
+        )
+    toml = folder / "run.toml"
+    text = "\n".join(f"{name} = {value}" for name, value in drawn).encode("utf-8", "ignore")
+    toml.write_bytes(damaged(rng, text) if rng.random() < 0.3 else text)
+    if rng.random() < 0.1:
+        toml.unlink()
+        os.mkfifo(toml)
+    return Case([*command, "--settings", str(toml), *sets], (0, 2))
+
+
+def setting_names() -> list[str]:
+    from blemish.models import DETECTORS
+    from blemish.settings import RunSettings
+
+    groups = {name: field.default for name, field in RunSettings.model_fields.items() if name not in ("model",)}
+    general = [f"{group}.{name}" for group, one in groups.items() for name in getattr(type(one), "model_fields", ())]
+    own = [f"model.{name}" for name in DETECTORS["conv_autoencoder"].Settings.model_fields]
+    return sorted({*general, *own, "seed", "detector", "train", "nope", "train.x"} - {"train.compile"})
+
+
+def option_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """Options of inspection and certification with drawn values."""
+    model, value = str(pick(rng, (material.trained, material.exported))), pick(rng, NUMBERS)
+    photos = str(material.photos / "test")
+    name = pick(
+        rng, ("--threshold", "--max-false-alarm-rate", "--fdr", "--threads", "--device", "--format", "--sha256")
+    )
+    rate = ["--max-false-alarm-rate", value, "--confidence", pick(rng, NUMBERS)]
+    image = str(material.photos / "test/bar/000.png")
+    cases = [
+        Case(["inspect", model, photos, name, value]),
+        Case(["inspect", model, image, image, folder.name, name, value]),
+        Case(["certify", model, "--dry-run", *rate[: 2 * int(rng.integers(1, 3))]], (0, 2)),
+        Case(["challenge", model, photos, "-o", str(folder / "c"), "--defects", "2", "--contrasts", value], (0, 2)),
+        Case(
+            ["watch", model, str(folder), "--until-idle", "0", "--to", str(folder / "r.csv"), "--poll", value], (0, 2)
+        ),
+    ]
+    return pick(rng, cases)  # type: ignore[no-any-return]
+
+
+def model_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """A model file that is damaged, foreign, or no file."""
+    source = pick(rng, (material.trained, material.exported))
+    model, content = folder / source.name, source.read_bytes()
+    odd = int(rng.integers(8))
+    if odd == 0:
+        model.write_bytes(rng.bytes(int(rng.integers(0, 5000))))
+    elif odd == 1:
+        model.write_bytes(struct.pack("<Q", int(rng.integers(0, 2**40))) + rng.bytes(200))
+    elif odd == 2:
+        os.mkfifo(model)
+    elif odd == 3:
+        model.symlink_to(pick(rng, (model.name, "/dev/zero", "/dev/null", "/", "nowhere")))
+    elif odd == 4:
+        text = b'{"__metadata__": {"blemish": "' + b"[" * int(rng.integers(1, 9000)) + b'"}}'
+        model.write_bytes(struct.pack("<Q", len(text)) + text)
+    else:
+        model.write_bytes(damaged(rng, content))
+    photo = str(material.photos / "test/bar/000.png")
+    verbs = (
+        ["inspect", str(model), photo],
+        ["verify", str(model)],
+        ["certify", str(model)],
+        ["export", str(model), "-o", str(folder / "e.onnx")],
+    )
+    return Case(pick(rng, verbs), (0, 1, 2) if model.is_file() and model.read_bytes() == content else (2,))
+
+
+KINDS: dict[str, Draw] = {
+    "image": image_case,
+    "mask": mask_case,
+    "name": name_case,
+    "setting": setting_case,
+    "option": option_case,
+    "model": model_case,
+}
+
+
+# Running -------------------------------------------------------------------------------------------------------------
+
+
+def start(case: Case, folder: Path) -> int:
+    """Fork a process that runs the command in `folder`; its number."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        os.chdir(folder)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            handle = os.open(folder / f".{name}", os.O_WRONLY | os.O_CREAT)
+            os.dup2(handle, number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.argv = ["blemish", *case.arguments]
+        from blemish.__main__ import main as blemish
+
+        blemish()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def collect(running: dict[int, tuple[int, str, Case, Path, float]], outcomes: list[Outcome], keep: bool) -> None:
+    """Wait for a little, take in what has ended, and end what takes too long."""
+    time.sleep(0.01)
+    for child, (number, kind, case, folder, began) in list(running.items()):
+        seconds = time.monotonic() - began
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended and seconds <= LIMIT_S:
+            continue
+        if not ended:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status) if ended else -9
+        faults = judge(case, folder, code, is_late=not ended)
+        said = (folder / ".stderr").read_text(encoding="utf-8", errors="replace")[-2000:]
+        outcomes.append(Outcome(number, kind, case.arguments, code, round(seconds, 2), faults, said))
+        del running[child]
+        if not faults and not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+ERROR = re.compile(r"\w+Error: |standard output: |blemish \w+: |Usage: |interrupted")
+
+
+def judge(case: Case, folder: Path, code: int, is_late: bool) -> list[str]:
+    """What is wrong with how a case ended."""
+    if is_late:
+        return ["hang"]
+    err = (folder / ".stderr").read_bytes()
+    out = (folder / ".stdout").read_bytes() if "csv" not in case.arguments else b""
+    faults = []
+    if b"Traceback (most recent call last)" in err:
+        faults.append("traceback")
+    if code not in case.allowed:
+        faults.append("signal" if code < 0 else "exit code")
+    lines = err.decode("utf-8", "replace").splitlines()
+    if code == 2 and "traceback" not in faults and not any(ERROR.match(line) for line in lines):
+        faults.append("error without a name")
+    if re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", out + err):
+        faults.append("control character")
+    return faults
+
+
+def report(outcomes: list[Outcome], options: argparse.Namespace, root: Path) -> int:
+    """Print the table and the failures, write the JSON file."""
+    kinds = sorted({one.kind for one in outcomes})
+    faults = sorted({fault for one in outcomes for fault in one.faults} | {"traceback", "hang", "exit code"})
+    print(f"\n{'kind':<10}{'cases':>7}" + "".join(f"{fault:>22}" for fault in faults) + f"{'slowest':>10}")
+    for kind in kinds:
+        mine = [one for one in outcomes if one.kind == kind]
+        counts = Counter(fault for one in mine for fault in one.faults)
+        row = "".join(f"{counts[fault]:>22}" for fault in faults)
+        print(f"{kind:<10}{len(mine):>7}{row}{max(one.seconds for one in mine):>9.1f}s")
+    for one in outcomes:
+        if one.faults:
+            last = one.said.strip().splitlines()[-1:] or [""]
+            what = f"{', '.join(one.faults)} (exit {one.code}, {one.seconds} s)"
+            print(f"\n{one.number} {one.kind} {what}: {one.arguments!r:.300}")
+            print(f"   {ascii(last[0])[:300]}   in {root / f'{one.number:05}'}")
+    wrong = sum(bool(one.faults) for one in outcomes)
+    codes = {str(code): count for code, count in sorted(Counter(one.code for one in outcomes).items())}
+    content = {"seed": options.seed, "count": len(outcomes), "wrong": wrong, "exit_codes": codes}
+    content["failures"] = [asdict(one) for one in outcomes if one.faults]
+    options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"\n{len(outcomes)} cases, {wrong} wrong; exit codes {codes}; written: {options.out}")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
