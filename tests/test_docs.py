@@ -1,13 +1,18 @@
 """The examples in the documentation run as they are printed."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from blemish.data.synthetic.shapes import extent_px
+from blemish.evaluation.measures import PixelSet
 from blemish.models.detector import ImageShape
+from blemish.stats import Counts
 from reference.plain_loop import ListOfBatches
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,3 +36,22 @@ def test_a_detector_of_the_how_to_works(block: int, name: str) -> None:
         restored = kind(kind.Settings(), shape).eval()
         restored.restore(detector.state_dict())
         assert torch.equal(restored(images), maps)
+
+
+def test_the_measure_of_the_how_to_works() -> None:
+    names: dict[str, Any] = {"__name__": "false_positive_rate"}
+    exec(compile(code_blocks("howto/add-a-measure.md")[0], "add-a-measure.md", "exec"), names)
+    assert names["false_positive_rate"](Counts(tp=0, fp=1, tn=3, fn=0)) == 0.25
+    assert math.isnan(names["false_positive_rate"](Counts(tp=1, fp=0, tn=0, fn=0)))
+    pixels = PixelSet(levels=None, counts=Counts(tp=5, fp=2, tn=6, fn=0), aupro_limit=0.3)  # type: ignore[arg-type]
+    assert (names["ROW"].function(pixels), names["ROW"].group) == (0.25, "pixel")
+
+
+def test_the_defect_of_the_how_to_works() -> None:
+    names: dict[str, Any] = {"__name__": "water_ring"}
+    exec(compile(code_blocks("howto/add-a-defect.md")[0], "add-a-defect.md", "exec"), names)
+    image = np.full((64, 64, 3), 0.5, np.float32)
+    changed, mask = names["WATER_RING"](image, None, 24.0, 0.1, np.random.default_rng(0))
+    assert np.abs(changed - image)[mask].mean() == pytest.approx(0.1, abs=1e-3)
+    assert (changed == image)[~mask].all()
+    assert extent_px(mask) == pytest.approx(24.0, abs=2.0)
