@@ -193,6 +193,16 @@ def test_the_verdict_names_the_best_and_the_worst() -> None:
     )
 
 
+def test_where_all_find_the_same_nobody_is_ahead() -> None:
+    assert verdict(content(run("seed"), run("vae")))[1].startswith("On hazelnut, all find 25 %")
+
+
+def test_of_hazelnuts_only_the_published_columns_that_have_a_figure_are_shown() -> None:
+    page = render(content(run("padim")), {})
+    assert "published as pixels" not in page
+    assert "published<br>AUPRO" in page
+
+
 def test_a_failed_seed_does_not_count() -> None:
     summary = summarise([run("seed", 0), failed("seed", 1)])[0]
     assert (summary["seeds"], summary["failed"]) == (1, 1)

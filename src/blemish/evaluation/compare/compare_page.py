@@ -51,7 +51,7 @@ def render(content: Content, pictures: Pictures) -> str:
         },
         rates=RATES,
         failed=[run for run in content["runs"] if run["status"] == "failed"],
-        is_published=any(dataset["is_published"] for dataset in datasets),
+        is_published=any(each["has_published_rates"] or each["has_published_areas"] for each in datasets),
         paper_source=published.PAPER,
         rates_source=published.MVTEC_AD,
     )
@@ -75,6 +75,8 @@ def verdict(content: Content) -> list[str]:
                 sentences.append(
                     f"On {dataset}, {winner} finds most of the defective images {price}: {percent(most)}; "
                     f"{last} finds least, {percent(least)}."
+                    if most > least
+                    else f"On {dataset}, all find {percent(most)} of the defective images {price}."
                 )
                 break
     return sentences
@@ -85,19 +87,21 @@ def _dataset(name: str, summaries: Sequence[Content], runs: Sequence[Content]) -
     is_published = published.DATASET in name.lower()
     tables = [_rate_table(summary, is_published) for summary in summaries]
     rows = [row for table in tables for row in table["rows"]]
+    leaders = _leaders(summaries, mine, is_published)
     return {
         "name": name,
         "count": mine[0]["count"][ALL] if mine else None,
         "types": {scope: part["defective"] for scope, part in mine[0]["count"].items() if scope != ALL} if mine else {},
         "notes": sorted({note for run in mine for note in run["notes"].values()}),
-        "is_published": is_published and any("published" in row for row in rows),
+        "has_published_rates": any(row.get("published") or row.get("published_images") for row in rows),
+        "has_published_areas": any(row["published"] for row in leaders),
         "levels": {
             level: label
             for level, label in LEVELS.items()
             if any(row["rates"][f"{level}.{rate}"] for row in rows for rate in RATES)
         },
         "tables": tables,
-        "leaders": _leaders(summaries, mine, is_published),
+        "leaders": leaders,
         "chart": _chart([summary for summary in summaries if summary["scopes"]]),
     }
 

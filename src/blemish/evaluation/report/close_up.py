@@ -128,7 +128,7 @@ def ring_peak(image: Rgb, anomaly_map: NDArray[np.float32]) -> Rgb:
     row, column = int(np.median(rows)), int(np.median(columns))
     if anomaly_map[row, column] < anomaly_map.max():
         row, column = int(rows[0]), int(columns[0])
-    reach, width = max(5, round(0.045 * max(image.shape[:2]))), max(1, round(max(image.shape[:2]) / 200))
+    reach, width = max(5, round(0.05 * max(image.shape[:2]))), max(1, round(max(image.shape[:2]) / 110))
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     for colour, extra in (((0, 0, 0), width), ((255, 255, 255), 0)):
@@ -144,7 +144,7 @@ def frame(image: Rgb, box: tuple[float, float, float, float]) -> Rgb:
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     corners = [left * width, top * height, right * width - 1, bottom * height - 1]
-    line = max(1, round(max(height, width) / 200))
+    line = max(1, round(max(height, width) / 110))
     for colour, extra in (((0, 0, 0), line), ((255, 255, 255), 0)):
         pen.rectangle(
             [corners[0] - extra, corners[1] - extra, corners[2] + extra, corners[3] + extra],

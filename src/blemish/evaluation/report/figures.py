@@ -129,7 +129,7 @@ def ladder_chart(ladder: Sequence[Rung]) -> bytes:
     >>> b"5 %" in svg, b"2 of 4" in svg
     (True, True)
     """
-    figure, axes = new_figure(width=5.2, height=3.2)
+    figure, axes = new_figure(width=4.9, height=3.2)
     for place, rung in enumerate(ladder):
         if rung.found is None or rung.interval is None:
             axes.bar(
@@ -138,7 +138,7 @@ def ladder_chart(ladder: Sequence[Rung]) -> bytes:
             axes.text(
                 place,
                 0.5,
-                f"needs {rung.needed}\ngood images" if rung.needed else "too few\ngood images",
+                f"needs\n{rung.needed}\ngood\nimages" if rung.needed else "too few\ngood\nimages",
                 ha="center",
                 va="center",
                 color=INK,
