@@ -88,7 +88,7 @@ def test_what_is_no_backup_leaves_nothing(
         if wrong == "zip":
             del content["backup.json"]
         if wrong == "migration":
-            content["backup.json"] = content["backup.json"].replace(b'"0001"', b'"0000"')
+            content["backup.json"] = content["backup.json"].replace(b'"0002"', b'"0000"')
         if wrong == "file":
             name = next(name for name in content if name.endswith(".png"))
             content[name] = picture(2)

@@ -53,7 +53,10 @@ def test_migrations_keep_what_is_in_the_tables(
 ) -> None:
     receive(line.source_id, "a.png", picture(1))
     judge_all(database, folder)
+    migrate(database.engine, "0001")
+    assert "hooks" not in inspect(database.engine).get_table_names()
     again = open_database(database_url, folder.id)
+    assert "hooks" in inspect(again.engine).get_table_names()
     with again.read() as session:
         assert session.scalar(select(Decision.image_path)) == "a.png"
         assert verify_trail(session).problem is None

@@ -334,7 +334,19 @@ def test_what_people_and_files_say_is_text_on_every_page(
     assert boss.client.post("/verdict", data=form).status_code == 303
     form = {"csrf": boss.csrf, "product_id": line.product_id, "rate": 3, "reason": reason}
     assert boss.client.post("/products/audit-rate", data=form).status_code == 303
-    pages = ["/", "/review", "/audit", "/threshold", "/report", "/products", "/trail", "/users", "/account", "/login"]
+    pages = [
+        "/",
+        "/review",
+        "/audit",
+        "/threshold",
+        "/report",
+        "/products",
+        "/trail",
+        "/users",
+        "/hooks",
+        "/account",
+        "/login",
+    ]
     for page in [*pages, "/trail?everything=true", f"/images/{judged[-1]}", f"/images/{judged[0]}"]:
         text = boss.client.get(page).text
         assert "<b>crack" not in text, page

@@ -21,6 +21,7 @@ NAVIGATION = (
     ("/products", "Products", "viewer"),
     ("/trail", "Audit trail", "viewer"),
     ("/users", "Users", "administrator"),
+    ("/hooks", "Hooks", "administrator"),
 )
 """Address, name, and the role that sees it."""
 

@@ -15,7 +15,8 @@ from blemish.station import state
 from blemish.station.access import allow, identity_of
 from blemish.station.accounts import add_user, change_user, set_password
 from blemish.station.api import upload_source
-from blemish.station.app import At
+from blemish.station.app import At, Station
+from blemish.station.hooks import add_hook, behind, end_hook
 from blemish.station.products import (
     add_folder,
     add_model,
@@ -27,7 +28,7 @@ from blemish.station.products import (
 )
 from blemish.station.render import render
 from blemish.station.sign_in import check_signature, see_other
-from blemish.station.tables import ROLES, Model, Role, Source, User
+from blemish.station.tables import ROLES, Hook, Model, Role, Source, User
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -140,6 +141,36 @@ def users(request: Request, station: At) -> Response:
     with station.database.read() as session:
         found = list(session.scalars(select(User).order_by(User.name)))
     return render(request, "users.html.j2", users=found, roles=ROLES)
+
+
+@router.get("/hooks")
+@allow("administrator")
+def hooks(request: Request, station: At) -> Response:
+    """Programs elsewhere that are told of decisions."""
+    return _hooks(request, station, "")
+
+
+def _hooks(request: Request, station: Station, secret: str) -> Response:
+    with station.database.read() as session:
+        found = [(hook, behind(session, hook)) for hook in session.scalars(select(Hook).order_by(Hook.id))]
+        return render(request, "hooks.html.j2", hooks=found, secret=secret, products=state.products(session))
+
+
+@router.post("/hooks")
+@allow("administrator")
+def new_hook(request: Request, station: At, url: Text, password: Text, product: Text = "") -> Response:
+    """Tell a program elsewhere of every decision from now on; what it is signed with is shown this once."""
+    check_signature(station, request, password)
+    chosen = int(product) if product.isdigit() else None
+    return _hooks(request, station, add_hook(station.database, identity_of(request).name, url, chosen))
+
+
+@router.post("/hooks/end")
+@allow("administrator")
+def take_hook_back(request: Request, station: At, hook_id: Number) -> Response:
+    """Tell it no more."""
+    end_hook(station.database, identity_of(request).name, hook_id)
+    return see_other("/hooks")
 
 
 @router.post("/users")

@@ -9,7 +9,7 @@ from blemish.errors import ArtifactError, DataError
 from blemish.inference.monitor_state import withdrawal
 from blemish.station.app import Station
 from blemish.station.service import is_working
-from blemish.station.tables import Decision, Job, Product, Source
+from blemish.station.tables import Decision, Hook, Job, Product, Source
 from blemish.station.thresholds import guaranteed_rate, live_model
 
 
@@ -77,8 +77,10 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
     sources = session.scalars(select(Source.trouble).where(Source.trouble != "", Source.is_on))
     jobs = session.scalars(select(Job.trouble).where(Job.trouble != "").distinct().limit(3))
     without = select(Product.name).join(Job, Job.product_id == Product.id).where(Product.model_id.is_(None)).distinct()
+    hooks = session.scalars(select(Hook.url).where(Hook.failures > 0))
     return [
         *found,
+        *(Trouble("A hook cannot be told, and is tried again: {why}", {"why": url}) for url in hooks),
         *(Trouble("A watched folder cannot be read: {why}", {"why": why}) for why in sources),
         *(Trouble("Images wait: {why}", {"why": why}) for why in jobs),
         *(

@@ -219,6 +219,24 @@ class Token(Base):
 
 
 @final
+class Hook(Base):
+    """A program elsewhere that is told of every decision, in order; what it was not told yet waits in `decisions`."""
+
+    __tablename__ = "hooks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    product_id: Mapped[int | None] = mapped_column(ForeignKey("products.id"))
+    """None: of all products."""
+    url: Mapped[str] = mapped_column(String(1024), unique=True)
+    secret: Mapped[str] = mapped_column(String(64))
+    """What it is signed with."""
+    delivered: Mapped[int] = mapped_column(BIG)
+    """The last decision it was told."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """In a row."""
+    trouble: Mapped[str] = mapped_column(Text, default="")
+
+
+@final
 class Entry(Base):
     """One link of the audit trail: what was done, by whom, and the SHA-256 of the entry before."""
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from blemish.errors import BlemishError
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
+from blemish.station.hooks import tell_hooks
 from blemish.station.intake import Inbox, WatchedFolder
 from blemish.station.judge import Judge, commit, keep_map
 from blemish.station.queue import Task, give_back, release_all, take
@@ -55,6 +56,8 @@ class Worker:
             release_all(self._database, self._owner)
             intake = threading.Thread(target=self._take_in, args=(stop,), daemon=True)
             intake.start()
+            telling = threading.Thread(target=tell_hooks, args=(self._database, self._say, stop), daemon=True)
+            telling.start()
             parent, idle_since = os.getppid(), time.monotonic()
             while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
                 self._show_life()
@@ -66,6 +69,7 @@ class Worker:
                     stop.wait(POLL_S)
             stop.set()
             intake.join()
+            telling.join()
             self._folder.heartbeat.unlink(missing_ok=True)
 
     def _show_life(self) -> None:
