@@ -29,8 +29,12 @@ from blemish.inference.trust import read_model_file
 from blemish.settings import LARGEST_IMAGE_PX, RunSettings, Settings
 from blemish.stats.conformal import Certificate
 
-FORMAT = 1
-"""Version of the file format; a newer one is refused, with the advice to upgrade."""
+FORMAT = 2
+"""Version of the file format; another one is refused, with what to do.
+
+2: PaDiM judges by the features of each place alone, so that a file of format 1 would be read with features it was not
+fitted on; encoders have names.
+"""
 
 FIXTURE = "fixture."
 """Tensors under this prefix are good images to check an export with, not part of the detector's state."""
