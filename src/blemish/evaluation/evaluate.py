@@ -24,12 +24,12 @@ from blemish.errors import DataError, join_names
 from blemish.evaluation.examples import draw
 from blemish.evaluation.false_alarms import Promise, realised_rate
 from blemish.evaluation.ladder import climb
-from blemish.evaluation.measures import JudgedImage, image_rows, measure, missing_notes, plain_name
+from blemish.evaluation.measures import JudgedImage, image_rows, measure, plain_name
 from blemish.evaluation.next_steps import Judgement, advise
 from blemish.evaluation.paper import is_algorithm_1
 from blemish.evaluation.report.html import render
 from blemish.evaluation.report.pictures import Drawings
-from blemish.evaluation.results import EvaluateSettings, PromiseCard, Results, TestData
+from blemish.evaluation.results import EvaluateSettings, PromiseCard, Results, TestData, missing_notes
 from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pixels, write_threshold_counts
 from blemish.inference.artifact import ArtifactHeader, made_with
 from blemish.inference.predictor import Predictor

@@ -1,6 +1,7 @@
 """The content of `results.json`, typed; what it is made with (`EvaluateSettings`) is part of it."""
 
-from typing import Annotated, Literal, final
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, final
 
 from pydantic import ConfigDict, Field, JsonValue
 
@@ -180,3 +181,34 @@ class Results(Section):
     data_card: dict[str, JsonValue]
     versions: dict[str, str]
     seconds: float
+
+
+def missing_notes(overall: Section, by_type: Mapping[str, Section]) -> dict[str, str]:
+    """A sentence for each None among the measures, by its dotted name."""
+    notes = {"images": "f1 is null for images without a known defective pixel, good images among them"}
+    for prefix, section in {"": overall, **{f"by_type.{name}.": part for name, part in by_type.items()}}.items():
+        lacks = _lacks(section.count)
+        for group, values in section.model_dump(exclude={"count"}).items():
+            reasons = [reason for what, reason in lacks.items() if (what, group) != ("masks", "image")]
+            reason = "; ".join(reasons) or "too few images, or too few pixels, for this measure"
+            notes.update({f"{prefix}{path}": reason for path in _nulls(values, group)})
+    return notes
+
+
+def _lacks(total: ImageCount) -> dict[str, str]:
+    lacks = {}
+    if not total.good:
+        lacks["good"] = "there are no good test images"
+    if not total.defective:
+        lacks["defective"] = "there are no defective test images: evaluated for false alarms only"
+    elif not total.with_mask:
+        lacks["masks"] = "no defective image has a mask: evaluated by image only"
+    return lacks
+
+
+def _nulls(value: Any, path: str) -> Iterator[str]:
+    if value is None:
+        yield path
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _nulls(inner, f"{path}.{name}")

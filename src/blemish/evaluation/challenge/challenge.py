@@ -21,8 +21,9 @@ from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import as_pixels, load_image, pixels_id, read_values
 from blemish.data.synthetic.defects import DEFECTS
-from blemish.errors import CalibrationError, DataError, SettingsError, nearest
+from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.challenge.challenge_page import Shown, render
+from blemish.evaluation.challenge.curves import power_curve
 from blemish.evaluation.challenge.trials import Trial, TrialResult, judge_trial, own_region, plan_trials, with_defect
 from blemish.inference.artifact import made_with
 from blemish.inference.overlay import as_rgb
@@ -30,7 +31,6 @@ from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.score import resize_map
 from blemish.settings import Settings
 from blemish.stats import rate_interval
-from blemish.stats.pod import DetectableSize, PodCurve, fit_pod
 
 Nested = dict[str, Any]
 OnDefect = Callable[[int, int], None]
@@ -248,64 +248,12 @@ def _of_kind(work: _Work, kind: str, contrast: float) -> list[TrialResult]:
 
 
 def _curve(work: _Work, kind: str, contrast: float, settings: ChallengeSettings) -> Nested:
-    """One type at one contrast: how many were found, and from which size on."""
-    every = _of_kind(work, kind, contrast)
-    some = [one for one in every if one.outcome != "alarmed_before"]
-    found, missed = ([one.size_px for one in some if one.is_hit is wanted] for wanted in (True, False))
     return {
         "defect_type": kind,
         "contrast": contrast,
-        "defects": len(some),
-        "found": len(found),
-        "elsewhere": sum(one.outcome == "elsewhere" for one in some),
-        "alarmed_before": len(every) - len(some),
         "no_place": work.no_place.get((kind, contrast), 0),
-        "smallest_found_px": min(found, default=None),
-        "largest_missed_px": max(missed, default=None),
-        "interval": list(rate_interval(len(found), len(some), settings.confidence)) if some else None,
-        **_fit(some, settings.confidence),
+        **power_curve(_of_kind(work, kind, contrast), settings.confidence),
     }
-
-
-def _fit(some: Sequence[TrialResult], confidence: float) -> Nested:
-    sizes, hits = [one.size_px for one in some], [one.is_hit for one in some]
-    empty = dict.fromkeys(("fit", "a50", "a90", "a90_95"))
-    if not some:
-        return {**empty, "note": "none could be put on these photos"}
-    try:
-        curve = fit_pod(sizes, hits, confidence=confidence)
-    except CalibrationError:
-        if all(hits):
-            return {**empty, "note": f"all found, from {min(sizes):.0f} px on"}
-        return {**empty, "note": f"none found, up to {max(sizes):.0f} px"}
-    return {
-        "fit": _line(curve),
-        "a50": _sized(curve.a50),
-        "a90": _sized(curve.a90),
-        "a90_95": _sized(curve.a90_95),
-        "note": "" if curve.slope > 0 else "larger ones are not found more often",
-    }
-
-
-def _line(curve: PodCurve) -> Nested:
-    """The curve and its band, at sizes to draw them by."""
-    sizes = np.geomspace(curve.smallest, curve.largest, 41)
-    low, high = curve.band(sizes)
-    return {
-        "intercept": curve.intercept,
-        "slope": curve.slope,
-        "scale": curve.scale,
-        "method": curve.method,
-        "sizes_px": sizes.tolist(),
-        "pod": curve.pod(sizes).tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
-    }
-
-
-def _sized(size: DetectableSize) -> Nested:
-    """A size beyond what was tested is the model's guess: it is not told."""
-    return {"px": size.size if size.status == "found" else None, "status": size.status}
 
 
 def _promised(predictor: Predictor) -> float:

@@ -219,8 +219,10 @@ def setting_curves(
     setting: str,
     label: str,
 ) -> bytes:
-    """Measures over the values of a setting: their means, and where there are several seeds a band from the smallest
-    to the largest. Values that are not all numbers stand in the order given.
+    """A measure from 0 to 1 over the values of a setting, a line for each name.
+
+    Means, and where there are several seeds a band from the smallest to the largest. Values that are not all numbers
+    stand in the order given.
 
     >>> b"latent" in setting_curves([8, 32], {"F1": [(0.5, 0.4, 0.6), None]}, "latent", "F1")
     True
@@ -238,8 +240,7 @@ def setting_curves(
     if is_scale and _is_wide(np.sort(places)):
         log_axis(axes.xaxis)
     axes.set_xticks(places, [_plain(str(value)) for value in values])
-    axes.set(xlabel=setting, ylabel=label)
-    axes.set_ylim(bottom=0.0)
+    axes.set(xlabel=setting, ylabel=label, ylim=(0.0, 1.03))
     small_legend(axes)
     return to_svg(figure)
 
