@@ -1,0 +1,108 @@
+"""A client of a station's API in one file, of the standard library alone: copy it where blemish is not installed.
+
+```
+station = Station("http://127.0.0.1:8742", token="blm_...")
+station.predict("hazelnut", "part-7.png", Path("part-7.png").read_bytes())["verdict"]
+```
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+
+class StationError(Exception):
+    """The station has refused; the message is its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+@final
+@dataclass(frozen=True)
+class Station:
+    """A station at an address, asked with a token.
+
+    Every method raises StationError where the station refuses, and OSError where it cannot be reached.
+    """
+
+    address: str
+    token: str
+    timeout_s: float = 70.0
+
+    def predict(self, product: str, name: str, content: bytes, wait_s: float = 10.0) -> dict[str, Any]:
+        """Judge an image; `verdict` is `waiting` where that takes longer. The same again asks for the same decision."""
+        query = {"product": product, "name": name, "wait_s": wait_s}
+        return self._ask("POST", "predict", query, content)  # type: ignore[no-any-return]
+
+    def image(self, image_id: int) -> dict[str, Any]:
+        """One image with its decision."""
+        return self._ask("GET", f"images/{image_id}")  # type: ignore[no-any-return]
+
+    def images(self, product_id: int | None = None, verdict: str | None = None) -> Iterator[dict[str, Any]]:
+        """All images that were decided, the newest first, got in pages."""
+        before: int | None = None
+        while True:
+            query = {"product_id": product_id, "verdict": verdict, "before": before, "limit": 500}
+            page = self._ask("GET", "images", query)
+            yield from page
+            if len(page) < 500:
+                return
+            before = page[-1]["image_id"]
+
+    def picture(self, image_id: int, show: str = "map") -> bytes:
+        """A JPEG of an image: `photo`, `map` or `mask`."""
+        return self._send("GET", f"images/{image_id}/{show}")
+
+    def give_verdict(self, image_id: int, judgement: str, defect_type: str = "") -> dict[str, Any]:
+        """Say of an image that it is `good`, `defective` or `unsure`."""
+        said = {"image_id": image_id, "judgement": judgement, "defect_type": defect_type}
+        return self._ask("POST", "verdicts", content=json.dumps(said).encode(), kind="application/json")  # type: ignore[no-any-return]
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model that was uploaded."""
+        return self._ask("GET", "models")  # type: ignore[no-any-return]
+
+    def report(self, start: str, end: str, product_id: int | None = None) -> dict[str, Any]:
+        """The shift report of a time, ISO 8601 in UTC."""
+        return self._ask("GET", "reports/shift", {"start": start, "end": end, "product_id": product_id})  # type: ignore[no-any-return]
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        kind: str = "application/octet-stream",
+    ) -> Any:
+        return json.loads(self._send(method, path, query, content, kind))
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        kind: str = "application/octet-stream",
+    ) -> bytes:
+        wanted = urlencode({name: value for name, value in (query or {}).items() if value is not None})
+        address = f"{self.address.rstrip('/')}/api/v1/{path}?{wanted}"
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind}
+        try:
+            with urlopen(Request(address, content, headers, method=method), timeout=self.timeout_s) as answer:
+                return bytes(answer.read())
+        except HTTPError as error:
+            with error:
+                raise StationError(error.code, _message_of(error.read())) from None
+
+
+def _message_of(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")

@@ -1,0 +1,69 @@
+"""The client of the API, against a real server."""
+
+import ast
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from blemish.station import accounts, client
+from blemish.station.app import Station, make_app
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+from station.browser import CHEAP, PASSWORD, judge_all
+from station.line import picture, set_up_line
+
+
+@pytest.fixture
+def station(sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> Station:
+    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
+    set_up_line(sqlite, folder, onnx_file)
+    return Station(sqlite, folder)
+
+
+@pytest.fixture
+def address(station: Station) -> Iterator[str]:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(make_app(station), log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join()
+
+
+def test_the_client_sends_looks_judges_and_reports(station: Station, address: str) -> None:
+    user_id = accounts.add_user(station.database, "test", "plc", PASSWORD, "operator")
+    token = accounts.add_token(station.database, "test", user_id, "PLC", ["predict", "read", "judge"])
+    asked = client.Station(address, token)
+    assert asked.predict("disc", "a/ä 1.png", picture(1), wait_s=0.0)["verdict"] == "waiting"
+    judge_all(station)
+    found = asked.predict("disc", "a/ä 1.png", picture(1))
+    assert found["verdict"] in ("good", "anomalous")
+    assert asked.image(found["image_id"]) == found
+    assert list(asked.images()) == [found]
+    assert list(asked.images(verdict="unreadable")) == []
+    assert asked.picture(found["image_id"], "mask")[:2] == b"\xff\xd8"
+    asked.give_verdict(found["image_id"], "defective", "crack")
+    assert asked.report("2020-01-01", "2100-01-01")["defect_types"] == [["crack", 1]]
+    assert asked.models()[0]["is_live"]
+    with pytest.raises(client.StationError, match="404: image 99: there is none"):
+        asked.image(99)
+    with pytest.raises(client.StationError, match="401: log in, or send a token"):
+        client.Station(address, "blm_wrong").models()
+
+
+def test_the_client_needs_nothing_but_the_standard_library() -> None:
+    tree = ast.parse(Path(client.__file__).read_text(encoding="utf-8"))
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert {str(name).partition(".")[0] for name in names} <= sys.stdlib_module_names
