@@ -99,8 +99,8 @@ def _without(samples: Sequence[Sample], chosen: set[int]) -> list[Sample]:
     kept = [sample for place, sample in enumerate(samples) if place not in chosen]
     if len(kept) < 2:
         raise DataError(
-            f"only {len(kept)} of {len(samples)} good images are left to fit, at least 2 are needed; add images, hold "
-            "fewer out (data.calibration_fraction), or make smaller groups or more folds"
+            f"data.calibration_fraction: only {len(kept)} of {len(samples)} good images are left to fit, at least 2 "
+            "are needed; add images, hold fewer out, or make smaller groups or more folds"
         )
     return kept
 

@@ -44,7 +44,7 @@ def count(predicted: NDArray[np.bool_], actual: NDArray[np.bool_], valid: NDArra
     """
     shapes = [array.shape for array in (predicted, actual, valid) if array is not None]
     if len(set(shapes)) > 1:
-        raise DataError(f"predicted, actual and valid must have one shape; found {', '.join(map(str, shapes))}")
+        raise DataError(f"masks: predicted, actual and valid must be of one shape; found {', '.join(map(str, shapes))}")
     if valid is not None:
         predicted, actual = predicted[valid], actual[valid]
     tp = int(np.count_nonzero(predicted & actual))

@@ -160,7 +160,7 @@ class _Stage:
     def _check(self, step: int) -> None:
         if not all(torch.isfinite(total) for total in self.sums):
             raise TrainingError(
-                f"the loss is not a number at step {step + 1}; lower train.learning_rate "
+                f"training: the loss is not a number at step {step + 1}; lower train.learning_rate "
                 f"({self.loop.settings.learning_rate:g}), or set train.precision=float32"
             )
 

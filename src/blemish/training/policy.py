@@ -28,7 +28,7 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
     """
     data = settings.data
     if not samples:
-        raise DataError("no good image can be read")
+        raise DataError("good images: none can be read")
     channels = data.channels
     if channels is None:
         channels = 1 if all(sample.header.is_grey for sample in samples) else 3

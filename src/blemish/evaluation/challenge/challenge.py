@@ -192,7 +192,7 @@ def _measure_photos(predictor: Predictor, good: Sequence[Sample], settings: Chal
             work.skipped[sample.name] = reason
     _refuse(fitted)
     if len(work.photos) < MIN_PHOTOS:
-        raise DataError(f"only {len(work.photos)} of {len(good)} good photos can be read; {MIN_PHOTOS} are needed")
+        raise DataError(f"good photos: only {len(work.photos)} of {len(good)} can be read; {MIN_PHOTOS} are needed")
     return work
 
 
