@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.folder import Folder, Sample, read_folder
-from blemish.data.masks import load_mask
 from blemish.data.split import split_good
 from blemish.errors import DataError
 from blemish.inference.predictor import Predictor
@@ -110,7 +109,7 @@ def map_means(predictor: Predictor, folder: Folder) -> dict[str, float | None]:
     """
     run = predictor.header.run
     held_out = split_good(folder.train, run.data.calibration_fraction, np.random.default_rng(run.seed))[1]
-    known = [sample for sample in folder.test if sample.mask_path is not None or not sample.label]
+    known = [sample for sample in folder.test if sample.mask_paths or not sample.label]
     sums = {name: np.zeros(2) for name in PIXELS}  # of the values, and their number
     for sample in known:
         _add_map(predictor, sample, sums["good_test"], sums["defective_test"])
@@ -132,8 +131,8 @@ def _add_map(predictor: Predictor, sample: Sample, good: Any, defective: Any) ->
     scored, policy = prediction.scored_map.astype(np.float64), predictor.policy
     valid = np.ones(scored.shape, np.bool_) if policy.roi is None else policy.roi
     mask = np.zeros(scored.shape, np.bool_)
-    if sample.mask_path is not None:
-        mask = load_mask(sample.mask_path, policy.size_px, prediction.image_size_px)
+    if sample.mask_paths:
+        mask = sample.load_mask(policy.size_px, prediction.image_size_px)
     for sums, where in ((good, valid & ~mask), (defective, valid & mask)):
         sums += scored[where].sum(), where.sum()
     return prediction.score

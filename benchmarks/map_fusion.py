@@ -19,7 +19,6 @@ from torch import Tensor
 
 from blemish.data.folder import read_folder
 from blemish.data.images import load_image
-from blemish.data.masks import load_mask
 from blemish.inference.runtime import open_detector
 from blemish.models.feature_autoencoder import FeatureAutoencoder
 from blemish.stats.pixel_scores import PixelScores
@@ -50,7 +49,7 @@ def measure(model: Path, data: Path) -> dict[str, list[float]]:
     labels = []
     for sample in read_folder(data).test:
         terms = detector.terms(torch.from_numpy(load_image(sample.path, header.policy))[None])[:, 0]  # (t, h, w)
-        mask = None if sample.mask_path is None else load_mask(sample.mask_path, header.policy.size_px)
+        mask = sample.load_mask(header.policy.size_px)
         labels.append(sample.label)
         for way, join in WAYS.items():
             joined = join(terms).numpy()

@@ -7,7 +7,6 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import read_original
-from blemish.data.masks import load_mask
 from blemish.inference.overlay import draw_contour, mask_as_rgb, overlay
 from blemish.inference.predictor import Predictor
 
@@ -35,9 +34,8 @@ def column(predictor: Predictor, sample: Sample) -> np.ndarray:
     """The pictures of one image, one above the other."""
     prediction = predictor.predict(sample.path)
     photo = np.asarray(read_original(sample.path))
-    truth = np.zeros(photo.shape[:2], bool)
-    if sample.mask_path is not None:
-        truth = load_mask(sample.mask_path, prediction.image_size_px)
+    truth = sample.load_mask(prediction.image_size_px)
+    truth = np.zeros(photo.shape[:2], bool) if truth is None else truth
     pictures = [
         photo,
         overlay(photo, prediction.anomaly_map, prediction.threshold),

@@ -3,12 +3,15 @@
 A detector brings settings of its own (`model.*`); they are defined beside it, in its file.
 """
 
+import errno
 import json
+import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -71,6 +74,11 @@ def _plain_value(value: object, may_be_bool: bool) -> object:
 
 Side = Annotated[int, Field(ge=8, le=16_384)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Level = Annotated[int, Field(ge=0, le=255)]
+
+
+MaskValue = Annotated[int, Field(ge=0, le=65_535)] | tuple[Level, Level, Level] | None
+"""The value, or the colour, that marks a defective pixel in a mask; None: every value above 0."""
 
 
 class DataSettings(Settings):
@@ -102,6 +110,11 @@ class DataSettings(Settings):
     )
     tile_overlap_px: Annotated[int, Field(ge=0)] = Field(
         64, description="How far neighbouring tiles overlap; their maps fade into each other there."
+    )
+    mask_value: MaskValue = Field(
+        None,
+        description="What marks a defective pixel in the masks of ground_truth: a grey value or palette index, or a "
+        "colour [r, g, b]. None: every value above 0, and a mask that marks nearly everything is refused.",
     )
     skip_bad: bool = Field(False, description="Leave out unreadable images, and count them, instead of stopping.")
     calibration_fraction: Annotated[float, Field(ge=0.001, le=0.999)] = Field(
@@ -281,6 +294,34 @@ def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
             if isinstance(option, type) and issubclass(option, BaseModel)
         )
     return list(kind.model_fields)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file opened to read its bytes. Never waits, as opening a pipe would.
+
+    Raises:
+        OSError: it cannot be opened, or is a device, a pipe or a folder.
+    """
+    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")  # noqa: PTH123, SIM115
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    file.close()
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder, not a file")
+    raise OSError(errno.ENODEV, "a device or a pipe, not a file")
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """The content of a file of at most so many bytes.
+
+    Raises:
+        OSError: as `open_regular`, or the file is longer.
+    """
+    with open_regular(path) as file:
+        if (length := os.fstat(file.fileno()).st_size) > max_bytes:
+            raise OSError(errno.EFBIG, f"{length >> 20} MiB, at most {max_bytes >> 20} MiB are read")
+        return file.read(max_bytes)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

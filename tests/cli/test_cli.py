@@ -241,8 +241,13 @@ def test_a_full_disk_is_said(model_file: Path, tmp_path: Path, monkeypatch: pyte
 def test_images_that_are_not_read_are_named(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     shutil.copy(shared_parts / "test/good/000.png", tmp_path / "a.png")
     (tmp_path / "b.gif").write_bytes(b"GIF89a")
-    (tmp_path / "c.png").symlink_to("nowhere.png")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "c").symlink_to(tmp_path / "more")
     result = run("inspect", str(model_file), str(tmp_path))
     assert "note: 2 images not read" in result.stderr
     assert "b.gif" in result.stderr
-    assert "c.png" in result.stderr
+    assert f"{tmp_path / 'c'}" in result.stderr
+    (tmp_path / "d.png").symlink_to("nowhere.png")
+    result = run("inspect", str(model_file), str(tmp_path))
+    assert result.exit_code == 2
+    assert "d.png: no such file" in result.stderr

@@ -20,7 +20,7 @@ def test_mvtec_layout_is_read_in_the_order_of_names(parts: Path) -> None:
     assert [sample.name for sample in folder.train][:2] == ["train/good/000.png", "train/good/001.png"]
     assert folder.defect_types == ("bar",)
     bars = [sample for sample in folder.test if sample.label]
-    assert all(sample.mask_path == parts / f"ground_truth/bar/{sample.path.stem}_mask.png" for sample in bars)
+    assert all(sample.mask_paths == (parts / f"ground_truth/bar/{sample.path.stem}_mask.png",) for sample in bars)
 
 
 def test_a_flat_folder_is_all_good(tmp_path: Path) -> None:
@@ -35,15 +35,15 @@ def test_masks_are_paired_by_name_not_by_order(tmp_path: Path) -> None:
     for name in ("test/cut/a.png", "test/cut/b.png", "ground_truth/cut/b_mask.png", "ground_truth/cut/a.png"):
         touch(tmp_path / name)
     touch(tmp_path / "train/good/0.png")
-    masks = {sample.path.name: sample.mask_path for sample in read_folder(tmp_path).test}
-    assert masks["a.png"] == tmp_path / "ground_truth/cut/a.png"
-    assert masks["b.png"] == tmp_path / "ground_truth/cut/b_mask.png"
+    masks = {sample.path.name: sample.mask_paths for sample in read_folder(tmp_path).test}
+    assert masks["a.png"] == (tmp_path / "ground_truth/cut/a.png",)
+    assert masks["b.png"] == (tmp_path / "ground_truth/cut/b_mask.png",)
 
 
 def test_a_defect_type_without_any_mask_is_allowed(parts: Path) -> None:
     for mask in (parts / "ground_truth/bar").iterdir():
         mask.unlink()
-    assert all(sample.mask_path is None for sample in read_folder(parts).test)
+    assert all(sample.mask_paths == () for sample in read_folder(parts).test)
 
 
 def test_a_mask_without_its_image_is_refused(parts: Path) -> None:

@@ -456,8 +456,8 @@ def test_the_pixel_measures_are_those_of_scikit_learn(model_file: Path, shared_p
     maps = np.stack([predictor.predict(sample.path).scored_map for sample in folder.test])
     masks = np.zeros(maps.shape, bool)
     for place, sample in enumerate(folder.test):
-        if sample.mask_path is not None:
-            masks[place] = np.asarray(Image.open(sample.mask_path)) > 0
+        if sample.mask_paths:
+            masks[place] = np.asarray(Image.open(sample.mask_paths[0])) > 0
     values, truth, called = maps.ravel(), masks.ravel(), maps.ravel() > predictor.threshold
     assert results["pixel"]["auroc"] == pytest.approx(metrics.roc_auc_score(truth, values))
     assert results["pixel"]["ap"] == pytest.approx(metrics.average_precision_score(truth, values))
@@ -495,3 +495,26 @@ def test_an_error_leaves_no_empty_folder(squares: Path, tmp_path: Path) -> None:
             evaluate_model(brightness_predictor(), read_folder(squares), out, QUICK)
     assert not (tmp_path / "new").exists()
     assert (tmp_path / "there").is_dir()
+
+
+def test_inverted_masks_are_refused_until_their_value_is_told(squares: Path, tmp_path: Path) -> None:
+    for path in (squares / "ground_truth").rglob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    folder = read_folder(squares)
+    with pytest.raises(DataError, match=r"_mask\.png: nearly everything is marked defective"):
+        evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK)
+    assert not (tmp_path / "out").exists()
+    told = evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK.model_copy(update={"mask_value": 0}))
+    right = evaluate_model(
+        brightness_predictor(), read_folder(write_squares(tmp_path / "right")), tmp_path / "2", QUICK
+    )
+    assert plain(told)["pixel"] == plain(right)["pixel"]
+
+
+def test_photos_that_exif_turns_are_noted(squares: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = squares / "test/cut/0.png"
+    Image.open(path).save(path, exif=exif)
+    found = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK)
+    assert found.results.notes["turned"].startswith("1 photo with masks, among them test/cut/0.png, is turned")

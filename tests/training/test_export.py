@@ -72,7 +72,7 @@ def test_every_image_is_judged_alike(shared_parts: Path, trained: Predictor, exp
 def test_images_of_other_sizes_and_channels_are_judged_alike(
     trained: Predictor, exported: Predictor, size: tuple[int, int], mode: str
 ) -> None:
-    image = Image.new(mode, size, 1)
+    image = Image.new(mode, size, (1, 1, 1, 255) if mode == "RGBA" else 1)
     assert exported.predict(image).score == pytest.approx(trained.predict(image).score, rel=1e-5)
 
 

@@ -27,7 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare.compare,
     "detectors": train.detectors,
 }
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth, "convert": data.convert}
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "threshold": compare.sweep_threshold,
     "setting": compare.sweep_setting,

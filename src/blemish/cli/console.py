@@ -143,7 +143,8 @@ def say_unread(folders: Iterable[Path]) -> None:
     names = [str(path) for folder in folders if folder.is_dir() for path in unread_images(folder)]
     if names:
         what = (
-            f"{plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and no link to nothing"
+            f"{plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and links to "
+            "folders are not followed"
         )
         say("note", f"{what}: {join_names(names)}")
 

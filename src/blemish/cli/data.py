@@ -56,6 +56,32 @@ def synth(
     out_console.print(f"{kind} written to {out}")
 
 
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")],
+    layout: Annotated[
+        str | None, typer.Option(help="How it is laid out: mvtec, visa, ksdd, ksdd2 or ok_nok. None: as it looks.")
+    ] = None,
+    test_good: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of the good images to test on, where the set has no split.")
+    ] = 0.2,
+    mask_value: Annotated[
+        str | None, typer.Option(help="What marks a defective pixel, e.g. 1 or [255,0,0]. None: every value above 0.")
+    ] = None,
+) -> None:
+    """Copy a data set into MVTec's layout: VisA, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2."""
+    from blemish.data.convert import convert_dataset
+    from blemish.settings import DataSettings, parse_assignment, validate
+
+    given = {} if mask_value is None else parse_assignment(f"mask_value={mask_value}")
+    value = validate(DataSettings, given, "data.").mask_value
+    with progress() as report:
+        counts = convert_dataset(source, out, layout, test_good, value, counter(report, "copying"))
+    for folder, number in sorted(counts.items()):
+        out_console.print(f"{folder}: {number}", markup=False)
+    out_console.print(f"written to {out}", markup=False)
+
+
 def _print_findings(findings: Any) -> None:
     for one in findings:
         severity = "LOOK" if one.severity == "look" else "note"

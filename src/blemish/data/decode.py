@@ -1,18 +1,22 @@
 """From a file or an array to a decoded image, upright, in a mode of its own; or an error that names it."""
 
+import errno
 import io
 import os
 import threading
 import warnings
 from pathlib import Path
-from typing import NamedTuple, cast, final
+from typing import BinaryIO, NamedTuple, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
+from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, prepare_depth
+from blemish.data.tiff import Tiff, read_floats, read_tiff
 from blemish.errors import DataError
-from blemish.settings import LARGEST_IMAGE_PX
+from blemish.settings import LARGEST_IMAGE_PX, open_regular, read_regular
 
 
 @final
@@ -51,12 +55,16 @@ SILENCE = _Silence()
 
 MAX_FILE_BYTES = 16 * LARGEST_IMAGE_PX
 """A file that is larger is not even read."""
+MAX_JPEG_SCANS = 100
+"""A progressive JPEG has about ten; each costs a pass over all pixels."""
+MAX_EXPANSION, MIN_EXPANDED_PX = 250, 16_000_000
+"""No photo of so many pixels becomes so many times smaller when it is compressed."""
 
-SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 GREY_MODES = ("1", "L", "LA", "F", *SIXTEEN_BIT_MODES)
 """Pillow's modes of one channel; `F` is floats."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
+_ORIENTATION = 0x0112
 
 ImageLike = Path | str | Image.Image | NDArray[np.generic]
 
@@ -65,12 +73,10 @@ def read_content(path: Path) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        DataError: it is missing, a folder, or cannot be read.
+        DataError: it is missing, a folder, a device or a pipe, too long, or cannot be read.
     """
     with named_errors(path):
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size >> 20} MiB, more than any image that can be read")
-        return path.read_bytes()
+        return read_regular(path, MAX_FILE_BYTES)
 
 
 @final
@@ -81,11 +87,22 @@ class ImageHeader(NamedTuple):
     """Height and width after EXIF orientation."""
     mode: str
     """Pillow's."""
+    orientation: int = 1
+    """EXIF's: 1 is upright, from 5 on height and width change places."""
+    pages: int = 1
+    """Of several pages or frames the first is used."""
+    image_format: str = "TIFF"
+    has_alpha: bool = False
 
     @property
     def is_grey(self) -> bool:
         """Whether the file is stored with one channel."""
         return self.mode in GREY_MODES
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether the photo is not stored as it is shown."""
+        return self.orientation not in (0, 1)
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -94,11 +111,21 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         DataError: missing, not an image, or damaged.
     """
-    with named_errors(path), _opened(path) as handle:
-        # Asking a PNG for the orientation it does not have would decode all of it.
-        is_turned = (handle.format != "PNG" or "exif" in handle.info) and handle.getexif().get(0x0112, 1) >= 5
-        width, height = handle.size
-        return ImageHeader((width, height) if is_turned else (height, width), handle.mode)
+    with named_errors(path), open_regular(path) as file:
+        tiff = read_tiff(file)
+        try:
+            with _opened(file) as handle:
+                orientation = _orientation(handle)
+                width, height = handle.size
+                pages = tiff.pages if tiff else getattr(handle, "n_frames", 1)
+                size_px = (width, height) if orientation >= 5 else (height, width)
+                image_format = {"MPO": "JPEG", "DIB": "BMP"}.get(handle.format or "", handle.format or "")
+                alpha = handle.has_transparency_data
+                return ImageHeader(size_px, handle.mode, orientation, pages, image_format, alpha)
+        except UnidentifiedImageError:
+            if tiff is None:
+                raise
+            return ImageHeader(tiff.size_px, "F" if tiff.samples == 1 else "RGB", 1, tiff.pages)
 
 
 def name_of(image: ImageLike) -> str:
@@ -124,6 +151,10 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
             raise DataError(f"{self.path}: no such file") from None
         if isinstance(error, IsADirectoryError):
             raise DataError(f"{self.path}: a folder, not an image") from None
+        if isinstance(error, OSError) and error.errno in (errno.ENODEV, errno.ENXIO):
+            raise DataError(f"{self.path}: a device or a pipe, not an image file") from None
+        if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ELOOP):
+            raise DataError(f"{self.path}: {error.strerror}; not an image that can be read") from None
         if isinstance(error, PermissionError):
             raise DataError(f"{self.path}: no permission to read it") from None
         if isinstance(error, UnidentifiedImageError):
@@ -136,13 +167,22 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
             raise DataError(f"{self.path}: a damaged or truncated image ({error})") from None
 
 
-def _opened(file: Path | io.BytesIO) -> Image.Image:
+def _opened(file: BinaryIO) -> ImageFile:
     with SILENCE:
+        file.seek(0)
         return Image.open(file, formats=_FORMATS)
 
 
-def open_image(image: ImageLike, max_image_px: int, content: bytes | None = None) -> Image.Image:
-    """Decoded and turned upright, in a mode of its own."""
+def open_image(
+    image: ImageLike, max_image_px: int, content: bytes | None = None, is_drawn: bool = False
+) -> Image.Image:
+    """Decoded and turned upright, in a mode of its own; see `Depth` for more than 8 bits.
+
+    A drawing, such as a mask, may be of few colours and become very small when it is compressed; a photo may not.
+
+    Raises:
+        DataError: it cannot be read, or would cost more than an image may (docs/reference/limits.md).
+    """
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Image.Image):
@@ -152,11 +192,61 @@ def open_image(image: ImageLike, max_image_px: int, content: bytes | None = None
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)
     content = read_content(path) if content is None else content
-    with named_errors(path), SILENCE, _opened(io.BytesIO(content)) as handle:
-        check_pixels(handle.size[::-1], max_image_px, str(path))
-        _check_end(handle.format, path, content)
-        handle.load()
-        return ImageOps.exif_transpose(handle)
+    with named_errors(path):
+        tiff = read_tiff(io.BytesIO(content))
+        if tiff is not None:
+            check_pixels(tiff.size_px, max_image_px, str(path))
+        try:
+            with SILENCE, _opened(io.BytesIO(content)) as handle:
+                check_pixels(handle.size[::-1], max_image_px, str(path))
+                _check_cost(handle, path, content, is_drawn)
+                _check_end(handle.format, path, content)
+                return _loaded(handle, tiff, content, str(path))
+        except UnidentifiedImageError:
+            if tiff is None:
+                raise
+            return _from_floats(read_floats(tiff, content, str(path)), str(path))
+
+
+def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) -> Image.Image:
+    if tiff is not None and tiff.is_signed and tiff.bits == 8:
+        raise DataError(f"{where}: {tiff.describe()}, which is not read; save it as unsigned integers")
+    orientation = _orientation(handle)
+
+    def turn(image: ImageFile) -> ImageFile:
+        image.load()
+        if orientation != 1:
+            ImageOps.exif_transpose(image, in_place=True)
+        return image
+
+    def read_low() -> Image.Image:
+        with SILENCE, _opened(io.BytesIO(content)) as again:
+            return turn(ask_for_low_bytes(again, tiff))
+
+    depth = prepare_depth(handle, tiff, read_low)
+    turn(handle)
+    handle.info["depth"] = depth
+    return handle
+
+
+def _orientation(handle: Image.Image) -> int:
+    """Asking a PNG for the orientation it does not have would decode all of it."""
+    has_exif = handle.format != "PNG" or "exif" in handle.info
+    return int(handle.getexif().get(_ORIENTATION, 1)) if has_exif else 1
+
+
+def _check_cost(handle: Image.Image, path: Path, content: bytes, is_drawn: bool) -> None:
+    """Refuse what would take far more time or memory than its file says."""
+    scans = content.count(b"\xff\xda") if handle.format in ("JPEG", "MPO", "TIFF") else 0
+    if scans > MAX_JPEG_SCANS:
+        raise DataError(f"{path}: a JPEG of {scans} scans, at most {MAX_JPEG_SCANS} are read; save it again")
+    pixels = handle.size[0] * handle.size[1]
+    expansion = pixels * len(handle.getbands()) / max(1, len(content))
+    if not is_drawn and pixels >= MIN_EXPANDED_PX and expansion > MAX_EXPANSION:
+        raise DataError(
+            f"{path}: {pixels} pixels in {max(1, len(content) >> 10)} KiB, {expansion:.0f} times smaller than "
+            f"decoded, as no photo is (at most {MAX_EXPANSION} times); it looks like a decompression bomb"
+        )
 
 
 def _check_end(image_format: str | None, path: Path, content: bytes) -> None:
@@ -181,18 +271,22 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f":
-        return _from_floats(cast(NDArray[np.floating], array))
+        return _from_floats(cast(NDArray[np.floating], array), "image array")
     if array.dtype == np.uint16 and array.ndim == 2:
         return Image.fromarray(array.astype(np.int32))
+    if array.dtype == np.uint16:
+        high, low = (Image.fromarray(np.uint8(part)) for part in np.divmod(array.astype(np.uint16), 256))
+        high.info["depth"] = Depth(read_low=lambda: low)
+        return high
     if array.dtype != np.uint8:
-        raise DataError(f"image array: type {array.dtype}; expected uint8, uint16 (grey), bool, or floats in [0, 1]")
+        raise DataError(f"image array: type {array.dtype}; expected uint8, uint16, bool, or floats in [0, 1]")
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _from_floats(array: NDArray[np.floating]) -> Image.Image:
+def _from_floats(array: NDArray[np.floating], where: str) -> Image.Image:
     low, high = float(array.min()), float(array.max())
     if not (low >= 0.0 and high <= 1.0):  # also false for NaN
-        raise DataError(f"image array: floats from {low:g} to {high:g}; expected [0, 1], without NaN")
+        raise DataError(f"{where}: floats from {low:g} to {high:g}; expected [0, 1], without NaN")
     if array.ndim == 2:
         return Image.fromarray(array.astype(np.float32))
     return Image.fromarray(np.uint8(array * 255.0 + 0.5))

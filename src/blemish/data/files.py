@@ -257,6 +257,29 @@ def folder_to_fill(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill beside `out`, which becomes `out` when the block ends well: it is never half-written.
+
+    Raises:
+        DataError: there is a file of that name or a folder with something in it, or it cannot be written.
+    """
+    out = out.resolve()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "a folder with something in it" if out.is_dir() else "a file"
+        raise DataError(f"{out}: found {what}; name a new folder or an empty one")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
+            (filled := Path(beside) / "complete").mkdir()
+            yield filled
+            if out.exists():
+                out.rmdir()
+            filled.rename(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror}; name another folder") from error
+
+
 def reason(error: OSError) -> str:
     """Why the system refuses to write, and what to do.
 

@@ -1,15 +1,22 @@
 """Folders of images: MVTec-style ones, and flat ones of good images."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import final
 
-from blemish.data.decode import ImageHeader, check_pixels, read_header
-from blemish.errors import DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
+from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise
+from blemish.data.masks import load_mask
+from blemish.data.pairing import pair_masks
+from blemish.errors import DataError, join_names
+from blemish.settings import MaskValue, open_regular
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """What counts as an image file, by its ending in any case."""
@@ -29,13 +36,15 @@ class Sample:
     """One image file of a data set. Its header and its hash are read when first asked for, and then known.
 
     `name` is the path below the root with forward slashes, the same on every machine. `defect_type` is "good" or
-    the name of the test folder. `mask_path` is the ground truth of a defective image, None where there is none.
+    the name of the test folder. `mask_paths` are the ground truth of a defective image, several
+    where each has one of its defects, none where it is not known; `mask_value` marks defective pixels in them.
     """
 
     path: Path
     name: str
     defect_type: str = GOOD
-    mask_path: Path | None = None
+    mask_paths: tuple[Path, ...] = ()
+    mask_value: MaskValue = None
 
     @property
     def label(self) -> bool:
@@ -58,11 +67,8 @@ class Sample:
         Raises:
             DataError: it cannot be read.
         """
-        try:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror}") from None
+        with named_errors(self.path), open_regular(self.path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
     @property
     def file_id(self) -> str:
@@ -77,6 +83,16 @@ class Sample:
         """
         check_pixels(self.header.size_px, max_image_px, str(self.path))
         return self.header.size_px
+
+    def load_mask(
+        self, size_px: tuple[int, int], image_size_px: tuple[int, int] | None = None
+    ) -> NDArray[np.bool_] | None:
+        """The mask `(h, w)`, True where defective; None where it is not known.
+
+        Raises:
+            DataError: see `load_mask` in data/masks.py.
+        """
+        return load_mask(self.mask_paths, size_px, image_size_px, self.mask_value) if self.mask_paths else None
 
 
 @final
@@ -94,47 +110,49 @@ class Folder:
         return tuple(sorted({sample.defect_type for sample in self.test if sample.label}))
 
 
-def read_folder(root: Path) -> Folder:
+def read_folder(root: Path, mask_value: MaskValue = None) -> Folder:
     """The images below `root`, with masks paired by name.
 
     Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and
-    `ground_truth/<defect type>/<stem>_mask.png` (or `<stem>.png`). Flat: images directly in `root`, all of them good.
-    Any depth of folders below `good` or below a defect type is read too. Hidden files are passed over.
+    `ground_truth/<defect type>/<stem>_mask.png` (or `<stem>.png`, or several, see data/pairing.py), in any case of
+    letters, with `ok` or `normal` for `good`. Flat: images directly in `root`, all of them good. Any depth of folders
+    below `good` or below a defect type is read too. Hidden files are passed over.
 
     Raises:
-        DataError: no such folder; no images; images both in `root` and in `train`; a mask without its image; a
-            defective image without its mask where its type has masks; two images that one mask would fit.
+        DataError: no such folder; no images; images both in `root` and in `train`; a folder that cannot be listed; a
+            mask without its image; a defective image without its mask where its type has masks; two images that one
+            mask would fit; a layout that must be converted first.
     """
     root = Path(root)
     if not root.exists():
         raise DataError(f"{root}: no such folder")
     if not root.is_dir():
         raise DataError(f"{root}: a file, not a folder of images")
-    if (root / "train").is_dir() or (root / "test").is_dir():
-        return _read_mvtec(root)
+    if name := recognise(root):
+        raise DataError(f"{root}: laid out as {name}; convert it first: blemish data convert {root} -o FOLDER")
+    if find_layout(root):
+        return _read_mvtec(root, mask_value)
     flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False))
     if not flat:
+        below = [path.name for path in data_sets_below(root)]
         raise DataError(
-            f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; "
+            f"{root}: several data sets ({join_names(below)}); give one of them"
+            if below
+            else f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; "
             "give a folder of good images, or one with train/good, test/<type> and ground_truth/<type>"
         )
     return Folder(root, flat)
 
 
 def image_files(folder: Path, deep: bool = True) -> list[Path]:
-    """Image files in `folder` (and below it, where `deep`), in the order of their names. Hidden ones are left out.
+    """What is named as an image in `folder` (and below it, where `deep`), in the order of names; hidden ones left out.
+
+    Links to folders are not followed (`unread_images` has them). Whether a file can be read shows when it is opened.
 
     Raises:
-        DataError: a file name that is not UTF-8, which no report could name.
+        DataError: a folder that cannot be listed; a file name that is not UTF-8, which no report could name.
     """
-    found = folder.rglob("*") if deep else folder.iterdir()
-    images = sorted(
-        path
-        for path in found
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    images = sorted(Path(entry.path) for entry in _entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
     for path in images:
         if not _is_utf8(path):
             raise DataError(f"{str(path)!r}: a file name that is not UTF-8; rename it")
@@ -142,13 +160,38 @@ def image_files(folder: Path, deep: bool = True) -> list[Path]:
 
 
 def unread_images(folder: Path) -> list[Path]:
-    """What is named like an image in `folder` and below it, but is of a kind that is not read, or a link to nothing."""
+    """What is passed over in `folder` and below it: images of kinds that are not read, and links to folders."""
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if (path.suffix.lower() in OTHER_IMAGES and path.is_file())
-        or (path.suffix.lower() in SUFFIXES and path.is_symlink() and not path.exists())
+        Path(entry.path)
+        for entry in _entries(folder, deep=True, links=True)
+        if Path(entry.name).suffix.lower() in OTHER_IMAGES or (entry.is_symlink() and _is_folder(entry))
     )
+
+
+def _entries(folder: Path, deep: bool, links: bool = False) -> Iterator["os.DirEntry[str]"]:
+    """Everything that is not a folder and not hidden; and, where asked for, links to folders."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}; make it readable or take it away") from None
+    for entry in entries:
+        if not _is_folder(entry):
+            yield entry
+        elif entry.is_symlink():
+            if links:
+                yield entry
+        elif deep:
+            yield from _entries(Path(entry.path), deep, links)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead in a circle
+        return False
 
 
 def _is_utf8(path: Path) -> bool:
@@ -180,46 +223,43 @@ def hash_samples(samples: Iterable[Sample]) -> str:
     return digest.hexdigest()
 
 
-def _read_mvtec(root: Path) -> Folder:
-    train_root = root / "train" / GOOD
-    if (root / "train").is_dir():
-        others = [path.name for path in sorted((root / "train").iterdir()) if path.is_dir() and path.name != GOOD]
+def _read_mvtec(root: Path, mask_value: MaskValue) -> Folder:
+    layout = find_layout(root)
+    assert layout is not None
+    if train := find_child(root, "train"):
+        others = [path for path in sorted(train.iterdir()) if path.is_dir() and path.name.lower() not in GOOD_NAMES]
         if others:
-            raise DataError(f"{root / 'train' / others[0]}: only good images are fitted; move it to test/{others[0]}")
-        if not train_root.is_dir():
-            raise DataError(f"{train_root}: no such folder; good images to fit belong there")
-    train = tuple(Sample(path, _name(path, root)) for path in image_files(train_root))
-    test: list[Sample] = []
-    for folder in sorted(path for path in (root / "test").glob("*") if path.is_dir()):
+            raise DataError(f"{others[0]}: only good images are fitted; move it to test/{others[0].name}")
+        if not layout.train:
+            raise DataError(f"{train / GOOD}: no such folder; good images to fit belong there")
+    fitted = tuple(Sample(path, _name(path, root)) for folder in layout.train for path in image_files(folder))
+    tested: list[Sample] = []
+    for folder in layout.test:
+        defect_type = GOOD if folder.name.lower() in GOOD_NAMES else folder.name
         paths = image_files(folder)
-        masks = _pair_masks(root, folder, paths) if folder.name != GOOD else {}
-        test += [Sample(path, _name(path, root), folder.name, masks.get(path)) for path in paths]
-    if not train and not test:
+        masks = {} if defect_type == GOOD or layout.masks is None else _masks_of(root, folder, paths, layout.masks)
+        for path in paths:
+            known = masks.get(path, ())
+            tested.append(Sample(path, _name(path, root), defect_type, known, mask_value if known else None))
+    if not fitted and not tested:
         raise DataError(f"{root}: no images below train/good or test")
-    return Folder(root, train, tuple(test))
+    return Folder(root, fitted, tuple(tested))
 
 
-def _pair_masks(root: Path, folder: Path, paths: Iterable[Path]) -> dict[Path, Path]:
-    """Masks by image. A mask's stem is its image's, or that and `_mask`."""
-    mask_folder = root / "ground_truth" / folder.name
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        by_stem[str(path.relative_to(folder).with_suffix(""))].append(path)
-    pairs: dict[Path, Path] = {}
-    for mask in image_files(mask_folder):
-        stem = str(mask.relative_to(mask_folder).with_suffix(""))
-        images = by_stem.get(stem) or by_stem.get(stem.removesuffix("_mask"), [])
-        if len(images) != 1:
-            found = "no image" if not images else "several images"
-            wanted = f"{folder.relative_to(root).as_posix()}/{stem.removesuffix('_mask')}.*"
-            raise DataError(f"{_name(mask, root)}: {found} {wanted} in {root}; masks are paired by name")
-        if images[0] in pairs:
-            raise DataError(f"{_name(mask, root)}: {_name(images[0], root)} has another mask already")
-        pairs[images[0]] = mask
+def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> dict[Path, tuple[Path, ...]]:
+    """The masks by image of the defect type that lies in a folder; of all its images or of none."""
+    mask_folder = find_child(mask_root, folder.name.lower())
+    masks = image_files(mask_folder) if mask_folder else []
+    pairs = pair_masks(
+        {path.relative_to(folder).as_posix(): path for path in paths},
+        {path.relative_to(mask_folder).as_posix(): path for path in masks if mask_folder},
+        {path: _name(path, root) for path in (*paths, *masks)},
+        _name(folder, root),
+    )
     without = [path for path in paths if path not in pairs]
     if pairs and without:
         raise DataError(
-            f"{_name(without[0], root)}: no mask ground_truth/{folder.name}/{without[0].stem}_mask.png in {root}, "
+            f"{_name(without[0], root)}: no mask {mask_root.name}/{folder.name}/{without[0].stem}_mask.png in {root}, "
             f"while other images of '{folder.name}' have one"
         )
     return pairs

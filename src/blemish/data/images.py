@@ -4,13 +4,17 @@ What happens to an image, in this order:
 
 1. The header is read; an image of more than `max_image_px` pixels is refused before it is decoded.
 2. It is decoded, and turned as its EXIF orientation says. Of several frames or pages the first is taken.
-3. It becomes grey (1 channel, ITU-R 601 luma) or RGB (3 channels). Palettes are looked up, CMYK is converted, and
-   transparent pixels are laid over black. 16-bit grey keeps its 16 bits.
-4. 16-bit values are divided by the value of white (`white_level`, or 65535); values above white are white.
+3. It becomes grey (1 channel, ITU-R 601 luma) or RGB (3 channels, in this order). Palettes are looked up, CMYK is
+   converted, and transparent pixels are laid over black. 16-bit grey keeps its 16 bits, 16-bit colour keeps them where
+   `white_level` is given, and its 8 higher ones where it is not.
+4. 16-bit values are divided by the value of white (`white_level`, or what the file's bits give, 65535 in most); values
+   above white are white. A TIFF file that says that 0 is white is inverted.
 5. It is resized to `size_px` with Pillow's bilinear filter, whose support grows with the reduction, so that nothing
    aliases: 8-bit images in 8 bits, the others in 32-bit floats. An image that has this size already is left alone.
 6. 8-bit values are divided by 255.
 7. Pixels outside the region of interest, where there is one, become 0, so that nothing there can matter.
+
+Arrays are taken as `(h, w, 3)` in the order red, green, blue. OpenCV has blue first: give `array[:, :, ::-1]`.
 """
 
 import hashlib
@@ -24,7 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from blemish.data.decode import GREY_MODES, SIXTEEN_BIT_MODES, ImageLike, name_of, named_errors, open_image
+from blemish.data.decode import GREY_MODES, ImageLike, name_of, named_errors, open_image
+from blemish.data.deep import brightest_value, check_alpha, unit_bands
 from blemish.data.masks import ASPECT_TOLERANCE, decode_roi
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, Settings, Side
@@ -62,7 +67,7 @@ def load_image(image: ImageLike, policy: PixelPolicy) -> NDArray[np.float32]:
     """The image as the network sees it: float32 `(c, h, w)` in [0, 1].
 
     `image` is a file, a Pillow image, or an array `(h, w)`, `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)` of uint8,
-    uint16, bool, or floats in [0, 1].
+    uint16, bool, or floats in [0, 1]; channels in the order red, green, blue (OpenCV's: give `array[:, :, ::-1]`).
 
     Raises:
         DataError: missing, not an image, truncated, too large, of the wrong aspect, or of a kind not understood; with
@@ -80,24 +85,29 @@ def load_image(image: ImageLike, policy: PixelPolicy) -> NDArray[np.float32]:
 class Prepared:
     """An image decoded and resized, which gives its pixels at once or tile by tile."""
 
-    picture: Image.Image
+    values: Values
+    """At the size the network sees, 8 bits or floats in [0, 1]."""
     policy: PixelPolicy
     image_size_px: tuple[int, int]
     """Height and width of the image's own, upright."""
     is_grey: bool = False
     """Whether it is stored with one channel, whatever the network sees."""
+    brightest: int | None = None
+    """The highest value in an image of 16 bits that are scaled by the value of white; None of 8 bits."""
+
+    @property
+    def inside(self) -> Values:
+        """The pixels `(n,)` or `(n, 3)` that can matter: all, or those of the region of interest."""
+        roi, values = self.policy.roi, self.values
+        return values.reshape(-1, *values.shape[2:]) if roi is None else values[roi]
 
     def pixels(self, box: tuple[int, int, int, int] | None = None) -> NDArray[np.float32]:
         """What the network sees, float32 `(c, h, w)` in [0, 1]; of a box (top, left, bottom, right), or of all."""
         top, left, bottom, right = box or (0, 0, *self.policy.size_px)
-        cut = self.picture if box is None else self.picture.crop((left, top, right, bottom))
-        pixels = np.asarray(cut, dtype=np.float32)  # (h, w) or (h, w, 3)
-        if self.picture.mode != "F":
-            pixels = pixels / np.float32(255.0)
-        channels_last = pixels[:, :, None] if pixels.ndim == 2 else pixels  # (h, w, c)
+        channels_last = as_pixels(self.values[top:bottom, left:right])  # (h, w, c)
         if channels_last.shape[2] != self.policy.channels:
             channels_last = np.repeat(channels_last, self.policy.channels, axis=2)
-        image = np.array(channels_last.transpose(2, 0, 1), order="C")  # a copy: Pillow's own memory is read-only
+        image = np.array(channels_last.transpose(2, 0, 1), order="C")
         if self.policy.roi is not None:
             image *= self.policy.roi[top:bottom, left:right]
         return image
@@ -118,21 +128,44 @@ def prepare_content(content: bytes, path: Path, policy: PixelPolicy) -> tuple[Pr
     It is decoded once for both. `path` is for messages alone.
 
     Raises:
-        DataError: as `load_image`.
+        DataError: as `load_image`, or its pixels are all the same.
     """
     upright = open_image(path, policy.max_image_px, content)
-    return _prepared(upright, policy, str(path)), upright
+    prepared = _prepared(upright, policy, str(path))
+    check_contents(prepared, path)
+    return prepared, upright
 
 
 def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepared:
     _check_aspect(original.size, policy, where)
-    height, width = policy.size_px
-    with named_errors(where):
-        deep = _unit_floats(original, policy.white_level, where)
-        prepared = _eight_bit(original, policy.channels) if deep is None else deep
-        if prepared.size != (width, height):
-            prepared = prepared.resize((width, height), Image.Resampling.BILINEAR)
-    return Prepared(prepared, policy, (original.height, original.width), original.mode in GREY_MODES)
+    values = _values(original, policy, where, policy.size_px)
+    size_px = (original.height, original.width)
+    return Prepared(values, policy, size_px, original.mode in GREY_MODES, brightest_value(original))
+
+
+def _resize(band: Image.Image, size_px: tuple[int, int]) -> Image.Image:
+    size = size_px[::-1]
+    return band if band.size == size else band.resize(size, Image.Resampling.BILINEAR)
+
+
+def check_contents(prepared: Prepared, path: Path) -> None:
+    """Refuse an image whose pixels, in the region of interest, are all the same.
+
+    Raises:
+        DataError: they are.
+    """
+    _refuse_constant(prepared.inside, str(path))
+
+
+def _refuse_constant(inside: Values, where: str) -> None:
+    """Refuse pixels `(n,)` or `(n, 3)` that show nothing: a lens cap, an empty frame, a wrong white level."""
+    if (inside[0] == inside[-1]).all() and (inside == inside[0]).all():
+        scale = 255.0 if inside.dtype == np.uint8 else 1.0
+        found = ", ".join(f"{value / scale:.3g}" for value in np.atleast_1d(inside[0]).tolist())
+        raise DataError(
+            f"{where}: every pixel is {found} as the network would see it (1 is white); look at the file, its "
+            "transparency, data.white_level and data.roi"
+        )
 
 
 def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level: int | None = None) -> Image.Image:
@@ -151,16 +184,29 @@ def drawable(original: Image.Image, white_level: int | None, where: str) -> Imag
         DataError: 16-bit or float values out of their range; `where` is what the error calls the image.
     """
     with named_errors(where):
-        deep = _unit_floats(original, white_level, where)
+        deep = unit_bands(original, white_level, 3, where)
         if deep is not None:
-            original = Image.fromarray(np.uint8(np.asarray(deep) * 255.0 + 0.5))
-        return _eight_bit(original, 3)
+            eight = [Image.fromarray(np.uint8(np.asarray(band) * 255.0 + 0.5)) for band in deep]
+            original = eight[0] if len(eight) == 1 else Image.merge("RGB", eight)
+        return _eight_bit(original, 3, where)
+
+
+def read_photo(path: Path, policy: PixelPolicy) -> tuple[Values, int | None]:
+    """As `read_values`, of a file; and its brightest value, see `Prepared`.
+
+    Raises:
+        DataError: as `load_image`.
+    """
+    original = open_image(path, policy.max_image_px)
+    values = _values(original, policy, str(path))
+    _refuse_constant(values.reshape(-1, *values.shape[2:]), str(path))
+    return values, brightest_value(original)
 
 
 def read_values(image: ImageLike, policy: PixelPolicy) -> Values:
     """The image at its own size as an array `(h, w)` or `(h, w, 3)`; `load_image` makes the same of either.
 
-    8 bits; 16-bit grey as floats in [0, 1].
+    8 bits; 16-bit grey, and 16-bit colour with a `white_level`, as floats in [0, 1].
 
     Raises:
         DataError: as `load_image`.
@@ -168,10 +214,16 @@ def read_values(image: ImageLike, policy: PixelPolicy) -> Values:
     >>> read_values(np.full((8, 8), 51, np.uint8), PixelPolicy(size_px=(8, 8), channels=3)).shape
     (8, 8, 3)
     """
-    original = open_image(image, policy.max_image_px)
-    with named_errors(name_of(image)):
-        deep = _unit_floats(original, policy.white_level, name_of(image))
-        return np.array(_eight_bit(original, policy.channels) if deep is None else deep)
+    return _values(open_image(image, policy.max_image_px), policy, name_of(image))
+
+
+def _values(original: Image.Image, policy: PixelPolicy, where: str, size_px: tuple[int, int] | None = None) -> Values:
+    """An image as an array, resized where a size is given."""
+    with named_errors(where):
+        deep = unit_bands(original, policy.white_level, policy.channels, where)
+        bands = [_eight_bit(original, policy.channels, where)] if deep is None else deep
+        arrays = [np.asarray(band if size_px is None else _resize(band, size_px)) for band in bands]
+        return np.array(arrays[0]) if len(arrays) == 1 else np.stack(arrays, axis=2)
 
 
 def pixels_id(pixels: NDArray[np.float32]) -> str:
@@ -206,25 +258,11 @@ def _check_aspect(size: tuple[int, int], policy: PixelPolicy, where: str) -> Non
         )
 
 
-def _unit_floats(image: Image.Image, white_level: int | None, where: str) -> Image.Image | None:
-    """A 16-bit or float image as floats in [0, 1]; None for 8-bit ones."""
-    if image.mode != "F" and image.mode not in SIXTEEN_BIT_MODES:
-        return None
-    values = np.asarray(image, dtype=np.float32)
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "F":
-        if not (low >= 0.0 and high <= 1.0):  # also true for NaN
-            raise DataError(f"{where}: float values from {low:g} to {high:g}; expected [0, 1], without NaN")
-        return image
-    if low < 0 or high > 65_535:
-        raise DataError(f"{where}: integer values from {low:g} to {high:g}; expected 16 bits, 0 to 65535")
-    return Image.fromarray(np.minimum(values / np.float32(white_level or 65_535), np.float32(1.0)))
-
-
-def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
+def _eight_bit(image: Image.Image, channels: int, where: str) -> Image.Image:
     """8-bit grey or RGB. Transparency is laid over black."""
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
+        check_alpha(with_alpha, where)
         black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, with_alpha)
     wanted = "L" if channels == 1 else "RGB"

@@ -2,44 +2,118 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from blemish.data.decode import SIXTEEN_BIT_MODES, open_image
+from blemish.data.decode import open_image
+from blemish.data.deep import SIXTEEN_BIT_MODES
 from blemish.errors import DataError, SettingsError
-from blemish.settings import LARGEST_IMAGE_PX
+from blemish.settings import LARGEST_IMAGE_PX, MaskValue
 
 ASPECT_TOLERANCE = 0.05
 """How far an image's aspect may be from the wanted one, as a share of it, before that is an error."""
 
 
-def load_mask(path: Path, size_px: tuple[int, int], image_size_px: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """A ground-truth mask `(h, w)`, True where defective (any value above 0), resized by nearest neighbour.
+MAX_MARKED, MAX_MARKED_WITH_BORDER, MAX_BORDER = 0.9, 0.5, 0.8
+"""A mask that marks a larger share of the image, or this share and most of the image's border, is taken for wrong."""
+
+MAX_COLOURS = 64
+"""A mask of colour has most of its marked pixels in so many of them."""
+
+
+def load_mask(
+    paths: Path | Sequence[Path],
+    size_px: tuple[int, int],
+    image_size_px: tuple[int, int] | None = None,
+    mask_value: MaskValue = None,
+) -> NDArray[np.bool_]:
+    """A ground-truth mask `(h, w)`, True where defective, resized by nearest neighbour; several are united.
+
+    Defective is what has the `mask_value`; without one, every visible value above 0, palettes looked up.
 
     Raises:
-        DataError: unreadable, of another size than its image (`image_size_px`, height and width), or without a single
-            defective pixel although it stands under a defect type.
+        DataError: unreadable, of another size than its image (`image_size_px`, height and width), without a single
+            defective pixel although it stands under a defect type, or, without a `mask_value`, nearly all defective.
     """
-    original = open_image(path, LARGEST_IMAGE_PX)
-    width, height = original.size
-    if image_size_px is not None and (height, width) != image_size_px:
-        raise DataError(
-            f"{path}: mask of {height} x {width}, its image is {image_size_px[0]} x {image_size_px[1]} "
-            "(height x width); a mask must have its image's size"
-        )
-    if original.mode not in ("1", "L", *SIXTEEN_BIT_MODES, "F"):
-        original = original.convert("RGB")
-    full = np.asarray(original)
-    full = full.max(axis=2) > 0 if full.ndim == 3 else full > 0
+    paths = [paths] if isinstance(paths, Path) else list(paths)
+    full = np.logical_or.reduce([_marked(path, image_size_px, mask_value) for path in paths])
     if not full.any():
+        wanted = "" if mask_value is None else f"; no pixel is {mask_value} (data.mask_value)"
         raise DataError(
-            f"{path}: an empty mask under a defect type; mark its defective pixels or move the image to good"
+            f"{paths[0]}: an empty mask under a defect type{wanted}; mark its defective pixels or move the image to "
+            "good"
         )
+    if mask_value is None:
+        _refuse_nearly_all(full, paths[0])
     resized = Image.fromarray(np.uint8(full) * 255).resize((size_px[1], size_px[0]), Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
+
+
+def _marked(path: Path, image_size_px: tuple[int, int] | None, mask_value: MaskValue) -> NDArray[np.bool_]:
+    mask = open_image(path, LARGEST_IMAGE_PX, is_drawn=True)
+    size_px = (mask.height, mask.width)
+    if image_size_px is not None and size_px != image_size_px:
+        turned = "; was it drawn before the photo was turned (EXIF)?" if size_px == image_size_px[::-1] else ""
+        raise DataError(
+            f"{path}: mask of {mask.height} x {mask.width}, its image is {image_size_px[0]} x {image_size_px[1]} "
+            f"(height x width); a mask must have its image's size{turned}"
+        )
+    return np.asarray(_defective(mask, mask_value, path), np.bool_)
+
+
+def _defective(mask: Image.Image, mask_value: MaskValue, path: Path) -> Any:
+    if isinstance(mask_value, tuple):
+        return (np.asarray(mask.convert("RGB")) == mask_value).all(axis=2)
+    if mask_value is not None:
+        values = np.asarray(mask.convert("L") if mask.mode == "1" else mask)
+        colours = 1 if mask.mode == "LA" else 3
+        return values == mask_value if values.ndim == 2 else (values[:, :, :colours] == mask_value).all(axis=2)
+    if mask.mode in ("1", "L", "F", *SIXTEEN_BIT_MODES) and not mask.has_transparency_data:
+        return np.asarray(mask) > 0
+    values = np.asarray(mask.convert("RGBA"))
+    marked = (values[:, :, :3].max(axis=2) > 0) & (values[:, :, 3] > 0)
+    _refuse_picture(values[marked], path)
+    return marked
+
+
+def _refuse_picture(colours: NDArray[np.uint8], path: Path) -> None:
+    """Refuse marked pixels `(n, 4)` of so many colours that they are no drawing."""
+    packed = colours[:, :3].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    found, counts = np.unique(packed, return_counts=True)
+    if len(found) > MAX_COLOURS and np.sort(counts)[-MAX_COLOURS:].sum() < len(packed) / 2:
+        raise DataError(
+            f"{path}: a picture of {len(found)} colours, not a mask; draw the defects alone, or say which colour marks "
+            "them: data.mask_value"
+        )
+
+
+def _refuse_nearly_all(marked: NDArray[np.bool_], path: Path) -> None:
+    share = float(marked.mean())
+    border = float(np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]]).mean())
+    if share <= MAX_MARKED and (share <= MAX_MARKED_WITH_BORDER or border <= MAX_BORDER):
+        return
+    raise DataError(
+        f"{path}: nearly everything is marked defective, {share:.0%} of the mask and {border:.0%} of its border, as "
+        f"every value above 0 counts; found: {_describe_values(path)}. Is it inverted, or a picture of the part? Say "
+        "which value means defective: data.mask_value (blemish evaluate: --set mask_value=...)"
+    )
+
+
+def _describe_values(path: Path) -> str:
+    """The commonest values of a mask, as `data.mask_value` takes them, with their shares."""
+    mask = open_image(path, LARGEST_IMAGE_PX, is_drawn=True)
+    values = np.asarray(mask.convert("L") if mask.mode == "1" else mask)
+    flat = values.reshape(-1, *values.shape[2:])
+    found, counts = np.unique(flat, axis=0, return_counts=True)
+    order = np.argsort(-counts)[:3]
+    shares = [f"{np.asarray(found[one]).tolist()} ({counts[one] / len(flat):.0%})" for one in order]
+    more = f" and {len(found) - 3} others" if len(found) > 3 else ""
+    return ("palette indices " if mask.mode == "P" else "values ") + ", ".join(shares) + more
 
 
 def encode_roi(roi: NDArray[np.bool_]) -> str:
@@ -79,7 +153,7 @@ def load_roi(
         if not roi or roi.startswith("["):
             raise SettingsError(f"data.roi: found '{roi}'; expected a mask image, or corners [[x, y], [x, y], [x, y]]")
         try:
-            mask = open_image(Path(roi), LARGEST_IMAGE_PX)
+            mask = open_image(Path(roi), LARGEST_IMAGE_PX, is_drawn=True)
         except DataError as error:
             raise DataError(f"data.roi: {error}") from None
         if aspect is not None and abs(mask.height / mask.width / aspect - 1.0) > ASPECT_TOLERANCE:

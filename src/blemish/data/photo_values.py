@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 PHOTO_VALUES = ("brightness", "contrast", "sharpness", "centre_x", "centre_y")
 
 _DIGITS = 6
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R 601, as Pillow's."""
 
 
@@ -48,7 +48,7 @@ def to_grey(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     >>> round(to_grey(np.array([1, 0, 0], np.float32).reshape(3, 1, 1)).item(), 3)
     0.299
     """
-    grey: NDArray[np.float32] = pixels[0] if len(pixels) == 1 else np.tensordot(_LUMA, pixels, axes=1)
+    grey: NDArray[np.float32] = pixels[0] if len(pixels) == 1 else np.tensordot(LUMA, pixels, axes=1)
     return grey
 
 

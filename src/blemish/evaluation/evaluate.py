@@ -8,7 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
-from blemish.data.masks import load_mask
+from blemish.data.notes import page_note, turned_note
 from blemish.errors import DataError, join_names
 from blemish.evaluation.examples import draw
 from blemish.evaluation.false_alarms import Promise, realised_rate
@@ -86,7 +86,9 @@ def evaluate_model(
             written, in which case no file is.
     """
     started = time.perf_counter()
-    samples = _test_samples(folder)
+    asked, trained = settings.mask_value, predictor.header.run.data.mask_value
+    mask_value = trained if asked is None else asked
+    samples = [replace(sample, mask_value=mask_value) for sample in _test_samples(folder)]
     with folder_to_fill(out):
         judged = _judge(predictor, samples, settings, on_image)
         results = _results(predictor, folder, judged, settings)
@@ -129,8 +131,9 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: _TestScores) -> Non
     prediction = predictor.predict(sample.path)
     name = plain_name(sample.name)
     mask, roi = None, predictor.policy.roi
-    if sample.mask_path is not None:
-        mask = load_mask(sample.mask_path, predictor.policy.size_px, prediction.image_size_px)
+    if sample.mask_paths:
+        mask = sample.load_mask(predictor.policy.size_px, prediction.image_size_px)
+        assert mask is not None
         if not mask.any():
             judged.unseen[name], mask = "size", None
         elif roi is not None and not (mask & roi).any():
@@ -279,6 +282,8 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _TestScores) -> d
             "the model was calibrated by group, but the names of the test images do not tell their groups: false "
             "alarms are counted image by image, as if all were independent"
         )
+    seen = list(judged.samples.values())
+    notes |= {name: note for name, note in (("pages", page_note(seen)), ("turned", turned_note(seen))) if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"
     return notes

@@ -8,7 +8,6 @@ from PIL import Image
 
 from blemish.data.folder import Sample
 from blemish.data.images import load_image, read_original
-from blemish.data.masks import load_mask
 from blemish.evaluation.measures import JudgedImage
 from blemish.evaluation.report.close_up import cut_close_up
 from blemish.evaluation.report.pictures import Curve, Drawings, Example
@@ -94,10 +93,8 @@ def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
     prediction = predictor.predict(sample.path)
     reconstruction = predictor.reconstruct(sample.path)
     policy, size_px = predictor.policy, _shown_size(predictor.policy.size_px)
-    mask = large = None
-    if sample.mask_path is not None:
-        mask = load_mask(sample.mask_path, policy.size_px, prediction.image_size_px)
-        large = load_mask(sample.mask_path, prediction.image_size_px)
+    mask = sample.load_mask(policy.size_px, prediction.image_size_px)
+    large = sample.load_mask(prediction.image_size_px)
     original = np.asarray(read_original(sample.path, policy.max_image_px, policy.white_level))
     return Example(
         name=image.name,

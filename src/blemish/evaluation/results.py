@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from blemish.settings import Settings
+from blemish.settings import MaskValue, Settings
 from blemish.stats import Counts
 
 Range = tuple[float, float]
@@ -29,6 +29,10 @@ class EvaluateSettings(Settings):
     )
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.95, description="How sure the intervals are.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Makes the intervals repeatable.")
+    mask_value: MaskValue = Field(
+        None,
+        description="What marks a defective pixel in the masks, as data.mask_value. None: as the model was trained.",
+    )
     skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
     panels_per_type: Annotated[int, Field(ge=0, le=20)] = Field(2, description="Panels a defect type in the report.")
     worst: Annotated[int, Field(ge=0, le=50)] = Field(6, description="Misses and false alarms in the report.")

@@ -236,7 +236,7 @@ def keep_fixtures(images: Iterable[tuple[str, Prepared]]) -> dict[str, NDArray[A
     """Good images by name, resized as the model sees them, as many as there is room for."""
     kept: dict[str, NDArray[Any]] = {}
     for name, prepared in images:
-        image = np.asarray(prepared.picture)
+        image = prepared.values
         if sum(other.nbytes for other in kept.values()) + image.nbytes <= FIXTURE_BYTES:
             kept[name] = image
     return kept

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.data.folder import file_id, image_files
 from blemish.data.groups import pattern_of, read_groups
-from blemish.data.images import pixels_id, prepare
+from blemish.data.images import check_contents, pixels_id, prepare
 from blemish.data.photo_values import photo_values
 from blemish.errors import DataError, SettingsError, join_names, plural
 from blemish.inference.artifact import ArtifactHeader
@@ -54,6 +54,7 @@ def score_new_images(
     for done, (name, path) in enumerate(paths, start=1):
         try:
             prepared = prepare(path, header.policy)
+            check_contents(prepared, path)
             pixels = prepared.pixels()
             ids = (file_id(path), pixels_id(pixels))
         except DataError as error:

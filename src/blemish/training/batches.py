@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from blemish.data.folder import Sample
-from blemish.data.images import PixelPolicy, load_image
+from blemish.data.images import PixelPolicy, Prepared, check_contents, load_image, prepare
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.tiles import tile_boxes
 from blemish.errors import DataError
@@ -27,7 +27,8 @@ CACHE_BYTES = 1 << 30
 class GoodImages(Dataset[Tensor]):
     """Images `(c, h, w)`, float32 in [0, 1], all decoded once at the start, so that a bad file shows before any work.
 
-    With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason.
+    With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason. `brightest` is the
+    highest value in images of 16 bits, None where there are none.
 
     Raises:
         DataError: a file that cannot be read, unless `skip_bad`.
@@ -43,19 +44,22 @@ class GoodImages(Dataset[Tensor]):
         self.policy = policy
         self.samples: list[Sample] = []
         self.skipped: dict[str, str] = {}
+        self.brightest: int | None = None
         self._kept: dict[int, NDArray[np.float32]] = {}
         fits_in_cache = CACHE_BYTES // (4 * policy.channels * math.prod(policy.size_px))
         with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
             loaded = pool.map(lambda sample: _try_load(sample, policy), samples)
-            for done, (sample, image) in enumerate(zip(samples, loaded, strict=True), start=1):
-                if isinstance(image, DataError):
+            for done, (sample, prepared) in enumerate(zip(samples, loaded, strict=True), start=1):
+                if isinstance(prepared, DataError):
                     if not skip_bad:
                         pool.shutdown(cancel_futures=True)
-                        raise image
-                    self.skipped[sample.name] = str(image)
+                        raise prepared
+                    self.skipped[sample.name] = str(prepared)
                 else:
                     if len(self.samples) < fits_in_cache:
-                        self._kept[len(self.samples)] = image
+                        self._kept[len(self.samples)] = prepared.pixels()
+                    if prepared.brightest is not None:
+                        self.brightest = max(prepared.brightest, self.brightest or 0)
                     self.samples.append(sample)
                 report(Progress("reading images", done, len(samples)))
 
@@ -96,31 +100,13 @@ class Tiles(Dataset[Tensor]):
         return self.images[image][:, top:bottom, left:right]
 
 
-def _try_load(sample: Sample, policy: PixelPolicy) -> NDArray[np.float32] | DataError:
+def _try_load(sample: Sample, policy: PixelPolicy) -> Prepared | DataError:
     try:
-        return refuse_constant(load_image(sample.path, policy), policy, str(sample.path))
+        prepared = prepare(sample.path, policy)
+        check_contents(prepared, sample.path)
+        return prepared
     except DataError as error:
         return error
-
-
-def refuse_constant(image: NDArray[np.float32], policy: PixelPolicy, where: str) -> NDArray[np.float32]:
-    """The same image, if it is more than one value everywhere: that is no photo, whatever made it so.
-
-    Raises:
-        DataError: it has one value in each channel; `where` is what the error calls it.
-
-    >>> refuse_constant(np.zeros((3, 8, 8), np.float32), PixelPolicy(size_px=(8, 8)), "dark.png")
-    Traceback (most recent call last):
-    blemish.errors.DataError: dark.png: every pixel is 0, 0, 0 as the network would see it (1 is white); ...
-    """
-    inside = image[:, slice(None) if policy.roi is None else policy.roi].reshape(len(image), -1)  # (c, n)
-    if (inside.min(axis=1) < inside.max(axis=1)).any():
-        return image
-    values = ", ".join(f"{value:.3g}" for value in inside[:, 0])
-    raise DataError(
-        f"{where}: every pixel is {values} as the network would see it (1 is white); look at the file, its "
-        "transparency, data.white_level and data.roi, or leave it out with --skip-bad"
-    )
 
 
 @final

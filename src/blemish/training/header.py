@@ -10,6 +10,7 @@ import torch
 
 from blemish.data.groups import pattern_of
 from blemish.data.images import prepare
+from blemish.data.notes import photo_notes
 from blemish.data.photo_values import gather_values
 from blemish.errors import CalibrationError
 from blemish.inference.artifact import FIXTURE, ArtifactHeader, DataCard
@@ -76,6 +77,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
+                *photo_notes(job.images.samples, job.images.policy, job.images.brightest),
                 *dict.fromkeys(note for fit in fits for note in fit.notes),
                 *image_notes(job, scores, looks),
             ),

@@ -43,7 +43,7 @@ def test_layout_is_what_the_folder_reader_expects(small: Path) -> None:
     assert [sample.name for sample in folder.train] == ["train/good/000.png", "train/good/001.png"]
     assert sorted(sample.defect_type for sample in folder.test) == ["crack", "cut", "good", "hole", "print"]
     for sample in folder.test:
-        assert (sample.mask_path is not None) == sample.label
+        assert bool(sample.mask_paths) == sample.label
         with Image.open(sample.path) as image:
             assert (image.mode, image.size) == ("RGB", (64, 64))
 

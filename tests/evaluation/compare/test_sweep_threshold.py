@@ -38,7 +38,7 @@ def pixels(model_file: Path, shared_parts: Path) -> PixelScores:
     """What the evaluation saw, once more."""
     predictor, scores = Predictor.load(model_file, "cpu"), PixelScores()
     for sample in read_folder(shared_parts).test:
-        mask = load_mask(sample.mask_path, (64, 64)) if sample.mask_path else None
+        mask = sample.load_mask((64, 64))
         scores.add(sample.name, predictor.predict(sample.path).scored_map, mask)
     return scores
 

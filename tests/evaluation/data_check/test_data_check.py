@@ -120,15 +120,17 @@ def test_mixed_sizes_kinds_and_odd_files_are_named(photos: Path) -> None:
     (photos / "readme.txt").write_text("hello")
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
     (photos / "below").mkdir()
+    (photos / "linked").symlink_to(photos / "below")
     draw_part(rng)[0].save(photos / "below/deep.png")
     result = check_data(photos, make_settings(assignments=["data.side_px=64"]))
     assert found(result, "channels") == {("grey.png",): "look"}
     assert found(result, "size") == {("flat.png",): "look", ("larger.png",): "note"}
     assert found(result, "odd file") == {
         ("below/deep.png",): "look",
-        ("gone.png",): "look",
+        ("linked",): "look",
         ("movie.avi",): "note",
     }
+    assert found(result, "unreadable") == {("gone.png",): "look"}
     assert found(result, "format") == {("named.jpg",): "note"}
     assert "flat.png" not in result.oddness  # training would refuse it
 

@@ -1,6 +1,5 @@
 """Synthetic data sets, written as MVTec-style folders."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.data.files import new_folder
 from blemish.data.synthetic.hazelnut import hazelnut, photograph
 from blemish.data.synthetic.hazelnut_defects import HAZELNUT_DEFECTS
 from blemish.errors import DataError
@@ -49,6 +49,7 @@ def write_hazelnuts(
     Raises:
         DataError: when `out` is not empty or cannot be written, or a number is out of range.
 
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_hazelnuts(Path(folder) / "nuts", good=2, defects=1, size_px=64, test_good=1)
     {'train/good': 2, 'test/good': 1, 'test/crack': 1, 'test/cut': 1, 'test/hole': 1, 'test/print': 1}
@@ -60,7 +61,8 @@ def write_hazelnuts(
     _check_range("size_px", size_px, SMALLEST_PX, LARGEST_PX)
     _check_range("seed", seed, 0, None)
     counts = dict(zip(KINDS, (good, test_good, *[defects] * len(HAZELNUT_DEFECTS)), strict=True))
-    _write_complete(out.resolve(), lambda folder: _draw_all(folder, counts, size_px, seed, on_image))
+    with new_folder(out) as folder:
+        _draw_all(folder, counts, size_px, seed, on_image)
     return counts
 
 
@@ -98,22 +100,6 @@ def _check_range(name: str, value: int, least: int, most: int | None) -> None:
     if value < least or (most is not None and value > most):
         wanted = f"at least {least}" if most is None else f"{least} to {most}"
         raise DataError(f"{name}: found {value}; give a whole number, {wanted}")
-
-
-def _write_complete(out: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `out`, then move it there: `out` is never half-written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "a folder with something in it" if out.is_dir() else "a file"
-        raise DataError(f"{out}: found {what}; name a new folder or an empty one")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
-            write(Path(beside) / "complete")
-            if out.exists():
-                out.rmdir()
-            (Path(beside) / "complete").rename(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot write the images: {error.strerror}; name another folder") from error
 
 
 def _save(path: Path, image: NDArray[np.uint8]) -> None:

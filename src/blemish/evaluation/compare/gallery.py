@@ -10,7 +10,6 @@ from PIL import Image
 
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, read_original
-from blemish.data.masks import load_mask
 from blemish.errors import DataError
 from blemish.evaluation.report.close_up import CALLED_COLOUR, TRUE_COLOUR, outline, own_scale
 from blemish.evaluation.report.pictures import photo
@@ -95,7 +94,5 @@ def _with_map(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) ->
 
 
 def _with_truth(sample: Sample, image: Rgb) -> Rgb:
-    if sample.mask_path is None:
-        return image
-    height, width = image.shape[:2]
-    return outline(image, load_mask(sample.mask_path, (height, width)), TRUE_COLOUR)
+    mask = sample.load_mask((image.shape[0], image.shape[1]))
+    return image if mask is None else outline(image, mask, TRUE_COLOUR)

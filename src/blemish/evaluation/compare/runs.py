@@ -69,7 +69,11 @@ def _free_name(path: Path, taken: Collection[str]) -> str:
 
 
 def _hashes(folder: Folder) -> tuple[str, str]:
-    masks = [Sample(sample.mask_path, f"mask of {sample.name}") for sample in folder.test if sample.mask_path]
+    masks = [
+        Sample(path, f"mask of {sample.name}" + (f" ({number})" if number else ""))
+        for sample in folder.test
+        for number, path in enumerate(sample.mask_paths)
+    ]
     return hash_samples(folder.train), hash_samples([*folder.test, *masks])
 
 

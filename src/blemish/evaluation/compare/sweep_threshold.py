@@ -127,7 +127,7 @@ def _score(source: Source, row: ImageRow) -> Example:
         name=row.path,
         defect_type=row.defect_type,
         label=sample.label,
-        has_mask=sample.mask_path is not None,
+        has_mask=bool(sample.mask_paths),
         score=row.score,
         p_value=row.p_value,
         is_anomalous=row.is_anomalous,

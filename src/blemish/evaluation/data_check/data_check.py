@@ -13,8 +13,8 @@ import numpy as np
 from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
-from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_values
-from blemish.data.masks import ASPECT_TOLERANCE, load_mask
+from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
+from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
@@ -25,6 +25,7 @@ from blemish.evaluation.data_check.findings import (
     Finding,
     channel_findings,
     count_findings,
+    depth_findings,
     duplicate_findings,
     format_findings,
     outlier_findings,
@@ -34,11 +35,12 @@ from blemish.evaluation.data_check.findings import (
     quality_findings,
     size_findings,
     sort_findings,
+    turned_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
-from blemish.settings import RunSettings
+from blemish.settings import MaskValue, RunSettings
 from blemish.training.policy import resolve_policy
 
 Nested = dict[str, Any]
@@ -97,7 +99,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         DataError: there are no images, or none of the good ones can be read.
         SettingsError: a size the encoder cannot take (multiples of 16), or a region of interest without a pixel.
     """
-    folder, findings = _folder(Path(root))
+    folder, findings = _folder(Path(root), settings.data.mask_value)
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
     policy = resolve_policy(_to_fit(folder.root, headed), settings)
@@ -123,6 +125,8 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         *size_findings(images),
         *channel_findings(images),
         *format_findings(images),
+        *depth_findings(images, policy.white_level),
+        *turned_findings(images),
         *duplicate_findings(images, pairs, groups),
         *outlier_findings(oddness),
         *quality_findings(images),
@@ -130,11 +134,11 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     return DataCheck(folder.root, policy, sort_findings(findings), tuple(images), oddness, maps)
 
 
-def _folder(root: Path) -> tuple[Folder, list[Finding]]:
+def _folder(root: Path, mask_value: MaskValue) -> tuple[Folder, list[Finding]]:
     """The images, and what is wrong with how they lie there."""
     findings = []
     try:
-        folder = read_folder(root)
+        folder = read_folder(root, mask_value)
     except DataError as error:
         train = root / "train" / GOOD
         good = image_files(train) if train.is_dir() else []
@@ -143,7 +147,7 @@ def _folder(root: Path) -> tuple[Folder, list[Finding]]:
         folder = Folder(root, tuple(Sample(path, path.relative_to(root).as_posix()) for path in good))
         findings.append(Finding("layout", "look", (), f"{error}; until then only train/good is checked"))
     used = {sample.path for sample in (*folder.train, *folder.test)}
-    used |= {sample.mask_path for sample in folder.test if sample.mask_path}
+    used |= {path for sample in folder.test for path in sample.mask_paths}
     if not findings:
         findings += _odd_files(root, used)
     return folder, findings
@@ -158,9 +162,9 @@ def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
         elif path.suffix.lower() not in _HARMLESS and not path.name.startswith("."):
             findings.append(Finding("odd file", "note", (name,), "not a kind of image that is read; passed over"))
     for path in unread_images(root):
-        if path.is_symlink() and not path.exists():
+        if path.is_symlink() and path.is_dir():
             name = path.relative_to(root).as_posix()
-            findings.append(Finding("odd file", "look", (name,), "a link to a file that is not there"))
+            findings.append(Finding("odd file", "look", (name,), "a link to a folder, which is not followed"))
     return findings
 
 
@@ -188,7 +192,7 @@ def _to_fit(root: Path, samples: Sequence[Sample]) -> list[Sample]:
 def _check_image(sample: Sample, extractor: FeatureExtractor, grids: dict[str, Grids]) -> CheckedImage:
     """Decode once; what the encoder sees of a good image goes into `grids`."""
     policy = extractor.policy
-    values = read_values(sample.path, policy)
+    values, brightest = read_photo(sample.path, policy)
     grey = as_pixels(values).mean(axis=2)
     found = None
     if _fits(values.shape[:2], policy):
@@ -196,7 +200,7 @@ def _check_image(sample: Sample, extractor: FeatureExtractor, grids: dict[str, G
         if not sample.label:
             grids[sample.name] = extractor.extract(values)
     digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
-    return CheckedImage(sample, photo_facts(sample.path), digest, fingerprint(grey), found)
+    return CheckedImage(sample, photo_facts(sample), digest, fingerprint(grey), found, brightest)
 
 
 def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
@@ -205,10 +209,8 @@ def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
 
 
 def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
-    if sample.mask_path is None:
-        return []
     try:
-        load_mask(sample.mask_path, policy.size_px, sample.size_px(policy.max_image_px))
+        sample.load_mask(policy.size_px, sample.size_px(policy.max_image_px))
         return []
     except DataError as error:
         return [Finding("mask", "look", (sample.name,), str(error))]

@@ -1,18 +1,15 @@
 """Findings of a data check: what each kind means, from facts of the images."""
 
 import math
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, final
-
-from PIL import Image
 
 from blemish.data.duplicates import Fingerprint, Pair, clusters
 from blemish.data.folder import Sample
 from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.notes import depth_note, turned_note
 from blemish.data.photo_values import Quality, tukey_fences
 
 _FORMAT_OF = {
@@ -37,33 +34,28 @@ class PhotoFacts:
     oddities: tuple[str, ...]
 
 
-def photo_facts(path: Path) -> PhotoFacts:
+def photo_facts(sample: Sample) -> PhotoFacts:
     """The facts of a file that can be decoded; its size is the one after EXIF orientation.
 
     >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
     >>> file = Path(tempfile.mkdtemp()) / "photo.jpg"
     >>> Image.new("L", (4, 3)).save(file, format="PNG")
-    >>> photo_facts(file)
+    >>> photo_facts(Sample(file, "photo.jpg"))
     PhotoFacts(size_px=(3, 4), kind='grey', oddities=('named .jpg, but a PNG file',))
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            oddities = []
-            if image.format != _FORMAT_OF[path.suffix.lower()]:
-                oddities.append(f"named {path.suffix}, but a {image.format} file")
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1:
-                oddities.append(f"{frames} pages or frames, of which the first is used")
-            orientation = image.getexif().get(0x0112, 1)
-            if orientation not in (0, 1):
-                oddities.append(f"turned or mirrored by its EXIF orientation, {orientation}")
-            if image.has_transparency_data:
-                oddities.append("transparent pixels or an alpha channel, laid over black")
-            kind = "grey, 16 bits" if image.mode.startswith("I;") else _KINDS.get(image.mode, "colour")
-            width, height = image.size
-            size_px = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-            return PhotoFacts(size_px, kind, tuple(oddities))
+    header, oddities = sample.header, []
+    if header.image_format != _FORMAT_OF[sample.path.suffix.lower()]:
+        oddities.append(f"named {sample.path.suffix}, but a {header.image_format} file")
+    if header.pages > 1:
+        oddities.append(f"{header.pages} pages or frames, of which the first is used")
+    if header.is_turned:
+        oddities.append(f"turned or mirrored by its EXIF orientation, {header.orientation}")
+    if header.has_alpha:
+        oddities.append("transparent pixels or an alpha channel, laid over black")
+    kind = "grey, 16 bits" if header.mode.startswith("I;") else _KINDS.get(header.mode, "colour")
+    return PhotoFacts(header.size_px, kind, tuple(oddities))
 
 
 Severity = Literal["look", "note"]
@@ -104,11 +96,12 @@ class CheckedImage:
     pixels_sha256: str
     fingerprint: Fingerprint
     quality: Quality | None
+    brightest: int | None = None
 
 
 def part_of(sample: Sample) -> str:
     """`train` or `test`; all images of a flat folder are there to train on."""
-    return "test" if sample.name.startswith("test/") else "train"
+    return "test" if sample.name.lower().startswith("test") and "/" in sample.name else "train"
 
 
 def size_findings(images: Sequence[CheckedImage]) -> list[Finding]:
@@ -170,6 +163,19 @@ def format_findings(images: Sequence[CheckedImage]) -> list[Finding]:
         for oddity in one.facts.oddities:
             by_oddity[oddity].append(one.sample.name)
     return [Finding("format", "note", tuple(names), oddity) for oddity, names in sorted(by_oddity.items())]
+
+
+def depth_findings(images: Sequence[CheckedImage], white_level: int | None) -> list[Finding]:
+    """16-bit photos whose values do not fit the value of white."""
+    deep = {one.sample.name: one.brightest for one in images if one.brightest is not None}
+    note = depth_note(max(deep.values(), default=None), white_level)
+    return [Finding("format", "look", tuple(deep), note)] if note else []
+
+
+def turned_findings(images: Sequence[CheckedImage]) -> list[Finding]:
+    """Photos with masks that are turned by EXIF."""
+    some = [one.sample for one in images if one.sample.mask_paths and one.sample.header.is_turned]
+    return [Finding("mask", "look", tuple(one.name for one in some), turned_note(some))] if some else []
 
 
 def duplicate_findings(

@@ -1,0 +1,199 @@
+"""Data sets in other layouts, written as MVTec-style folders: a reader for each layout is one function and one row."""
+
+import csv
+import io
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from blemish.data.decode import open_image
+from blemish.data.files import new_folder
+from blemish.data.folder import Sample, image_files, read_folder
+from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, find_child, find_layout, recognise, subfolders
+from blemish.data.pairing import pair_masks
+from blemish.errors import DataError, SettingsError, nearest
+from blemish.settings import LARGEST_IMAGE_PX, MaskValue, read_regular
+
+OnImage = Callable[[int, int], None]
+Reader = Callable[[Path, float], list[Sample]]
+"""Samples whose names are the paths to write, from a folder and the share of good images to test on."""
+
+
+def convert_dataset(
+    source: Path,
+    out: Path,
+    layout: str | None = None,
+    test_good: float = 0.2,
+    mask_value: MaskValue = None,
+    on_image: OnImage = lambda _done, _total: None,
+) -> dict[str, int]:
+    """Copy a data set into a new folder in MVTec's layout, and say how many images each of its folders got.
+
+    Photos are copied as they are; masks are united and written as 0 and 255. `test_good` is the share of good images
+    that are tested on where the set itself says nothing. The folder appears complete or not at all.
+
+    Raises:
+        DataError: the layout is not known, an image or a mask cannot be read, or `out` is not empty.
+        SettingsError: there is no layout of that name.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder")
+    if layout is not None and layout not in READERS:
+        raise SettingsError(f"--layout {layout}: unknown; {nearest(layout, READERS)}")
+    name = layout or recognise(source) or ("mvtec" if find_layout(source) else None)
+    if name is None:
+        raise DataError(f"{source}: a layout that is not known; known are {', '.join(READERS)} (--layout)")
+    samples = READERS[name](source, test_good)
+    if not samples:
+        raise DataError(f"{source}: no images in the layout {name}")
+    with new_folder(out) as folder:
+        for done, sample in enumerate(samples, start=1):
+            _copy(sample, folder, mask_value)
+            on_image(done, len(samples))
+    return dict(Counter(sample.name.rpartition("/")[0] for sample in samples))
+
+
+def _copy(sample: Sample, folder: Path, mask_value: MaskValue) -> None:
+    target = folder / sample.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(sample.path, target)
+    except OSError as error:
+        raise DataError(f"{sample.path}: cannot be copied: {error.strerror}") from None
+    if not sample.mask_paths:
+        return
+    size_px = sample.size_px(LARGEST_IMAGE_PX)
+    mask = Sample(sample.path, sample.name, sample.defect_type, sample.mask_paths, mask_value).load_mask(
+        size_px, size_px
+    )
+    assert mask is not None
+    below = target.relative_to(folder / "test")
+    drawn = (folder / "ground_truth" / below).with_name(f"{below.stem}_mask.png")
+    drawn.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.uint8(mask) * 255).save(drawn)
+
+
+def read_mvtec(root: Path, _test_good: float) -> list[Sample]:
+    """MVTec AD, LOCO and AD 2, and BTAD: what `read_folder` reads as it is."""
+    folder, samples = read_folder(root), []
+    for sample in (*folder.train, *folder.test):
+        part, _, below = sample.name.split("/", 2)
+        name = f"{part}_{below}" if part.lower().startswith("val") else below  # beside train/good
+        where = f"test/{sample.defect_type}" if sample in folder.test else "train/good"
+        samples.append(Sample(sample.path, f"{where}/{name}", sample.defect_type, sample.mask_paths))
+    return samples
+
+
+def read_visa(root: Path, test_good: float) -> list[Sample]:
+    """One object of VisA: `Data/Images/{Normal,Anomaly}`, `Data/Masks/Anomaly`; split as `split_csv` says, if there."""
+    data = find_child(root, "data") or root
+    images, masks = (find_child(data, name) or data for name in ("images", "masks"))
+    good = image_files(find_child(images, *GOOD_NAMES) or images / "Normal")
+    bad_folder = find_child(images, *BAD_NAMES) or images / "Anomaly"
+    tested = _official_split(root, good)
+    chosen = set(_held_out(good, test_good)) if tested is None else tested
+    return [*_good(good, chosen), *_defective(bad_folder, find_child(masks, *BAD_NAMES), "bad")]
+
+
+def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
+    table = root.resolve().parent / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        return None
+    rows = csv.DictReader(io.StringIO(read_regular(table, 1 << 24).decode("utf-8-sig")))
+    named = {
+        Path(row.get("image") or "").name
+        for row in rows
+        if row.get("object") == root.resolve().name and row.get("split") == "test" and row.get("label") == "normal"
+    }
+    return {path for path in good if path.name in named}
+
+
+def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
+    """One folder of good parts and others of bad ones, such as OK and NOK; masks in `ground_truth` or `masks`."""
+    good_folder = find_child(root, *GOOD_NAMES)
+    if good_folder is None:
+        raise DataError(f"{root}: no folder of good images ({', '.join(sorted(GOOD_NAMES))})")
+    mask_root = find_child(root, "ground_truth", "groundtruth", "masks")
+    good = image_files(good_folder)
+    samples = _good(good, set(_held_out(good, test_good)), good_folder)
+    for folder in subfolders(root):
+        if folder not in (good_folder, mask_root):
+            masks = None if mask_root is None else find_child(mask_root, folder.name.lower())
+            samples += _defective(folder, masks, folder.name)
+    return samples
+
+
+def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
+    """KolektorSDD2: `train` and `test` with a `_GT` mask beside each image; defective images in train are left out."""
+    samples = []
+    for part in ("train", "test"):
+        for path, mask, is_defective in _beside(find_child(root, part) or root / part, "_GT"):
+            if part == "test" and is_defective:
+                samples.append(Sample(path, f"test/defect/{path.name}", "defect", (mask,)))
+            elif not is_defective:
+                samples.append(Sample(path, f"{part}/good/{path.name}"))
+    return samples
+
+
+def read_ksdd(root: Path, test_good: float) -> list[Sample]:
+    """KolektorSDD: a folder for each part, with a `_label` mask beside each image."""
+    found = [(folder.name, *one) for folder in subfolders(root) for one in _beside(folder, "_label")]
+    tested = set(_held_out([path for _, path, _, is_defective in found if not is_defective], test_good))
+    samples = []
+    for part, path, mask, is_defective in found:
+        where = "test/defect" if is_defective else "test/good" if path in tested else "train/good"
+        name = f"{where}/{part}_{path.name}"
+        samples.append(Sample(path, name, "defect", (mask,)) if is_defective else Sample(path, name))
+    return samples
+
+
+READERS: dict[str, Reader] = {
+    "mvtec": read_mvtec,
+    "visa": read_visa,
+    "ksdd": read_ksdd,
+    "ksdd2": read_ksdd2,
+    "ok_nok": read_ok_nok,
+}
+
+
+def _beside(folder: Path, ending: str) -> Iterable[tuple[Path, Path, bool]]:
+    """Images with the mask that lies beside each, and whether anything is marked in it."""
+    files = image_files(folder)
+    masks = {path.stem.removesuffix(ending): path for path in files if path.stem.endswith(ending)}
+    for path in files:
+        if path.stem in masks:
+            mask = masks[path.stem]
+            yield path, mask, bool(np.asarray(open_image(mask, LARGEST_IMAGE_PX, is_drawn=True)).any())
+        elif not path.stem.endswith(ending):
+            raise DataError(f"{path}: no mask {path.stem}{ending}.* beside it")
+
+
+def _held_out(good: Sequence[Path], share: float) -> list[Path]:
+    """Evenly spread over the images, so many of them."""
+    count = min(len(good) - 1, round(share * len(good))) if good else 0
+    return [good[int((place + 0.5) * len(good) / count)] for place in range(count)]
+
+
+def _good(paths: Sequence[Path], tested: set[Path], root: Path | None = None) -> list[Sample]:
+    return [
+        Sample(path, f"{'test' if path in tested else 'train'}/good/{_below(path, root or path.parent)}")
+        for path in paths
+    ]
+
+
+def _defective(folder: Path, mask_folder: Path | None, defect_type: str) -> list[Sample]:
+    images = {_below(path, folder): path for path in image_files(folder)}
+    masks = {_below(path, mask_folder): path for path in image_files(mask_folder)} if mask_folder else {}
+    pairs = pair_masks(images, masks, {path: str(path) for path in (*images.values(), *masks.values())}, str(folder))
+    return [
+        Sample(path, f"test/{defect_type}/{name}", defect_type, pairs.get(path, ())) for name, path in images.items()
+    ]
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

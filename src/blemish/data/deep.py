@@ -1,0 +1,163 @@
+"""Images of more than 8 bits a channel: the value of white, and the lower bytes of colour that Pillow leaves out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from blemish.data.photo_values import LUMA
+from blemish.data.tiff import Tiff
+from blemish.errors import DataError
+
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+MIN_ALPHA = 16
+"""Of 255; an image that is nowhere more opaque shows nothing."""
+
+_OTHER_ORDER = {"L": "B", "B": "L", "N": "B"}
+
+
+@final
+@dataclass(frozen=True)
+class Depth:
+    """How an image of more than 8 bits is to be read; hangs on it as `image.info["depth"]`."""
+
+    white: int = 65_535
+    """The value of white where nothing else is said."""
+    is_min_white: bool = False
+    """Whether 0 is white, and `white` black."""
+    read_low: Callable[[], Image.Image] | None = None
+    """Of 16-bit colour, whose image has the higher bytes: the image of the lower ones."""
+
+
+def depth_of(image: Image.Image) -> Depth | None:
+    """None of an image of 8 bits."""
+    found = image.info.get("depth")
+    if isinstance(found, Depth):
+        return found
+    return Depth() if image.mode in ("F", *SIXTEEN_BIT_MODES) else None
+
+
+def unit_bands(image: Image.Image, white_level: int | None, channels: int, where: str) -> list[Image.Image] | None:
+    """One or three channels of floats in [0, 1] of an image of more than 8 bits; None where 8 bits are all that counts.
+
+    Raises:
+        DataError: values out of range, or a kind of 16-bit colour whose lower bytes are not to be had.
+    """
+    depth = depth_of(image)
+    is_grey = image.mode in ("F", *SIXTEEN_BIT_MODES)
+    if depth is None or (not is_grey and white_level is None):
+        return None
+    if not is_grey and depth.read_low is None:
+        raise DataError(
+            f"{where}: 16-bit {image.mode} of a kind for which data.white_level cannot be honoured; save it "
+            "uncompressed, as grey or RGB"
+        )
+    if image.mode == "F":
+        unit = _unit_floats(image, where)
+    else:
+        values = _sixteen_bits(image, depth, where)
+        unit = np.minimum(values / np.float32(white_level or depth.white), np.float32(1.0))
+    if depth.is_min_white:
+        unit = np.float32(1.0) - unit
+    if image.mode == "RGBA":
+        check_alpha(image, where)
+        unit = unit * (np.asarray(image.getchannel("A"), np.float32) / np.float32(255.0))[:, :, None]
+    if unit.ndim == 3 and channels == 1:
+        unit = unit @ LUMA
+    planes = [unit] if unit.ndim == 2 else [unit[:, :, channel] for channel in range(3)]
+    return [Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in planes]
+
+
+def _unit_floats(image: Image.Image, where: str) -> NDArray[np.float32]:
+    values = np.asarray(image, np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0.0 and high <= 1.0):  # also true for NaN
+        raise DataError(f"{where}: float values from {low:g} to {high:g}; expected [0, 1], without NaN")
+    return values
+
+
+def _sixteen_bits(image: Image.Image, depth: Depth, where: str) -> NDArray[np.float32]:
+    """The values `(h, w)` or `(h, w, 3)` as stored, 0 to 65535."""
+    if depth.read_low is not None:
+        high, low = (np.asarray(part, np.float32)[:, :, :3] for part in (image, depth.read_low()))
+        return high * np.float32(256) + low
+    values = np.asarray(image, dtype=np.float32)
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest < 0 or highest > 65_535:
+        raise DataError(f"{where}: integer values from {lowest:g} to {highest:g}; expected 16 bits, 0 to 65535")
+    return values
+
+
+def brightest_value(image: Image.Image) -> int | None:
+    """The highest value in an image of 16-bit integers, roughly where above 14 bits; None of other images."""
+    depth = depth_of(image)
+    if depth is None or image.mode == "F":
+        return None
+    if image.mode in SIXTEEN_BIT_MODES:
+        return int(np.asarray(image).max())
+    high = int(np.asarray(image)[:, :, :3].max())
+    if depth.read_low is None or high >= 64:
+        return high * 256 + 255
+    return int(_sixteen_bits(image, depth, "").max())
+
+
+def check_alpha(image: Image.Image, where: str) -> None:
+    """Refuse an image, RGBA, that is transparent everywhere.
+
+    Raises:
+        DataError: it is; `where` is what the error calls it.
+    """
+    highest = int(np.asarray(image.getchannel("A")).max())
+    if highest < MIN_ALPHA:
+        raise DataError(
+            f"{where}: every pixel is transparent (alpha at most {highest} of 255), so the image would be black; "
+            "save it without transparency"
+        )
+
+
+def prepare_depth(handle: ImageFile, tiff: Tiff | None, read_low: Callable[[], Image.Image]) -> Depth | None:
+    """The depth of a file that is not decoded yet, which is then decoded right; None of 8 bits."""
+    is_min_white = tiff is not None and tiff.is_min_white
+    if handle.mode == "F":
+        return Depth(1, is_min_white)
+    if handle.mode in SIXTEEN_BIT_MODES:
+        bits = 16 if tiff is None else min(16, tiff.bits - tiff.is_signed)
+        return Depth((1 << bits) - 1, is_min_white)
+    if _tell_planes(handle, tiff) or any(";16" in _rawmode(tile) for tile in handle.tile):
+        # Of planes that libtiff unpacks, Pillow always gives the higher bytes.
+        is_packed = tiff is not None and tiff.is_planar and any(tile[0] != "raw" for tile in handle.tile)
+        return Depth(read_low=read_low if handle.mode in ("RGB", "RGBA") and not is_packed else None)
+    return None
+
+
+def ask_for_low_bytes(handle: ImageFile, tiff: Tiff | None) -> ImageFile:
+    """Make Pillow decode the lower bytes of 16-bit colour: it keeps the higher ones of the byte order it is told."""
+    _tell_planes(handle, tiff)
+    modes = [_rawmode(tile) for tile in handle.tile]
+    handle.tile = [
+        _with_rawmode(tile, mode[:-1] + _OTHER_ORDER[mode[-1]]) for tile, mode in zip(handle.tile, modes, strict=True)
+    ]
+    return handle
+
+
+def _tell_planes(handle: ImageFile, tiff: Tiff | None) -> bool:
+    """Whether the channels of 16 bits lie one by one, uncompressed; Pillow, which takes them for 8 bits, is told."""
+    is_planar = tiff is not None and tiff.is_planar and tiff.bits == 16
+    if tiff is None or not is_planar or any(tile[0] != "raw" for tile in handle.tile):
+        return False
+    ending = ";16L" if tiff.order == "<" else ";16B"
+    handle.tile = [_with_rawmode(tile, _rawmode(tile).partition(";")[0] + ending) for tile in handle.tile]
+    return True
+
+
+def _rawmode(tile: Any) -> str:
+    found = tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0]
+    return found if isinstance(found, str) else ""
+
+
+def _with_rawmode(tile: Any, mode: str) -> Any:
+    return tile._replace(args=mode if isinstance(tile.args, str) else (mode, *tile.args[1:]))

@@ -1,0 +1,75 @@
+"""How data sets lie on the disk: where good images, test images and masks are, and which sets must be converted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, final
+
+GOOD_NAMES = frozenset({"good", "ok", "normal"})
+"""Folders of good images, in any case of letters."""
+
+BAD_NAMES = frozenset({"nok", "ng", "ko", "bad", "anomaly", "anomalous", "defect", "defective", "not_ok", "reject"})
+
+
+@final
+class Layout(NamedTuple):
+    """Folders of a data set with `train` or `test`; those that are not there are left out."""
+
+    train: tuple[Path, ...]
+    """Of good images to fit: `train/good`, and `validation/good` where there is one (MVTec LOCO, MVTec AD 2)."""
+    test: tuple[Path, ...]
+    """One for each defect type, and one of good images."""
+    masks: Path | None
+
+
+def find_child(folder: Path, *names: str) -> Path | None:
+    """The folder of one of these names, in any case of letters."""
+    below = {path.name.lower(): path for path in subfolders(folder)}
+    return next((below[name] for name in names if name in below), None)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, in the order of their names."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def find_layout(root: Path) -> Layout | None:
+    """The folders of a set like MVTec AD (also LOCO and AD 2) or BTAD; None where there is neither train nor test."""
+    train, test = find_child(root, "train"), find_child(root, "test", "test_public")
+    if train is None and test is None:
+        return None
+    places = [place for place in (test, root) if place is not None]
+    masks = next(filter(None, (find_child(place, "ground_truth", "groundtruth", "masks") for place in places)), None)
+    good = [train, find_child(root, "validation", "val")]
+    return Layout(
+        tuple(below for place in good if place and (below := find_child(place, *GOOD_NAMES))),
+        tuple(path for path in subfolders(test) if path != masks) if test else (),
+        masks,
+    )
+
+
+def recognise(root: Path) -> str | None:
+    """The layout, by its name in `blemish data convert`, of a data set that is not read as it is; None of others."""
+    below = subfolders(root)
+    data = find_child(root, "data")
+    if data and (pictures := find_child(data, "images")) and find_child(pictures, *GOOD_NAMES):
+        return "visa"
+    parts = [part for part in (find_child(root, "train"), find_child(root, "test")) if part]
+    if parts and all(_has_file(part, "*_GT.*") for part in parts):
+        return "ksdd2"
+    if any(_has_file(folder, "*_label.*") for folder in below if folder.name.lower().startswith("kos")):
+        return "ksdd"
+    names = {path.name.lower() for path in below}
+    if names & GOOD_NAMES and names & BAD_NAMES:
+        return "ok_nok"
+    return None
+
+
+def data_sets_below(root: Path) -> Iterator[Path]:
+    """The folders in a folder that are data sets themselves."""
+    return (path for path in subfolders(root) if find_layout(path) or recognise(path))
+
+
+def _has_file(folder: Path, pattern: str) -> bool:
+    return next(folder.glob(pattern), None) is not None

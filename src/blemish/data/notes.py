@@ -1,0 +1,79 @@
+"""What is said of photos that are read, but perhaps not as they were meant: pages, depth, orientation, reduction."""
+
+from collections.abc import Sequence
+
+from blemish.data.folder import Sample
+from blemish.data.images import PixelPolicy
+from blemish.errors import join_names, plural
+
+MIN_REDUCTION = 4.0
+"""From this many times smaller on, a reduction is said."""
+
+_BITS = (8, 10, 12, 14)
+
+
+def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, brightest: int | None) -> list[str]:
+    """What to know of photos before a model of them is trusted; `brightest` is the highest 16-bit value in any."""
+    found = (page_note(samples), depth_note(brightest, policy.white_level), reduction_note(samples, policy))
+    return [note for note in found if note]
+
+
+def page_note(samples: Sequence[Sample]) -> str:
+    """Photos of several pages or frames."""
+    some = [sample for sample in samples if sample.header.pages > 1]
+    if not some:
+        return ""
+    most = max(sample.header.pages for sample in some)
+    return f"{join_names([one.name for one in some])}: up to {most} pages or frames in a file; the first page is used"
+
+
+def depth_note(brightest: int | None, white_level: int | None) -> str:
+    """16-bit photos whose values do not fit the value of white.
+
+    >>> depth_note(4080, None)
+    'the brightest value in the 16-bit photos is 4080 of 65535: 12 bits in 16? Say so: data.white_level=4095'
+    >>> depth_note(4080, 4095), depth_note(None, None)
+    ('', '')
+    """
+    if brightest is None:
+        return ""
+    if white_level is not None:
+        over = (
+            f"the brightest value in the 16-bit photos is {brightest}, above data.white_level={white_level}: it is cut"
+        )
+        return over if brightest > white_level else ""
+    bits = next((bits for bits in _BITS if brightest < 1 << bits), None)
+    if bits is None:
+        return ""
+    return (
+        f"the brightest value in the 16-bit photos is {brightest} of 65535: {bits} bits in 16? "
+        f"Say so: data.white_level={(1 << bits) - 1}"
+    )
+
+
+def turned_note(samples: Sequence[Sample]) -> str:
+    """Photos with masks that EXIF turns or mirrors: their masks may have been drawn on the photo as it is stored."""
+    some = [sample for sample in samples if sample.mask_paths and sample.header.is_turned]
+    if not some:
+        return ""
+    return (
+        f"{plural(len(some), 'photo')} with masks, among them {some[0].name}, "
+        f"{'is' if len(some) == 1 else 'are'} turned or mirrored by EXIF orientation; masks are laid on the photo as "
+        "it is shown, so a mask drawn on the stored pixels marks the wrong place"
+    )
+
+
+def reduction_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
+    """Photos that are seen much smaller than they are."""
+    by_factor = {
+        max(side / seen for side, seen in zip(sample.header.size_px, policy.size_px, strict=True)): sample
+        for sample in samples
+    }
+    factor = max(by_factor, default=0.0)
+    if factor < MIN_REDUCTION:
+        return ""
+    (height, width), (seen_height, seen_width) = by_factor[factor].header.size_px, policy.size_px
+    return (
+        f"photos of up to {height} x {width} px are seen at {seen_height} x {seen_width}, {factor:.1f} times smaller: "
+        f"a defect of less than about {2 * factor:.0f} px may vanish; data.side_px or data.tile_px keep more"
+    )

@@ -1,0 +1,79 @@
+"""Which mask belongs to which image, by their names."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from blemish.errors import DataError
+
+_WORDS = "mask|masks|label|labels|gt|ground[ _-]?truth|annotation|annotations|seg|segmentation"
+_ENDING = re.compile(rf"[ _.-]({_WORDS})$", re.IGNORECASE)
+_BEGINNING = re.compile(rf"^({_WORDS})[ _.-]", re.IGNORECASE)
+_NUMBER = re.compile(r"[ _.-]\d+$")
+_IMAGE = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp)$", re.IGNORECASE)
+
+
+def pair_masks(
+    images: Mapping[str, Path], masks: Mapping[str, Path], names: Mapping[Path, str], where: str
+) -> dict[Path, tuple[Path, ...]]:
+    """The masks of each image that has any; several of one image are its defects one by one.
+
+    `images` and `masks` are files by their path below the folder of a defect type; `names` is what errors call
+    them, and `where` that folder.
+
+    Raises:
+        DataError: a mask without its image, or that fits several; two masks of one image that are not numbered.
+    """
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for name, path in images.items():
+        by_stem[_stem(name)].append(path)
+    pairs: dict[Path, list[Path]] = defaultdict(list)
+    whole: dict[Path, Path] = {}
+    for name, mask in masks.items():
+        stem, is_one_of_several = next(
+            ((stem, several) for stem, several in _stems(_stem(name)) if stem in by_stem), ("", False)
+        )
+        fitting = by_stem.get(stem, [])
+        if len(fitting) != 1:
+            found = "several images" if fitting else "no image"
+            raise DataError(
+                f"{names[mask]}: {found} {where}/{stem or _wanted(name)}.*; masks are paired by name: that of the "
+                "image, or it and _mask, and _1, _2 or a folder of that name for several"
+            )
+        if not is_one_of_several and whole.setdefault(fitting[0], mask) is not mask:
+            raise DataError(f"{names[mask]}: {names[fitting[0]]} has another mask already, {names[whole[fitting[0]]]}")
+        pairs[fitting[0]].append(mask)
+    return {image: tuple(some) for image, some in pairs.items()}
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _wanted(name: str) -> str:
+    return next(reversed([stem for stem, several in _stems(_stem(name)) if not several]))
+
+
+def _stems(stem: str) -> Iterator[tuple[str, bool]]:
+    """Stems of the image that a mask of this stem may belong to, and whether it is then one of several masks.
+
+    >>> [stem for stem, _ in _stems("007_mask_1")]
+    ['007_mask_1', '007_mask', '007']
+    >>> [stem for stem, _ in _stems("007/001")]
+    ['007/001', '007']
+    """
+    yield from ((name, False) for name in _plain(stem))
+    numbered = _NUMBER.sub("", stem)
+    if numbered != stem:
+        yield from ((name, True) for name in _plain(numbered))
+    if "/" in stem:
+        yield from ((name, True) for name in _plain(stem.rpartition("/")[0]))
+
+
+def _plain(stem: str) -> Iterable[str]:
+    """A stem, and the same without what tools add to it."""
+    folder, slash, name = stem.rpartition("/")
+    found = [name, _ENDING.sub("", name), _IMAGE.sub("", name), _IMAGE.sub("", _ENDING.sub("", name))]
+    found.append(_BEGINNING.sub("", found[-1]))
+    return (f"{folder}{slash}{one}" for one in dict.fromkeys(found))

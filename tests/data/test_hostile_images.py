@@ -1,0 +1,358 @@
+"""Images as cameras, tools and attackers write them: read right, or refused by name, in bounded time and memory."""
+
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
+from blemish.data.folder import Sample, image_files, read_folder, unread_images
+from blemish.data.groups import read_groups
+from blemish.data.images import PixelPolicy, load_image, prepare_content
+from blemish.data.notes import photo_notes
+from blemish.errors import BlemishError, DataError, SettingsError
+from blemish.settings import read_toml
+from blemish.training.batches import GoodImages
+
+SIDE = 24
+RGB = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+GREY = RGB[:, :, 0]
+COLOUR = PixelPolicy(size_px=(SIDE, SIDE), channels=3)
+ONE = PixelPolicy(size_px=(SIDE, SIDE), channels=1)
+DEEP = np.random.default_rng(1).integers(0, 65_536, (SIDE, SIDE, 3), np.uint16)
+"""Higher and lower bytes differ, so that mixing them up shows."""
+
+
+def tiff(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
+    tifffile.imwrite(path, pixels, **options)
+    return path
+
+
+def png16(path: Path, pixels: NDArray[np.uint16]) -> Path:
+    """A 16-bit RGB PNG, which Pillow does not write."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows))]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in [*chunks, (b"IEND", b"")]:
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+    return path
+
+
+def planes(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+WAYS: dict[str, Callable[[Path], Path]] = {
+    "interleaved": lambda path: tiff(path, DEEP, photometric="rgb"),
+    "big-endian": lambda path: tiff(path, DEEP, photometric="rgb", byteorder=">"),
+    "deflate": lambda path: tiff(path, DEEP, photometric="rgb", compression="zlib", predictor=True),
+    "planar": lambda path: tiff(path, planes(DEEP), photometric="rgb", planarconfig="separate"),
+    "planar, big-endian": lambda path: tiff(
+        path, planes(DEEP), photometric="rgb", planarconfig="separate", byteorder=">"
+    ),
+    "planar, deflate": lambda path: tiff(
+        path, planes(DEEP), photometric="rgb", planarconfig="separate", compression="zlib"
+    ),
+    "planar, tiled": lambda path: tiff(path, planes(DEEP), photometric="rgb", planarconfig="separate", tile=(16, 16)),
+    "big": lambda path: tiff(path, DEEP, photometric="rgb", bigtiff=True),
+    "png": lambda path: png16(path.with_suffix(".png"), DEEP),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sixteen_bit_colour_is_read_right_however_it_is_stored(way: str, tmp_path: Path) -> None:
+    path = WAYS[way](tmp_path / "a.tif")
+    high = load_image(path, COLOUR)
+    np.testing.assert_allclose(high, (DEEP >> 8).transpose(2, 0, 1) / 255, atol=1e-6)
+    if way == "planar, deflate":  # of which Pillow gives the higher bytes alone
+        with pytest.raises(DataError, match=r"a\.tif: 16-bit RGB of a kind for which data\.white_level cannot"):
+            load_image(path, COLOUR.model_copy(update={"white_level": 60_000}))
+        return
+    full = load_image(path, COLOUR.model_copy(update={"white_level": 60_000}))
+    np.testing.assert_allclose(full, np.minimum(DEEP / 60_000, 1).transpose(2, 0, 1), atol=1e-6)
+    grey = load_image(path, ONE.model_copy(update={"white_level": 65_535}))
+    np.testing.assert_allclose(grey[0], DEEP @ [0.299, 0.587, 0.114] / 65_535, atol=1e-6)
+
+
+def test_planar_eight_bit_colour_is_read_right(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", planes(RGB), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(load_image(path, COLOUR), load_image(RGB, COLOUR))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_where_zero_is_white_the_image_is_inverted(tmp_path: Path, bits: int, compression: str | None) -> None:
+    stored = (255 - GREY).astype(np.uint8) if bits == 8 else (65_535 - GREY.astype(np.int64) * 257).astype(np.uint16)
+    path = tiff(tmp_path / "a.tif", stored, photometric="miniswhite", compression=compression)
+    np.testing.assert_allclose(load_image(path, ONE), load_image(GREY, ONE), atol=1e-6)
+
+
+def test_white_is_what_the_bits_of_the_file_say(tmp_path: Path) -> None:
+    signed = tiff(tmp_path / "signed.tif", GREY.astype(np.int16) * 128)
+    np.testing.assert_allclose(load_image(signed, ONE)[0], GREY.astype(int) * 128 / 32_767, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["grey", "rgb", "planar"])
+def test_float_tiffs_are_read(tmp_path: Path, kind: type, layout: str) -> None:
+    unit = (RGB / 255).astype(kind)
+    options = {"photometric": "minisblack"} if layout == "grey" else {"photometric": "rgb"}
+    if layout == "planar":
+        options["planarconfig"] = "separate"
+    pixels = {"grey": unit[:, :, 0], "rgb": unit, "planar": planes(unit)}[layout]
+    path = tiff(tmp_path / "a.tif", pixels, **options)
+    policy, wanted = (ONE, GREY[None] / 255) if layout == "grey" else (COLOUR, RGB.transpose(2, 0, 1) / 255)
+    np.testing.assert_allclose(load_image(path, policy), wanted, atol=2e-3 if kind is np.float16 else 1e-3)
+    assert read_header(path).size_px == (SIDE, SIDE)
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "floats of 0 to 255": (lambda path: tiff(path, GREY.astype(np.float32)), "float values from"),
+    "compressed floats": (
+        lambda path: tiff(path, (RGB / 255).astype(np.float32), photometric="rgb", compression="zlib"),
+        "3 channels of 32-bit floats, compression deflate",
+    ),
+    "complex": (lambda path: tiff(path, GREY.astype(np.complex64)), "complex numbers"),
+    "signed bytes": (lambda path: tiff(path, (GREY // 2).astype(np.int8)), "8-bit signed integers"),
+    "32 bits": (lambda path: tiff(path, GREY.astype(np.uint32) * 65_536), "integer values from"),
+    "two channels": (
+        lambda path: tiff(path, np.stack([GREY, GREY]), photometric="minisblack", planarconfig="separate"),
+        "2 channels",
+    ),
+    "transparent everywhere": (
+        lambda path: _saved(path, np.dstack([RGB, np.zeros_like(GREY)])),
+        "every pixel is transparent",
+    ),
+    "nearly transparent": (lambda path: _saved(path, np.dstack([RGB, np.ones_like(GREY)])), "every pixel is transp"),
+    "constant": (lambda path: _saved(path, np.full_like(RGB, 7)), "every pixel is .* as the network"),
+    "a cut float": (
+        lambda path: _cut(tiff(path, (RGB / 255).astype(np.float32), photometric="rgb")),
+        "truncated|not an",
+    ),
+}
+
+
+def _saved(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    path = path.with_suffix(".png")
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def _cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:-500])
+    return path
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_read_right_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    make, reason = REFUSED[kind]
+    path = make(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=rf"a\.(tif|png): .*({reason})"):
+        prepare_content(path.read_bytes(), path, COLOUR)
+
+
+def test_an_array_has_red_first(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    bgr = RGB[:, :, ::-1]  # as cv2.imread gives it
+    np.testing.assert_array_equal(load_image(bgr[:, :, ::-1], COLOUR), load_image(tmp_path / "a.png", COLOUR))
+    assert (load_image(bgr, COLOUR) != load_image(tmp_path / "a.png", COLOUR)).any()
+
+
+def test_sixteen_bit_arrays_are_read_as_files_are(tmp_path: Path) -> None:
+    policy = COLOUR.model_copy(update={"white_level": 40_000})
+    path = tiff(tmp_path / "a.tif", DEEP, photometric="rgb")
+    np.testing.assert_array_equal(load_image(DEEP, policy), load_image(path, policy))
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_few_bits_in_sixteen_are_said_with_the_brightest_value(tmp_path: Path, bits: int, colour: bool) -> None:
+    deep = (RGB if colour else GREY).astype(np.uint16) * (1 << (bits - 8))
+    for place in range(2):
+        tiff(tmp_path / f"{place}.tif", deep, photometric="rgb" if colour else "minisblack")
+    folder = read_folder(tmp_path)
+
+    def notes(policy: PixelPolicy) -> list[str]:
+        return photo_notes(folder.train, policy, GoodImages(folder.train, policy).brightest)
+
+    policy = COLOUR if colour else ONE
+    assert notes(policy) == [
+        f"the brightest value in the 16-bit photos is {deep.max()} of 65535: {bits} bits in 16? "
+        f"Say so: data.white_level={(1 << bits) - 1}"
+    ]
+    told = policy.model_copy(update={"white_level": (1 << bits) - 1})
+    assert notes(told) == []
+    scaled = (deep.transpose(2, 0, 1) if colour else deep[None]) / ((1 << bits) - 1)
+    np.testing.assert_allclose(load_image(tmp_path / "0.tif", told), scaled, atol=1e-6)
+    [cut] = notes(policy.model_copy(update={"white_level": 255}))
+    assert f"is {deep.max()}, above data.white_level=255" in cut or colour
+
+
+def test_all_sixteen_bits_are_not_talked_about(tmp_path: Path) -> None:
+    tiff(tmp_path / "0.tif", DEEP, photometric="rgb")
+    folder = read_folder(tmp_path)
+    assert photo_notes(folder.train, COLOUR, GoodImages(folder.train, COLOUR).brightest) == []
+
+
+def test_the_first_of_several_pages_is_used_and_said(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "0.tif", np.stack([GREY, GREY // 2, GREY // 4]), photometric="minisblack")
+    np.testing.assert_array_equal(load_image(path, ONE), load_image(GREY, ONE))
+    assert read_header(path).pages == 3
+    assert photo_notes([Sample(path, "0.tif")], ONE, None) == [
+        "0.tif: up to 3 pages or frames in a file; the first page is used"
+    ]
+
+
+def test_a_directory_of_pages_that_leads_in_a_circle_ends(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "0.tif", GREY, photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    start = struct.unpack("<I", content[4:8])[0]
+    count = struct.unpack("<H", content[start : start + 2])[0]
+    content[start + 2 + 12 * count : start + 6 + 12 * count] = struct.pack("<I", start)
+    path.write_bytes(content)
+    assert read_header(path).pages == 1
+
+
+def odd_files(folder: Path) -> dict[str, Path]:
+    found = {name: folder / f"{name}.png" for name in ("pipe", "device", "circle", "nothing")}
+    os.mkfifo(found["pipe"])
+    found["device"].symlink_to("/dev/zero")
+    found["circle"].symlink_to(found["circle"])
+    found["nothing"].symlink_to(folder / "gone.png")
+    return found
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "circle", "nothing"])
+def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    path = odd_files(tmp_path)[kind]
+    started = time.monotonic()
+    reading: list[Callable[[], object]] = [
+        lambda: read_content(path),
+        lambda: read_header(path),
+        lambda: Sample(path, "x").sha256,
+        lambda: load_image(path, COLOUR),
+    ]
+    for read in reading:
+        with pytest.raises(DataError, match=rf"{kind}\.png: "):
+            read()
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_settings_and_groups_are_not_read_from_pipes_and_devices(kind: str, tmp_path: Path) -> None:
+    path = odd_files(tmp_path)[kind].rename(tmp_path / "a.csv")
+    with pytest.raises(SettingsError, match=r"a\.csv: cannot read the settings file: a device or a pipe"):
+        read_toml(path)
+    with pytest.raises(BlemishError, match=r"a\.csv: cannot read the groups: a device or a pipe"):
+        read_groups(str(path), ["a.png"])
+
+
+def test_a_settings_file_of_any_length_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.toml").open("wb") as file:
+        file.truncate(1 << 34)
+    with pytest.raises(SettingsError, match=r"a\.toml: cannot read the settings file: larger than 10 MB"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_no_image_in_a_folder_is_silently_left_out(tmp_path: Path) -> None:
+    odd = odd_files(tmp_path)
+    below = tmp_path / "below"
+    below.mkdir()
+    Image.fromarray(RGB).save(below / "a.png")
+    (tmp_path / "linked").symlink_to(below)
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert image_files(tmp_path) == sorted([below / "a.png", *odd.values()])
+    assert unread_images(tmp_path) == [tmp_path / "again", tmp_path / "linked"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    try:
+        with pytest.raises(DataError, match=r"closed: cannot be listed: Permission denied"):
+            image_files(tmp_path)
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+def progressive(scans: int) -> bytes:
+    """A valid JPEG of 64 x 64 pixels that refines the same coefficients again and again."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
+
+    head = segment(0xDB, b"\0" + bytes([1] * 64)) + segment(0xC2, struct.pack(">BHHB", 8, 64, 64, 1) + b"\x01\x11\x00")
+    head += segment(0xC4, b"\x00" + bytes([1] + [0] * 15) + b"\x00")
+    head += segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\x50")
+    first = segment(0xDA, b"\x01\x01\x00\x00\x00\x00") + bytes(8)
+    again = segment(0xDA, b"\x01\x01\x00\x01\x3f\x00") + b"\x40\x0f"
+    return b"\xff\xd8" + head + first + again * scans + b"\xff\xd9"
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(progressive(MAX_JPEG_SCANS))
+    with pytest.raises(DataError, match=rf"a\.jpg: a JPEG of {MAX_JPEG_SCANS + 1} scans, at most {MAX_JPEG_SCANS}"):
+        load_image(tmp_path / "a.jpg", COLOUR)
+    Image.fromarray(RGB).save(tmp_path / "b.jpg", progressive=True)
+    assert load_image(tmp_path / "b.jpg", COLOUR).shape == (3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_pixels_that_no_photo_has_in_so_few_bytes_are_refused_before_they_are_decoded(
+    mode: str, tmp_path: Path
+) -> None:
+    Image.new(mode, (4200, 4200), 200).save(tmp_path / "a.png")
+    started = time.monotonic()
+    with pytest.raises(DataError, match=r"a\.png: 17640000 pixels in \d+ KiB, .* decompression bomb"):
+        load_image(tmp_path / "a.png", COLOUR)
+    assert time.monotonic() - started < 1
+
+
+PEAK = """
+import resource, sys
+from blemish.data.images import PixelPolicy, prepare
+policy = PixelPolicy(size_px=(256, 256), channels=3)
+prepare(sys.argv[1], policy)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+prepare(sys.argv[2], policy)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_one_image_takes_at_most_twelve_times_its_decoded_size(mode: str, tmp_path: Path) -> None:
+    side, channels = 3000, {"L": 1, "I;16": 2}.get(mode, len(mode))
+    shape = (side, side) if mode in ("L", "I;16") else (side, side, channels)
+    rows = np.random.default_rng(0).integers(0, 255, (1, *shape[1:]), np.uint16 if mode == "I;16" else np.uint8)
+    picture = np.ascontiguousarray(np.broadcast_to(rows, shape))
+    Image.fromarray(picture[:64, :64]).save(tmp_path / "small.png")
+    Image.fromarray(picture).save(tmp_path / "large.png", compress_level=0)
+    command = [sys.executable, "-c", PEAK, tmp_path / "small.png", tmp_path / "large.png"]
+    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert peak < 12 * side * side * channels
+
+
+def test_a_photo_of_one_colour_in_its_region_of_interest_is_refused(tmp_path: Path) -> None:
+    from blemish.data.masks import encode_roi
+
+    picture = RGB.copy()
+    picture[:, SIDE // 2 :] = 30
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    region = np.zeros((SIDE, SIDE), bool)
+    region[:, SIDE // 2 :] = True
+    sample = Sample(tmp_path / "a.png", "a.png")
+    assert len(GoodImages([sample], COLOUR)) == 1
+    with pytest.raises(DataError, match=r"a\.png: .* as the network would see it"):
+        GoodImages([sample], PixelPolicy(size_px=(SIDE, SIDE), roi_png=encode_roi(region)))

@@ -1,0 +1,195 @@
+"""Masks as annotation tools write them: read right, or refused with what was found."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.data.folder import read_folder
+from blemish.data.masks import load_mask
+from blemish.data.notes import turned_note
+from blemish.errors import DataError, SettingsError
+from blemish.settings import DataSettings, parse_assignment, validate
+
+SIDE = 32
+TRUE = np.zeros((SIDE, SIDE), bool)
+TRUE[4:9, 20:28] = True
+PHOTO = np.random.default_rng(0).integers(1, 255, (SIDE, SIDE, 3), np.uint8)
+
+
+def grey(background: int, defect: int) -> Image.Image:
+    return Image.fromarray(np.where(TRUE, defect, background).astype(np.uint8))
+
+
+def palette(background: tuple[int, ...], defect: tuple[int, ...], defect_index: int = 1) -> Image.Image:
+    image = Image.fromarray(np.where(TRUE, defect_index, 1 - defect_index).astype(np.uint8)).convert("P")
+    colours = [background, defect] if defect_index else [defect, background]
+    image.putpalette([value for colour in colours for value in colour])
+    return image
+
+
+def rgba(colour: tuple[int, int, int], under: tuple[int, int, int]) -> Image.Image:
+    pixels = np.where(TRUE[..., None], colour, under)
+    return Image.fromarray(np.dstack([pixels, TRUE * 255]).astype(np.uint8))
+
+
+RIGHT: dict[str, Callable[[], Image.Image]] = {
+    "0 and 255": lambda: grey(0, 255),
+    "0 and 1": lambda: grey(0, 1),
+    "bilevel": lambda: grey(0, 255).convert("1"),
+    "16 bits": lambda: Image.fromarray(np.uint16(TRUE) * np.uint16(40_000)),
+    "colour on black": lambda: Image.fromarray(np.where(TRUE[..., None], np.uint8([0, 0, 200]), np.uint8(0))),
+    "palette, black first": lambda: palette((0, 0, 0), (255, 0, 0)),
+    "palette, black second": lambda: palette((0, 0, 0), (255, 0, 0), defect_index=0),
+    "transparent": lambda: rgba((255, 0, 0), (0, 0, 0)),
+    "white under transparency": lambda: rgba((255, 0, 0), (255, 255, 255)),
+    "grey with transparency": lambda: rgba((255, 255, 255), (255, 255, 255)).convert("LA"),
+}
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_masks_of_every_kind_with_a_black_or_transparent_background_are_read(kind: str, tmp_path: Path) -> None:
+    RIGHT[kind]().save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE), (SIDE, SIDE)), TRUE)
+
+
+WRONG: dict[str, tuple[Callable[[], Image.Image], str, str | None]] = {
+    "inverted": (lambda: grey(255, 0), r"values 255 \(96%\), 0 \(4%\)", "0"),
+    "background 127": (lambda: grey(127, 255), r"values 127 \(96%\), 255 \(4%\)", "255"),
+    "background 1": (lambda: grey(1, 2), r"values 1 \(96%\), 2 \(4%\)", "2"),
+    "palette, white first": (lambda: palette((255, 255, 255), (255, 0, 0)), r"indices 0 \(96%\), 1 \(4%\)", "1"),
+    "palette, by colour": (lambda: palette((255, 255, 255), (255, 0, 0)), r"indices 0 \(96%\)", "[255, 0, 0]"),
+    "red on white": (
+        lambda: Image.fromarray(np.where(TRUE[..., None], np.uint8([255, 0, 0]), np.uint8(255))),
+        r"values \[255, 255, 255\] \(96%\), \[255, 0, 0\] \(4%\)",
+        "[255, 0, 0]",
+    ),
+    "opaque white behind": (
+        lambda: Image.fromarray(np.dstack([np.where(TRUE, 0, 255)] * 3 + [np.full_like(TRUE, 255, int)]).astype("u1")),
+        r"values \[255, 255, 255, 255\] \(96%\)",
+        "0",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_mask_that_marks_nearly_everything_is_refused_until_its_value_is_told(kind: str, tmp_path: Path) -> None:
+    draw, found, value = WRONG[kind]
+    draw().save(tmp_path / "m.png")
+    with pytest.raises(
+        DataError, match=rf"m\.png: nearly everything is marked defective, (96|100)% .*{found}.*mask_value"
+    ):
+        load_mask(tmp_path / "m.png", (SIDE, SIDE))
+    told = validate(DataSettings, parse_assignment(f"mask_value={value}"), "data.").mask_value
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE), None, told), TRUE)
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_a_defect_painted_on_the_photo_is_no_mask(is_dark: bool, tmp_path: Path) -> None:
+    photo = PHOTO.copy()
+    if is_dark:
+        photo[:, : SIDE // 2] = 0  # a black background alone does not make it a mask
+    Image.fromarray(np.where(TRUE[..., None], np.uint8([255, 0, 0]), photo)).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"m\.png: a picture of \d+ colours, not a mask; .*data\.mask_value"):
+        load_mask(tmp_path / "m.png", (SIDE, SIDE))
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE), None, (255, 0, 0)), TRUE)
+
+
+def marked(region: NDArray[np.bool_], path: Path) -> Path:
+    Image.fromarray(np.uint8(region) * 255).save(path)
+    return path
+
+
+def test_a_large_defect_is_no_inverted_mask_and_an_inverted_large_one_is(tmp_path: Path) -> None:
+    disc = np.hypot(*np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]) < 0.98
+    assert 0.7 < disc.mean() < 0.8
+    assert load_mask(marked(disc, tmp_path / "disc.png"), (SIDE, SIDE)).sum() == disc.sum()
+    small = np.hypot(*np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]) < 0.6
+    with pytest.raises(DataError, match="nearly everything"):
+        load_mask(marked(~small, tmp_path / "inverted.png"), (SIDE, SIDE))
+    everything = marked(np.ones_like(disc), tmp_path / "all.png")
+    assert load_mask(everything, (SIDE, SIDE), None, 255).all()  # where it is meant
+
+
+def test_a_value_that_no_pixel_has_is_said(tmp_path: Path) -> None:
+    grey(0, 255).save(tmp_path / "m.png")
+    with pytest.raises(
+        DataError, match=r"m\.png: an empty mask under a defect type; no pixel is 7 \(data.mask_value\)"
+    ):
+        load_mask(tmp_path / "m.png", (SIDE, SIDE), None, 7)
+    with pytest.raises(SettingsError, match=r"data\.mask_value"):
+        validate(DataSettings, {"mask_value": [300, 0, 0]}, "data.")
+
+
+def test_several_masks_of_one_image_are_united(tmp_path: Path) -> None:
+    parts = [np.zeros((SIDE, SIDE), bool) for _ in range(2)]
+    parts[0][2:4, 2:4], parts[1][20:22, 5:9] = True, True
+    paths = [marked(part, tmp_path / f"{place}.png") for place, part in enumerate(parts)]
+    np.testing.assert_array_equal(load_mask(paths, (SIDE, SIDE)), parts[0] | parts[1])
+
+
+NAMES = {
+    "as the image": ["a.png"],
+    "mvtec": ["a_mask.png"],
+    "loco": ["a/000.png", "a/001.png"],
+    "numbered": ["a_mask_1.png", "a_mask_2.png"],
+    "numbered alone": ["a_1.png", "a_2.png"],
+    "first without a number": ["a_mask.png", "a_mask_1.png"],
+    "ground truth": ["a_GT.png"],
+    "label": ["a-label.tif"],
+    "with the image's ending": ["a.jpg.png"],
+    "label after the image's ending": ["a.jpg_label.png"],
+    "word in front": ["mask_a.png"],
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_masks_are_paired_by_the_names_that_tools_give(kind: str, tmp_path: Path) -> None:
+    masks = [tmp_path / "ground_truth/cut" / name for name in NAMES[kind]]
+    for path in (tmp_path / "train/good/0.png", tmp_path / "test/cut/a.jpg", *masks):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    [sample] = read_folder(tmp_path, mask_value=3).test
+    assert sample.mask_paths == tuple(masks)
+    assert sample.mask_value == 3
+
+
+def test_an_image_whose_name_ends_with_a_number_keeps_its_own_mask(tmp_path: Path) -> None:
+    for name in (
+        "train/good/0.png",
+        "test/cut/a.png",
+        "test/cut/a_1.png",
+        "ground_truth/cut/a.png",
+        "ground_truth/cut/a_1.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {sample.path.name: [path.name for path in sample.mask_paths] for sample in read_folder(tmp_path).test}
+    assert found == {"a.png": ["a.png"], "a_1.png": ["a_1.png"]}
+
+
+def turned(tmp_path: Path, orientation: int) -> Path:
+    for folder in ("train/good", "test/cut", "ground_truth/cut"):
+        (tmp_path / folder).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    wide = Image.fromarray(PHOTO[: SIDE // 2])
+    for name in ("train/good/0.jpg", "test/cut/a.jpg"):
+        wide.save(tmp_path / name, exif=exif)
+    marked(TRUE[: SIDE // 2], tmp_path / "ground_truth/cut/a.png")
+    return tmp_path
+
+
+def test_photos_with_masks_that_exif_turns_are_counted(tmp_path: Path) -> None:
+    folder = read_folder(turned(tmp_path, 3))
+    assert turned_note(folder.test).startswith("1 photo with masks, among them test/cut/a.jpg, is turned or mirrored")
+    assert turned_note(folder.train) == ""
+
+
+def test_a_mask_of_the_stored_size_of_a_turned_photo_is_refused_with_the_reason(tmp_path: Path) -> None:
+    [sample] = read_folder(turned(tmp_path, 6)).test
+    with pytest.raises(DataError, match=r"a\.png: mask of 16 x 32, its image is 32 x 16 .*before the photo was turned"):
+        sample.load_mask((8, 8), sample.size_px(10_000))
