@@ -12,6 +12,7 @@ from blemish.data.images import PixelPolicy
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare_page import render
+from blemish.evaluation.compare.content import Content, RunRow
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.published import CAVEATS
 from blemish.evaluation.compare.runs import (
@@ -25,7 +26,7 @@ from blemish.evaluation.compare.runs import (
     refuse_unused,
     settings_of,
 )
-from blemish.evaluation.compare.summary import ALL, Nested, scopes_of, summarise, to_csv
+from blemish.evaluation.compare.summary import ALL, scopes_of, summarise, to_csv
 from blemish.evaluation.results import EvaluateSettings, Results
 from blemish.inference.predictor import Predictor
 from blemish.settings import RunSettings
@@ -62,7 +63,7 @@ class Plan:
 class Comparison:
     """The content of `comparison.json`, and how many runs failed."""
 
-    content: Nested
+    content: Content
     failed: int
 
 
@@ -84,7 +85,7 @@ def compare(
     with exclusive_lock(out / LOCK, f"comparing into {out}"):
         outcomes: list[Outcome] = []
         galleries: dict[str, Gallery] = {}
-        content: Nested = {}
+        content = _content(plan, runs, outcomes)
         for run in runs:
             report(Progress("runs", len(outcomes), len(runs), f"{run.dataset.name}, {run.name}, {run.settings.seed}"))
             outcome = execute_run(run, device, report)
@@ -141,7 +142,7 @@ def _add_to_gallery(galleries: dict[str, Gallery], outcome: Outcome, device: str
         galleries[dataset.name].add(run.name, Predictor.load(run.model, device))
 
 
-def _content(plan: Plan, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Nested:
+def _content(plan: Plan, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Content:
     rows = [run_row(outcome) for outcome in outcomes]
     return {
         "plan": {
@@ -159,7 +160,7 @@ def _content(plan: Plan, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Ne
     }
 
 
-def run_row(outcome: Outcome) -> Nested:
+def run_row(outcome: Outcome) -> RunRow:
     """What `comparison.json` says of a run."""
     run, results = outcome.run, outcome.results
     return {
@@ -177,7 +178,7 @@ def run_row(outcome: Outcome) -> Nested:
     }
 
 
-def _counts(results: Results) -> dict[str, Nested]:
+def _counts(results: Results) -> dict[str, dict[str, int]]:
     return {name: part.count.model_dump() for name, part in {ALL: results, **results.by_type}.items()}
 
 
@@ -186,7 +187,7 @@ def _general_notes(notes: dict[str, str]) -> dict[str, str]:
     return {name: note for name, note in notes.items() if "." not in name and name != "images"}
 
 
-def _write(content: Nested, galleries: dict[str, Gallery], out: Path) -> None:
+def _write(content: Content, galleries: dict[str, Gallery], out: Path) -> None:
     """Each file completely or not at all."""
     texts = {
         JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blemish.evaluation.compare import published
-from blemish.evaluation.compare.summary import ALL, FOUND_AT, over_datasets
+from blemish.evaluation.compare.content import Content, RunRow, Spread, Spreads, Summary
+from blemish.evaluation.compare.summary import ALL, FOUND_AT, mean_of, over_datasets
 from blemish.evaluation.report.figures import measure_dots
 from blemish.evaluation.report.html import inline, page_environment, percent
-
-Content = Mapping[str, Any]
-"""The content of comparison.json."""
 
 Pictures = Mapping[str, Sequence[Mapping[str, Any]]]
 """By dataset, one row an image; see `Gallery.rows`."""
@@ -65,11 +63,8 @@ def verdict(content: Content) -> list[str]:
     sentences = [f"{done - failed} of {planned} runs finished{f', {failed} failed' if failed else ''}."]
     for dataset in content["plan"]["datasets"]:
         for name, price in PRICES.items():
-            known = [
-                (each["scopes"][ALL][name]["mean"], each["detector"])
-                for each in content["summary"]
-                if each["dataset"] == dataset and each["scopes"] and each["scopes"][ALL][name]
-            ]
+            means = {each["detector"]: mean_of(each, name) for each in content["summary"] if each["dataset"] == dataset}
+            known = [(mean, detector) for detector, mean in means.items() if mean is not None]
             if len(known) > 1:
                 (most, winner), *_, (least, last) = sorted(known, reverse=True)
                 sentences.append(
@@ -82,7 +77,7 @@ def verdict(content: Content) -> list[str]:
     return sentences
 
 
-def _dataset(name: str, summaries: Sequence[Content], runs: Sequence[Content]) -> dict[str, Any]:
+def _dataset(name: str, summaries: Sequence[Summary], runs: Sequence[RunRow]) -> dict[str, Any]:
     mine = [run for run in runs if run["dataset"] == name and run["status"] != "failed"]
     is_published = published.DATASET in name.lower()
     tables = [_rate_table(summary, is_published) for summary in summaries]
@@ -106,7 +101,7 @@ def _dataset(name: str, summaries: Sequence[Content], runs: Sequence[Content]) -
     }
 
 
-def _rate_table(summary: Content, is_published: bool) -> dict[str, Any]:
+def _rate_table(summary: Summary, is_published: bool) -> dict[str, Any]:
     """A detector's rows in the manner of the paper's Table 3."""
     scopes, detector = summary["scopes"], summary["detector"]
     types = [scope for scope in scopes if scope != ALL]
@@ -128,7 +123,7 @@ def _preset(name: str) -> str:
     return "seed" if name == "paper" else name
 
 
-def _row(label: str, measures: Content, own: bool) -> dict[str, Any]:
+def _row(label: str, measures: Spreads, own: bool) -> dict[str, Any]:
     """Pixels of the defective images alone (`own`, as the paper has no good test images), or of all."""
     prefix = "own." if own else ""
     return {
@@ -139,12 +134,9 @@ def _row(label: str, measures: Content, own: bool) -> dict[str, Any]:
     }
 
 
-def _leaders(summaries: Sequence[Content], runs: Sequence[Content], is_published: bool) -> list[dict[str, Any]]:
+def _leaders(summaries: Sequence[Summary], runs: Sequence[RunRow], is_published: bool) -> list[dict[str, Any]]:
     """One row a detector, who finds most first."""
-    means = {
-        name: [each["scopes"][ALL][name]["mean"] for each in summaries if each["scopes"] and each["scopes"][ALL][name]]
-        for name in LEAD
-    }
+    best = {name: max(means) for name in LEAD if len(means := _known_means(summaries, name)) > 1}
     rows = []
     for summary in summaries:
         measures = summary["scopes"].get(ALL)
@@ -156,15 +148,15 @@ def _leaders(summaries: Sequence[Content], runs: Sequence[Content], is_published
                 "failed": summary["failed"],
                 "measures": measures,
                 "alarms": alarms,
-                "best": {
-                    name
-                    for name, values in means.items()
-                    if measures and measures[name] and len(values) > 1 and measures[name]["mean"] == max(values)
-                },
+                "best": {name for name, most in best.items() if mean_of(summary, name) == most},
                 "published": published.RANKINGS.get(summary["detector"]) if is_published else None,
             }
         )
     return sorted(rows, key=lambda row: [-_found(row, name) for name in (FOUND_AT, "image.defect_rate", "image.auroc")])
+
+
+def _known_means(summaries: Sequence[Summary], name: str) -> list[float]:
+    return [mean for each in summaries if (mean := mean_of(each, name)) is not None]
 
 
 def _found(row: Mapping[str, Any], name: str) -> float:
@@ -172,7 +164,7 @@ def _found(row: Mapping[str, Any], name: str) -> float:
     return float(part["mean"]) if part else -1.0
 
 
-def _chart(summaries: Sequence[Content]) -> Any:
+def _chart(summaries: Sequence[Summary]) -> Any:
     columns = {
         label: [(each["detector"], each["scopes"][ALL][name]) for each in summaries] for name, label in LEAD.items()
     }
@@ -186,7 +178,7 @@ def _chart(summaries: Sequence[Content]) -> Any:
     return inline(measure_dots([each["detector"] for each in summaries], known)) if known else None
 
 
-def mean(part: Content | None, digits: int = 3) -> str:
+def mean(part: Spread | None, digits: int = 3) -> str:
     """The mean over seeds, for a table.
 
     >>> mean({"mean": 0.5, "std": 0.02}, 2), mean(None)
@@ -195,7 +187,7 @@ def mean(part: Content | None, digits: int = 3) -> str:
     return "-" if part is None else f"{part['mean']:.{digits}f}"
 
 
-def mean_std(part: Content | None, digits: int = 3) -> str:
+def mean_std(part: Spread | None, digits: int = 3) -> str:
     """Mean and standard deviation over seeds, for a table.
 
     >>> mean_std({"mean": 0.5, "std": 0.02}), mean_std({"mean": 0.5, "std": None}), mean_std(None)
@@ -205,7 +197,7 @@ def mean_std(part: Content | None, digits: int = 3) -> str:
     return mean(part, digits) + spread
 
 
-def seconds(part: Content | None) -> str:
+def seconds(part: Spread | None) -> str:
     """A time for a table.
 
     >>> seconds({"mean": 4.25, "std": None}), seconds({"mean": 300.0, "std": 12.0}), seconds(None)

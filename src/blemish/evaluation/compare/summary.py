@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from blemish.data.csv_cells import csv_line
+from blemish.evaluation.compare.content import RunRow, Spread, Spreads, Summary
 from blemish.evaluation.measures import MEASURES as ROWS
 from blemish.evaluation.measures import THRESHOLDS
 from blemish.evaluation.results import ImageRow, Results, Section, Values
@@ -112,7 +113,7 @@ def _measures(section: Section) -> Values:
     return {**areas, **rates}
 
 
-def summarise(runs: Sequence[Nested]) -> list[Nested]:
+def summarise(runs: Sequence[RunRow]) -> list[Summary]:
     """One entry for each dataset and detector, in the order they came: every measure's mean and spread over seeds.
 
     >>> run = {"dataset": "nut", "detector": "ae", "status": "finished", "scopes": {"all": {"image.auroc": 0.5}}}
@@ -120,10 +121,10 @@ def summarise(runs: Sequence[Nested]) -> list[Nested]:
     >>> found[0]["failed"], found[0]["scopes"]["all"]["image.auroc"]["mean"]
     (1, 0.625)
     """
-    groups: dict[tuple[str, str], list[Nested]] = {}
+    groups: dict[tuple[str, str], list[RunRow]] = {}
     for run in runs:
         groups.setdefault((run["dataset"], run["detector"]), []).append(run)
-    summaries = []
+    summaries: list[Summary] = []
     for (dataset, detector), group in groups.items():
         good = [run for run in group if run["status"] != "failed"]
         scopes = list(dict.fromkeys(scope for run in good for scope in run["scopes"]))
@@ -139,11 +140,11 @@ def summarise(runs: Sequence[Nested]) -> list[Nested]:
     return summaries
 
 
-def _spreads(parts: Sequence[Mapping[str, float | None]]) -> dict[str, Nested | None]:
+def _spreads(parts: Sequence[Mapping[str, float | None]]) -> Spreads:
     return {name: spread([part[name] for part in parts]) for name in parts[0]}
 
 
-def spread(values: Iterable[float | None]) -> Nested | None:
+def spread(values: Iterable[float | None]) -> Spread | None:
     """Mean, standard deviation (of the sample; None of one value), smallest, largest and number of the known values.
 
     >>> spread([1.0, 3.0, None])
@@ -161,7 +162,7 @@ def spread(values: Iterable[float | None]) -> Nested | None:
     }
 
 
-def to_csv(runs: Sequence[Nested]) -> str:
+def to_csv(runs: Sequence[RunRow]) -> str:
     """One line a run and scope; a run that failed has one line with its error."""
     columns = [*_KEYS, *MEASURES, "error"]
     lines = [csv_line(columns)]
@@ -173,7 +174,17 @@ def to_csv(runs: Sequence[Nested]) -> str:
     return "".join(lines)
 
 
-def over_datasets(summaries: Sequence[Nested], names: Sequence[str]) -> list[Nested]:
+def mean_of(summary: Summary, name: str) -> float | None:
+    """The mean of a measure over all test images; None where no seed has it.
+
+    >>> mean_of({"scopes": {}}, "image.auroc") is None
+    True
+    """
+    part = summary["scopes"].get(ALL, {}).get(name)
+    return None if part is None else part["mean"]
+
+
+def over_datasets(summaries: Sequence[Summary], names: Sequence[str]) -> list[Nested]:
     """For each detector the mean of its datasets' means, of those measures that every dataset of it has.
 
     >>> spreads = {"all": {"image.auroc": {"mean": 0.5}}}
@@ -183,10 +194,10 @@ def over_datasets(summaries: Sequence[Nested], names: Sequence[str]) -> list[Nes
     """
     found = []
     for detector in dict.fromkeys(summary["detector"] for summary in summaries):
-        parts = [each["scopes"].get(ALL, {}) for each in summaries if each["detector"] == detector]
-        row: Nested = {"detector": detector, "datasets": len(parts)}
+        own = [each for each in summaries if each["detector"] == detector]
+        row: Nested = {"detector": detector, "datasets": len(own)}
         for name in names:
-            means = [part[name]["mean"] if part.get(name) else None for part in parts]
+            means = [mean_of(each, name) for each in own]
             row[name] = None if None in means else statistics.fmean(mean for mean in means if mean is not None)
         found.append(row)
     return found
