@@ -24,16 +24,14 @@ from blemish.evaluation.compare.sweep_setting import (
     split_values,
     sweep_setting,
 )
-from blemish.evaluation.results import EvaluateSettings
 from blemish.settings import RunSettings
 from conftest import TINY
 
-QUICK = EvaluateSettings(repeats=10, panels_per_type=1, worst=1)
 HASTY = [one for one in TINY if "latent" not in one] + ["train.epochs=1", "augment.images_of_one=1"]
 
 
 def plan(data: Path, *assignments: str, seeds: int = 1) -> SettingSweep:
-    return SettingSweep(data, [*HASTY, *assignments], ["seed"], seeds, evaluate=QUICK)
+    return SettingSweep(data, [*HASTY, *assignments], ["seed"], seeds)
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +109,16 @@ def test_values_are_split_at_commas_of_their_own(text: str, values: list[str]) -
     assert split_values(text) == values
 
 
-def test_the_command_sweeps_a_setting(shared_parts: Path, tmp_path: Path) -> None:
+def test_the_command_sweeps_a_setting(done: tuple[Path, Sweep], shared_parts: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done[0], tmp_path / "copy", copy_function=shutil.copy2))
+    (out / PAGE).unlink()
+    command = ["sweep", "setting", str(shared_parts), "-o", str(out), "--detector", "seed", "--device", "cpu"]
     sets = [word for one in [*HASTY, "model.latent=2,4"] for word in ("--set", one)]
-    result = CliRunner().invoke(
-        app, ["sweep", "setting", str(shared_parts), "-o", str(tmp_path), "--detector", "seed", *sets]
-    )
+    result = CliRunner().invoke(app, [*command, *sets])
     assert result.exit_code == 0
-    assert (tmp_path / PAGE).is_file()
-    result = CliRunner().invoke(app, ["sweep", "setting", str(shared_parts), "-o", str(tmp_path), "--set", "a=1"])
+    assert result.stderr.count("finished before, kept") == 2
+    assert (out / PAGE).is_file()
+    result = CliRunner().invoke(app, [*command, "--set", "a=1"])
     assert result.exit_code == 2
     assert "one setting needs several values" in result.stderr
 
