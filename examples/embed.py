@@ -27,7 +27,7 @@ def weights(found: int, wanted: int) -> np.ndarray:
 def judge(model: str, photo: str) -> tuple[float, bool]:
     session = onnxruntime.InferenceSession(model)
     told = session.get_modelmeta().custom_metadata_map
-    assert "blemish.tile_px" not in told, "judged in tiles: use blemish itself"
+    assert not {"blemish.tile_px", "blemish.fit"} & told.keys(), "judged in tiles or padded: use blemish itself"
     (height, width), k = map(int, told["blemish.size_px"].split()), int(told["blemish.min_defect_px"])
     pixels = read_bmp(photo).astype(np.float64).transpose(2, 0, 1)  # (3, rows, columns)
     aspect = pixels.shape[1] / pixels.shape[2]

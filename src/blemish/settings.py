@@ -73,6 +73,7 @@ def _plain_value(value: object, may_be_bool: bool) -> object:
 
 
 Side = Annotated[int, Field(ge=8, le=16_384)]
+ImageSide = Annotated[int, Field(ge=8, le=100_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Level = Annotated[int, Field(ge=0, le=255)]
 
@@ -84,8 +85,14 @@ MaskValue = Annotated[int, Field(ge=0, le=65_535)] | tuple[Level, Level, Level] 
 class DataSettings(Settings):
     """How images become arrays, and how the good ones are split."""
 
-    size_px: tuple[Side, Side] | None = Field(
+    size_px: tuple[ImageSide, ImageSide] | None = Field(
         None, description="Height and width the network sees. None: from the images, their aspect kept."
+    )
+    fit: Literal["stretch", "pad"] = Field(
+        "stretch",
+        description="How images of another aspect than size_px get there. pad: the aspect is kept, and border pixels "
+        "are repeated beside the image, where nothing counts, so that aspects may differ. stretch: they may differ by "
+        "5 %, or at will where size_px is set.",
     )
     side_px: Side = Field(256, description="One side where size_px is None; the other keeps the images' aspect.")
     side: Literal["longer", "shorter"] = Field(

@@ -56,40 +56,47 @@ def unit_bands(image: Image.Image, white_level: int | None, channels: int, where
             f"{where}: 16-bit {image.mode} of a kind for which data.white_level cannot be honoured; save it "
             "uncompressed, as grey or RGB"
         )
-    if image.mode == "F":
-        unit = _unit_floats(image, where)
-    else:
-        values = _sixteen_bits(image, depth, where)
-        unit = np.minimum(values / np.float32(white_level or depth.white), np.float32(1.0))
-    if depth.is_min_white:
-        unit = np.float32(1.0) - unit
+    planes = [_unit_floats(image, where)] if image.mode == "F" else _sixteen_bits(image, depth, where)
+    alpha = None
     if image.mode == "RGBA":
         check_alpha(image, where)
-        unit = unit * (np.asarray(image.getchannel("A"), np.float32) / np.float32(255.0))[:, :, None]
-    if unit.ndim == 3 and channels == 1:
-        unit = unit @ LUMA
-    planes = [unit] if unit.ndim == 2 else [unit[:, :, channel] for channel in range(3)]
-    return [Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in planes]
+        alpha = np.asarray(image.getchannel("A"), np.float32) / np.float32(255.0)
+    for plane in planes:  # in place: large photos are many bytes
+        if image.mode != "F":
+            plane /= np.float32(white_level or depth.white)
+            np.minimum(plane, np.float32(1.0), out=plane)
+        if depth.is_min_white:
+            np.subtract(np.float32(1.0), plane, out=plane)
+        if alpha is not None:
+            plane *= alpha
+    if len(planes) == 3 and channels == 1:
+        planes = [LUMA[0] * planes[0] + LUMA[1] * planes[1] + LUMA[2] * planes[2]]
+    return [Image.fromarray(plane) for plane in planes]
 
 
 def _unit_floats(image: Image.Image, where: str) -> NDArray[np.float32]:
-    values = np.asarray(image, np.float32)
+    values = np.array(image, np.float32)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 1.0):  # also true for NaN
         raise DataError(f"{where}: float values from {low:g} to {high:g}; expected [0, 1], without NaN")
     return values
 
 
-def _sixteen_bits(image: Image.Image, depth: Depth, where: str) -> NDArray[np.float32]:
-    """The values `(h, w)` or `(h, w, 3)` as stored, 0 to 65535."""
+def _sixteen_bits(image: Image.Image, depth: Depth, where: str) -> list[NDArray[np.float32]]:
+    """The values as stored, 0 to 65535, one array `(h, w)` for each channel of colour."""
     if depth.read_low is not None:
-        high, low = (np.asarray(part, np.float32)[:, :, :3] for part in (image, depth.read_low()))
-        return high * np.float32(256) + low
-    values = np.asarray(image, dtype=np.float32)
+        low, planes = depth.read_low(), []
+        for channel in range(3):
+            plane = np.asarray(image.getchannel(channel)).astype(np.float32)
+            plane *= np.float32(256)
+            plane += np.asarray(low.getchannel(channel))
+            planes.append(plane)
+        return planes
+    values = np.asarray(image).astype(np.float32)
     lowest, highest = float(values.min()), float(values.max())
     if lowest < 0 or highest > 65_535:
         raise DataError(f"{where}: integer values from {lowest:g} to {highest:g}; expected 16 bits, 0 to 65535")
-    return values
+    return [values]
 
 
 def brightest_value(image: Image.Image) -> int | None:
@@ -99,10 +106,10 @@ def brightest_value(image: Image.Image) -> int | None:
         return None
     if image.mode in SIXTEEN_BIT_MODES:
         return int(np.asarray(image).max())
-    high = int(np.asarray(image)[:, :, :3].max())
+    high = max(int(np.asarray(band).max()) for band in image.split()[:3])
     if depth.read_low is None or high >= 64:
         return high * 256 + 255
-    return int(_sixteen_bits(image, depth, "").max())
+    return max(int(plane.max()) for plane in _sixteen_bits(image, depth, ""))
 
 
 def check_alpha(image: Image.Image, where: str) -> None:

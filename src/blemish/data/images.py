@@ -11,6 +11,7 @@ What happens to an image, in this order:
    above white are white. A TIFF file that says that 0 is white is inverted.
 5. It is resized to `size_px` with Pillow's bilinear filter, whose support grows with the reduction, so that nothing
    aliases: 8-bit images in 8 bits, the others in 32-bit floats. An image that has this size already is left alone.
+   Where `fit` is pad, it is resized as far as its aspect allows, and its border pixels are repeated beside it.
 6. 8-bit values are divided by 255.
 7. Pixels outside the region of interest, where there is one, become 0, so that nothing there can matter.
 
@@ -18,21 +19,23 @@ Arrays are taken as `(h, w, 3)` in the order red, green, blue. OpenCV has blue f
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, Self, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from blemish.data.decode import GREY_MODES, ImageLike, name_of, named_errors, open_image
 from blemish.data.deep import brightest_value, check_alpha, unit_bands
 from blemish.data.masks import ASPECT_TOLERANCE, decode_roi
+from blemish.data.tiles import Box
 from blemish.errors import DataError
-from blemish.settings import LARGEST_IMAGE_PX, Settings, Side
+from blemish.settings import LARGEST_IMAGE_PX, ImageSide, Settings, Side
 
 Values = NDArray[np.uint8] | NDArray[np.float32]
 """An image at its own size, `(h, w)` or `(h, w, 3)`, as `read_values` gives it."""
@@ -41,7 +44,8 @@ Values = NDArray[np.uint8] | NDArray[np.float32]
 class PixelPolicy(Settings):
     """How an image becomes what the network sees. Stored in the artifact, honoured wherever it is used."""
 
-    size_px: tuple[Side, Side] = Field(description="Height and width the network sees.")
+    size_px: tuple[ImageSide, ImageSide] = Field(description="Height and width the network sees.")
+    fit: Literal["stretch", "pad"] = Field("stretch", description="How images of another aspect get there.")
     channels: Literal[1, 3] = 3
     white_level: Annotated[int, Field(ge=1, le=65_535)] | None = None
     max_image_px: Annotated[int, Field(ge=64, le=LARGEST_IMAGE_PX)] = 100_000_000
@@ -56,6 +60,26 @@ class PixelPolicy(Settings):
     def roi(self) -> NDArray[np.bool_] | None:
         """The region of interest `(h, w)`, True inside; None where it is the whole image."""
         return None if self.roi_png is None else decode_roi(self.roi_png)
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if math.prod(self.size_px) > LARGEST_IMAGE_PX:
+            raise ValueError(f"{self.size_px[0]} x {self.size_px[1]}: more than {LARGEST_IMAGE_PX} pixels")
+        return self
+
+    def box(self, image_size_px: tuple[int, int]) -> Box:
+        """Where an image of this height and width lies in what the network sees; all of it unless it is padded.
+
+        >>> PixelPolicy(size_px=(8, 16), fit="pad").box((30, 30))
+        (0, 4, 8, 12)
+        """
+        height, width = self.size_px
+        if self.fit == "stretch":
+            return 0, 0, height, width
+        scale = min(height / image_size_px[0], width / image_size_px[1])
+        rows, columns = (max(1, round(side * scale)) for side in image_size_px)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return top, left, top + rows, left + columns
 
     @property
     def network_px(self) -> tuple[int, int]:
@@ -94,6 +118,11 @@ class Prepared:
     """Whether it is stored with one channel, whatever the network sees."""
     brightest: int | None = None
     """The highest value in an image of 16 bits that are scaled by the value of white; None of 8 bits."""
+
+    @property
+    def box(self) -> Box:
+        """Where the image lies among the pixels; the rest is padding."""
+        return self.policy.box(self.image_size_px)
 
     @property
     def inside(self) -> Values:
@@ -138,8 +167,12 @@ def prepare_content(content: bytes, path: Path, policy: PixelPolicy) -> tuple[Pr
 
 def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepared:
     _check_aspect(original.size, policy, where)
-    values = _values(original, policy, where, policy.size_px)
     size_px = (original.height, original.width)
+    top, left, bottom, right = policy.box(size_px)
+    values = _values(original, policy, where, (bottom - top, right - left))
+    around = [(top, policy.size_px[0] - bottom), (left, policy.size_px[1] - right), (0, 0)]
+    if policy.fit == "pad":
+        values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
     return Prepared(values, policy, size_px, original.mode in GREY_MODES, brightest_value(original))
 
 
@@ -253,8 +286,8 @@ def _check_aspect(size: tuple[int, int], policy: PixelPolicy, where: str) -> Non
     if abs(height / width / policy.aspect - 1.0) > ASPECT_TOLERANCE:
         raise DataError(
             f"{where}: {height} x {width} (height x width), an aspect of {height / width:.3g}; the model is for "
-            f"{policy.aspect:.3g}, within {ASPECT_TOLERANCE:.0%}. Crop it, or train with data.size_px set "
-            "to resize every image to one size whatever its aspect"
+            f"{policy.aspect:.3g}, within {ASPECT_TOLERANCE:.0%}. Crop it, or train with data.fit=pad, or with "
+            "data.size_px set to stretch every image to one size"
         )
 
 

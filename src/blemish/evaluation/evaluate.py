@@ -132,7 +132,8 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: _TestScores) -> Non
     name = plain_name(sample.name)
     mask, roi = None, predictor.policy.roi
     if sample.mask_paths:
-        mask = sample.load_mask(predictor.policy.size_px, prediction.image_size_px)
+        height, width = prediction.scored_map.shape
+        mask = sample.load_mask((height, width), prediction.image_size_px)
         assert mask is not None
         if not mask.any():
             judged.unseen[name], mask = "size", None

@@ -92,16 +92,18 @@ def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
     """One image with its map, mask and reconstruction, at the size it is drawn in."""
     prediction = predictor.predict(sample.path)
     reconstruction = predictor.reconstruct(sample.path)
-    policy, size_px = predictor.policy, _shown_size(predictor.policy.size_px)
-    mask = sample.load_mask(policy.size_px, prediction.image_size_px)
+    policy, (height, width) = predictor.policy, prediction.scored_map.shape
+    top, left, bottom, right = policy.box(prediction.image_size_px)
+    size_px = _shown_size((height, width))
+    mask = sample.load_mask((height, width), prediction.image_size_px)
     large = sample.load_mask(prediction.image_size_px)
     original = np.asarray(read_original(sample.path, policy.max_image_px, policy.white_level))
     return Example(
         name=image.name,
         defect_type=image.defect_type,
         score=image.score,
-        image=_shown(load_image(sample.path, policy), size_px),
-        reconstruction=None if reconstruction is None else _shown(reconstruction, size_px),
+        image=_shown(load_image(sample.path, policy)[:, top:bottom, left:right], size_px),
+        reconstruction=None if reconstruction is None else _shown(reconstruction[:, top:bottom, left:right], size_px),
         anomaly_map=resize_map(prediction.scored_map, size_px),
         mask=None if mask is None else resize_map(mask.astype(np.float32), size_px) > 0,
         close_up=cut_close_up(original, prediction.scored_map, large, prediction.threshold),

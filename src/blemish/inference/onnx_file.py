@@ -199,6 +199,8 @@ def plain_metadata(header: ArtifactHeader) -> dict[str, str]:
         "blemish.min_defect_px": str(header.run.score.min_defect_px),
         "blemish.threshold": repr(header.threshold),
     }
+    if policy.fit != "stretch":
+        plain["blemish.fit"] = policy.fit
     if policy.aspect is not None:
         plain["blemish.aspect"] = repr(policy.aspect)
     if policy.roi is not None:

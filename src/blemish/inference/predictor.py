@@ -264,6 +264,8 @@ def _load_again(source: ModelSource, threshold: float) -> Predictor:
 def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) -> NDArray[np.float32]:
     """The map `(h, w)` that an image is scored on: 0 outside the region of interest, opened to the minimum defect size.
 
+    Without padding, so that it has the image's aspect.
+
     One image, or one tile of it, at a time: a network may round differently in a larger batch, and the same image
     must always get the same score, bit for bit on one machine.
     """
@@ -277,6 +279,8 @@ def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) ->
         )
     if policy.roi is not None:
         anomaly_map = anomaly_map * policy.roi
+    top, left, bottom, right = prepared.box
+    anomaly_map = np.ascontiguousarray(anomaly_map[top:bottom, left:right])
     return remove_small_regions(anomaly_map, settings.min_defect_px)
 
 

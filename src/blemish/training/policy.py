@@ -7,10 +7,10 @@ from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.data.masks import encode_roi, load_roi
 from blemish.data.tiles import tile_boxes
-from blemish.errors import DataError
+from blemish.errors import DataError, SettingsError
 from blemish.models import DETECTORS
 from blemish.models.detector import nearest_multiple
-from blemish.settings import RunSettings
+from blemish.settings import RunSettings, validate
 
 MAX_LONGER = 4
 """So many times `data.side_px` at most is the longer side, where the shorter has it."""
@@ -24,7 +24,7 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
 
     Raises:
         DataError: a header that cannot be read.
-        SettingsError: an unknown detector.
+        SettingsError: an unknown detector; a side or a region of interest that does not go with the images.
     """
     data = settings.data
     if not samples:
@@ -43,15 +43,21 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
             if data.side == "shorter":
                 scale *= min(max(size_px) / min(size_px), MAX_LONGER)
             size_px = (nearest_multiple(height * scale, multiple), nearest_multiple(width * scale, multiple))
+    if data.fit == "pad":
+        if data.roi is not None:
+            raise SettingsError("data.roi: needs images of one aspect; with data.fit=pad each lies elsewhere")
+        aspect = None
     if data.tile_px is not None:
         tile_boxes(size_px, data.tile_px, data.tile_overlap_px)  # refuses what cannot be tiled
-    return PixelPolicy(
-        size_px=size_px,
-        channels=channels,
-        white_level=data.white_level,
-        max_image_px=data.max_image_px,
-        aspect=aspect,
-        roi_png=None if data.roi is None else encode_roi(load_roi(data.roi, size_px, aspect)),
-        tile_px=data.tile_px,
-        tile_overlap_px=0 if data.tile_px is None else data.tile_overlap_px,
-    )
+    given = {
+        "size_px": size_px,
+        "fit": data.fit,
+        "channels": channels,
+        "white_level": data.white_level,
+        "max_image_px": data.max_image_px,
+        "aspect": aspect,
+        "roi_png": None if data.roi is None else encode_roi(load_roi(data.roi, size_px, aspect)),
+        "tile_px": data.tile_px,
+        "tile_overlap_px": 0 if data.tile_px is None else data.tile_overlap_px,
+    }
+    return validate(PixelPolicy, given, "the images' ")

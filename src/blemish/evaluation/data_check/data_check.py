@@ -122,7 +122,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     oddness = _rank_scores(maps)
     findings += [
         *notes,
-        *size_findings(images),
+        *size_findings(images, policy.fit),
         *channel_findings(images),
         *format_findings(images),
         *depth_findings(images, policy.white_level),

@@ -104,7 +104,7 @@ def part_of(sample: Sample) -> str:
     return "test" if sample.name.lower().startswith("test") and "/" in sample.name else "train"
 
 
-def size_findings(images: Sequence[CheckedImage]) -> list[Finding]:
+def size_findings(images: Sequence[CheckedImage], fit: str = "stretch") -> list[Finding]:
     """Images of another size than most."""
     by_size: dict[tuple[int, int], list[str]] = defaultdict(list)
     for one in images:
@@ -117,14 +117,14 @@ def size_findings(images: Sequence[CheckedImage]) -> list[Finding]:
         stretch = (size[0] / size[1]) / (usual[0] / usual[1])
         if size != usual:
             is_other = abs(stretch - 1) > ASPECT_TOLERANCE
+            how = "padded" if fit == "pad" else "so training refuses it unless data.fit=pad or data.size_px is set"
             findings.append(
                 Finding(
                     "size",
-                    "look" if is_other else "note",
+                    "look" if is_other and fit != "pad" else "note",
                     tuple(names),
                     f"{size[0]} x {size[1]} px (height x width), {_how_many(by_size[usual], names, images)} are "
-                    f"{usual[0]} x {usual[1]}"
-                    + (": another aspect, so training refuses it unless data.size_px is set" if is_other else ""),
+                    f"{usual[0]} x {usual[1]}" + (f": another aspect, {how}" if is_other else ""),
                 )
             )
     return findings

@@ -1,0 +1,178 @@
+"""Layouts of other data sets: read as they are, or converted, and named where they are neither."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.data.convert import READERS, convert_dataset
+from blemish.data.folder import read_folder
+from blemish.errors import DataError, SettingsError
+
+SIDE = 16
+
+
+def photo(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (SIDE, SIDE, 3), np.uint8)).save(path)
+
+
+def mask(path: Path, row: int | None = 3, value: int = 255) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    marked = np.zeros((SIDE, SIDE), np.uint8)
+    if row is not None:
+        marked[row, 2:5] = value
+    Image.fromarray(marked).save(path)
+
+
+def btad(root: Path) -> None:
+    for n in range(5):
+        photo(root / f"train/ok/{n:04}.bmp")
+    for n in range(2):
+        photo(root / f"test/ok/{n:04}.bmp")
+        photo(root / f"test/ko/{n:04}.bmp")
+        mask(root / f"ground_truth/ko/{n:04}.png")
+
+
+def loco(root: Path) -> None:
+    for n in range(3):
+        photo(root / f"train/good/{n:03}.png")
+    for n in range(2):
+        photo(root / f"validation/good/{n:03}.png")
+        photo(root / f"test/good/{n:03}.png")
+        photo(root / f"test/logical_anomalies/{n:03}.png")
+        for part in range(2):
+            mask(root / f"ground_truth/logical_anomalies/{n:03}/{part:03}.png", row=3 + 4 * part)
+
+
+def ad_2(root: Path) -> None:
+    for n in range(5):
+        photo(root / f"train/good/{n:03}_regular.png")
+    for n in range(2):
+        photo(root / f"test_public/good/{n:03}_regular.png")
+        photo(root / f"test_public/bad/{n:03}_regular.png")
+        mask(root / f"test_public/ground_truth/bad/{n:03}_regular_mask.png")
+
+
+def capitals(root: Path) -> None:
+    for n in range(5):
+        photo(root / f"Train/Good/{n:03}.PNG")
+    for n in range(2):
+        photo(root / f"Test/Good/{n:03}.PNG")
+        photo(root / f"Test/Cut/{n:03}.PNG")
+        mask(root / f"Ground_Truth/Cut/{n:03}_mask.png")
+
+
+def visa(root: Path) -> None:
+    for n in range(7):
+        photo(root / f"Data/Images/Normal/{n:04}.JPG")
+    for n in range(2):
+        photo(root / f"Data/Images/Anomaly/{n:03}.JPG")
+        mask(root / f"Data/Masks/Anomaly/{n:03}.png", value=1 + n)
+
+
+def ok_nok(root: Path) -> None:
+    for n in range(7):
+        photo(root / f"OK/{n:03}.png")
+    for n in range(2):
+        photo(root / f"NOK/{n:03}.png")
+        mask(root / f"masks/NOK/{n:03}.png")
+
+
+def ksdd2(root: Path) -> None:
+    for n in range(5):
+        photo(root / f"train/{n}.png")
+        mask(root / f"train/{n}_GT.png", row=None)
+    photo(root / "train/5.png")
+    mask(root / "train/5_GT.png")
+    for n in range(4):
+        photo(root / f"test/{n}.png")
+        mask(root / f"test/{n}_GT.png", row=3 if n < 2 else None)
+
+
+def ksdd(root: Path) -> None:
+    for n in range(7):
+        photo(root / f"kos{n:02}/Part0.jpg")
+        mask(root / f"kos{n:02}/Part0_label.bmp", row=None)
+    for n in range(2):
+        photo(root / f"kos{n:02}/Part1.jpg")
+        mask(root / f"kos{n:02}/Part1_label.bmp")
+
+
+DIRECT: dict[str, Callable[[Path], None]] = {"btad": btad, "loco": loco, "ad_2": ad_2, "capitals": capitals}
+CONVERTED: dict[str, Callable[[Path], None]] = {"visa": visa, "ok_nok": ok_nok, "ksdd2": ksdd2, "ksdd": ksdd}
+
+
+@pytest.mark.parametrize("kind", DIRECT)
+def test_layouts_near_mvtecs_are_read_as_they_are(kind: str, tmp_path: Path) -> None:
+    DIRECT[kind](tmp_path)
+    folder = read_folder(tmp_path)
+    assert len(folder.train) == 5
+    assert Counter(sample.label for sample in folder.test) == {False: 2, True: 2}
+    marked = [sample.load_mask((SIDE, SIDE), (SIDE, SIDE)) for sample in folder.test if sample.label]
+    assert [one is not None and int(one.sum()) for one in marked] == [6 if kind == "loco" else 3] * 2
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_layouts_that_must_be_converted_are_named_and_converted(kind: str, tmp_path: Path) -> None:
+    CONVERTED[kind](tmp_path / "set")
+    with pytest.raises(DataError, match=rf"set: laid out as {kind}; convert it first: blemish data convert"):
+        read_folder(tmp_path / "set")
+    counts = convert_dataset(tmp_path / "set", tmp_path / "out", test_good=0.3)
+    folder = read_folder(tmp_path / "out")
+    assert len(folder.train) == 5 == counts["train/good"]
+    assert Counter(sample.label for sample in folder.test) == {False: 2, True: 2}
+    for sample in folder.test:
+        drawn = sample.load_mask((SIDE, SIDE), (SIDE, SIDE))
+        assert (drawn is not None) == sample.label
+        assert drawn is None or (drawn[3, 2:5].all() and drawn.sum() == 3)
+
+
+@pytest.mark.parametrize("kind", DIRECT)
+def test_what_is_read_as_it_is_can_be_converted_too(kind: str, tmp_path: Path) -> None:
+    DIRECT[kind](tmp_path / "set")
+    convert_dataset(tmp_path / "set", tmp_path / "out")
+    before, after = read_folder(tmp_path / "set"), read_folder(tmp_path / "out")
+    assert sorted(sample.sha256 for sample in after.train) == sorted(sample.sha256 for sample in before.train)
+    assert after.defect_types == before.defect_types
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "test", "ground_truth"}
+
+
+def test_visas_own_split_is_kept(tmp_path: Path) -> None:
+    visa(tmp_path / "candle")
+    rows = ["object,split,label,image,mask", "candle,train,normal,candle/Data/Images/Normal/0000.JPG,"]
+    rows += [f"candle,test,normal,candle/Data/Images/Normal/{n:04}.JPG," for n in (2, 5)]
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text("\n".join(rows))
+    convert_dataset(tmp_path / "candle", tmp_path / "out")
+    assert [sample.name for sample in read_folder(tmp_path / "out").test if not sample.label] == [
+        "test/good/0002.JPG",
+        "test/good/0005.JPG",
+    ]
+
+
+def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
+    ok_nok(tmp_path / "set")
+    mask(tmp_path / "set/masks/NOK/000.png", row=None)
+    with pytest.raises(DataError, match=r"000\.png: an empty mask"):
+        convert_dataset(tmp_path / "set", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").touch()
+    with pytest.raises(DataError, match="found a folder with something in it"):
+        convert_dataset(tmp_path / "set", tmp_path / "full")
+    with pytest.raises(SettingsError, match=r"--layout viza: unknown; did you mean 'visa'\?"):
+        convert_dataset(tmp_path / "set", tmp_path / "out", "viza")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match=r"other: a layout that is not known; known are " + ", ".join(READERS)):
+        convert_dataset(tmp_path / "other", tmp_path / "out")
+
+
+def test_a_folder_of_several_sets_says_so(tmp_path: Path) -> None:
+    for name in ("bottle", "cable"):
+        btad(tmp_path / name)
+    with pytest.raises(DataError, match=r"several data sets \(bottle, cable\); give one of them"):
+        read_folder(tmp_path)

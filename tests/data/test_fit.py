@@ -1,0 +1,124 @@
+"""Images of other aspects and sizes: padded beside their own pixels, strips in tiles, and what is said of either."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.data.folder import Sample, read_folder
+from blemish.data.images import PixelPolicy, load_image, prepare
+from blemish.data.notes import reduction_note
+from blemish.errors import DataError, SettingsError
+from blemish.inference.predictor import scored_map
+from blemish.inference.runtime import Runtime
+from blemish.settings import RunSettings, ScoreSettings
+from blemish.training.batches import GoodImages, Tiles
+from blemish.training.policy import resolve_policy
+from blemish.training.settings import make_settings
+
+PAD = PixelPolicy(size_px=(32, 64), channels=1, fit="pad")
+
+
+def ramp(height: int, width: int) -> NDArray[np.uint8]:
+    rows, columns = np.mgrid[:height, :width]
+    return np.uint8(255 * (rows / height + columns / width) / 2)
+
+
+@pytest.mark.parametrize("size_px", [(32, 64), (64, 64), (20, 200), (300, 20), (7, 9)])
+def test_a_padded_image_keeps_its_aspect_and_its_border_goes_on_beside_it(size_px: tuple[int, int]) -> None:
+    top, left, bottom, right = PAD.box(size_px)
+    seen = load_image(ramp(*size_px), PAD)[0]
+    assert seen.shape == (32, 64)
+    assert (bottom - top, right - left).count(0) == 0
+    assert bottom - top == 32 or right - left == 64
+    own = load_image(ramp(*size_px), PixelPolicy(size_px=(32, 64), channels=1)) if size_px == (32, 64) else None
+    if own is not None:
+        np.testing.assert_array_equal(seen, own[0])
+    inside = seen[top:bottom, left:right]
+    assert abs((bottom - top) / (right - left) / (size_px[0] / size_px[1]) - 1) < 0.5 / min(inside.shape) + 0.01
+    np.testing.assert_array_equal(seen[:top, left:right], np.broadcast_to(inside[:1], (top, inside.shape[1])))
+    np.testing.assert_array_equal(seen[top:bottom, right:], np.broadcast_to(inside[:, -1:], (len(inside), 64 - right)))
+
+
+class Brightness:
+    """Calls what is bright a defect."""
+
+    def maps(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return images.mean(axis=1)
+
+    def reconstruct(self, images: NDArray[np.float32]) -> None:
+        return None
+
+
+def test_a_map_has_the_image_without_the_padding() -> None:
+    picture = ramp(64, 64)
+    picture[:, -1] = 255  # a bright border, which padding repeats
+    prepared = prepare(picture, PAD)
+    runtime: Runtime = Brightness()  # type: ignore[assignment]
+    found = scored_map(runtime, prepared, ScoreSettings())
+    assert found.shape == (32, 32)
+    np.testing.assert_array_equal(found, prepared.pixels()[0, :, 16:48])
+
+
+def write(path: Path, *size_px: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, size_px, np.uint8)).save(path)
+
+
+def run(*assignments: str) -> RunSettings:
+    return make_settings("conv_autoencoder", assignments=list(assignments))
+
+
+def test_mixed_aspects_are_fitted_where_they_are_padded(tmp_path: Path) -> None:
+    for place, size_px in enumerate([(64, 64), (64, 64), (64, 40), (30, 64)]):
+        write(tmp_path / f"{place}.png", *size_px)
+    samples = read_folder(tmp_path).train
+    with pytest.raises(DataError, match=r"2\.png: 64 x 40 .*data\.fit=pad"):
+        GoodImages(samples, resolve_policy(samples, run("data.side_px=64")))
+    policy = resolve_policy(samples, run("data.side_px=64", "data.fit=pad"))
+    assert (policy.size_px, policy.aspect) == ((64, 64), None)
+    assert len(GoodImages(samples, policy)) == 4
+    with pytest.raises(SettingsError, match=r"data\.roi: needs images of one aspect"):
+        resolve_policy(samples, run("data.fit=pad", "data.roi=[[0, 0], [1, 0], [1, 1]]"))
+
+
+def test_the_data_check_judges_other_aspects_by_how_they_are_fitted(tmp_path: Path) -> None:
+    from blemish.evaluation.data_check.data_check import check_data
+
+    for place, size_px in enumerate([(64, 64), (64, 64), (64, 64), (64, 40)]):
+        write(tmp_path / f"{place}.png", *size_px)
+    found = {}
+    for fit in ("stretch", "pad"):
+        checked = check_data(tmp_path, make_settings(assignments=["data.side_px=64", f"data.fit={fit}"]))
+        [found[fit]] = [one for one in checked.findings if one.kind == "size"]
+    assert (found["stretch"].severity, found["pad"].severity) == ("look", "note")
+    assert "training refuses it unless data.fit=pad" in found["stretch"].message
+    assert "another aspect, padded" in found["pad"].message
+
+
+def test_a_strip_of_a_line_camera_is_fitted_in_tiles_and_its_reduction_is_said_without(tmp_path: Path) -> None:
+    for place in range(2):
+        write(tmp_path / f"{place}.png", 64, 20_000)
+    samples = read_folder(tmp_path).train
+    tiled = resolve_policy(samples, run("data.tile_px=[64, 256]", "data.tile_overlap_px=0"))
+    assert tiled.size_px == (64, 20_000)
+    tiles = Tiles(GoodImages(samples, tiled))
+    assert len(tiles) == 2 * 79
+    assert tiles[5].shape == (1, 64, 256)
+    assert reduction_note(samples, tiled) == ""
+    whole = resolve_policy(samples, run())
+    assert "photos of up to 64 x 20000 px are seen at" in reduction_note(samples, whole)
+    assert "data.tile_px" in reduction_note(samples, whole)
+
+
+def test_sides_beyond_every_limit_are_an_error_and_no_traceback(tmp_path: Path) -> None:
+    Image.new("1", (120_000, 8)).save(tmp_path / "a.png")
+    with pytest.raises(SettingsError, match=r"the images' size_px\.1: should be less than or equal to 100000"):
+        resolve_policy([Sample(tmp_path / "a.png", "a.png")], run("data.tile_px=[8, 64]", "data.tile_overlap_px=0"))
+    with pytest.raises(SettingsError, match="more than 178956970 pixels"):
+        resolve_policy(
+            [Sample(tmp_path / "a.png", "a.png")],
+            run("data.size_px=[90000, 90000]", "data.tile_px=[64, 64]", "data.tile_overlap_px=0"),
+        )
