@@ -396,3 +396,22 @@ def test_a_group_is_told_by_the_name_in_the_folder(model: Path, tmp_path: Path) 
     csv.write_text("image,group\n")
     with pytest.raises(SettingsError, match="a file names images of before"):
         monitor_images(by_group, folder, tmp_path / "other.json", np.random.default_rng(0), groups=str(csv))
+
+
+def test_a_change_smaller_than_the_smallest_that_matters_keeps_the_certificate(model: Path, tmp_path: Path) -> None:
+    """Photos a little darker are a real change, which a watch without this setting raises an alarm over."""
+
+    def darker(by: float) -> Callable[[Image.Image], Image.Image]:
+        return lambda image: image.point(lambda value: round(value * (1 - by)))
+
+    line = photos(tmp_path / "line", 80, seed=1, change=darker(0.06))
+    strict = watch(model, line)
+    assert "contrast" in {alarm.stream for alarm in strict.alarms}
+    default_state_path(model).unlink()
+    tolerant = watch(model, line, smallest_change=0.2)
+    assert "contrast" not in {alarm.stream for alarm in tolerant.alarms}
+    assert tolerant.smallest_change == 0.2
+    with pytest.raises(SettingsError, match=r"--smallest-change 0.3: this watch began with 0.2; a change on the way"):
+        watch(model, line, smallest_change=0.3)
+    photos(tmp_path / "line", 40, seed=2, change=darker(0.7))
+    assert "contrast" in {alarm.stream for alarm in watch(model, line).alarms}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError, SettingsError
-from blemish.stats.martingale import Martingale, _in_hand, _log_bets, drifted, observe, start_martingale
+from blemish.stats.martingale import Martingale, Tolerance, _in_hand, _log_bets, drifted, observe, start_martingale
 from reference.chance import FAR, most_of
 from reference.streams import images_until_alarm, watch, watch_against_calibration_only
 
@@ -145,3 +145,40 @@ def test_streams_share_the_probability_of_a_false_alarm() -> None:
 def test_a_score_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(CalibrationError, match="not a number"):
         observe(start_martingale([1.0]), math.nan, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("digits", [None, 2, 4])
+@given(seed=st.integers(0, 2**32 - 1), reach=st.floats(0.01, 3.0))
+def test_within_the_tolerance_no_bet_gains_more_than_without_a_change(
+    seed: int, reach: float, digits: int | None
+) -> None:
+    """Image by image, whatever the change does within it: constant, slow or to and fro. So the bound is kept."""
+    draw = np.random.default_rng(seed)
+    calibration = np.sort(draw.normal(10.0, 1.0, int(draw.integers(1, 40))))
+    calm = changed = start_martingale(calibration, digits=digits)
+    first, second = np.random.default_rng(1), np.random.default_rng(1)
+    shapes = [
+        np.full(40, 1.0),
+        np.full(40, -1.0),
+        np.linspace(-1, 1, 40),
+        np.linspace(1, -1, 40),
+        draw.uniform(-1, 1, 40),
+    ]
+    change = reach * shapes[int(draw.integers(5))]
+    for good, shift in zip(draw.normal(10.0, 1.0, 40), change, strict=True):
+        calm = observe(calm, good, first)
+        changed = observe(changed, good + shift, second, Tolerance(reach, calibration))
+        assert all(ours <= theirs + 1e-12 for ours, theirs in zip(changed.log_stakes, calm.log_stakes, strict=True))
+    assert changed.log_peak <= calm.log_peak + 1e-12
+
+
+def test_beyond_the_tolerance_a_change_is_noticed_and_within_it_is_not() -> None:
+    draw = np.random.default_rng(0)
+    calibration = np.sort(draw.normal(10.0, 0.05, 100))
+    alarms = {}
+    for shift, reach in ((0.2, 0.0), (0.2, 0.3), (1.0, 0.3), (-1.0, 0.3)):
+        martingale = start_martingale(calibration, digits=4)
+        for good in draw.normal(10.0, 0.05, 60):
+            martingale = observe(martingale, good + shift, draw, Tolerance(reach, calibration))
+        alarms[shift, reach] = bool(drifted({"brightness": martingale}, 0.01 / 6))
+    assert alarms == {(0.2, 0.0): True, (0.2, 0.3): False, (1.0, 0.3): True, (-1.0, 0.3): True}

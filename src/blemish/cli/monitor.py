@@ -27,6 +27,15 @@ def monitor(
     max_false_alarm_probability: Annotated[
         float | None, typer.Option(help="The chance that a false alarm is ever raised. None: 0.01.")
     ] = None,
+    smallest_change: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="A change up to this share of the usual value does not count, e.g. 0.05; chosen before the first "
+            "image. None: 0.",
+        ),
+    ] = None,
     groups: Groups = None,
     state: State = None,
     form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
@@ -54,6 +63,7 @@ def monitor(
         state or default_state_path(model),
         np.random.default_rng(),
         max_false_alarm_probability=max_false_alarm_probability,
+        smallest_change=smallest_change,
         groups=groups,
         skip_bad=skip_bad,
         on_alarm=lambda alarm: log_console.print(

@@ -7,7 +7,7 @@ so that calibrating anew lifts the withdrawal, and nothing has to be deleted.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, final
 
 from pydantic import Field, ValidationError
 
@@ -75,6 +75,8 @@ class MonitorState(Settings):
     model_id: str
     calibration_id: str
     max_false_alarm_probability: float = Field(gt=0.0, lt=1.0)
+    smallest_change: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """See `Watch`."""
     images: int = 0
     streams: dict[str, Bets]
     recent: dict[str, tuple[float, ...]] = Field(default_factory=dict)

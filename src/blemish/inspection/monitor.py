@@ -35,9 +35,13 @@ from blemish.inference.monitor_state import (
 )
 from blemish.inference.predictor import Predictor
 from blemish.inspection.group_pattern import pattern_in_model
-from blemish.stats.martingale import Martingale, drifted, observe, start_martingale
+from blemish.stats.martingale import Martingale, Tolerance, drifted, observe, start_martingale
 
-MAX_FALSE_ALARM_PROBABILITY = 0.01
+DELTA = 0.01
+"""The probability that a false alarm is ever raised."""
+
+PLACES = ("centre_x", "centre_y")
+"""Streams that are shares of a side already."""
 
 SCORE = "score"
 
@@ -81,6 +85,7 @@ class Watched:
     is_restarted: bool
     """The watch began anew, because the model was calibrated anew."""
     max_false_alarm_probability: float
+    smallest_change: float
     log10_limit: float
     streams: dict[str, Stream]
     alarms: tuple[Alarm, ...]
@@ -91,6 +96,9 @@ class Watched:
 @final
 class Watch:
     """The bets on all streams of one model, carried on image by image.
+
+    A change up to `smallest_change` does not count: a share of the stream's usual value, or, for the place of what
+    stands out in the photo, of its side.
 
     Raises:
         CalibrationError: the model does not know how bright or sharp good photos are.
@@ -103,20 +111,29 @@ class Watch:
         state: MonitorState | None,
         max_false_alarm_probability: float | None,
         groups: str | None = None,
+        smallest_change: float | None = None,
     ) -> None:
         usual = reference(header)
         before = state if state is not None and state.calibration_id == calibration_id(header) else None
         self.is_restarted = state is not None and before is None
         if state is not None and state.model_id != model_id(header):
             raise SettingsError("--state: that is the watch over another model; give this one a file of its own")
-        self.delta = _delta(before, max_false_alarm_probability)
+        kept = None if before is None else before.max_false_alarm_probability
+        self.delta = _as_before("--max-false-alarm-probability", kept, max_false_alarm_probability, DELTA)
         drifted({}, self.delta)  # refuses what is no probability
+        kept = None if before is None else before.smallest_change
+        self.smallest_change = _as_before("--smallest-change", kept, smallest_change, 0.0)
         self.groups = _pattern(header, groups)
         self.usual = {name: float(np.median(values)) for name, values in usual.items()}
+        self.tolerances = {
+            name: Tolerance(self.smallest_change * (1.0 if name in PLACES else self.usual[name]), np.sort(values))
+            for name, values in usual.items()
+        }
         self.state = before or MonitorState(
             model_id=model_id(header),
             calibration_id=calibration_id(header),
             max_false_alarm_probability=self.delta,
+            smallest_change=self.smallest_change,
             streams={name: Bets.of(start_martingale(values, digits=DIGITS)) for name, values in usual.items()},
         )
         self.martingales: dict[str, Martingale] = {name: bets.martingale() for name, bets in self.state.streams.items()}
@@ -155,7 +172,7 @@ class Watch:
 
     def _bet(self, name: str, values: dict[str, float], rng: np.random.Generator) -> list[Alarm]:
         for stream, martingale in self.martingales.items():
-            self.martingales[stream] = observe(martingale, values[stream], rng)
+            self.martingales[stream] = observe(martingale, values[stream], rng, self.tolerances[stream])
             self.recent[stream].append(values[stream])
         known = {alarm.stream for alarm in self.alarms}
         raised = [
@@ -220,6 +237,7 @@ def monitor_images(
     rng: np.random.Generator,
     *,
     max_false_alarm_probability: float | None = None,
+    smallest_change: float | None = None,
     groups: str | None = None,
     skip_bad: bool = False,
     on_alarm: OnAlarm = lambda _alarm: None,
@@ -229,7 +247,8 @@ def monitor_images(
 
     The watch goes on from `state_path` and is kept there, also when it is interrupted. Files of a folder that an
     earlier run has seen are passed over, and images that the model was calibrated on. Without a probability it is the
-    one before, or 1 %. `is_current` is asked now and then whether the model file is still the one that is watched by.
+    one before, or 1 %; without a smallest change likewise, or 0: every change counts. `is_current` is asked now and
+    then whether the model file is still the one that is watched by.
 
     Raises:
         CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated anew.
@@ -241,7 +260,7 @@ def monitor_images(
     check_writable(state_path)
     with exclusive_lock(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
         return _watch(
-            Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups),
+            Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups, smallest_change),
             _Run(predictor, state_path, rng, skip_bad, on_alarm, is_current),
             images,
         )
@@ -339,6 +358,7 @@ def _found(watch: Watch, new_images: int, passed_over: int, skipped: dict[str, s
         skipped=skipped,
         is_restarted=watch.is_restarted,
         max_false_alarm_probability=watch.delta,
+        smallest_change=watch.smallest_change,
         log10_limit=math.log10(len(watch.martingales) / watch.delta),
         streams=watch.streams(),
         alarms=tuple(watch.alarms),
@@ -370,15 +390,16 @@ def _as_one(values: Iterable[dict[str, float]]) -> dict[str, float]:
     return mean_values(members) | {SCORE: max(one[SCORE] for one in members)}
 
 
-def _delta(before: MonitorState | None, asked: float | None) -> float:
+def _as_before(option: str, before: float | None, asked: float | None, otherwise: float) -> float:
+    """What a watch began with, which no later run can change."""
     if before is None:
-        return MAX_FALSE_ALARM_PROBABILITY if asked is None else asked
-    if asked is not None and asked != before.max_false_alarm_probability:
+        return otherwise if asked is None else asked
+    if asked is not None and asked != before:
         raise SettingsError(
-            f"--max-false-alarm-probability {asked:g}: this watch began with {before.max_false_alarm_probability:g}; "
-            "a change on the way would void the promise. Leave it out, or calibrate anew"
+            f"{option} {asked:g}: this watch began with {before:g}; a change on the way would void the promise. Leave "
+            "it out, or calibrate anew"
         )
-    return before.max_false_alarm_probability
+    return before
 
 
 def _pattern(header: ArtifactHeader, groups: str | None) -> str | None:

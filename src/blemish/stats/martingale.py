@@ -22,7 +22,7 @@ their average need not be one for those who see all (Choe & Ramdas 2025). `drift
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,13 +89,30 @@ def start_martingale(scores: ArrayLike, *, digits: int | None = None) -> Marting
     return Martingale(values, counts.astype(np.int64), digits)
 
 
-def observe(martingale: Martingale, score: float, rng: np.random.Generator) -> Martingale:
+@final
+@dataclass(frozen=True, eq=False)
+class Tolerance:
+    """A change that does not matter: how far scores may be off, and the scores it does not touch."""
+
+    reach: float
+    calibration: NDArray[np.float64]
+    """Ascending; those that `start_martingale` was given."""
+
+
+def observe(
+    martingale: Martingale, score: float, rng: np.random.Generator, tolerance: Tolerance | None = None
+) -> Martingale:
     """The state after one more image.
 
     With n scores so far, p = (#{greater} + theta (#{equal} + 1)) / (n + 1), theta uniform on (0, 1) from `rng`. These
     p-values are independent and uniform while scores are exchangeable, ties or not (Vovk, Gammerman & Shafer 2005).
     With theta = 1 they would only be too large: safe for bets on small p-values, but not for those on large ones.
     Do not seed `rng` alike at every restart.
+
+    With a `tolerance`, each score may be off by its reach, this way or that, from one that is exchangeable. The score
+    is then ranked as if it were lower by the reach and all since the start were higher, for the bets on high scores;
+    and the other way round for those on low ones. So no p-value is smaller than the undisturbed scores would have
+    given, no bet gains more, and the bound on a false alarm stays what it is.
 
     Raises:
         CalibrationError: when the score is not a number.
@@ -116,7 +133,11 @@ def observe(martingale: Martingale, score: float, rng: np.random.Generator) -> M
     theta = (int(rng.integers(_GRID)) + 0.5) / _GRID  # never 0 or 1, where a bet would be infinite
     low = (n - less - equal + theta * (equal + 1)) / (n + 1)
     high = (less + (1 - theta) * (equal + 1)) / (n + 1)  # 1 - low, but never rounded to 0
-    won = [stake + bet for stake, bet in zip(martingale.log_stakes, _log_bets(low, high), strict=True)]
+    bets = _log_bets(low, high)
+    if tolerance is not None and tolerance.reach > 0:
+        low, opposite = _tolerant_p_values(martingale, float(score), theta, tolerance)
+        bets = _log_bets_of_both(low, opposite)
+    won = [stake + bet for stake, bet in zip(martingale.log_stakes, bets, strict=True)]
     observed = martingale.observed + 1
     log_capital = float(np.logaddexp.reduce([*won, math.log(_in_hand(observed))]))
     counts = martingale.counts.copy() if known else np.insert(martingale.counts, at, 0)
@@ -157,6 +178,42 @@ def _log_bets(low: float, high: float) -> tuple[float, ...]:
         -math.log(2) - math.log(low) / 2,
         -math.log(2) - math.log(high) / 2,
     )
+
+
+def _log_bets_of_both(low: float, high: float) -> tuple[float, ...]:
+    """The same bets, where the p-values of high and of low scores do not add up to 1."""
+    return (
+        math.log(1.5 - low),
+        math.log(1.5 - high),
+        -math.log(2) - math.log(low) / 2,
+        -math.log(2) - math.log(high) / 2,
+    )
+
+
+def _tolerant_p_values(martingale: Martingale, score: float, theta: float, tolerance: Tolerance) -> tuple[float, float]:
+    """Upper bounds of the p-value for high scores and of that for low ones; see `observe`."""
+    n, digits, reach = int(martingale.counts.sum()), martingale.digits, tolerance.reach
+    slack = 0.0 if digits is None else 2 * abs(score) * 10.0 ** (1 - digits)  # what rounding may hide
+    calibration = [_rounded(value, digits) for value in tolerance.calibration.tolist()]
+    upto = np.concatenate([[0], np.cumsum(martingale.counts)])
+
+    def below(limit: float, side: Literal["left", "right"]) -> tuple[int, int]:
+        """How many are below: of all scores, and of the calibration scores."""
+        everywhere = int(upto[np.searchsorted(martingale.values, limit, side=side)])
+        return everywhere, int(np.searchsorted(calibration, limit, side=side))
+
+    def both(direction: int) -> tuple[float, float]:
+        """The limits for scores since the start, and for those of the calibration."""
+        far, near = score + direction * (2 * reach + slack), score + direction * (reach + slack)
+        return _rounded(far, digits), _rounded(near, digits)
+
+    far, near = both(-1)
+    everywhere, calibrated = below(far, "left")
+    greater = (n - len(calibration)) - (everywhere - calibrated) + len(calibration) - below(near, "left")[1]
+    far, near = both(1)
+    everywhere, calibrated = below(far, "right")
+    less = everywhere - calibrated + below(near, "right")[1]
+    return (greater + theta) / (n + 1), (less + 1 - theta) / (n + 1)
 
 
 def _in_hand(t: int) -> float:
