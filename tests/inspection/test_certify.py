@@ -333,3 +333,22 @@ def test_where_most_new_images_are_unlike_the_old_none_is_accused(model_file: Pa
     assert words is not None
     assert "30 of 30 new good images score higher" in words
     assert changed_message(header, good._replace(scores=[0.15] * 30)) is None
+
+
+def test_added_images_must_be_a_random_sample(model: Path, good: Path, tmp_path: Path) -> None:
+    certify_model(model, CertifyRequest(0.05, good=good))
+    picked = tmp_path / "picked"
+    picked.mkdir()
+    rng = np.random.default_rng(3)
+    for place in range(4):
+        draw_part(rng)[0].save(picked / f"{place}.png")
+    fair = certify_model(model, CertifyRequest(good=picked, add=True, dry_run=True))
+    assert fair.sample is not None
+    assert fair.sample.startswith("added images must be a random sample of the good images of the line")
+    assert fair.sample in fair.warnings
+    for place in range(2):  # disputed: called good by somebody, and flagged
+        draw_part(rng, defect=True)[0].save(picked / f"disputed{place}.png")
+    result = run("certify", model, "--good", picked, "--add", "--dry-run", "--format", "json")
+    assert "2 of 6 added images are above the threshold, as if they were picked" in result.stderr
+    assert "as if they were picked" in json.loads(result.stdout)["sample"]
+    assert certify_model(model, CertifyRequest(good=picked, dry_run=True)).sample is None

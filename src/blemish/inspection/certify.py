@@ -22,6 +22,7 @@ from blemish.inspection.new_images import (
     groups_of_new,
     raised_message,
     refuse_known_groups,
+    sample_message,
     score_new_images,
     suspects,
 )
@@ -80,6 +81,8 @@ class Certified:
     """Good images that score as if they were not, with a p-value."""
     raised: str | None = None
     """Which good images lift the threshold, where it rises."""
+    sample: str | None = None
+    """What sample added images must be, where some were added."""
     changed: str | None = None
     """That most of the new images are unlike those before, where they are."""
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +93,7 @@ class Certified:
         """What a user should look at before the promise is relied on."""
         found = [] if self.withdrawn is None else [withdrawn_message(self.withdrawn)]
         found += [suspicious_message(name, p) for name, p in self.suspects.items()]
-        return [*found, *(words for words in (self.changed, self.raised) if words is not None)]
+        return [*found, *(message for message in (self.sample, self.changed, self.raised) if message is not None)]
 
 
 def to_json(found: Certified) -> str:
@@ -111,6 +114,7 @@ def to_json(found: Certified) -> str:
             "suspects": dict(found.suspects),
             "raised": found.raised,
             "changed": found.changed,
+            "sample": found.sample,
             "skipped": dict(found.skipped),
             "written": found.is_written,
         },
@@ -165,6 +169,7 @@ def certify_model(
         needs_confidence=confidence,
         suspects=suspects(header, good),
         raised=raised_message(header, found, good),
+        sample=sample_message(header, good) if asked.add else None,
         changed=changed_message(header, good),
         skipped=good.skipped,
         is_written=not asked.dry_run,

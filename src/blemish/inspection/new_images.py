@@ -1,5 +1,6 @@
 """New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, final
@@ -19,6 +20,8 @@ from blemish.stats.false_discovery import benjamini_hochberg
 from blemish.stats.outliers import SUSPICIOUS, suspicion
 
 OnImage = Callable[[int, int], None]
+
+_BY_CHANCE = 0.01
 
 UNLIKE = 0.1
 """Share of false discoveries among the new images that are said to be unlike those before."""
@@ -136,6 +139,23 @@ def raised_message(before: ArtifactHeader, after: ArtifactHeader, good: NewImage
         f"the threshold rises from {before.threshold:.6g} to {after.threshold:.6g}, for the old one is exceeded by "
         f"{len(names)} of {plural(len(good.names), 'new good image')}: {join_names(names)}; make sure they are good"
     )
+
+
+def sample_message(before: ArtifactHeader, good: NewImages) -> str:
+    """What is said of images that are added: the promise is about a random sample of the good images of the line.
+
+    Where more of them exceed the threshold than a random sample would have once in a hundred times, that is said, too.
+    """
+    n, rate = len(good.scores), before.max_false_alarm_rate
+    flagged = sum(score > before.threshold for score in good.scores)
+    by_chance = math.fsum(math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(flagged, n + 1))
+    rule = (
+        "added images must be a random sample of the good images of the line, such as every tenth; images picked because "
+        "they were flagged or disputed make the threshold too high, hide defects and void the promise"
+    )
+    if flagged == 0 or by_chance > _BY_CHANCE:
+        return rule
+    return f"{flagged} of {plural(n, 'added image')} are above the threshold, as if they were picked for that; {rule}"
 
 
 def _unlike(header: ArtifactHeader, good: NewImages) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
