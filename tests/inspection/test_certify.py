@@ -29,7 +29,7 @@ from blemish.inference.parity import verify
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import open_onnx
 from blemish.inspection.certify import CertifyRequest, certify_model
-from blemish.inspection.new_images import NewImages, changed_message, raised_message, suspects
+from blemish.inspection.new_images import NewImages, changed_message, raised_message, sample_message, suspects
 from blemish.inspection.rows import FIELDS
 from blemish.stats.martingale import start_martingale
 from conftest import draw_part, write_parts
@@ -346,9 +346,12 @@ def test_added_images_must_be_a_random_sample(model: Path, good: Path, tmp_path:
     assert fair.sample is not None
     assert fair.sample.startswith("added images must be a random sample of the good images of the line")
     assert fair.sample in fair.warnings
-    for place in range(2):  # disputed: called good by somebody, and flagged
-        draw_part(rng, defect=True)[0].save(picked / f"disputed{place}.png")
-    result = run("certify", model, "--good", picked, "--add", "--dry-run", "--format", "json")
-    assert "2 of 6 added images are above the threshold, as if they were picked" in result.stderr
-    assert "as if they were picked" in json.loads(result.stdout)["sample"]
-    assert certify_model(model, CertifyRequest(good=picked, dry_run=True)).sample is None
+    header = Predictor.load(model, device="cpu").header
+    names = [f"{place}.png" for place in range(6)]
+    scores = [0.5 * header.threshold] * 3 + [1.1 * header.threshold] * 3  # three were flagged, and somebody disagreed
+    disputed = sample_message(header, NewImages(names, scores, [], [], [], {}))
+    assert disputed == f"3 of 6 added images are above the threshold, as if they were picked for that; {fair.sample}"
+    said = run("certify", model, "--good", picked, "--add", "--dry-run", "--format", "json")
+    assert json.loads(said.stdout)["sample"] == fair.sample
+    assert f"warning: {fair.sample}" in said.stderr
+    assert certify_model(model, CertifyRequest(0.3, good=picked, dry_run=True)).sample is None

@@ -149,6 +149,8 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
         DataError: as `check_writable`; the name of an image; or the file there is no model.
     """
     check_writable(path)
+    refuse_good_folder(path)
+    remove_left_parts(path.parent, path.name)
     if fit_name(path.name, room=32) != path.name:
         raise DataError(f"{path}: the name is too long for the files beside it that are named after it; shorten it")
     if path.suffix.lower() in images:
@@ -160,23 +162,36 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
             )
 
 
-def refuse_foreign(path: Path, begins: Sequence[bytes] = ()) -> None:
+def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096) -> None:
     """Refuse to replace a file that blemish did not write.
 
-    Ours have the word blemish among their first bytes, or begin with one of `begins`; an empty file is nobody's.
+    Ours have the word blemish among their first `look_at` bytes (-1: anywhere), or begin with one of `begins`; an empty
+    file is nobody's.
 
     Raises:
         DataError: it is another file, a folder, or cannot be read.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(4096)
+            head = file.read(look_at)
     except FileNotFoundError:
         return
     except OSError as error:
         raise DataError(f"{path}: cannot be replaced: {reason(error)}") from None
     if head and b"blemish" not in head and not head.startswith(tuple(begins)):
         raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
+
+
+def check_report_folder(out: Path, *names: str) -> None:
+    """Refuse a folder to write reports into, before a long work, where something of the user's would be lost.
+
+    Raises:
+        DataError: a file of one of the `names` is there that blemish did not write; or it is among good images.
+    """
+    refuse_good_folder(out)
+    for name in names:
+        refuse_foreign(out / name, look_at=-1)
+        remove_left_parts(out, name)
 
 
 def refuse_good_folder(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.files import atomic_write, folder_to_fill
+from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.data.notes import page_note, turned_note
@@ -89,6 +89,7 @@ def evaluate_model(
     asked, trained = settings.mask_value, predictor.header.run.data.mask_value
     mask_value = trained if asked is None else asked
     samples = [replace(sample, mask_value=mask_value) for sample in _test_samples(folder)]
+    check_report_folder(out, RESULTS, REPORT, MAPS)
     with folder_to_fill(out):
         judged = _judge(predictor, samples, settings, on_image)
         results = _results(predictor, folder, judged, settings)

@@ -150,8 +150,8 @@ def sample_message(before: ArtifactHeader, good: NewImages) -> str:
     flagged = sum(score > before.threshold for score in good.scores)
     by_chance = math.fsum(math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(flagged, n + 1))
     rule = (
-        "added images must be a random sample of the good images of the line, such as every tenth; images picked because "
-        "they were flagged or disputed make the threshold too high, hide defects and void the promise"
+        "added images must be a random sample of the good images of the line, such as every tenth; images picked "
+        "because they were flagged or disputed make the threshold too high, hide defects and void the promise"
     )
     if flagged == 0 or by_chance > _BY_CHANCE:
         return rule

@@ -17,7 +17,7 @@ from typing import Annotated, Any, final
 import numpy as np
 from pydantic import Field
 
-from blemish.data.files import atomic_write, folder_to_fill
+from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import as_pixels, load_image, pixels_id, read_values
 from blemish.data.synthetic.defects import DEFECTS
@@ -109,6 +109,7 @@ def challenge_model(
     """
     started = time.perf_counter()
     _check_types(settings)
+    check_report_folder(out, RESULTS, REPORT)
     photos = _held_out(folder)
     _refuse_fitted(predictor, photos)
     with folder_to_fill(out):

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
-from blemish.data.files import atomic_write, make_folder
+from blemish.data.files import atomic_write, check_report_folder, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
 from blemish.data.masks import ASPECT_TOLERANCE
@@ -290,6 +290,7 @@ def write_check(checked: DataCheck, settings: RunSettings, out: Path) -> tuple[P
     Raises:
         DataError: `out` cannot be written.
     """
+    check_report_folder(out, RESULTS, REPORT)
     make_folder(out)
     content = to_content(checked, settings)
     results_path, report_path = out / RESULTS, out / REPORT

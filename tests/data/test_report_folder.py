@@ -1,0 +1,43 @@
+"""Reports and models replace nothing that blemish did not write, and do not go among good training images."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from blemish.cli import app
+
+
+@pytest.mark.parametrize("name", ["results.json", "report.html", "check.json", "check.html", "challenge.json"])
+def test_a_users_report_is_not_replaced(name: str, model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('{"mine": 1}')
+    command = {
+        "results.json": ["evaluate", model_file, shared_parts],
+        "report.html": ["evaluate", model_file, shared_parts],
+        "check.json": ["data", "check", shared_parts],
+        "check.html": ["data", "check", shared_parts],
+        "challenge.json": ["challenge", model_file, shared_parts],
+    }[name]
+    result = CliRunner().invoke(app, [*map(str, command), "-o", str(tmp_path)])
+    assert (result.exit_code, f"{name}: blemish did not write that" in result.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
+def test_nothing_is_written_among_good_images(model_file: Path, parts: Path) -> None:
+    good = parts / "train" / "good"
+    before = sorted(good.iterdir())
+    for command in (
+        ["train", parts, "-o", good / "m.safetensors"],
+        ["export", model_file, "-o", good / "m.onnx"],
+        ["evaluate", model_file, parts, "-o", good / "out"],
+    ):
+        result = CliRunner().invoke(app, [str(part) for part in command])
+        assert (result.exit_code, "inside a folder of good training images" in result.stderr) == (2, True)
+    assert sorted(good.iterdir()) == before
+
+
+def test_our_own_report_is_replaced(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        result = CliRunner().invoke(app, ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path)])
+        assert result.exit_code == 0, result.stderr
