@@ -1,15 +1,19 @@
 """A line that makes something, for the tests of a station."""
 
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from sqlalchemy import select
 
 from blemish.inference.overlay import encode
+from blemish.inference.parity import verify
 from blemish.station.database import Database
-from blemish.station.folder import StationFolder
-from blemish.station.products import add_model, add_product, go_live
-from blemish.station.tables import Source
+from blemish.station.folder import StationFolder, keep_content, sha256_of
+from blemish.station.products import add_product, go_live, header_json
+from blemish.station.tables import Model, Source, now
+from blemish.station.trail import append
 
 
 class Line(NamedTuple):
@@ -21,12 +25,25 @@ class Line(NamedTuple):
 
 
 def set_up_line(database: Database, folder: StationFolder, onnx_file: Path, name: str = "disc") -> Line:
-    product_id = add_product(database, "test", name)
-    model = add_model(database, folder, "test", product_id, (onnx_file.name, onnx_file.read_bytes()))
+    """A line; its model is checked once a session only, and not by every test."""
+    product_id, content = add_product(database, "test", name), onnx_file.read_bytes()
+    sha256 = sha256_of(content)
+    keep_content(folder.model_path(sha256), content)
+    model = Model(product_id=product_id, sha256=sha256, name=onnx_file.name, created_at=now(), created_by="test")
+    model.header, model.parity = checked_header(onnx_file), "checked before"
+    with database.write() as session:
+        session.add(model)
+        session.flush()
+        append(session, "test", "model", onnx_file.name, {"model_id": model.id, "sha256": sha256})
+        source_id = session.scalars(select(Source.id).where(Source.product_id == product_id)).one()
     go_live(database, "test", model.id, "a test")
-    with database.read() as session:
-        source = session.query(Source).filter_by(product_id=product_id, kind="upload").one()
-    return Line(product_id, model.id, source.id)
+    return Line(product_id, model.id, source_id)
+
+
+@cache
+def checked_header(onnx_file: Path) -> str:
+    verify(onnx_file, "cpu")
+    return header_json(onnx_file)
 
 
 def picture(seed: int, side: int = 64) -> bytes:
