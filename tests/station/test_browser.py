@@ -84,6 +84,7 @@ def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tm
     assert "/photo.jpg" in picture.get_attribute("src")
 
     page.click("nav >> text=Review")
+    page.wait_for_url("**/review", wait_until="load")
     first = page.locator("[data-here]").get_attribute("data-image")
     page.keyboard.press("j")
     assert page.locator("[data-here]").get_attribute("data-image") != first
@@ -94,12 +95,14 @@ def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tm
     wait_for_number(page, ".card", 1)
 
     page.click(".card a.picture")
+    page.wait_for_url(re.compile(r"/images/\d+$"), wait_until="load")  # modules have run
     page.keyboard.press("Space")
     assert "/mask.jpg" in page.locator("[data-show]").get_attribute("src")
     page.keyboard.press("+")
     assert "scale(1.25)" in page.locator("[data-show]").get_attribute("style")
 
     page.click("nav >> text=Threshold")
+    page.wait_for_url("**/threshold", wait_until="load")
     before = page.locator("[data-rate]").text_content()
     page.locator("[data-slider]").evaluate("one => { one.value = 0; one.dispatchEvent(new Event('input')); }")
     assert page.locator("[data-rate]").text_content() != before
@@ -112,8 +115,10 @@ def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tm
     assert page.locator("[data-value]").text_content() == wanted
 
     page.click("nav >> text=Shift report")
+    page.wait_for_url("**/report", wait_until="load")
     text = page.locator("main").text_content()
     assert re.search(r"anomalous\s*3", text)
     page.click("nav >> text=Audit trail")
+    page.wait_for_url("**/trail", wait_until="load")
     page.click("text=Check the chain")
     assert "entries hold" in page.locator("[role=status]").text_content()
