@@ -305,7 +305,7 @@ def test_the_command_says_what_is_promised(model: Path, good: Path) -> None:
     result = run("certify", model, "--good", good, "--max-false-alarm-rate", "0.05")
     assert result.exit_code == 0
     assert "On average at most 5 % of new good images are flagged (from 24 good images)." in result.stdout
-    assert "written anew" in result.stdout
+    assert "written again" in result.stdout
     told = json.loads(run("certify", model, "--format", "json").stdout)
     assert (told["good_images"], told["max_false_alarm_rate"], told["written"]) == (24, 0.05, False)
     assert told["more_needed"][1] == {"max_false_alarm_rate": 0.01, "on_average": 75, "with_confidence": 275}

@@ -184,7 +184,7 @@ def test_a_state_that_is_none_is_refused(model: Path, tmp_path: Path) -> None:
 def test_a_model_without_photo_values_asks_to_be_calibrated_anew(model_file: Path) -> None:
     header, _ = read_artifact(model_file)
     old = header.model_copy(update={"calibration": header.calibration.model_copy(update={"photo_values": {}})})
-    with pytest.raises(CalibrationError, match="calibrate anew with: blemish certify MODEL --good FOLDER"):
+    with pytest.raises(CalibrationError, match="calibrate again with: blemish certify MODEL --good FOLDER"):
         Watch(old, None, None)
 
 
@@ -348,7 +348,7 @@ def test_two_watches_and_two_models_do_not_share_a_state(model: Path, onnx_file:
 
 def test_a_watch_ends_when_the_model_is_calibrated_anew(model: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "line", 3, seed=1)
-    with pytest.raises(CalibrationError, match="calibrated anew while it watched"):
+    with pytest.raises(CalibrationError, match="calibrated again while it watched"):
         watch(model, folder, is_current=lambda: False)
     assert not default_state_path(model).exists()
 

@@ -89,7 +89,7 @@ def test_a_new_certificate_is_used_at_once_and_stands_in_the_record(model: Path,
     assert (float(first["threshold"]), float(second["threshold"])) == (before.threshold, after.threshold)
     assert (change["verdict"], change["file"], change["model_sha256"]) == ("model", "", second["model_sha256"])
     assert second["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest() != first["model_sha256"]
-    assert f"calibrated anew): threshold {before.threshold:.6g} -> {after.threshold:.6g}" in change["message"]
+    assert f"calibrated again): threshold {before.threshold:.6g} -> {after.threshold:.6g}" in change["message"]
     assert said == [change["message"]]
     watch(model, folder)  # a record with such a line is gone on with
     assert len(records(folder.parent / "record.csv")) == 3

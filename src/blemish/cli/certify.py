@@ -58,7 +58,7 @@ def _print_certificate(found: "Certified", model: Path) -> None:
     rows = {
         "threshold": f"{header.threshold:.6g}",
         "certificate": "stands" if found.withdrawn is None else "WITHDRAWN",
-        "model file": "written anew" if found.is_written else "left as it is",
+        "model file": "written again" if found.is_written else "left as it is",
     }
     print_table(str(model), rows)
     title = f"{'good images' if header.certificate.groups is None else 'groups of good images'} to add for a promise of"

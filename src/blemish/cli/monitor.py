@@ -113,7 +113,7 @@ def _print_watch(found: "Watched") -> None:
         f"{verdict} in {found.images} images, {found.new_images} of them new (chance of ever a false alarm: {chance})"
     )
     if found.is_restarted:
-        log_console.print("note: the model was calibrated anew since, so the watch began anew")
+        log_console.print("note: the model was calibrated again since, so the watch began again")
     if found.passed_over:
         log_console.print(
             f"note: {found.passed_over} files that were watched before, or calibrated on, were passed over"

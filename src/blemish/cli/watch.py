@@ -114,10 +114,10 @@ def _record_beside(folder: Path) -> Path:
     """Where the record is kept that nobody gave a name."""
     from blemish.errors import SettingsError
 
-    whole = folder.resolve()
-    if not whole.name:
+    absolute = folder.resolve()
+    if not absolute.name:
         raise SettingsError(f"--to: {folder} has no folder beside it for the record; give a file")
-    return whole.with_name(f"{whole.name}.decisions.csv")
+    return absolute.with_name(f"{absolute.name}.decisions.csv")
 
 
 class _Stop:

@@ -152,7 +152,7 @@ def check_roi(roi_png: str, size_px: tuple[int, int]) -> None:
 
 
 def write_artifact(path: Path, header: ArtifactHeader, tensors: Tensors) -> None:
-    """Write a model file, whole or not at all.
+    """Write a model file, completely or not at all.
 
     Raises:
         DataError: it cannot be written there.

@@ -1,7 +1,7 @@
 """What a watch over a line keeps from one run to the next: a JSON file, beside the model unless told otherwise.
 
 A certificate is withdrawn when the watch over its own good images has raised an alarm. The file says whose watch it is,
-so that calibrating anew lifts the withdrawal, and nothing has to be deleted.
+so that calibrating again lifts the withdrawal, and nothing has to be deleted.
 """
 
 import hashlib
@@ -126,7 +126,7 @@ def read_state(path: Path) -> MonitorState | None:
     found = content.get("format") if isinstance(content, dict) else None
     if found is not None and found != FORMAT:
         raise DataError(
-            f"{path}: a watch of format {found}, this version reads format {FORMAT}; delete it to start anew"
+            f"{path}: a watch of format {found}, this version reads format {FORMAT}; delete it to start over"
         )
     try:
         if content.pop("sha256") != _checksum(content):
@@ -134,12 +134,12 @@ def read_state(path: Path) -> MonitorState | None:
         return MonitorState.model_validate(content)
     except (ValidationError, ValueError, AttributeError, KeyError, TypeError):
         raise DataError(
-            f"{path}: not what `blemish monitor` wrote, or damaged; delete it to start the watch anew"
+            f"{path}: not what `blemish monitor` wrote, or damaged; delete it to start the watch over"
         ) from None
 
 
 def write_state(path: Path, state: MonitorState) -> None:
-    """Write the watch, whole or not at all.
+    """Write the watch, completely or not at all.
 
     Raises:
         DataError: it cannot be written there.
@@ -199,10 +199,10 @@ def withdrawn_message(alarm: Alarm) -> str:
     >>> alarm = Alarm(stream="brightness", images=40, image="d.png", usual=0.5, now=0.4)
     >>> withdrawn_message(alarm)
     'the certificate is withdrawn: brightness has changed (0.5 when calibrated, 0.4 at the alarm, after 40 images, at
-    d.png); calibrate anew with: blemish certify MODEL --good FOLDER'
+    d.png); calibrate again with: blemish certify MODEL --good FOLDER'
     """
     return (
         f"the certificate is withdrawn: {alarm.stream} has changed ({alarm.usual:.3g} when calibrated, {alarm.now:.3g} "
-        f"at the alarm, after {alarm.images} images, at {alarm.image}); calibrate anew with: "
+        f"at the alarm, after {alarm.images} images, at {alarm.image}); calibrate again with: "
         "blemish certify MODEL --good FOLDER"
     )

@@ -26,7 +26,7 @@ from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.onnx_check import read_varint
 from blemish.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 """Version of what surrounds the graph; another one is refused, with the advice what to do."""
 
 PRODUCER = "blemish"

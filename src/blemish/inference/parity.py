@@ -269,7 +269,7 @@ def with_margin(header: ArtifactHeader, tolerance: float) -> ArtifactHeader:
     """The header with threshold and calibration scores raised by what an export may differ.
 
     A good image above the new threshold is above the old one in the trained model, so the export flags no more good
-    images than was promised; and the very image that set the threshold, whose score is equal to it, is not flagged
+    images than was promised; and the image that set the threshold, whose score is equal to it, is not flagged
     for a rounding in the last digit.
     """
     margin = tolerance * header.threshold

@@ -266,7 +266,7 @@ def _added(before: CalibrationCard, n: int, card: CalibrationCard) -> Calibratio
 
 
 def _write(model: Path, header: ArtifactHeader, onnx: OnnxModel | None) -> None:
-    """The model file with another header, whole or not at all."""
+    """The model file with another header, completely or not at all."""
     if onnx is None:
         write_artifact(model, header, read_artifact(model)[1])
         return

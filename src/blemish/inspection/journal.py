@@ -140,7 +140,7 @@ def _parsed(line: bytes, path: Path, is_head: bool) -> dict[str, Any]:
             raise ValueError
     except ValueError:
         raise DataError(
-            f"{path}: damaged, or not what `blemish inspect` wrote; leave out --resume to start anew"
+            f"{path}: damaged, or not what `blemish inspect` wrote; leave out --resume to start over"
         ) from None
     return content
 
@@ -150,5 +150,5 @@ def _check_head(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path)
         if found.get(name) != value:
             raise SettingsError(
                 f"{path}: its rows were made with {name} {found.get(name)}, this run has {value}; leave out --resume "
-                "to judge all images anew, or name another folder"
+                "to judge all images again, or name another folder"
             )

@@ -83,7 +83,7 @@ class Watched:
     """Files that an earlier run had watched, or that the model was calibrated on."""
     skipped: dict[str, str]
     is_restarted: bool
-    """The watch began anew, because the model was calibrated anew."""
+    """The watch began again, because the model was calibrated again."""
     max_false_alarm_probability: float
     smallest_change: float
     log10_limit: float
@@ -222,7 +222,7 @@ def reference(header: ArtifactHeader) -> dict[str, tuple[float, ...]]:
     card = header.calibration
     if not card.photo_values:
         raise CalibrationError(
-            "the model file does not say how bright or sharp good photos are; calibrate anew with: "
+            "the model file does not say how bright or sharp good photos are; calibrate again with: "
             "blemish certify MODEL --good FOLDER"
         )
     scores = tuple(score - card.margin for score in header.calibration_scores)
@@ -251,7 +251,7 @@ def monitor_images(
     then whether the model file is still the one that is watched by.
 
     Raises:
-        CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated anew.
+        CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated again.
         DataError: an image cannot be read, unless `skip_bad`; the state cannot be read or written, or another process
             keeps its watch there.
         SettingsError: another probability than before, or one outside (0, 1); groups that cannot be told; the state is
@@ -280,7 +280,7 @@ class _Run(NamedTuple):
         """Keep the watch, if it is still one over this model."""
         if not self.is_current():
             raise CalibrationError(
-                f"the model was calibrated anew while it watched, after {watch.images} images; start the watch again"
+                f"the model was calibrated again while it watched, after {watch.images} images; start the watch again"
             )
         write_state(self.state_path, watch.to_state())
 
@@ -397,7 +397,7 @@ def _as_before(option: str, before: float | None, asked: float | None, otherwise
     if asked is not None and asked != before:
         raise SettingsError(
             f"{option} {asked:g}: this watch began with {before:g}; a change on the way would void the promise. Leave "
-            "it out, or calibrate anew"
+            "it out, or calibrate again"
         )
     return before
 

@@ -141,7 +141,7 @@ class Line:
 
 
 def write_pictures(original: Image.Image, prediction: Prediction, out: Path, name: str) -> None:
-    """The overlay and the defect mask of an image in 8-bit RGB, each whole or not at all.
+    """The overlay and the defect mask of an image in 8-bit RGB, each completely or not at all.
 
     Raises:
         DataError: the folder is not writable, or the disk is full.
@@ -211,8 +211,8 @@ def work_ahead(
     A single thing may weigh more than the bound: it is then worked on alone. What has been begun is finished, and what
     has not is dropped, when the caller stops half way. The futures hold what `function` raised.
 
-    Close it (`contextlib.closing`), lest the collector of garbage does: that runs in any thread, also in one that is
-    just being started and holds the lock which waiting for the workers takes.
+    Close it (`contextlib.closing`). Otherwise the garbage collector does, in any thread: also in one that is just being
+    started and holds the lock which waiting for the workers takes.
 
     >>> [future.result() for _, future in work_ahead(abs, [-1, 2, -3], workers=2, bound=Bound(2, 10))]
     [1, 2, 3]

@@ -63,7 +63,7 @@ class WatchSettings:
     settle_s: float = 1.0
     """An image is looked at when it has not changed for so long."""
     patience_s: float = 10.0
-    """What is then no whole image is tried again, and called unreadable when it has not changed for so long."""
+    """What is then no complete image is tried again, and called unreadable when it has not changed for so long."""
     retry_s: float = 2.0
     """After a disk that was full, or a file that could not be moved."""
     until_idle_s: float | None = None
@@ -180,7 +180,7 @@ class Watcher:
         return len(ready)
 
     def _see(self, ready: Ready) -> None:
-        """Decide about a file and move it, unless that is done, or the file is not whole.
+        """Decide about a file and move it, unless that is done, or the file is not complete.
 
         Raises:
             DataError: the record cannot be written, or the file cannot be moved; both can be tried again.
@@ -351,7 +351,7 @@ def picture_name(name: str, sha256: str) -> str:
 def change_message(before: Predictor, after: Predictor) -> str:
     """What is said of a model file that has changed."""
     old, new = before.header.certificate, after.header.certificate
-    what = "calibrated anew" if model_id(before.header) == model_id(after.header) else "another model"
+    what = "calibrated again" if model_id(before.header) == model_id(after.header) else "another model"
     return (
         f"the model file has changed ({what}): threshold {before.threshold:.6g} -> {after.threshold:.6g}, "
         f"false-alarm rate {old.alpha:g} -> {new.alpha:g}, from {old.n} -> {new.n} good images"
