@@ -292,7 +292,8 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "many detectors": (_set("detectors", to=10**9), "detectors"),
     "more detectors than tensors": (_set("detectors", to=999), "999 detectors in"),
     "no detector": (_set("detectors", to=0), "detectors"),
-    "a huge network": (_set("policy", "size_px", to=[16384, 16384]), "too large"),
+    "a huge image": (_set("policy", "size_px", to=[16384, 16384]), "more than 178956970 pixels|too large"),
+    "a huge network": (_set("policy", "size_px", to=[8192, 8192]), "too large"),
     "an endless number of tiles": (
         lambda content: content["policy"].update(size_px=[8192, 8192], tile_px=[64, 64], tile_overlap_px=63),
         "tiles of",
