@@ -95,3 +95,10 @@ def test_interrupted_with_ctrl_c_and_resumed(onnx_file: Path, tmp_path: Path) ->
     assert len((cut / NAME).read_text().splitlines()) == 121  # none was judged twice
     for picture in whole.rglob("*.png"):
         assert (cut / picture.relative_to(whole)).read_bytes() == picture.read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_a_large_photo_takes_at_most_twelve_times_its_decoded_size(onnx_file: Path, tmp_path: Path) -> None:
+    small, large = write_photos(tmp_path / "small", 1, 96), write_photos(tmp_path / "large", 1, 5000)
+    peaks = [peak_mb(["inspect", onnx_file, folder, "-o", tmp_path / folder.name / "out"]) for folder in (small, large)]
+    assert peaks[1] - peaks[0] < 12 * 5000 * 5000 * 3 / 2**20, peaks
