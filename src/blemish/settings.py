@@ -252,9 +252,9 @@ def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> s
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])
         where = ".".join(map(str, first["loc"]))
-        return f"{prefix}{_shortened(where)}: unknown setting; {nearest(str(first['loc'][-1]), known)}"
+        return f"{prefix}{shortened(where)}: unknown setting; {nearest(str(first['loc'][-1]), known)}"
     expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
-    return f"{prefix}{where}: should be {' or '.join(expected)}; found {_shortened(repr(first['input']))}"
+    return f"{prefix}{where}: should be {' or '.join(expected)}; found {shortened(repr(first['input']))}"
 
 
 def _where(error: ErrorDetails) -> str:
@@ -265,10 +265,10 @@ def _where(error: ErrorDetails) -> str:
     return ".".join(map(str, names))
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """What a message shows of a value.
 
-    >>> _shortened("9" * 6000)
+    >>> shortened("9" * 6000)
     '99999999999999999999... (6000 characters)'
     """
     return text if len(text) <= MAX_SHOWN else f"{text[:20]}... ({len(text)} characters)"
@@ -391,7 +391,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     names = [part.strip() for part in name.split(".")]
     if not equals or not all(names):
-        raise SettingsError(f"--set {_shortened(text)}: write it as name=value, e.g. --set train.epochs=100")
+        raise SettingsError(f"--set {shortened(text)}: write it as name=value, e.g. --set train.epochs=100")
     try:
         nested: Any = _parse_value(value.strip())
     except (ValueError, RecursionError):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blemish.errors import SettingsError
 from blemish.models import DETECTORS, settings_of_name
-from blemish.settings import RunSettings, errors_in_file, merge, parse_assignment, read_toml, validate
+from blemish.settings import RunSettings, errors_in_file, merge, parse_assignment, read_toml, shortened, validate
 
 
 def make_settings(
@@ -26,7 +26,8 @@ def make_settings(
     asked = merge(read_toml(toml) if toml else {}, assigned)
     if detector and assigned.get("detector", detector) != detector:
         raise SettingsError(
-            f"detector: found {assigned['detector']} (--set) and {detector}; give it once, best by --detector"
+            f"detector: found {shortened(str(assigned['detector']))} (--set) and {detector}; "
+            "give it once, best by --detector"
         )
     name = detector or asked.get("detector", RunSettings.model_fields["detector"].default)
     preset = settings_of_name(str(name))
