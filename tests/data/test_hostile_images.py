@@ -1,5 +1,6 @@
 """Images as cameras, tools and attackers write them: read right, or refused by name, in bounded time and memory."""
 
+import errno
 import os
 import struct
 import subprocess
@@ -277,14 +278,26 @@ def test_no_image_in_a_folder_is_silently_left_out(tmp_path: Path) -> None:
     assert unread_images(tmp_path) == [tmp_path / "again", tmp_path / "linked"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0)
-    try:
-        with pytest.raises(DataError, match=r"closed: cannot be listed: Permission denied"):
-            image_files(tmp_path)
-    finally:
-        (tmp_path / "closed").chmod(0o700)
+@pytest.mark.parametrize("closed", ["closed", "train", "train/good/closed"])
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train/good/closed").mkdir(parents=True)
+    (tmp_path / "closed").mkdir()
+    real = os.scandir, os.listdir
+
+    def refusing(listing: Callable[[str], object]) -> Callable[[str], object]:  # root may list any folder
+        def listed(folder: str) -> object:
+            if Path(folder) == tmp_path / closed:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return listing(folder)
+
+        return listed
+
+    monkeypatch.setattr(os, "scandir", refusing(real[0]))
+    monkeypatch.setattr(os, "listdir", refusing(real[1]))
+    with pytest.raises(DataError, match=rf"{closed}: cannot be listed: Permission denied"):
+        read_folder(tmp_path) if closed.startswith("train") else image_files(tmp_path)
 
 
 def progressive(scans: int) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
-from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise
+from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_mask
 from blemish.data.pairing import pair_masks
 from blemish.errors import DataError, join_names
@@ -227,7 +227,7 @@ def _read_mvtec(root: Path, mask_value: MaskValue) -> Folder:
     layout = find_layout(root)
     assert layout is not None
     if train := find_child(root, "train"):
-        others = [path for path in sorted(train.iterdir()) if path.is_dir() and path.name.lower() not in GOOD_NAMES]
+        others = [path for path in subfolders(train) if path.name.lower() not in GOOD_NAMES]
         if others:
             raise DataError(f"{others[0]}: only good images are fitted; move it to test/{others[0].name}")
         if not layout.train:

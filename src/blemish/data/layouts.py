@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, final
 
+from blemish.errors import DataError
+
 GOOD_NAMES = frozenset({"good", "ok", "normal"})
 """Folders of good images, in any case of letters."""
 
@@ -28,10 +30,17 @@ def find_child(folder: Path, *names: str) -> Path | None:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder that are not hidden, in the order of their names."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """The folders in a folder that are not hidden, in the order of their names.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    try:
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}; make it readable or take it away") from None
 
 
 def find_layout(root: Path) -> Layout | None:
