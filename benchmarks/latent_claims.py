@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from blemish.data.folder import Folder, Sample, read_folder
 from blemish.data.split import split_good
 from blemish.errors import DataError
+from blemish.inference.calibration import DEFAULT_RATE
 from blemish.inference.predictor import Predictor
 
 Nested = dict[str, Any]
@@ -108,7 +109,8 @@ def map_means(predictor: Predictor, folder: Folder) -> dict[str, float | None]:
     as held out must give the model's calibration scores again; where they do not, it is not known which they were.
     """
     run = predictor.header.run
-    held_out = split_good(folder.train, run.data.calibration_fraction, np.random.default_rng(run.seed))[1]
+    rng = np.random.default_rng(run.seed)
+    held_out = split_good(folder.train, run.data.calibration_fraction, rng, rate=DEFAULT_RATE)[1]
     known = [sample for sample in folder.test if sample.mask_paths or not sample.label]
     sums = {name: np.zeros(2) for name in PIXELS}  # of the values, and their number
     for sample in known:

@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="plant every so-manieth defective image only")
     parser.add_argument("--marked", default="", help="stems of good images that bear a mark, with commas between")
     arguments = parser.parse_args()
-    settings = make_settings(assignments=arguments.set)
+    settings = make_settings(assignments=["data.speed=fast", *arguments.set])
     print("| set | from | good images | marked | planted | first | first but for marked | among three then | flagged | "
           "flagged without any |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")

@@ -187,3 +187,31 @@ def test_weights_that_are_no_weights_are_refused() -> None:
     for weights in ((0.0, 0.0, 0.0), (1.0, -1.0, 1.0)):
         with pytest.raises(SettingsError, match="weights"):
             validate(FeatureEnsembleSettings, {"weights": weights})
+
+
+def test_places_count_more_where_they_explain_the_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    anywhere = fit([images(4), images(4, seed=1)], rows=40)
+    assert anywhere.shares.tolist() == pytest.approx([8 / 11, 2 / 11, 1 / 11])
+    assert anywhere.notes == []
+    monkeypatch.setattr(feature_ensemble, "explained_by_place", lambda _: 0.45)
+    aligned = fit([images(4), images(4, seed=1)], rows=40)
+    assert aligned.shares.tolist() == pytest.approx([8 / 15, 6 / 15, 1 / 15])
+    assert "counts 6.0, not 2" in aligned.notes[0]
+
+
+def test_places_explain_what_lies_where_it_always_lies_and_nothing_of_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    places, noise = torch.randn(200, generator=generator), torch.randn(10, 200, generator=generator)
+    assert feature_ensemble.explained_by_place(places + 0.1 * noise) > 0.9
+    assert feature_ensemble.explained_by_place(noise) < 0.1  # 0 on average; 2,000 draws deviate by .03
+    assert feature_ensemble.explained_by_place(noise[:3]) == 0.0
+
+
+def test_no_row_of_an_image_itself_explains_its_distances(fitted: FeatureEnsemble) -> None:
+    whose = torch.zeros(len(fitted.bank.rows), dtype=torch.long)
+    whose[len(whose) // 2 :] = 1
+    patches = images(1)
+    points = fitted.look(patches)[0].flatten(2).squeeze(0).T
+    some = fitted.bank.distances_to_others(points, whose != 0)
+    assert (some >= fitted.bank(points) - 1e-6).all()
+    assert (fitted.bank.distances_to_others(points, whose < 0) == fitted.bank(points)).all()

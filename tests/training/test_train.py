@@ -1,6 +1,7 @@
 """Training: repeatable, resumable, calibrated on images that were not fitted, and clear when it cannot be."""
 
 import json
+import math
 import os
 from collections import Counter
 from hashlib import file_digest
@@ -13,17 +14,17 @@ import torch
 from PIL import Image
 
 from blemish.data.files import check_model_name
-from blemish.data.folder import read_folder
+from blemish.data.folder import Sample, read_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.progress import Progress
-from blemish.data.split import split_good
+from blemish.data.split import fewest_to_hold_out, split_good
 from blemish.errors import CalibrationError, DataError, SettingsError, TrainingError
 from blemish.inference.artifact import read_artifact
 from blemish.inference.predictor import Predictor
 from blemish.settings import AugmentSettings
 from blemish.training.batches import GoodImages, ImageBatches
 from blemish.training.export import export_model
-from blemish.training.policy import resolve_policy
+from blemish.training.policy import resolve_policy, say_other_speed
 from blemish.training.settings import make_settings
 from blemish.training.train import state_path, train_model
 from conftest import TINY
@@ -217,6 +218,64 @@ def test_pretrained_features_look_at_long_images_with_the_side_across(
         assert resolve_policy(samples, settings).size_px == seen_px
     along = make_settings("padim", assignments=["data.side_px=64", "data.side=longer"])
     assert max(resolve_policy(samples, along).size_px) == 64
+
+
+@pytest.mark.parametrize(
+    ("photo_px", "fast_px", "thorough_px"),
+    [
+        ((600, 600), (256, 256), (512, 512)),
+        ((300, 300), (256, 256), (288, 288)),  # no larger than the photo
+        ((64, 96), (256, 384), (256, 384)),  # but 256 at least
+        ((1000, 1500), (256, 384), (416, 608)),  # no more pixels than 512 x 512
+        ((300, 3000), (96, 1024), (160, 1632)),
+    ],
+)
+def test_photos_are_seen_at_their_own_size_within_limits(
+    photo_px: tuple[int, int], fast_px: tuple[int, int], thorough_px: tuple[int, int], tmp_path: Path
+) -> None:
+    Image.new("L", photo_px[::-1]).save(tmp_path / "0.png")
+    samples = read_folder(tmp_path).train
+
+    def seen(*assignments: str) -> tuple[int, int]:
+        return resolve_policy(samples, make_settings("feature_ensemble", assignments=assignments)).size_px
+
+    assert seen() == thorough_px
+    assert seen("data.speed=fast") == fast_px
+    assert max(thorough_px) <= 4 * 512
+    assert math.prod(thorough_px) <= 512 * 512
+    for mine in ("data.side_px=64", "data.size_px=[64, 96]"):
+        assert seen(mine) == seen(mine, "data.speed=fast")
+
+
+def test_the_other_speed_is_said_where_it_would_differ() -> None:
+    def said(photo_px: tuple[int, int], *assignments: str) -> str:
+        return say_other_speed(photo_px, make_settings("feature_ensemble", assignments=assignments))
+
+    assert "data.speed=thorough would see 512 x 512: about 4 times as slow" in said((900, 900), "data.speed=fast")
+    assert "data.speed=fast would see 256 x 256: about 4 times as fast" in said((900, 900))
+    assert said((256, 256)) == said((900, 900), "data.side_px=256") == said((900, 900), "data.tile_px=[256, 256]") == ""
+
+
+@pytest.mark.parametrize(
+    ("good", "held_out"), [(10, 2), (56, 11), (57, 19), (100, 19), (180, 39), (200, 39), (280, 59)]
+)
+def test_as_many_are_held_out_as_the_threshold_makes_use_of(good: int, held_out: int) -> None:
+    samples = [Sample(Path(f"{place}.png"), f"{place}.png") for place in range(good)]
+    fit, calibration = split_good(samples, None, np.random.default_rng(0), rate=0.05)
+    assert (len(fit), len(calibration)) == (good - held_out, held_out)
+    assert len(split_good(samples, 0.2, np.random.default_rng(0), rate=0.05)[1]) == round(0.2 * good)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.03, 0.05, 0.1])
+def test_the_fewest_images_that_are_said_to_do_are_the_fewest(rate: float) -> None:
+    for needed in (1, 5, 19, 20, 39):
+        fewest = fewest_to_hold_out(needed, None, rate)
+        counts = []
+        for good in (fewest - 1, fewest):
+            samples = [Sample(Path(f"{place}.png"), f"{place}.png") for place in range(good)]
+            if good > 2:
+                counts.append(len(split_good(samples, None, np.random.default_rng(0), rate=rate)[1]))
+        assert counts[-1] >= needed > (counts[0] if len(counts) > 1 else 0)
 
 
 def test_batches_of_one_image_never_occur() -> None:

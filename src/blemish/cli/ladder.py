@@ -67,7 +67,8 @@ def _needed(rung: "Rung", header: "ArtifactHeader") -> str:
 
     if rung.images_needed is None:
         return ""
-    in_all = fewest_to_hold_out(rung.images_needed, header.run.data.calibration_fraction)
+    rate = rung.rate if header.run.score.confidence is None else None
+    in_all = fewest_to_hold_out(rung.images_needed, header.run.data.calibration_fraction, rate)
     return f"{rung.images_needed} (of {in_all} in all)"
 
 

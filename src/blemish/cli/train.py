@@ -35,6 +35,7 @@ def train(
     skip_bad: SkipBad = False,
 ) -> None:
     """Train a detector on good images, calibrate its threshold on held-out ones, write one model file."""
+    from blemish.training.policy import say_other_speed
     from blemish.training.settings import make_settings
     from blemish.training.train import train_model
 
@@ -60,6 +61,8 @@ def train(
     }
     print_table("trained", rows)
     print_ladder(out, header, device)
+    if card.photo_px and (other := say_other_speed(card.photo_px, run)):
+        out_console.print(other, markup=False)
 
 
 def evaluate(

@@ -1,5 +1,6 @@
 """Good images in parts: which are fitted, which are held out to calibrate on."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -9,16 +10,24 @@ from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.errors import DataError, plural
 
+DEFAULT_FRACTION = 0.2
+"""Of the good images, about, are held out where the settings do not say how many."""
+
+MAX_COUNTED = 100_000
+"""Above so many images to hold out, how many it takes in all is said without rounding."""
+
 
 def split_good(
     samples: Sequence[Sample],
-    calibration_fraction: float,
+    calibration_fraction: float | None,
     rng: np.random.Generator,
     groups: Sequence[str] | None = None,
+    rate: float | None = None,
 ) -> tuple[list[Sample], list[Sample]]:
     """Good images to fit, and good images to calibrate on; both in the order they came, at least two to fit.
 
-    With `groups`, one for each image, a group stays together, and the fraction is one of groups.
+    With `groups`, one for each image, a group stays together, and the fraction is one of groups. Without a fraction it
+    is `DEFAULT_FRACTION`, and the number is rounded to one that a threshold at `rate` makes full use of: `round_count`.
 
     Raises:
         DataError: too few images, or groups, to leave two images to fit and one image or group to calibrate on.
@@ -30,23 +39,49 @@ def split_good(
     (8, 2, set())
     """
     units = _units(samples, groups)
-    held_out = _held_out(len(units), calibration_fraction, 2 if groups is None else 1)
+    held_out = _held_out(len(units), calibration_fraction, rate, 2 if groups is None else 1)
     chosen = {place for unit in rng.permutation(len(units))[:held_out].tolist() for place in units[unit]}
     return _without(samples, chosen), [samples[place] for place in sorted(chosen)]
 
 
-def _held_out(units: int, calibration_fraction: float, fewest_to_fit: int) -> int:
-    return min(max(1, round(units * calibration_fraction)), units - fewest_to_fit)
+def _held_out(units: int, fraction: float | None, rate: float | None, fewest_to_fit: int) -> int:
+    count = max(1, round(units * (DEFAULT_FRACTION if fraction is None else fraction)))
+    if fraction is None and rate is not None:
+        count = round_count(count, rate, units // 3)
+    return min(count, units - fewest_to_fit)
 
 
-def fewest_to_hold_out(held_out: int, calibration_fraction: float) -> int:
+def round_count(count: int, rate: float, most: int) -> int:
+    """The nearest number of images that a threshold at this rate makes full use of; `count` where it is above `most`.
+
+    The threshold that n images promise for the rate a is the k-th largest of their scores, k = floor(a (n + 1)): the
+    fewest images for each k are ceil(k / a) - 1, and those above that buy nothing up to the next k.
+
+    >>> [round_count(count, 0.05, most=60) for count in (10, 24, 36, 40, 56, 70)]
+    [19, 19, 39, 39, 59, 70]
+    >>> round_count(10, 0.05, most=16), round_count(25, 0.04, most=60)
+    (10, 24)
+    """
+    rank = max(1, round(rate * (count + 1)))
+    full = math.ceil(rank / rate - 1e-9) - 1
+    return full if full <= most else count
+
+
+def fewest_to_hold_out(held_out: int, calibration_fraction: float | None, rate: float | None = None) -> int:
     """How many good images, or groups, it takes for `split_good` to hold out so many of them.
 
-    >>> fewest_to_hold_out(19, 0.2)
-    93
+    >>> fewest_to_hold_out(19, 0.2), fewest_to_hold_out(19, None, rate=0.05)
+    (93, 57)
     """
-    units = range(held_out + 2, int(held_out / calibration_fraction) + 4)
-    return units[bisect_left(units, held_out, key=lambda units: _held_out(units, calibration_fraction, 2))]
+
+    def count(units: int, rate: float | None = None) -> int:
+        return _held_out(units, calibration_fraction, rate, 2)
+
+    units = range(held_out + 2, int(held_out / (calibration_fraction or DEFAULT_FRACTION)) + 4)
+    plain = units[bisect_left(units, held_out, key=count)]
+    if calibration_fraction is not None or rate is None or held_out > MAX_COUNTED:
+        return plain
+    return next(units for units in range(held_out + 2, 2 * plain) if count(units, rate) >= held_out)
 
 
 def split_folds(

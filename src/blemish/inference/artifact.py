@@ -59,6 +59,8 @@ class DataCard(Settings):
     root: str
     fit_images: int
     calibration_images: int
+    photo_px: tuple[int, int] | None = None
+    """The height and width that most of the good images have as files; None in older models."""
     skipped: dict[str, str] = Field(default_factory=dict)
     files_sha256: str
     fit_ids: tuple[str, ...] = ()

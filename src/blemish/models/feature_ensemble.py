@@ -4,13 +4,13 @@ import math
 from typing import Annotated, ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
 from blemish.models.encoders import FrozenEncoder
-from blemish.models.feature_maps import PATCH_DEFAULTS, PatchSettings, as_vectors, concat_scales
+from blemish.models.feature_maps import PatchSettings, as_vectors, concat_scales
 from blemish.models.gaussians import (
     Gaussians,
     GaussianSums,
@@ -28,8 +28,18 @@ from blemish.models.neighbours import coreset, nearest_of_others, relative_dista
 WHOLE_SIDE_PX = 256
 """The shorter side, at most, of the image that the coarsest features see: a wrong whole does not show in its detail."""
 
-MAX_PRODUCTS = 8_000_000
-"""Places times rows of the bank, at most, which bounds the time of an inspection."""
+MAX_PRODUCTS = 6_291_456
+"""Places times rows of the bank, at most, which bounds the time of an inspection: 1,024 rows at 512 x 768 pixels."""
+
+MAX_FINE_WEIGHT = 8.0
+"""Of the fine Gaussians, where places explain all: as much as the nearest neighbour has by default."""
+
+FINE_WEIGHT_GAIN, USUAL_EXPLAINED = 20.0, 0.25
+"""The weight of the fine Gaussians grows by so much with the share that places explain, above the share that they do
+by chance and by the borders of images."""
+
+IMAGES_TO_EXPLAIN = 40
+"""Good images, at most, from which that share is measured: half of them explain the other half."""
 
 MAX_FINE_CELLS, MAX_COARSE_CELLS = 512, 16
 """Gaussians of the fine and of the coarse scale, at most: one takes 6 and 400 KiB of the file."""
@@ -64,7 +74,9 @@ class FeatureEnsembleSettings(PatchSettings):
         30_000, description="The bank is chosen among so many patches, drawn at random where there are more."
     )
     weights: tuple[Weight, Weight, Weight] = Field(
-        (8.0, 2.0, 1.0), description="Of the nearest neighbour, of the fine and of the coarse Gaussians in the mean."
+        (8.0, 2.0, 1.0),
+        description="Of the nearest neighbour, of the fine and of the coarse Gaussians in the mean; the second is the "
+        "least, and grows to 8 where parts lie where they always lie.",
     )
 
 
@@ -72,7 +84,9 @@ class FeatureEnsembleSettings(PatchSettings):
 class FeatureEnsemble(Detector):
     """Geometric mean of the distance to the nearest good patch and of distances to Gaussians of places.
 
-    Three terms, each blurred, weighted 8 : 2 : 1:
+    Three terms, each blurred, weighted 8 : w : 1. Places get the more weight w the better the place alone explains how
+    far good patches are from their nearest neighbours in other good images (`explained_by_place`): 2 for parts that lie
+    anywhere, up to 8 for parts that lie where they always lie.
 
     1. Nearest neighbour (`PatchBank`): patches of strides 4, 8 and 16 on the grid of stride 8, in the metric in which
        good patches differ from their nearest neighbours in other good images, over the spacing of the bank there.
@@ -90,9 +104,10 @@ class FeatureEnsemble(Detector):
 
     Settings = FeatureEnsembleSettings
     side_multiple: ClassVar[int] = 32
-    defaults: ClassVar = PATCH_DEFAULTS
+    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter", "speed": "thorough"}}
     rows_of_small: Tensor
     columns_of_small: Tensor
+    shares: Tensor
 
     def __init__(self, settings: FeatureEnsembleSettings, shape: ImageShape) -> None:
         super().__init__(shape)
@@ -106,6 +121,7 @@ class FeatureEnsemble(Detector):
         small_grid = (self.small_px[0] // strides[-1], self.small_px[1] // strides[-1])
         self.register_buffer("rows_of_small", reducing(shape.height, self.small_px[0]), persistent=False)
         self.register_buffer("columns_of_small", reducing(shape.width, self.small_px[1]), persistent=False)
+        self.register_buffer("shares", normalise(settings.weights))
         self.bank = PatchBank(sum(self.patch_channels))
         self.fine = CellGaussians(channels[1], self.grid, MAX_FINE_CELLS)
         self.coarse = CellGaussians(channels[-1], small_grid, MAX_COARSE_CELLS)
@@ -115,7 +131,7 @@ class FeatureEnsemble(Detector):
 
     @torch.no_grad()
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
-        """One pass over the images, which keeps sums and a draw of patches; then closed forms."""
+        """One pass over the images, which keeps sums and a draw of patches; closed forms; a few images once more."""
         self.features.prepare()
         fine, coarse = GaussianSums(), GaussianSums()
         drawn: list[Tensor] = []
@@ -134,7 +150,31 @@ class FeatureEnsemble(Detector):
         self.coarse.take(coarse.gaussians())
         some = torch.randperm(sum(map(len, drawn)))[: self.settings.candidates + METRIC_ROWS].to(drawn[0].device)
         rows = min(self.settings.rows, MAX_PRODUCTS // places)
-        self.bank.fit(torch.cat(drawn)[some], torch.cat(image)[some], rows)
+        image_of_row = self.bank.fit(torch.cat(drawn)[some], torch.cat(image)[some], rows)
+        first, least, last = self.settings.weights
+        share = explained_by_place(self.good_distances(batches, image_of_row))
+        grown = least + FINE_WEIGHT_GAIN * max(0.0, share - USUAL_EXPLAINED)
+        weight = max(least, min(grown, MAX_FINE_WEIGHT))
+        self.shares = normalise((first, weight, last)).to(self.shares.device)
+
+    def good_distances(self, batches: Batches, image_of_row: Int[Tensor, " k"]) -> Float[Tensor, "n p"]:
+        """Logarithms of the relative distances of some good images, place by place; no row is of the image itself."""
+        found: list[Tensor] = []
+        for images in batches:
+            for patches in self.look(images)[0][: IMAGES_TO_EXPLAIN - len(found)].unsqueeze(1):  # (1, f, i, j)
+                found.append(self.bank.distances_to_others(as_vectors(patches), image_of_row != len(found)))
+            if len(found) == IMAGES_TO_EXPLAIN:
+                break
+        return torch.stack(found).clamp_min(SMALLEST).log()
+
+    @property
+    def notes(self) -> list[str]:
+        """How much places count, where it is more than at least."""
+        first, least, _ = self.settings.weights
+        weight = first * float(self.shares[1] / self.shares[0])
+        if weight < least + 0.5:
+            return []
+        return [f"the parts lie where they always lie: what is usual at a place counts {weight:.1f}, not {least:g}"]
 
     def look(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b f i j"], Float[Tensor, "b d k l"]]:
         """The patches' features on their grid, and the coarsest features of the image made small."""
@@ -151,9 +191,8 @@ class FeatureEnsemble(Detector):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Weighted geometric mean of the terms."""
-        shares = [weight / sum(self.settings.weights) for weight in self.settings.weights]
-        logs = [share * term.clamp_min(FLOOR).log() for term, share in zip(self.terms(images), shares, strict=True)]
-        return torch.stack(logs).sum(dim=0).exp()
+        logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(images)])  # (3, b, h, w)
+        return (self.shares[:, None, None, None] * logs).sum(dim=0).exp()
 
     def terms(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b h w"]]:
         """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; image-sized and blurred."""
@@ -189,15 +228,22 @@ class PatchBank(nn.Module):
         return relative_distances((patches - self.centre) @ self.metric, self.rows, self.spacing)
 
     @torch.no_grad()
-    def fit(self, patches: Float[Tensor, "n f"], image: Int[Tensor, " n"], rows: int) -> None:
-        """Keep so many of these patches, each of the image of this number."""
+    def fit(self, patches: Float[Tensor, "n f"], image: Int[Tensor, " n"], rows: int) -> Int[Tensor, " k"]:
+        """Keep so many of these patches, each of the image of this number; and the number of the image of each row."""
         self.centre = patches.mean(dim=0)
         self.metric = residual_metric(patches - self.centre, image)
         points = (patches - self.centre) @ self.metric
         directions = torch.randn(points.shape[1], PROJECTION).to(points.device)
-        self.rows = points[coreset(points @ directions, min(rows, len(points)))]
+        chosen = coreset(points @ directions, min(rows, len(points)))
+        self.rows = points[chosen]
         near = torch.cdist(self.rows, self.rows).topk(min(4, len(self.rows)), largest=False).values[:, 1:].mean(dim=1)
         self.spacing = near + near.mean().clamp_min(SMALLEST)
+        return image[chosen]
+
+    def distances_to_others(self, patches: Float[Tensor, "n f"], is_other: Bool[Tensor, " k"]) -> Float[Tensor, " n"]:
+        """The same as `forward`, to some of the rows; to all of them where none is left."""
+        some = is_other if bool(is_other.any()) else torch.ones_like(is_other)
+        return relative_distances((patches - self.centre) @ self.metric, self.rows[some], self.spacing[some])
 
 
 @final
@@ -232,6 +278,37 @@ class CellGaussians(nn.Module):
     def forward(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "b i j"]:
         distances = mahalanobis(self.observations(maps), self.usual, self.whitening) / math.sqrt(maps.shape[1])
         return out_of_cells(distances, self.cell, self.grid)
+
+
+def normalise(weights: tuple[float, ...]) -> Float[Tensor, " t"]:
+    """Weights as shares of their sum.
+
+    >>> normalise((8.0, 1.0, 1.0))
+    tensor([0.8000, 0.1000, 0.1000])
+    """
+    shares = torch.tensor(weights)
+    return shares / shares.sum()
+
+
+def explained_by_place(values: Float[Tensor, "n p"]) -> float:
+    """The share of the variance over images and places that the place explains, at most 1; 0 of fewer than 4 images.
+
+    The means of the places are taken from one half of the images and explain the other half, and the other way round;
+    the share is the mean of both, and may be below 0 where the halves have nothing in common.
+
+    >>> places = torch.tensor([1.0, 5.0, 2.0, 9.0])
+    >>> explained_by_place(places.repeat(6, 1))
+    1.0
+    """
+    half = len(values) // 2
+    if half < 2:
+        return 0.0
+
+    def explain(some: Tensor, others: Tensor) -> float:
+        left, variance = (others - some.mean(dim=0)).var(), others.var()
+        return float(1 - left / variance) if variance > 0 else 0.0
+
+    return (explain(values[:half], values[half:]) + explain(values[half:], values[:half])) / 2
 
 
 def residual_metric(patches: Float[Tensor, "n f"], image: Int[Tensor, " n"]) -> Float[Tensor, "f f"]:

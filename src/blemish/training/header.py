@@ -19,6 +19,7 @@ from blemish.inference.parity import choose_fixtures, keep_fixtures
 from blemish.training.fit import Fit
 from blemish.training.job import Job
 from blemish.training.notes import ImageLook, calibrate_scores, image_notes, look_at_image
+from blemish.training.policy import commonest_size
 
 
 def held_out_scores(job: Job, fits: Sequence[Fit]) -> dict[int, float]:
@@ -70,6 +71,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             root=job.folder.root.resolve().name,
             fit_images=len(job.images) if several else len(job.splits[0].fit),
             calibration_images=len(scores),
+            photo_px=commonest_size(job.images.samples, job.settings),
             skipped=job.skipped,
             files_sha256=job.files_sha256,
             fit_ids=tuple(job.images.samples[place].file_id for place in _fitted(job)),

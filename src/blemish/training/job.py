@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from blemish.data.folder import Folder, Sample, hash_samples
-from blemish.data.split import drop_copies, fewest_to_hold_out, groups_of, split_folds, split_good
+from blemish.data.split import DEFAULT_FRACTION, drop_copies, fewest_to_hold_out, groups_of, split_folds, split_good
 from blemish.errors import CalibrationError, DataError
-from blemish.inference.calibration import calibrate
-from blemish.settings import DataSettings, RunSettings
+from blemish.inference.calibration import DEFAULT_RATE, calibrate
+from blemish.settings import DataSettings, RunSettings, ScoreSettings
 from blemish.stats.conformal import images_needed, rounded_up, smallest_rate
 from blemish.training.batches import GoodImages
 
@@ -97,11 +97,16 @@ def split_samples(samples: Sequence[Sample], folder: Folder, settings: RunSettin
     if settings.score.calibration == "cross":
         parts = split_folds(samples, settings.score.folds, rng, groups)
     else:
-        parts = [split_good(samples, settings.data.calibration_fraction, rng, groups)]
+        parts = [split_good(samples, settings.data.calibration_fraction, rng, groups, rate_to_round_to(settings.score))]
     place = {sample: number for number, sample in enumerate(samples)}
     splits = tuple(Split(*(tuple(place[sample] for sample in part) for part in pair)) for pair in parts)
     _check_rate(splits, groups, settings)
     return splits
+
+
+def rate_to_round_to(score: ScoreSettings) -> float | None:
+    """The rate of which `split_good` is told; None where the threshold has a confidence, which counts otherwise."""
+    return (score.max_false_alarm_rate or DEFAULT_RATE) if score.confidence is None else None
 
 
 def _check_rate(splits: Sequence[Split], groups: Sequence[str] | None, settings: RunSettings) -> None:
@@ -124,11 +129,12 @@ def _too_few_held_out(found: int, by_group: bool, settings: RunSettings) -> str:
     rate, confidence = settings.score.max_false_alarm_rate, settings.score.confidence
     assert rate is not None
     needed, fraction = images_needed(rate, confidence), settings.data.calibration_fraction
+    in_all = fewest_to_hold_out(needed, fraction, rate_to_round_to(settings.score))
     sure = "" if confidence is None else f" with confidence {confidence:g}"
     return (
         f"score.max_false_alarm_rate: {rate:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images that "
-        f"were not fitted on, found {found}; as a share of {fraction:g} is held out (data.calibration_fraction), "
-        f"{fewest_to_hold_out(needed, fraction)} are needed in all; or ask for "
+        f"were not fitted on, found {found}; as a share of {fraction or DEFAULT_FRACTION:g} is held out "
+        f"(data.calibration_fraction), {in_all} are needed in all; or ask for "
         f"{rounded_up(smallest_rate(found, confidence)):g} or more"
     )
 

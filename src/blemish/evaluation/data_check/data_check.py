@@ -93,7 +93,8 @@ class Maps:
 def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _done, _total: None) -> DataCheck:
     """Look at every image below `root`, good and defective, and at the other files there.
 
-    Sizes, channels and the region of interest are those that training with `settings` would take.
+    Sizes, channels and the region of interest are those that training with `settings` would take, but that it always
+    looks as with `data.speed=fast`: what is odd among whole photos shows at that size.
 
     Raises:
         DataError: there are no images, or none of the good ones can be read.
@@ -102,7 +103,8 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
     folder, findings = _folder(Path(root), settings.data.mask_value)
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
-    policy = resolve_policy(_to_fit(folder.root, headed), settings)
+    quick = settings.data.model_copy(update={"speed": "fast"})
+    policy = resolve_policy(_to_fit(folder.root, headed), settings.model_copy(update={"data": quick}))
     extractor = FeatureExtractor(policy)
     images: list[CheckedImage] = []
     grids: dict[str, Grids] = {}
