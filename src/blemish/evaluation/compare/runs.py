@@ -204,7 +204,8 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
             return _finished(run, "kept")
     found: Nested = {"status": "running", "training": run.training, "judging": run.judging}
     _write(run, found)
-    (run.path / LOG).unlink(missing_ok=True)
+    for name in (LOG, RESULTS) if before else (LOG,):  # a damaged one is ours, too, but no longer says so
+        (run.path / name).unlink(missing_ok=True)
     try:
         _train_and_evaluate(run, device, report)
         outcome = _finished(run, "finished")
