@@ -1,0 +1,145 @@
+"""The default detector beside those that it must not fall behind, on several image sets: one row a set and detector.
+
+    python benchmarks/default_detector.py DATA [DATA ...] --seeds 3 -o build/default
+
+Each with its default settings, and `patchcore` and `padim` also at the default's own size (`data.speed=thorough`). A
+row has medians over the seeds; the last rows are their means over the sets, AUPRO over those with masks. Found and
+false alarms are shares of the defective and of the good test images at the certified threshold, which promises 5 %
+where there are 19 good images to calibrate on. It takes hours, goes on where it was stopped, and writes
+OUT/default_detector.json after each set.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from comparison_table import table
+from machine import describe
+
+from blemish.data.files import atomic_write
+from blemish.evaluation.compare.compare import Plan, compare
+from blemish.evaluation.compare.content import RunRow
+from blemish.evaluation.compare.runs import Outcome
+from blemish.evaluation.compare.summary import ALL
+
+Figures = Mapping[str, float | None]
+
+
+class Part(NamedTuple):
+    """Detectors with the same settings."""
+
+    name: str
+    detectors: tuple[str, ...]
+    assignments: tuple[str, ...]
+
+
+PARTS = (
+    Part("as they are", ("feature_ensemble", "feature_autoencoder", "patchcore", "padim"), ()),
+    Part("own size", ("patchcore", "padim"), ("data.speed=thorough",)),
+)
+
+COLUMNS = {"image AUROC": 3, "AUPRO": 3, "found": 2, "false alarms": 2, "fit, s": 0, "ms an image": 0, "file, MB": 1}
+"""What is told of each detector, and with how many digits."""
+
+
+def figures_of(run: RunRow) -> dict[str, float | None]:
+    """The figures of one run; none of one that failed."""
+    part = run["scopes"].get(ALL)
+    if part is None:
+        return {}
+    accepted, size = part["image.ok_rate"], part["artifact_bytes"]
+    return {
+        "image AUROC": part["image.auroc"],
+        "AUPRO": part["pixel.aupro"],
+        "found": part["image.defect_rate"],
+        "false alarms": None if accepted is None else 1 - accepted,
+        "fit, s": part["fit_seconds"],
+        "ms an image": part["latency_ms"],
+        "file, MB": None if size is None else size / 1e6,
+    }
+
+
+def middle(several: Sequence[Figures]) -> dict[str, float | None]:
+    """The median of each figure over the runs that have it."""
+    return {name: _over(statistics.median, (one.get(name) for one in several)) for name in COLUMNS}
+
+
+def over_sets(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each detector, the mean over its sets of each figure that a set has."""
+    names = dict.fromkeys(row["detector"] for row in rows)
+    found = []
+    for name in names:
+        own = [row for row in rows if row["detector"] == name]
+        means = {column: _over(statistics.fmean, (row["figures"][column] for row in own)) for column in COLUMNS}
+        found.append({"set": f"mean of {len(own)}", "detector": name, "seeds": "", "figures": means})
+    return found
+
+
+def _over(take: Any, values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(take(known)) if known else None
+
+
+def run_set(data: Path, seeds: int, detectors: Sequence[str], out: Path) -> list[dict[str, Any]]:
+    """The rows of one set; what was finished before with the same settings and images is kept."""
+    rows = []
+    for part in PARTS:
+        names = [name for name in part.detectors if name in detectors]
+        if not names:
+            continue
+        plan = Plan([data], names, seeds, assignments=part.assignments)
+        runs = compare(plan, out / part.name.replace(" ", "_") / data.name, on_run=_tell).content["runs"]
+        for name in names:
+            mine = [run for run in runs if run["detector"] == name]
+            each = [found for run in mine if (found := figures_of(run))]
+            called = name if part is PARTS[0] else f"{name}, {part.name}"
+            errors = [run["error"] for run in mine if run["error"]]
+            rows.append(
+                {"set": data.name, "detector": called, "seeds": len(each), "figures": middle(each), "each": each}
+                | ({"errors": errors} if errors else {})
+            )
+    return rows
+
+
+def _tell(outcome: Outcome) -> None:
+    run = outcome.run
+    print(
+        f"{run.dataset.name}, {run.name}, seed {run.settings.seed}: {outcome.status} {outcome.error or ''}".rstrip(),
+        flush=True,
+    )
+
+
+def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row a set and detector, then the means over the sets."""
+    lines = [
+        [row["set"], f"`{row['detector']}`", str(row["seeds"]), *_cells(row["figures"])]
+        for row in [*rows, *over_sets(rows)]
+    ]
+    return table(["set", "detector", "seeds", *COLUMNS], lines)
+
+
+def _cells(figures: Figures) -> list[str]:
+    return ["-" if (value := figures[name]) is None else f"{value:.{digits}f}" for name, digits in COLUMNS.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--detectors", default=",".join(PARTS[0].detectors), help="some of them, with commas between")
+    parser.add_argument("-o", "--out", type=Path, default=Path("build/default"))
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for data in arguments.data:
+        rows += run_set(data, arguments.seeds, arguments.detectors.split(","), arguments.out)
+        content = {"machine": describe(), "seeds": arguments.seeds, "rows": rows, "means": over_sets(rows)}
+        with atomic_write(arguments.out / "default_detector.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    print(f"{describe()}\n\n{to_markdown(rows)}")
+
+
+if __name__ == "__main__":
+    main()
