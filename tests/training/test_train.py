@@ -228,7 +228,7 @@ def test_pretrained_features_look_at_long_images_with_the_side_across(
         ((64, 96), (256, 384), (256, 384)),  # but 256 at least
         ((1000, 1500), (256, 384), (512, 768)),
         ((1500, 3000), (256, 512), (416, 864)),  # no more pixels than 512 x 768
-        ((300, 3000), (96, 1024), (128, 1216)),  # four times as long as the shorter side at most
+        ((300, 3000), (96, 1024), (192, 1984)),  # no longer than four times 512
     ],
 )
 def test_photos_are_seen_at_their_own_size_within_limits(

@@ -88,7 +88,9 @@ def network_size(photo_px: tuple[int, int], data: DataSettings, multiple: int) -
     shorter, longer = min(photo_px), max(photo_px)
     if data.side_px is None and data.speed == "thorough":
         side_px = min(max(shorter, FAST_SIDE_PX), THOROUGH_SIDE_PX)
-        scale = min(side_px / shorter, MAX_LONGER * side_px / longer, math.sqrt(MAX_THOROUGH_PX / (height * width)))
+        scale = min(
+            side_px / shorter, MAX_LONGER * THOROUGH_SIDE_PX / longer, math.sqrt(MAX_THOROUGH_PX / (height * width))
+        )
         size_px = nearest_multiple(height * scale, multiple), nearest_multiple(width * scale, multiple)
         if math.prod(size_px) <= MAX_THOROUGH_PX:
             return size_px
