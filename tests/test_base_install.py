@@ -111,6 +111,14 @@ def test_predictor_works_without_torch(base: Base, onnx_file: Path, shared_parts
     assert float(ran.out) == Predictor.load(onnx_file).predict(image).score
 
 
+def test_the_doctor_finds_nothing_wrong(base: Base) -> None:
+    ran = base.run("blemish", "doctor", base.folder)
+    assert (ran.code, ran.err) == (0, "")
+    assert "onnxruntime marks a drawn spot" in ran.out
+    assert "not installed: no training" in ran.out
+    assert ran.out.splitlines()[-1] == "nothing is wrong"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from blemish.cli import certify, challenge, compare, data, export, inspect, monitor, sign, station, train, watch
+from blemish.cli import certify, challenge, compare, data, doctor, export, inspect, monitor, sign, station, train, watch
 from blemish.cli.console import out_console
 from blemish.cli.exit import ending
 
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "challenge": challenge.challenge,
     "compare": compare.compare,
     "detectors": train.detectors,
+    "doctor": doctor.doctor,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth, "convert": data.convert}
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {

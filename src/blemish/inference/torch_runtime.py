@@ -126,6 +126,15 @@ class TorchRuntime:
             raise ArtifactError(f"the network fails: {reason}") from None
 
 
+def describe_torch() -> str:
+    """Version, threads and devices of torch here, in words."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    devices = f"GPU {', '.join(gpus)}" if gpus else "no GPU"
+    return f"{torch.__version__}, {torch.get_num_threads()} threads, {devices}"
+
+
 def restore_detector(
     name: str, model: Mapping[str, Any], shape: tuple[int, int, int], state: Mapping[str, NDArray[Any]]
 ) -> "Detector":
