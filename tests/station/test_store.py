@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, inspect, select, text, update
 
+from blemish.data.photo_values import PHOTO_VALUES
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import Predictor
 from blemish.station import queue
@@ -18,7 +19,7 @@ from blemish.station.database import Database, migrate, open_database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, Judged, commit
-from blemish.station.tables import Base, Decision, Entry, Image, Job, Product
+from blemish.station.tables import Base, Decision, Entry, Image, Job, Product, Tally
 from blemish.station.trail import append, verify_trail
 from station.line import Line, picture, set_up_line
 
@@ -59,6 +60,7 @@ def test_migrations_keep_what_is_in_the_tables(
     assert "hooks" in inspect(again.engine).get_table_names()
     with again.read() as session:
         assert session.scalar(select(Decision.image_path)) == "a.png"
+        assert session.scalars(select(Tally.images)).all() == [1]  # counted from the decisions
         assert verify_trail(session).problem is None
     again.close()
 
@@ -169,6 +171,22 @@ def test_a_decision_names_image_model_threshold_verdict_and_time(
     assert json.loads(entry.detail)["model_sha256"] == decision.model_sha256
     assert bool(json.loads(decision.regions)) == prediction.is_anomalous
     assert queue.waiting(database) == 0
+
+
+def test_decisions_are_counted_as_they_are_made(
+    database: Database, folder: StationFolder, line: Line, receive: Receive
+) -> None:
+    for seed in range(3):
+        receive(line.source_id, f"{seed}.png", picture(seed))
+    receive(line.source_id, "none.png", b"no image")
+    judge_all(database, folder)
+    with database.read() as session:
+        decided = session.execute(select(Decision.verdict, func.count()).group_by(Decision.verdict)).all()
+        tallied = session.execute(select(Tally.verdict, func.sum(Tally.images)).group_by(Tally.verdict)).all()
+        values = [json.loads(text) for text in session.scalars(select(Decision.photo_values).order_by(Decision.id))]
+    assert sorted(map(tuple, decided)) == sorted(map(tuple, tallied))
+    assert all(set(one) == set(PHOTO_VALUES) for one in values[:3])
+    assert values[3] == {}
 
 
 def test_a_threshold_of_the_product_is_the_one_that_judges(

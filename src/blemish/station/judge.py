@@ -1,23 +1,29 @@
 """One image of the queue becomes a decision: judged, committed, and only then is its map kept."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import delete
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
 
 from blemish.data.decode import read_content
 from blemish.data.files import atomic_write, make_folder
-from blemish.data.images import prepare_content
+from blemish.data.images import Prepared, prepare_content
+from blemish.data.photo_values import photo_values
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
-from blemish.station.tables import Decision, Job, now
-from blemish.station.trail import STATION, append, decision_detail
+from blemish.station.tables import Decision, Job, Tally, now
+from blemish.station.trail import STATION, append, canonical, decision_detail
 from blemish.stats.regions import label_regions
 
 MOST_REGIONS = 50
@@ -43,6 +49,8 @@ class Judged(NamedTuple):
     prediction: Prediction | None
     threshold: float
     message: str = ""
+    photo_values: Mapping[str, float] = MappingProxyType({})
+    """For the watch over the line; empty where there is no prediction."""
 
 
 @final
@@ -82,15 +90,16 @@ class Judge:
         if task.attempts > MAX_ATTEMPTS:
             return Judged(None, predictor.threshold, f"judging it ended the worker {MAX_ATTEMPTS} times")
         try:
-            prediction = predict_kept(predictor, self._folder.image_path(task.sha256, task.suffix), task.sha256)
+            prepared = prepare_kept(predictor, self._folder.image_path(task.sha256, task.suffix), task.sha256)
+            prediction = predictor.predict_prepared(prepared, task.name)
         except DataError as error:
             kept = str(self._folder.image_path(task.sha256, task.suffix))
             return Judged(None, predictor.threshold, str(error).replace(kept, task.name))
-        return Judged(prediction, predictor.threshold)
+        return Judged(prediction, predictor.threshold, "", photo_values(prepared.pixels(), predictor.policy.roi))
 
 
-def predict_kept(predictor: Predictor, path: Path, sha256: str) -> Prediction:
-    """Judge an image that the station keeps.
+def prepare_kept(predictor: Predictor, path: Path, sha256: str) -> Prepared:
+    """An image that the station keeps, as a model sees it.
 
     Raises:
         DataError: it cannot be read, does not fit the model, or was changed since it came.
@@ -98,7 +107,7 @@ def predict_kept(predictor: Predictor, path: Path, sha256: str) -> Prediction:
     content = read_content(path)
     if sha256_of(content) != sha256:
         raise DataError(f"{path}: changed since it came")
-    return predictor.predict_prepared(prepare_content(content, path, predictor.policy)[0], path)
+    return prepare_content(content, path, predictor.policy)[0]
 
 
 def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | None:
@@ -121,13 +130,24 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             verdict=verdict_of(prediction),
             message=judged.message,
             regions=json.dumps([] if prediction is None else find_regions(prediction.scored_map, judged.threshold)),
+            photo_values=canonical(dict(judged.photo_values)),
             latency_ms=0.0 if prediction is None else prediction.latency_ms,
             decided_at=now(),
         )
         decision.trail_seq = append(session, STATION, "decision", task.image_id, decision_detail(decision))
         session.add(decision)
+        _tally(session, decision)
         session.flush()
         return decision.id
+
+
+def _tally(session: Session, decision: Decision) -> None:
+    insert = pg_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
+    where = {"product_id": decision.product_id, "hour": decision.decided_at[:13], "verdict": decision.verdict}
+    one_more = {"images": Tally.images + 1}
+    session.execute(
+        insert(Tally).values(**where, images=1).on_conflict_do_update(index_elements=[*where], set_=one_more)
+    )
 
 
 def verdict_of(prediction: Prediction | None) -> str:

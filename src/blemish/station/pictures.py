@@ -13,7 +13,7 @@ from blemish.inference.overlay import draw_contour, encode, overlay
 from blemish.inference.score import resize_map
 from blemish.settings import LARGEST_IMAGE_PX
 from blemish.station.folder import StationFolder
-from blemish.station.judge import Judge, keep_map, load_map, predict_kept
+from blemish.station.judge import Judge, keep_map, load_map, prepare_kept
 from blemish.station.tables import Decision, Image
 
 Show = Literal["photo", "map", "mask"]
@@ -51,6 +51,7 @@ def _map_of(folder: StationFolder, judge: Judge, image: Image, decision: Decisio
     if kept is not None:
         return kept
     predictor = judge.predictor(decision.model_sha256)
-    scored = predict_kept(predictor, folder.image_path(image.sha256, image.suffix), image.sha256).scored_map
+    prepared = prepare_kept(predictor, folder.image_path(image.sha256, image.suffix), image.sha256)
+    scored = predictor.predict_prepared(prepared, image.name).scored_map
     keep_map(folder, image.id, scored)
     return scored

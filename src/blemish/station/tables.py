@@ -60,6 +60,12 @@ class Product(Base):
     """What is guaranteed at that threshold; None: the model's own promise, or nothing where it is no certificate's."""
     audit_rate: Mapped[float] = mapped_column(default=0.02)
     """Which share of all images people judge before they see our verdict."""
+    stops_when_withdrawn: Mapped[bool] = mapped_column(default=False)
+    """Whether images wait once drift has withdrawn the guarantee; False: they are judged without one."""
+    smallest_change: Mapped[float] = mapped_column(default=0.0)
+    """A change of the line up to this share does not count as drift."""
+    shadow_model_id: Mapped[int | None]
+    """A model that judges the same images beside the live one, and decides nothing."""
     created_at: Mapped[str] = mapped_column(String(32))
 
 
@@ -76,6 +82,8 @@ class Model(Base):
     header: Mapped[str] = mapped_column(Text)
     parity: Mapped[str] = mapped_column(Text)
     """What the check of its own fixtures on this machine said."""
+    origin: Mapped[str] = mapped_column(Text, default="")
+    """Where it comes from, where it was made here; "": it was brought."""
     created_at: Mapped[str] = mapped_column(String(32))
     created_by: Mapped[str] = mapped_column(String(80))
 
@@ -118,6 +126,8 @@ class Image(Base):
     received_at: Mapped[str] = mapped_column(String(32))
     is_audit: Mapped[bool] = mapped_column(default=False)
     """Drawn for the audit lane, before anything was known about it."""
+    removed_at: Mapped[str | None] = mapped_column(String(32))
+    """When its file was removed, as the retention says; the row stays."""
 
 
 @final
@@ -155,9 +165,92 @@ class Decision(Base):
     verdict: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text, default="")
     regions: Mapped[str] = mapped_column(Text, default="[]")
+    photo_values: Mapped[str] = mapped_column(Text, default="{}")
+    """Brightness, contrast, sharpness and centroid as JSON, for the watch over the line."""
     latency_ms: Mapped[float]
     decided_at: Mapped[str] = mapped_column(String(32))
     trail_seq: Mapped[int] = mapped_column(BIG, ForeignKey("trail.seq"))
+
+
+@final
+class Tally(Base):
+    """How many images of a product had a verdict in an hour: what pages count with."""
+
+    __tablename__ = "tallies"
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"), primary_key=True)
+    hour: Mapped[str] = mapped_column(String(13), primary_key=True)
+    """The beginning of a time, up to the hour: `2026-11-26T07`."""
+    verdict: Mapped[str] = mapped_column(String(16), primary_key=True)
+    images: Mapped[int] = mapped_column(BIG)
+
+
+@final
+class Watch(Base):
+    """The watch over the line that a model of a product is calibrated for, up to the last decision it saw."""
+
+    __tablename__ = "watches"
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    state: Mapped[str] = mapped_column(Text)
+    """A `MonitorState` as JSON; "": nothing can be watched."""
+    last_decision_id: Mapped[int] = mapped_column(BIG)
+    images: Mapped[int] = mapped_column(default=0)
+    """Seen so far."""
+    trouble: Mapped[str] = mapped_column(Text, default="")
+    """Why nothing, or not everything, can be watched."""
+
+
+@final
+class DriftAlarm(Base):
+    """The line has changed since a model was calibrated: its guarantee is withdrawn."""
+
+    __tablename__ = "alarms"
+    __table_args__ = (Index("ix_alarms_product_id_raised_at", "product_id", "raised_at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    stream: Mapped[str] = mapped_column(String(32))
+    """What has changed: the score, or one of the photo's values."""
+    usual: Mapped[float]
+    found: Mapped[float]
+    images: Mapped[int]
+    """So many images the watch had seen."""
+    image: Mapped[str] = mapped_column(String(1024))
+    raised_at: Mapped[str] = mapped_column(String(32))
+    trail_seq: Mapped[int] = mapped_column(BIG, ForeignKey("trail.seq"))
+
+
+@final
+class Shadow(Base):
+    """What another model than the live one says of an image; nothing follows from it."""
+
+    __tablename__ = "shadows"
+    image_id: Mapped[int] = mapped_column(BIG, ForeignKey("images.id"), primary_key=True, autoincrement=False)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    score: Mapped[float | None]
+    threshold: Mapped[float]
+    verdict: Mapped[str] = mapped_column(String(16))
+
+
+@final
+class Run(Base):
+    """Long work that a person began from a page, in a process of its own: a training, a challenge, a recalibration."""
+
+    __tablename__ = "runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    asked: Mapped[str] = mapped_column(Text)
+    """What it is about, as JSON."""
+    state: Mapped[str] = mapped_column(String(16))
+    """waiting, running, done, failed or cancelled."""
+    is_cancelled: Mapped[bool] = mapped_column(default=False)
+    """Asked to end."""
+    result: Mapped[str] = mapped_column(Text, default="")
+    """What was found, as JSON; or why it failed."""
+    actor: Mapped[str] = mapped_column(String(80))
+    created_at: Mapped[str] = mapped_column(String(32))
+    ended_at: Mapped[str | None] = mapped_column(String(32))
 
 
 @final
