@@ -19,7 +19,7 @@ from PIL import Image
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
 from blemish.data.folder import Sample, image_files, read_folder, unread_images
 from blemish.data.groups import read_groups
-from blemish.data.images import PixelPolicy, load_image, prepare_content
+from blemish.data.images import PixelPolicy, load_image, prepare_content, read_original
 from blemish.data.notes import photo_notes
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.settings import read_toml
@@ -39,13 +39,19 @@ def tiff(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
     return path
 
 
-def png16(path: Path, pixels: NDArray[np.uint16]) -> Path:
-    """A 16-bit RGB PNG, which Pillow does not write."""
+Chunk = tuple[bytes, bytes]
+
+
+def png16(path: Path, pixels: NDArray[np.uint16], before: Chunk | None = None, after: Chunk | None = None) -> Path:
+    """A 16-bit RGB PNG, which Pillow does not write, with a chunk before or after its pixels."""
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows))]
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
     content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in [*chunks, (b"IEND", b"")]:
+    for chunk in (header, before, (b"IDAT", zlib.compress(rows)), after, (b"IEND", b"")):
+        if chunk is None:
+            continue
+        kind, data = chunk
         content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     path.write_bytes(content)
     return path
@@ -106,6 +112,36 @@ def test_white_is_what_the_bits_of_the_file_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_float_tiffs_are_turned_and_inverted_as_they_say(tmp_path: Path, kind: type) -> None:
+    turned = [(274, "H", 1, 8, True)]
+    stored = np.rot90(1 - GREY[:, :20] / 255, -1).astype(kind)
+    path = tiff(tmp_path / "a.tif", stored, photometric="miniswhite", extratags=turned)
+    header, policy = read_header(path), ONE.model_copy(update={"size_px": (SIDE, 20)})
+    assert (header.size_px, header.orientation) == ((SIDE, 20), 8)
+    np.testing.assert_allclose(load_image(path, policy)[0], GREY[:, :20] / 255, atol=2e-3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+def test_a_header_has_the_size_of_the_image_upright(kind: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(RGB[:, :20]).save(path, exif=exif)
+    assert read_header(path).size_px == read_original(path).size[::-1]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_an_orientation_counts_wherever_it_stands_in_a_png(place: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    chunk = (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    path = png16(tmp_path / "a.png", DEEP, **{place: chunk})
+    assert read_header(path).orientation == 3
+    np.testing.assert_allclose(load_image(path, COLOUR), (DEEP[::-1, ::-1] >> 8).transpose(2, 0, 1) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["grey", "rgb", "planar"])
 def test_float_tiffs_are_read(tmp_path: Path, kind: type, layout: str) -> None:
     unit = (RGB / 255).astype(kind)
@@ -138,6 +174,34 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "nearly transparent": (lambda path: _saved(path, np.dstack([RGB, np.ones_like(GREY)])), "every pixel is transp"),
     "constant": (lambda path: _saved(path, np.full_like(RGB, 7)), "every pixel is .* as the network"),
+    "a thumbnail first": (
+        lambda path: tiff(path, RGB, photometric="rgb", subfiletype=1),
+        "its first page is a reduced",
+    ),
+    "big-endian floats, compressed": (  # Pillow and libtiff both turn the bytes: ones become zeros
+        lambda path: tiff(path, np.float32(GREY > 99), photometric="minisblack", byteorder=">", compression="zlib"),
+        "32-bit floats, compression deflate, big-endian",
+    ),
+    "floats in tiles": (lambda path: tiff(path, np.float64(GREY / 255), tile=(16, 16)), "64-bit floats.* in tiles"),
+    "floats of no colour": (
+        lambda path: tiff(path, np.float32(RGB / 255), photometric="minisblack", planarconfig="contig"),
+        "3 channels of 32-bit floats",
+    ),
+    "a raw sensor": (lambda path: tiff(path, DEEP[..., 0], photometric="cfa"), r"a raw sensor \(CFA\), which is not"),
+    "a fourth plane of no meaning": (
+        lambda path: tiff(
+            path,
+            planes(np.dstack([DEEP, DEEP[..., :1]])),
+            photometric="rgb",
+            planarconfig="separate",
+            extrasamples=["unspecified"],
+        ),
+        "4 channels of 16-bit unsigned integers, compression none, channels one by one",
+    ),
+    "sixteen bits and one colour transparent": (
+        lambda path: png16(path.with_suffix(".png"), DEEP, before=(b"tRNS", bytes(6))),
+        "a 16-bit PNG with one transparent colour",
+    ),
     "a cut float": (
         lambda path: _cut(tiff(path, (RGB / 255).astype(np.float32), photometric="rgb")),
         "truncated|not an",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -193,3 +194,70 @@ def test_a_mask_of_the_stored_size_of_a_turned_photo_is_refused_with_the_reason(
     [sample] = read_folder(turned(tmp_path, 6)).test
     with pytest.raises(DataError, match=r"a\.png: mask of 16 x 32, its image is 32 x 16 .*before the photo was turned"):
         sample.load_mask((8, 8), sample.size_px(10_000))
+
+
+LARGE = np.zeros((96, 128), bool)
+LARGE[30:60, 40:100] = True
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_a_jpeg_mask_has_no_ringing(mode: str, quality: int, tmp_path: Path) -> None:
+    image = Image.fromarray(np.uint8(LARGE) * 255).convert("RGB").convert(mode)
+    image.save(tmp_path / "m.jpg", quality=quality)
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.jpg", LARGE.shape), LARGE)
+    image.convert("L").point(lambda value: 255 - value).save(tmp_path / "inverted.jpg", quality=quality)
+    with pytest.raises(DataError, match=r"nearly everything|bright"):
+        load_mask(tmp_path / "inverted.jpg", LARGE.shape)
+    np.testing.assert_array_equal(load_mask(tmp_path / "inverted.jpg", LARGE.shape, None, 0), LARGE)
+
+
+def test_a_mask_with_wide_dim_edges_is_refused_and_labels_are_not(tmp_path: Path) -> None:
+    soft = Image.fromarray(np.uint8(LARGE) * 255).resize((8, 6), Image.Resampling.BILINEAR).resize((128, 96))
+    soft.save(tmp_path / "soft.png")
+    with pytest.raises(DataError, match=r"soft\.png: \d+ pixels are bright and \d+ are faint.*mask_value"):
+        load_mask(tmp_path / "soft.png", LARGE.shape)
+    labels = np.uint8(LARGE) * (np.arange(128) // 3 + 1).astype(np.uint8)
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "labels.png", LARGE.shape), LARGE)
+
+
+def test_masks_in_pages_are_refused(tmp_path: Path) -> None:
+    first, second = (Image.fromarray(np.roll(TRUE, shift)) for shift in (0, 5))
+    for kind in ("tif", "png", "webp"):
+        path = tmp_path / f"m.{kind}"
+        first.convert("RGB").save(path, save_all=True, append_images=[second.convert("RGB")])
+        with pytest.raises(DataError, match=rf"m\.{kind}: a mask of 2 pages or frames; save each defect"):
+            load_mask(path, (SIDE, SIDE))
+
+
+def test_one_bit_is_called_1_or_255_and_0_may_be_white(tmp_path: Path) -> None:
+    marked(TRUE, tmp_path / "m.png")
+    Image.fromarray(TRUE).save(tmp_path / "bit.png")
+    for value in (1, 255):
+        np.testing.assert_array_equal(load_mask(tmp_path / "bit.png", (SIDE, SIDE), None, value), TRUE)
+    deep = (65_535 - np.uint16(TRUE) * 65_535).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "m.tif", deep, photometric="miniswhite")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.tif", (SIDE, SIDE)), TRUE)
+
+
+UNREAD = {
+    "of another name": (
+        "ground_truth/cuts/a_mask.png",
+        r"cuts/a_mask\.png: belongs to no folder below test; masks of 'cut",
+    ),
+    "in no folder": ("ground_truth/a_mask.png", r"ground_truth/a_mask\.png: belongs to no folder below test"),
+    "of a good image": ("ground_truth/good/b.png", r"good/b\.png: marks 40 pixels of a good image; move the image"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_masks_that_nobody_would_read_are_an_error(kind: str, tmp_path: Path) -> None:
+    place, message = UNREAD[kind]
+    for name in ("train/good/a.png", "test/good/b.png", "test/cut/a.png", place):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        marked(TRUE, tmp_path / name)
+    with pytest.raises(DataError, match=message):
+        read_folder(tmp_path)
+    (tmp_path / place).unlink()
+    assert len(read_folder(tmp_path).test) == 2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, prepare_depth
+from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, is_deep, prepare_depth
 from blemish.data.tiff import Tiff, read_floats, read_tiff
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, open_regular, read_regular
@@ -65,6 +65,7 @@ GREY_MODES = ("1", "L", "LA", "F", *SIXTEEN_BIT_MODES)
 
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
+_MAX_EXIF_BYTES = 1 << 16
 
 ImageLike = Path | str | Image.Image | NDArray[np.generic]
 
@@ -115,8 +116,8 @@ def read_header(path: Path) -> ImageHeader:
         tiff = read_tiff(file)
         try:
             with _opened(file) as handle:
-                orientation = _orientation(handle)
-                width, height = handle.size
+                orientation = _orientation(handle, file)
+                height, width = tiff.size_px if tiff else handle.size[::-1]  # Pillow's of a TIFF is turned already
                 pages = tiff.pages if tiff else getattr(handle, "n_frames", 1)
                 size_px = (width, height) if orientation >= 5 else (height, width)
                 image_format = {"MPO": "JPEG", "DIB": "BMP"}.get(handle.format or "", handle.format or "")
@@ -125,7 +126,8 @@ def read_header(path: Path) -> ImageHeader:
         except UnidentifiedImageError:
             if tiff is None:
                 raise
-            return ImageHeader(tiff.size_px, "F" if tiff.samples == 1 else "RGB", 1, tiff.pages)
+            size_px = tiff.size_px[::-1] if tiff.orientation >= 5 else tiff.size_px
+            return ImageHeader(size_px, "F" if tiff.samples == 1 else "RGB", tiff.orientation, tiff.pages)
 
 
 def name_of(image: ImageLike) -> str:
@@ -196,6 +198,8 @@ def open_image(
         tiff = read_tiff(io.BytesIO(content))
         if tiff is not None:
             check_pixels(tiff.size_px, max_image_px, str(path))
+            if reason := tiff.unread_reason():
+                raise DataError(f"{path}: {reason}")
         try:
             with SILENCE, _opened(io.BytesIO(content)) as handle:
                 check_pixels(handle.size[::-1], max_image_px, str(path))
@@ -205,13 +209,15 @@ def open_image(
         except UnidentifiedImageError:
             if tiff is None:
                 raise
-            return _from_floats(read_floats(tiff, content, str(path)), str(path))
+            image = _from_floats(read_floats(tiff, content, str(path)), str(path))
+            image.getexif()[_ORIENTATION] = tiff.orientation
+            return ImageOps.exif_transpose(image)
 
 
 def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) -> Image.Image:
-    if tiff is not None and tiff.is_signed and tiff.bits == 8:
-        raise DataError(f"{where}: {tiff.describe()}, which is not read; save it as unsigned integers")
-    orientation = _orientation(handle)
+    orientation = _orientation(handle, io.BytesIO(content))
+    if handle.format == "PNG" and "transparency" in handle.info and is_deep(handle):
+        raise DataError(f"{where}: a 16-bit PNG with one transparent colour; save it without transparency")
 
     def turn(image: ImageFile) -> ImageFile:
         image.load()
@@ -229,10 +235,28 @@ def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) ->
     return handle
 
 
-def _orientation(handle: Image.Image) -> int:
-    """Asking a PNG for the orientation it does not have would decode all of it."""
-    has_exif = handle.format != "PNG" or "exif" in handle.info
-    return int(handle.getexif().get(_ORIENTATION, 1)) if has_exif else 1
+def _orientation(handle: Image.Image, file: BinaryIO) -> int:
+    """Asking a PNG for the orientation that its head does not have would decode all of it."""
+    if handle.format == "PNG" and "exif" not in handle.info:
+        exif = _exif_after_pixels(file)
+        if exif is None:
+            return 1
+        handle.info["exif"] = b"Exif\0\0" + exif
+    return int(handle.getexif().get(_ORIENTATION, 1))
+
+
+def _exif_after_pixels(file: BinaryIO) -> bytes | None:
+    """The content of a PNG's eXIf chunk, which may stand behind its pixels; None where it has none."""
+    at = 8
+    while True:
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8 or head[4:] == b"IEND":
+            return None
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            return file.read(min(length, _MAX_EXIF_BYTES))
+        at += 12 + length
 
 
 def _check_cost(handle: Image.Image, path: Path, content: bytes, is_drawn: bool) -> None:

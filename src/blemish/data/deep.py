@@ -134,11 +134,16 @@ def prepare_depth(handle: ImageFile, tiff: Tiff | None, read_low: Callable[[], I
     if handle.mode in SIXTEEN_BIT_MODES:
         bits = 16 if tiff is None else min(16, tiff.bits - tiff.is_signed)
         return Depth((1 << bits) - 1, is_min_white)
-    if _tell_planes(handle, tiff) or any(";16" in _rawmode(tile) for tile in handle.tile):
+    if _tell_planes(handle, tiff) or is_deep(handle):
         # Of planes that libtiff unpacks, Pillow always gives the higher bytes.
         is_packed = tiff is not None and tiff.is_planar and any(tile[0] != "raw" for tile in handle.tile)
         return Depth(read_low=read_low if handle.mode in ("RGB", "RGBA") and not is_packed else None)
     return None
+
+
+def is_deep(handle: ImageFile) -> bool:
+    """Whether the pixels of a file, not decoded yet, are stored in 16 bits."""
+    return any(";16" in _rawmode(tile) for tile in handle.tile)
 
 
 def ask_for_low_bytes(handle: ImageFile, tiff: Tiff | None) -> ImageFile:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
 from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
-from blemish.data.masks import load_mask
+from blemish.data.masks import load_mask, refuse_marks
 from blemish.data.pairing import pair_masks
 from blemish.errors import DataError, join_names
 from blemish.settings import MaskValue, open_regular
@@ -243,7 +243,24 @@ def _read_mvtec(root: Path, mask_value: MaskValue) -> Folder:
             tested.append(Sample(path, _name(path, root), defect_type, known, mask_value if known else None))
     if not fitted and not tested:
         raise DataError(f"{root}: no images below train/good or test")
+    if layout.masks is not None:
+        _refuse_unread_masks(root, layout.masks, tested, mask_value)
     return Folder(root, fitted, tuple(tested))
+
+
+def _refuse_unread_masks(root: Path, mask_root: Path, tested: list[Sample], mask_value: MaskValue) -> None:
+    """Refuse masks that are not looked at although a defect type has none, and marks on good images."""
+    without = sorted({sample.defect_type for sample in tested if sample.label and not sample.mask_paths})
+    used = {path for sample in tested for path in sample.mask_paths}
+    for path in image_files(mask_root):
+        folder = path.relative_to(mask_root).parts[0].lower()
+        if folder in GOOD_NAMES:
+            refuse_marks(path, mask_value)
+        elif without and path not in used:
+            raise DataError(
+                f"{_name(path, root)}: belongs to no folder below test; masks of '{without[0]}' are looked for in "
+                f"{_name(mask_root, root)}/{without[0]}"
+            )
 
 
 def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> dict[Path, tuple[Path, ...]]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from blemish.data.decode import open_image
-from blemish.data.deep import SIXTEEN_BIT_MODES
+from blemish.data.decode import open_image, read_header
+from blemish.data.deep import SIXTEEN_BIT_MODES, depth_of
 from blemish.errors import DataError, SettingsError
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue
 
@@ -25,6 +25,12 @@ MAX_MARKED, MAX_MARKED_WITH_BORDER, MAX_BORDER = 0.9, 0.5, 0.8
 MAX_COLOURS = 64
 """A mask of colour has most of its marked pixels in so many of them."""
 
+LOSSY_TOLERANCE = 32
+"""Of 255; how far values in a JPEG may be from what was drawn."""
+
+MAX_FAINT_VALUES, MAX_FAINT_SHARE = 16, 1 / 3
+"""A white mask has at most so many darker values, or so many darker pixels for each of at least half the brightness."""
+
 
 def load_mask(
     paths: Path | Sequence[Path],
@@ -34,11 +40,13 @@ def load_mask(
 ) -> NDArray[np.bool_]:
     """A ground-truth mask `(h, w)`, True where defective, resized by nearest neighbour; several are united.
 
-    Defective is what has the `mask_value`; without one, every visible value above 0, palettes looked up.
+    Defective is what has the `mask_value`; without one, every visible value above 0, palettes looked up. A JPEG, which
+    changes values, is taken to be drawn in white: above half of its highest value, or within 32 of the `mask_value`.
 
     Raises:
         DataError: unreadable, of another size than its image (`image_size_px`, height and width), without a single
-            defective pixel although it stands under a defect type, or, without a `mask_value`, nearly all defective.
+            defective pixel although it stands under a defect type, or, without a `mask_value`, nearly all defective or
+            with blurred edges as large as what is marked.
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
     full = np.logical_or.reduce([_marked(path, image_size_px, mask_value) for path in paths])
@@ -54,7 +62,19 @@ def load_mask(
     return np.asarray(resized) > 0
 
 
+def refuse_marks(path: Path, mask_value: MaskValue = None) -> None:
+    """Refuse a good image's mask that marks anything.
+
+    Raises:
+        DataError: it does, or cannot be read.
+    """
+    if count := int(_marked(path, None, mask_value).sum()):
+        raise DataError(f"{path}: marks {count} pixels of a good image; move the image to its defect type's folder")
+
+
 def _marked(path: Path, image_size_px: tuple[int, int] | None, mask_value: MaskValue) -> NDArray[np.bool_]:
+    if (pages := read_header(path).pages) > 1:
+        raise DataError(f"{path}: a mask of {pages} pages or frames; save each defect as a mask of its own, _1, _2 ...")
     mask = open_image(path, LARGEST_IMAGE_PX, is_drawn=True)
     size_px = (mask.height, mask.width)
     if image_size_px is not None and size_px != image_size_px:
@@ -67,18 +87,45 @@ def _marked(path: Path, image_size_px: tuple[int, int] | None, mask_value: MaskV
 
 
 def _defective(mask: Image.Image, mask_value: MaskValue, path: Path) -> Any:
-    if isinstance(mask_value, tuple):
-        return (np.asarray(mask.convert("RGB")) == mask_value).all(axis=2)
+    is_lossy = mask.format in ("JPEG", "MPO") or mask.info.get("compression") == "jpeg"
     if mask_value is not None:
-        values = np.asarray(mask.convert("L") if mask.mode == "1" else mask)
-        colours = 1 if mask.mode == "LA" else 3
-        return values == mask_value if values.ndim == 2 else (values[:, :, :colours] == mask_value).all(axis=2)
+        is_coloured = isinstance(mask_value, tuple)
+        values = np.asarray(mask.convert("RGB" if is_coloured else "L") if is_coloured or mask.mode == "1" else mask)
+        if values.ndim == 3:
+            values = values[:, :, : 1 if mask.mode == "LA" else 3]
+        if mask.mode == "1" and mask_value == 1:  # which Pillow calls 255
+            mask_value = 255
+        equal = np.abs(values.astype(np.int64) - mask_value) <= LOSSY_TOLERANCE if is_lossy else values == mask_value
+        return equal if equal.ndim == 2 else equal.all(axis=2)
     if mask.mode in ("1", "L", "F", *SIXTEEN_BIT_MODES) and not mask.has_transparency_data:
-        return np.asarray(mask) > 0
-    values = np.asarray(mask.convert("RGBA"))
-    marked = (values[:, :, :3].max(axis=2) > 0) & (values[:, :, 3] > 0)
-    _refuse_picture(values[marked], path)
+        values, depth = np.asarray(mask), depth_of(mask)
+        if depth is not None and depth.is_min_white:
+            values = depth.white - values
+        marked = values > 0
+    else:
+        colours = np.asarray(mask.convert("RGBA"))
+        values = colours[:, :, :3].max(axis=2)
+        marked = (values > 0) & (colours[:, :, 3] > 0)
+        _refuse_picture(colours[marked], path)
+    if is_lossy:
+        return values > values.max() / 2
+    _refuse_blurred(values[marked], path)
     return marked
+
+
+def _refuse_blurred(marked: NDArray[Any], path: Path) -> None:
+    """Refuse marked values `(n,)` that are white with a wide dark rim, as JPEG and smoothing leave it."""
+    if (
+        not marked.size or marked.dtype == np.bool_ or marked.max() in range(2, 128)
+    ):  # labels, 1 for each defect or type
+        return
+    faint = marked[marked <= marked.max() / 2]
+    if len(np.unique(faint)) > MAX_FAINT_VALUES and len(faint) > MAX_FAINT_SHARE * (len(marked) - len(faint)):
+        raise DataError(
+            f"{path}: {len(marked) - len(faint)} pixels are bright and {len(faint)} are faint, of "
+            f"{len(np.unique(faint))} values, as JPEG and smoothing leave them around a drawing; save the mask in two "
+            "values, or say which means defective: data.mask_value (blemish evaluate: --set mask_value=...)"
+        )
 
 
 def _refuse_picture(colours: NDArray[np.uint8], path: Path) -> None:

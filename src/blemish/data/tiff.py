@@ -16,6 +16,7 @@ _MAX_VALUES = 1_000_000
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
 _COMPRESSIONS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate", 50000: "Zstandard"}
+_COLOURS = {3: "a palette", 4: "a transparency mask", 5: "CMYK", 8: "CIELab", 32803: "a raw sensor (CFA)", 34892: "raw"}
 
 
 @final
@@ -25,6 +26,7 @@ class Tiff(NamedTuple):
     order: str  # < or >, as `struct` has it
     tags: dict[int, tuple[int, ...]]
     pages: int
+    is_big: bool = False
 
     def first(self, tag: int, default: int) -> int:
         """A tag's first value."""
@@ -69,7 +71,35 @@ class Tiff(NamedTuple):
         kind = _FORMATS.get(self.first(339, 1), "numbers of an unknown kind")
         channels = f"{self.samples} channel{'s' if self.samples > 1 else ''}"
         compression = _COMPRESSIONS.get(self.first(259, 1), str(self.first(259, 1)))
-        return f"a TIFF of {channels} of {self.bits}-bit {kind}, compression {compression}"
+        name = "a BigTIFF" if self.is_big else "a TIFF"
+        more = [
+            _COLOURS.get(self.first(262, 1), ""),
+            "0 is white" if self.is_min_white else "",
+            "channels one by one" if self.is_planar else "",
+            "in tiles" if 322 in self.tags else "",
+            "big-endian" if self.order == ">" else "",
+        ]
+        odd = "".join(f", {word}" for word in more if word)
+        return f"{name} of {channels} of {self.bits}-bit {kind}, compression {compression}{odd}"
+
+    @property
+    def orientation(self) -> int:
+        """As EXIF has it."""
+        return self.first(274, 1)
+
+    def unread_reason(self) -> str:
+        """Why pixels that Pillow gives would not be those of the photo; nothing where they are.
+
+        >>> Tiff("<", {254: (1,)}, 2).unread_reason()
+        'its first page is a reduced image, such as a thumbnail; save the photo alone'
+        """
+        if self.first(254, 0) & 1 or self.first(255, 1) == 2:
+            return "its first page is a reduced image, such as a thumbnail; save the photo alone"
+        is_swapped = self.order == ">" and self.bits == 32 and self.first(259, 1) != 1  # by libtiff and by Pillow
+        is_odd_plane = self.is_planar and self.bits == 16 and self.samples == 4 and self.first(338, 1) == 0
+        if is_swapped or is_odd_plane or (self.is_signed and self.bits == 8):
+            return f"{self.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"
+        return ""
 
 
 def read_tiff(file: BinaryIO) -> Tiff | None:
@@ -84,7 +114,7 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
         is_big = version == 43
         offset = struct.unpack(order + ("Q" if is_big else "I"), start[8:16] if is_big else start[4:8])[0]
         directories = list(_directories(file, order, is_big, offset))
-        return Tiff(order, directories[0], len(directories)) if directories else None
+        return Tiff(order, directories[0], len(directories), is_big) if directories else None
     except (KeyError, struct.error, OSError, OverflowError, ValueError):
         return None
 
@@ -126,13 +156,14 @@ def _tag(file: BinaryIO, order: str, pointer: str, content: bytes) -> tuple[int,
 
 
 def read_floats(tiff: Tiff, content: bytes, where: str) -> NDArray[np.float32]:
-    """The pixels `(h, w)` or `(h, w, 3)` of an uncompressed float image.
+    """The pixels `(h, w)` or `(h, w, 3)` of an uncompressed float image, as stored: not turned upright.
 
     Raises:
         DataError: it is of another kind; `where` is what the error calls the file.
     """
     is_plain = tiff.first(259, 1) == 1 and 273 in tiff.tags and set(tiff.tags.get(339, ())) == {3}
-    if not is_plain or tiff.bits not in (16, 32, 64) or tiff.samples not in (1, 3) or tiff.first(262, 1) > 2:
+    colours = {1: (0, 1), 3: (2,)}.get(tiff.samples, ())
+    if not is_plain or tiff.bits not in (16, 32, 64) or tiff.first(262, 1) not in colours:
         raise DataError(f"{where}: {tiff.describe()}, which is not read; save it as 8- or 16-bit grey or RGB")
     strips = zip(tiff.tags[273], tiff.tags.get(279, ()), strict=False)
     stored = b"".join(content[offset : offset + length] for offset, length in strips)
@@ -143,6 +174,8 @@ def read_floats(tiff: Tiff, content: bytes, where: str) -> NDArray[np.float32]:
             f"{where}: a truncated image, {len(stored)} of {wanted} bytes of pixels are there; copy it again"
         )
     flat = np.frombuffer(stored[:wanted], f"{tiff.order}f{tiff.bits // 8}").astype(np.float32)
+    if tiff.is_min_white:
+        flat = np.float32(1.0) - flat
     if tiff.is_planar:
         return np.ascontiguousarray(flat.reshape(shape[2], shape[0], shape[1]).transpose(1, 2, 0))
     return flat.reshape(shape) if tiff.samples == 3 else flat.reshape(shape[:2])
