@@ -102,9 +102,16 @@ def add(
         Path | None, typer.Option(help="Model exported to ONNX, which judges this product from now on.")
     ] = None,
     watch: Annotated[Path | None, typer.Option(help="Folder that images of this product are written into.")] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Camera that this product is seen by: a device's number, rtsp://, http://, or a video file."),
+    ] = None,
+    every_frames: Annotated[int, typer.Option(help="Of the camera, every n-th frame is an image.")] = 1,
+    every_s: Annotated[float, typer.Option(help="Of the camera, one frame in so many seconds. 0: every-frames.")] = 0.0,
     database: DatabaseOption = None,
 ) -> None:
     """Set up a product of a station from the terminal: its model, and where its images come from."""
+    from blemish.station.cameras import Pace, add_camera, shown_address
     from blemish.station.products import add_folder, add_model, go_live, product_named
 
     with _opened(folder, database, create=True) as (station, store):
@@ -116,6 +123,9 @@ def add(
         if watch is not None:
             add_folder(store, "terminal", product_id, watch)
             log_console.print(f"{product}: watching {watch}", markup=False)
+        if camera is not None:
+            add_camera(store, "terminal", product_id, camera, Pace(every_frames, every_s))
+            log_console.print(f"{product}: reading {shown_address(camera)}", markup=False)
 
 
 def work(

@@ -49,7 +49,7 @@ At = Annotated[Station, Depends(station_of)]
 
 def make_app(station: Station) -> FastAPI:
     """The application. Every route of it goes through `guard`; there are no others, and nothing is mounted."""
-    from blemish.station import api, pages, service, setup_pages, sign_in
+    from blemish.station import api, connect, pages, service, setup_pages, sign_in
 
     app = FastAPI(
         title="blemish station",
@@ -68,7 +68,15 @@ def make_app(station: Station) -> FastAPI:
         "/products/model": station.max_model_bytes + SMALL_BODY_BYTES,
     }
     app.add_middleware(Limits, max_bytes=SMALL_BODY_BYTES, larger=larger)
-    for router in (service.router, api.router, sign_in.router, pages.router, setup_pages.router):
+    for router in (
+        service.router,
+        api.router,
+        sign_in.router,
+        pages.router,
+        setup_pages.router,
+        connect.router,
+        connect.api,
+    ):
         app.include_router(router)
     app.add_exception_handler(LoginNeededError, _to_login)
     app.add_exception_handler(BlemishError, _blemish_error)

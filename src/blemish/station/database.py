@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError, SettingsError
+from blemish.station import connections  # noqa: F401  # its tables belong to the others
 from blemish.station.tables import Setting
 
 BUSY_S = 30.0

@@ -156,3 +156,17 @@ class WatchedFolder:
         self._arrivals.done(ready.name, ready.stamp)
         self._known.add((ready.name, ready.stamp.size, ready.stamp.changed_ns))
         return received.is_new
+
+
+def note_trouble(database: Database, source_id: int, trouble: str, say: Callable[[str], None]) -> None:
+    """Put on the page what is wrong with a source, or that nothing is any more; said where that has changed."""
+    with database.read() as session:
+        before = session.scalar(select(Source.trouble).where(Source.id == source_id))
+    if before is None or before == trouble:
+        return
+    if trouble:
+        say(trouble)
+    with database.write() as session:
+        source = session.get(Source, source_id)
+        if source is not None:
+            source.trouble = trouble

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from blemish.station.access import allow, public
 from blemish.station.app import At, Station
+from blemish.station.connections import Camera
 from blemish.station.database import is_ready
 from blemish.station.tables import Decision, Image, Job, Product, Source
 
@@ -78,7 +79,10 @@ def metrics(station: At) -> Response:
     queued = Gauge("blemish_queue_images", "Images that are not judged yet.", registry=registry)
     oldest = Gauge("blemish_queue_oldest_seconds", "Age of the oldest of them.", registry=registry)
     latency = Gauge("blemish_latency_seconds", "Time to judge an image, mean of the last 100.", registry=registry)
-    trouble = Gauge("blemish_sources_in_trouble", "Watched folders that cannot be read.", registry=registry)
+    trouble = Gauge("blemish_sources_in_trouble", "Watched folders and cameras that cannot be read.", registry=registry)
+    lost = Counter(
+        "blemish_camera_frames_lost", "Frames that should have become images.", ["source"], registry=registry
+    )
     working = Gauge("blemish_worker_up", "1 while the worker runs.", registry=registry)
     with station.database.read() as session:
         counted = select(Product.name, Decision.verdict, func.count()).join(Product, Product.id == Decision.product_id)
@@ -89,6 +93,10 @@ def metrics(station: At) -> Response:
         last = select(Decision.latency_ms).order_by(Decision.id.desc()).limit(100).subquery()
         latency.set((session.scalar(select(func.avg(last.c.latency_ms))) or 0.0) / 1000.0)
         trouble.set(session.scalar(select(func.count()).select_from(Source).where(Source.trouble != "")) or 0)
+        for path, frames in session.execute(
+            select(Source.path, Camera.lost).join(Source, Source.id == Camera.source_id)
+        ):
+            lost.labels(path).inc(frames)
     oldest.set(0.0 if first is None else max(0.0, time.time() - _seconds(first)))
     working.set(is_working(station))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -16,6 +16,7 @@ from blemish.station.access import allow, identity_of
 from blemish.station.accounts import add_user, change_user, set_password
 from blemish.station.api import upload_source
 from blemish.station.app import At, Station
+from blemish.station.connections import Camera
 from blemish.station.hooks import add_hook, behind, end_hook
 from blemish.station.products import (
     add_folder,
@@ -50,6 +51,7 @@ def products(request: Request, station: At) -> Response:
             promises={one.id: state.promise_of(session, station, one) for one in found},
             models=[(model, _header_or_none(model)) for model in models],
             sources=list(session.scalars(select(Source).order_by(Source.id))),
+            cameras={camera.source_id: camera for camera in session.scalars(select(Camera))},
         )
 
 

@@ -1,4 +1,4 @@
-"""The process that judges: it takes images in from watched folders, and decides what stands in the queue.
+"""The process that judges: it takes images in from folders and cameras, and decides what stands in the queue.
 
 Killed at any moment it loses nothing and decides nothing twice: an image is in the queue from the transaction that
 made it known to the one that holds its decision.
@@ -17,10 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError
+from blemish.station.cameras import CameraSettings, cameras_on
+from blemish.station.capture import CameraReader
+from blemish.station.crew import Crew
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.hooks import tell_hooks
-from blemish.station.intake import Inbox, WatchedFolder
+from blemish.station.intake import Inbox, WatchedFolder, note_trouble
 from blemish.station.judge import Judge, commit, keep_map
 from blemish.station.queue import Task, give_back, release_all, take
 from blemish.station.tables import Source
@@ -105,8 +108,10 @@ class Worker:
     def _take_in(self, stop: threading.Event) -> None:
         inbox = Inbox(self._database, self._folder)
         watched: dict[int, WatchedFolder] = {}
+        cameras: Crew[CameraSettings] = Crew(lambda one, end: CameraReader(inbox, one, self._say, end).run())
         while not stop.is_set():
             try:
+                cameras.follow(cameras_on(self._database))
                 for source_id, path in watched_sources(self._database).items():
                     if source_id not in watched or watched[source_id].path != path:
                         watched[source_id] = WatchedFolder(inbox, source_id, path, self._settle_s)
@@ -115,6 +120,7 @@ class Worker:
                 self._say(f"the database fails: {_first_line(error)}")
                 stop.wait(TROUBLE_S)
             stop.wait(POLL_S)
+        cameras.end()
 
     def _look(self, folder: WatchedFolder, source_id: int) -> None:
         trouble = ""
@@ -124,15 +130,7 @@ class Worker:
             trouble = f"{folder.path}: {error.strerror}"
         except BlemishError as error:
             trouble = str(error)
-        with self._database.read() as session:
-            before = session.scalar(select(Source.trouble).where(Source.id == source_id))
-        if before is not None and before != trouble:
-            if trouble:
-                self._say(trouble)
-            with self._database.write() as session:
-                source = session.get(Source, source_id)
-                if source is not None:
-                    source.trouble = trouble
+        note_trouble(self._database, source_id, trouble, self._say)
 
 
 def watched_sources(database: Database) -> dict[int, Path]:
