@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blemish.errors import SettingsError
-from blemish.models import DETECTORS, PRESETS, make_detector, settings_of_name
+from blemish.models import DETECTORS, PRESETS, make_detector, settings_of_name, side_multiple
 from blemish.models.detector import Detector, ImageShape
 from blemish.settings import RunSettings, validate
 from reference.plain_loop import ListOfBatches, PlainLoop
@@ -146,7 +146,7 @@ def test_unknown_setting_is_refused(name: str) -> None:
 
 @every_detector
 def test_sides_it_cannot_take_are_refused(name: str) -> None:
-    multiple = DETECTORS[name].side_multiple
+    multiple = side_multiple(name, {})
     if multiple == 1:
         pytest.skip("takes any side")
     with pytest.raises(SettingsError, match=f"both must be multiples of {multiple}, the nearest is"):

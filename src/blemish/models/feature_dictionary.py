@@ -54,7 +54,6 @@ class FeatureDictionary(Detector):
     """
 
     Settings = FeatureDictionarySettings
-    side_multiple: ClassVar[int] = 16
     defaults: ClassVar = PATCH_DEFAULTS
     mean: Tensor
     components: Tensor
@@ -63,7 +62,7 @@ class FeatureDictionary(Detector):
     def __init__(self, settings: FeatureDictionarySettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings.encoder)
+        self.features = FrozenEncoder(settings)
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         self.register_buffer("mean", torch.zeros(channels))

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
-from blemish.models.encoders import FrozenEncoder
+from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import PatchSettings, as_vectors, concat_scales
 from blemish.models.gaussians import (
     Gaussians,
@@ -66,7 +66,10 @@ Weight = Annotated[float, Field(gt=0.0)]
 class FeatureEnsembleSettings(PatchSettings):
     """Settings of FeatureEnsemble."""
 
-    encoder: str = Field("efficientnet_lite0_deep", description="Pretrained network, by its name in ENCODERS.")
+    coarsest_stride: ClassVar[int] = 32
+    encoder: Annotated[str, Field(max_length=4096)] = Field(
+        "efficientnet_lite0_deep", description=EncoderSettings.model_fields["encoder"].description
+    )
     rows: Annotated[int, Field(ge=2, le=100_000)] = Field(
         2000, description="Rows of the bank, at most; fewer in large images, for the time it takes."
     )
@@ -103,7 +106,6 @@ class FeatureEnsemble(Detector):
     """
 
     Settings = FeatureEnsembleSettings
-    side_multiple: ClassVar[int] = 32
     defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter", "speed": "thorough"}}
     rows_of_small: Tensor
     columns_of_small: Tensor
@@ -112,7 +114,8 @@ class FeatureEnsemble(Detector):
     def __init__(self, settings: FeatureEnsembleSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings.encoder)
+        self.features = FrozenEncoder(settings)
+        self.features.check_several("feature_ensemble")
         channels, strides = self.features.channels, self.features.strides
         check_sides(shape, max(strides))
         self.patch_channels = channels[: max(2, len(channels) - 1)]

@@ -50,7 +50,6 @@ class Padim(Detector):
     """
 
     Settings = PadimSettings
-    side_multiple: ClassVar[int] = 16
     defaults: ClassVar = PATCH_DEFAULTS
     kept: Tensor
     mean: Tensor
@@ -59,7 +58,7 @@ class Padim(Detector):
     def __init__(self, settings: PadimSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings.encoder)
+        self.features = FrozenEncoder(settings)
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         dimensions = min(settings.dimensions, channels)

@@ -50,14 +50,13 @@ class PatchCore(Detector):
     """
 
     Settings = PatchCoreSettings
-    side_multiple: ClassVar[int] = 16
     defaults: ClassVar = PATCH_DEFAULTS
     bank: Tensor
 
     def __init__(self, settings: PatchCoreSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings.encoder)
+        self.features = FrozenEncoder(settings)
         check_sides(shape, max(self.features.strides))
         self.register_buffer("bank", torch.zeros(1, sum(self.features.channels)))
 

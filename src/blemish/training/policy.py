@@ -9,7 +9,7 @@ from blemish.data.images import PixelPolicy
 from blemish.data.masks import encode_roi, load_roi
 from blemish.data.tiles import tile_boxes
 from blemish.errors import DataError, SettingsError
-from blemish.models import DETECTORS
+from blemish.models import side_multiple
 from blemish.models.detector import nearest_multiple
 from blemish.settings import FAST_SIDE_PX, DataSettings, RunSettings, validate
 
@@ -46,7 +46,7 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
         size_px = commonest_size(samples, settings)
         aspect = size_px[0] / size_px[1]
         if data.tile_px is None:
-            size_px = network_size(size_px, data, DETECTORS[settings.detector].side_multiple)
+            size_px = network_size(size_px, data, side_multiple(settings.detector, settings.model))
     if data.fit == "pad":
         if data.roi is not None:
             raise SettingsError("data.roi: needs images of one aspect; with data.fit=pad each lies elsewhere")
@@ -110,7 +110,8 @@ def say_other_speed(photo_px: tuple[int, int], settings: RunSettings) -> str:
     data = settings.data
     if data.size_px or data.side_px or data.tile_px:
         return ""
-    multiple, other = DETECTORS[settings.detector].side_multiple, "fast" if data.speed == "thorough" else "thorough"
+    multiple = side_multiple(settings.detector, settings.model)
+    other = "fast" if data.speed == "thorough" else "thorough"
     seen = network_size(photo_px, data, multiple)
     would = network_size(photo_px, data.model_copy(update={"speed": other}), multiple)
     times = round(max(math.prod(seen) / math.prod(would), math.prod(would) / math.prod(seen)), 1)
