@@ -14,10 +14,12 @@ from blemish.errors import SettingsError
 from blemish.station import queue
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
-from blemish.station.hooks import SIGNATURE, add_hook, behind, end_hook, is_signed, tell, tell_hooks
+from blemish.station.hooks import SIGNATURE, add_hook, end_hook, is_signed, tell
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
+from blemish.station.spool import behind
 from blemish.station.tables import Hook
+from blemish.station.telling import tell_hooks
 from station.line import picture, set_up_line
 
 
@@ -125,7 +127,7 @@ def test_the_worker_tells_and_stops(
     add_hook(sqlite, "test", receiver.address, None)
     add_hook(sqlite, "test", "http://127.0.0.1:9/nobody", None)  # one that is away does not hold up the other
     stop = threading.Event()
-    thread = threading.Thread(target=tell_hooks, args=(sqlite, lambda _: None, stop))
+    thread = threading.Thread(target=tell_hooks, args=(sqlite, folder, lambda _: None, stop))
     thread.start()
     decide(sqlite, folder, line.source_id, range(3))
     deadline = time.monotonic() + 20

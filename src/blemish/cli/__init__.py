@@ -36,6 +36,7 @@ SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
 STATION_COMMANDS: dict[str, Callable[..., None]] = {
     "serve": station.serve,
     "add": station.add,
+    "tell": station.tell,
     "work": station.work,
     "verify": station.verify,
     "backup": station.backup,

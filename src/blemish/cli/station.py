@@ -128,6 +128,37 @@ def add(
             log_console.print(f"{product}: reading {shown_address(camera)}", markup=False)
 
 
+def tell(
+    folder: Folder,
+    address: Annotated[
+        str, typer.Argument(help="https:// of a program, or mqtt:// or mqtts:// of a broker.", show_default=False)
+    ],
+    product: Annotated[
+        str | None, typer.Option(help="Of this product alone. None: of all.", show_default=False)
+    ] = None,
+    password_name: Annotated[str, typer.Option(help="Of the broker's password: a file in FOLDER/secrets.")] = "",
+    authority_name: Annotated[str, typer.Option(help="Of its authority's certificate: a file there.")] = "",
+    discovery: Annotated[
+        str, typer.Option(help="Topic that Home Assistant learns from. Empty: none.")
+    ] = "homeassistant",
+    database: DatabaseOption = None,
+) -> None:
+    """Tell a program or a broker of MQTT of every decision from now on, as the page Hooks does."""
+    from blemish.station.brokers import Login, add_broker, is_broker
+    from blemish.station.hooks import add_hook
+    from blemish.station.products import find_product
+
+    with _opened(folder, database) as (_, store):
+        product_id = None if product is None else find_product(store, product)
+        if is_broker(address):
+            add_broker(store, "terminal", address, product_id, Login(password_name, authority_name, discovery))
+            log_line(f"{address}: is told from now on")
+        else:
+            secret = add_hook(store, "terminal", address, product_id)
+            log_line(f"{address}: is told from now on; what it is signed with is printed this once")
+            out_console.print(secret, markup=False)
+
+
 def work(
     folder: Folder,
     database: DatabaseOption = None,

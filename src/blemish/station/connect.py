@@ -1,4 +1,4 @@
-"""What the station is connected to, for engineers and administrators: cameras, on the page Products and in the API."""
+"""What the station is connected to, for engineers and administrators: cameras and brokers, on pages and in the API."""
 
 from typing import Annotated, Any
 
@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
+from blemish.station.brokers import Login, add_broker
 from blemish.station.cameras import Pace, add_camera, is_video_file
 from blemish.station.connections import Camera
 from blemish.station.products import set_source
-from blemish.station.sign_in import see_other
+from blemish.station.sign_in import check_signature, see_other
 from blemish.station.tables import Source
 
 router = APIRouter()
@@ -63,6 +64,26 @@ def read_camera(
     """Read a camera or a stream; a video file of this machine for administrators alone."""
     _add(request, station, product_id, address, Pace(every_frames, every_s))
     return see_other("/products")
+
+
+@router.post("/hooks/broker", include_in_schema=False)
+@allow("administrator")
+def new_broker(
+    request: Request,
+    station: At,
+    url: Annotated[str, Form()],
+    password: Annotated[str, Form()],
+    product: Annotated[str, Form()] = "",
+    password_name: Annotated[str, Form()] = "",
+    authority_name: Annotated[str, Form()] = "",
+    discovery: Annotated[str, Form()] = "",
+) -> Response:
+    """Publish every decision to a broker of MQTT from now on; its password is known by its name alone."""
+    check_signature(station, request, password)
+    chosen = int(product) if product.isdigit() else None
+    login = Login(password_name.strip(), authority_name.strip(), discovery.strip())
+    add_broker(station.database, identity_of(request).name, url, chosen, login)
+    return see_other("/hooks")
 
 
 @api.get("/sources")

@@ -1,36 +1,28 @@
-"""Webhooks: programs elsewhere are told of every decision, in order, signed, and again until they have answered.
-
-The decisions themselves are the spool: a hook keeps the number of the last one it was told. One that was told and whose
-answer was lost is told again, with the same number.
-"""
+"""Webhooks: programs elsewhere are told of every decision, in order, signed, and again until they have answered."""
 
 import hashlib
 import hmac
-import json
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPException
-from typing import Any, NamedTuple, final
+from typing import Any, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from sqlalchemy import func, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import SettingsError
+from blemish.station.connections import Broker
 from blemish.station.database import Database
+from blemish.station.spool import ANSWER_S, LOOK_EVERY_S, Told, body_of, find_hook, note, unsent
 from blemish.station.tables import Decision, Hook, Product
-from blemish.station.trail import append, decision_detail
+from blemish.station.trail import append
 
 SIGNATURE = "X-Blemish-Signature"
-ANSWER_S = 5.0
-LOOK_EVERY_S = 0.5
-LONGEST_PAUSE_S = 60.0
-AT_ONCE = 50
 
 
 @final
@@ -42,12 +34,6 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 _OPENER = build_opener(_NoRedirect)
-
-
-@final
-class _Told(NamedTuple):
-    last: int
-    trouble: str
 
 
 def add_hook(database: Database, actor: str, url: str, product_id: int | None) -> str:
@@ -62,14 +48,26 @@ def add_hook(database: Database, actor: str, url: str, product_id: int | None) -
         raise SettingsError(f"hook '{url[:80]}': expected an address such as https://mes.example/blemish")
     secret = secrets.token_urlsafe(32)
     with database.write() as session:
-        if session.scalar(select(Hook.id).where(Hook.url == url)) is not None:
-            raise SettingsError(f"hook '{url}': is told already")
-        if product_id is not None and session.get(Product, product_id) is None:
-            raise SettingsError(f"product {product_id}: there is none")
-        last = session.scalar(select(func.max(Decision.id))) or 0
-        session.add(Hook(url=url, product_id=product_id, secret=secret, delivered=last))
-        append(session, actor, "hook", url[:255], {"product_id": product_id})
+        begin_hook(session, actor, url, product_id, secret)
     return secret
+
+
+def begin_hook(session: Session, actor: str, url: str, product_id: int | None, secret: str = "") -> int:
+    """Put a hook, which was checked, into the database; returns its number.
+
+    Raises:
+        SettingsError: it is told already, or there is no such product.
+    """
+    if session.scalar(select(Hook.id).where(Hook.url == url)) is not None:
+        raise SettingsError(f"hook '{url}': is told already")
+    if product_id is not None and session.get(Product, product_id) is None:
+        raise SettingsError(f"product {product_id}: there is none")
+    last = session.scalar(select(func.max(Decision.id))) or 0
+    hook = Hook(url=url, product_id=product_id, secret=secret, delivered=last)
+    session.add(hook)
+    append(session, actor, "hook", url[:255], {"product_id": product_id})
+    session.flush()
+    return hook.id
 
 
 def end_hook(database: Database, actor: str, hook_id: int) -> None:
@@ -77,65 +75,42 @@ def end_hook(database: Database, actor: str, hook_id: int) -> None:
     with database.write() as session:
         hook = session.get(Hook, hook_id)
         if hook is not None:
+            session.execute(delete(Broker).where(Broker.hook_id == hook_id))
             session.delete(hook)
             append(session, actor, "hook", hook.url[:255], {"ended": True})
 
 
-def behind(session: Session, hook: Hook) -> int:
-    """How many decisions it was not told yet."""
-    return session.scalar(_waiting(hook).with_only_columns(func.count()).order_by(None)) or 0
-
-
-def _waiting(hook: Hook) -> Any:
-    query: Any = select(Decision).where(Decision.id > hook.delivered).order_by(Decision.id)
-    return query if hook.product_id is None else query.where(Decision.product_id == hook.product_id)
-
-
-def tell_hooks(database: Database, say: Callable[[str], None], stop: threading.Event) -> None:
-    """Tell every hook what it was not told yet, until told to stop."""
-    next_try_s: dict[int, float] = {}
-    while not stop.wait(LOOK_EVERY_S):
-        try:
-            with database.read() as session:
-                hooks = list(session.scalars(select(Hook)))
-            for hook in hooks:
-                if time.monotonic() >= next_try_s.get(hook.id, 0.0):
-                    pause_s = tell(database, hook, say)
-                    next_try_s[hook.id] = time.monotonic() + pause_s
-        except SQLAlchemyError as error:
-            say(f"the database fails: {str(error).partition(chr(10))[0]}")
-
-
 def tell(database: Database, hook: Hook, say: Callable[[str], None]) -> float:
     """Tell one hook what it was not told yet; returns for how many seconds it is left alone."""
-    with database.read() as session:
-        decisions = list(session.scalars(_waiting(hook).limit(AT_ONCE)))
-    if not decisions:
-        return 0.0
-    told = _tell_all(hook, decisions)
-    failures = hook.failures + 1 if told.trouble else 0
-    with database.write() as session:
-        session.execute(
-            update(Hook).where(Hook.id == hook.id).values(delivered=told.last, failures=failures, trouble=told.trouble)
-        )
-    if told.trouble and not hook.failures:
-        say(f"{hook.url}: {told.trouble}; tried again")
-    return min(LONGEST_PAUSE_S, 2.0 ** (failures - 1)) if failures else 0.0
+    decisions = unsent(database, hook)
+    return note(database, hook, _tell_all(hook, decisions), say) if decisions else 0.0
 
 
-def _tell_all(hook: Hook, decisions: list[Decision]) -> _Told:
+def tell_until(database: Database, hook_id: int, say: Callable[[str], None], stop: threading.Event) -> None:
+    """Tell one hook what it was not told yet, again and again until told to stop.
+
+    Raises:
+        SQLAlchemyError: the database fails.
+    """
+    pause_s = 0.0
+    while not stop.wait(max(LOOK_EVERY_S, pause_s)):
+        hook = find_hook(database, hook_id)
+        pause_s = 0.0 if hook is None else tell(database, hook, say)
+
+
+def _tell_all(hook: Hook, decisions: list[Decision]) -> Told:
     last = hook.delivered
     for decision in decisions:
-        body = json.dumps({"id": decision.id, **decision_detail(decision)}, allow_nan=False).encode()
+        body = body_of(decision)
         headers = {"Content-Type": "application/json", SIGNATURE: sign(hook.secret, body, time.time())}
         try:
             with _OPENER.open(Request(hook.url, body, headers, method="POST"), timeout=ANSWER_S):
                 last = decision.id
         except HTTPError as error:
-            return _Told(last, f"answers {error.code}")
+            return Told(last, f"answers {error.code}")
         except (URLError, HTTPException, OSError, ValueError) as error:
-            return _Told(last, str(getattr(error, "reason", error)) or type(error).__name__)
-    return _Told(last, "")
+            return Told(last, str(getattr(error, "reason", error)) or type(error).__name__)
+    return Told(last)
 
 
 def sign(secret: str, body: bytes, at_s: float) -> str:

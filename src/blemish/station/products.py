@@ -171,6 +171,19 @@ def product_named(database: Database, actor: str, name: str) -> int:
     return add_product(database, actor, name) if found is None else found
 
 
+def find_product(database: Database, name: str) -> int:
+    """The number of the product of that name.
+
+    Raises:
+        DataError: there is none.
+    """
+    with database.read() as session:
+        found = session.scalar(select(Product.id).where(Product.name == name.strip()))
+    if found is None:
+        raise DataError(f"product '{name}': there is none")
+    return found
+
+
 def set_audit_rate(database: Database, actor: str, product_id: int, rate: float, reason: str) -> None:
     """Draw this share of the images to come for the audit lane.
 

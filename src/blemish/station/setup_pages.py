@@ -17,7 +17,7 @@ from blemish.station.accounts import add_user, change_user, set_password
 from blemish.station.api import upload_source
 from blemish.station.app import At, Station
 from blemish.station.connections import Camera
-from blemish.station.hooks import add_hook, behind, end_hook
+from blemish.station.hooks import add_hook, end_hook
 from blemish.station.products import (
     add_folder,
     add_model,
@@ -29,6 +29,7 @@ from blemish.station.products import (
 )
 from blemish.station.render import render
 from blemish.station.sign_in import check_signature, see_other
+from blemish.station.spool import behind
 from blemish.station.tables import ROLES, Hook, Model, Role, Source, User
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)

@@ -22,11 +22,11 @@ from blemish.station.capture import CameraReader
 from blemish.station.crew import Crew
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
-from blemish.station.hooks import tell_hooks
 from blemish.station.intake import Inbox, WatchedFolder, note_trouble
 from blemish.station.judge import Judge, commit, keep_map
 from blemish.station.queue import Task, give_back, release_all, take
 from blemish.station.tables import Source
+from blemish.station.telling import tell_hooks
 
 POLL_S = 0.2
 """Seconds between two looks at an empty queue, and at watched folders."""
@@ -59,7 +59,9 @@ class Worker:
             release_all(self._database, self._owner)
             intake = threading.Thread(target=self._take_in, args=(stop,), daemon=True)
             intake.start()
-            telling = threading.Thread(target=tell_hooks, args=(self._database, self._say, stop), daemon=True)
+            telling = threading.Thread(
+                target=tell_hooks, args=(self._database, self._folder, self._say, stop), daemon=True
+            )
             telling.start()
             parent, idle_since = os.getppid(), time.monotonic()
             while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
