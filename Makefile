@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo station test check fast format docs clean
+.PHONY: demo station test check fast format docs dist clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "blemish needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.11")'
@@ -37,6 +37,19 @@ format: $(VENV)/.ready
 
 docs: $(VENV)/.ready  ## write docs/reference/ and docs/architecture.md again
 	$(BIN)/python scripts/docs.py
+
+dist: $(VENV)/.ready  ## sdist and wheel, checked; what they depend on (SBOM) and under which licences
+	rm -rf dist build/wheel
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[release]'
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/check-wheel-contents --ignore W002 dist/*.whl
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet dist/*.whl
+	build/wheel/bin/blemish doctor build
+	$(BIN)/cyclonedx-py environment build/wheel/bin/python -o dist/blemish.cdx.json
+	$(BIN)/python scripts/licences.py dist/LICENCES.md build/wheel/bin/python
+	ls -l dist
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
