@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,7 @@ from blemish.data.images import as_pixels, load_image, pixels_id, read_values
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.challenge.challenge_page import Shown, render
+from blemish.evaluation.challenge.content import Content, Curve, DefectRow, Suspicious
 from blemish.evaluation.challenge.curves import power_curve
 from blemish.evaluation.challenge.trials import Trial, TrialResult, judge_trial, own_region, plan_trials, with_defect
 from blemish.inference.artifact import made_with
@@ -32,7 +33,6 @@ from blemish.inference.score import resize_map
 from blemish.settings import Settings
 from blemish.stats import rate_interval
 
-Nested = dict[str, Any]
 OnDefect = Callable[[int, int], None]
 """Called after each defect with how many are done, and of how many."""
 
@@ -72,7 +72,7 @@ class ChallengeSettings(Settings):
 class Challenge:
     """What `challenge_model` found: `results` as in the JSON file, and the two files it wrote."""
 
-    results: Nested
+    results: Content
     results_path: Path
     report_path: Path
 
@@ -119,7 +119,19 @@ def challenge_model(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
     )
     _run(predictor, trials, work, settings, on_defect)
-    results: Nested = {
+    results = _content(predictor, folder, work, sizes_px, settings)
+    shown = {
+        f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings) for kind, contrast in _kinds(settings)
+    }
+    results["seconds"] = time.perf_counter() - started
+    return _write(results, shown, out)
+
+
+def _content(
+    predictor: Predictor, folder: Folder, work: _Work, sizes_px: tuple[float, float], settings: ChallengeSettings
+) -> Content:
+    """All but how long it took."""
+    results: Content = {
         "threshold": predictor.threshold,
         "max_false_alarm_rate": _promised(predictor),
         "model": {"detector": predictor.header.detector, "size_px": list(predictor.policy.size_px)},
@@ -133,14 +145,13 @@ def challenge_model(
         "curves": [_curve(work, kind, contrast, settings) for kind, contrast in _kinds(settings)],
         "defects": [_row(work, one) for one in work.judged],
         "versions": {"blemish": version("blemish"), "numpy": np.__version__},
+        "more_than_promised": False,
+        "notes": [],
+        "seconds": 0.0,
     }
     results["more_than_promised"] = _is_too_much(results)
     results["notes"] = _notes(results, work)
-    shown = {
-        f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings) for kind, contrast in _kinds(settings)
-    }
-    results["seconds"] = time.perf_counter() - started
-    return _write(results, shown, out)
+    return results
 
 
 def _check_types(settings: ChallengeSettings) -> None:
@@ -248,7 +259,7 @@ def _of_kind(work: _Work, kind: str, contrast: float) -> list[TrialResult]:
     return [one for one in work.judged if (one.trial.defect_type, one.trial.contrast) == (kind, contrast)]
 
 
-def _curve(work: _Work, kind: str, contrast: float, settings: ChallengeSettings) -> Nested:
+def _curve(work: _Work, kind: str, contrast: float, settings: ChallengeSettings) -> Curve:
     return {
         "defect_type": kind,
         "contrast": contrast,
@@ -264,14 +275,14 @@ def _promised(predictor: Predictor) -> float:
     return predictor.header.p_value(float(np.nextafter(predictor.threshold, np.inf)))
 
 
-def _suspicious(work: _Work) -> list[Nested]:
+def _suspicious(work: _Work) -> list[Suspicious]:
     """Photos given as good that the model flags as they are, the strangest first."""
     flagged = [(photo, twin) for photo, twin in zip(work.photos, work.twins, strict=True) if twin.is_anomalous]
     flagged.sort(key=lambda pair: -pair[1].score)
     return [{"path": photo.name, "score": twin.score, "p_value": twin.p_value} for photo, twin in flagged]
 
 
-def _row(work: _Work, one: TrialResult) -> Nested:
+def _row(work: _Work, one: TrialResult) -> DefectRow:
     return {
         "defect_type": one.trial.defect_type,
         "contrast": one.trial.contrast,
@@ -281,13 +292,13 @@ def _row(work: _Work, one: TrialResult) -> Nested:
     }
 
 
-def _is_too_much(results: Nested) -> bool:
+def _is_too_much(results: Content) -> bool:
     """Whether more photos are flagged as they are than the promise allows, chance included."""
     flagged, photos = len(results["suspicious"]), results["data"]["photos"]
     return bool(flagged and rate_interval(flagged, photos).low > results["max_false_alarm_rate"])
 
 
-def _notes(results: Nested, work: _Work) -> list[str]:
+def _notes(results: Content, work: _Work) -> list[str]:
     notes = []
     flagged, photos = len(results["suspicious"]), len(work.photos)
     if results["more_than_promised"]:
@@ -320,7 +331,7 @@ def _notes(results: Nested, work: _Work) -> list[str]:
     return notes
 
 
-def _where(results: Nested) -> str:
+def _where(results: Content) -> str:
     """Where defects were put, where no region of interest says so."""
     on_part, photos = results["photos_with_part"], results["data"]["photos"]
     if on_part == photos:
@@ -357,7 +368,7 @@ def _shown(predictor: Predictor, work: _Work, one: TrialResult, anywhere: bool) 
     )
 
 
-def _write(results: Nested, shown: Mapping[str, Mapping[str, Shown]], out: Path) -> Challenge:
+def _write(results: Content, shown: Mapping[str, Mapping[str, Shown]], out: Path) -> Challenge:
     """Both files or neither."""
     results_path, report_path = out / RESULTS, out / REPORT
     text = json.dumps(results, indent=2, allow_nan=False) + "\n"

@@ -9,14 +9,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.evaluation.challenge.content import Content, Curve, SizeRow
 from blemish.evaluation.report.close_up import TRUE_COLOUR, outline, own_scale
 from blemish.evaluation.report.figures import pod_chart
 from blemish.evaluation.report.html import inline, page_environment
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb, overlay
-
-Results = Mapping[str, Any]
-"""The content of challenge.json."""
 
 _CLOSE_UP_PX = 200
 _LEAST_CUT_PX = 48
@@ -36,7 +34,7 @@ class Shown:
     anomaly_map: NDArray[np.float32]
 
 
-def render(results: Results, shown: Mapping[str, Mapping[str, Shown]]) -> str:
+def render(results: Content, shown: Mapping[str, Mapping[str, Shown]]) -> str:
     """The page, from the content of `challenge.json` and the defects at the limits, by type and contrast."""
     types = {
         kind: [curve for curve in results["curves"] if curve["defect_type"] == kind]
@@ -54,20 +52,19 @@ def render(results: Results, shown: Mapping[str, Mapping[str, Shown]]) -> str:
     return page.rstrip() + "\n"
 
 
-def verdict(results: Results) -> list[str]:
+def verdict(results: Content) -> list[str]:
     """What was found, in plain sentences: in all, then the strongest and the weakest side."""
     curves = [curve for curve in results["curves"] if curve["defects"]]
     if not curves:
         return ["No synthetic defect could be put on these photos."]
-    every, found = (sum(curve[key] for curve in curves) for key in ("defects", "found"))
+    every, found = sum(curve["defects"] for curve in curves), sum(curve["found"] for curve in curves)
     sentences = [f"Finds {found:,} of {every:,} synthetic defects."]
     faintest = min(curve["contrast"] for curve in curves)
     for contrast in sorted({curve["contrast"] for curve in curves}, reverse=True):
-        sure = [c for c in curves if c["contrast"] == contrast and c["a90_95"] and c["a90_95"]["status"] == "found"]
+        sure = {c["defect_type"]: px for c in curves if c["contrast"] == contrast and (px := _sure_px(c)) is not None}
         if sure:
-            listed = ", ".join(
-                f"{_name(c['defect_type'])} from {c['a90_95']['px']:.0f} px" for c in _by_size(sure, "a90_95")
-            )
+            by_size = sorted(sure.items(), key=lambda pair: pair[1])
+            listed = ", ".join(f"{_name(defect_type)} from {px:.0f} px" for defect_type, px in by_size)
             confidence = f"{100 * results['settings']['confidence']:g} %"
             sentences.append(f"With {confidence} confidence it finds nine in ten at contrast {contrast:g}: {listed}.")
             break
@@ -78,17 +75,14 @@ def verdict(results: Results) -> list[str]:
     blind = [_name(c["defect_type"]) for c in curves if c["contrast"] == strongest > faintest and not c["found"]]
     if blind:
         sentences.append(f"Blind to: {', '.join(dict.fromkeys(blind))}, even where they are not faint.")
-    missed = [c for c in curves if c["contrast"] == strongest and c["largest_missed_px"]]
+    missed = [(px, c["defect_type"]) for c in curves if c["contrast"] == strongest and (px := c["largest_missed_px"])]
     if missed:
-        worst = max(missed, key=lambda curve: float(curve["largest_missed_px"]))
-        sentences.append(
-            f"The largest missed at contrast {strongest:g}: a {_name(worst['defect_type'])} of "
-            f"{worst['largest_missed_px']:.0f} px."
-        )
+        px, defect_type = max(missed, key=lambda pair: pair[0])
+        sentences.append(f"The largest missed at contrast {strongest:g}: a {_name(defect_type)} of {px:.0f} px.")
     return sentences
 
 
-def sized(size: Mapping[str, Any] | None) -> str:
+def sized(size: SizeRow | None) -> str:
     """A detectable size for a table.
 
     >>> sized({"px": 12.4, "status": "found"})
@@ -118,11 +112,11 @@ def _name(defect_type: str) -> str:
     return defect_type.replace("_", " ")
 
 
-def _by_size(curves: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    return sorted(curves, key=lambda curve: float(curve[key]["px"]))
+def _sure_px(curve: Curve) -> float | None:
+    return None if curve["a90_95"] is None else curve["a90_95"]["px"]
 
 
-def _chart(kind: str, curves: Sequence[Mapping[str, Any]], results: Results) -> Markup | None:
+def _chart(kind: str, curves: Sequence[Curve], results: Content) -> Markup | None:
     """None where no defect of this type could be put on the photos."""
     trials = {
         curve["contrast"]: [
@@ -138,7 +132,7 @@ def _chart(kind: str, curves: Sequence[Mapping[str, Any]], results: Results) -> 
     return inline(pod_chart({curve["contrast"]: curve["fit"] for curve in curves}, trials, (low, high)))
 
 
-def _pictures(one: Shown, results: Results) -> dict[str, Any]:
+def _pictures(one: Shown, results: Content) -> dict[str, Any]:
     """A close-up without marks, the same with the defect outlined, and the photo under its heat map."""
     rows, columns = _around(one)
     cut, mask = one.image[rows, columns], one.mask[rows, columns]

@@ -1,19 +1,16 @@
 """Power against size: how many synthetic defects of one type and contrast were found, and from which size on."""
 
 from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from blemish.errors import CalibrationError
+from blemish.evaluation.challenge.content import PodLine, Power, PowerFit, SizeRow
 from blemish.evaluation.challenge.trials import TrialResult
 from blemish.stats import rate_interval
 from blemish.stats.pod import DetectableSize, PodCurve, fit_pod
 
-Nested = dict[str, Any]
 
-
-def power_curve(every: Sequence[TrialResult], confidence: float) -> Nested:
+def power_curve(every: Sequence[TrialResult], confidence: float) -> Power:
     """Counts, the smallest found, the largest missed, and the fitted curve of trials of one type and contrast."""
     some = [one for one in every if one.outcome != "alarmed_before"]
     found, missed = ([one.size_px for one in some if one.is_hit is wanted] for wanted in (True, False))
@@ -29,17 +26,16 @@ def power_curve(every: Sequence[TrialResult], confidence: float) -> Nested:
     }
 
 
-def _fit(some: Sequence[TrialResult], confidence: float) -> Nested:
+def _fit(some: Sequence[TrialResult], confidence: float) -> PowerFit:
     sizes, hits = [one.size_px for one in some], [one.is_hit for one in some]
-    empty = dict.fromkeys(("fit", "a50", "a90", "a90_95"))
     if not some:
-        return {**empty, "note": "none could be put on these photos"}
+        return _no_fit("none could be put on these photos")
     try:
         curve = fit_pod(sizes, hits, confidence=confidence)
     except CalibrationError:
         if all(hits):
-            return {**empty, "note": f"all found, from {min(sizes):.0f} px on"}
-        return {**empty, "note": f"none found, up to {max(sizes):.0f} px"}
+            return _no_fit(f"all found, from {min(sizes):.0f} px on")
+        return _no_fit(f"none found, up to {max(sizes):.0f} px")
     return {
         "fit": _line(curve),
         "a50": _sized(curve.a50),
@@ -49,7 +45,11 @@ def _fit(some: Sequence[TrialResult], confidence: float) -> Nested:
     }
 
 
-def _line(curve: PodCurve) -> Nested:
+def _no_fit(note: str) -> PowerFit:
+    return {"fit": None, "a50": None, "a90": None, "a90_95": None, "note": note}
+
+
+def _line(curve: PodCurve) -> PodLine:
     """The curve and its band, at sizes to draw them by."""
     sizes = np.geomspace(curve.smallest, curve.largest, 41)
     low, high = curve.band(sizes)
@@ -65,6 +65,6 @@ def _line(curve: PodCurve) -> Nested:
     }
 
 
-def _sized(size: DetectableSize) -> Nested:
+def _sized(size: DetectableSize) -> SizeRow:
     """A size beyond what was tested is the model's guess: it is not told."""
     return {"px": size.size if size.status == "found" else None, "status": size.status}
