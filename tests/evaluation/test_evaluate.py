@@ -14,11 +14,11 @@ from PIL import Image
 from scipy import stats
 from sklearn import metrics
 
-from blemish.data.folder import file_id, read_folder
+from blemish.data.folder import Folder, file_id, read_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.masks import encode_roi
 from blemish.errors import DataError
-from blemish.evaluation.evaluate import Evaluation, evaluate_model
+from blemish.evaluation.evaluate import Evaluation, evaluate_model, measure_folder
 from blemish.evaluation.examples import show
 from blemish.evaluation.measures import MEASURES, JudgedImage
 from blemish.evaluation.results import EvaluateSettings
@@ -105,6 +105,11 @@ def plain(found: Evaluation) -> dict[str, Any]:
     return found.results.model_dump(mode="json")
 
 
+def measured(predictor: Predictor, folder: Folder, settings: EvaluateSettings = QUICK) -> dict[str, Any]:
+    """The results as plain values, without a report drawn."""
+    return measure_folder(predictor, folder, settings)[0].model_dump(mode="json")
+
+
 def leaf(results: Any, path: str) -> Any:
     for name in path.split("."):
         results = results[name]
@@ -181,7 +186,7 @@ def test_the_papers_tau_is_its_own_for_holes(evaluation: Evaluation) -> None:
 
 def test_without_its_own_tau_the_hole_is_flooded(squares: Path, tmp_path: Path) -> None:
     settings = EvaluateSettings(repeats=50, paper_tau_by_type={})
-    results = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", settings))
+    results = measured(brightness_predictor(), read_folder(squares), settings)
     assert results["by_type"]["hole"]["at_threshold"]["paper_tau"]["counts"]["fp"] == SIDE**2 - 64 + 1
 
 
@@ -224,7 +229,7 @@ def test_the_promise_is_compared_with_what_came(evaluation: Evaluation) -> None:
 def test_the_verdict_on_the_promise(tmp_path: Path, flagged: int, verdict: str) -> None:
     for place in range(60):
         write_image(tmp_path / f"flat/{place:02}.png", 0.9 if place < flagged else 0.1)
-    found = plain(evaluate_model(brightness_predictor(), read_folder(tmp_path / "flat"), tmp_path / "out", QUICK))
+    found = measured(brightness_predictor(), read_folder(tmp_path / "flat"))
     assert found["realised_false_alarm_rate"]["verdict"] == verdict
     assert found["realised_false_alarm_rate"]["flagged"] == flagged
 
@@ -235,9 +240,9 @@ def test_a_promise_on_average_is_not_blamed_for_its_luck(tmp_path: Path) -> None
         write_image(tmp_path / f"flat/{place:02}.png", 0.9 if place < 14 else 0.1)
     folder, header = read_folder(tmp_path / "flat"), brightness_predictor().header
     header = header.model_copy(update={"threshold": header.calibration_scores[-2]})
-    average = plain(evaluate_model(Predictor(header, Brightness()), folder, tmp_path / "a", QUICK))
+    average = measured(Predictor(header, Brightness()), folder)
     sure = header.model_copy(update={"calibration": header.calibration.model_copy(update={"confidence": 0.9})})
-    confident = plain(evaluate_model(Predictor(sure, Brightness()), folder, tmp_path / "b", QUICK))
+    confident = measured(Predictor(sure, Brightness()), folder)
     found, same = average["realised_false_alarm_rate"], confident["realised_false_alarm_rate"]
     assert found["interval"] == same["interval"]
     assert found["interval"][0] > found["promised"]
@@ -254,7 +259,7 @@ def test_false_alarms_are_counted_by_group_where_the_promise_is(tmp_path: Path) 
     for pattern, counted in ((r"part(\d)", (4, 1, 0.25)), (r"tray(\d)", (None, 2, 2 / 12)), (None, (None, 2, 2 / 12))):
         card = header.calibration.model_copy(update={"by_group": True, "group_pattern": pattern})
         predictor = Predictor(header.model_copy(update={"calibration": card}), Brightness())
-        results = plain(evaluate_model(predictor, folder, tmp_path / "out", QUICK))
+        results = measured(predictor, folder)
         found = results["realised_false_alarm_rate"]
         assert (found["groups"], found["flagged"], found["rate"]) == counted
         assert ("groups" in results["notes"]) == (counted[0] is None)
@@ -263,7 +268,7 @@ def test_false_alarms_are_counted_by_group_where_the_promise_is(tmp_path: Path) 
 
 def test_a_moved_threshold_is_judged_by_the_promise_it_makes(squares: Path, tmp_path: Path) -> None:
     predictor = brightness_predictor().with_false_alarm_rate(0.5)
-    results = plain(evaluate_model(predictor, read_folder(squares), tmp_path / "out", QUICK))
+    results = measured(predictor, read_folder(squares))
     assert results["threshold"] == predictor.threshold < 0.3
     assert results["promise"]["max_false_alarm_rate"] == 0.5
 
@@ -307,7 +312,7 @@ def test_without_masks_images_are_judged_and_pixels_are_not(squares: Path, tmp_p
 
 def test_one_type_without_masks_leaves_the_others_theirs(squares: Path, tmp_path: Path) -> None:
     folder = read_folder(without(squares, "ground_truth/hole"))
-    results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))
+    results = measured(brightness_predictor(), folder)
     assert isinstance(results["by_type"]["cut"]["pixel"]["f1"], float)
     assert results["by_type"]["hole"]["pixel"]["f1"] is None
     assert "mask" in results["notes"]["by_type.hole.pixel.f1"]
@@ -326,9 +331,9 @@ def test_every_gap_has_its_note(squares: Path, tmp_path: Path, gone: str) -> Non
     if gone == "test/cut":
         without(squares, "ground_truth/cut")
     folder = read_folder(without(squares, gone))
-    results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))
-    measured = ("image.", "pixel.", "at_threshold.", "intervals.", "by_type.")
-    gaps = [path for path, value in leaves(results) if value is None and path.startswith(measured)]
+    results = measured(brightness_predictor(), folder)
+    measures = ("image.", "pixel.", "at_threshold.", "intervals.", "by_type.")
+    gaps = [path for path, value in leaves(results) if value is None and path.startswith(measures)]
     assert set(gaps) <= set(results["notes"])
 
 
@@ -337,7 +342,7 @@ def test_a_mask_too_small_for_the_models_size_is_said(squares: Path, tmp_path: P
     Image.fromarray(big).save(squares / "test/cut/0.png")
     big[0, 0] = 255
     Image.fromarray(big).save(squares / "ground_truth/cut/0_mask.png")
-    results = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK))
+    results = measured(brightness_predictor(), read_folder(squares))
     assert "test/cut/0.png" in results["notes"]["unseen_size"]
     assert results["count"]["with_mask"] == 2
 
@@ -346,7 +351,7 @@ def test_only_the_region_of_interest_is_judged(squares: Path, tmp_path: Path) ->
     """The lower half holds the stray pixel and no defect; the upper half the defects and no stray pixel."""
     upper = np.arange(SIDE)[:, None].repeat(SIDE, axis=1) < SIDE // 2
     folder = read_folder(squares)
-    results = plain(evaluate_model(brightness_predictor(roi=upper), folder, tmp_path / "a", QUICK))
+    results = measured(brightness_predictor(roi=upper), folder)
     assert results["at_threshold"]["calibrated"]["counts"] == {
         "tp": 128,
         "fp": 0,
@@ -355,7 +360,7 @@ def test_only_the_region_of_interest_is_judged(squares: Path, tmp_path: Path) ->
     }
     assert results["data"]["roi_share"] == 0.5
     assert "roi_png" not in results["model"]["policy"]
-    results = plain(evaluate_model(brightness_predictor(roi=~upper), folder, tmp_path / "b", QUICK))
+    results = measured(brightness_predictor(roi=~upper), folder)
     assert results["image"] | {"auroc": 0, "ap": 0} == {"auroc": 0, "ap": 0, "ok_rate": 0.75, "defect_rate": 0.0}
     assert results["pixel"]["recall"] is None
     assert "outside the region of interest" in results["notes"]["unseen_roi"]
@@ -426,33 +431,31 @@ def test_an_unwritable_folder_is_said_before_the_work(squares: Path, tmp_path: P
 
 def test_progress_is_reported_image_by_image(squares: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    evaluate_model(
-        brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK, lambda *place: seen.append(place)
-    )
+    measure_folder(brightness_predictor(), read_folder(squares), QUICK, lambda *place: seen.append(place))
     assert seen == [(done, 7) for done in range(1, 8)]
 
 
 def test_the_same_evaluation_gives_the_same_numbers(squares: Path, tmp_path: Path) -> None:
     def once() -> dict[str, Any]:
-        results = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK))
+        results = measured(brightness_predictor(), read_folder(squares))
         return {name: part for name, part in results.items() if name not in ("seconds", "latency_ms")}
 
     assert once() == once()
 
 
-def test_a_real_model_is_evaluated(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+def test_a_real_model_is_evaluated(model_file: Path, shared_parts: Path) -> None:
     predictor = Predictor.load(model_file, device="cpu")
-    found = evaluate_model(predictor, read_folder(shared_parts), tmp_path, QUICK)
-    assert plain(found)["threshold"] == predictor.threshold
-    assert plain(found)["count"]["images"] == 8
-    assert 0 < plain(found)["latency_ms"] < math.inf
-    scores = [row["score"] for row in plain(found)["images"]]
-    assert scores == [predictor.predict(shared_parts / row["path"]).score for row in plain(found)["images"]]
+    found = measured(predictor, read_folder(shared_parts))
+    assert found["threshold"] == predictor.threshold
+    assert found["count"]["images"] == 8
+    assert 0 < found["latency_ms"] < math.inf
+    scores = [row["score"] for row in found["images"]]
+    assert scores == [predictor.predict(shared_parts / row["path"]).score for row in found["images"]]
 
 
-def test_the_pixel_measures_are_those_of_scikit_learn(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+def test_the_pixel_measures_are_those_of_scikit_learn(model_file: Path, shared_parts: Path) -> None:
     predictor, folder = Predictor.load(model_file, device="cpu"), read_folder(shared_parts)
-    results = plain(evaluate_model(predictor, folder, tmp_path, QUICK))
+    results = measured(predictor, folder)
     maps = np.stack([predictor.predict(sample.path).scored_map for sample in folder.test])
     masks = np.zeros(maps.shape, bool)
     for place, sample in enumerate(folder.test):
@@ -504,11 +507,8 @@ def test_inverted_masks_are_refused_until_their_value_is_told(squares: Path, tmp
     with pytest.raises(DataError, match=r"_mask\.png: nearly everything is marked defective"):
         evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK)
     assert not (tmp_path / "out").exists()
-    told = evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK.model_copy(update={"mask_value": 0}))
-    right = evaluate_model(
-        brightness_predictor(), read_folder(write_squares(tmp_path / "right")), tmp_path / "2", QUICK
-    )
-    assert plain(told)["pixel"] == plain(right)["pixel"]
+    told = measured(brightness_predictor(), folder, QUICK.model_copy(update={"mask_value": 0}))
+    assert told["pixel"] == measured(brightness_predictor(), read_folder(write_squares(tmp_path / "right")))["pixel"]
 
 
 def test_photos_that_exif_turns_are_noted(squares: Path, tmp_path: Path) -> None:
@@ -516,5 +516,5 @@ def test_photos_that_exif_turns_are_noted(squares: Path, tmp_path: Path) -> None
     exif[0x0112] = 3
     path = squares / "test/cut/0.png"
     Image.open(path).save(path, exif=exif)
-    found = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK)
-    assert found.results.notes["turned"].startswith("1 photo with masks, among them test/cut/0.png, is turned")
+    found = measured(brightness_predictor(), read_folder(squares))
+    assert found["notes"]["turned"].startswith("1 photo with masks, among them test/cut/0.png, is turned")

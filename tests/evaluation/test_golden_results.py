@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy
-from blemish.evaluation.evaluate import evaluate_model
+from blemish.evaluation.evaluate import measure_folder
 from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.artifact import ArtifactHeader, DataCard
 from blemish.inference.predictor import Predictor
@@ -78,10 +78,8 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_every_number_is_what_it_was(tmp_path: Path) -> None:
-    found = evaluate_model(
-        brightness_model(), read_folder(write_noise(tmp_path)), tmp_path / "out", EvaluateSettings(repeats=50)
-    )
-    results = json.loads(found.results_path.read_text(encoding="utf-8"))
+    found, _ = measure_folder(brightness_model(), read_folder(write_noise(tmp_path)), EvaluateSettings(repeats=50))
+    results = found.model_dump(mode="json")
     values = dict(leaves({name: results[name] for name in PINNED}))
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     wanted = {

@@ -360,13 +360,20 @@ def test_tensors_that_do_not_fit_are_refused(name: str, model_file: Path, tmp_pa
     refused(tmp_path / "m.safetensors", f"do not fit detector 'conv_autoencoder': {weight}")
 
 
+SMALL: dict[str, dict[str, int]] = {
+    "conv_autoencoder": {"latent": 2},
+    "vae": {"latent": 2},
+    "anogan": {"latent": 2, "width": 2, "search_steps": 2},
+}
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_buffer_of_any_size_gives_an_artifact_error_at_the_latest_with_an_image(
     name: str, model_file: Path, tmp_path: Path
 ) -> None:
     """Buffers whose sizes follow from the good images cannot all be checked before the first image."""
     header, _ = read_artifact(model_file)
-    settings = {"search_steps": 2} if name == "anogan" else {}
+    settings = SMALL.get(name, {})
     with torch.device("meta"):  # as restoring does it, to learn the sizes without memory
         make_detector(name, settings, ImageShape(3, SIDE, SIDE))
     detector = make_detector(name, settings, ImageShape(3, SIDE, SIDE))

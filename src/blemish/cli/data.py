@@ -24,10 +24,13 @@ def check(
     """
     import json
 
-    from blemish.evaluation.data_check.data_check import check_data, to_content, write_check
+    from blemish.data.files import check_report_folder
+    from blemish.evaluation.data_check.data_check import REPORT, RESULTS, check_data, to_content, write_check
     from blemish.training.settings import make_settings
 
     run = make_settings(None, settings, set_ or [])
+    if out is not None:
+        check_report_folder(out, RESULTS, REPORT)
     with progress() as report:
         checked = check_data(data, run, counter(report, "looking"))
     written = write_check(checked, run, out) if out is not None else ()

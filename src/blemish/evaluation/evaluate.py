@@ -53,9 +53,10 @@ class Evaluation:
 
 @final
 @dataclass(frozen=True)
-class _TestScores:
+class TestScores:
     """What is kept of the test images once their maps are gone; samples and reasons by the images' plain names."""
 
+    __test__ = False  # not a test of pytest's
     pixels: PixelScores
     images: list[JudgedImage] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
@@ -86,16 +87,27 @@ def evaluate_model(
             written, in which case no file is.
     """
     started = time.perf_counter()
-    asked, trained = settings.mask_value, predictor.header.run.data.mask_value
-    mask_value = trained if asked is None else asked
-    samples = [replace(sample, mask_value=mask_value) for sample in _test_samples(folder)]
     check_report_folder(out, RESULTS, REPORT, MAPS)
     with folder_to_fill(out):
-        judged = _judge(predictor, samples, settings, on_image)
-        results = _results(predictor, folder, judged, settings)
+        results, judged = measure_folder(predictor, folder, settings, on_image)
         drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
         results = results.model_copy(update={"seconds": time.perf_counter() - started})
         return _write(results, drawings, _threshold_counts(judged, results, drawings), out)
+
+
+def measure_folder(
+    predictor: Predictor, folder: Folder, settings: EvaluateSettings, on_image: OnImage = lambda _done, _total: None
+) -> tuple[Results, TestScores]:
+    """What an evaluation finds, all but how long it took, and what its report is drawn from; nothing is written.
+
+    Raises:
+        DataError: as `evaluate_model`.
+    """
+    asked, trained = settings.mask_value, predictor.header.run.data.mask_value
+    mask_value = trained if asked is None else asked
+    samples = [replace(sample, mask_value=mask_value) for sample in _test_samples(folder)]
+    judged = _judge(predictor, samples, settings, on_image)
+    return _results(predictor, folder, judged, settings), judged
 
 
 def _test_samples(folder: Folder) -> Sequence[Sample]:
@@ -111,9 +123,9 @@ def _test_samples(folder: Folder) -> Sequence[Sample]:
 
 def _judge(
     predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage
-) -> _TestScores:
+) -> TestScores:
     levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
-    judged = _TestScores(PixelScores(sorted(levels)))
+    judged = TestScores(PixelScores(sorted(levels)))
     for done, sample in enumerate(samples, start=1):
         try:
             _judge_one(predictor, sample, judged)
@@ -128,7 +140,7 @@ def _judge(
     return judged
 
 
-def _judge_one(predictor: Predictor, sample: Sample, judged: _TestScores) -> None:
+def _judge_one(predictor: Predictor, sample: Sample, judged: TestScores) -> None:
     prediction = predictor.predict(sample.path)
     name = plain_name(sample.name)
     mask, roi = None, predictor.policy.roi
@@ -176,8 +188,7 @@ _NOT_REPEATED["policy"] = {"roi_png"}
 _NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "pixel_ids", "earlier_ids", "photo_values"}
 
 
-def _results(predictor: Predictor, folder: Folder, judged: _TestScores, settings: EvaluateSettings) -> Results:
-    """All that is known but how long it took."""
+def _results(predictor: Predictor, folder: Folder, judged: TestScores, settings: EvaluateSettings) -> Results:
     header, promise = predictor.header, _promised(predictor)
     overall, by_type = measure(judged.images, judged.pixels, predictor.threshold, settings)
     ladder = climb(header, judged.images, settings.confidence)
@@ -236,7 +247,7 @@ def _promised(predictor: Predictor) -> Promise:
     return Promise(header.max_false_alarm_rate, None if header.certificate.kind == "confidence" else above, scores.size)
 
 
-def _groups(header: ArtifactHeader, judged: _TestScores) -> dict[str, str] | None:
+def _groups(header: ArtifactHeader, judged: TestScores) -> dict[str, str] | None:
     """The group of each good test image; None where each is on its own, or nothing tells them."""
     card = header.calibration
     names = [image.name for image in judged.images if not image.label]
@@ -260,7 +271,7 @@ _UNSEEN = {
 }
 
 
-def _extra_notes(predictor: Predictor, folder: Folder, judged: _TestScores) -> dict[str, str]:
+def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> dict[str, str]:
     notes = {}
     if not folder.test:
         notes["data"] = (
@@ -291,7 +302,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: _TestScores) -> d
     return notes
 
 
-def _threshold_counts(judged: _TestScores, results: Results, drawings: Drawings) -> ThresholdCounts:
+def _threshold_counts(judged: TestScores, results: Results, drawings: Drawings) -> ThresholdCounts:
     """Counts at many thresholds, those in use among them, and the maps of the examples whose truth is known."""
     marks = [part.threshold for part in results.at_threshold.values() if part.threshold is not None]
     marks += results.settings.paper_tau_by_type.values()

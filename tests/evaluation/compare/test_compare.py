@@ -24,7 +24,7 @@ from blemish.evaluation.compare.summary import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
 
-QUICK = EvaluateSettings(repeats=10, panels_per_type=1, worst=1)
+QUICK = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
 HASTY = [*TINY, "train.epochs=1", "augment.images_of_one=1"]
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from blemish.cli import app
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare import COMPARED
-from blemish.evaluation.compare.runs import Outcome
+from blemish.evaluation.compare.runs import RECORD, Outcome
 from blemish.evaluation.compare.sweep_setting import (
     CSV,
     JSON,
@@ -24,14 +25,16 @@ from blemish.evaluation.compare.sweep_setting import (
     split_values,
     sweep_setting,
 )
+from blemish.evaluation.results import EvaluateSettings
 from blemish.settings import RunSettings
 from conftest import TINY
 
 HASTY = [one for one in TINY if "latent" not in one] + ["train.epochs=1", "augment.images_of_one=1"]
+QUICK = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
 
 
 def plan(data: Path, *assignments: str, seeds: int = 1) -> SettingSweep:
-    return SettingSweep(data, [*HASTY, *assignments], ["seed"], seeds)
+    return SettingSweep(data, [*HASTY, *assignments], ["seed"], seeds, evaluate=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,9 @@ def test_values_are_split_at_commas_of_their_own(text: str, values: list[str]) -
 def test_the_command_sweeps_a_setting(done: tuple[Path, Sweep], shared_parts: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(done[0], tmp_path / "copy", copy_function=shutil.copy2))
     (out / PAGE).unlink()
+    for run in plan_runs(replace(plan(shared_parts, "model.latent=2,4"), evaluate=EvaluateSettings()), out)[2]:
+        record = json.loads((run.path / RECORD).read_text(encoding="utf-8"))
+        (run.path / RECORD).write_text(json.dumps({**record, "judging": run.judging}), encoding="utf-8")
     command = ["sweep", "setting", str(shared_parts), "-o", str(out), "--detector", "seed", "--device", "cpu"]
     sets = [word for one in [*HASTY, "model.latent=2,4"] for word in ("--set", one)]
     result = CliRunner().invoke(app, [*command, *sets])

@@ -1,6 +1,7 @@
 """Power against size: how many synthetic defects of one type and contrast were found, and from which size on."""
 
 from collections.abc import Sequence
+
 import numpy as np
 
 from blemish.errors import CalibrationError
