@@ -1,10 +1,14 @@
 """What the tests share: small image sets, a small trained model, and the way to the real image sets."""
 
 import random
+import resource
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +69,28 @@ def draw_part(rng: np.random.Generator, defect: bool = False, side: int = 64) ->
         for image, colour in ((picture, (30, 20, 10)), (mask, 255)):
             ImageDraw.Draw(image).rectangle([x - 8, y - 2, x + 8, y + 2], fill=colour)
     return picture, mask
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Beyond it the system refuses to write, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def recorded(path: Path) -> list[dict[str, Any]]:
+    """The decisions in a record of `watch` or `inspect`, as another program reads them, also meanwhile."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=30.0)) as connection:
+        connection.row_factory = sqlite3.Row
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'decisions'").fetchone():
+            return []
+        return [dict(row) for row in connection.execute("SELECT * FROM decisions ORDER BY id")]
 
 
 def write_parts(root: Path, good: int = 12, test: int = 4, seed: int = 0) -> Path:

@@ -3,11 +3,10 @@
 import csv
 import json
 import os
-import resource
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from PIL import Image
 
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import Predictor
-from blemish.inspection.inspect import Request, inspect_images
-from blemish.inspection.journal import NAME
-from blemish.inspection.rows import Row, as_csv, as_json, score_row
-from conftest import draw_part
+from blemish.inspection.decisions import Decision
+from blemish.inspection.inspect import NAME, Request, inspect_images
+from blemish.inspection.rows import Row, as_csv, as_json, to_row
+from conftest import draw_part, files_of_at_most, recorded
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in (NAME, ".inspect.lock")
+        if path.is_file() and path.name not in (NAME, f".{NAME}.lock")
     }
 
 
@@ -98,28 +97,16 @@ def test_no_worker_outlives_a_pass_that_failed(
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("blemish")]
 
 
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Beyond it the system refuses to write, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_disk_that_fills_up_leaves_whole_files_and_rows(
+def test_a_disk_that_fills_up_leaves_whole_files_and_decisions(
     predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    whole = list(inspect_images(predictor, [photos], Request(model_file, out)).rows())
-    journal = (out / NAME).read_bytes()
-    room = len(b"".join(journal.splitlines(keepends=True)[:4])) + 20
+    out, low = tmp_path / "out", predictor.with_threshold(0.05)  # many regions, long rows
+    whole = list(inspect_images(low, [photos], Request(model_file, out)).rows())
+    room = (out / NAME).stat().st_size - 4096
     shutil.rmtree(out)
     before: list[Row] = []
-    rows = inspect_images(predictor, [photos], Request(model_file, out)).rows()
-    with files_of_at_most(room), pytest.raises(DataError, match="cannot be written: File too large"):
+    rows = inspect_images(low, [photos], Request(model_file, out)).rows()
+    with files_of_at_most(room), pytest.raises(DataError, match=r"inspect\.sqlite: cannot be written: "):
         before.extend(rows)
     assert before == whole[: len(before)]
     assert not list(out.rglob("*.part"))
@@ -127,9 +114,10 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_rows(
         assert content[:4] == b"\x89PNG", name
         with Image.open(out / name) as picture:
             picture.load()
-    kept = [json.loads(line) for line in (out / NAME).read_text().splitlines()]
-    assert [line["row"] for line in kept[1:]] == before
-    assert list(inspect_images(predictor, [photos], Request(model_file, out, resume=True)).rows()) == whole
+    kept = recorded(out / NAME)
+    paths = {row["path"] for row in before}
+    assert paths <= {row["image_path"] for row in kept} < {row["path"] for row in whole}
+    assert list(inspect_images(low, [photos], Request(model_file, out, resume=True)).rows()) == whole
 
 
 def interrupted(predictor: Predictor, paths: list[Path], request: Request, after: int) -> None:
@@ -151,18 +139,18 @@ def test_resumed_it_ends_with_the_same_files_and_judges_nothing_twice(
     rows = list(inspect_images(predictor, [photos], Request(model_file, whole, form)).rows())  # type: ignore[arg-type]
     interrupted(predictor, [photos], Request(model_file, cut, form), after=3)  # type: ignore[arg-type]
     assert not (cut / f"inspect.{form}").exists()
-    with (cut / NAME).open("ab") as journal:
-        journal.write(b'{"path": "half')  # as SIGKILL leaves it
     kept = {path: path.stat().st_mtime_ns for path in (cut / "masks").rglob("*.png")}
-    finished = [json.loads(line)["name"] for line in (cut / NAME).read_text().splitlines()[1:4]]
+    decided = recorded(cut / NAME)
+    assert len(decided) >= 3
     request = Request(model_file, cut, form, resume=True)  # type: ignore[arg-type]
     assert list(inspect_images(predictor, [photos], request).rows()) == rows
     assert files(cut) == files(whole)
-    for name in finished:
-        assert (cut / "masks" / name).stat().st_mtime_ns == kept[cut / "masks" / name]
-    size = (cut / NAME).stat().st_size
+    for row in decided:
+        assert (cut / "masks" / row["picture"]).stat().st_mtime_ns == kept[cut / "masks" / row["picture"]]
+    finished = recorded(cut / NAME)
+    assert finished[: len(decided)] == decided
     assert list(inspect_images(predictor, [photos], request).rows()) == rows  # and once more, with nothing to do
-    assert (cut / NAME).stat().st_size == size
+    assert recorded(cut / NAME) == finished
 
 
 def test_a_file_with_other_content_is_another_image(
@@ -200,14 +188,18 @@ def test_another_model_or_threshold_is_refused(
     assert len(list(inspect_images(predictor, [photos], again).rows())) == 8
 
 
-def test_a_damaged_journal_is_refused_and_none_is_needed(
+def test_a_record_that_cannot_be_gone_on_with_is_refused(
     predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path
 ) -> None:
     request = Request(model_file, tmp_path, resume=True)
     assert len(list(inspect_images(predictor, [photos / "a.png"], request).rows())) == 1
-    (tmp_path / NAME).write_bytes(b"notes of mine\n")
-    with pytest.raises(DataError, match="blemish did not write that"):
+    (tmp_path / NAME).write_bytes(b"notes of mine\n" * 9)
+    with pytest.raises(DataError, match=r"inspect\.sqlite: not a record of blemish"):
         list(inspect_images(predictor, [photos], request).rows())
+    (tmp_path / NAME).unlink()
+    (tmp_path / "inspect.journal.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match=r"inspect\.journal\.jsonl: of an earlier version"):
+        inspect_images(predictor, [photos], request)
     with pytest.raises(SettingsError, match="--resume: goes on from the rows that -o OUT keeps"):
         inspect_images(predictor, [photos], Request(model_file, resume=True))
 
@@ -237,7 +229,7 @@ def test_only_one_at_a_time_writes_into_a_folder(
     request = Request(model_file, tmp_path / "out")
     first = inspect_images(predictor, [photos], request).rows()
     next(first)
-    with pytest.raises(DataError, match="another process is inspecting images into"):
+    with pytest.raises(DataError, match="another process is writing the record"):
         list(inspect_images(predictor, [photos], request).rows())
     assert len(list(first)) == 7
 
@@ -251,17 +243,17 @@ def test_pictures_written_among_the_photos_are_no_photos(predictor: Predictor, m
 
 def test_rows_that_break_off_are_still_json() -> None:
     def rows() -> Iterator[Row]:
-        yield score_row(Path("a.png"), 1.0, 0.5, 0.1)
+        yield to_row(Decision("a.png", "", "anomalous", 1.0, 0.5, 0.1))
         raise KeyboardInterrupt
 
     parts: list[str] = []
     with suppress(KeyboardInterrupt):
         parts.extend(as_json(rows()))
-    assert json.loads("".join(parts)) == [score_row(Path("a.png"), 1.0, 0.5, 0.1)]
+    assert json.loads("".join(parts)) == [to_row(Decision("a.png", "", "anomalous", 1.0, 0.5, 0.1))]
 
 
 def test_odd_names_survive_csv_and_json() -> None:
-    row = score_row(Path('a,"b"\n.png'), 0.1, 0.5, 0.2)
+    row = to_row(Decision('a,"b"\n.png', "", "good", 0.1, 0.5, 0.2))
     assert json.loads("".join(as_json([row, row]))) == [row, row]
     (found,) = csv.DictReader(as_csv([row]))
     assert found["path"] == row["path"]
@@ -272,7 +264,7 @@ def test_odd_names_survive_csv_and_json() -> None:
 def test_resumed_with_one_other_image_it_keeps_the_rest(
     predictor: Predictor, model_file: Path, tmp_path: Path, changed: int
 ) -> None:
-    """Rows are read back from the journal between others that are written to it."""
+    """Rows are read back from the record between others that are written to it."""
     rng, folder = np.random.default_rng(1), tmp_path / "photos"
     folder.mkdir()
     for place in range(24):

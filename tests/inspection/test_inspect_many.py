@@ -1,6 +1,5 @@
 """Thousands of images: in constant memory, and with Ctrl-C in the middle."""
 
-import json
 import re
 import signal
 import subprocess
@@ -8,12 +7,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.inspection.journal import NAME
+from blemish.inspection.inspect import NAME
+from conftest import recorded
 
 pytestmark = pytest.mark.slow
 
@@ -65,14 +66,14 @@ def test_interrupted_with_ctrl_c_and_resumed(onnx_file: Path, tmp_path: Path) ->
     assert expected.returncode in (0, 1), expected.stderr
     stops = 0
     for _ in range(3):
-        journal = cut / NAME
-        before = journal.read_text().count("\n") if journal.exists() else 0
+        record = cut / NAME
+        before = len(recorded(record))
         process = subprocess.Popen(
             [*command, "-o", cut, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
-            if journal.exists() and journal.read_text().count("\n") > before + 10:
+            if len(recorded(record)) > before + 10:
                 break
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
@@ -80,8 +81,7 @@ def test_interrupted_with_ctrl_c_and_resumed(onnx_file: Path, tmp_path: Path) ->
         assert process.returncode == 130, said
         assert "the same command with --resume goes on from there" in said
         assert expected.stdout.startswith(printed)
-        rows = [json.loads(line) for line in journal.read_text().splitlines()][1:]
-        assert before < len(rows) < 120
+        assert before < len(recorded(record)) < 120
         assert not (cut / "inspect.csv").exists()
         assert not list(cut.rglob("*.part"))
         for picture in cut.rglob("*.png"):
@@ -92,9 +92,43 @@ def test_interrupted_with_ctrl_c_and_resumed(onnx_file: Path, tmp_path: Path) ->
     resumed = subprocess.run([*command, "-o", cut, "--resume"], capture_output=True, text=True)
     assert resumed.stdout == expected.stdout
     assert (cut / "inspect.csv").read_bytes() == (whole / "inspect.csv").read_bytes()
-    assert len((cut / NAME).read_text().splitlines()) == 121  # none was judged twice
+    assert [row["id"] for row in recorded(cut / NAME)] == list(range(1, 121))  # none was judged twice
     for picture in whole.rglob("*.png"):
         assert (cut / picture.relative_to(whole)).read_bytes() == picture.read_bytes()
+
+
+def test_killed_in_a_loop_and_resumed_it_decides_every_image_once(onnx_file: Path, tmp_path: Path) -> None:
+    """With SIGKILL: what was printed is in the record, and nothing in the record is lost, changed or judged again."""
+    photos = write_photos(tmp_path / "photos", 150, 256)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    command = [*RUN, "inspect", onnx_file, photos, "--format", "csv", "--threads", "1", "--threshold", "0.3"]
+    expected = subprocess.run([*command, "-o", whole], capture_output=True, text=True)
+    assert expected.returncode in (0, 1), expected.stderr
+    rng, kept = np.random.default_rng(2), list[dict[str, Any]]()
+    for _ in range(8):
+        with (tmp_path / "printed").open("wb") as printed:
+            process = subprocess.Popen([*command, "-o", cut, "--resume"], stdout=printed, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while len(recorded(cut / NAME)) <= len(kept) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.15))  # in the middle of whatever comes next
+        assert process.poll() is None, "it ended by itself"
+        process.kill()
+        process.wait()
+        before, kept = kept, recorded(cut / NAME)
+        assert kept[: len(before)] == before, "a decision was lost or changed"
+        shown = (tmp_path / "printed").read_text().splitlines()[1:-1]
+        assert {line.partition(",")[0] for line in shown} <= {row["image_path"] for row in kept}
+    assert 8 <= len(kept) < 150
+    resumed = subprocess.run([*command, "-o", cut, "--resume"], capture_output=True, text=True)
+    assert resumed.stdout == expected.stdout
+    found = recorded(cut / NAME)
+    assert found[: len(kept)] == kept
+    assert sorted(row["image_path"] for row in found) == sorted(map(str, photos.iterdir()))
+    for path in whole.rglob("*.*"):
+        if path.suffix in (".png", ".csv", ".html"):
+            assert (cut / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    assert not list(cut.rglob("*.part"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")

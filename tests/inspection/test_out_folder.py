@@ -22,8 +22,9 @@ from blemish.inference.overlay import draw_at_full_size, overlay
 from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
 from blemish.inspection import index_page
+from blemish.inspection.decisions import Decision
 from blemish.inspection.index_page import INDEX, write_index
-from blemish.inspection.rows import as_csv, score_row, unreadable_row
+from blemish.inspection.rows import Row, as_csv, to_row
 from conftest import draw_part
 
 
@@ -110,12 +111,16 @@ def test_pictures_do_not_go_among_good_training_images(model_file: Path, photos:
     assert not list((parts / "train/good").glob("*/"))
 
 
+def judged_row(name: str, score: float) -> Row:
+    return to_row(Decision(name, "", "anomalous" if score > 2.5 else "good", score, 0.5, 2.5))
+
+
 def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_page, "MAX_IMAGES", 3)
-    rows = [(f"{score}.png", score_row(Path(f"{score}.png"), score, 0.5, 2.5)) for score in (1.0, 3.0, 2.0, 0.5)]
-    rows.append(("<b>.png", unreadable_row(Path("<b>.png"), "no <image>")))
+    rows = [(f"{score}.png", judged_row(f"{score}.png", score)) for score in (1.0, 3.0, 2.0, 0.5)]
+    rows.append(("<b>.png", to_row(Decision("<b>.png", "", "unreadable", message="no <image>"))))
     page = write_index(iter(rows), tmp_path).read_text()
     assert "5 images: 1 anomalous, 3 good, 1 unreadable" in page
     assert re.findall(r"<br>([^<]*png)|> ([^<]*png)<br>score", page) == [
@@ -129,7 +134,7 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
 
 def test_text_that_a_spreadsheet_would_run_is_marked_as_text() -> None:
     names = ["=1+1.png", "+a.png", "-a.png", "@a.png", "'a.png", "a.png"]
-    found = list(csv.DictReader(as_csv(score_row(Path(name), 0.1, 0.5, 0.2) for name in names)))
+    found = list(csv.DictReader(as_csv(judged_row(name, 0.1) for name in names)))
     assert [row["path"] for row in found] == ["'=1+1.png", "'+a.png", "'-a.png", "'@a.png", "'a.png", "a.png"]
     assert [unescape_cell(row["path"]) for row in found] == names
 

@@ -4,11 +4,10 @@ import csv
 import errno
 import hashlib
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -21,9 +20,10 @@ from blemish.cli import app
 from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.inference.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
 from blemish.inference.predictor import Predictor
-from blemish.inspection.decisions import Decision, DecisionRecord
+from blemish.inspection.decisions import Decision
+from blemish.inspection.record import WRITTEN_BY, Record
 from blemish.inspection.watch import Callbacks, WatchSettings, destination_for, watch_folder
-from conftest import draw_part
+from conftest import draw_part, files_of_at_most, recorded
 
 Step = Callable[[], object]
 
@@ -76,8 +76,8 @@ def test_a_decision_is_what_predict_says(predictor: Predictor, folder: Path) -> 
     ((decision,), trouble) = watch(predictor, settings(folder))
     expected = predictor.predict(path)
     assert (decision.score, decision.p_value, decision.threshold) == (expected.score, expected.p_value, 0.0)
-    assert (decision.file, decision.verdict) == ("day/a.png", "anomalous")
-    assert decision.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (decision.image_path, decision.verdict) == ("day/a.png", "anomalous")
+    assert decision.image_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert not trouble
     (row,) = rows(folder)
     assert float(row["score"]) == expected.score
@@ -91,7 +91,7 @@ def test_started_again_it_does_nothing_twice(predictor: Predictor, folder: Path)
     photo(folder / "b.png", seed=1)
     os.utime(folder / "a.png")
     (decided, _) = watch(predictor, settings(folder))
-    assert [one.file for one in decided] == ["b.png"]
+    assert [one.image_path for one in decided] == ["b.png"]
     assert [row["file"] for row in rows(folder)] == ["a.png", "b.png"]
 
 
@@ -99,8 +99,8 @@ def test_other_content_under_the_same_name_is_another_image(predictor: Predictor
     photo(folder / "a.png")
     wanted = settings(folder, until_idle_s=0.01)
     (decided, _) = watch(predictor, wanted, lambda: photo(folder / "a.png", seed=1), lambda: None)
-    assert [one.file for one in decided] == ["a.png", "a.png"]
-    assert len({one.sha256 for one in decided}) == 2
+    assert [one.image_path for one in decided] == ["a.png", "a.png"]
+    assert len({one.image_sha256 for one in decided}) == 2
 
 
 def test_a_file_written_in_pieces_is_decided_once_and_whole(predictor: Predictor, folder: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_file_written_in_pieces_is_decided_once_and_whole(predictor: Predictor
     wanted = settings(folder, patience_s=60.0, until_idle_s=0.05)
     ((decision,), trouble) = watch(predictor, wanted, *steps)
     assert decision.verdict == "anomalous"
-    assert decision.sha256 == hashlib.sha256(content).hexdigest()
+    assert decision.image_sha256 == hashlib.sha256(content).hexdigest()
     assert not trouble
 
 
@@ -126,8 +126,8 @@ def test_an_unreadable_file_is_reported_once_and_the_watch_goes_on(predictor: Pr
     whole = photo(folder / "b.png").read_bytes()
     (folder / "a.png").write_bytes(whole[: len(whole) // 2])
     (decided, _) = watch(predictor, settings(folder))
-    assert {one.file: one.verdict for one in decided} == {"a.png": "unreadable", "b.png": "anomalous"}
-    assert "a.png" in next(one.message for one in decided if one.file == "a.png")
+    assert {one.image_path: one.verdict for one in decided} == {"a.png": "unreadable", "b.png": "anomalous"}
+    assert "a.png" in next(one.message for one in decided if one.image_path == "a.png")
     assert watch(predictor, settings(folder)) == ([], [])
     (folder / "a.png").write_bytes(whole)  # and then it is whole after all
     ((decision,), _) = watch(predictor, settings(folder))
@@ -168,7 +168,7 @@ def killed_at(step: int, run: Step) -> bool:
     def count(_frame: FrameType, event: str, called: object) -> None:
         nonlocal left
         name = getattr(called, "__name__", "") if event in ("c_call", "c_return") else ""
-        if name in ("write", "fsync", "replace", "unlink", "ftruncate"):
+        if name in ("write", "flush", "replace", "unlink", "execute"):
             left -= 1
             if left == 0:
                 raise Killed
@@ -195,15 +195,15 @@ def test_killed_at_any_step_it_decides_once_and_moves(predictor: Predictor, tmp_
         if not killed_at(step, lambda wanted=wanted: watch(predictor, wanted)):  # type: ignore[misc]
             break
         kills += 1
-        record = folder.parent / "record.csv"
-        is_written = record.exists() and record.read_bytes().endswith(b"\n")
-        assert is_written or not (bad / "a.png").exists(), "moved before the line was written"
+        is_written = bool(recorded(folder.parent / "record.sqlite"))
+        assert is_written or not (bad / "a.png").exists(), "moved before the decision was on the disk"
         moved_late += is_written and (folder / "a.png").exists()
         watch(predictor, wanted)
         assert [row["file"] for row in rows(folder)] == ["a.png"]
+        assert [row["image_path"] for row in recorded(folder.parent / "record.sqlite")] == ["a.png"]
         assert (bad / "a.png").read_bytes() == content
         assert not (folder / "a.png").exists()
-    assert moved_late >= 2, "never killed between line and move"
+    assert moved_late >= 2, "never killed between decision and move"
     assert kills >= 8
 
 
@@ -226,18 +226,12 @@ def test_a_full_disk_is_said_and_nothing_is_lost(predictor: Predictor, folder: P
     photo(folder / "a.png")
     watch(predictor, settings(folder))
     photo(folder / "b.png", seed=1)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    room = (folder.parent / "record.csv").stat().st_size + 5
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        ((decision,), (said,)) = watch(
-            predictor, settings(folder, until_idle_s=1e-9), lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "record.csv: cannot be written" in said
+    with ExitStack() as stack:
+        stack.enter_context(files_of_at_most(4096))  # less than the record has already
+        ((decision,), (said,)) = watch(predictor, settings(folder, until_idle_s=1e-9), stack.close)
+    assert "record.sqlite: cannot be written" in said
     assert said.endswith("trying again")
-    assert decision.file == "b.png"
+    assert decision.image_path == "b.png"
     assert [row["file"] for row in rows(folder)] == ["a.png", "b.png"]
 
 
@@ -248,7 +242,7 @@ def test_a_move_that_fails_is_tried_again_while_others_are_decided(predictor: Pr
     photo(folder / "day/a.png")
     photo(folder / "b.png", seed=1)
     (decided, (said,)) = watch(predictor, settings(folder, move_anomalous=bad), (bad / "day").unlink)
-    assert {one.file for one in decided} == {"day/a.png", "b.png"}
+    assert {one.image_path for one in decided} == {"day/a.png", "b.png"}
     assert "day: cannot be made a folder" in said
     assert {path.relative_to(bad).as_posix() for path in bad.rglob("*.png")} == {"day/a.png", "b.png"}
 
@@ -263,15 +257,15 @@ def test_an_image_replaced_while_it_is_judged_is_not_moved_for_the_other(predict
         if len(decided) == 1:
             photo(folder / "a.png", seed=1)
             photo(folder / "b.png", seed=2)
-        elif decision.file == "b.png":
+        elif decision.image_path == "b.png":
             (folder / "b.png").unlink()
 
     callbacks = Callbacks(replace, print, lambda _seconds: False)
     watch_folder(predictor, settings(folder, move_anomalous=bad, until_idle_s=0.01), callbacks)
-    assert [one.file for one in decided] == ["a.png", "b.png", "a.png"]  # a name never seen goes first
-    assert decided[0].sha256 == hashlib.sha256(first).hexdigest()
+    assert [one.image_path for one in decided] == ["a.png", "b.png", "a.png"]  # a name never seen goes first
+    assert decided[0].image_sha256 == hashlib.sha256(first).hexdigest()
     moved = [path.read_bytes() for path in bad.iterdir()]
-    assert [hashlib.sha256(content).hexdigest() for content in moved] == [decided[2].sha256]
+    assert [hashlib.sha256(content).hexdigest() for content in moved] == [decided[2].image_sha256]
 
 
 def test_a_folder_that_is_gone_for_a_while_is_waited_for(predictor: Predictor, folder: Path) -> None:
@@ -283,7 +277,7 @@ def test_a_folder_that_is_gone_for_a_while_is_waited_for(predictor: Predictor, f
         lambda: photo(folder / "b.png", seed=1),
     ]
     (decided, (said,)) = watch(predictor, settings(folder, until_idle_s=0.05), *steps)
-    assert [one.file for one in decided] == ["a.png", "b.png"]
+    assert [one.image_path for one in decided] == ["a.png", "b.png"]
     assert "in: cannot be read" in said
 
 
@@ -350,7 +344,10 @@ def test_what_cannot_be_watched_is_refused(predictor: Predictor, folder: Path) -
             (folder.parent / "f").touch(exist_ok=False)
         with pytest.raises(kind, match=message):
             watch(predictor, wanted)
-    with DecisionRecord.open(folder.parent / "record.csv"), pytest.raises(DataError, match="another process"):
+    with (
+        Record.open(folder.parent / "record.sqlite", {WRITTEN_BY: "watch"}),
+        pytest.raises(DataError, match="another process"),
+    ):
         watch(predictor, settings(folder))
     shutil.rmtree(folder)
 
@@ -446,5 +443,4 @@ def test_a_broken_model_ends_the_watch_and_calls_no_image_unreadable(predictor: 
     photo(folder / "a.png")
     with pytest.raises(ArtifactError, match="gives no number"):
         watch(Predictor(predictor.header, Broken()), settings(folder))
-    record = folder.parent / "record.csv"
-    assert not record.exists() or not rows(folder)
+    assert not recorded(folder.parent / "record.sqlite")

@@ -10,12 +10,13 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from blemish.inference.predictor import Predictor
-from conftest import draw_part
+from conftest import draw_part, recorded
 
 pytestmark = pytest.mark.slow
 
@@ -56,32 +57,45 @@ def camera(folder: Path, images: dict[str, bytes], stop: threading.Event) -> Non
         time.sleep(0.04)
 
 
-def rows(record: Path) -> list[dict[str, str]]:
-    if not record.exists():
-        return []
-    with record.open(newline="") as file:
-        return list(csv.DictReader(file))
+def moved_to(bad: Path) -> set[str]:
+    """The SHA-256 of what was moved away whole."""
+    return {
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in bad.rglob("*")
+        if path.is_file() and path.suffix != ".part"
+    }
 
 
 def test_killed_in_a_loop_it_decides_every_image_once(onnx_file: Path, tmp_path: Path) -> None:
-    folder, bad, record = tmp_path / "in", tmp_path / "bad", tmp_path / "record.csv"
+    folder, bad, record = tmp_path / "in", tmp_path / "bad", tmp_path / "record.sqlite"
     folder.mkdir()
     made = contents(IMAGES)
     threshold = float(np.median([score_of(onnx_file, content, tmp_path) for content in made[:30]]))
     names = [f"day{place % 3}/{place:03}.{('png', 'jpg', 'bmp')[place % 3]}" for place in range(IMAGES)]
-    command = [*WATCH, "watch", onnx_file, folder, "--to", record, "--move-anomalous", bad, "--poll", "0.02"]
+    command = [
+        *WATCH,
+        "watch",
+        onnx_file,
+        folder,
+        "--to",
+        record.with_suffix(".csv"),
+        "--move-anomalous",
+        bad,
+        "--poll",
+        "0.02",
+    ]
     command += ["--settle", "0.3", "--patience", "5", "--threads", "1", "--threshold", f"{threshold!r}"]
     stop = threading.Event()
     writer = threading.Thread(target=camera, args=(folder, dict(zip(names, made, strict=True)), stop))
     writer.start()
     rng = np.random.default_rng(1)
-    kills = 0
+    kills, kept = 0, list[dict[str, Any]]()
     try:
         while writer.is_alive() or kills < MIN_KILLS:
             process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            before, deadline = size_of(record), time.monotonic() + 30
-            while size_of(record) == before and process.poll() is None and time.monotonic() < deadline:
-                if not writer.is_alive() and kills >= 1 and len(rows(record)) >= IMAGES:
+            deadline = time.monotonic() + 30
+            while len(recorded(record)) == len(kept) and process.poll() is None and time.monotonic() < deadline:
+                if not writer.is_alive() and len(kept) >= IMAGES:
                     break
                 time.sleep(0.005)
             time.sleep(rng.uniform(0.0, 0.4))  # in the middle of whatever comes next
@@ -89,6 +103,9 @@ def test_killed_in_a_loop_it_decides_every_image_once(onnx_file: Path, tmp_path:
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
+            before, kept = kept, recorded(record)
+            assert kept[: len(before)] == before, "a decision was lost or changed"
+            assert moved_to(bad) <= {row["image_sha256"] for row in kept}, "moved before the decision was on the disk"
     finally:
         stop.set()
         writer.join()
@@ -101,27 +118,27 @@ def test_killed_in_a_loop_it_decides_every_image_once(onnx_file: Path, tmp_path:
 
     expected = {(name, hashlib.sha256(content).hexdigest()) for name, content in zip(names, made, strict=True)}
     expected |= {(name, hashlib.sha256(content).hexdigest()) for name, content in again.items()}
-    found = rows(record)
-    counts = Counter((row["file"], row["sha256"]) for row in found)
+    found = recorded(record)
+    assert found[: len(kept)] == kept
+    with record.with_suffix(".csv").open(newline="") as file:
+        exported = [(row["time"], row["file"], row["sha256"], float(row["score"])) for row in csv.DictReader(file)]
+    assert exported == [(row["decided_at"], row["image_path"], row["image_sha256"], row["score"]) for row in found]
+    counts = Counter((row["image_path"], row["image_sha256"]) for row in found)
     assert set(counts.values()) == {1}, "decided twice"
     assert set(counts) == expected
     verdicts = Counter(row["verdict"] for row in found)
     assert set(verdicts) == {"good", "anomalous"}
-    moved = {hashlib.sha256(path.read_bytes()).hexdigest() for path in bad.rglob("*") if path.is_file()}
-    assert moved == {row["sha256"] for row in found if row["verdict"] == "anomalous"}
+    moved = moved_to(bad)
+    assert moved == {row["image_sha256"] for row in found if row["verdict"] == "anomalous"}
     assert len([path for path in bad.rglob("*") if path.is_file()]) == verdicts["anomalous"]
     left = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
     assert not left & moved
-    assert left <= {row["sha256"] for row in found if row["verdict"] == "good"}
+    assert left <= {row["image_sha256"] for row in found if row["verdict"] == "good"}
     predictor = Predictor.load(onnx_file, threads=1).with_threshold(threshold)
     for path in [path for path in bad.rglob("*") if path.is_file()][:10]:
-        row = next(row for row in found if row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest())
+        row = next(row for row in found if row["image_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest())
         assert float(row["score"]) == predictor.predict(path).score
     assert kills >= MIN_KILLS
-
-
-def size_of(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def score_of(model: Path, content: bytes, folder: Path) -> float:
@@ -139,11 +156,11 @@ def test_ctrl_c_ends_it_cleanly(onnx_file: Path, tmp_path: Path) -> None:
         assert process.stderr is not None
         assert "Ctrl-C ends it" in process.stderr.readline()
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not rows(tmp_path / "in.decisions.csv"):
+        while time.monotonic() < deadline and not recorded(tmp_path / "in.decisions.sqlite"):
             time.sleep(0.01)
         process.send_signal(number)
         printed, said = process.communicate(timeout=30)
         assert process.returncode == 0, said
         assert "images decided" in said
         assert ("a.png" in printed) == (number == signal.SIGINT)
-    assert len(rows(tmp_path / "in.decisions.csv")) == 1
+    assert len(recorded(tmp_path / "in.decisions.sqlite")) == 1

@@ -18,7 +18,6 @@ from blemish.errors import DataError
 from blemish.inference.predictor import Predictor
 from blemish.inspection.arrivals import scan
 from blemish.inspection.certify import CertifyRequest, certify_model
-from blemish.inspection.decisions import EARLIER_FIELDS, FIELDS, Decision, DecisionRecord
 from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
 from conftest import draw_part
 
@@ -208,31 +207,6 @@ def test_a_sub_folder_that_cannot_be_read_is_an_error_in_the_end(
     left_out: list[str] = []
     scan(folder, lambda name, _why: left_out.append(name))
     assert left_out == ["shut/"]
-
-
-def test_a_record_of_an_earlier_version_is_gone_on_with(model: Path, folder: Path) -> None:
-    content = photo(folder / "a.png").read_bytes()
-    photo(folder / "b.png", seed=1)
-    path = folder.parent / "record.csv"
-    known = ["2026-01-01", "a.png", hashlib.sha256(content).hexdigest(), "0.1", "0.5", "0.2", "good", ""]
-    path.write_text(",".join(EARLIER_FIELDS) + "\n" + ",".join(known) + "\n")
-    watch(model, folder)
-    rows = records(path)
-    assert [row["file"] for row in rows] == ["a.png", "b.png"]
-    assert tuple(rows[1]) == EARLIER_FIELDS
-    assert rows[1]["verdict"] in ("good", "anomalous")
-
-
-def test_names_that_a_spreadsheet_would_run_are_known_again(tmp_path: Path) -> None:
-    path = tmp_path / "record.csv"
-    names = ["=a.png", "'=a.png", "@b.png"]
-    with DecisionRecord.open(path) as record:
-        for name in names:
-            record.add(Decision("now", name, "ab", 0.1, 0.5, 0.2, "good"))
-    assert [row["file"] for row in records(path)] == ["'=a.png", "''=a.png", "'@b.png"]
-    assert tuple(records(path)[0]) == FIELDS
-    with DecisionRecord.open(path) as record:
-        assert all(record.verdict(name, "ab") == "good" for name in names)
 
 
 def test_an_empty_name_is_not_the_current_folder(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

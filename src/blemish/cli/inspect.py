@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import counter, emit, log_console, progress, say_skipped, say_unread, say_withdrawn
+from blemish.cli.console import counter, emit, log_console, progress, say, say_skipped, say_unread, say_withdrawn
 from blemish.cli.options import Device, Model, Sha256, SignedBy, SkipBad, State, Threads
-from blemish.errors import SettingsError, nearest
+from blemish.errors import SettingsError, nearest, plural
 from blemish.inspection.rows import FORMATS
 
 if TYPE_CHECKING:
-    from blemish.data.images import PixelPolicy
     from blemish.inspection.rows import Row
 
 UNREADABLE = 3
 """Exit code."""
-
-SLOW_MS = 5000.0
-"""A network that takes longer for an image is spoken of."""
 
 
 def inspect(
@@ -77,7 +73,8 @@ def inspect(
     say_withdrawn(predictor.withdrawal)
     verdicts: Counter[str] = Counter()
     with progress() as report:
-        found = inspect_images(predictor, images, request, counter(report, "inspecting"))
+        count = counter(report, "inspecting")
+        found = inspect_images(predictor, images, request, count, lambda text: say("note", text))
         for text in FORMATS[form].printed(_counted(found.rows(), verdicts)):
             emit(text)
     say_skipped(found.skipped)
@@ -91,8 +88,8 @@ def inspect(
             "note: all these images are grey, and the model was trained on colour: what it says of them means little; "
             "train on grey images, or look for what has changed in the camera"
         )
-    if found.slowest_ms > SLOW_MS:
-        log_console.print(slow_message(predictor.policy, found.slowest_ms))
+    if found.paged:
+        say("note", f"of {plural(found.paged, 'image')} with several pages only page 1 was judged; split the files")
     raise typer.Exit(1 if verdicts["anomalous"] else UNREADABLE if verdicts["unreadable"] else 0)
 
 
@@ -100,13 +97,3 @@ def _counted(rows: "Iterable[Row]", verdicts: Counter[str]) -> "Iterator[Row]":
     for row in rows:
         verdicts[row["verdict"]] += 1
         yield row
-
-
-def slow_message(policy: "PixelPolicy", slowest_ms: float) -> str:
-    """What is said where the network takes long for an image."""
-    height, width = policy.size_px
-    tiles = "" if policy.tile_px is None else " in tiles of {} x {}".format(*policy.tile_px)
-    return (
-        f"note: the model took {slowest_ms / 1000:.0f} s for an image of {height} x {width} pixels{tiles}; train with "
-        "a smaller data.size_px or data.side_px, or another detector, where that is too slow"
-    )

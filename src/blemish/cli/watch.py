@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,8 +26,8 @@ def watch(
     to: Annotated[
         Path | None,
         typer.Option(
-            help="Record of the decisions, .csv or .jsonl, which also tells what is done after a restart. None: beside "
-            "the folder, FOLDER.decisions.csv.",
+            help="Record of the decisions, .sqlite; or its export, .csv or .jsonl, and the record is beside it. None: "
+            "FOLDER.decisions.csv, beside the folder.",
             show_default=False,
         ),
     ] = None,
@@ -62,13 +63,14 @@ def watch(
 ) -> None:
     """Judge images as they are written into a folder, each exactly once. Ctrl-C ends it, with exit code 0; 2: an error.
 
-    A decision is one line of the record, on the disk before the image is moved: time, file, SHA-256, score, p-value,
-    threshold, verdict, regions. Killed and started again it goes on. Other content under the same name is another
-    image. A model file that changes, as `blemish certify` changes it, is loaded again, which the record says.
+    A decision is in the record, an SQLite file, and on the disk before the image is moved; CSV or JSON lines follow it:
+    time, file, SHA-256, score, p-value, threshold, verdict, regions. Killed and started again it goes on. Other content
+    under the same name is another image. A model file that changes, as `blemish certify` changes it, is loaded again,
+    which the record says.
     """
     from blemish.errors import SettingsError
     from blemish.inference.predictor import Predictor
-    from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
+    from blemish.inspection.watch import RECORD, Callbacks, WatchSettings, watch_folder
 
     if threshold is not None and max_false_alarm_rate is not None:
         raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
@@ -80,10 +82,10 @@ def watch(
         return found if threshold is None else found.with_threshold(threshold)
 
     predictor = load()
-    record = to or _record_beside(folder)
+    to = to or _export_beside(folder)
     settings = WatchSettings(
         folder,
-        record,
+        to,
         move_anomalous,
         out,
         poll_s=poll,
@@ -98,20 +100,20 @@ def watch(
         _say_decision,
         lambda text: log_console.print(f"trouble: {text}", markup=False),
         stop.wait,
-        lambda: log_console.print(f"watching {folder}, writing {record}; Ctrl-C ends it", markup=False),
+        lambda: log_console.print(f"watching {folder}, writing {to}; Ctrl-C ends it", markup=False),
         warning.follow,
     )
     with stop:
         verdicts = watch_folder(predictor, settings, callbacks, load)
     log_console.print(
         f"{verdicts.total()} images decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
-        f"{verdicts['unreadable']} unreadable; the record is {record}",
+        f"{verdicts['unreadable']} unreadable; the record is {to.with_suffix(RECORD)}",
         markup=False,
     )
 
 
-def _record_beside(folder: Path) -> Path:
-    """Where the record is kept that nobody gave a name."""
+def _export_beside(folder: Path) -> Path:
+    """Where decisions are written when nobody says where."""
     from blemish.errors import SettingsError
 
     absolute = folder.resolve()
@@ -177,9 +179,10 @@ class _CertificateWarning:
 
 
 def _say_decision(decision: "Decision") -> None:
+    at = datetime.fromisoformat(decision.decided_at).astimezone().isoformat(timespec="milliseconds")
     verdict = decision.verdict if decision.verdict == "good" else decision.verdict.upper()
     if decision.score is None or decision.p_value is None:
-        emit(f"{decision.time}  {verdict:<10}  {printable(decision.message)}\n")
+        emit(f"{at}  {verdict:<10}  {printable(decision.message)}\n")
     else:
-        file = printable(decision.file)
-        emit(f"{decision.time}  {verdict:<10}  {decision.score:>10.5g}  {decision.p_value:>7.4f}  {file}\n")
+        said = printable(decision.image_path) + (f"  ({decision.message})" if decision.message else "")
+        emit(f"{at}  {verdict:<10}  {decision.score:>10.5g}  {decision.p_value:>7.4f}  {said}\n")

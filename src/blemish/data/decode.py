@@ -63,6 +63,9 @@ MAX_EXPANSION, MIN_EXPANDED_PX = 250, 16_000_000
 GREY_MODES = ("1", "L", "LA", "F", *SIXTEEN_BIT_MODES)
 """Pillow's modes of one channel; `F` is floats."""
 
+PAGES = "blemish_pages"
+"""Says in a decoded image's `info` how many pages or frames its file has; the first is the image."""
+
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
 _MAX_EXIF_BYTES = 1 << 16
@@ -210,6 +213,7 @@ def open_image(
             if tiff is None:
                 raise
             image = _from_floats(read_floats(tiff, content, str(path)), str(path))
+            image.info[PAGES] = tiff.pages
             image.getexif()[_ORIENTATION] = tiff.orientation
             return ImageOps.exif_transpose(image)
 
@@ -232,6 +236,7 @@ def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) ->
     depth = prepare_depth(handle, tiff, read_low)
     turn(handle)
     handle.info["depth"] = depth
+    handle.info[PAGES] = tiff.pages if tiff else getattr(handle, "n_frames", 1)
     return handle
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from blemish.data.decode import GREY_MODES, ImageLike, name_of, named_errors, open_image
+from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, named_errors, open_image
 from blemish.data.deep import brightest_value, check_alpha, unit_bands
 from blemish.data.masks import ASPECT_TOLERANCE, decode_roi
 from blemish.data.tiles import Box
@@ -118,6 +118,8 @@ class Prepared:
     """Whether it is stored with one channel, whatever the network sees."""
     brightest: int | None = None
     """The highest value in an image of 16 bits that are scaled by the value of white; None of 8 bits."""
+    pages: int = 1
+    """Pages or frames of the file, of which this is the first."""
 
     @property
     def box(self) -> Box:
@@ -173,7 +175,8 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     around = [(top, policy.size_px[0] - bottom), (left, policy.size_px[1] - right), (0, 0)]
     if policy.fit == "pad":
         values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
-    return Prepared(values, policy, size_px, original.mode in GREY_MODES, brightest_value(original))
+    pages = original.info.get(PAGES, 1)
+    return Prepared(values, policy, size_px, original.mode in GREY_MODES, brightest_value(original), pages)
 
 
 def _resize(band: Image.Image, size_px: tuple[int, int]) -> Image.Image:

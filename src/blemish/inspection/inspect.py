@@ -11,13 +11,24 @@ from typing import final
 import blemish
 from blemish.data.files import fit_name, make_folder, refuse_foreign, refuse_good_folder, remove_left_parts
 from blemish.data.folder import image_files
+from blemish.data.images import PixelPolicy
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
 from blemish.inference.predictor import Predictor
+from blemish.inspection.decisions import Decision, Verdict
 from blemish.inspection.index_page import INDEX, write_index
-from blemish.inspection.journal import NAME, Journal
 from blemish.inspection.pipeline import FOLDERS, Line, Source
-from blemish.inspection.rows import FORMATS, Row, score_row, unreadable_row, write_rows
+from blemish.inspection.record import WRITTEN_BY, Record
+from blemish.inspection.rows import FORMATS, Row, to_row, write_rows
+
+NAME = "inspect.sqlite"
+"""The record, under `out`."""
+
+EARLIER = "inspect.journal.jsonl"
+"""What earlier versions kept instead."""
+
+SLOW_S, LONG_S = 5.0, 600.0
+"""An image that takes longer, or a folder of images in tiles, is spoken of."""
 
 OnImage = Callable[[int, int], None]
 
@@ -28,8 +39,8 @@ class Request:
     """What is wanted beside the rows.
 
     Under `out`, if given, go `overlays/` and `masks/`, PNG files at each image's own size, under the image's name, and
-    the rows: as they come into a journal, and, when all are there, in `form` and as a page, `index.html`. Nothing is
-    replaced but what an inspection wrote. With `resume`, images whose row is in the journal, with the same content,
+    the rows: as they come into a record, and, when all are there, in `form` and as a page, `index.html`. Nothing is
+    replaced but what an inspection wrote. With `resume`, images whose row is in the record, with the same content,
     are not judged again; `model` then tells models apart, by its content. With `skip_bad`, an image that cannot be read
     has a row that says so.
 
@@ -56,15 +67,22 @@ class Inspection:
     images: Sequence[Source]
     request: Request
     on_image: OnImage = lambda _done, _total: None
+    on_slow: Callable[[str], None] = lambda _message: None
+    """Told once, where it will take long."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Why images could not be read, by path."""
-    slowest_ms: float = 0.0
-    """The longest that the network worked on an image."""
     colour_images: int = 0
     """How many of those that were judged are stored in colour; `grey_images` likewise."""
     grey_images: int = 0
     fewest: int = 1
     """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
+    paged: int = 0
+    """How many images have several pages or frames, of which the first was judged."""
+
+    def __post_init__(self) -> None:
+        self._numbers = array("q")
+        """Of the decisions of this run, in the order of the images."""
+        self._is_slow_said = False
 
     def rows(self) -> Iterator[Row]:
         """The row of each image, in order, as soon as it is judged and its pictures are written.
@@ -75,50 +93,55 @@ class Inspection:
             SettingsError: to be resumed, but the rows that are there were made by another model or threshold.
         """
         request = self.request
-        with _journal(self.predictor, request) as journal:
+        with _record(self.predictor, request) as record:
             if request.max_false_discovery_rate is None:
-                yield from self._pass(self.predictor, self.images, journal, request.out)
+                yield from self._pass(self.predictor, record, request.out)
             else:
-                yield from self._as_one_batch(request.max_false_discovery_rate, journal)
-            if request.out is not None and journal is not None:
-                write_rows(journal.rows(), request.out, request.form)
-                write_index(journal.named_rows(), request.out)
+                yield from self._as_one_batch(request.max_false_discovery_rate, record)
+            if request.out is not None and record is not None:
+                write_rows(map(to_row, record.numbered(self._numbers)), request.out, request.form)
+                write_index(((one.picture, to_row(one)) for one in record.numbered(self._numbers)), request.out)
 
-    def _as_one_batch(self, max_false_discovery_rate: float, journal: Journal | None) -> Iterator[Row]:
-        rows = self._pass(self.predictor, self.images, journal, None)
+    def _as_one_batch(self, max_false_discovery_rate: float, record: Record | None) -> Iterator[Row]:
+        rows = self._pass(self.predictor, record, None)
         scores = array("d", (row["score"] for row in rows if row["score"] is not None))
         basis = self.predictor.header.calibration_scores, self.predictor.header.calibration
         threshold = batch_threshold(*basis, list(scores), max_false_discovery_rate)
         self.fewest = fewest_selected(*basis, len(scores), max_false_discovery_rate)
-        if journal is not None:
-            yield from self._pass(self.predictor.with_threshold(threshold), self.images, journal, self.request.out)
+        if record is not None:
+            yield from self._pass(self.predictor.with_threshold(threshold), record, self.request.out)
             return
         left = iter(scores)
         for source in self.images:
-            if (message := self.skipped.get(str(source.path))) is not None:
-                yield unreadable_row(source.path, message)
-            else:
-                score = next(left)
-                yield score_row(source.path, score, self.predictor.p_value(score), threshold)
+            path = str(source.path)
+            if (message := self.skipped.get(path)) is not None:
+                yield to_row(Decision(path, "", "unreadable", message=message))
+                continue
+            score = next(left)
+            verdict: Verdict = "anomalous" if score > threshold else "good"
+            yield to_row(Decision(path, "", verdict, score, self.predictor.p_value(score), threshold))
 
-    def _pass(
-        self, predictor: Predictor, images: Sequence[Source], journal: Journal | None, out: Path | None
-    ) -> Iterator[Row]:
+    def _pass(self, predictor: Predictor, record: Record | None, out: Path | None) -> Iterator[Row]:
         """Judge all images once, with pictures where there is a folder for them."""
-        if journal is not None:
-            journal.start()
-        line = Line(predictor, journal, out, self.request.workers)
-        with closing(line.judged(images)) as all_judged:
-            for done, judged in enumerate(all_judged, start=1):
-                if judged.error is not None:
-                    self._leave_out(judged.source, judged.error)
-                elif judged.prediction is not None:
-                    self.grey_images += judged.is_grey
-                    self.colour_images += not judged.is_grey
-                    self.slowest_ms = max(self.slowest_ms, judged.prediction.latency_ms)
-                row = line.row(judged)
-                self.on_image(done, len(images))
-                yield row
+        del self._numbers[:]
+        line = Line(predictor, record, out, self.request.workers, self.request.skip_bad)
+        with closing(line.decided(self.images)) as all_decided:
+            for done, one in enumerate(all_decided, start=1):
+                if one.error is not None:
+                    self._leave_out(one.source, one.error)
+                if one.prediction is not None:
+                    self.grey_images += one.is_grey
+                    self.colour_images += not one.is_grey
+                    self._warn_if_slow(one.prediction.latency_ms, len(self.images) - done)
+                self.paged += one.decision.score is not None and one.decision.message != ""
+                self._numbers.append(one.decision.id)
+                self.on_image(done, len(self.images))
+                yield to_row(one.decision)
+
+    def _warn_if_slow(self, took_ms: float, left: int) -> None:
+        if not self._is_slow_said and (message := slow_message(self.predictor.policy, took_ms / 1000.0, left)):
+            self._is_slow_said = True
+            self.on_slow(message)
 
     def _leave_out(self, source: Source, error: DataError) -> None:
         if not self.request.skip_bad:
@@ -131,6 +154,7 @@ def inspect_images(
     paths: Sequence[Path],
     request: Request,
     on_image: OnImage = lambda _done, _total: None,
+    on_slow: Callable[[str], None] = lambda _message: None,
 ) -> Inspection:
     """The inspection of every image in `paths`, files or folders (with the folders below them).
 
@@ -146,15 +170,16 @@ def inspect_images(
     sources = list(_find(paths, request.out))
     if request.out is not None:
         _check_out(request.out, request.form, sources)
-    return Inspection(predictor, sources, request, on_image)
+    return Inspection(predictor, sources, request, on_image, on_slow)
 
 
 def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
     """Refuse a folder in which something would be replaced that no inspection wrote; tidy up after a killed one."""
     refuse_good_folder(out)
+    if (out / EARLIER).exists() and not (out / NAME).exists():
+        raise DataError(f"{out / EARLIER}: of an earlier version, whose rows are not gone on with; give another folder")
     refuse_foreign(out / FORMATS[form].file, FORMATS[form].begins)
     refuse_foreign(out / INDEX)
-    refuse_foreign(out / NAME)
     for folder in FOLDERS:
         if (out / folder).exists():
             make_folder(out / folder)  # refuses a file of that name
@@ -164,20 +189,38 @@ def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
             remove_left_parts(below)
         for source in sources:
             refuse_foreign(out / folder / source.name)
-    for name in (NAME, INDEX, FORMATS[form].file):
+    for name in (INDEX, FORMATS[form].file):
         remove_left_parts(out, name)
 
 
-def _journal(predictor: Predictor, request: Request) -> AbstractContextManager[Journal | None]:
+def slow_message(policy: PixelPolicy, took_s: float, left: int) -> str:
+    """What is said where the model takes long for an image, or will for the `left` others, in tiles; else nothing.
+
+    >>> slow_message(PixelPolicy(size_px=(3000, 4000), tile_px=(256, 256)), took_s=38.0, left=99)
+    'the model took 38 s for an image of 3000 x 4000 pixels in tiles of 256 x 256: about 63 min for the 99 left; ...
+    """
+    if took_s <= SLOW_S and (policy.tile_px is None or took_s * left <= LONG_S):
+        return ""
+    height, width = policy.size_px
+    tiles = "" if policy.tile_px is None else " in tiles of {} x {}".format(*policy.tile_px)
+    rest = f": about {max(1.0, took_s * left / 60.0):.0f} min for the {left} left" if left else ""
+    return (
+        f"the model took {took_s:.2g} s for an image of {height} x {width} pixels{tiles}{rest}; train with a smaller "
+        "data.size_px or data.side_px, or another detector, where that is too slow"
+    )
+
+
+def _record(predictor: Predictor, request: Request) -> AbstractContextManager[Record | None]:
     if request.out is None:
         return nullcontext()
     made_by = {
+        WRITTEN_BY: "inspect",
         "model_sha256": hashlib.sha256(request.model.read_bytes()).hexdigest(),
         "threshold": predictor.threshold,
         "max_false_discovery_rate": request.max_false_discovery_rate,
         "version": blemish.__version__,
     }
-    return Journal.open(request.out, made_by, request.resume)
+    return Record.open(make_folder(request.out) / NAME, made_by, request.resume)
 
 
 def _find(paths: Sequence[Path], out: Path | None) -> Iterator[Source]:

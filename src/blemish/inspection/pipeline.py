@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar, final
 
@@ -24,8 +24,8 @@ from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.errors import DataError
 from blemish.inference.overlay import draw_at_full_size
 from blemish.inference.predictor import Prediction, Predictor
-from blemish.inspection.journal import Journal, Key
-from blemish.inspection.rows import Row, to_row, unreadable_row
+from blemish.inspection.decisions import Decision, model_sha256, to_decision
+from blemish.inspection.record import Record
 
 MAX_PX_AHEAD = 48_000_000
 """Of images that are being decoded or wait for the network; one at least always is."""
@@ -42,25 +42,21 @@ class Source(NamedTuple):
     path: Path
     name: str
 
-    @property
-    def key(self) -> Key:
-        """What its row is found by."""
-        return str(self.path), self.name
-
 
 class Read(NamedTuple):
-    """An image that has been read; `prepared` is None where its row is known already."""
+    """An image that has been read; or what was decided about it before."""
 
     sha256: str
     prepared: Prepared | None = None
     original: Image.Image | None = None
+    known: Decision | None = None
 
 
 class InspectedImage(NamedTuple):
-    """An image that has been judged: a prediction, or why there is none; or neither, where its row is known already."""
+    """An image that has been decided about; without a prediction where that was before, or where it cannot be read."""
 
     source: Source
-    sha256: str = ""
+    decision: Decision
     prediction: Prediction | None = None
     original: Image.Image | None = None
     is_grey: bool = False
@@ -69,36 +65,32 @@ class InspectedImage(NamedTuple):
 
 @final
 class Line:
-    """One pass over images, with pictures under `out` if given, and with rows in `journal` if given."""
+    """One pass over images, with pictures under `out` if given, and with decisions in `record` if given.
 
-    def __init__(self, predictor: Predictor, journal: Journal | None, out: Path | None, workers: int) -> None:
-        self._predictor, self._journal, self._out, self._workers = predictor, journal, out, workers
+    Images that cannot be read are decided to be so where `skip_bad`; else they are in no record.
+    """
+
+    def __init__(
+        self, predictor: Predictor, record: Record | None, out: Path | None, workers: int, skip_bad: bool
+    ) -> None:
+        self._predictor, self._record, self._out, self._workers = predictor, record, out, workers
+        self._skip_bad = skip_bad
         self._drawn_at = None if out is None else predictor.threshold
 
-    def judged(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
-        """Each image in order, when it is judged and its pictures are written.
+    def decided(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
+        """Each image in order, when its pictures are written and its decision is on the disk.
 
         Raises:
-            DataError: a picture cannot be written.
+            DataError: something cannot be written.
         """
         bound = Bound(self._workers + 1, MAX_PX_BEHIND)
         with closing(self._through_the_network(images)) as judged:
-            if self._out is None:
+            if self._record is None:
                 yield from judged
                 return
-            with closing(work_ahead(self._draw, judged, self._workers, bound, _pixels)) as all_drawn:
-                for one, drawn in all_drawn:
-                    drawn.result()
-                    yield one
-
-    def row(self, judged: InspectedImage) -> Row:
-        """The row of an image, which is in the journal from now on."""
-        if judged.error is None and judged.prediction is None:
-            return self._known().recall(judged.source.key)
-        row = to_row(judged.prediction) if judged.prediction else unreadable_row(judged.source.path, str(judged.error))
-        if self._journal is not None:
-            self._journal.add(judged.source.key, judged.sha256, self._drawn_at, row)
-        return row
+            with closing(work_ahead(self._keep, judged, self._workers, bound, _pixels)) as all_kept:
+                for _, kept in all_kept:
+                    yield kept.result()
 
     def _through_the_network(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
         bound = Bound(2 * self._workers, MAX_PX_AHEAD)
@@ -107,37 +99,48 @@ class Line:
                 yield self._judge(source, future)
 
     def _judge(self, source: Source, future: Future[Read]) -> InspectedImage:
+        path = str(source.path)
         try:
             read = future.result()
         except DataError as error:
-            return InspectedImage(source, error=error)
-        if read.prepared is None:
-            return InspectedImage(source, read.sha256)
+            bad = Decision(path, "", "unreadable", message=str(error), model_sha256=model_sha256(self._predictor))
+            return InspectedImage(source, bad, error=error)
+        if read.known is not None:
+            return InspectedImage(source, read.known)
+        assert read.prepared is not None
         prediction = self._predictor.predict_prepared(read.prepared, source.path)
-        return InspectedImage(source, read.sha256, prediction, read.original, read.prepared.is_grey)
+        decision = to_decision(self._predictor, prediction, read.prepared)
+        decision = replace(decision, image_sha256=read.sha256, picture=source.name, drawn_at=self._drawn_at)
+        return InspectedImage(source, decision, prediction, read.original, read.prepared.is_grey)
 
     def _read(self, source: Source) -> Read:
         content = read_content(source.path)
         sha256 = ""
-        if self._journal is not None:
+        if self._record is not None:
             sha256 = hashlib.sha256(content).hexdigest()
-            if self._journal.knows(source.key, sha256, self._drawn_at) and self._has_pictures(source):
-                return Read(sha256)
+            if (known := self._known(self._record, source, sha256)) is not None:
+                return Read(sha256, known=known)
         prepared, original = prepare_content(content, source.path, self._predictor.policy)
         return Read(sha256, prepared, None if self._out is None else original)
 
-    def _has_pictures(self, source: Source) -> bool:
-        return self._out is None or all((self._out / folder / source.name).is_file() for folder in FOLDERS)
+    def _known(self, record: Record, source: Source, sha256: str) -> Decision | None:
+        """What was decided about this image, if its pictures are there, too, for this threshold."""
+        found = record.find_picture(str(source.path), source.name)
+        if found is None or found.image_sha256 != sha256 or self._drawn_at not in (None, found.drawn_at):
+            return None
+        folders = () if self._out is None else [self._out / folder for folder in FOLDERS]
+        return found if all((folder / source.name).is_file() for folder in folders) else None
 
-    def _draw(self, judged: InspectedImage) -> None:
+    def _keep(self, judged: InspectedImage) -> InspectedImage:
+        """Draw an image, and then put the decision into the record."""
+        assert self._record is not None
         if judged.prediction is not None and judged.original is not None and self._out is not None:
             where = str(judged.source.path)
             original = drawable(judged.original, self._predictor.policy.white_level, where)
             write_pictures(original, judged.prediction, self._out, judged.source.name)
-
-    def _known(self) -> Journal:
-        assert self._journal is not None
-        return self._journal
+        if judged.prediction is not None or (judged.error is not None and self._skip_bad):
+            judged = judged._replace(decision=self._record.add(judged.decision, is_again=True))
+        return judged._replace(original=None)
 
 
 def write_pictures(original: Image.Image, prediction: Prediction, out: Path, name: str) -> None:

@@ -3,22 +3,12 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, final
+from typing import NamedTuple, TypedDict, cast, final
 
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, make_folder
 from blemish.errors import printable
-
-if TYPE_CHECKING:
-    from blemish.inference.predictor import Prediction
-
-MAX_REGIONS = 100
-"""So many regions of an image are listed, those with the highest peaks; `region_count` counts all."""
-
-Verdict = Literal["good", "anomalous", "unreadable"]
-
-RegionRow = dict[str, int | float]
-"""A `Region` by the names of its fields; see inference/defect_regions.py."""
+from blemish.inspection.decisions import Decision, RegionRow, Verdict
 
 
 class Row(TypedDict):
@@ -34,60 +24,24 @@ class Row(TypedDict):
     regions: list[RegionRow] | None
     """None also where the map is not at hand: in a batch (`--fdr`) without a folder for its pictures."""
     message: str
-    """Why it is unreadable."""
+    """Why it is unreadable; which page was judged, where there are several."""
 
 
 FIELDS = tuple(Row.__annotations__)
 
 
-def to_row(prediction: "Prediction") -> Row:
-    """The row of an image that was judged."""
+def to_row(decision: Decision) -> Row:
+    """The row of a decision about an image."""
     return {
-        "path": prediction.path or "",
-        "verdict": "anomalous" if prediction.is_anomalous else "good",
-        "score": prediction.score,
-        "p_value": prediction.p_value,
-        "threshold": prediction.threshold,
-        "is_anomalous": prediction.is_anomalous,
-        "region_count": len(prediction.regions),
-        "regions": region_rows(prediction),
-        "message": "",
-    }
-
-
-def region_rows(prediction: "Prediction") -> list[RegionRow]:
-    """The regions of an image, at most `MAX_REGIONS`, as JSON has them."""
-    return [region._asdict() for region in prediction.regions[:MAX_REGIONS]]
-
-
-def score_row(path: Path, score: float, p_value: float, threshold: float) -> Row:
-    """The row of an image of which only the score was kept."""
-    is_anomalous = score > threshold
-    return {
-        "path": str(path),
-        "verdict": "anomalous" if is_anomalous else "good",
-        "score": score,
-        "p_value": p_value,
-        "threshold": threshold,
-        "is_anomalous": is_anomalous,
-        "region_count": None,
-        "regions": None,
-        "message": "",
-    }
-
-
-def unreadable_row(path: Path, message: str) -> Row:
-    """The row of an image that could not be read."""
-    return {
-        "path": str(path),
-        "verdict": "unreadable",
-        "score": None,
-        "p_value": None,
-        "threshold": None,
-        "is_anomalous": None,
-        "region_count": None,
-        "regions": None,
-        "message": message,
+        "path": decision.image_path,
+        "verdict": cast(Verdict, decision.verdict),
+        "score": decision.score,
+        "p_value": decision.p_value,
+        "threshold": decision.threshold,
+        "is_anomalous": None if decision.score is None else decision.verdict == "anomalous",
+        "region_count": decision.region_count,
+        "regions": decision.regions,
+        "message": decision.message,
     }
 
 
@@ -102,7 +56,8 @@ def as_table(rows: Iterable[Row]) -> Iterator[str]:
             continue
         threshold = row["threshold"]
         verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
-        yield f"{verdict:<10}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {printable(row['path'])}\n"
+        said = printable(row["path"]) + (f"  ({row['message']})" if row["message"] else "")
+        yield f"{verdict:<10}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {said}\n"
     unread = f", {counts['unreadable']} unreadable" if counts["unreadable"] else ""
     if threshold is not None or unread:
         at = "" if threshold is None else f" at threshold {threshold:.6g}"
@@ -138,7 +93,7 @@ def as_json(rows: Iterable[Row]) -> Iterator[str]:
 def as_csv(rows: Iterable[Row]) -> Iterator[str]:
     """The lines of a CSV file with a header; regions are a JSON list in one cell.
 
-    >>> print(*as_csv([unreadable_row(Path("a.png"), "no image")]))
+    >>> print(*as_csv([to_row(Decision("a.png", "", "unreadable", message="no image"))]))
     path,verdict,score,p_value,threshold,is_anomalous,region_count,regions,message
     a.png,unreadable,,,,,,,no image
     """

@@ -1,10 +1,10 @@
 """`blemish watch`: judge images as a camera writes them, each exactly once, whatever happens in between.
 
-For each image, in this order: its bytes are read once; they are judged; the line of the decision is written, and on the
-disk; then the file is moved, if it is to be. So a watch that is killed has
+For each image, in this order: its bytes are read once; they are judged; the decision is in the record, and on the disk;
+then the export follows, and the file is moved, if it is to be. So a watch that is killed has
 
-- before the line: decided nothing, and judges the image again; a half-written line is cut off,
-- between line and move: decided, and only moves,
+- before the decision is on the disk: decided nothing, and judges the image again,
+- between decision and move: decided, and only moves; what the export lacks is appended at the next start,
 - after the move: nothing left to do.
 
 To be moved, a file is first taken away under a hidden name, and put back where it turns out to be another one than was
@@ -16,8 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -38,12 +37,16 @@ from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.monitor_state import model_id
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan, stamp_of
-from blemish.inspection.decisions import Decision, DecisionRecord
+from blemish.inspection.decisions import Decision, model_sha256, to_decision
+from blemish.inspection.export import FORMS, Export
 from blemish.inspection.pipeline import write_pictures
-from blemish.inspection.rows import region_rows
+from blemish.inspection.record import WRITTEN_BY, Record
 
 TAKEN = ".moving"
 """Ends the hidden name of a file that is being moved."""
+
+RECORD = ".sqlite"
+"""The ending of a record."""
 
 REMIND_S = 60.0
 """So long the same trouble is said once."""
@@ -55,7 +58,8 @@ class WatchSettings:
     """Where to look, where to write, and when a file is complete."""
 
     folder: Path
-    record: Path
+    to: Path
+    """The record, .sqlite; or its export, .csv or .jsonl, and the record is beside it."""
     move_anomalous: Path | None = None
     out: Path | None = None
     """Folder for the overlay and the defect mask of each image, under its name and a piece of its SHA-256."""
@@ -92,7 +96,8 @@ class Watcher:
 
     predictor: Predictor
     settings: WatchSettings
-    record: DecisionRecord
+    record: Record
+    export: Export | None
     callbacks: Callbacks
     load: Callable[[], Predictor] | None = None
     """Loads the model again, where its file has changed; None: it is not looked at."""
@@ -101,6 +106,7 @@ class Watcher:
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.settings.settle_s, max(self.settings.patience_s, self.settings.settle_s))
+        self._names = self.record.paths()
         self._said: dict[str, float] = {}
         self._is_stuck = False
         self._unseen: str | None = None
@@ -155,21 +161,22 @@ class Watcher:
             self._trouble(f"{error}; the model file has changed, and the model of before goes on deciding")
             return
         change = change_message(self.predictor, predictor)
-        sha256 = "" if predictor.source is None else predictor.source.sha256
-        self.record.add(Decision(_now(), "", "", None, None, predictor.threshold, "model", change, sha256))
+        sha256, threshold = model_sha256(predictor), predictor.threshold
+        self.record.add(Decision("", "", "model", threshold=threshold, message=change, model_sha256=sha256))
         self.predictor, self._model_stamp = predictor, stamp
+        self._follow_record()
         self.callbacks.model(predictor, change)
 
     def _look(self, found: dict[str, Stamp], now_s: float) -> int:
         """See to the files that are ready; how many there were."""
         ready = self._arrivals.look(found, now_s)
         # After a restart all files are looked at once more, by their content; new ones need not wait for that.
-        ready.sort(key=lambda one: self.record.has_name(one.name))
+        ready.sort(key=lambda one: one.name in self._names)
         self._is_stuck = False
         for one in ready:
             if self._is_stuck or self.callbacks.wait(0.0):
                 break
-            may_others_wait = self.record.has_name(one.name)
+            may_others_wait = one.name in self._names
             try:
                 self._see(one)
             except DataError as error:
@@ -196,8 +203,8 @@ class Watcher:
         if _stamp(path) != ready.stamp:
             return  # it has changed while it was read, and the next look finds that
         sha256 = hashlib.sha256(content).hexdigest()
-        verdict = self.record.verdict(ready.name, sha256)
-        if verdict is None:
+        decision = self.record.find(ready.name, sha256)
+        if decision is None:
             try:
                 prepared, original = prepare_content(content, path, self.predictor.policy)
                 prediction = self.predictor.predict_prepared(prepared, path)
@@ -209,55 +216,54 @@ class Watcher:
             except Exception as error:  # whatever it is, the images after this one must not wait for a person
                 self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
                 return
-            self._draw(original, prediction, ready.name, sha256)
-            verdict = "anomalous" if prediction.is_anomalous else "good"
-            self._decide(self._decision(ready.name, sha256, prediction))
-        if verdict == "anomalous" and self.settings.move_anomalous is not None:
+            decision = replace(
+                to_decision(self.predictor, prediction, prepared),
+                image_path=ready.name,
+                image_sha256=sha256,
+                picture=picture_name(ready.name, sha256),
+                drawn_at=self._draw(original, prediction, ready.name, sha256),
+            )
+            self._decide(decision)
+        if decision.verdict == "anomalous" and self.settings.move_anomalous is not None:
             self._move(path, ready, content, sha256)
         self._arrivals.done(ready.name, ready.stamp)
 
-    def _decision(self, name: str, sha256: str, prediction: Prediction) -> Decision:
-        return Decision(
-            time=_now(),
-            file=name,
-            sha256=sha256,
-            score=prediction.score,
-            p_value=prediction.p_value,
-            threshold=prediction.threshold,
-            verdict="anomalous" if prediction.is_anomalous else "good",
-            model_sha256=self._model_sha256(),
-            region_count=len(prediction.regions),
-            regions=region_rows(prediction),
-        )
-
-    def _model_sha256(self) -> str:
-        return "" if self.predictor.source is None else self.predictor.source.sha256
-
-    def _draw(self, original: Image.Image, prediction: Prediction, name: str, sha256: str) -> None:
-        """Write heat map and mask before the decision: none that is in the record is without."""
-        if self.settings.out is not None:
-            picture = drawable(original, self.predictor.policy.white_level, name)
-            write_pictures(picture, prediction, self.settings.out, picture_name(name, sha256))
+    def _draw(self, original: Image.Image, prediction: Prediction, name: str, sha256: str) -> float | None:
+        """Write heat map and mask before the decision, and return their threshold: none in the record is without."""
+        if self.settings.out is None:
+            return None
+        picture = drawable(original, self.predictor.policy.white_level, name)
+        write_pictures(picture, prediction, self.settings.out, picture_name(name, sha256))
+        return prediction.threshold
 
     def _unreadable(self, ready: Ready, sha256: str, why: str) -> None:
-        if self.record.verdict(ready.name, sha256) is None:
+        if self.record.find(ready.name, sha256) is None:
             if not ready.is_last_try:
                 self._arrivals.try_last(ready.name)
                 return
-            self._decide(
-                Decision(_now(), ready.name, sha256, None, None, None, "unreadable", why, self._model_sha256())
-            )
+            model = model_sha256(self.predictor)
+            self._decide(Decision(ready.name, sha256, "unreadable", message=why, model_sha256=model))
         self._arrivals.done(ready.name, ready.stamp)
 
     def _decide(self, decision: Decision) -> None:
-        self._is_stuck = True  # unless the line is written: other images would fare no better
+        self._is_stuck = True  # unless it is in the record: other images would fare no better
         self.record.add(decision)
         self._is_stuck = False
+        self._names.add(decision.image_path)
         self.verdicts[decision.verdict] += 1
+        self._follow_record()
         try:
             self.callbacks.decision(decision)
         except OSError as error:
             self._trouble(f"decisions are in the record, but cannot be printed any more: {reason(error)}")
+
+    def _follow_record(self) -> None:
+        """Let the export say what the record says; where it cannot be written, the next decision tries again."""
+        try:
+            if self.export is not None:
+                self.export.follow()
+        except DataError as error:
+            self._trouble(f"{error}; decisions are in the record {self.record.path}, and the export follows later")
 
     def _move(self, path: Path, ready: Ready, content: bytes, sha256: str) -> None:
         assert self.settings.move_anomalous is not None
@@ -307,7 +313,7 @@ def watch_folder(
 
     Raises:
         DataError: no such folder, a record or a folder that cannot be written, or another watch writes that record.
-        SettingsError: a record that is neither CSV nor JSON lines; a folder to write to inside the watched one.
+        SettingsError: a record of another ending; a folder to write to inside the watched one.
     """
     folder = settings.folder
     if not folder.is_dir():
@@ -317,13 +323,40 @@ def watch_folder(
             _check_beside(folder, other, option)
     if settings.move_anomalous is not None:
         check_writable(folder / "moved.png")
-    with DecisionRecord.open(settings.record) as record:
+    path, export = files_to_write(settings.to)
+    with Record.open(path, {WRITTEN_BY: "watch"}) as record:
+        written = None if export is None else Export(record, export)
+        if written is not None:
+            written.follow()
         for left in folder.rglob(f".*{TAKEN}"):
             restore_file(left, left.with_name(left.name.removeprefix(".").removesuffix(TAKEN)))
-        watcher = Watcher(predictor, settings, record, callbacks, load)
+        watcher = Watcher(predictor, settings, record, written, callbacks, load)
         callbacks.begun()
         watcher.run()
         return watcher.verdicts
+
+
+def files_to_write(to: Path) -> tuple[Path, Path | None]:
+    """The record and its export, if there is to be one, from what the user gave to `--to`.
+
+    Raises:
+        SettingsError: it ends with none of .sqlite, .csv and .jsonl.
+        DataError: there is such an export already, but no record that it could be of.
+
+    >>> [str(path) for path in files_to_write(Path("a.csv"))]
+    ['a.sqlite', 'a.csv']
+    """
+    if to.suffix.lower() == RECORD:
+        return to, None
+    if to.suffix.lower() not in FORMS:
+        raise SettingsError(f"--to {to}: ends with '{to.suffix}'; expected {RECORD}, {' or '.join(FORMS)}")
+    record = to.with_suffix(RECORD)
+    if to.is_file() and to.stat().st_size and not record.exists():
+        raise DataError(
+            f"{to}: there is no record {record} that it could be an export of (an earlier version kept none); move it "
+            "away, or give another file to --to"
+        )
+    return record, to
 
 
 def _check_beside(folder: Path, other: Path, option: str) -> None:
@@ -386,7 +419,3 @@ def _stamp(path: Path) -> Stamp | None:
         return stamp_of(path.stat())
     except OSError:
         return None
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")

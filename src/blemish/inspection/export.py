@@ -1,0 +1,108 @@
+"""What a record says, as a CSV file or JSON lines: an export, which only ever grows at its end."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, final
+
+from blemish.data.csv_cells import csv_line
+from blemish.data.files import check_writable, reason
+from blemish.errors import DataError
+from blemish.inspection.decisions import Decision
+from blemish.inspection.record import Record
+from blemish.inspection.rows import as_cell
+
+COLUMNS = {
+    "time": "decided_at",
+    "file": "image_path",
+    "sha256": "image_sha256",
+    "score": "score",
+    "p_value": "p_value",
+    "threshold": "threshold",
+    "verdict": "verdict",
+    "message": "message",
+    "model_sha256": "model_sha256",
+    "region_count": "region_count",
+    "regions": "regions",
+}
+"""The fields of an exported decision, and what they are called in the record."""
+
+
+def as_csv_line(decision: Decision) -> str:
+    """A line of CSV; regions are a JSON list in one cell."""
+    return csv_line(as_cell(getattr(decision, name)) for name in COLUMNS.values())
+
+
+def as_json_line(decision: Decision) -> str:
+    """A JSON object on a line."""
+    return json.dumps({shown: getattr(decision, name) for shown, name in COLUMNS.items()}, allow_nan=False) + "\n"
+
+
+FORMS: dict[str, tuple[str, Callable[[Decision], str]]] = {
+    ".csv": (csv_line(COLUMNS), as_csv_line),
+    ".jsonl": ("", as_json_line),
+}
+"""By the ending of the file: what stands at its beginning, and a decision's line."""
+
+
+@final
+class Export:
+    """A file that says what a record says, line by line in its order.
+
+    What is missing is appended, also where the file was cut, renamed or deleted, or ends in half a line. A file that
+    says anything else is left as it is.
+    """
+
+    def __init__(self, record: Record, path: Path) -> None:
+        self._record, self._path = record, path
+        self._head, self._line = FORMS[path.suffix.lower()]
+        self._number, self._left = 0, (-1, -1)
+        """The last decision in the file, and the file's number and length with it."""
+        check_writable(path)
+
+    def follow(self) -> None:
+        """Append what the record has and the file has not.
+
+        Raises:
+            DataError: it cannot be written now; or it holds what the record does not say.
+        """
+        try:
+            with self._path.open("ab") as end, self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if (status.st_ino, status.st_size) == self._left:
+                    file.seek(status.st_size)
+                else:
+                    self._number = 0
+                number = self._append(file, end)
+                end.flush()
+                self._number, self._left = number, (status.st_ino, end.seek(0, os.SEEK_END))
+        except OSError as error:
+            self._left = (-1, -1)
+            raise DataError(f"{self._path}: cannot be written: {reason(error)}") from None
+
+    def _append(self, file: BinaryIO, end: BinaryIO) -> int:
+        """Compare from the place that `file` is at, and write what it lacks; returns the last decision."""
+        number, is_over = self._number, False
+        for number, line in self._lines(is_begun=file.tell() > 0):  # noqa: B007  # the last one
+            found = b"" if is_over else file.read(len(line))
+            if not line.startswith(found):
+                self._refuse()
+            is_over = len(found) < len(line)
+            if is_over:
+                end.write(line[len(found) :])
+        if not is_over and file.read(1):
+            self._refuse()
+        return number
+
+    def _lines(self, is_begun: bool) -> Iterator[tuple[int, bytes]]:
+        if not is_begun:
+            yield 0, self._head.encode()
+        for decision in self._record.since(self._number):
+            yield decision.id, self._line(decision).encode(errors="backslashreplace")
+
+    def _refuse(self) -> None:
+        raise DataError(
+            f"{self._path}: does not say what the record {self._record.path} says: an export of another record or "
+            "version, or changed by hand; move it away, or give another file"
+        )
