@@ -35,8 +35,10 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.ready  ## write docs/reference/ and docs/architecture.md again
+docs: $(VENV)/.ready  ## write docs/reference/ and docs/architecture.md again, build the site in build/site
 	$(BIN)/python scripts/docs.py
+	$(BIN)/zensical build --strict --clean
+	$(BIN)/python scripts/docs.py --site build/site
 
 dist: $(VENV)/.ready  ## sdist and wheel, checked; what they depend on (SBOM) and under which licences
 	rm -rf dist build/wheel

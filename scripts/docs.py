@@ -1,19 +1,28 @@
 """Write docs/reference/ and what the pages say of packages and modules; with --check, find what is out of date.
 
 Checked: the reference is what the program says; the README's packages and the modules of docs/architecture.md are
-what the docstrings' first lines say; every relative link in the Markdown files leads to a file.
+what the docstrings' first lines say; every relative link in the Markdown files leads to a file. With --site FOLDER, the
+built site gets the files beside docs/ that it links to, and what is wrong in it is found: links and anchors that lead
+nowhere, anything loaded from elsewhere.
 """
 
 import ast
+import inspect
 import re
+import shutil
 import sys
 from collections.abc import Iterator
+from functools import cached_property
+from html.parser import HTMLParser
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
+from urllib.parse import unquote
 
 import typer
 from pydantic import BaseModel
 
+import blemish
 from blemish.cli import app
 from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.results import EvaluateSettings
@@ -22,6 +31,7 @@ from blemish.settings import RunSettings
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+DECISIONS = ROOT / "docs" / "decisions"
 SOURCE = ROOT / "src" / "blemish"
 PACKAGES = re.compile(r"(```text\nsrc/blemish/\n)(.*?)(```)", re.DOTALL)
 MODULES = re.compile(r"(<!-- modules -->\n)(.*?)(<!-- end of modules -->)", re.DOTALL)
@@ -31,10 +41,16 @@ NOTE = "<!-- Written by scripts/docs.py; run `make docs` after a change. -->\n"
 
 def main() -> int:
     """Write the reference, or check everything; 1 where something is wrong."""
+    if "--site" in sys.argv:
+        site = Path(sys.argv[-1])
+        bring_files(site)
+        return report(list(site_problems(site)), "site: every link and anchor leads somewhere, within it")
     pages = {
         REFERENCE / "cli.md": commands_page(),
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "results.md": results_page(),
+        REFERENCE / "api.md": api_page(),
+        DECISIONS / "index.md": decisions_page(),
         ROOT / "README.md": filled(ROOT / "README.md", PACKAGES, package_lines()),
         ROOT / "docs" / "architecture.md": filled(ROOT / "docs" / "architecture.md", MODULES, module_tables()),
     }
@@ -43,8 +59,12 @@ def main() -> int:
         for path, text in pages.items():
             path.write_text(text, encoding="utf-8")
         return 0
-    problems = [*stale(pages), *link_problems()]
-    print("\n".join(problems) or "docs: nothing out of date, every link leads somewhere")
+    return report([*stale(pages), *link_problems()], "docs: nothing out of date, every link leads somewhere")
+
+
+def report(problems: list[str], otherwise: str) -> int:
+    """Print the problems, or that there are none; the exit code."""
+    print("\n".join(problems) or otherwise)
     return int(bool(problems))
 
 
@@ -56,6 +76,67 @@ def commands_page() -> str:
         lines = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         parts.append(f"## `{' '.join(path)}`\n\n```text\n{lines}\n```\n")
     return "\n".join(parts)
+
+
+def decisions_page() -> str:
+    """A list of the decisions, by number."""
+    titles = {
+        path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted(DECISIONS.glob("0*.md"))
+    }
+    lines = "".join(f"- [{title.lstrip('# ')}]({name})\n" for name, title in titles.items())
+    return f"{NOTE}\n# Decisions\n\nWhy things are as they are, oldest first.\n\n{lines}"
+
+
+def api_page() -> str:
+    """Every public name with its signature, its docstring and those of its public methods."""
+    parts = [
+        NOTE,
+        "# Python\n",
+        "What `from blemish import ...` offers. Shapes are (height, width); images are RGB, masks True = defective.\n",
+    ]
+    for name in blemish.__all__:
+        thing = getattr(blemish, name)
+        if isinstance(thing, str):
+            parts.append(f"## `{name}`\n\nThe version, text.\n")
+            continue
+        parts.append(described(name, thing, "##"))
+        if inspect.isclass(thing) and not issubclass(thing, BaseException):
+            parts += [described(f"{name}.{key}", member, "###") for key, member in public_members(thing)]
+    return "\n".join(parts)
+
+
+def public_members(kind: type) -> Iterator[tuple[str, Any]]:
+    """Methods and properties that a class of ours defines, in the order of its source."""
+    for name, member in vars(kind).items():
+        plain = getattr(member, "__func__", member)
+        is_ours = isinstance(plain, (property, cached_property)) or inspect.isfunction(plain)
+        if not name.startswith("_") and is_ours and inspect.getdoc(plain):
+            yield name, plain
+
+
+def described(name: str, thing: Any, level: str) -> str:
+    """A heading, the signature, the docstring, and where it stands in the source."""
+    text = inspect.cleandoc(inspect.getdoc(thing) or "")
+    text = re.sub(r"(?m)^(>>> .*(?:\n(?!\n).*)*)", r"```python\n\1\n```", text)
+    text = re.sub(r"(?m)^(Args|Returns|Raises|Yields):\n((?:[ ]{4}.*\n?)+)", as_list, text)
+    shown = signature_of(name, thing) if inspect.isfunction(thing) else ""
+    source = f"*{thing.__module__}*\n" if level == "##" else ""
+    return f"{level} `{name}`\n\n{shown}{text.rstrip()}\n\n{source}"
+
+
+def signature_of(name: str, function: Any) -> str:
+    """How a function is called, types and defaults as its source has them."""
+    (node,) = ast.parse(dedent(inspect.getsource(function))).body
+    assert isinstance(node, ast.FunctionDef)
+    node.args.args = [one for one in node.args.args if one.arg not in ("self", "cls")]
+    given = ast.unparse(node.returns).strip("'") if node.returns else "None"
+    return f"```python\n{name}({ast.unparse(node.args)}) -> {given}\n```\n\n"
+
+
+def as_list(match: re.Match[str]) -> str:
+    """A section of a docstring as a list in Markdown."""
+    lines = re.sub(r"\n {8}", " ", match[2]).splitlines()
+    return f"**{match[1]}**\n\n" + "".join(f"- {line.strip()}\n" for line in lines)
 
 
 def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -183,6 +264,58 @@ def link_problems() -> Iterator[str]:
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
             if not re.match(r"[a-z]+:|#", target) and not (page.parent / target.partition("#")[0]).exists():
                 yield f"{page.relative_to(ROOT)}: the link {target} leads nowhere"
+
+
+class Page(HTMLParser):
+    """What a page of the site links to, what it loads, and the anchors in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links, self.loads, self.anchors = list[str](), list[str](), set[str]()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Collect the attributes that name something."""
+        named = dict(attrs)
+        self.anchors |= {value for key in ("id", "name") if (value := named.get(key))}
+        if tag == "a" and (link := named.get("href")):
+            self.links.append(link)
+        elif found := named.get("src") or (named.get("href") if tag == "link" else None):
+            self.loads.append(found)
+
+
+def bring_files(site: Path) -> None:
+    """Copy files beside docs/ that pages link to into the site's `files/`, and lead the links there."""
+    for path in sorted(site.rglob("*.html")):
+        up = "../" * (len(path.relative_to(site).parts) - 1)
+        text = path.read_text(encoding="utf-8")
+        for link in re.findall(rf'href="({re.escape(up)}\.\./[^"#]+)"', text):
+            source = ROOT / link.removeprefix(f"{up}../")
+            if source.is_file():
+                target = site / "files" / source.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+                text = text.replace(f'href="{link}"', f'href="{up}files/{source.relative_to(ROOT).as_posix()}"')
+        path.write_text(text, encoding="utf-8")
+
+
+def site_problems(site: Path) -> Iterator[str]:
+    """Links and anchors that lead nowhere, and what would be loaded from elsewhere."""
+    pages = {path.resolve(): Page(path) for path in sorted(site.resolve().rglob("*.html")) if path.name != "404.html"}
+    if not pages:
+        yield f"{site}: no pages; run: make docs"
+    for path, page in pages.items():
+        here = path.relative_to(site.resolve())
+        yield from (f"{here}: loads {one}" for one in page.loads if re.match(r"[a-z]+:|//", one) and "data:" not in one)
+        for link in page.links + page.loads:
+            target, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            where = (path.parent / unquote(target)).resolve() if target else path
+            if not where.exists():
+                yield f"{here}: the link {link} leads nowhere"
+            elif anchor and where in pages and unquote(anchor) not in pages[where].anchors:
+                yield f"{here}: the link {link} leads to no heading"
 
 
 if __name__ == "__main__":
