@@ -32,6 +32,12 @@ DatabaseOption = Annotated[
 ]
 
 
+OpcUa = Annotated[
+    str | None,
+    typer.Option(help="Serve the last results by OPC UA at opc.tcp://127.0.0.1:4840. None: no.", show_default=False),
+]
+
+
 def serve(
     folder: Folder,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the pages. 0: a free one.")] = 8742,
@@ -47,13 +53,14 @@ def serve(
     behind_proxy: Annotated[
         str | None, typer.Option(help="Address of a proxy whose X-Forwarded headers are believed.", show_default=False)
     ] = None,
+    opcua: OpcUa = None,
     threads: Threads = None,
 ) -> None:
     """Serve the pages of a station and judge what comes to it. The command's name may be left out. Ctrl-C ends it."""
     from blemish.station.accounts import add_user, has_users
     from blemish.station.server import Listen, serve_station
 
-    listen = Listen(host, port, certificate, key, behind_proxy)
+    listen = Listen(host, port, certificate, key, behind_proxy, opcua)
     if language not in ("auto", "en", "de"):
         raise _settings_error(f"--language {language}: expected auto, en or de")
     with _opened(folder, database, create=True) as (station, store):
@@ -169,10 +176,14 @@ def work(
     until_idle: Annotated[
         float | None, typer.Option(min=0.0, help="Stop when nothing has come for so many seconds.")
     ] = None,
+    opcua: OpcUa = None,
 ) -> None:
     """Judge what comes to a station, without its pages. Ctrl-C ends it, with exit code 0."""
+    from blemish.station.opcua import check_opcua
     from blemish.station.worker import Worker
 
+    if opcua is not None:
+        check_opcua(opcua)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -181,7 +192,7 @@ def work(
         def say(text: str) -> None:
             log_console.print(f"trouble: {text}", markup=False)
 
-        Worker(store, station, say, threads, settle).run(stop, until_idle)
+        Worker(store, station, say, threads, settle, opcua).run(stop, until_idle)
 
 
 def verify(

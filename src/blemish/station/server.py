@@ -17,6 +17,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
+from blemish.station.opcua import check_opcua
 
 Say = Callable[[str], None]
 
@@ -33,6 +34,8 @@ class Listen(NamedTuple):
     certificate: Path | None = None
     key: Path | None = None
     proxy: str | None = None
+    opcua: str | None = None
+    """Where the worker serves OPC UA; None: nowhere."""
 
 
 def serve_station(
@@ -46,12 +49,16 @@ def serve_station(
     """
     threads, say = worker
     _check_certificate(listen)
+    if listen.opcua is not None and check_opcua(listen.opcua) not in LOCAL:
+        say(f"warning: {listen.opcua} is served without a password; whoever is on the network can read verdicts")
     with folder.lock("station", "serving this station"), _bind(listen) as bound:
         address = _address(listen, bound.getsockname()[1])
         if listen.host not in LOCAL and listen.certificate is None and listen.proxy is None:
             say(f"warning: {listen.host} is served without HTTPS; whoever is on the network can read passwords")
         stop = threading.Event()
-        supervisor = threading.Thread(target=_keep_working, args=(database, folder, threads, say, stop), daemon=True)
+        supervisor = threading.Thread(
+            target=_keep_working, args=(database, folder, (threads, listen.opcua), say, stop), daemon=True
+        )
         supervisor.start()
         say(f"station {folder.root} at {address}; Ctrl-C ends it")
         try:
@@ -106,11 +113,12 @@ def _address(listen: Listen, port: int) -> str:
 
 
 def _keep_working(
-    database: Database, folder: StationFolder, threads: int | None, say: Say, stop: threading.Event
+    database: Database, folder: StationFolder, options: tuple[int | None, str | None], say: Say, stop: threading.Event
 ) -> None:
     """Run the worker, again and again where it ends, with longer and longer pauses where it ends at once."""
     command = [sys.executable, "-m", "blemish", "station", "work", str(folder.root)]
-    command += [] if threads is None else ["--threads", str(threads)]
+    for name, value in zip(("--threads", "--opcua"), options, strict=True):
+        command += [] if value is None else [name, str(value)]
     # Not as an argument: everybody on the machine can read those.
     url = database.engine.url.render_as_string(hide_password=False)
     environment = {**os.environ, "BLEMISH_STATION_DATABASE": url}

@@ -24,6 +24,7 @@ from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox, WatchedFolder, note_trouble
 from blemish.station.judge import Judge, commit, keep_map
+from blemish.station.opcua import serve_opcua
 from blemish.station.queue import Task, give_back, release_all, take
 from blemish.station.tables import Source
 from blemish.station.telling import tell_hooks
@@ -42,8 +43,15 @@ class Worker:
     """Judges until `stop` is set. One a station: the lock of the folder sees to it."""
 
     def __init__(
-        self, database: Database, folder: StationFolder, say: Say, threads: int | None = None, settle_s: float = 1.0
+        self,
+        database: Database,
+        folder: StationFolder,
+        say: Say,
+        threads: int | None = None,
+        settle_s: float = 1.0,
+        opcua: str | None = None,
     ) -> None:
+        self._opcua = opcua
         self._database, self._folder, self._say, self._settle_s = database, folder, say, settle_s
         self._judge = Judge(folder, threads)
         self._owner = f"{socket.gethostname()}/{folder.id}"[:64]
@@ -57,12 +65,15 @@ class Worker:
         with self._folder.lock("worker", "judging for this station"):
             self._show_life()
             release_all(self._database, self._owner)
-            intake = threading.Thread(target=self._take_in, args=(stop,), daemon=True)
-            intake.start()
-            telling = threading.Thread(
-                target=tell_hooks, args=(self._database, self._folder, self._say, stop), daemon=True
-            )
-            telling.start()
+            beside = [
+                threading.Thread(target=self._take_in, args=(stop,), daemon=True),
+                threading.Thread(target=tell_hooks, args=(self._database, self._folder, self._say, stop), daemon=True),
+            ]
+            if self._opcua is not None:
+                served = (self._database, self._opcua, self._say, stop)
+                beside.append(threading.Thread(target=serve_opcua, args=served, daemon=True))
+            for thread in beside:
+                thread.start()
             parent, idle_since = os.getppid(), time.monotonic()
             while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
                 self._show_life()
@@ -73,8 +84,8 @@ class Worker:
                 else:
                     stop.wait(POLL_S)
             stop.set()
-            intake.join()
-            telling.join()
+            for thread in beside:
+                thread.join()
             self._folder.heartbeat.unlink(missing_ok=True)
 
     def _show_life(self) -> None:
