@@ -2,6 +2,9 @@
 
 import math
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +58,27 @@ def test_the_defect_of_the_how_to_works() -> None:
     assert np.abs(changed - image)[mask].mean() == pytest.approx(0.1, abs=1e-3)
     assert (changed == image)[~mask].all()
     assert extent_px(mask) == pytest.approx(24.0, abs=2.0)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_every_link_leads_somewhere(tmp_path: Path) -> None:
+    root = DOCS.parent
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(root / "zensical.toml", tmp_path)
+    zensical = Path(sys.executable).with_name("zensical")
+    built = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=tmp_path, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    checked = subprocess.run(
+        [sys.executable, root / "scripts" / "docs.py", "--site", tmp_path / "build" / "site"],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    page = tmp_path / "build" / "site" / "tutorial.html"
+    page.write_text(page.read_text().replace("</body>", '<a href="nowhere.html">x</a></body>'))
+    again = subprocess.run(
+        [sys.executable, root / "scripts" / "docs.py", "--site", tmp_path / "build" / "site"],
+        capture_output=True,
+        text=True,
+    )
+    assert "tutorial.html: the link nowhere.html leads nowhere" in again.stdout
