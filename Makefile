@@ -3,7 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo station test check fast format docs dist clean
+unexport PYTHONDONTWRITEBYTECODE  # compiling all modules in every process of the tests takes longer than they do
+
+.PHONY: demo station test check lint types layers reference fast format docs dist clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "blemish needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.11")'
@@ -18,11 +20,20 @@ station: $(VENV)/.ready  ## a station that judges drawn hazelnuts, on http://127
 	$(BIN)/python scripts/station.py $(DEMO)
 
 check: $(VENV)/.ready  ## format, lint, types, layers, fast tests, docs
+	@$(MAKE) --jobs 2 --no-print-directory lint types layers reference
+	$(BIN)/pytest -n auto --dist loadscope -m 'not slow and not data'
+
+lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(VENV)/.ready
 	$(BIN)/mypy
+
+layers: $(VENV)/.ready
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto --dist loadscope -m 'not slow and not data'
+
+reference: $(VENV)/.ready
 	$(BIN)/python scripts/docs.py --check
 
 test: check  ## everything in check, then the slow and the data tests
