@@ -1,0 +1,93 @@
+"""Settings from nested values, and what is said of those that will not do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from blemish.errors import SettingsError, nearest
+from blemish.settings.base import Settings
+
+MAX_SHOWN = 200
+"""Characters of a value that a message shows."""
+
+S = TypeVar("S", bound=Settings)
+
+
+def validate(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
+    """Settings of `kind` from nested `values`.
+
+    Raises:
+        SettingsError: naming the first setting at fault, what was found and what would do; unknown names
+            come with the nearest known one.
+
+    >>> from blemish.settings import TrainSettings
+    >>> validate(TrainSettings, {"epoch": 3}, prefix="train.")
+    Traceback (most recent call last):
+    blemish.errors.SettingsError: train.epoch: unknown setting; did you mean 'epochs'?
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_message_of(kind, error, prefix)) from None
+
+
+def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
+    """What is wrong with the first setting at fault, without the words of the library that found it."""
+    found = error.errors()
+    first, where = found[0], _where(found[0])
+    if first["type"] == "refused":
+        return first["msg"]
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(kind, first["loc"][:-1])
+        where = ".".join(map(str, first["loc"]))
+        return f"{prefix}{shortened(where)}: unknown setting; {nearest(str(first['loc'][-1]), known)}"
+    expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
+    return f"{prefix}{where}: should be {' or '.join(expected)}; found {shortened(repr(first['input']))}"
+
+
+def _where(error: ErrorDetails) -> str:
+    """The setting's name and the place in a list, but not which of several kinds was tried, nor what is missing."""
+    names = [part for part in error["loc"] if isinstance(part, int) or (part != "str" and "[" not in part)]
+    if error["type"] == "missing" or len(names) < len(error["loc"]):
+        names = [part for part in names if isinstance(part, str)]
+    return ".".join(map(str, names))
+
+
+def shortened(text: str) -> str:
+    """What a message shows of a value.
+
+    >>> shortened("9" * 6000)
+    '99999999999999999999... (6000 characters)'
+    """
+    return text if len(text) <= MAX_SHOWN else f"{text[:20]}... ({len(text)} characters)"
+
+
+_EXPECTED = {
+    "tuple": "two numbers in brackets with a comma between",
+    "too": "two numbers in brackets with a comma between",  # too_long, too_short
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "model": "settings with names of their own after a dot",
+}
+"""By the first word of what pydantic calls the error."""
+
+
+def _expected(error: ErrorDetails) -> str:
+    if error["type"] == "missing":
+        return _EXPECTED["tuple"] if isinstance(error["loc"][-1], int) else "given"
+    return _EXPECTED.get(error["type"].partition("_")[0], error["msg"].removeprefix("Input should be "))
+
+
+def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    for part in path:
+        annotation = kind.model_fields[str(part)].annotation
+        kind = next(
+            option
+            for option in (annotation, *get_args(annotation))
+            if isinstance(option, type) and issubclass(option, BaseModel)
+        )
+    return list(kind.model_fields)
