@@ -21,7 +21,8 @@ from blemish.inference.artifact import ArtifactHeader, read_artifact
 from blemish.inference.monitor_state import calibration_id, default_state_path, model_id, read_state, withdrawal
 from blemish.inference.predictor import Predictor
 from blemish.inspection.certify import CertifyRequest, certify_model
-from blemish.inspection.monitor import SCORE, Watch, monitor_images, values_of
+from blemish.inspection.monitor import monitor_images, values_of
+from blemish.inspection.monitor_bets import SCORE, Watch
 from conftest import draw_part, write_parts
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {

@@ -13,7 +13,7 @@ from blemish.data.images import prepare, read_original
 from blemish.data.photo_values import PHOTO_VALUES, photo_values
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
-from blemish.inspection.monitor import SCORE, Watch
+from blemish.inspection.monitor_bets import SCORE, Watch
 from blemish.stats.martingale import drifted, start_martingale
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
