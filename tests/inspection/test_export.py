@@ -9,9 +9,8 @@ import pytest
 
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision
-from blemish.inspection.export import COLUMNS, Export
+from blemish.inspection.export import COLUMNS, Export, files_to_write
 from blemish.inspection.record import WRITTEN_BY, Record
-from blemish.inspection.watch import files_to_write
 from conftest import files_of_at_most
 
 WATCH = {WRITTEN_BY: "watch"}

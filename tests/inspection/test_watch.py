@@ -21,8 +21,9 @@ from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.inference.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import Decision
+from blemish.inspection.moving import destination_for
 from blemish.inspection.record import WRITTEN_BY, Record
-from blemish.inspection.watch import Callbacks, WatchSettings, destination_for, watch_folder
+from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
 from conftest import draw_part, files_of_at_most, recorded
 
 Step = Callable[[], object]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import counter, emit, log_console, progress, say, say_skipped, say_unread, say_withdrawn
-from blemish.cli.options import Device, Model, Sha256, SignedBy, SkipBad, State, Threads
+from blemish.cli.options import Device, MaxFalseAlarmRate, Model, Sha256, SignedBy, SkipBad, State, Threads, Threshold
 from blemish.errors import SettingsError, nearest, plural
 from blemish.inspection.rows import FORMATS
 
@@ -33,10 +33,8 @@ def inspect(
             "SHA-256. Refused after another model or threshold.",
         ),
     ] = False,
-    threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
-    max_false_alarm_rate: Annotated[
-        float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
-    ] = None,
+    threshold: Threshold = None,
+    max_false_alarm_rate: MaxFalseAlarmRate = None,
     fdr: Annotated[
         float | None,
         typer.Option(

@@ -43,3 +43,7 @@ SignedBy = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out unreadable images and say so, instead of stopping.")
 ]
+Threshold = Annotated[float | None, typer.Option(help="A threshold of your own.")]
+MaxFalseAlarmRate = Annotated[
+    float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
+]

@@ -9,52 +9,56 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import emit, log_console
-from blemish.cli.options import Device, Model, Sha256, SignedBy, State, Threads
+from blemish.cli.console import emit, log_console, say
+from blemish.cli.options import Device, MaxFalseAlarmRate, Model, Sha256, SignedBy, State, Threads, Threshold
 from blemish.errors import printable
 
 if TYPE_CHECKING:
     from blemish.inference.predictor import Predictor
     from blemish.inspection.decisions import Decision
+    from blemish.inspection.watch import WatchSettings
+
+
+Folder = Annotated[
+    Path, typer.Argument(help="Folder that images are written into, and the folders below it.", show_default=False)
+]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        help="Record of the decisions, .sqlite; or its export, .csv or .jsonl, and the record is beside it. None: "
+        "FOLDER.decisions.csv, beside the folder.",
+        show_default=False,
+    ),
+]
+MoveAnomalous = Annotated[
+    Path | None, typer.Option(help="Folder to move anomalous images to; not inside the watched one.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for heat maps and defect masks; not inside the watched one.")
+]
+Poll = Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks at the folder.")]
+Settle = Annotated[float, typer.Option(min=0.0, help="Seconds without a change, after which a file is looked at.")]
+Patience = Annotated[
+    float, typer.Option(min=0.0, help="Seconds without a change, after which a broken file is called unreadable.")
+]
+UntilIdle = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Stop when nothing has come for so many seconds; 0: when all that is there is decided."),
+]
 
 
 def watch(
     model: Model,
-    folder: Annotated[
-        Path, typer.Argument(help="Folder that images are written into, and the folders below it.", show_default=False)
-    ],
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            help="Record of the decisions, .sqlite; or its export, .csv or .jsonl, and the record is beside it. None: "
-            "FOLDER.decisions.csv, beside the folder.",
-            show_default=False,
-        ),
-    ] = None,
-    move_anomalous: Annotated[
-        Path | None, typer.Option(help="Folder to move anomalous images to; not inside the watched one.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for heat maps and defect masks; not inside the watched one."),
-    ] = None,
-    threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
-    max_false_alarm_rate: Annotated[
-        float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
-    ] = None,
-    poll: Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks at the folder.")] = 0.5,
-    settle: Annotated[
-        float, typer.Option(min=0.0, help="Seconds without a change, after which a file is looked at.")
-    ] = 1.0,
-    patience: Annotated[
-        float, typer.Option(min=0.0, help="Seconds without a change, after which a broken file is called unreadable.")
-    ] = 10.0,
-    until_idle: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, help="Stop when nothing has come for so many seconds; 0: when all that is there is decided."
-        ),
-    ] = None,
+    folder: Folder,
+    to: To = None,
+    move_anomalous: MoveAnomalous = None,
+    out: Out = None,
+    threshold: Threshold = None,
+    max_false_alarm_rate: MaxFalseAlarmRate = None,
+    poll: Poll = 0.5,
+    settle: Settle = 1.0,
+    patience: Patience = 10.0,
+    until_idle: UntilIdle = None,
     state: State = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -70,7 +74,7 @@ def watch(
     """
     from blemish.errors import SettingsError
     from blemish.inference.predictor import Predictor
-    from blemish.inspection.watch import RECORD, Callbacks, WatchSettings, watch_folder
+    from blemish.inspection.watch import WatchSettings
 
     if threshold is not None and max_false_alarm_rate is not None:
         raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
@@ -84,31 +88,32 @@ def watch(
     predictor = load()
     to = to or _export_beside(folder)
     settings = WatchSettings(
-        folder,
-        to,
-        move_anomalous,
-        out,
-        poll_s=poll,
-        settle_s=settle,
-        patience_s=patience,
-        until_idle_s=until_idle,
+        folder, to, move_anomalous, out, poll_s=poll, settle_s=settle, patience_s=patience, until_idle_s=until_idle
     )
+    _watch(predictor, settings, load)
+
+
+def _watch(predictor: "Predictor", settings: "WatchSettings", load: "Callable[[], Predictor]") -> None:
+    """Watch, and say on standard output what is decided, on standard error all else."""
+    from blemish.inspection.record import ENDING
+    from blemish.inspection.watch import Callbacks, watch_folder
+
     warning = _CertificateWarning(predictor)
     warning.warn()
     stop = _Stop(warning.warn)
     callbacks = Callbacks(
-        _say_decision,
-        lambda text: log_console.print(f"trouble: {text}", markup=False),
-        stop.wait,
-        lambda: log_console.print(f"watching {folder}, writing {to}; Ctrl-C ends it", markup=False),
-        warning.follow,
+        decision=_say_decision,
+        trouble=lambda text: say("trouble", text),
+        wait=stop.wait,
+        begun=lambda: log_console.print(f"watching {settings.folder}, writing {settings.to}; Ctrl-C ends it"),
+        note=lambda text: say("note", text),
+        model=warning.follow,
     )
     with stop:
         verdicts = watch_folder(predictor, settings, callbacks, load)
     log_console.print(
         f"{verdicts.total()} images decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
-        f"{verdicts['unreadable']} unreadable; the record is {to.with_suffix(RECORD)}",
-        markup=False,
+        f"{verdicts['unreadable']} unreadable; the record is {settings.to.with_suffix(ENDING)}"
     )
 
 

@@ -24,6 +24,8 @@ class Ready(NamedTuple):
     name: str
     stamp: Stamp
     is_last_try: bool
+    since_s: float
+    """When it was first seen as it is."""
 
 
 @final
@@ -56,7 +58,7 @@ class Arrivals:
             if name not in self._done and name not in self._waiting:
                 self._waiting[name] = _Waiting(stamp, now_s, now_s + self._settle_s)
         ready = [
-            Ready(name, one.stamp, now_s - one.since_s >= self._patience_s)
+            Ready(name, one.stamp, now_s - one.since_s >= self._patience_s, one.since_s)
             for name, one in self._waiting.items()
             if now_s >= one.next_try_s
         ]

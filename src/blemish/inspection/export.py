@@ -8,9 +8,9 @@ from typing import BinaryIO, final
 
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import check_writable, reason
-from blemish.errors import DataError
+from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision
-from blemish.inspection.record import Record
+from blemish.inspection.record import ENDING, Record
 from blemish.inspection.rows import as_cell
 
 COLUMNS = {
@@ -106,3 +106,26 @@ class Export:
             f"{self._path}: does not say what the record {self._record.path} says: an export of another record or "
             "version, or changed by hand; move it away, or give another file"
         )
+
+
+def files_to_write(to: Path) -> tuple[Path, Path | None]:
+    """The record and its export, if there is to be one, from what the user gave to `--to`.
+
+    Raises:
+        SettingsError: it ends with none of .sqlite, .csv and .jsonl.
+        DataError: there is such an export already, but no record that it could be of.
+
+    >>> [str(path) for path in files_to_write(Path("a.csv"))]
+    ['a.sqlite', 'a.csv']
+    """
+    if to.suffix.lower() == ENDING:
+        return to, None
+    if to.suffix.lower() not in FORMS:
+        raise SettingsError(f"--to {to}: ends with '{to.suffix}'; expected {ENDING}, {' or '.join(FORMS)}")
+    record = to.with_suffix(ENDING)
+    if to.is_file() and to.stat().st_size and not record.exists():
+        raise DataError(
+            f"{to}: there is no record {record} that it could be an export of (an earlier version kept none); move it "
+            "away, or give another file to --to"
+        )
+    return record, to

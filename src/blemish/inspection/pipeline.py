@@ -19,7 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from blemish.data.decode import read_content, read_header
-from blemish.data.files import atomic_write, make_folder, refuse_foreign
+from blemish.data.files import atomic_write, fit_name, make_folder, refuse_foreign
 from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.errors import DataError
 from blemish.inference.overlay import draw_at_full_size
@@ -156,6 +156,16 @@ def write_pictures(original: Image.Image, prediction: Prediction, out: Path, nam
         refuse_foreign(target)
         with atomic_write(target) as temporary:
             Image.fromarray(picture).save(temporary, format="PNG", pnginfo=_written_by_us())
+
+
+def picture_name(name: str, sha256: str) -> str:
+    """The name of an image's pictures, the same for the same content.
+
+    >>> picture_name("day/a.png", "0123456789abcdef")
+    'day/a.png-0123456789ab.png'
+    """
+    path = Path(name)
+    return (path.parent / f"{fit_name(path.name, room=40)}-{sha256[:12]}.png").as_posix()
 
 
 def _written_by_us() -> PngInfo:

@@ -19,6 +19,8 @@ from blemish.data.files import check_writable, exclusive_lock, reason
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision
 
+ENDING = ".sqlite"
+
 APPLICATION_ID = 0x626C656D
 """In the header of every record, by which it is told from other SQLite files: the letters blem."""
 

@@ -6,16 +6,13 @@ then the export follows, and the file is moved, if it is to be. So a watch that 
 - before the decision is on the disk: decided nothing, and judges the image again,
 - between decision and move: decided, and only moves; what the export lacks is appended at the next start,
 - after the move: nothing left to do.
-
-To be moved, a file is first taken away under a hidden name, and put back where it turns out to be another one than was
-judged: between two looks a camera may have written under the same name. What a killed watch left hidden is put back.
 """
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
@@ -23,30 +20,18 @@ from typing import final
 from PIL import Image
 
 from blemish.data.decode import read_content
-from blemish.data.files import (
-    atomic_move,
-    check_writable,
-    fit_name,
-    make_folder,
-    reason,
-    refuse_good_folder,
-    remove_left_parts,
-)
+from blemish.data.files import check_writable, make_folder, reason, refuse_good_folder, remove_left_parts
 from blemish.data.images import drawable, prepare_content
 from blemish.errors import BlemishError, DataError, SettingsError
-from blemish.inference.monitor_state import model_id
 from blemish.inference.predictor import Prediction, Predictor
-from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan, stamp_of
+from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan
 from blemish.inspection.decisions import Decision, model_sha256, to_decision
-from blemish.inspection.export import FORMS, Export
-from blemish.inspection.pipeline import write_pictures
+from blemish.inspection.export import Export, files_to_write
+from blemish.inspection.followed_model import FollowedModel, change_message
+from blemish.inspection.moving import destination_for, file_stamp, move_away, restore_left
+from blemish.inspection.pipeline import picture_name, write_pictures
 from blemish.inspection.record import WRITTEN_BY, Record
-
-TAKEN = ".moving"
-"""Ends the hidden name of a file that is being moved."""
-
-RECORD = ".sqlite"
-"""The ending of a record."""
+from blemish.inspection.slow_photos import SlowPhotos
 
 REMIND_S = 60.0
 """So long the same trouble is said once."""
@@ -85,6 +70,8 @@ class Callbacks:
     """Waits for so many seconds; True: stop."""
     begun: Callable[[], None] = lambda: None
     """Told when nothing stands in the way."""
+    note: Callable[[str], None] = lambda _text: None
+    """Told of photos that are slow."""
     model: Callable[[Predictor, str], None] = lambda _predictor, _change: None
     """Told of another model that is used from now on, and what of it has changed."""
 
@@ -110,7 +97,9 @@ class Watcher:
         self._said: dict[str, float] = {}
         self._is_stuck = False
         self._unseen: str | None = None
-        self._model_stamp: Stamp | None = None
+        self._model = FollowedModel(self.predictor, self.load)
+        self._slow = SlowPhotos()
+        self._first_look_s = math.inf
 
     def run(self) -> None:
         """Watch until told to stop, or until it is idle for as long as the settings say.
@@ -148,27 +137,24 @@ class Watcher:
         Raises:
             DataError: the record cannot be written.
         """
-        source = self.predictor.source
-        stamp = None if source is None or self.load is None else _stamp(source.path)
-        if source is None or self.load is None or stamp is None or stamp == self._model_stamp:
-            return
         try:
-            if hashlib.sha256(source.path.read_bytes()).hexdigest() == source.sha256:
-                self._model_stamp = stamp
-                return
-            predictor = self.load()
-        except (BlemishError, OSError) as error:
-            self._trouble(f"{error}; the model file has changed, and the model of before goes on deciding")
+            predictor = self._model.other()
+        except DataError as error:
+            self._trouble(str(error))
+            return
+        if predictor is None:
             return
         change = change_message(self.predictor, predictor)
         sha256, threshold = model_sha256(predictor), predictor.threshold
         self.record.add(Decision("", "", "model", threshold=threshold, message=change, model_sha256=sha256))
-        self.predictor, self._model_stamp = predictor, stamp
+        self.predictor = predictor
+        self._model.use(predictor)
         self._follow_record()
         self.callbacks.model(predictor, change)
 
     def _look(self, found: dict[str, Stamp], now_s: float) -> int:
         """See to the files that are ready; how many there were."""
+        self._first_look_s = min(self._first_look_s, now_s)
         ready = self._arrivals.look(found, now_s)
         # After a restart all files are looked at once more, by their content; new ones need not wait for that.
         ready.sort(key=lambda one: one.name in self._names)
@@ -197,36 +183,43 @@ class Watcher:
         try:
             content = read_content(path)
         except DataError as error:
-            if _stamp(path) == ready.stamp:
+            if file_stamp(path) == ready.stamp:
                 self._unreadable(ready, "", str(error))
             return
-        if _stamp(path) != ready.stamp:
+        if file_stamp(path) != ready.stamp:
             return  # it has changed while it was read, and the next look finds that
         sha256 = hashlib.sha256(content).hexdigest()
         decision = self.record.find(ready.name, sha256)
         if decision is None:
-            try:
-                prepared, original = prepare_content(content, path, self.predictor.policy)
-                prediction = self.predictor.predict_prepared(prepared, path)
-            except DataError as error:
-                self._unreadable(ready, sha256, str(error))
+            decision = self._judge(ready, content, path, sha256)
+            if decision is None:
                 return
-            except BlemishError:  # it is the model's, and no image would fare better
-                raise
-            except Exception as error:  # whatever it is, the images after this one must not wait for a person
-                self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
-                return
-            decision = replace(
-                to_decision(self.predictor, prediction, prepared),
-                image_path=ready.name,
-                image_sha256=sha256,
-                picture=picture_name(ready.name, sha256),
-                drawn_at=self._draw(original, prediction, ready.name, sha256),
-            )
             self._decide(decision)
         if decision.verdict == "anomalous" and self.settings.move_anomalous is not None:
-            self._move(path, ready, content, sha256)
+            move_away(path, ready.stamp, content, destination_for(self.settings.move_anomalous / ready.name, sha256))
         self._arrivals.done(ready.name, ready.stamp)
+
+    def _judge(self, ready: Ready, content: bytes, path: Path, sha256: str) -> Decision | None:
+        """Judge an image and draw its pictures; None where it cannot be read, which is seen to."""
+        started_s = time.monotonic()
+        try:
+            prepared, original = prepare_content(content, path, self.predictor.policy)
+            prediction = self.predictor.predict_prepared(prepared, path)
+        except DataError as error:
+            self._unreadable(ready, sha256, str(error))
+            return None
+        except BlemishError:  # it is the model's, and no image would fare better
+            raise
+        except Exception as error:  # whatever it is, the images after this one must not wait for a person
+            self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
+            return None
+        drawn_at = self._draw(original, prediction, ready.name, sha256)
+        came_s = ready.since_s if ready.since_s > self._first_look_s else None
+        for note in self._slow.took(ready.name, came_s, time.monotonic() - started_s):
+            self.callbacks.note(note)
+        found = to_decision(self.predictor, prediction, prepared)
+        picture = picture_name(ready.name, sha256)
+        return replace(found, image_path=ready.name, image_sha256=sha256, picture=picture, drawn_at=drawn_at)
 
     def _draw(self, original: Image.Image, prediction: Prediction, name: str, sha256: str) -> float | None:
         """Write heat map and mask before the decision, and return their threshold: none in the record is without."""
@@ -264,29 +257,6 @@ class Watcher:
                 self.export.follow()
         except DataError as error:
             self._trouble(f"{error}; decisions are in the record {self.record.path}, and the export follows later")
-
-    def _move(self, path: Path, ready: Ready, content: bytes, sha256: str) -> None:
-        assert self.settings.move_anomalous is not None
-        target = destination_for(self.settings.move_anomalous / ready.name, sha256)
-        make_folder(target.parent)
-        if _stamp(path) != ready.stamp:
-            return
-        taken = path.with_name(f".{fit_name(path.name, room=len(TAKEN) + 1)}{TAKEN}")
-        try:
-            path.replace(taken)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise DataError(f"{path}: cannot be moved: {reason(error)}") from None
-        found = _stamp(taken)
-        if found is None or found._replace(status_changed_ns=ready.stamp.status_changed_ns) != ready.stamp:
-            restore_file(taken, path)  # another image, come in the last moment under this name
-            return
-        try:
-            atomic_move(taken, target, content)
-        except BaseException:
-            restore_file(taken, path)
-            raise
 
     def _left_out(self, name: str, why: str) -> None:
         message = f"{self.settings.folder / name}: {why}"
@@ -328,35 +298,11 @@ def watch_folder(
         written = None if export is None else Export(record, export)
         if written is not None:
             written.follow()
-        for left in folder.rglob(f".*{TAKEN}"):
-            restore_file(left, left.with_name(left.name.removeprefix(".").removesuffix(TAKEN)))
+        restore_left(folder)
         watcher = Watcher(predictor, settings, record, written, callbacks, load)
         callbacks.begun()
         watcher.run()
         return watcher.verdicts
-
-
-def files_to_write(to: Path) -> tuple[Path, Path | None]:
-    """The record and its export, if there is to be one, from what the user gave to `--to`.
-
-    Raises:
-        SettingsError: it ends with none of .sqlite, .csv and .jsonl.
-        DataError: there is such an export already, but no record that it could be of.
-
-    >>> [str(path) for path in files_to_write(Path("a.csv"))]
-    ['a.sqlite', 'a.csv']
-    """
-    if to.suffix.lower() == RECORD:
-        return to, None
-    if to.suffix.lower() not in FORMS:
-        raise SettingsError(f"--to {to}: ends with '{to.suffix}'; expected {RECORD}, {' or '.join(FORMS)}")
-    record = to.with_suffix(RECORD)
-    if to.is_file() and to.stat().st_size and not record.exists():
-        raise DataError(
-            f"{to}: there is no record {record} that it could be an export of (an earlier version kept none); move it "
-            "away, or give another file to --to"
-        )
-    return record, to
 
 
 def _check_beside(folder: Path, other: Path, option: str) -> None:
@@ -369,53 +315,3 @@ def _check_beside(folder: Path, other: Path, option: str) -> None:
     refuse_good_folder(other)
     check_writable(make_folder(other) / "moved.png")
     remove_left_parts(other, deep=True)
-
-
-def picture_name(name: str, sha256: str) -> str:
-    """The name of an image's pictures, the same for the same content.
-
-    >>> picture_name("day/a.png", "0123456789abcdef")
-    'day/a.png-0123456789ab.png'
-    """
-    path = Path(name)
-    return (path.parent / f"{fit_name(path.name, room=40)}-{sha256[:12]}.png").as_posix()
-
-
-def change_message(before: Predictor, after: Predictor) -> str:
-    """What is said of a model file that has changed."""
-    old, new = before.header.certificate, after.header.certificate
-    what = "calibrated again" if model_id(before.header) == model_id(after.header) else "another model"
-    return (
-        f"the model file has changed ({what}): threshold {before.threshold:.6g} -> {after.threshold:.6g}, "
-        f"false-alarm rate {old.alpha:g} -> {new.alpha:g}, from {old.n} -> {new.n} good images"
-    )
-
-
-def destination_for(target: Path, sha256: str) -> Path:
-    """Where to move an image: under its own name, unless another image has taken it.
-
-    >>> import tempfile
-    >>> destination_for(Path(tempfile.mkdtemp()) / "a.png", "0" * 64).name
-    'a.png'
-    """
-    try:
-        taken = hashlib.sha256(target.read_bytes()).hexdigest() != sha256
-    except OSError:
-        taken = target.exists()
-    return target.with_name(fit_name(f"{target.stem}-{sha256[:12]}{target.suffix}")) if taken else target
-
-
-def restore_file(taken: Path, path: Path) -> None:
-    """Give a file that was taken away its name again, or one beside it where another image has that name now."""
-    with suppress(OSError):  # it is not there any more, or still at the hidden name, for the next start
-        if path.exists():
-            path = destination_for(path, hashlib.sha256(taken.read_bytes()).hexdigest())
-        taken.replace(path)
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """The stamp of a file; None where it is gone."""
-    try:
-        return stamp_of(path.stat())
-    except OSError:
-        return None
