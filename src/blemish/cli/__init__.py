@@ -39,6 +39,7 @@ STATION_COMMANDS: dict[str, Callable[..., None]] = {
     "tell": station.tell,
     "work": station.work,
     "verify": station.verify,
+    "export": station.export,
     "backup": station.backup,
     "restore": station.restore,
 }

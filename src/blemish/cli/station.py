@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,6 +212,39 @@ def verify(
         log_console.print(f"{folder}: {found.problem}; {found.entries} entries before it hold", markup=False)
         raise typer.Exit(1)
     out_console.print(f"{found.entries} entries hold; head {found.head}", markup=False)
+
+
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="New file: .csv, .json, .jsonl or .parquet.")],
+    product: Annotated[
+        str | None, typer.Option(help="Of this product alone. None: of all.", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="From this time on, ISO 8601 in UTC: 2026-11-26T06:00.", show_default=False)
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Before this time.", show_default=False)] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Write the decisions of a station into a file, while it runs. It is an entry of the audit trail."""
+    from blemish.station.exports import Wanted, export_to
+    from blemish.station.products import find_product
+
+    with _opened(folder, database) as (_, store):
+        product_id = None if product is None else find_product(store, product)
+        export_to(store, "terminal", out, Wanted(product_id, _in_utc("--start", start), _in_utc("--end", end)))
+    log_line(f"{out}: written")
+
+
+def _in_utc(option: str, text: str | None) -> str | None:
+    """A time as the store has it; without a zone it is in UTC."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise _settings_error(f"{option} {text}: expected a time such as 2026-11-26T06:00") from None
+    return (at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)).isoformat(timespec="microseconds")
 
 
 def backup(

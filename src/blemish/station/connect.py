@@ -1,17 +1,19 @@
-"""What the station is connected to, for engineers and administrators: cameras and brokers, on pages and in the API."""
+"""What the station is connected to, for engineers and administrators: cameras, brokers and exports."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from blemish.station.access import allow, identity_of
+from blemish.station.api import Time
 from blemish.station.app import At, Station
 from blemish.station.brokers import Login, add_broker
 from blemish.station.cameras import Pace, add_camera, is_video_file
 from blemish.station.connections import Camera
+from blemish.station.exports import MEDIA_TYPES, Wanted, export
 from blemish.station.products import set_source
 from blemish.station.sign_in import check_signature, see_other
 from blemish.station.tables import Source
@@ -126,3 +128,19 @@ def _add(request: Request, station: Station, product_id: int, address: str, pace
     ):  # like folders: pages would show what lies there
         raise HTTPException(403, "a file of this machine needs the role administrator")
     return add_camera(station.database, who.name, product_id, address, pace)
+
+
+@api.get("/exports/decisions.{kind}", response_class=StreamingResponse)
+@allow("viewer", "read")
+def export_decisions(
+    request: Request,
+    station: At,
+    kind: Literal["csv", "json", "jsonl", "parquet"],
+    start: Time | None = None,
+    end: Time | None = None,
+    product_id: int | None = None,
+) -> Response:
+    """Every decision of a time, with the last verdict of a person. An export is an entry of the audit trail."""
+    pieces = export(station.database, identity_of(request).name, kind, Wanted(product_id, start, end))
+    headers = {"Content-Disposition": f'attachment; filename="decisions.{kind}"'}
+    return StreamingResponse(pieces, media_type=MEDIA_TYPES[kind], headers=headers)
