@@ -1,16 +1,17 @@
 """Hostile files, names, settings and models, each given to the real command line; counts what must never happen.
 
-    python benchmarks/hostile.py --count 2000 --seed 0 [--workers 2] [--kinds image,mask,name,setting,option,model]
+    python benchmarks/hostile.py --count 2000 --seed 0 [--workers 2] [--kinds image,mask,name,setting,option,model,place]
 
 Each case is drawn from a seed of its own, (seed, number), and runs in a forked process with a time limit and a memory
-limit. Wrong are: a traceback, more than 20 s of processor
-time or 90 s of waiting, a death by a signal, an exit code that is not among those the case may
-have, an error that is not one line, and a control character on the terminal. Prints a table, every failure with the
+limit. Wrong are: a traceback, more than 20 s of processor time or 90 s of waiting, a death by a signal, an exit code
+that is not among those the case may have, an error that is not one line, a control character on the terminal, and a
+file of the user's that was changed or is gone. Prints a table, every failure with the
 way to repeat it (--only NUMBER), and writes hostile.json. Ends with 1 where anything is wrong.
 """
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import re
@@ -25,10 +26,11 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -81,6 +83,8 @@ class Case:
 
     arguments: list[str]
     allowed: tuple[int, ...] = (0, 1, 2)
+    kept: dict[Path, str] = field(default_factory=dict)
+    """Files that must stay as they are, by their SHA-256."""
 
 
 @dataclass
@@ -234,8 +238,11 @@ def commands_on(folder: Path, photos: Path, material: Material, rng: np.random.G
 
 def hostile_image(rng: np.random.Generator, path: Path, material: Material) -> None:
     """One file, or something else under its name."""
-    odd = int(rng.integers(14))
-    if odd == 0:
+    odd = int(rng.integers(17))
+    if odd > 13:
+        content = odd_tiff(rng) if odd < 16 else animation(rng)
+        path.write_bytes(damaged(rng, content) if rng.random() < 0.3 else content)
+    elif odd == 0:
         path.write_bytes(rng.bytes(int(rng.integers(0, 3000))))
     elif odd == 1:
         path.mkdir()
@@ -252,10 +259,41 @@ def hostile_image(rng: np.random.Generator, path: Path, material: Material) -> N
         path.write_bytes(damaged(rng, content) if odd < 11 else content)
 
 
+def odd_tiff(rng: np.random.Generator) -> bytes:
+    """A TIFF of a drawn type, photometric interpretation, order of channels and bytes, compression and orientation."""
+    kind = pick(rng, (np.uint8, np.uint16, np.int8, np.int16, np.uint32, np.int32, np.float16, np.float32, np.float64))
+    channels, is_planar = int(pick(rng, (1, 1, 2, 3, 3, 4, 5))), bool(rng.random() < 0.3)
+    values = rng.integers(0, 128, (64, 64, channels))
+    pixels = (values / 127 if np.issubdtype(kind, np.floating) else values).astype(kind)
+    photometric = pick(rng, ("minisblack", "miniswhite", "cfa")) if channels < 3 else pick(rng, ("rgb", "minisblack"))
+    options = {
+        "photometric": photometric,
+        "byteorder": pick(rng, "<>"),
+        "bigtiff": bool(rng.random() < 0.3),
+        "compression": pick(rng, (None, None, "zlib")),
+        "tile": pick(rng, (None, None, (16, 32))),
+        "subfiletype": int(pick(rng, (0, 0, 0, 0, 1))),
+        "extratags": [(274, "H", 1, int(rng.integers(0, 10)), True)],
+    }
+    if channels > 1:
+        pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1)) if is_planar else pixels
+        options["planarconfig"] = "separate" if is_planar else "contig"
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels if channels > 1 else pixels[:, :, 0], **options)
+    return stream.getvalue()
+
+
+def animation(rng: np.random.Generator) -> bytes:
+    """Several frames in one file."""
+    frames = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(3)]
+    stream = io.BytesIO()
+    form = pick(rng, ("PNG", "WEBP", "TIFF", "GIF", "MPO"))
+    frames[0].save(stream, format=form, save_all=True, append_images=frames[1:])
+    return stream.getvalue()
+
+
 def encoded_image(rng: np.random.Generator, suffix: str) -> bytes:
     """A picture of an odd mode and size in the format of this ending, or in another where it cannot hold it."""
-    import io
-
     side = (1, 2, 3, 16, 63, 64, 64, 64, 100, 400, 3000)
     size = (pick(rng, side), pick(rng, side))
     mode = pick(rng, ("L", "RGB", "RGB", "RGBA", "LA", "P", "I;16", "I", "F", "1", "CMYK", "YCbCr", "LAB", "HSV"))
@@ -320,8 +358,10 @@ def mask_case(rng: np.random.Generator, folder: Path, material: Material) -> Cas
     shutil.copytree(material.photos, photos)
     mask = photos / "ground_truth/bar/000_mask.png"
     mask.unlink()
-    odd = int(rng.integers(8))
-    if odd == 0:
+    odd = int(rng.integers(10))
+    if odd > 7:
+        odd_mask(rng, mask)
+    elif odd == 0:
         Image.fromarray(np.full((64, 64), int(pick(rng, (0, 1, 127, 255))), np.uint8)).save(mask)
     elif odd == 1:
         Image.fromarray(rng.integers(0, 256, (int(rng.integers(1, 90)), 64), dtype=np.uint8)).save(mask)
@@ -338,6 +378,24 @@ def mask_case(rng: np.random.Generator, folder: Path, material: Material) -> Cas
     model = str(pick(rng, (material.trained, material.exported)))
     evaluate = Case(["evaluate", model, str(photos), "-o", str(folder / "out"), *skip], (0, 2))
     return pick(rng, [evaluate, Case(["data", "check", str(photos)])])  # type: ignore[no-any-return]
+
+
+def odd_mask(rng: np.random.Generator, mask: Path) -> None:
+    """A right mask in an odd encoding, or where no mask is looked for."""
+    marked = np.zeros((64, 64), bool)
+    marked[28:34, 20:44] = True
+    marked ^= bool(rng.random() < 0.3)
+    image = Image.fromarray(np.uint8(marked) * np.uint8(pick(rng, (1, 127, 255))))
+    mode = pick(rng, ("L", "1", "P", "RGB", "RGBA", "LA", "I;16", "CMYK", "F"))
+    image = image.convert(mode) if mode != "I;16" else Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    place = pick(rng, (mask, mask, mask, mask.parent.parent / "good/000_mask.png", mask.parent.parent / "000_mask.png"))
+    place.parent.mkdir(exist_ok=True)
+    for form in (pick(rng, ("PNG", "JPEG", "TIFF", "BMP", "WEBP")), "PNG", "TIFF"):
+        try:
+            image.save(place, format=form, quality=int(pick(rng, (20, 75, 95))))
+            return
+        except OSError:
+            continue
 
 
 def name_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
@@ -370,6 +428,11 @@ def setting_case(rng: np.random.Generator, folder: Path, material: Material) -> 
         )
     toml = folder / "run.toml"
     text = "\n".join(f"{name} = {value}" for name, value in drawn).encode("utf-8", "ignore")
+    if rng.random() < 0.3:
+        words = text.decode()
+        text = pick(
+            rng, (words.encode("utf-16"), b"\xef\xbb\xbf" + text, text + b"\n" + text, text.replace(b"\n", b"\r"))
+        )
     toml.write_bytes(damaged(rng, text) if rng.random() < 0.3 else text)
     if rng.random() < 0.1:
         toml.unlink()
@@ -462,6 +525,66 @@ def change_and_seal(rng: np.random.Generator, source: Path, model: Path) -> None
     write_tensors(model, metadata["blemish"], content, tensors)
 
 
+def place_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """Output into, onto and beside what a user has, none of which may change."""
+    photos, model, exported = folder / "photos", folder / "m.safetensors", folder / "m.onnx"
+    shutil.copytree(material.photos, photos)
+    shutil.copy(material.trained, model)
+    shutil.copy(material.exported, exported)
+    mine = folder / "mine"
+    for name in ("masks", "maps", "heatmaps", "overlays", "runs", "test/bar"):
+        (mine / name / "test/bar").mkdir(parents=True)
+        (mine / name / "000.png").write_bytes(b"mine")
+        (mine / name / "test/bar/000.png").write_bytes(b"mine")
+    reports = ("inspect", "results", "check", "challenge", "comparison", "sweep", "threshold", "report", "index", "run")
+    for name in reports:
+        for ending in ("csv", "json", "jsonl", "html"):
+            if rng.random() < 0.5:
+                (mine / f"{name}.{ending}").write_text("mine")
+    for name in ("a.txt", "a.csv", "a.jsonl", "a.html", "a.onnx", "a.safetensors", "a.png", "a.toml"):
+        (folder / name).write_text("mine, 1\n")
+    (folder / "link").symlink_to("mine")
+    (folder / "onto").symlink_to("a.txt")
+    (folder / "nothing").symlink_to("gone/x")
+    os.mkfifo(folder / "pipe")
+    kept = {path: hashed(path) for path in folder.rglob("*") if path.is_file()}
+    out = str(folder / pick(rng, PLACES)) if rng.random() < 0.95 else pick(rng, ("", ".", "/dev/null", "/proc/x"))
+    sets = [word for one in TINY for word in ("--set", one)]
+    watch = ["watch", str(model), str(photos / "test"), "--until-idle", "0", "--settle", "0", "--patience", "0"]
+    commands = [
+        ["train", str(photos), "-o", out, "--detector", "conv_autoencoder", *sets],
+        ["export", str(model), "-o", out],
+        ["inspect", str(model), str(photos / "test"), "-o", out, "--format", pick(rng, ("table", "json", "csv"))],
+        ["evaluate", str(model), str(photos), "-o", out],
+        ["data", "check", str(photos), "-o", out],
+        ["data", "convert", str(photos), "-o", out],
+        ["data", "synth", "hazelnuts", "-o", out, "--count", "1"],
+        ["challenge", str(model), str(photos / "test/good"), "-o", out, "--defects", "1"],
+        ["compare", str(photos), "--detectors", "nope", "-o", out],
+        ["sweep", "threshold", str(mine), "-o", out],
+        ["certify", str(model), "--max-false-alarm-rate", "0.5", "-o", out],
+        ["sign", str(model), "--key", out],
+        [*watch, "--to", out],
+        [*watch, "--to", str(folder / "new.csv"), "--out", out],
+    ]
+    return Case(pick(rng, commands), (0, 1, 2, 3), kept)
+
+
+def hashed(path: Path) -> str:
+    """A file's SHA-256; nothing of one that is gone."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+# fmt: off
+PLACES = (
+    "mine", "mine", "mine", "mine", "link", "onto", "nothing", "pipe", "a.txt", "a.csv", "a.jsonl", "a.html", "a.onnx",
+    "a.safetensors", "a.png", "a.toml", "photos", "photos/train", "photos/train/good", "photos/train/good/x",
+    "photos/train/good/000.png", "photos/test", "photos/test/bar", "photos/ground_truth", "m.safetensors", "m.onnx",
+    "a.txt/x", "gone/deep/x", "x" * 255, "new", "new.csv", "new.onnx", "new.safetensors",
+)
+# fmt: on
+
+
 KINDS: dict[str, Draw] = {
     "image": image_case,
     "mask": mask_case,
@@ -469,6 +592,7 @@ KINDS: dict[str, Draw] = {
     "setting": setting_case,
     "option": option_case,
     "model": model_case,
+    "place": place_case,
 }
 
 
@@ -541,6 +665,9 @@ def judge(case: Case, folder: Path, code: int, is_late: bool) -> list[str]:
         faults.append("traceback")
     if code not in case.allowed:
         faults.append("signal" if code < 0 else "exit code")
+    changed = [path.name for path, known in case.kept.items() if hashed(path) != known]
+    if changed:
+        faults.append(f"changed {changed[0]}")
     lines = err.decode("utf-8", "replace").splitlines()
     if code == 2 and "traceback" not in faults and not any(ERROR.match(line) for line in lines):
         faults.append("error without a name")
@@ -561,6 +688,8 @@ def tell(one: Outcome, folder: Path) -> None:
 def report(outcomes: list[Outcome], options: argparse.Namespace) -> int:
     """Print the table, write the JSON file."""
     kinds = sorted({one.kind for one in outcomes})
+    for one in outcomes:
+        one.faults = [fault.partition(" ")[0] if fault.startswith("changed") else fault for fault in one.faults]
     faults = sorted({fault for one in outcomes for fault in one.faults} | {"traceback", "hang", "exit code"})
     print(f"\n{'kind':<10}{'cases':>7}" + "".join(f"{fault:>22}" for fault in faults) + f"{'slowest':>10}")
     for kind in kinds:

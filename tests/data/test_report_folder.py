@@ -6,6 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from blemish.data.files import check_report_folder
+from blemish.errors import DataError
 
 
 @pytest.mark.parametrize("name", ["results.json", "report.html", "check.json", "check.html", "challenge.json"])
@@ -42,3 +44,28 @@ def test_our_own_report_is_replaced(model_file: Path, shared_parts: Path, tmp_pa
     for _ in range(2):
         result = CliRunner().invoke(app, ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path), *few])
         assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("ending", ["json", "csv", "html"])
+@pytest.mark.parametrize("stem", ["comparison", "sweep", "threshold"])
+def test_pages_of_many_runs_replace_nothing_of_a_users(
+    stem: str, ending: str, shared_parts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / f"{stem}.{ending}").write_text("mine")
+    command = {
+        "comparison": ["compare", shared_parts, "--detectors", "ae_l2"],
+        "sweep": ["sweep", "setting", shared_parts, "--set", "score.blur_px=0,2"],
+        "threshold": ["sweep", "threshold", tmp_path / "nowhere"],
+    }[stem]
+    result = CliRunner().invoke(app, [*map(str, command), "-o", str(tmp_path)])
+    assert (result.exit_code, f"{stem}.{ending}: blemish did not write" in result.stderr) == (2, True), result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"{stem}.{ending}"]
+    assert (tmp_path / f"{stem}.{ending}").read_text() == "mine"
+
+
+def test_our_own_table_is_known_by_the_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "sweep.csv").write_text("value,seed\n")
+    with pytest.raises(DataError, match=r"sweep\.csv: blemish did not write that"):
+        check_report_folder(tmp_path, "sweep.json", "sweep.csv")
+    (tmp_path / "sweep.json").write_text('{"versions": {"blemish": "1"}}')
+    check_report_folder(tmp_path, "sweep.json", "sweep.csv")

@@ -185,12 +185,16 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
 def check_report_folder(out: Path, *names: str) -> None:
     """Refuse a folder to write reports into, before a long work, where something of the user's would be lost.
 
+    A table of the name of a JSON file, which stands before it in `names`, is blemish's where that is.
+
     Raises:
         DataError: a file of one of the `names` is there that blemish did not write; or it is among good images.
     """
     refuse_good_folder(out)
     for name in names:
-        refuse_foreign(out / name, look_at=-1)
+        beside = (out / name).with_suffix(".json")
+        if not (name.endswith(".csv") and beside.name in names and beside.exists()):
+            refuse_foreign(out / name, look_at=-1)
         remove_left_parts(out, name)
 
 

@@ -103,6 +103,17 @@ class Folder:
     root: Path
     train: tuple[Sample, ...]
     test: tuple[Sample, ...] = ()
+    good_masks: tuple[Path, ...] = ()
+    """Masks of good images, which may mark nothing."""
+
+    def check_good_masks(self, mask_value: MaskValue) -> None:
+        """Refuse masks of good images that mark something.
+
+        Raises:
+            DataError: one does, or cannot be read.
+        """
+        for path in self.good_masks:
+            refuse_marks(path, mask_value)
 
     @property
     def defect_types(self) -> tuple[str, ...]:
@@ -243,24 +254,24 @@ def _read_mvtec(root: Path, mask_value: MaskValue) -> Folder:
             tested.append(Sample(path, _name(path, root), defect_type, known, mask_value if known else None))
     if not fitted and not tested:
         raise DataError(f"{root}: no images below train/good or test")
-    if layout.masks is not None:
-        _refuse_unread_masks(root, layout.masks, tested, mask_value)
-    return Folder(root, fitted, tuple(tested))
+    good_masks = () if layout.masks is None else _unread_masks(root, layout.masks, tested)
+    return Folder(root, fitted, tuple(tested), good_masks)
 
 
-def _refuse_unread_masks(root: Path, mask_root: Path, tested: list[Sample], mask_value: MaskValue) -> None:
-    """Refuse masks that are not looked at although a defect type has none, and marks on good images."""
+def _unread_masks(root: Path, mask_root: Path, tested: list[Sample]) -> tuple[Path, ...]:
+    """The masks of good images; refused are others that are not looked at although a defect type has none."""
     without = sorted({sample.defect_type for sample in tested if sample.label and not sample.mask_paths})
     used = {path for sample in tested for path in sample.mask_paths}
+    good_masks = []
     for path in image_files(mask_root):
-        folder = path.relative_to(mask_root).parts[0].lower()
-        if folder in GOOD_NAMES:
-            refuse_marks(path, mask_value)
+        if path.relative_to(mask_root).parts[0].lower() in GOOD_NAMES:
+            good_masks.append(path)
         elif without and path not in used:
             raise DataError(
                 f"{_name(path, root)}: belongs to no folder below test; masks of '{without[0]}' are looked for in "
                 f"{_name(mask_root, root)}/{without[0]}"
             )
+    return tuple(good_masks)
 
 
 def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> dict[Path, tuple[Path, ...]]:

@@ -106,6 +106,7 @@ def measure_folder(
     asked, trained = settings.mask_value, predictor.header.run.data.mask_value
     mask_value = trained if asked is None else asked
     samples = [replace(sample, mask_value=mask_value) for sample in _test_samples(folder)]
+    folder.check_good_masks(mask_value)
     judged = _judge(predictor, samples, settings, on_image)
     return _results(predictor, folder, judged, settings), judged
 

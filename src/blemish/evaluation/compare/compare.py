@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import final
 
-from blemish.data.files import atomic_write, exclusive_lock, make_folder
+from blemish.data.files import atomic_write, check_report_folder, exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
@@ -118,6 +118,7 @@ def plan_runs(plan: Plan, out: Path) -> list[Run]:
     }
     refuse_unused(plan.assignments, plan.detectors)
     datasets = read_datasets(plan.data)
+    check_report_folder(out, JSON, CSV, PAGE)
     make_folder(out)
     return [
         Run(dataset, name, own, plan.evaluate, run_path(out, dataset, name, seed))
@@ -137,7 +138,7 @@ def _add_to_gallery(galleries: dict[str, Gallery], outcome: Outcome, device: str
     dataset = run.dataset
     if dataset.name not in galleries:
         limits = PixelPolicy(size_px=(8, 8), max_image_px=run.settings.data.max_image_px)
-        galleries[dataset.name] = Gallery(dataset.folder, limits)
+        galleries[dataset.name] = Gallery(dataset.folder, limits, mask_value=run.mask_value)
     if outcome.status != "failed" and run.name not in galleries[dataset.name].columns:
         galleries[dataset.name].add(run.name, Predictor.load(run.model, device))
 

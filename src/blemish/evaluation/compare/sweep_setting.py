@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import atomic_write, exclusive_lock, make_folder
+from blemish.data.files import atomic_write, check_report_folder, exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
@@ -74,7 +74,7 @@ def sweep_setting(
     setting, values, runs = plan_runs(plan, out)
     with exclusive_lock(out / LOCK, f"sweeping into {out}"):
         dataset = runs[0].dataset
-        gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), per_type=1)
+        gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_value)
         points: list[Nested] = []
         content: Nested = {}
         for place, run in enumerate(runs):
@@ -110,6 +110,7 @@ def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]
     ]
     refuse_unused(others, plan.detectors)
     dataset = read_datasets([plan.data])[0]
+    check_report_folder(out, JSON, CSV, PAGE)
     make_folder(out)
     runs = [
         Run(dataset, name, own, plan.evaluate, out / "runs" / name / _slug(setting, value) / f"seed{own.seed}")

@@ -11,7 +11,7 @@ from typing import final
 from pydantic import ValidationError
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import atomic_write, make_folder
+from blemish.data.files import atomic_write, check_report_folder, make_folder
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.compare.summary import Nested
@@ -63,6 +63,7 @@ def sweep_threshold(
     """
     if bad := [tau for tau in taus or () if not 0.0 <= tau < float("inf")]:
         raise SettingsError(f"--tau {bad[0]}: maps are never below 0; give numbers of 0 or more")
+    check_report_folder(out, JSON, CSV, PAGE)
     results = _read_results(evaluation)
     swept = read_threshold_counts(evaluation / MAPS)
     if len(swept.counts) == 1:
@@ -119,7 +120,9 @@ def _find(swept: ThresholdCounts, results: Results, image: str | None, source: S
 
 
 def _score(source: Source, row: ImageRow) -> Example:
-    samples = {sample.name: sample for sample in read_folder(source.data).test}
+    predictor = Predictor.load(source.model, source.device)
+    folder = read_folder(source.data, predictor.header.run.data.mask_value)
+    samples = {sample.name: sample for sample in folder.test}
     if row.path not in samples:
         raise DataError(f"{source.data}: no test image {row.path} in it; give the data the evaluation was made with")
     sample = samples[row.path]
@@ -132,7 +135,6 @@ def _score(source: Source, row: ImageRow) -> Example:
         p_value=row.p_value,
         is_anomalous=row.is_anomalous,
     )
-    predictor = Predictor.load(source.model, source.device)
     score = predictor.predict(sample.path).score
     if not math.isclose(score, row.score, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
         raise DataError(

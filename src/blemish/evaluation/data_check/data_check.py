@@ -148,9 +148,13 @@ def _folder(root: Path, mask_value: MaskValue) -> tuple[Folder, list[Finding]]:
             raise
         folder = Folder(root, tuple(Sample(path, path.relative_to(root).as_posix()) for path in good))
         findings.append(Finding("layout", "look", (), f"{error}; until then only train/good is checked"))
-    used = {sample.path for sample in (*folder.train, *folder.test)}
+    try:
+        folder.check_good_masks(mask_value)
+    except DataError as error:
+        findings.append(Finding("mask", "look", (), str(error)))
+    used = set(folder.good_masks) | {sample.path for sample in (*folder.train, *folder.test)}
     used |= {path for sample in folder.test for path in sample.mask_paths}
-    if not findings:
+    if not any(finding.kind == "layout" for finding in findings):
         findings += _odd_files(root, used)
     return folder, findings
 
