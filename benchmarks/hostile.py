@@ -1,6 +1,6 @@
 """Hostile files, names, settings and models, each given to the real command line; counts what must never happen.
 
-    python benchmarks/hostile.py --count 2000 --seed 0 [--workers 2] [--kinds image,mask,name,setting,option,model,place]
+    python benchmarks/hostile.py --count 2000 --seed 0 [--workers 2] [--kinds image,mask,...,place]
 
 Each case is drawn from a seed of its own, (seed, number), and runs in a forked process with a time limit and a memory
 limit. Wrong are: a traceback, more than 20 s of processor time or 90 s of waiting, a death by a signal, an exit code

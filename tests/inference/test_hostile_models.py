@@ -24,6 +24,7 @@ from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, seal, unseal
 from blemish.inference.parity import verify
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxRuntime, open_onnx
+from blemish.inference.torch_runtime import TorchRuntime
 from blemish.inspection.group_pattern import pattern_in_model
 from blemish.models import DETECTORS, make_detector
 from blemish.models.detector import ImageShape
@@ -462,3 +463,18 @@ def test_a_device_or_a_pipe_is_no_model(tmp_path: Path) -> None:
 
 def test_the_small_model_itself_is_opened(onnx_file: Path) -> None:
     assert open_onnx(onnx_file).header.export.checked > 0
+
+
+def test_a_torch_model_that_takes_too_long_for_its_first_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(torch.nn.Module):
+        def forward(self, images: Any) -> Any:
+            time.sleep(float(images.max()))
+            return images[:, 0]
+
+    monkeypatch.setattr(limits, "MAX_FIRST_TORCH_S", 0.2)
+    slow, quick = np.full((1, 1, 2, 2), 1.0, np.float32), np.zeros((1, 1, 2, 2), np.float32)
+    runtime = TorchRuntime(Slow(), threads=1)
+    with pytest.raises(ArtifactError, match=r"it takes more than 0\.2 s to judge one image"):
+        runtime.maps(slow)
+    assert runtime.maps(quick).shape == (1, 2, 2)
+    assert runtime.maps(slow).shape == (1, 2, 2)  # the first alone is timed

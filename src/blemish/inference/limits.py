@@ -1,9 +1,9 @@
-"""Limits on the first run of a graph from a file: time always, memory where the system lets a process limit its own."""
+"""Limits on the first run of a network from a file: on time, and on memory where a process can limit its own."""
 
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 from blemish.errors import ArtifactError
@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 MAX_FIRST_RUN_S = 60.0
 """To load a graph and judge one image. The thread of a graph that takes longer is left behind."""
+
+MAX_FIRST_TORCH_S = 120.0
+"""For the first image that a model in torch judges; what it does is as much for every image."""
 
 MAX_MEMORY_BYTES = 6 << 30
 """Address space that this may take; half of the machine's memory, where that is less."""
@@ -42,33 +45,35 @@ def run_bounded(function: Callable[[], T], is_on_cpu: bool, max_s: float = MAX_F
             raised.append(error)
 
     thread = threading.Thread(target=run, daemon=True, name="blemish-first-run")
-    with _ONE_AT_A_TIME, _limited_memory(is_on_cpu):
+    with _limited_memory() if is_on_cpu else nullcontext():
         thread.start()
         thread.join(max_s)
     if thread.is_alive():
-        raise ArtifactError(f"its graph takes more than {max_s:g} s to load and to judge one image")
+        raise ArtifactError(f"it takes more than {max_s:g} s to judge one image")
     if raised:
         raise raised[0]
     return found[0]
 
 
 @contextmanager
-def _limited_memory(is_wanted: bool) -> Iterator[None]:
-    try:
-        import resource
+def _limited_memory() -> Iterator[None]:
+    """One thread at a time, as the limit is the process's."""
+    with _ONE_AT_A_TIME:
+        limit = None
+        with suppress(ModuleNotFoundError, OSError, ValueError):  # not Linux
+            import resource
 
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        page = os.sysconf("SC_PAGE_SIZE")
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # a file of the system
-            now = int(file.read().split()[0]) * page
-        allowed = now + min(MAX_MEMORY_BYTES, os.sysconf("SC_PHYS_PAGES") * page // 2)
-    except (ModuleNotFoundError, OSError, ValueError):  # not Linux
-        is_wanted = False
-    if not is_wanted or 0 <= before[0] <= allowed:
-        yield
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            page = os.sysconf("SC_PAGE_SIZE")
+            with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # a file of the system
+                now = int(file.read().split()[0]) * page
+            allowed = now + min(MAX_MEMORY_BYTES, os.sysconf("SC_PHYS_PAGES") * page // 2)
+            limit = None if 0 <= before[0] <= allowed else (allowed, before[1])
+        if limit is None:
+            yield
+            return
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)

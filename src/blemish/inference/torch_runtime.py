@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
+from blemish.inference import limits
+from blemish.inference.limits import run_bounded
 from blemish.inference.runtime import check_device
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class TorchRuntime:
     def __init__(self, detector: "Detector", device: str = "cpu", threads: int | None = None) -> None:
         import torch
 
-        self._device, self._threads = torch.device(device), threads
+        self._device, self._threads, self._is_timed = torch.device(device), threads, False
         self._detector = detector.to(self._device).eval()
 
     def maps(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -113,14 +115,20 @@ class TorchRuntime:
         return None if method is None else self._call(method, images)
 
     def _call(self, function: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first image of a model has a time limit, as the file may be anyone's."""
         import torch
+
+        def run() -> NDArray[np.float32]:
+            with _THREADS.limited_to(self._threads), torch.no_grad():
+                answer = function(torch.from_numpy(images).to(self._device))
+                return np.ascontiguousarray(answer.float().cpu().numpy())
 
         if self._device.type == "cuda" and os.getpid() != _IMPORTED_IN:
             raise SettingsError("a model on a GPU cannot be used in a forked process; load it there, or spawn instead")
         try:
-            with _THREADS.limited_to(self._threads), torch.no_grad():
-                answer = function(torch.from_numpy(images).to(self._device))
-                return np.ascontiguousarray(answer.float().cpu().numpy())
+            answer = run() if self._is_timed else run_bounded(run, False, limits.MAX_FIRST_TORCH_S)
+            self._is_timed = True
+            return answer
         except Exception as error:  # torch raises whatever Python has, for tensors that do not belong together
             reason = str(error).strip().partition("\n")[0]
             raise ArtifactError(f"the network fails: {reason}") from None
