@@ -651,7 +651,7 @@ def collect(running: dict[int, tuple[int, str, Case, Path, float]], outcomes: li
             shutil.rmtree(folder, ignore_errors=True)
 
 
-ERROR = re.compile(r"\w+Error: |standard output: |blemish \w+: |Usage: |interrupted")
+ERROR = re.compile(r"\w+Error: |standard output: |blemish \w+: |Usage: |Error: Invalid value: |interrupted")
 
 
 def judge(case: Case, folder: Path, code: int, is_late: bool) -> list[str]:

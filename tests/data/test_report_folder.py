@@ -54,7 +54,7 @@ def test_pages_of_many_runs_replace_nothing_of_a_users(
     (tmp_path / f"{stem}.{ending}").write_text("mine")
     command = {
         "comparison": ["compare", shared_parts, "--detectors", "ae_l2"],
-        "sweep": ["sweep", "setting", shared_parts, "--set", "score.min_defect_px=0,2"],
+        "sweep": ["sweep", "setting", shared_parts, "--set", "score.min_defect_px=1,2"],
         "threshold": ["sweep", "threshold", tmp_path / "nowhere"],
     }[stem]
     result = CliRunner().invoke(app, [*map(str, command), "-o", str(tmp_path)])
