@@ -361,7 +361,7 @@ def test_only_the_region_of_interest_is_judged(squares: Path, tmp_path: Path) ->
     assert results["data"]["roi_share"] == 0.5
     assert "roi_png" not in results["model"]["policy"]
     results = measured(brightness_predictor(roi=~upper), folder)
-    assert results["image"] | {"auroc": 0, "ap": 0} == {"auroc": 0, "ap": 0, "ok_rate": 0.75, "defect_rate": 0.0}
+    assert [results["image"][name] for name in ("ok_rate", "defect_rate", "f1")] == [0.75, 0.0, 0.0]
     assert results["pixel"]["recall"] is None
     assert "outside the region of interest" in results["notes"]["unseen_roi"]
 
@@ -518,3 +518,32 @@ def test_photos_that_exif_turns_are_noted(squares: Path, tmp_path: Path) -> None
     Image.open(path).save(path, exif=exif)
     found = measured(brightness_predictor(), read_folder(squares))
     assert found["notes"]["turned"].startswith("1 photo with masks, among them test/cut/0.png, is turned")
+
+
+def test_conditions_and_sizes_are_in_results_and_on_the_page(squares: Path, tmp_path: Path) -> None:
+    folder = read_folder(squares)
+    light = {"test/good/3.png": "dim & <b>", "test/hole/0.png": "dim & <b>"}
+    rows = [f"{sample.name},{light.get(sample.name, 'bright')}" for sample in folder.test]
+    (tmp_path / "light.csv").write_text("image,light\n" + "\n".join(rows))
+    settings = QUICK.model_copy(update={"conditions": str(tmp_path / "light.csv")})
+    found = evaluate_model(brightness_predictor(), folder, tmp_path / "out", settings)
+    bright, dim = found.results.by_condition["light"]
+    assert (dim.false_alarms.flagged, dim.false_alarms.good_images, dim.found, dim.defective) == (1, 1, 1, 1)
+    assert (bright.false_alarms.flagged, bright.false_alarms.good_images, bright.found) == (0, 3, 1)
+    (row,) = found.results.by_size  # squares of 8 x 8 in images of one size
+    assert (row.regions, row.found) == (3, 2)
+    page = found.report_path.read_text(encoding="utf-8")
+    assert "By light" in page
+    assert "dim &amp; &lt;b&gt;" in page
+    assert "By size of the defect" in page
+
+
+def test_a_condition_that_a_test_image_lacks_is_an_error_before_anything_is_judged(
+    squares: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "light.csv").write_text("image,light\ntest/good/0.png,dim\n")
+    settings = QUICK.model_copy(update={"conditions": str(tmp_path / "light.csv")})
+    judged: list[int] = []
+    with pytest.raises(DataError, match=r"light\.csv: says nothing of test/"):
+        measure_folder(brightness_predictor(), read_folder(squares), settings, lambda done, _total: judged.append(done))
+    assert judged == []

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from blemish.cli import app
 from blemish.evaluation.measures import MEASURES, ImageSet, PixelSet, f2
 from blemish.evaluation.results import EvaluateSettings, Results
 from blemish.inference.predictor import Predictor
-from blemish.stats import Counts, count
+from blemish.stats import Counts, PixelScores, count, f1
 from blemish.stats.pixel_levels import Levels
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/results.md"
@@ -118,3 +119,28 @@ def test_the_command_takes_a_threshold_or_a_rate_and_prints_the_ladder(
     assert re.search(r"^5 % .*needs 19 good images", loose.stdout, re.MULTILINE)
     assert "give one of them" in run("--threshold", "1", "--max-false-alarm-rate", "0.5").stderr
     assert run("--threshold", "-1").exit_code == 2
+
+
+def test_aupro_to_a_twentieth_is_stricter_and_that_of_the_pixels() -> None:
+    rng = np.random.default_rng(0)
+    scores = PixelScores()
+    mask = np.zeros((32, 32), np.bool_)
+    mask[4:8, 4:8] = True
+    scores.add("good/0.png", rng.random((32, 32)))
+    scores.add("cut/0.png", rng.random((32, 32)) + mask * 0.5, mask)
+    pixels = PixelSet(scores.levels, scores.counts_at(0.5), 0.3)
+    assert MEASURES["pixel.aupro_05"].function(pixels) == scores.aupro(0.05)
+    assert scores.aupro(0.05) < scores.aupro(0.3)
+
+
+def test_the_best_image_f1_is_that_of_the_best_of_all_thresholds() -> None:
+    good, defective = np.array([3, 1, 1, 0]), np.array([0, 1, 2, 1])
+    counts = Counts(tp=1, fp=0, tn=5, fn=3)
+    images = ImageSet(good, defective, counts)
+    tried = [
+        f1(Counts(int(defective[k:].sum()), int(good[k:].sum()), int(good[:k].sum()), int(defective[:k].sum())))
+        for k in range(4)
+    ]
+    assert MEASURES["image.oracle_f1"].function(images) == max(tried)
+    assert MEASURES["image.f1"].function(images) == f1(counts) == 0.4
+    assert math.isnan(MEASURES["image.f1"].function(ImageSet(good, defective * 0, Counts(0, 1, 4, 0))))

@@ -21,6 +21,8 @@ from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.data.notes import page_note, turned_note
 from blemish.errors import DataError, join_names
+from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
+from blemish.evaluation.by_size import judge_regions, measure_sizes
 from blemish.evaluation.examples import draw
 from blemish.evaluation.false_alarms import Promise, realised_rate
 from blemish.evaluation.ladder import climb
@@ -107,8 +109,10 @@ def measure_folder(
     mask_value = trained if asked is None else asked
     samples = [replace(sample, mask_value=mask_value) for sample in _test_samples(folder)]
     folder.check_good_masks(mask_value)
+    names = [plain_name(sample.name) for sample in samples]
+    conditions = read_conditions(Path(settings.conditions), names) if settings.conditions else {}
     judged = _judge(predictor, samples, settings, on_image)
-    return _results(predictor, folder, judged, settings), judged
+    return _results(predictor, folder, judged, settings, conditions), judged
 
 
 def _test_samples(folder: Folder) -> Sequence[Sample]:
@@ -165,6 +169,7 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: TestScores) -> None
             p_value=prediction.p_value,
             is_anomalous=prediction.is_anomalous,
             peak_on_defect=None if mask is None else peak_is_near(prediction.scored_map, mask),
+            regions=() if mask is None else judge_regions(mask, prediction.scored_map, predictor.threshold),
         )
     )
     judged.samples[name] = sample
@@ -189,7 +194,9 @@ _NOT_REPEATED["policy"] = {"roi_png"}
 _NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "pixel_ids", "earlier_ids", "photo_values"}
 
 
-def _results(predictor: Predictor, folder: Folder, judged: TestScores, settings: EvaluateSettings) -> Results:
+def _results(
+    predictor: Predictor, folder: Folder, judged: TestScores, settings: EvaluateSettings, conditions: Conditions
+) -> Results:
     header, promise = predictor.header, _promised(predictor)
     overall, by_type = measure(judged.images, judged.pixels, predictor.threshold, settings)
     ladder = climb(header, judged.images, settings.confidence)
@@ -202,6 +209,8 @@ def _results(predictor: Predictor, folder: Folder, judged: TestScores, settings:
         has_paper_tau=is_algorithm_1(predictor, list(judged.samples.values())),
         promise=_promise_card(header, promise),
         realised_false_alarm_rate=realised_rate(judged.images, promise, settings.confidence, _groups(header, judged)),
+        by_condition=measure_conditions(judged.images, conditions, promise, settings.confidence),
+        by_size=measure_sizes(judged.images, settings.confidence),
         ladder=ladder,
         next_steps=advise(Judgement(predictor, judged.images, judged.sizes_px, ladder, folder)),
         data=TestData(

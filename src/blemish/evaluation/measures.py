@@ -31,7 +31,7 @@ from blemish.stats import (
 )
 from blemish.stats.intervals import percentile_intervals, resample
 from blemish.stats.pixel_levels import Levels
-from blemish.stats.ranking import auroc_of_levels, average_precision_of_levels
+from blemish.stats.ranking import auroc_of_levels, average_precision_of_levels, best_f1_of_levels
 
 THRESHOLDS = ("calibrated", "paper_tau", "oracle_f1")
 """Where pixels are counted: at the model's threshold, at the paper's, and at the best one with hindsight."""
@@ -142,6 +142,19 @@ _ROWS = (
         lambda images, confidence: _exact(images.counts.tp, images.counts.tp + images.counts.fn, confidence),
     ),
     Measure(
+        "image.f1",
+        "image F1",
+        "Harmonic mean of precision and recall of images at the model's threshold.",
+        lambda images: f1(images.counts) if images.counts.tp + images.counts.fn else math.nan,
+    ),
+    Measure(
+        "image.oracle_f1",
+        "best image F1, with hindsight",
+        "The best F1 of images that any one threshold gives; what image F1 lacks to it is the price of not knowing the "
+        "defects (the threshold gap).",
+        lambda images: best_f1_of_levels(images.good, images.defective)[0],
+    ),
+    Measure(
         "pixel.auroc",
         "pixel AUROC",
         "The same as for images, pixel by pixel; flattering where defects are small.",
@@ -159,6 +172,12 @@ _ROWS = (
         "Share of each defect region that is covered, small regions counting like large ones, averaged over pixel "
         "false-alarm rates up to `aupro_limit` (Bergmann et al. 2019).",
         lambda pixels: pixels.levels.aupro(pixels.aupro_limit),
+    ),
+    Measure(
+        "pixel.aupro_05",
+        "AUPRO up to 0.05",
+        "The same up to a false-alarm rate of the pixels of 0.05, as MVTec AD 2 and MVTec 3D-AD report it; stricter.",
+        lambda pixels: pixels.levels.aupro(0.05),
     ),
     Measure(
         "pixel.aupimo",
@@ -208,6 +227,13 @@ MEASURES = {measure.key: measure for measure in _ROWS}
 """All measures by key, in the order they are told."""
 
 
+class RegionHit(NamedTuple):
+    """A defect region of one image: the root of its area over the image's shorter side, and the share found of it."""
+
+    size: float
+    covered: float
+
+
 @final
 @dataclass(frozen=True)
 class JudgedImage:
@@ -224,6 +250,7 @@ class JudgedImage:
     p_value: float
     is_anomalous: bool
     peak_on_defect: bool | None = None
+    regions: tuple[RegionHit, ...] = ()
 
 
 def measure(

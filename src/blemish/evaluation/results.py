@@ -33,6 +33,11 @@ class EvaluateSettings(Settings):
         None,
         description="What marks a defective pixel in the masks, as data.mask_value. None: as the model was trained.",
     )
+    conditions: Annotated[str, Field(max_length=4096)] | None = Field(
+        None,
+        description="CSV file with a column image and one for each condition (light, day, camera): false alarms and "
+        "defects found are then told for each of its values.",
+    )
     skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
     panels_per_type: Annotated[int, Field(ge=0, le=20)] = Field(2, description="Panels a defect type in the report.")
     worst: Annotated[int, Field(ge=0, le=50)] = Field(6, description="Misses and false alarms in the report.")
@@ -108,6 +113,37 @@ class FalseAlarms(Settings):
 
 
 @final
+class ConditionRow(Settings):
+    """The images under one value of a condition; `relative_drop` is what their AUROC lacks to all images', as a share.
+
+    The promise is one over all good images alike; false alarms of a single condition may lie above it.
+    """
+
+    value: str
+    false_alarms: FalseAlarms
+    defective: int
+    found: int
+    interval: Range | None
+    auroc: float | None
+    relative_drop: float | None
+
+
+@final
+class SizeRow(Settings):
+    """Defect regions of about one size: the root of their area over the image's shorter side, from to below.
+
+    `found` have a pixel above the model's threshold; `covered` is the mean share of their pixels above it.
+    """
+
+    at_least: float
+    below: float
+    regions: int
+    found: int
+    interval: Range | None
+    covered: float
+
+
+@final
 class Rung(Settings):
     """One false-alarm rate that may be allowed, and what is found at the threshold it asks for.
 
@@ -176,6 +212,8 @@ class Results(Section):
     has_paper_tau: bool
     promise: PromiseCard
     realised_false_alarm_rate: FalseAlarms
+    by_condition: dict[str, list[ConditionRow]] = Field(default_factory=dict)
+    by_size: list[SizeRow] = Field(default_factory=list)
     ladder: list[Rung]
     next_steps: list[str]
     data: TestData

@@ -1,0 +1,102 @@
+"""How a model does under each condition, such as light, day or camera."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from blemish.data.csv_cells import unescape_cell
+from blemish.errors import DataError, join_names
+from blemish.evaluation.false_alarms import Promise, realised_rate
+from blemish.evaluation.measures import JudgedImage, as_number, as_range
+from blemish.evaluation.results import ConditionRow
+from blemish.settings import read_text
+from blemish.stats import auroc, rate_interval
+
+Conditions = Mapping[str, Mapping[str, str]]
+"""For each condition, its value for each image, by name."""
+
+IMAGE = "image"
+MAX_VALUES = 200
+"""Of one condition; more are a number or a name, and no condition."""
+
+
+def read_conditions(path: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """For each condition, its value for each named image.
+
+    The file is CSV with a column `image` (the path below the data set) and one column for each condition.
+
+    Raises:
+        DataError: the file cannot be read or has no such columns; an image it names twice, or that is not there; an
+            image without a value; a condition with more than `MAX_VALUES` values.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(read_text(path, "the conditions", DataError), newline=""), strict=True)
+        columns = [name for name in reader.fieldnames or () if name != IMAGE]
+        if IMAGE not in (reader.fieldnames or ()) or not columns or len(set(columns)) < len(columns):
+            found = ", ".join(reader.fieldnames or ()) or "none"
+            raise DataError(f"{path}: found the columns {found}; expected image and one or more conditions")
+        rows: dict[str, dict[str, str]] = {}
+        for row in reader:
+            name, line = unescape_cell((row[IMAGE] or "").strip()), reader.line_num
+            if name in rows:
+                raise DataError(f"{path}, line {line}: {name} is named twice")
+            rows[name] = {column: unescape_cell((row[column] or "").strip()) for column in columns}
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file ({error})") from None
+    _check_rows(path, rows, names)
+    conditions = {column: {name: rows[name][column] for name in names} for column in columns}
+    for column, values in conditions.items():
+        if len(set(values.values())) > MAX_VALUES:
+            raise DataError(f"{path}: {column} has {len(set(values.values()))} values; {MAX_VALUES} at most")
+    return conditions
+
+
+def _check_rows(path: Path, rows: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> None:
+    unknown = sorted(rows.keys() - set(names))
+    if unknown:
+        example = f"; images are named like {min(names)}" if names else ""
+        raise DataError(f"{path}: there is no test image {join_names(unknown)}{example}")
+    missing = [name for name in names if name not in rows]
+    if missing:
+        raise DataError(f"{path}: says nothing of {join_names(missing)}; every test image needs a row")
+    empty = [name for name in names if not all(rows[name].values())]
+    if empty:
+        raise DataError(f"{path}: an empty cell for {join_names(empty)}; every image needs a value of each condition")
+
+
+def measure_conditions(
+    images: Sequence[JudgedImage], conditions: Conditions, promise: Promise, confidence: float
+) -> dict[str, list[ConditionRow]]:
+    """A row for each value of each condition: found, false alarms beside the promise, drop of AUROC."""
+    overall = _auroc(images)
+    found = {}
+    for condition, values in conditions.items():
+        parts: dict[str, list[JudgedImage]] = {value: [] for value in sorted(set(values.values()))}
+        for image in images:
+            parts[values[image.name]].append(image)
+        found[condition] = [_row(value, part, overall, promise, confidence) for value, part in parts.items()]
+    return found
+
+
+def _row(
+    value: str, images: Sequence[JudgedImage], overall: float, promise: Promise, confidence: float
+) -> ConditionRow:
+    hits = [image.is_anomalous for image in images if image.label]
+    own = _auroc(images)
+    return ConditionRow(
+        value=value,
+        false_alarms=realised_rate(images, promise, confidence),
+        defective=len(hits),
+        found=sum(hits),
+        interval=as_range(rate_interval(sum(hits), len(hits), confidence)) if hits else None,
+        auroc=as_number(own),
+        relative_drop=as_number((overall - own) / overall) if overall > 0 else None,
+    )
+
+
+def _auroc(images: Sequence[JudgedImage]) -> float:
+    scores, labels = np.array([image.score for image in images]), np.array([image.label for image in images], np.bool_)
+    return auroc(scores, labels)
