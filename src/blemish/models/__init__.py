@@ -15,6 +15,7 @@ from blemish.models.feature_dictionary import FeatureDictionary
 from blemish.models.feature_ensemble import FeatureEnsemble
 from blemish.models.padim import Padim
 from blemish.models.patchcore import PatchCore
+from blemish.models.reverse_distillation import ReverseDistillation
 from blemish.models.vae import VariationalAutoencoder
 from blemish.settings import validate
 
@@ -27,6 +28,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "feature_ensemble": FeatureEnsemble,
     "padim": Padim,
     "patchcore": PatchCore,
+    "reverse_distillation": ReverseDistillation,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
