@@ -7,7 +7,7 @@ import typer
 
 from blemish.cli.console import counter, out_console, progress
 from blemish.cli.options import SetOption
-from blemish.errors import join_names
+from blemish.errors import SettingsError, join_names
 
 
 def check(
@@ -71,15 +71,35 @@ def convert(
     mask_value: Annotated[
         str | None, typer.Option(help="What marks a defective pixel, e.g. 1 or [255,0,0]. None: every value above 0.")
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="What another tool wrote of the images in SOURCE: a file, for YOLO a folder.", show_default=False
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="Of --annotations: coco, yolo, label_studio or cvat. None: as they look."),
+    ] = None,
 ) -> None:
-    """Copy a data set into MVTec's layout: VisA, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2."""
-    from blemish.data.convert import convert_dataset
+    """Copy a data set into MVTec's layout: VisA, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2; or images with
+    annotations of COCO, YOLO, Label Studio or CVAT, drawn as masks."""
+    from blemish.data.convert import convert_annotated, convert_dataset
     from blemish.settings import DataSettings, parse_assignment, validate
+
+    if annotations is None and form is not None:
+        raise SettingsError("--format: it is that of --annotations, which is not given")
+    if annotations is not None and (layout is not None or mask_value is not None):
+        raise SettingsError("--annotations: neither --layout nor --mask-value goes with it")
 
     given = {} if mask_value is None else parse_assignment(f"mask_value={mask_value}")
     value = validate(DataSettings, given, "data.").mask_value
     with progress() as report:
-        counts = convert_dataset(source, out, layout, test_good, value, counter(report, "copying"))
+        told = counter(report, "copying")
+        if annotations is not None:
+            counts = convert_annotated(source, annotations, out, form, test_good, told)
+        else:
+            counts = convert_dataset(source, out, layout, test_good, value, told)
     for folder, number in sorted(counts.items()):
         out_console.print(f"{folder}: {number}", markup=False)
     out_console.print(f"written to {out}", markup=False)

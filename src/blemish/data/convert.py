@@ -2,14 +2,17 @@
 
 import csv
 import io
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.data.annotations import Shape, draw_shapes, match_images, read_annotations
 from blemish.data.decode import open_image
 from blemish.data.files import new_folder
 from blemish.data.folder import Sample, image_files, read_folder
@@ -58,6 +61,54 @@ def convert_dataset(
     return dict(Counter(sample.name.rpartition("/")[0] for sample in samples))
 
 
+def convert_annotated(
+    images: Path,
+    annotations: Path,
+    out: Path,
+    form: str | None = None,
+    test_good: float = 0.2,
+    on_image: OnImage = lambda _done, _total: None,
+) -> dict[str, int]:
+    """Copy images into a new folder in MVTec's layout, with masks drawn from what another tool wrote of them.
+
+    An image in which nothing is marked is a good one; others belong to the defect type of their labels, `combined`
+    where they have several. Images that the annotations say nothing of are left out. `test_good` is the share of good
+    images to test on. The folder appears complete or not at all.
+
+    Raises:
+        DataError: annotations that are not understood; an annotated image that is not there; nothing to train on.
+        SettingsError: there is no format of that name.
+    """
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder")
+    _, found = read_annotations(annotations, form)
+    paths = {_below(path, images): path for path in image_files(images)}
+    shapes = match_images(found, paths, annotations)
+    good = [paths[name] for name in sorted(shapes) if not shapes[name]]
+    if not good:
+        raise DataError(f"{annotations}: something is marked in every image; good images are needed to train on")
+    samples = _good(good, set(_held_out(good, test_good)), images)
+    marked = {paths[name]: marks for name, marks in sorted(shapes.items()) if marks}
+    samples += [Sample(path, f"test/{_defect_type(marks)}/{_below(path, images)}") for path, marks in marked.items()]
+    with new_folder(out) as folder:
+        for done, sample in enumerate(samples, start=1):
+            _copy(sample, folder, None)
+            if sample.path in marked:
+                mask = draw_shapes(marked[sample.path], sample.size_px(LARGEST_IMAGE_PX))
+                if not mask.any():
+                    raise DataError(f"{annotations}: {sample.path}: all that is marked lies outside of the image")
+                _save_mask(folder, sample.name, mask)
+            on_image(done, len(samples))
+    return dict(Counter("/".join(sample.name.split("/")[:2]) for sample in samples))
+
+
+def _defect_type(shapes: Sequence[Shape]) -> str:
+    """A folder's name from the labels; letters that a file system may refuse become underscores."""
+    labels = {re.sub(r"[^\w.-]+", "_", shape.label).strip("._").lower()[:100] or "defect" for shape in shapes}
+    (one, *others) = sorted(labels)
+    return "combined" if others else f"{one}_" if one in GOOD_NAMES else one
+
+
 def _copy(sample: Sample, folder: Path, mask_value: MaskValue) -> None:
     target = folder / sample.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +123,11 @@ def _copy(sample: Sample, folder: Path, mask_value: MaskValue) -> None:
         size_px, size_px
     )
     assert mask is not None
-    below = target.relative_to(folder / "test")
+    _save_mask(folder, sample.name, mask)
+
+
+def _save_mask(folder: Path, name: str, mask: NDArray[np.bool_]) -> None:
+    below = Path(name).relative_to("test")
     drawn = (folder / "ground_truth" / below).with_name(f"{below.stem}_mask.png")
     drawn.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.uint8(mask) * 255).save(drawn)

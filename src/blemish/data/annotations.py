@@ -1,0 +1,300 @@
+"""Annotations of other tools, drawn as masks: COCO, YOLO, Label Studio, CVAT; a reader each is a function and a row."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from blemish.errors import DataError, SettingsError, join_names, nearest
+from blemish.settings import read_regular
+
+MAX_BYTES = 1 << 28
+"""Of a file of annotations."""
+
+Points = Sequence[tuple[float, float]]
+
+
+class Shape(NamedTuple):
+    """What one annotation marks in an image: its label, and a polygon (x, y) or a mask."""
+
+    label: str
+    polygon: Points = ()
+    mask: NDArray[np.bool_] | None = None
+    corner: tuple[int, int] = (0, 0)
+    """Row and column in the image of the mask's first pixel."""
+    is_relative: bool = False
+    """The polygon is in shares of the image's width and height."""
+
+
+Annotations = Mapping[str, Sequence[Shape]]
+"""Shapes by the image's name as the tool wrote it; an image without a shape is good."""
+
+
+def read_annotations(path: Path, form: str | None = None) -> tuple[str, Annotations]:
+    """Which format it is, and the shapes of each image.
+
+    `path` is a file, or for YOLO the folder of the text files.
+
+    Raises:
+        DataError: it cannot be read, is none of the formats, or marks in a way that is not understood.
+        SettingsError: there is no format of that name.
+    """
+    if form is not None and form not in FORMATS:
+        raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
+    name = form or _recognise(path)
+    try:
+        return name, FORMATS[name](path)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(f"{path}: not as {name} writes it ({type(error).__name__}: {error})") from None
+
+
+def draw_shapes(shapes: Iterable[Shape], size_px: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels (height, width) that any of the shapes covers; what lies outside of the image is cut off.
+
+    >>> draw_shapes([Shape("scratch", [(0, 0), (2, 0), (2, 1), (0, 1)])], (3, 4)).astype(int)
+    array([[1, 1, 1, 0],
+           [1, 1, 1, 0],
+           [0, 0, 0, 0]])
+    """
+    height, width = size_px
+    canvas = Image.new("1", (width, height))
+    masks = np.zeros(size_px, np.bool_)
+    for shape in shapes:
+        if shape.mask is not None:
+            _stamp(masks, shape.mask, shape.corner)
+        elif shape.polygon:
+            scale = (width, height) if shape.is_relative else (1, 1)
+            points = [(x * scale[0], y * scale[1]) for x, y in shape.polygon]
+            ImageDraw.Draw(canvas).polygon(points, fill=1, outline=1)
+    return np.asarray(canvas, np.bool_) | masks
+
+
+def _stamp(canvas: NDArray[np.bool_], mask: NDArray[np.bool_], corner: tuple[int, int]) -> None:
+    top, left = (max(0, place) for place in corner)
+    part = mask[top - corner[0] :, left - corner[1] :]
+    place = canvas[top : top + part.shape[0], left : left + part.shape[1]]
+    place |= part[: place.shape[0], : place.shape[1]]
+
+
+def read_coco(path: Path) -> Annotations:
+    """COCO's instances: polygons, and run lengths as a list or as text."""
+    content = _json(path)
+    labels = {row["id"]: str(row["name"]) for row in content.get("categories", ())}
+    sizes = {row["id"]: (int(row["height"]), int(row["width"])) for row in content["images"]}
+    names = {row["id"]: str(row["file_name"]) for row in content["images"]}
+    found: dict[str, list[Shape]] = {name: [] for name in names.values()}
+    for row in content["annotations"]:
+        image, marked = row["image_id"], row.get("segmentation")
+        label = labels.get(row.get("category_id"), "defect")
+        if isinstance(marked, dict):
+            size = sizes[image]
+            if [int(side) for side in marked["size"]] != list(size):
+                raise DataError(f"{path}: {names[image]}: run lengths for {marked['size']}, an image of {list(size)}")
+            found[names[image]].append(Shape(label, mask=_from_runs(marked["counts"], size, by_column=True)))
+        elif marked:
+            found[names[image]] += [Shape(label, _pairs(polygon)) for polygon in marked]
+        else:
+            raise DataError(f"{path}: {names[image]}: an annotation without a segmentation; boxes mark no pixels")
+    return found
+
+
+def read_yolo(path: Path) -> Annotations:
+    """YOLO's segmentation: a text file an image, each line a class and a polygon in shares of the sides."""
+    if not path.is_dir():
+        raise DataError(f"{path}: not a folder; name the folder with a text file for each image")
+    labels = _yolo_labels(path)
+    found = {}
+    for file in sorted(path.glob("*.txt")):
+        if file.name not in ("classes.txt", "train.txt", "val.txt", "test.txt"):
+            rows = [line.split() for line in _content(file).decode("utf-8-sig").splitlines() if line]
+            short = [number for number, row in enumerate(rows, start=1) if len(row) < 7]
+            if short:
+                raise DataError(f"{file}, line {short[0]}: a box, or fewer than three points; boxes mark no pixels")
+            found[file.stem] = [_yolo_shape(row, labels) for row in rows]
+    return found
+
+
+def _yolo_labels(path: Path) -> dict[int, str]:
+    """What `classes.txt` in the folder or the one above it says; classes without a name are numbered."""
+    for place in (path / "classes.txt", path.parent / "classes.txt"):
+        if place.is_file():
+            lines = _content(place).decode("utf-8-sig").splitlines()
+            return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
+    return {}
+
+
+def _yolo_shape(row: Sequence[str], labels: Mapping[int, str]) -> Shape:
+    return Shape(labels.get(int(row[0]), f"class_{int(row[0])}"), _pairs(map(float, row[1:])), is_relative=True)
+
+
+def read_label_studio(path: Path) -> Annotations:
+    """Label Studio's JSON export: polygons and rectangles, in percent; brushes are not understood."""
+    found: dict[str, list[Shape]] = {}
+    for task in _json(path):
+        data = task["data"]
+        name = next(str(data[key]) for key in ("image", "img", "photo", *data) if key in data)
+        shapes = found.setdefault(name, [])
+        for annotation in task.get("annotations") or task.get("completions") or ():
+            if not annotation.get("was_cancelled"):
+                shapes += [_studio_shape(path, name, result) for result in annotation["result"] if "value" in result]
+    return found
+
+
+def _studio_shape(path: Path, name: str, result: Mapping[str, Any]) -> Shape:
+    value, kind = result["value"], str(result.get("type", ""))
+    label = next((str(value[key][0]) for key in value if key.endswith("labels") and value[key]), "defect")
+    if kind.startswith("polygon"):
+        return Shape(label, [(x / 100, y / 100) for x, y in value["points"]], is_relative=True)
+    if kind.startswith("rectangle"):
+        if value.get("rotation"):
+            raise DataError(f"{path}: {name}: a rectangle that is turned; draw it as a polygon")
+        x, y, width, height = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
+        return Shape(label, [(x, y), (x + width, y), (x + width, y + height), (x, y + height)], is_relative=True)
+    raise DataError(f"{path}: {name}: an annotation of type {kind or 'unknown'}; export brushes as PNG masks instead")
+
+
+def read_cvat(path: Path) -> Annotations:
+    """CVAT for images 1.1: polygons, boxes, and masks as run lengths."""
+    content = _content(path)
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise DataError(f"{path}: a document type or an entity, which CVAT never writes")
+    try:
+        root = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: not XML ({error})") from None
+    return {
+        str(image.attrib["name"]): [_cvat_shape(path, image, part) for part in image if part.tag != "tag"]
+        for image in root.iter("image")
+    }
+
+
+def _cvat_shape(path: Path, image: ElementTree.Element, part: ElementTree.Element) -> Shape:
+    given, label = part.attrib, part.attrib.get("label", "defect")
+    if part.tag == "polygon":
+        return Shape(label, _pairs(float(number) for number in given["points"].replace(";", ",").split(",")))
+    if part.tag == "box" and not float(given.get("rotation", 0)):
+        left, top, right, bottom = (float(given[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return Shape(label, [(left, top), (right, top), (right, bottom), (left, bottom)])
+    if part.tag == "mask":
+        size, corner = (int(given["height"]), int(given["width"])), (int(given["top"]), int(given["left"]))
+        runs = [int(run) for run in given["rle"].split(",")]
+        return Shape(label, mask=_from_runs(runs, size, by_column=False), corner=corner)
+    raise DataError(
+        f"{path}: {image.attrib.get('name')}: a {part.tag}; polygons, upright boxes and masks are understood"
+    )
+
+
+Reader = Callable[[Path], Annotations]
+FORMATS: dict[str, Reader] = {
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "label_studio": read_label_studio,
+    "cvat": read_cvat,
+}
+
+
+def match_images(annotations: Annotations, images: Mapping[str, Path], where: Path) -> dict[str, Sequence[Shape]]:
+    """The shapes of each image, by its path below the folder; names match whole, by their end, or without folders.
+
+    Images that the annotations say nothing of are left out.
+
+    Raises:
+        DataError: an annotated image that is not there, or that several have the name of.
+    """
+    by_end: dict[str, list[str]] = {}
+    for name in images:
+        for end in {name, Path(name).name, Path(name).stem}:
+            by_end.setdefault(end, []).append(name)
+    found: dict[str, Sequence[Shape]] = {}
+    for given, shapes in annotations.items():
+        plain = given.replace("\\", "/").partition("?")[0]
+        fits = [name for name in images if plain == name or plain.endswith(f"/{name}")]
+        fits = fits or by_end.get(Path(plain).name) or by_end.get(_unprefixed(plain)) or []
+        if len(fits) != 1:
+            what = "no such image" if not fits else f"several images of that name: {join_names(fits)}"
+            raise DataError(f"{where}: {given}: {what} in the folder of images")
+        if fits[0] in found:
+            raise DataError(f"{where}: {fits[0]} is annotated twice, the second time as {given}")
+        found[fits[0]] = shapes
+    return found
+
+
+def _unprefixed(name: str) -> str:
+    """Label Studio puts eight digits and a dash before the name of an uploaded file."""
+    last = Path(name).name
+    return last[9:] if len(last) > 9 and last[8] == "-" else Path(last).stem
+
+
+def _recognise(path: Path) -> str:
+    if path.is_dir():
+        return "yolo"
+    if path.suffix.lower() == ".xml":
+        return "cvat"
+    content = _json(path)
+    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        return "coco"
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "data" in content[0]:
+        return "label_studio"
+    raise DataError(f"{path}: annotations in a format that is not known; known are {', '.join(FORMATS)} (--format)")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_content(path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+
+
+def _pairs(numbers: Iterable[float]) -> Points:
+    flat = [float(number) for number in numbers]
+    if len(flat) < 6 or len(flat) % 2 or not all(map(math.isfinite, flat)):
+        raise ValueError(f"a polygon of {len(flat)} numbers; expected an even number, six at least")
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _from_runs(counts: Any, size_px: tuple[int, int], *, by_column: bool) -> NDArray[np.bool_]:
+    """A mask from the lengths of its runs, the first of ground.
+
+    >>> _from_runs([1, 2, 3], (2, 3), by_column=True).astype(int)
+    array([[0, 1, 0],
+           [1, 0, 0]])
+    """
+    runs = np.array(list(_from_text(counts)) if isinstance(counts, str) else list(counts), np.int64)
+    height, width = size_px
+    if (runs < 0).any() or runs.sum() != height * width or height * width > MAX_BYTES:
+        raise ValueError(f"run lengths of {int(runs.sum())} pixels in all, for {height} x {width}")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(width, height).T if by_column else flat.reshape(size_px)
+
+
+def _from_text(text: str) -> Iterator[int]:
+    """COCO's compressed run lengths: six bits a letter, five of them digits; from the fourth on a difference.
+
+    >>> list(_from_text("1232"))
+    [1, 2, 3, 4]
+    """
+    runs: list[int] = []
+    place = 0
+    while place < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            digit = ord(text[place]) - 48
+            value |= (digit & 31) << shift
+            more, place, shift = bool(digit & 32), place + 1, shift + 5
+            if not more and digit & 16:
+                value |= -1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        yield runs[-1]

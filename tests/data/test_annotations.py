@@ -1,0 +1,235 @@
+"""Annotations as the tools write them, drawn as masks and copied into MVTec's layout."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner
+
+from blemish.cli import app
+from blemish.data.annotations import FORMATS, Shape, draw_shapes, match_images, read_annotations
+from blemish.data.convert import convert_annotated
+from blemish.data.folder import read_folder
+from blemish.errors import DataError, SettingsError
+
+HEIGHT, WIDTH = 40, 60
+BOX = np.zeros((HEIGHT, WIDTH), np.bool_)
+BOX[10:21, 30:46] = True
+"""What every file below marks in bad/1.png: rows 10 to 20, columns 30 to 45."""
+NAMES = ("ok/0.png", "ok/1.png", "ok/2.png", "bad/1.png", "bad/2.png")
+
+
+def runs_of(flat: NDArray[np.bool_]) -> list[int]:
+    """Lengths of runs, the first of ground, by plain counting."""
+    runs, current, count = [], False, 0
+    for value in flat.tolist():
+        if value is current or value == current:
+            count += 1
+        else:
+            runs.append(count)
+            current, count = value, 1
+    return [*runs, count]
+
+
+def as_text(runs: list[int]) -> str:
+    """COCO's compression, written from its description."""
+    text = ""
+    for place, run in enumerate(runs):
+        value = run - runs[place - 2] if place > 2 else run
+        more = True
+        while more:
+            digit = value & 31
+            value >>= 5
+            more = value != (-1 if digit & 16 else 0)
+            text += chr(48 + digit + (32 if more else 0))
+    return text
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for name in NAMES:
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def coco(tmp_path: Path, segmentation: Any, **more: Any) -> Path:
+    rows = [{"id": i, "file_name": name, "height": HEIGHT, "width": WIDTH} for i, name in enumerate(NAMES)]
+    content = {
+        "images": rows,
+        "categories": [{"id": 7, "name": "Scratch / deep"}],
+        "annotations": [{"image_id": i, "category_id": 7, "segmentation": segmentation} for i in (3, 4)],
+    }
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(content | more))
+    return path
+
+
+def coco_polygon(tmp_path: Path) -> Path:
+    return coco(tmp_path, [[30, 10, 45, 10, 45, 20, 30, 20]])
+
+
+def coco_runs(tmp_path: Path) -> Path:
+    return coco(tmp_path, {"size": [HEIGHT, WIDTH], "counts": runs_of(BOX.T.ravel())})
+
+
+def coco_text(tmp_path: Path) -> Path:
+    return coco(tmp_path, {"size": [HEIGHT, WIDTH], "counts": as_text(runs_of(BOX.T.ravel()))})
+
+
+def yolo(tmp_path: Path) -> Path:
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    corners = " ".join(f"{x / WIDTH} {y / HEIGHT}" for x, y in ((30, 10), (45, 10), (45, 20), (30, 20)))
+    (folder / "a.txt").write_text(f"0 {corners}\n")
+    (folder / "b.txt").write_text("")
+    (folder / "classes.txt").write_text("scratch\n")
+    return folder
+
+
+def studio(tmp_path: Path) -> Path:
+    points = [[x / WIDTH * 100, y / HEIGHT * 100] for x, y in ((30, 10), (45, 10), (45, 20), (30, 20))]
+    result = [{"type": "polygonlabels", "value": {"points": points, "polygonlabels": ["scratch"]}}]
+    tasks = [{"data": {"image": f"/data/local-files/?d={name}"}, "annotations": [{"result": []}]} for name in NAMES[:3]]
+    for task, name in zip(tasks, NAMES[:3], strict=True):
+        task["data"] = {"image": f"/data/upload/3/{name}"}
+    tasks += [{"data": {"image": f"/data/upload/3/{name}"}, "annotations": [{"result": result}]} for name in NAMES[3:]]
+    path = tmp_path / "studio.json"
+    path.write_text(json.dumps(tasks))
+    return path
+
+
+def cvat(tmp_path: Path) -> Path:
+    polygon = '<polygon label="scratch" points="30.0,10.0;45.0,10.0;45.0,20.0;30.0,20.0"/>'
+    runs = ",".join(map(str, runs_of(np.ones(11 * 16, np.bool_))))
+    mask = f'<mask label="scratch" rle="{runs}" left="30" top="10" width="16" height="11"/>'
+    marks = {"bad/1.png": polygon, "bad/2.png": mask}
+    rows = "".join(
+        f'<image id="{i}" name="{name}" width="60" height="40"><tag label="seen"/>{marks.get(name, "")}</image>'
+        for i, name in enumerate(NAMES)
+    )
+    path = tmp_path / "cvat.xml"
+    path.write_text(f'<?xml version="1.0"?><annotations><version>1.1</version>{rows}</annotations>')
+    return path
+
+
+@pytest.mark.parametrize("write", [coco_polygon, coco_runs, coco_text, studio, cvat], ids=lambda each: each.__name__)
+def test_what_is_marked_becomes_a_mask(write: Callable[[Path], Path], images: Path, tmp_path: Path) -> None:
+    counts = convert_annotated(images, write(tmp_path), tmp_path / "out", test_good=0.3)
+    (defect_type,) = {name.partition("/")[2] for name in counts} - {"good"}
+    assert defect_type in ("scratch", "scratch_deep")
+    assert counts == {"train/good": 2, "test/good": 1, f"test/{defect_type}": 2}
+    folder = read_folder(tmp_path / "out")
+    for sample in folder.test:
+        if sample.label:
+            mask = sample.load_mask((HEIGHT, WIDTH), (HEIGHT, WIDTH))
+            assert mask is not None
+            assert np.array_equal(mask, BOX)
+
+
+def test_yolo_has_a_text_file_for_each_image(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "unlabelled.jpg"):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8)).save(tmp_path / name)
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.jpg", "unlabelled.jpg"):
+        (tmp_path / name).rename(tmp_path / "photos" / name)
+    counts = convert_annotated(tmp_path / "photos", yolo(tmp_path), tmp_path / "out")
+    assert counts == {"train/good": 1, "test/scratch": 1}  # the image without a file is left out
+    (sample,) = [sample for sample in read_folder(tmp_path / "out").test if sample.label]
+    mask = sample.load_mask((HEIGHT, WIDTH), (HEIGHT, WIDTH))
+    assert mask is not None
+    assert np.array_equal(mask, BOX)
+
+
+def test_the_format_is_recognised(tmp_path: Path) -> None:
+    found = {read_annotations(write(tmp_path))[0] for write in (coco_polygon, yolo, studio, cvat)}
+    assert found == set(FORMATS)
+
+
+def test_several_labels_are_combined_and_what_lies_outside_is_cut_off() -> None:
+    marked = draw_shapes([Shape("a", [(-5, -5), (3, -5), (3, 3), (-5, 3)])], (8, 9))
+    assert marked[:4, :4].all()
+    assert marked.sum() == 16
+    stamped = draw_shapes([Shape("a", mask=np.ones((3, 3), np.bool_), corner=(-1, 7))], (8, 9))
+    assert stamped.sum() == 4
+    assert stamped[:2, 7:].all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "format that is not known"),
+        ("{", "not JSON"),
+        ('{"images": [], "annotations": [{"image_id": 1}]}', "not as coco writes it"),
+        ('{"images": {}, "annotations": 7}', "not as coco writes it"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_what_is_not_understood_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_annotations(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([], "without a segmentation; boxes mark no pixels"),
+        ([[1, 2, 3]], "a polygon of 3 numbers"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "a polygon of 6 numbers"),
+        ({"size": [HEIGHT, WIDTH], "counts": [1, 2]}, "run lengths of 3 pixels in all"),
+        ({"size": [1, 2], "counts": [1, 1]}, "run lengths for"),
+        ([[1000, 1000, 1001, 1000, 1001, 1001]], "lies outside of the image"),
+    ],
+)
+def test_marks_that_mark_nothing_are_refused(segmentation: Any, message: str, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        convert_annotated(images, coco(tmp_path, segmentation), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_entity_in_xml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text('<!DOCTYPE x [<!ENTITY a "aa">]><annotations>&a;</annotations>')
+    with pytest.raises(DataError, match="a document type or an entity"):
+        read_annotations(path)
+
+
+def test_names_that_fit_no_image_or_several_are_refused() -> None:
+    images = {"a/1.png": Path("a/1.png"), "b/1.png": Path("b/1.png"), "b/2.png": Path("b/2.png")}
+    assert match_images({"x/b/1.png": [], "0a1b2c3d-2.png": []}, images, Path("f")) == {"b/1.png": [], "b/2.png": []}
+    with pytest.raises(DataError, match=r"several images of that name: a/1\.png, b/1\.png"):
+        match_images({"1.png": []}, images, Path("f"))
+    with pytest.raises(DataError, match=r"3\.png: no such image"):
+        match_images({"3.png": []}, images, Path("f"))
+    with pytest.raises(DataError, match="annotated twice"):
+        match_images({"b/2.png": [], "c/2.png": []}, images, Path("f"))
+
+
+def test_every_image_marked_leaves_nothing_to_train_on(images: Path, tmp_path: Path) -> None:
+    rows = [{"id": 0, "file_name": NAMES[3], "height": HEIGHT, "width": WIDTH}]
+    path = coco(tmp_path, [[30, 10, 45, 10, 45, 20]], images=rows, annotations=[])
+    content = json.loads(path.read_text())
+    content["annotations"] = [{"image_id": 0, "category_id": 7, "segmentation": [[30, 10, 45, 10, 45, 20]]}]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="something is marked in every image"):
+        convert_annotated(images, path, tmp_path / "out")
+
+
+def test_the_command(images: Path, tmp_path: Path) -> None:
+    file, out = coco_polygon(tmp_path), tmp_path / "out"
+    ran = CliRunner().invoke(app, ["data", "convert", str(images), "-o", str(out), "--annotations", str(file)])
+    assert ran.exit_code == 0, ran.output
+    assert "test/scratch_deep: 2" in ran.output
+    ran = CliRunner().invoke(app, ["data", "convert", str(images), "-o", str(out), "--format", "coco"])
+    assert ran.exit_code == 2
+    with pytest.raises(SettingsError, match="--format cocoa: unknown"):
+        read_annotations(file, "cocoa")
