@@ -110,6 +110,8 @@ def test_the_row_says_which_of_several_pages_was_judged(model_file: Path, tmp_pa
     result = CliRunner().invoke(app, ["inspect", str(model_file), str(folder)])
     assert f"a.tif  ({said})" in result.stdout
     assert "of 2 images with several pages only page 1 was judged" in result.stderr
+    batch = ["inspect", str(model_file), str(folder), "--fdr", "0.99", "-o", str(tmp_path / "out")]
+    assert "of 2 images with several pages" in CliRunner().invoke(app, batch).stderr  # though looked at twice
     options = ["--to", str(tmp_path / "r.csv"), "--settle", "0", "--until-idle", "0"]
     result = CliRunner().invoke(app, ["watch", str(model_file), str(folder), *options])
     assert f"a.tif  ({said})" in result.stdout

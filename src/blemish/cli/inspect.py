@@ -7,41 +7,58 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import counter, emit, log_console, progress, say, say_skipped, say_unread, say_withdrawn
-from blemish.cli.options import Device, MaxFalseAlarmRate, Model, Sha256, SignedBy, SkipBad, State, Threads, Threshold
+from blemish.cli.console import counter, emit, progress, say, say_skipped, say_unread, say_withdrawn
+from blemish.cli.options import (
+    Device,
+    MaxFalseAlarmRate,
+    Model,
+    Sha256,
+    SignedBy,
+    SkipBad,
+    State,
+    Threads,
+    Threshold,
+    at_threshold,
+)
 from blemish.errors import SettingsError, nearest, plural
 from blemish.inspection.rows import FORMATS
 
 if TYPE_CHECKING:
+    from blemish.inspection.inspect import Inspection
     from blemish.inspection.rows import Row
 
 UNREADABLE = 3
 """Exit code."""
 
 
+Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for overlays, defect masks and the rows.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with what is in that folder: images with the same content are not judged again, told by their "
+        "SHA-256. Refused after another model or threshold.",
+    ),
+]
+Fdr = Annotated[
+    float | None,
+    typer.Option(
+        help="Judge the images as one batch: of those called anomalous, at most this share is good, on average."
+    ),
+]
+Form = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="What to print.")]
+
+
 def inspect(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for overlays, defect masks and the rows.")
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on with what is in that folder: images with the same content are not judged again, told by their "
-            "SHA-256. Refused after another model or threshold.",
-        ),
-    ] = False,
+    images: Images,
+    out: Out = None,
+    resume: Resume = False,
     threshold: Threshold = None,
     max_false_alarm_rate: MaxFalseAlarmRate = None,
-    fdr: Annotated[
-        float | None,
-        typer.Option(
-            help="Judge the images as one batch: of those called anomalous, at most this share is good, on average."
-        ),
-    ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="What to print.")] = "table",
+    fdr: Fdr = None,
+    form: Form = "table",
     state: State = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -63,10 +80,7 @@ def inspect(
     if form not in FORMATS:
         raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
     predictor = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
-    if threshold is not None:
-        predictor = predictor.with_threshold(threshold)
-    if max_false_alarm_rate is not None:
-        predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
+    predictor = at_threshold(predictor, threshold, max_false_alarm_rate)
     request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
     say_withdrawn(predictor.withdrawal)
     verdicts: Counter[str] = Counter()
@@ -77,17 +91,7 @@ def inspect(
             emit(text)
     say_skipped(found.skipped)
     say_unread(images)
-    if found.fewest > 1:
-        log_console.print(
-            f"note: with so few calibration images, {found.fewest} of this batch must stand out for any to be selected"
-        )
-    if predictor.policy.channels == 3 and found.grey_images and not found.colour_images:
-        log_console.print(
-            "note: all these images are grey, and the model was trained on colour: what it says of them means little; "
-            "train on grey images, or look for what has changed in the camera"
-        )
-    if found.paged:
-        say("note", f"of {plural(found.paged, 'image')} with several pages only page 1 was judged; split the files")
+    _say_notes(found)
     raise typer.Exit(1 if verdicts["anomalous"] else UNREADABLE if verdicts["unreadable"] else 0)
 
 
@@ -95,3 +99,19 @@ def _counted(rows: "Iterable[Row]", verdicts: Counter[str]) -> "Iterator[Row]":
     for row in rows:
         verdicts[row["verdict"]] += 1
         yield row
+
+
+def _say_notes(found: "Inspection") -> None:
+    if found.fewest > 1:
+        say(
+            "note",
+            f"with so few calibration images, {found.fewest} of this batch must stand out for any to be selected",
+        )
+    if found.predictor.policy.channels == 3 and found.grey_images and not found.colour_images:
+        say(
+            "note",
+            "all these images are grey, and the model was trained on colour: what it says of them means little; "
+            "train on grey images, or look for what has changed in the camera",
+        )
+    if found.paged:
+        say("note", f"of {plural(found.paged, 'image')} with several pages only page 1 was judged; split the files")

@@ -1,9 +1,12 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from blemish.inference.predictor import Predictor
 
 Model = Annotated[
     Path, typer.Argument(help="Model file made by `blemish train`, or exported to ONNX.", show_default=False)
@@ -47,3 +50,10 @@ Threshold = Annotated[float | None, typer.Option(help="A threshold of your own."
 MaxFalseAlarmRate = Annotated[
     float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
 ]
+
+
+def at_threshold(predictor: "Predictor", threshold: float | None, max_false_alarm_rate: float | None) -> "Predictor":
+    """The same model with the threshold that was asked for, if any."""
+    if max_false_alarm_rate is not None:
+        return predictor.with_false_alarm_rate(max_false_alarm_rate)
+    return predictor if threshold is None else predictor.with_threshold(threshold)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import emit, log_console, say
-from blemish.cli.options import Device, MaxFalseAlarmRate, Model, Sha256, SignedBy, State, Threads, Threshold
+from blemish.cli.options import (
+    Device,
+    MaxFalseAlarmRate,
+    Model,
+    Sha256,
+    SignedBy,
+    State,
+    Threads,
+    Threshold,
+    at_threshold,
+)
 from blemish.errors import printable
 
 if TYPE_CHECKING:
@@ -81,9 +91,7 @@ def watch(
 
     def load() -> Predictor:
         found = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
-        if max_false_alarm_rate is not None:
-            return found.with_false_alarm_rate(max_false_alarm_rate)
-        return found if threshold is None else found.with_threshold(threshold)
+        return at_threshold(found, threshold, max_false_alarm_rate)
 
     predictor = load()
     to = to or _export_beside(folder)

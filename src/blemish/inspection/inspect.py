@@ -124,6 +124,7 @@ class Inspection:
     def _pass(self, predictor: Predictor, record: Record | None, out: Path | None) -> Iterator[Row]:
         """Judge all images once, with pictures where there is a folder for them."""
         del self._numbers[:]
+        self.paged = 0  # each image once, though a batch is looked at twice
         line = Line(predictor, record, out, self.request.workers, self.request.skip_bad)
         with closing(line.decided(self.images)) as all_decided:
             for done, one in enumerate(all_decided, start=1):
