@@ -37,17 +37,22 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=6000, help="side of the square image in pixels")
     side = parser.parse_args().side
     for mode, depth in KINDS.items():
+        started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            small, large = Path(folder) / "small.png", Path(folder) / "large.png"
-            write(small, mode, 64)
-            write(large, mode, side)
-            started = time.perf_counter()
-            command = [sys.executable, "-c", MEASURE, str(small), str(large)]
-            peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            seconds = time.perf_counter() - started
+            peak = decode_peak(Path(folder), mode, side)
+        seconds = time.perf_counter() - started
         decoded = side * side * depth
         size = f"{decoded / 1e6:.0f} MB decoded, peak {peak / 1e6:.0f} MB"
         print(f"{mode:5} {size}, {peak / decoded:.1f} times, {seconds:.1f} s")
+
+
+def decode_peak(folder: Path, mode: str, side: int) -> int:
+    """Bytes that a square image takes at the most; two images are written into the folder."""
+    small, large = folder / "small.png", folder / "large.png"
+    write(small, mode, 64)
+    write(large, mode, side)
+    command = [sys.executable, "-c", MEASURE, str(small), str(large)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def write(path: Path, mode: str, side: int) -> None:

@@ -2,9 +2,8 @@
 
 import errno
 import os
+import runpy
 import struct
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -397,34 +396,12 @@ def test_pixels_that_no_photo_has_in_so_few_bytes_are_refused_before_they_are_de
     assert time.monotonic() - started < 1
 
 
-PEAK = """
-import re, sys
-from pathlib import Path
-from blemish.data.images import PixelPolicy, prepare
-policy = PixelPolicy(size_px=(256, 256), channels=3)
-
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-
-prepare(sys.argv[1], policy)
-before = peak()
-prepare(sys.argv[2], policy)
-print(peak() - before)
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
 def test_one_image_takes_at_most_twelve_times_its_decoded_size(mode: str, tmp_path: Path) -> None:
-    side, channels = 3000, {"L": 1, "I;16": 2}.get(mode, len(mode))
-    shape = (side, side) if mode in ("L", "I;16") else (side, side, channels)
-    rows = np.random.default_rng(0).integers(0, 255, (1, *shape[1:]), np.uint16 if mode == "I;16" else np.uint8)
-    picture = np.ascontiguousarray(np.broadcast_to(rows, shape))
-    Image.fromarray(picture[:64, :64]).save(tmp_path / "small.png")
-    Image.fromarray(picture).save(tmp_path / "large.png", compress_level=0)
-    command = [sys.executable, "-c", PEAK, tmp_path / "small.png", tmp_path / "large.png"]
-    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert peak < 12 * side * side * channels
+    benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/decode_memory.py"))
+    side = 3000
+    assert benchmark["decode_peak"](tmp_path, mode, side) < 12 * side * side * benchmark["KINDS"][mode]
 
 
 def test_a_photo_of_one_colour_in_its_region_of_interest_is_refused(tmp_path: Path) -> None:

@@ -5,17 +5,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from blemish.stats import (
-    Counts,
-    auroc,
     auroc_interval,
-    average_precision,
-    bootstrap_images,
-    defect_rate,
-    f1,
-    ok_rate,
     rate_interval,
 )
-from blemish.stats.intervals import percentile_intervals, resample
+from blemish.stats.intervals import resample
 
 
 @given(st.integers(0, 60), st.integers(1, 60), st.sampled_from([0.8, 0.95, 0.99]))
@@ -56,8 +49,6 @@ def test_the_ends_of_an_auroc_interval_are_just_so_far_away(
 
 
 def test_all_ranked_right_is_not_taken_as_certain() -> None:
-    scores, labels = np.arange(16.0), np.arange(16) >= 8
-    assert bootstrap_images(scores, labels, np.random.default_rng(0), repeats=50)["auroc"] == (1.0, 1.0)
     assert auroc_interval(1.0, 8, 8).low == pytest.approx(1 - auroc_interval(0.0, 8, 8).high)
     assert auroc_interval(1.0, 8, 8).low < 0.8
 
@@ -78,56 +69,3 @@ def test_resamples_keep_the_number_of_good_and_of_defective_images(labels: np.nd
     drawn = resample(labels, 7, np.random.default_rng(seed))
     assert (drawn[:, labels].sum(axis=1) == labels.sum()).all()
     assert (drawn[:, ~labels].sum(axis=1) == (~labels).sum()).all()
-
-
-def test_image_intervals_are_those_of_images_drawn_by_hand() -> None:
-    rng = np.random.default_rng(5)
-    labels = np.arange(30) % 3 == 0
-    scores = np.round(rng.normal(size=30) + labels, 1)
-    by_hand = []
-    for times in resample(labels, 200, np.random.default_rng(8)):
-        s, y = np.repeat(scores, times), np.repeat(labels, times)
-        found = s > 0.6
-        counts = Counts(*(int(np.sum(each)) for each in (found & y, found & ~y, ~found & ~y, ~found & y)))
-        by_hand.append(
-            {
-                "auroc": auroc(s, y),
-                "average_precision": average_precision(s, y),
-                "ok_rate": ok_rate(counts),
-                "defect_rate": defect_rate(counts),
-                "f1": f1(counts),
-            }
-        )
-    expected = percentile_intervals(by_hand)
-    found = bootstrap_images(scores, labels, np.random.default_rng(8), threshold=0.6, repeats=200)
-    for name, interval in expected.items():
-        assert found[name] == pytest.approx(interval)
-
-
-def test_without_a_threshold_there_are_no_rates() -> None:
-    found = bootstrap_images(np.arange(6.0), np.arange(6) > 3, np.random.default_rng(0), repeats=10)
-    assert set(found) == {"auroc", "average_precision"}
-
-
-def test_the_interval_shrinks_with_more_images() -> None:
-    rng = np.random.default_rng(2)
-    labels = np.arange(2000) % 2 == 0
-    scores = rng.normal(size=2000) + labels
-
-    def width(n: int) -> float:
-        low, high = bootstrap_images(scores[:n], labels[:n], np.random.default_rng(0), repeats=200)["auroc"]
-        return high - low
-
-    assert width(2000) < 0.5 * width(200)
-
-
-def test_good_images_alone_give_no_interval_of_a_ranking() -> None:
-    found = bootstrap_images(np.arange(4.0), np.zeros(4, bool), np.random.default_rng(0), threshold=2.5, repeats=20)
-    assert np.isnan(found["auroc"]).all()
-    assert found["ok_rate"].high == 1.0
-
-
-def test_the_same_generator_state_gives_the_same_interval() -> None:
-    scores, labels = np.arange(20.0), np.arange(20) % 2 == 0
-    first, second = (bootstrap_images(scores, labels, np.random.default_rng(4), repeats=50) for _ in range(2))
-    assert first == second

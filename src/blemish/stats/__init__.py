@@ -19,7 +19,7 @@ from blemish.stats.conformal_folds import (
 )
 from blemish.stats.counts import Counts, accuracy, count, defect_rate, f1, ok_rate, precision, recall
 from blemish.stats.false_discovery import any_dependence, benjamini_hochberg
-from blemish.stats.intervals import Interval, auroc_interval, bootstrap_images, rate_interval
+from blemish.stats.intervals import Interval, auroc_interval, rate_interval
 from blemish.stats.martingale import Martingale, drifted, observe, start_martingale
 from blemish.stats.pixel_scores import PixelHistogram, PixelScores
 from blemish.stats.pod import DetectableSize, PodCurve, fit_pod
@@ -42,7 +42,6 @@ __all__ = [
     "auroc_interval",
     "average_precision",
     "benjamini_hochberg",
-    "bootstrap_images",
     "certify",
     "certify_cross",
     "count",

@@ -14,9 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.stats.counts import Counts, defect_rate, f1, ok_rate, precision, recall
-from blemish.stats.ranking import auroc_of_levels, average_precision_of_levels
-
 Measures = dict[str, float]
 
 
@@ -99,46 +96,6 @@ def percentile_intervals(resampled: Iterable[Measures], confidence: float = 0.95
     """
     rows = list(resampled)
     return {name: _middle(np.array([row[name] for row in rows]), confidence) for name in rows[0]}
-
-
-def bootstrap_images(
-    scores: NDArray[np.floating],
-    labels: NDArray[np.bool_],
-    rng: np.random.Generator,
-    threshold: float | None = None,
-    repeats: int = 1000,
-    confidence: float = 0.95,
-) -> dict[str, Interval]:
-    """Intervals of the image measures `auroc` and `average_precision`, and with a threshold also of `ok_rate`,
-    `defect_rate`, `precision`, `recall` and `f1`.
-
-    Resamples images, good and defective ones apart; the detector and the threshold stay as they are.
-    For a single rate `rate_interval` is the better choice, for the AUROC `auroc_interval`: they hold with few images.
-
-    >>> scores, labels = np.arange(20.0), np.arange(20) >= 8
-    >>> bootstrap_images(scores, labels, np.random.default_rng(0), threshold=9.5)["defect_rate"]
-    Interval(low=0.583..., high=1.0)
-    """
-    _, level = np.unique(scores, return_inverse=True)
-    flagged = np.zeros(len(labels), np.bool_) if threshold is None else scores > threshold
-
-    def measure(drawn: NDArray[np.int64]) -> Measures:
-        good = np.bincount(level, weights=drawn * ~labels)
-        defective = np.bincount(level, weights=drawn * labels)
-        ranking = {
-            "auroc": auroc_of_levels(good, defective),
-            "average_precision": average_precision_of_levels(good, defective),
-        }
-        return ranking if threshold is None else ranking | _rates(drawn, flagged, labels)
-
-    return percentile_intervals(map(measure, resample(labels, repeats, rng)), confidence)
-
-
-def _rates(drawn: NDArray[np.int64], flagged: NDArray[np.bool_], labels: NDArray[np.bool_]) -> Measures:
-    tp, fp = int(drawn[flagged & labels].sum()), int(drawn[flagged & ~labels].sum())
-    tn, fn = int(drawn[~flagged & ~labels].sum()), int(drawn[~flagged & labels].sum())
-    counts = Counts(tp, fp, tn, fn)
-    return {each.__name__: each(counts) for each in (ok_rate, defect_rate, precision, recall, f1)}
 
 
 def _middle(values: NDArray[np.float64], confidence: float) -> Interval:

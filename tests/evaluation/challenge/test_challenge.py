@@ -17,9 +17,11 @@ from blemish.data.masks import encode_roi
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model
 from blemish.evaluation.challenge.challenge_page import _chart, verdict
+from blemish.evaluation.challenge.content import Content
 from blemish.evaluation.challenge.trials import Trial, beside, judge_trial, own_region, plan_trials, with_defect
 from blemish.inference.predictor import Predictor
 from conftest import TINY, draw_part, write_parts
+from reference.schema import misfits
 
 QUICK = ChallengeSettings(defect_types=("hole", "print"), contrasts=(0.1, 0.4), defects=10)
 
@@ -145,7 +147,11 @@ def test_results_add_up_and_stronger_defects_are_found_more_often(
 ) -> None:
     found = challenge_model(predictor, read_folder(good), tmp_path / "out", QUICK)
     results = found.results
-    assert json.loads(found.results_path.read_text()) == json.loads(json.dumps(results))
+    content = json.loads(found.results_path.read_text())
+    assert content == json.loads(json.dumps(results))
+    assert misfits(content, Content) == []
+    content["curves"][0].update(found=True, interval=[None], more=1)
+    assert misfits(content, Content) == [".curves.0"]
     assert len(results["curves"]) == 4
     for curve in results["curves"]:
         rows = [

@@ -19,10 +19,12 @@ from blemish.data.files import exclusive_lock
 from blemish.data.progress import Progress, quiet
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Comparison, Plan, compare, plan_runs
+from blemish.evaluation.compare.content import Content
 from blemish.evaluation.compare.runs import LOCK, Outcome, execute_run
 from blemish.evaluation.compare.summary import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
+from reference.schema import misfits
 
 QUICK = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
 HASTY = [*TINY, "train.epochs=1", "augment.images_of_one=1"]
@@ -83,6 +85,7 @@ def test_the_numbers_are_those_of_the_runs(done: tuple[Path, Comparison]) -> Non
     out, found = done
     content = strict(out / JSON)
     assert content == json.loads(json.dumps(found.content))
+    assert misfits(content, Content) == []
     results = [strict(out / f"runs/parts/seed/seed{seed}/results.json") for seed in (0, 1)]
     auroc = [each["image"]["auroc"] for each in results]
     summary = next(each for each in content["summary"] if each["detector"] == "seed")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from blemish.cli import app
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare import COMPARED
+from blemish.evaluation.compare.content import SweepContent
 from blemish.evaluation.compare.runs import RECORD, Outcome
 from blemish.evaluation.compare.sweep_setting import (
     CSV,
@@ -28,6 +29,7 @@ from blemish.evaluation.compare.sweep_setting import (
 from blemish.evaluation.results import EvaluateSettings
 from blemish.settings import RunSettings
 from conftest import TINY
+from reference.schema import misfits
 
 HASTY = [one for one in TINY if "latent" not in one] + ["train.epochs=1", "augment.images_of_one=1"]
 QUICK = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
@@ -48,7 +50,9 @@ def test_each_value_is_a_run_of_its_own(done: tuple[Path, Sweep]) -> None:
     assert {path.name for path in (out / "runs/seed").iterdir()} == {f"model.latent={size}" for size in (2, 4, 8)}
     assert [point["settings"]["model"]["latent"] for point in found.content["points"]] == [2, 4, 8]
     assert [each["value"] for each in found.content["summary"]] == [2, 4, 8]
-    assert json.loads((out / JSON).read_text(encoding="utf-8")) == json.loads(json.dumps(found.content))
+    content = json.loads((out / JSON).read_text(encoding="utf-8"))
+    assert content == json.loads(json.dumps(found.content))
+    assert misfits(content, SweepContent) == []
     assert len(list(csv.reader(io.StringIO((out / CSV).read_text(encoding="utf-8"))))) == 4
 
 

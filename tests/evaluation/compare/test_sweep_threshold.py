@@ -16,12 +16,14 @@ from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.data.masks import load_mask
 from blemish.errors import ArtifactError, DataError, SettingsError
+from blemish.evaluation.compare.content import ThresholdContent
 from blemish.evaluation.compare.sweep_threshold import CSV, JSON, PAGE, Source, sweep_threshold
 from blemish.evaluation.evaluate import evaluate_model
 from blemish.evaluation.results import EvaluateSettings
 from blemish.evaluation.threshold_counts import MAPS, read_threshold_counts
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, PixelScores, count, f1
+from reference.schema import misfits
 
 QUICK = EvaluateSettings(repeats=10, panels_per_type=2, worst=0)
 
@@ -71,6 +73,7 @@ def test_thresholds_in_use_are_counted_exactly(evaluation: Path, pixels: PixelSc
 def test_files_say_the_same(evaluation: Path, tmp_path: Path) -> None:
     content = sweep_threshold(evaluation, tmp_path, [0.2])
     assert json.loads((tmp_path / JSON).read_text(encoding="utf-8")) == json.loads(json.dumps(content))
+    assert misfits(content, ThresholdContent) == []
     rows = list(csv.DictReader(io.StringIO((tmp_path / CSV).read_text(encoding="utf-8"))))
     at = [float(row["f1"]) for row in rows if row["scope"] == "bar" and float(row["threshold"]) == 0.2]
     assert at == [content["at"]["bar"][0]["f1"]]

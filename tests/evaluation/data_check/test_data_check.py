@@ -13,10 +13,12 @@ from blemish.cli import app
 from blemish.data.duplicates import SIDE
 from blemish.data.folder import Sample
 from blemish.errors import DataError, SettingsError
+from blemish.evaluation.data_check.content import Content
 from blemish.evaluation.data_check.data_check import DataCheck, check_data, to_content, write_check
 from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
 from blemish.training.settings import make_settings
 from conftest import draw_part, write_parts
+from reference.schema import misfits
 
 SIZE = ["data.size_px=[64, 64]"]
 
@@ -189,6 +191,7 @@ def test_the_page_and_the_json_say_the_same(photos: Path, tmp_path: Path) -> Non
     results_path, report_path = write_check(result, settings, tmp_path / "out")
     content = json.loads(results_path.read_text())
     assert content == json.loads(json.dumps(to_content(result, settings)))
+    assert misfits(content, Content) == []
     assert content["must_look"] is True
     assert content["to_look_at"] == {"odd one": 1}
     page = report_path.read_text()

@@ -1,6 +1,6 @@
-"""The content of `comparison.json`, typed: plain values, as the file has them."""
+"""The contents of `comparison.json`, `sweep.json` and `threshold.json`, typed: plain values, as the files have them."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from blemish.evaluation.results import Values
 
@@ -57,10 +57,102 @@ class PlanCard(TypedDict):
 
 
 class Content(TypedDict):
-    """The file."""
+    """`comparison.json`."""
 
     plan: PlanCard
     summary: list[Summary]
     runs: list[RunRow]
     published_caveats: list[str]
+    versions: dict[str, str]
+
+
+class Point(TypedDict):
+    """One run of a sweep; `scopes` as in `RunRow`."""
+
+    detector: str
+    value: str
+    seed: int
+    error: str | None
+    scopes: dict[str, Values]
+    settings: dict[str, Any]
+
+
+class ValueSummary(TypedDict):
+    """One detector at one value, over the seeds that finished; `label` is the value as it was given."""
+
+    detector: str
+    value: Any
+    label: str
+    seeds: int
+    failed: int
+    measures: Spreads
+
+
+class SweepContent(TypedDict):
+    """`sweep.json`: one setting at several values."""
+
+    setting: str
+    values: list[str]
+    detectors: list[str]
+    dataset: str
+    seeds: int
+    runs: int
+    summary: list[ValueSummary]
+    points: list[Point]
+    versions: dict[str, str]
+
+
+class Rates(TypedDict):
+    """None: no pixel is known to be defective, or none is called so."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class RatesAt(Rates):
+    """`counted_at` is the threshold that the pixels were counted at, the nearest to the asked one."""
+
+    threshold: float
+    counted_at: float
+
+
+class ImageRates(TypedDict):
+    """Of one image at one threshold; without a mask there are no rates."""
+
+    threshold: float
+    precision: NotRequired[float | None]
+    recall: NotRequired[float | None]
+    f1: NotRequired[float | None]
+
+
+class ShownImage(TypedDict):
+    """The image that is shown at each threshold."""
+
+    name: str
+    defect_type: str
+    at: list[ImageRates]
+    scored_again: bool
+
+
+class ThresholdCurve(TypedDict):
+    """The rates over the threshold."""
+
+    threshold: list[float]
+    precision: list[float | None]
+    recall: list[float | None]
+    f1: list[float | None]
+
+
+class ThresholdContent(TypedDict):
+    """`threshold.json`; `at`, `at_marks` and `curves` by scope."""
+
+    detector: str
+    data: str
+    images: int
+    taus: list[float]
+    at: dict[str, list[RatesAt]]
+    at_marks: dict[str, dict[str, RatesAt]]
+    curves: dict[str, ThresholdCurve]
+    image: ShownImage
     versions: dict[str, str]

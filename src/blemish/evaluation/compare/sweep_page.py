@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blemish.evaluation.compare.compare_page import mean_std, seconds
+from blemish.evaluation.compare.content import RatesAt, Spread, SweepContent, ThresholdContent, ValueSummary
 from blemish.evaluation.report.figures import setting_curves, threshold_curves
 from blemish.evaluation.report.html import inline, page_environment
 from blemish.evaluation.report.pictures import Example, at_threshold, photo
-
-Content = Mapping[str, Any]
 
 MARKS = {"calibrated": "calibrated", "paper_tau": "the paper's", "oracle_f1": "oracle of all images"}
 
@@ -21,7 +20,7 @@ DRAWN = {
 """Measures that have a chart, with a line for each detector."""
 
 
-def render_threshold(content: Content, example: Example) -> str:
+def render_threshold(content: ThresholdContent, example: Example) -> str:
     """The page of a sweep of the threshold, from the content of `threshold.json` and the chosen image."""
     page = (
         page_environment()
@@ -36,28 +35,26 @@ def render_threshold(content: Content, example: Example) -> str:
     return page.rstrip() + "\n"
 
 
-def _threshold_chart(content: Content, scope: str) -> Any:
+def _threshold_chart(content: ThresholdContent, scope: str) -> Any:
     """Where the curves say something: from a two-hundredth of the highest threshold counted."""
     curve = content["curves"][scope]
     lowest = max(curve["threshold"]) / 200
     kept = [place for place, threshold in enumerate(curve["threshold"]) if threshold >= lowest]
-    rows = {name: [curve[key][place] for place in kept] for name, key in _LINES.items()}
+    lines = {"precision": curve["precision"], "recall": curve["recall"], "F1": curve["f1"]}
+    rows = {name: [line[place] for place in kept] for name, line in lines.items()}
     marks: dict[str, float | None] = {MARKS[name]: row["threshold"] for name, row in content["at_marks"][scope].items()}
     return inline(threshold_curves([curve["threshold"][place] for place in kept], rows, marks))
 
 
-_LINES = {"precision": "precision", "recall": "recall", "F1": "f1"}
-
-
-def table_rows(content: Content, scope: str) -> list[tuple[float, str, Content]]:
+def table_rows(content: ThresholdContent, scope: str) -> list[tuple[float, str, RatesAt]]:
     """Thresholds from high to low: those asked for and those in use, with what they are called, and their rates."""
-    rows: dict[float, tuple[list[str], Content]] = {row["threshold"]: ([], row) for row in content["at"][scope]}
+    rows: dict[float, tuple[list[str], RatesAt]] = {row["threshold"]: ([], row) for row in content["at"][scope]}
     for name, row in content["at_marks"][scope].items():
         rows.setdefault(row["threshold"], ([], row))[0].append(MARKS[name])
     return [(threshold, ", ".join(names), row) for threshold, (names, row) in sorted(rows.items(), reverse=True)]
 
 
-def _panels(content: Content, example: Example) -> list[tuple[str, str]]:
+def _panels(content: ThresholdContent, example: Example) -> list[tuple[str, str]]:
     """Figures 13 and 14: the image, then what each threshold calls defective, outlined beside the truth."""
     pictures = [("test image", photo(example.image))]
     for row in content["image"]["at"]:
@@ -66,7 +63,7 @@ def _panels(content: Content, example: Example) -> list[tuple[str, str]]:
     return pictures
 
 
-def render_setting(content: Content, pictures: Sequence[Mapping[str, Any]]) -> str:
+def render_setting(content: SweepContent, pictures: Sequence[Mapping[str, Any]]) -> str:
     """The page of a sweep of a setting, from the content of `sweep.json` and its pictures (see `Gallery.rows`)."""
     environment = page_environment(mean_std=mean_std, seconds=seconds)
     done = [each for each in content["summary"] if each["seeds"]]
@@ -81,7 +78,7 @@ def render_setting(content: Content, pictures: Sequence[Mapping[str, Any]]) -> s
     return page.rstrip() + "\n"
 
 
-def _setting_charts(setting: str, values: Mapping[str, Any], done: Sequence[Content]) -> dict[str, Any]:
+def _setting_charts(setting: str, values: Mapping[str, Any], done: Sequence[ValueSummary]) -> dict[str, Any]:
     """By measure, where any detector has it."""
     charts = {}
     for key, title in DRAWN.items():
@@ -96,5 +93,5 @@ def _setting_charts(setting: str, values: Mapping[str, Any], done: Sequence[Cont
     return charts
 
 
-def _point(part: Content | None) -> tuple[float, float, float] | None:
+def _point(part: Spread | None) -> tuple[float, float, float] | None:
     return None if part is None else (part["mean"], part["min"], part["max"])

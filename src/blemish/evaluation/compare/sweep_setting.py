@@ -13,6 +13,7 @@ from blemish.data.files import atomic_write, check_report_folder, exclusive_lock
 from blemish.data.images import PixelPolicy
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
+from blemish.evaluation.compare.content import Point, SweepContent, ValueSummary
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.runs import (
     LOCK,
@@ -25,7 +26,7 @@ from blemish.evaluation.compare.runs import (
     refuse_unused,
     settings_of,
 )
-from blemish.evaluation.compare.summary import ALL, Nested, scopes_of, spread
+from blemish.evaluation.compare.summary import ALL, scopes_of, spread
 from blemish.evaluation.compare.sweep_page import render_setting
 from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.predictor import Predictor
@@ -55,7 +56,7 @@ class SettingSweep:
 class Sweep:
     """The content of `sweep.json`, and how many runs failed."""
 
-    content: Nested
+    content: SweepContent
     failed: int
 
 
@@ -75,8 +76,8 @@ def sweep_setting(
     with exclusive_lock(out / LOCK, f"sweeping into {out}"):
         dataset = runs[0].dataset
         gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_value)
-        points: list[Nested] = []
-        content: Nested = {}
+        points: list[Point] = []
+        content = _content(plan, setting, values, dataset, points)
         for place, run in enumerate(runs):
             value = values[place % len(values)]
             report(Progress("runs", place, len(runs), f"{run.name}, {setting} = {value}, seed {run.settings.seed}"))
@@ -165,7 +166,7 @@ def _slug(setting: str, value: str) -> str:
     return re.sub(r"[^\w.+=-]+", "_", f"{setting}={value}")
 
 
-def _point(outcome: Outcome, value: str) -> Nested:
+def _point(outcome: Outcome, value: str) -> Point:
     return {
         "detector": outcome.run.name,
         "value": value,
@@ -177,8 +178,8 @@ def _point(outcome: Outcome, value: str) -> Nested:
 
 
 def _content(
-    plan: SettingSweep, setting: str, values: Sequence[str], dataset: Dataset, points: Sequence[Nested]
-) -> Nested:
+    plan: SettingSweep, setting: str, values: Sequence[str], dataset: Dataset, points: Sequence[Point]
+) -> SweepContent:
     summary = [
         _summary(name, value, [point for point in points if (point["detector"], point["value"]) == (name, value)])
         for name in plan.detectors
@@ -197,7 +198,7 @@ def _content(
     }
 
 
-def _summary(name: str, value: str, points: Sequence[Nested]) -> Nested:
+def _summary(name: str, value: str, points: Sequence[Point]) -> ValueSummary:
     good = [point for point in points if point["error"] is None]
     names = list(good[0]["scopes"][ALL]) if good else []
     return {
@@ -214,7 +215,7 @@ def _parsed(value: str) -> Any:
     return parse_assignment(f"value={value}")["value"]
 
 
-def to_csv(points: Iterable[Nested]) -> str:
+def to_csv(points: Iterable[Point]) -> str:
     """One line a run."""
     points = list(points)
     names = list(dict.fromkeys(name for point in points for name in point["scopes"].get(ALL, {})))
@@ -226,7 +227,7 @@ def to_csv(points: Iterable[Nested]) -> str:
     return "".join(lines)
 
 
-def _write(content: Nested, gallery: Gallery, out: Path) -> None:
+def _write(content: SweepContent, gallery: Gallery, out: Path) -> None:
     columns = [f"{name}, {value}" for name in content["detectors"] for value in content["values"]]
     texts = {
         JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",

@@ -14,7 +14,7 @@ from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, check_report_folder, make_folder
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError, nearest
-from blemish.evaluation.compare.summary import Nested
+from blemish.evaluation.compare.content import ImageRates, Rates, RatesAt, ThresholdContent, ThresholdCurve
 from blemish.evaluation.compare.sweep_page import render_threshold
 from blemish.evaluation.evaluate import RESULTS
 from blemish.evaluation.examples import show
@@ -47,7 +47,7 @@ def sweep_threshold(
     taus: Sequence[float] | None = None,
     image: str | None = None,
     source: Source | None = None,
-) -> Nested:
+) -> ThresholdContent:
     """Write the curves over the threshold, and one image at `taus` (Figures 13 and 14 of the paper) into `out`.
 
     Left out, `taus` are the paper's where the map is on its scale, else the model's threshold, twice and half of it.
@@ -73,7 +73,6 @@ def sweep_threshold(
         usual = results.threshold
         taus = PAPER_TAUS if results.has_paper_tau else (2 * usual, usual, usual / 2)
     content = _content(results, swept, sorted(taus, reverse=True), example)
-    content["image"]["scored_again"] = all(example is not kept for kept in swept.examples)
     make_folder(out)
     texts = {JSON: json.dumps(content, indent=2, allow_nan=False) + "\n", CSV: to_csv(swept)}
     texts[PAGE] = render_threshold(content, example)
@@ -144,7 +143,7 @@ def _score(source: Source, row: ImageRow) -> Example:
     return show(predictor, judged, sample)
 
 
-def _content(results: Results, swept: ThresholdCounts, taus: Sequence[float], example: Example) -> Nested:
+def _content(results: Results, swept: ThresholdCounts, taus: Sequence[float], example: Example) -> ThresholdContent:
     marks = {scope: _marks(results, scope) for scope in swept.counts}
     return {
         "detector": results.model.detector,
@@ -156,7 +155,12 @@ def _content(results: Results, swept: ThresholdCounts, taus: Sequence[float], ex
             scope: {name: _asked(swept, mark, scope) for name, mark in some.items()} for scope, some in marks.items()
         },
         "curves": {scope: _curve(swept, scope) for scope in swept.counts},
-        "image": {"name": example.name, "defect_type": example.defect_type, "at": _on_image(example, taus)},
+        "image": {
+            "name": example.name,
+            "defect_type": example.defect_type,
+            "at": _on_image(example, taus),
+            "scored_again": all(example is not kept for kept in swept.examples),
+        },
         "versions": results.versions,
     }
 
@@ -168,28 +172,31 @@ def _marks(results: Results, scope: str) -> dict[str, float]:
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 
-def _asked(swept: ThresholdCounts, tau: float, scope: str) -> Nested:
-    """`counted_at` is the threshold that the pixels were counted at, the nearest to the asked one."""
+def _asked(swept: ThresholdCounts, tau: float, scope: str) -> RatesAt:
     counted_at, counts = swept.at(tau, scope)
     return {"threshold": tau, "counted_at": counted_at, **_rates(counts)}
 
 
-def _curve(swept: ThresholdCounts, scope: str) -> dict[str, list[float | None]]:
+def _curve(swept: ThresholdCounts, scope: str) -> ThresholdCurve:
     rows = [_rates(Counts(*row)) for row in swept.counts[scope].tolist()]
-    curve: dict[str, list[float | None]] = {"threshold": list(swept.thresholds.tolist())}
-    return curve | {name: [row[name] for row in rows] for name in ("precision", "recall", "f1")}
+    return {
+        "threshold": list(swept.thresholds.tolist()),
+        "precision": [row["precision"] for row in rows],
+        "recall": [row["recall"] for row in rows],
+        "f1": [row["f1"] for row in rows],
+    }
 
 
-def _on_image(example: Example, taus: Sequence[float]) -> list[Nested]:
+def _on_image(example: Example, taus: Sequence[float]) -> list[ImageRates]:
     if example.mask is None:
         return [{"threshold": tau} for tau in taus]
     return [{"threshold": tau, **_rates(count(example.anomaly_map > tau, example.mask))} for tau in taus]
 
 
-def _rates(counts: Counts) -> dict[str, float | None]:
+def _rates(counts: Counts) -> Rates:
     """Without known defective pixels there is nothing to find, and so no rate; where none is called, no precision."""
     if counts.tp + counts.fn == 0:
-        return dict.fromkeys(("precision", "recall", "f1"))
+        return {"precision": None, "recall": None, "f1": None}
     found = precision(counts) if counts.tp + counts.fp else None
     return {"precision": found, "recall": recall(counts), "f1": f1(counts)}
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
+from blemish.evaluation.data_check.content import Content
 from blemish.evaluation.report.html import page_environment
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb
-
-Content = Mapping[str, Any]
-"""The content of check.json."""
 
 TITLES = {
     "layout": ("How the folders lie", "An error that training would stop at."),

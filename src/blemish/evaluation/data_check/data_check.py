@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
@@ -19,6 +19,7 @@ from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
 from blemish.evaluation.data_check.check_page import Thumbnail, render
+from blemish.evaluation.data_check.content import Content, ImageRow
 from blemish.evaluation.data_check.findings import (
     MIN_TO_COMPARE,
     CheckedImage,
@@ -43,7 +44,6 @@ from blemish.inference.score import resize_map
 from blemish.settings import MaskValue, RunSettings
 from blemish.training.policy import resolve_policy
 
-Nested = dict[str, Any]
 OnImage = Callable[[int, int], None]
 """Called after each image with how many are done, and of how many."""
 
@@ -261,13 +261,16 @@ def _rank_scores(maps: Maps) -> dict[str, float]:
     return {name: float(scores[row]) for name, row in sorted(maps.rows.items(), key=lambda pair: -scores[pair[1]])}
 
 
-def to_content(checked: DataCheck, settings: RunSettings) -> Nested:
+def to_content(checked: DataCheck, settings: RunSettings) -> Content:
     """The content of `check.json`."""
     return {
         "root": checked.root.resolve().name,
         "must_look": checked.must_look,
         "to_look_at": count_findings(checked.findings),
-        "findings": [asdict(finding) for finding in checked.findings],
+        "findings": [
+            {"kind": one.kind, "severity": one.severity, "paths": list(one.paths), "message": one.message}
+            for one in checked.findings
+        ],
         "oddness": checked.oddness,
         "odd_limit": outlier_limit(checked.oddness.values()) if checked.oddness else None,
         "images": [_row(one, checked) for one in checked.images],
@@ -279,14 +282,17 @@ def to_content(checked: DataCheck, settings: RunSettings) -> Nested:
     }
 
 
-def _row(one: CheckedImage, checked: DataCheck) -> Nested:
+def _row(one: CheckedImage, checked: DataCheck) -> ImageRow:
+    quality = one.quality
     return {
         "path": one.sample.name,
         "defect_type": one.sample.defect_type,
         "size_px": list(one.facts.size_px),
         "kind": one.facts.kind,
         "oddness": checked.oddness.get(one.sample.name),
-        **(dict.fromkeys(("sharpness", "brightness", "clipped")) if one.quality is None else asdict(one.quality)),
+        "sharpness": None if quality is None else quality.sharpness,
+        "brightness": None if quality is None else quality.brightness,
+        "clipped": None if quality is None else quality.clipped,
     }
 
 
