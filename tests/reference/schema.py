@@ -1,4 +1,4 @@
-"""Whether plain values, as a JSON file has them, are what a TypedDict says: no key more, none less, each of its kind."""
+"""Whether plain values, as a JSON file has them, are what a TypedDict says: no key more, none less, all of its kind."""
 
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
