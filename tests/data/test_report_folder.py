@@ -26,6 +26,12 @@ def test_a_users_report_is_not_replaced(name: str, model_file: Path, shared_part
     assert (tmp_path / name).read_text() == '{"mine": 1}'
 
 
+def test_a_users_report_is_refused_before_any_image_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "check.json").write_text('{"mine": 1}')
+    result = CliRunner().invoke(app, ["data", "check", str(tmp_path / "nowhere"), "-o", str(tmp_path)])
+    assert (result.exit_code, "check.json: blemish did not write that" in result.stderr) == (2, True)
+
+
 def test_nothing_is_written_among_good_images(model_file: Path, parts: Path) -> None:
     good = parts / "train" / "good"
     before = sorted(good.iterdir())
