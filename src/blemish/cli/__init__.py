@@ -28,7 +28,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "detectors": train.detectors,
     "doctor": doctor.doctor,
 }
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check, "synth": data.synth, "convert": data.convert}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
+    "check": data.check,
+    "synth": data.synth,
+    "convert": data.convert,
+    "list": data.list_sets,
+    "get": data.get,
+}
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "threshold": compare.sweep_threshold,
     "setting": compare.sweep_setting,

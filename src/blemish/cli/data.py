@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 
 from blemish.cli.console import counter, out_console, progress
 from blemish.cli.options import SetOption
@@ -57,6 +58,55 @@ def synth(
     with progress() as report:
         write_hazelnuts(out, good=good, defects=defects, size_px=size, seed=seed, on_image=counter(report, "drawing"))
     out_console.print(f"{kind} written to {out}")
+
+
+def list_sets() -> None:
+    """List the public data sets that `blemish data get` knows, with their licences."""
+    from blemish.data.catalogue import CATALOGUE
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "what it is", "licence", "how to get it"):
+        table.add_column(column, overflow="fold")
+    for name, one in CATALOGUE.items():
+        how = "fetched" if one.address else f"fill in the form on {one.page}, then --archive"
+        table.add_row(name, one.title, one.licence, how)
+    out_console.print(table)
+
+
+def get(
+    name: Annotated[str, typer.Argument(help="Its name; `blemish data list` has them.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")],
+    archive: Annotated[
+        Path | None, typer.Option(help="Its archive, where you have it; nothing is fetched then.", show_default=False)
+    ] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="You have read its licence and keep to it.")
+    ] = False,
+) -> None:
+    """Get a public data set by name, in MVTec's layout. Fetches it only here, and only when its licence is accepted."""
+    from blemish.data.archives import check_archive, download, unpack_dataset
+    from blemish.data.catalogue import look_up
+
+    data_set = look_up(name)
+    if not accept_licence:
+        raise SettingsError(f"{data_set.title}: {data_set.licence} ({data_set.page}); read it, then --accept-licence")
+    if archive is None and not data_set.address:
+        raise SettingsError(f"{name}: its page asks for a form first ({data_set.page}); then give --archive FILE")
+    fetched = Path(f"{out}.archive")
+    with progress() as report:
+        if archive is None and not fetched.is_file():
+            tell = counter(report, "fetching, MB")
+            download(data_set.address, fetched, lambda done, total: tell(done // 10**6, total // 10**6))
+        source = archive or fetched
+        tell_check = counter(report, "checking, MB")
+        sha256 = check_archive(source, data_set.sha256, lambda done, total: tell_check(done // 10**6, total // 10**6))
+        folders = unpack_dataset(source, out, data_set, counter(report, "unpacking"))
+    if archive is None:
+        fetched.unlink()
+    known = "as known" if data_set.sha256 else "compare it with another copy's: none is known here"
+    out_console.print(f"archive: SHA-256 {sha256}, {known}")
+    for folder in folders:
+        out_console.print(f"written: {folder}")
 
 
 def convert(

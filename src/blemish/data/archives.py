@@ -1,0 +1,238 @@
+"""Archives of data sets: fetched where asked for, unpacked within bounds, and brought into MVTec's layout."""
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from blemish.data.catalogue import DataSet
+from blemish.data.convert import convert_dataset
+from blemish.data.files import new_folder
+from blemish.data.layouts import find_layout, recognise, subfolders
+from blemish.errors import DataError
+
+MAX_MEMBERS = 1_000_000
+MAX_BYTES = 1 << 38
+"""Of an archive unpacked, 256 GiB."""
+MAX_DEPTH = 4
+"""Folders above those of a data set's categories."""
+TIMEOUT_S = 60.0
+_CHUNK = 1 << 20
+
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What the readers of archives raise, OSError aside."""
+
+OnBytes = Callable[[int, int], None]
+
+
+def check_archive(path: Path, known: str, on_bytes: OnBytes = lambda _done, _total: None) -> str:
+    """The SHA-256 of an archive.
+
+    Raises:
+        DataError: it cannot be read, or is not the one that is `known`, where one is.
+    """
+    try:
+        digest, total, done = hashlib.sha256(), path.stat().st_size, 0
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                done += len(chunk)
+                on_bytes(done, total)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if known and digest.hexdigest() != known:
+        raise DataError(
+            f"{path}: SHA-256 {digest.hexdigest()} where {known} is known; cut off, or another version; "
+            "fetch it again, or unpack it yourself and use `blemish data convert`"
+        )
+    return digest.hexdigest()
+
+
+def unpack_dataset(
+    archive: Path, out: Path, data_set: DataSet, on_file: Callable[[int, int], None] = lambda _done, _total: None
+) -> list[Path]:
+    """The categories of an archive's data set, each a folder below `out` in a layout that `read_folder` takes.
+
+    `out` appears complete or not at all.
+
+    Raises:
+        DataError: no archive, one with places outside of itself, or too large; no data set in it; `out` is not empty,
+            or the disk is full.
+    """
+    with new_folder(out) as folder:
+        raw = folder / ".unpacked"
+        raw.mkdir()
+        for done, total in _unpack(archive, raw):
+            on_file(done, total)
+        for category in find_categories(raw, MAX_DEPTH):
+            name = category.name if category != raw else archive.name.partition(".")[0]
+            if data_set.layout:
+                convert_dataset(category, folder / name, data_set.layout)
+            else:
+                category.rename(folder / name)
+        _keep_terms(raw, folder)
+        shutil.rmtree(raw, ignore_errors=True)
+        names = [path.name for path in subfolders(folder)]
+        if not names:
+            raise DataError(f"{archive}: no folder in it looks like a data set ({data_set.title})")
+    return [out / name for name in names]
+
+
+def find_categories(folder: Path, depth: int) -> list[Path]:
+    """The folders at or below this one that are a data set, none inside another."""
+    if find_layout(folder) or recognise(folder):
+        return [folder]
+    return [found for below in subfolders(folder) for found in find_categories(below, depth - 1)] if depth else []
+
+
+def _keep_terms(raw: Path, folder: Path) -> None:
+    """Licence and readme of the archive go along."""
+    for path in sorted([*raw.glob("*"), *raw.glob("*/*")]):
+        if path.is_file() and path.name.lower().startswith(("license", "licence", "readme")):
+            shutil.copyfile(path, folder / path.name)
+
+
+def download(address: str, path: Path, on_bytes: OnBytes = lambda _done, _total: None) -> None:
+    """Fetch an archive to `path`, from where an earlier call was interrupted; what is on the way ends with `.part`.
+
+    Raises:
+        DataError: the address cannot be reached, refuses, or was cut off; what came is kept.
+    """
+    part = path.with_name(f"{path.name}.part")
+    got = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(
+        address, headers={"User-Agent": "blemish"} | ({"Range": f"bytes={got}-"} if got else {})
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            got = got if answer.status == HTTPStatus.PARTIAL_CONTENT else 0
+            total = got + int(answer.headers.get("Content-Length") or 0)
+            with part.open("ab" if got else "wb") as file:
+                while chunk := answer.read(_CHUNK):
+                    file.write(chunk)
+                    got += len(chunk)
+                    on_bytes(got, max(total, got))
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # else all of it is there already
+            raise DataError(f"{address}: answers {error.code}; fetch it by hand and give --archive") from None
+        total = got
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise DataError(
+            f"{address}: cannot be fetched ({reason}); the same command goes on from {got} bytes, or fetch it by hand "
+            "and give --archive"
+        ) from None
+    if got < total:
+        raise DataError(f"{address}: cut off after {got} of {total} bytes; the same command goes on from there")
+    part.replace(path)
+
+
+def _unpack(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
+    """Write all files, and say after each how many bytes of how many are done."""
+    try:
+        if zipfile.is_zipfile(archive):
+            yield from _unpack_zip(archive, out)
+        else:
+            yield from _unpack_tar(archive, out)
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        lzma.LZMAError,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise DataError(f"{archive}: not a whole tar or zip archive ({error})") from None
+    except OSError as error:
+        raise DataError(f"{error.filename or archive}: cannot be unpacked: {error.strerror or error}") from None
+
+
+def _unpack_zip(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
+    with zipfile.ZipFile(archive) as file:
+        members = [member for member in file.infolist() if not member.is_dir()]
+        total = sum(member.file_size for member in members)
+        _check_size(archive, len(members), total)
+        done = 0
+        for member in members:
+            with file.open(member) as content:
+                done += _write(content, _inside(archive, out, member.filename), member.file_size)
+            yield done, total
+
+
+def _unpack_tar(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
+    """A tar archive is read once, from its beginning; how much is done is where in the packed file it is."""
+    packed, count, done = archive.stat().st_size, 0, 0
+    with archive.open("rb") as source, _unpacked(source) as plain, tarfile.open(fileobj=plain, mode="r|") as file:
+        for member in file:
+            if not member.isfile():
+                continue
+            count, done = count + 1, done + member.size
+            _check_size(archive, count, done)
+            content = file.extractfile(member)
+            assert content is not None
+            _write(content, _inside(archive, out, member.name), member.size)
+            yield min(source.tell(), packed), packed
+        while plain.read(_CHUNK):  # tarfile does not miss an end that was cut off; a decompressor does
+            pass
+
+
+def _unpacked(source: IO[bytes]) -> IO[bytes]:
+    """What a packed file holds, by its first bytes."""
+    begin = source.read(6)
+    source.seek(0)
+    openers = {b"\xfd7zXZ": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+    for magic, opener in openers.items():
+        if begin.startswith(magic):
+            return cast(
+                "IO[bytes]", opener(source, mode="rb") if opener is not gzip.GzipFile else opener(fileobj=source)
+            )
+    return source
+
+
+def _inside(archive: Path, out: Path, name: str) -> Path:
+    """Where a member is written. Links and devices are left out before; this keeps names inside the folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
+        raise DataError(f"{archive}: {name}: a place outside of the archive; not unpacked")
+    target = out.joinpath(*path.parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _write(content: IO[bytes], target: Path, size: int) -> int:
+    written = 0
+    with target.open("xb") as file:
+        while chunk := content.read(min(_CHUNK, size - written + 1)):
+            written += len(chunk)
+            if written > size:
+                raise DataError(f"{target.name}: longer than its archive says; not unpacked")
+            file.write(chunk)
+    if written < size:
+        raise DataError(f"{target.name}: shorter than its archive says; the archive is cut off")
+    return written
+
+
+def _check_size(archive: Path, members: int, total: int) -> None:
+    if members > MAX_MEMBERS or total > MAX_BYTES:
+        raise DataError(f"{archive}: {members} files of {total >> 30} GiB; {MAX_MEMBERS} of {MAX_BYTES >> 30} at most")

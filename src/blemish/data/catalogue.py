@@ -1,0 +1,91 @@
+"""Public data sets by name: where they are, under which licence, and how they become folders in MVTec's layout."""
+
+from typing import NamedTuple, final
+
+from blemish.errors import SettingsError, nearest
+
+NONCOMMERCIAL = "CC BY-NC-SA 4.0: not for commercial use"
+
+
+@final
+class DataSet(NamedTuple):
+    """A public data set.
+
+    `address` is empty where its page asks for a form first; `sha256` where nobody that we know of has published it.
+    `layout` is a reader of `convert`; empty where the folders are read as they are.
+    """
+
+    title: str
+    page: str
+    licence: str
+    address: str = ""
+    sha256: str = ""
+    layout: str = ""
+
+
+CATALOGUE: dict[str, DataSet] = {
+    "mvtec_ad": DataSet(
+        "MVTec AD (Bergmann et al. 2019), 15 categories, 4.9 GB",
+        "https://www.mvtec.com/company/research/datasets/mvtec-ad",
+        NONCOMMERCIAL,
+        "https://www.mydrive.ch/shares/38536/3830184030e49fe74747669442f0f282/download/"
+        "420938113-1629952094/mvtec_anomaly_detection.tar.xz",
+        "cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+    ),
+    "mvtec_ad_2": DataSet(
+        "MVTec AD 2 (Heckler-Kram et al. 2025), 8 categories",
+        "https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
+        NONCOMMERCIAL,
+    ),
+    "mvtec_loco": DataSet(
+        "MVTec LOCO AD (Bergmann et al. 2022), 5 categories, logical and structural defects, 5.8 GB",
+        "https://www.mvtec.com/company/research/datasets/mvtec-loco",
+        NONCOMMERCIAL,
+        "https://www.mydrive.ch/shares/48237/1b9106ccdfbb09a0c414bd49fe44a14a/download/"
+        "430647091-1646842701/mvtec_loco_anomaly_detection.tar.xz",
+        "9e7c84dba550fd2e59d8e9e231c929c45ba737b6b6a6d3814100f54d63aae687",
+    ),
+    "visa": DataSet(
+        "VisA (Zou et al. 2022), 12 objects, 1.9 GB",
+        "https://github.com/amazon-science/spot-diff",
+        "CC BY 4.0",
+        "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
+        "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
+        "visa",
+    ),
+    "btad": DataSet(
+        "BTAD (Mishra et al. 2021), 3 products, 1.2 GB",
+        "https://avires.dimi.uniud.it/papers/btad/btad.zip",
+        "CC BY-NC-SA 4.0, as others report it; look at its page",
+        "https://avires.dimi.uniud.it/papers/btad/btad.zip",
+    ),
+    "kolektorsdd2": DataSet(
+        "KolektorSDD2 (Bozic et al. 2021), one surface, 0.9 GB",
+        "https://www.vicos.si/resources/kolektorsdd2/",
+        NONCOMMERCIAL,
+        "https://data.vicos.si/datasets/KSDD/KolektorSDD2.zip",
+        "",
+        "ksdd2",
+    ),
+    "mpdd": DataSet(
+        "MPDD (Jezek et al. 2021), 6 metal parts, 1.8 GB",
+        "https://github.com/stepanje/MPDD",
+        NONCOMMERCIAL,
+    ),
+    "real_iad": DataSet(
+        "Real-IAD (Wang et al. 2024), 30 objects seen from 5 sides",
+        "https://realiad4ad.github.io/Real-IAD/",
+        NONCOMMERCIAL,
+    ),
+}
+
+
+def look_up(name: str) -> DataSet:
+    """The data set of a name.
+
+    Raises:
+        SettingsError: it is not known; the nearest name is given.
+    """
+    if name not in CATALOGUE:
+        raise SettingsError(f"{name}: no data set of that name is known; {nearest(name, CATALOGUE)}")
+    return CATALOGUE[name]

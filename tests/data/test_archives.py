@@ -1,0 +1,235 @@
+"""Data sets by name: small archives like the published ones, unpacked within bounds, fetched from a local server."""
+
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from blemish.cli import app
+from blemish.data import archives
+from blemish.data.archives import check_archive, download, unpack_dataset
+from blemish.data.catalogue import CATALOGUE, DataSet
+from blemish.data.folder import read_folder
+from blemish.errors import DataError
+
+PLAIN = DataSet("A set", "page", "licence")
+
+
+def picture(level: int = 90, marked: bool = False) -> bytes:
+    pixels = np.full((16, 16, 3), level, np.uint8)
+    if marked:
+        pixels[4:8, 4:8] = 255
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+MVTEC = {
+    f"mvtec/{kind}/{name}": picture(level, marked)
+    for kind in ("bolt", "nut")
+    for name, level, marked in (
+        ("train/good/0.png", 80, False),
+        ("test/good/0.png", 81, False),
+        ("test/cut/0.png", 82, False),
+        ("ground_truth/cut/0_mask.png", 0, True),
+    )
+} | {"mvtec/license.txt": b"terms", "mvtec/bolt/readme.txt": b"of bolts"}
+
+VISA = {
+    "VisA/split_csv/1cls.csv": b"object,split,label,image,mask\ncandle,test,normal,candle/Data/Images/Normal/1.png,\n",
+    "VisA/candle/Data/Images/Normal/0.png": picture(),
+    "VisA/candle/Data/Images/Normal/1.png": picture(91),
+    "VisA/candle/Data/Images/Anomaly/0.png": picture(92),
+    "VisA/candle/Data/Masks/Anomaly/0.png": picture(0, True),
+}
+KSDD2 = {
+    "train/10000.png": picture(),
+    "train/10000_GT.png": picture(0),
+    "test/20000.png": picture(92),
+    "test/20000_GT.png": picture(0, True),
+    "test/20001.png": picture(93),
+    "test/20001_GT.png": picture(0),
+}
+
+
+def tar(path: Path, files: Mapping[str, bytes], mode: str = "w:xz") -> Path:
+    with tarfile.open(path, mode) as file:  # type: ignore[call-overload]
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    return path
+
+
+def zipped(path: Path, files: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    return path
+
+
+def test_categories_of_an_archive_are_read_as_they_are(tmp_path: Path) -> None:
+    folders = unpack_dataset(tar(tmp_path / "mvtec.tar.xz", MVTEC), tmp_path / "out", PLAIN)
+    assert [folder.name for folder in folders] == ["bolt", "nut"]
+    for folder in folders:
+        found = read_folder(folder)
+        assert (len(found.train), len(found.test)) == (1, 2)
+    assert (tmp_path / "out" / "license.txt").read_bytes() == b"terms"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bolt", "license.txt", "nut"]
+
+
+@pytest.mark.parametrize(
+    ("files", "layout", "name", "tested"),
+    [(VISA, "visa", "candle", 2), (KSDD2, "ksdd2", "set", 2)],
+)
+def test_other_layouts_are_converted(
+    files: Mapping[str, bytes], layout: str, name: str, tested: int, tmp_path: Path
+) -> None:
+    archive = zipped(tmp_path / "set.zip", files)
+    (folder,) = unpack_dataset(archive, tmp_path / "out", PLAIN._replace(layout=layout))
+    assert folder.name == name
+    found = read_folder(folder)
+    assert (len(found.train), len(found.test)) == (1, tested)
+
+
+@pytest.mark.parametrize("place", ["../out.png", "/tmp/out.png", "a/../../out.png", "..\\out.png", "C:/out.png"])
+@pytest.mark.parametrize("pack", [tar, zipped])
+def test_a_place_outside_of_the_archive_is_refused(place: str, pack: object, tmp_path: Path) -> None:
+    archive = (tar if pack is tar else zipped)(tmp_path / "bad", {"x/train/good/0.png": picture(), place: picture()})
+    with pytest.raises(DataError, match="a place outside of the archive"):
+        unpack_dataset(archive, tmp_path / "out", PLAIN)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
+    archive = tmp_path / "links.tar"
+    with tarfile.open(archive, "w") as file:
+        for name, kind in (("x/train/good/l.png", tarfile.SYMTYPE), ("x/train/good/f.png", tarfile.FIFOTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            file.addfile(member)
+        member = tarfile.TarInfo("x/train/good/0.png")
+        member.size = len(picture())
+        file.addfile(member, io.BytesIO(picture()))
+    (folder,) = unpack_dataset(archive, tmp_path / "out", PLAIN)
+    assert [path.name for path in (folder / "train" / "good").iterdir()] == ["0.png"]
+
+
+def test_an_archive_that_is_too_large_or_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tar(tmp_path / "a.tar.xz", MVTEC).read_bytes()
+    (tmp_path / "cut.tar.xz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.zip").write_bytes(b"not an archive")
+    for name in ("cut.tar.xz", "text.zip"):
+        with pytest.raises(DataError, match="not a whole tar or zip archive"):
+            unpack_dataset(tmp_path / name, tmp_path / "out", PLAIN)
+    monkeypatch.setattr(archives, "MAX_BYTES", 200)
+    for archive in (tmp_path / "a.tar.xz", zipped(tmp_path / "a.zip", MVTEC)):
+        with pytest.raises(DataError, match="at most"):
+            unpack_dataset(archive, tmp_path / "out", PLAIN)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hash_that_is_not_the_known_one_is_refused(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar.xz", MVTEC)
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert check_archive(archive, found) == check_archive(archive, "") == found
+    with pytest.raises(DataError, match=f"SHA-256 {found} where 00 is known"):
+        check_archive(archive, "00")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves `content`; the first answer ends in the middle, later ones honour a range."""
+
+    content = b""
+    asked: tuple[str | None, ...] = ()
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        type(self).asked += (asked,)
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        end = len(self.content) if asked else len(self.content) // 2
+        self.wfile.write(self.content[start:end])
+
+    def log_message(self, *_args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    Handler.content, Handler.asked = tar(tmp_path / "served.tar.xz", MVTEC).read_bytes(), ()
+    found = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{found.server_address[1]}"
+    found.shutdown()
+    thread.join()
+    found.server_close()
+
+
+def test_a_fetch_that_was_cut_off_goes_on(server: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"goes on from"):
+        download(f"{server}/set", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    download(f"{server}/set", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == Handler.content
+    assert Handler.asked == (None, f"bytes={len(Handler.content) // 2}-")
+    assert not (tmp_path / "a.part").exists()
+    with pytest.raises(DataError, match="answers 404"):
+        download(f"{server}/missing", tmp_path / "b")
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    ran = CliRunner().invoke(app, ["data", *map(str, arguments)])
+    return ran.exit_code, ran.output
+
+
+def test_the_command_asks_for_the_licence_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tar(tmp_path / "a.tar.xz", MVTEC)
+    monkeypatch.setitem(CATALOGUE, "mvtec_ad", CATALOGUE["mvtec_ad"]._replace(sha256=""))
+    code, said = run("get", "mvtec_ad", "-o", tmp_path / "out", "--archive", archive)
+    assert code == 2
+    assert "CC BY-NC-SA 4.0" in said
+    assert not (tmp_path / "out").exists()
+    code, said = run("get", "mvtec_ad", "-o", tmp_path / "out", "--archive", archive, "--accept-licence")
+    assert code == 0, said
+    assert archive.exists()
+    assert (tmp_path / "out" / "nut" / "train" / "good" / "0.png").is_file()
+    code, said = run("get", "mvtec_a", "-o", tmp_path / "o2", "--accept-licence")
+    assert (code, "mvtec_ad" in said) == (2, True)
+    code, said = run("get", "real_iad", "-o", tmp_path / "o2", "--accept-licence")
+    assert (code, "--archive" in said) == (2, True)
+
+
+def test_the_command_fetches_goes_on_and_leaves_no_archive(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOGUE, "btad", CATALOGUE["btad"]._replace(address=f"{server}/set"))
+    arguments = ("get", "btad", "-o", tmp_path / "btad", "--accept-licence")
+    assert run(*arguments)[0] == 2
+    code, said = run(*arguments)
+    assert code == 0, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["btad", "served.tar.xz"]
+
+
+def test_every_known_set_has_a_licence_and_a_page() -> None:
+    assert all(one.licence and one.page.startswith("https://") for one in CATALOGUE.values())
+    assert all(len(one.sha256) in (0, 64) for one in CATALOGUE.values())
+    code, said = run("list")
+    assert code == 0
+    assert all(name in said for name in CATALOGUE)
