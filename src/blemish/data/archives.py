@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from blemish.data.catalogue import DataSet
 from blemish.data.convert import convert_dataset
@@ -201,12 +201,10 @@ def _unpacked(source: IO[bytes]) -> IO[bytes]:
     """What a packed file holds, by its first bytes."""
     begin = source.read(6)
     source.seek(0)
-    openers = {b"\xfd7zXZ": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+    openers: dict[bytes, Callable[..., Any]] = {b"\xfd7zXZ": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
     for magic, opener in openers.items():
         if begin.startswith(magic):
-            return cast(
-                "IO[bytes]", opener(source, mode="rb") if opener is not gzip.GzipFile else opener(fileobj=source)
-            )
+            return cast("IO[bytes]", opener(source))
     return source
 
 
