@@ -5,6 +5,7 @@ from typing import Annotated, Any, final
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -17,6 +18,7 @@ from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge
 from blemish.station.limits import MIB, Limits
+from blemish.station.room import DiskFullError, is_full
 
 SMALL_BODY_BYTES = 1 * MIB
 
@@ -80,6 +82,8 @@ def make_app(station: Station) -> FastAPI:
         app.include_router(router)
     app.add_exception_handler(LoginNeededError, _to_login)
     app.add_exception_handler(BlemishError, _blemish_error)
+    app.add_exception_handler(DBAPIError, _no_room)
+    app.add_exception_handler(OSError, _no_room)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _not_understood)
     return app
@@ -91,7 +95,18 @@ async def _to_login(_request: Request, error: Any) -> Response:
 
 async def _blemish_error(request: Request, error: Any) -> Response:
     status = 404 if isinstance(error, DataError) and str(error).endswith("there is none") else 422
+    if isinstance(error, DiskFullError):
+        status = 507
     return _tell(request, status, str(error), {})
+
+
+async def _no_room(request: Request, error: Any) -> Response:
+    """The database or the disk fails in a place where nothing else is known of it."""
+    if is_full(error):
+        return _tell(request, 507, "no space left on the disk; free some, and send it again", {})
+    if isinstance(error, DBAPIError):
+        return _tell(request, 503, "the database does not answer; try again", {"Retry-After": "5"})
+    raise error
 
 
 async def _http_error(request: Request, error: Any) -> Response:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.station.cameras import MISSING, CameraSettings, Counted, count, end_source
-from blemish.station.database import Database
+from blemish.station.database import Database, reason
 from blemish.station.intake import Inbox, note_trouble
 from blemish.station.queue import waiting
 from blemish.station.tables import Image
@@ -158,7 +158,7 @@ class CameraReader:
                 trouble = f"{self._camera.shown}: the connection is lost; it is tried again"
                 self._counts.add(breaks=0 if has_ended else 1)
             except (BlemishError, SQLAlchemyError) as error:
-                trouble = _first_line(error)
+                trouble = reason(error)
             if not has_ended and not self._stop.is_set():
                 self._note(trouble)
                 self._stop.wait(self._pause_s)
@@ -232,7 +232,7 @@ class CameraReader:
                 return
             except (BlemishError, SQLAlchemyError) as error:
                 self._is_failing = True
-                self._note(f"{self._camera.shown}: frames cannot be kept: {_first_line(error)}")
+                self._note(f"{self._camera.shown}: frames cannot be kept: {reason(error)}")
             if not self._camera.is_file:
                 self._counts.add(lost=1)
                 return
@@ -249,7 +249,3 @@ def _as_png(frame: Frame) -> bytes:
 
     _, encoded = cv2.imencode(".png", frame.pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return encoded.tobytes()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

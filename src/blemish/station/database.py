@@ -149,6 +149,12 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
+def reason(error: Exception) -> str:
+    """Why something failed, in one line; of a database's error what it says itself."""
+    found = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return str(found).strip().partition("\n")[0] or type(error).__name__
+
+
 def is_ready(database: Database) -> bool:
     """Whether the database answers."""
     try:

@@ -12,6 +12,7 @@ from typing import final
 
 from blemish.data.files import atomic_write, exclusive_lock, make_folder
 from blemish.errors import DataError
+from blemish.station.room import DiskFullError, is_full
 
 MARKER = "blemish-station.json"
 """Tells a folder of ours from any other."""
@@ -105,15 +106,21 @@ def keep_content(path: Path, content: bytes) -> None:
     """Write a file that is named after its content, once, and wait until the disk has it.
 
     Raises:
-        DataError: it cannot be written, for example because the disk is full.
+        DiskFullError: there is no room for it.
+        DataError: it cannot be written.
     """
     if path.is_file() and path.stat().st_size == len(content):
         return
-    make_folder(path.parent)
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        make_folder(path.parent)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except DataError as error:
+        if is_full(error.__cause__ or error.__context__):
+            raise DiskFullError(str(error)) from None
+        raise
     with suppress(OSError):  # where the system syncs no folders
         handle = os.open(path.parent, os.O_RDONLY)
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from blemish.data.decode import open_image, read_content
 from blemish.data.folder import SUFFIXES
@@ -16,6 +16,7 @@ from blemish.inspection.arrivals import Arrivals, Ready, scan, stamp_of
 from blemish.settings import LARGEST_IMAGE_PX
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
+from blemish.station.room import DiskFullError, check_room, is_full
 from blemish.station.tables import Image, Job, Product, Source, now
 
 LONGEST_NAME = 1000
@@ -46,7 +47,8 @@ class Inbox:
         What cannot be decoded is kept too: it is decided to be unreadable, like any other verdict.
 
         Raises:
-            DataError: the name is none, the source is not known, or the disk is full.
+            DiskFullError: there is no room for it; nothing was kept.
+            DataError: the name is none, or the source is not known.
         """
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
@@ -54,6 +56,7 @@ class Inbox:
         if len(name) > LONGEST_NAME or "\0" in name:
             raise DataError(f"{name[:40]}...: a name of {len(name)} characters; at most {LONGEST_NAME} are kept")
         sha256, size = sha256_of(content), _size_of(name, content)
+        check_room(self.folder.root, len(content))
         keep_content(self.folder.image_path(sha256, suffix), content)
         height, width = size or (None, None)
         image = Image(
@@ -67,9 +70,14 @@ class Inbox:
             width_px=width,
         )
         try:
-            return self._insert(image)
-        except IntegrityError:  # another one was faster
-            return self._insert(image)
+            try:
+                return self._insert(image)
+            except IntegrityError:  # another one was faster
+                return self._insert(image)
+        except DBAPIError as error:
+            if is_full(error):
+                raise DiskFullError(f"{name}: no space left for the database; free some") from None
+            raise
 
     def _insert(self, image: Image) -> Received:
         with self.database.write() as session:

@@ -14,7 +14,7 @@ import blemish
 from blemish.errors import SettingsError
 from blemish.station.brokers import Address, Login, Topics, discovery, login_of, parse_address, topics_of
 from blemish.station.credentials import read_secret, secret_path
-from blemish.station.database import Database
+from blemish.station.database import Database, reason
 from blemish.station.folder import StationFolder
 from blemish.station.spool import ANSWER_S, LOOK_EVERY_S, Told, body_of, find_hook, note, unsent
 from blemish.station.tables import Decision, Hook, Product
@@ -53,7 +53,7 @@ def publish_until(database: Database, folder: StationFolder, hook_id: int, say: 
         except (SettingsError, MqttError, OSError, ValueError) as error:
             now = find_hook(database, hook_id)
             if now is not None:
-                stop.wait(note(database, now, Told(now.delivered, _why(error)), say))
+                stop.wait(note(database, now, Told(now.delivered, reason(error)), say))
 
 
 def _client(folder: StationFolder, publisher: Publisher) -> Client:
@@ -136,10 +136,6 @@ async def _publish_all(
         try:
             await client.publish(topic, body_of(decision), qos=1, retain=True)  # returns when the broker has it
         except MqttError as error:
-            return Told(last, _why(error))
+            return Told(last, reason(error))
         last = decision.id
     return Told(last)
-
-
-def _why(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import SettingsError
-from blemish.station.database import Database
+from blemish.station.database import Database, reason
 from blemish.station.tables import Decision, Job, Product
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def serve_opcua(database: Database, address: str, say: Say, stop: threading.Even
         try:
             asyncio.run(_serve(database, address, stop))
         except (OSError, SQLAlchemyError) as error:
-            trouble = f"{address}: cannot be served: {str(error).partition(chr(10))[0]}; tried again"
+            trouble = f"{address}: cannot be served: {reason(error)}; tried again"
             if trouble != has_said:
                 say(trouble)
             has_said = trouble

@@ -65,6 +65,7 @@ def _head(session: Session, station: Station, product: int | None) -> dict[str, 
         "promises": [one for one in promises if one is not None],
         "troubles": state.troubles(session, station),
         "waiting": state.queue_length(session),
+        "growth": state.backlog(session).per_minute,
     }
 
 
@@ -95,14 +96,14 @@ def _cards(request: Request, station: Station, after: int, product: int | None) 
     with station.database.read() as session:
         rows = reviews.since(session, after)
         hidden = reviews.hidden_of(session, [row.image for row in rows])
-        waiting = state.queue_length(session) if rows else 0
+        backlog = state.backlog(session) if rows else state.Backlog(0, 0)
     found = []
     for row in rows:
         if product not in (None, row.image.product_id) or row.decision is None:
             continue
         html = bytes(render(request, "card.html.j2", row=row, is_hidden=row.image.id in hidden).body).decode()
         verdict = "audit" if row.image.id in hidden else row.decision.verdict
-        data = json.dumps({"html": html, "verdict": verdict, "waiting": waiting})
+        data = json.dumps({"html": html, "verdict": verdict, "waiting": backlog.waiting, "growth": backlog.per_minute})
         found.append(f"id: {row.decision.id}\ndata: {data}\n\n")
     last = rows[-1].decision.id if rows and rows[-1].decision is not None else after
     return found, last

@@ -80,6 +80,13 @@ def give_back(database: Database, owner: str, task: Task, trouble: str) -> None:
         )
 
 
+def give_back_all(database: Database, owner: str) -> None:
+    """Let everything an owner has leased be tried again: what failed was the database, and no image's fault."""
+    with database.write() as session:
+        values = {"owner": "", "leased_until": 0.0, "attempts": Job.attempts - 1}
+        session.execute(update(Job).where(Job.owner == owner, Job.attempts > 0).values(**values))
+
+
 def release_all(database: Database, owner: str) -> None:
     """Let go of what an owner of this name had leased when it was ended."""
     with database.write() as session:

@@ -1,5 +1,6 @@
 """How a station is doing, for the head of its pages: what is promised, what is wrong, and what to do about it."""
 
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
 from sqlalchemy import func, select
@@ -8,9 +9,15 @@ from sqlalchemy.orm import Session
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.monitor_state import withdrawal
 from blemish.station.app import Station
+from blemish.station.room import free_bytes, is_short
 from blemish.station.service import is_working
-from blemish.station.tables import Decision, Hook, Job, Product, Source
+from blemish.station.tables import Decision, Hook, Image, Job, Product, Source
 from blemish.station.thresholds import guaranteed_rate, live_model
+
+BACKLOG = 10
+"""So many images may wait without the line being called faster than the station."""
+
+MOST_A_MINUTE = 10_000
 
 
 @final
@@ -78,6 +85,23 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
     jobs = session.scalars(select(Job.trouble).where(Job.trouble != "").distinct().limit(3))
     without = select(Product.name).join(Job, Job.product_id == Product.id).where(Product.model_id.is_(None)).distinct()
     hooks = session.scalars(select(Hook.url).where(Hook.failures > 0))
+    if is_short(station.folder.root):
+        left = f"{free_bytes(station.folder.root) >> 20}"
+        found.append(
+            Trouble(
+                "The disk is full: {why} MiB are left. No image is taken in; those that wait are judged. Free some.",
+                {"why": left},
+            )
+        )
+    growing = backlog(session)
+    if growing.per_minute > 0:
+        names = {"waiting": f"{growing.waiting}", "growth": f"{growing.per_minute}"}
+        found.append(
+            Trouble(
+                "Images come faster than they are judged: {waiting} wait, {growth} more than a minute ago.",
+                names,
+            )
+        )
     return [
         *found,
         *(Trouble("A hook cannot be told, and is tried again: {why}", {"why": url}) for url in hooks),
@@ -99,6 +123,27 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
 def queue_length(session: Session) -> int:
     """How many images are not judged yet."""
     return session.scalar(select(func.count()).select_from(Job)) or 0
+
+
+@final
+class Backlog(NamedTuple):
+    """Images that are not judged yet, and how many more they have become in the last minute, negative where fewer."""
+
+    waiting: int
+    per_minute: int
+
+
+def backlog(session: Session) -> Backlog:
+    """How long the queue is, and how it grows; a queue of a few images is none that grows."""
+    waiting = queue_length(session)
+    if waiting < BACKLOG:
+        return Backlog(waiting, 0)
+    since = (datetime.now(UTC) - timedelta(minutes=1)).isoformat(timespec="microseconds")
+    counts = []
+    for key, at in ((Image.id, Image.received_at), (Decision.id, Decision.decided_at)):
+        newest = select(at.label("at")).order_by(key.desc()).limit(MOST_A_MINUTE).subquery()
+        counts.append(session.scalar(select(func.count()).where(newest.c.at >= since)) or 0)
+    return Backlog(waiting, counts[0] - counts[1])
 
 
 def counts_since(session: Session, start: str, product_id: int | None) -> dict[str, int]:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.station.brokers import is_broker
 from blemish.station.crew import Crew
-from blemish.station.database import Database
+from blemish.station.database import Database, reason
 from blemish.station.folder import StationFolder
 from blemish.station.hooks import tell_until
 from blemish.station.mqtt import publish_until
@@ -48,4 +48,4 @@ def tell_hooks(database: Database, folder: StationFolder, say: Say, stop: thread
 
 
 def _say_failure(error: SQLAlchemyError, say: Say) -> None:
-    say(f"the database fails: {str(error).partition(chr(10))[0]}")
+    say(f"the database fails: {reason(error)}")

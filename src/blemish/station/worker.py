@@ -20,12 +20,13 @@ from blemish.errors import BlemishError
 from blemish.station.cameras import CameraSettings, cameras_on
 from blemish.station.capture import CameraReader
 from blemish.station.crew import Crew
-from blemish.station.database import Database
+from blemish.station.database import Database, reason
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox, WatchedFolder, note_trouble
 from blemish.station.judge import Judge, commit, keep_map
 from blemish.station.opcua import serve_opcua
-from blemish.station.queue import Task, give_back, release_all, take
+from blemish.station.queue import Task, give_back, give_back_all, release_all, take
+from blemish.station.room import is_short
 from blemish.station.tables import Source
 from blemish.station.telling import tell_hooks
 
@@ -51,7 +52,7 @@ class Worker:
         settle_s: float = 1.0,
         opcua: str | None = None,
     ) -> None:
-        self._opcua = opcua
+        self._opcua, self._failure = opcua, ""
         self._database, self._folder, self._say, self._settle_s = database, folder, say, settle_s
         self._judge = Judge(folder, threads)
         self._owner = f"{socket.gethostname()}/{folder.id}"[:64]
@@ -95,11 +96,16 @@ class Worker:
     def _work(self) -> bool:
         """Judge some images; whether there were any."""
         try:
+            if self._failure:
+                give_back_all(self._database, self._owner)
+            self._failure = ""
             tasks = take(self._database, self._owner)
             for task in tasks:
                 self._decide(task)
         except SQLAlchemyError as error:
-            self._say(f"the database fails: {_first_line(error)}")
+            if self._failure != reason(error):
+                self._failure = reason(error)
+                self._say(f"the database fails: {self._failure}")
             time.sleep(TROUBLE_S)
             return False
         return bool(tasks)
@@ -112,7 +118,8 @@ class Worker:
             give_back(self._database, self._owner, task, str(error))
             return
         decided = commit(self._database, self._owner, task, judged)
-        if decided is not None and judged.prediction is not None:
+        is_kept = judged.prediction is not None and not is_short(self._folder.root)  # a map can be computed again
+        if decided is not None and judged.prediction is not None and is_kept:
             try:
                 keep_map(self._folder, task.image_id, judged.prediction.scored_map)
             except BlemishError as error:  # the page computes the map again where it is missing
@@ -130,7 +137,7 @@ class Worker:
                         watched[source_id] = WatchedFolder(inbox, source_id, path, self._settle_s)
                     self._look(watched[source_id], source_id)
             except SQLAlchemyError as error:
-                self._say(f"the database fails: {_first_line(error)}")
+                self._say(f"the database fails: {reason(error)}")
                 stop.wait(TROUBLE_S)
             stop.wait(POLL_S)
         cameras.end()
@@ -151,7 +158,3 @@ def watched_sources(database: Database) -> dict[int, Path]:
     with database.read() as session:
         rows = session.execute(select(Source.id, Source.path).where(Source.kind == "folder", Source.is_on))
         return {row.id: Path(row.path) for row in rows}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -22,6 +22,7 @@ function count(data) {
   const number = document.querySelector(`[data-count="${data.verdict}"]`);
   if (number) number.textContent = Number(number.textContent) + 1;
   document.querySelector('[data-count="waiting"]').textContent = data.waiting;
+  document.querySelector("[data-growth]").textContent = data.growth ? (data.growth > 0 ? "+" : "") + data.growth : "";
 }
 
 const address = new URL("/live/events", location);

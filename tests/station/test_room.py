@@ -1,0 +1,263 @@
+"""A full disk: nothing is half-written, intake refuses or waits, the page says so; it goes on when there is room."""
+
+import errno
+import os
+import shutil
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from blemish.station import accounts, queue, room, worker
+from blemish.station.app import Station, make_app
+from blemish.station.database import Database, open_database
+from blemish.station.folder import StationFolder, keep_content, open_folder
+from blemish.station.intake import Inbox
+from blemish.station.products import add_folder
+from blemish.station.room import DiskFullError, is_full
+from blemish.station.state import BACKLOG
+from blemish.station.tables import Decision, Image, Job, Source
+from blemish.station.trail import verify_trail
+from blemish.station.worker import Worker
+from station.browser import CHEAP, Visitor, visit
+from station.line import Line, picture, set_up_line
+from station.test_worker import work
+
+
+class Disk:
+    """What the system says of the disk."""
+
+    def __init__(self) -> None:
+        self.free = 1 << 40
+
+    def usage(self, _folder: object) -> Any:
+        return NamedTuple("Usage", [("total", int), ("used", int), ("free", int)])(1 << 40, 0, self.free)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made = Disk()
+    monkeypatch.setattr(shutil, "disk_usage", made.usage)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
+    monkeypatch.setattr(worker, "TROUBLE_S", 0.05)
+
+
+@pytest.fixture
+def station(sqlite: Database, folder: StationFolder) -> Station:
+    return Station(sqlite, folder)
+
+
+@pytest.fixture
+def app(station: Station) -> FastAPI:
+    return make_app(station)
+
+
+@pytest.fixture
+def line(station: Station, onnx_file: Path) -> Line:
+    return set_up_line(station.database, station.folder, onnx_file)
+
+
+def send(who: Visitor, name: str, seed: int = 1) -> tuple[int, str]:
+    answer = who.client.post(
+        f"/api/v1/predict?product=disc&name={name}&wait_s=0", content=picture(seed), headers={"X-CSRF-Token": who.csrf}
+    )
+    return answer.status_code, answer.json().get("error", "")
+
+
+def count(database: Database, table: type) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def image_files(folder: StationFolder) -> list[Path]:
+    return [path for path in (folder.root / "images").rglob("*") if path.is_file()]
+
+
+def test_what_comes_in_is_refused_and_what_waits_is_judged(
+    station: Station, app: FastAPI, line: Line, disk: Disk
+) -> None:
+    operator = visit(station, app, "operator")
+    assert send(operator, "a.png")[0] == 202
+    disk.free = room.RESERVE_BYTES - (5 << 20)
+    status, said = send(operator, "b.png", 2)
+    assert (status, "123 MiB are left on the disk, 128 are kept for decisions" in said) == (507, True)
+    assert len(image_files(station.folder)) == count(station.database, Image) == 1
+    page = operator.client.get("/").text
+    assert "The disk is full: 123 MiB are left." in page
+    assert work(station.database, station.folder) == []
+    assert count(station.database, Decision) == 1
+    assert not list((station.folder.root / "maps").rglob("*.npz"))  # computed again where somebody looks
+    disk.free = 1 << 40
+    assert send(operator, "b.png", 2)[0] == 202
+    assert "The disk is full" not in operator.client.get("/").text
+
+
+def test_a_watched_folder_waits_and_is_taken_in_when_there_is_room(
+    station: Station, app: FastAPI, line: Line, disk: Disk, tmp_path: Path
+) -> None:
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    source_id = add_folder(station.database, "test", line.product_id, camera)
+    disk.free = 1
+    for seed in range(3):
+        (camera / f"{seed}.png").write_bytes(picture(seed))
+    (said,) = work(station.database, station.folder)
+    assert "0 MiB are left on the disk" in said
+    with station.database.read() as session:
+        assert "free some" in session.get_one(Source, source_id).trouble
+    assert (count(station.database, Image), image_files(station.folder)) == (0, [])
+    disk.free = 1 << 40
+    assert work(station.database, station.folder) == []
+    assert count(station.database, Decision) == 3
+    with station.database.read() as session:
+        assert session.get_one(Source, source_id).trouble == ""
+
+
+@pytest.mark.parametrize("fails", ["fsync", "open"])
+def test_a_write_that_fails_leaves_nothing(
+    station: Station, app: FastAPI, line: Line, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    operator = visit(station, app, "operator")
+    with monkeypatch.context() as patched:
+        if fails == "fsync":
+            patched.setattr(os, "fsync", full)
+        else:
+            patched.setattr("tempfile.mkstemp", full)
+        assert send(operator, "a.png") == (507, send(operator, "a.png")[1])
+    assert (count(station.database, Image), image_files(station.folder)) == (0, [])
+    assert send(operator, "a.png")[0] == 202
+
+
+def limit_database(database: Database, more_pages: int | None) -> None:
+    """Let SQLite grow by so many pages only, as on a disk with so much room; None: as it likes."""
+    with database.engine.connect() as connection:
+        pages = int(connection.execute(text("PRAGMA page_count")).scalar_one())
+    database.engine.dispose()
+    from sqlalchemy import event
+
+    limit = 2**31 if more_pages is None else pages + more_pages
+    event.listen(database.engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count = {limit}"))
+
+
+def test_a_database_without_room_refuses_too_and_loses_nothing(station: Station, app: FastAPI, line: Line) -> None:
+    operator = visit(station, app, "operator")
+    assert send(operator, "0.png", 0)[0] == 202
+    limit_database(station.database, 0)
+    sent, statuses = 0, set[int]()
+    while 507 not in statuses and sent < 2000:
+        sent += 1
+        statuses.add(send(operator, f"{'x' * 900}-{sent}.png", 1)[0])
+    assert statuses <= {202, 507}
+    assert 507 in statuses
+    kept = count(station.database, Image)
+    assert count(station.database, Job) == kept  # both or none
+    stop, said = threading.Event(), list[str]()
+    thread = threading.Thread(
+        target=Worker(station.database, station.folder, said.append, 1, 0.1).run, args=(stop, 1.0)
+    )
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert "full" in said[0]
+    time.sleep(0.3)
+    assert len(said) == 1  # once, not at every try
+    limit_database(station.database, None)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert count(station.database, Decision) == kept
+    with station.database.read() as session:
+        assert session.scalars(select(Decision).where(Decision.verdict == "unreadable")).all() == []
+        assert verify_trail(session).problem is None
+
+
+def test_what_was_leased_when_the_database_failed_is_given_back_untried(
+    sqlite: Database, folder: StationFolder, onnx_file: Path
+) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    Inbox(sqlite, folder).receive(line.source_id, "a.png", picture(1))
+    for _ in range(queue.MAX_ATTEMPTS + 2):
+        assert len(queue.take(sqlite, "me")) == 1
+        queue.give_back_all(sqlite, "me")
+    with sqlite.read() as session:
+        assert session.scalars(select(Job.attempts)).one() == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0 if hasattr(os, "getuid") else True, reason="only root may mount a small disk")
+def test_on_a_disk_that_is_really_full(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", small], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        monkeypatch.setattr(room, "RESERVE_BYTES", 0)
+        folder = open_folder(small / "station", create=True)
+        database = open_database(f"sqlite:///{tmp_path / 'elsewhere.sqlite3'}", folder.id)
+        line, inbox, kept = set_up_line(database, folder, onnx_file), Inbox(database, folder), 0
+        with suppress(DiskFullError):
+            for seed in range(200):
+                inbox.receive(line.source_id, f"{seed}.png", picture(seed, side=128))
+                kept += 1
+        assert kept < 200
+        assert len(image_files(folder)) == count(database, Image) == kept > 0
+        with pytest.raises(DiskFullError, match="no space left"):
+            keep_content(folder.root / "images" / "x.png", bytes(8 << 20))
+        assert not list(folder.root.rglob("*.part"))
+        image_files(folder)[0].unlink()
+        inbox.receive(line.source_id, "small.png", picture(1, side=8))
+        database.close()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_which_errors_mean_a_full_disk() -> None:
+    assert is_full(OSError(errno.ENOSPC, "x"))
+    assert is_full(OSError(errno.EDQUOT, "x"))
+    assert is_full(DBAPIError("INSERT", {}, psycopg.errors.DiskFull()))
+    assert not is_full(OSError(errno.EACCES, "x"))
+    assert not is_full(DBAPIError("INSERT", {}, psycopg.errors.UniqueViolation()))
+    assert not is_full(None)
+
+
+def test_a_database_that_does_not_answer_is_503(station: Station, app: FastAPI, line: Line, monkeypatch: Any) -> None:
+    def gone(*_: Any) -> None:
+        raise OperationalError("SELECT", {}, Exception("the connection is lost"))
+
+    operator = visit(station, app, "operator")
+    monkeypatch.setattr(Inbox, "receive", gone)
+    assert send(operator, "a.png") == (503, "the database does not answer; try again")
+
+
+@pytest.fixture
+def few_and_many(station: Station, line: Line) -> Station:
+    for seed in range(BACKLOG + 2):
+        station.inbox.receive(line.source_id, f"{seed}.png", picture(seed, side=8))
+    return station
+
+
+def test_a_queue_that_grows_is_said_by_how_much(few_and_many: Station, app: FastAPI) -> None:
+    viewer = visit(few_and_many, app, "viewer").client
+    said = f"Images come faster than they are judged: {BACKLOG + 2} wait, {BACKLOG + 2} more than a minute ago."
+    assert said in viewer.get("/").text
+    assert f">+{BACKLOG + 2}</dd>" in viewer.get("/").text
+    german = viewer.get("/", headers={"Accept-Language": "de"}).text
+    assert "Bilder kommen schneller, als sie beurteilt werden" in german
+    work(few_and_many.database, few_and_many.folder)
+    assert "Images come faster" not in viewer.get("/").text
