@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "conv_autoencoder": {"latent": 8},
     "vae": {"latent": 8},
     "anogan": {"latent": 8, "width": 4, "search_steps": 10},
+    "reverse_distillation": {"width": 8},
 }
 """Settings that make a detector small enough to fit in a second; a detector without a row takes its defaults."""
 

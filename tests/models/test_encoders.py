@@ -32,7 +32,14 @@ CATS = {281, 282, 283, 284, 285}
 ESPRESSO = 967
 
 
-FEATURE_DETECTORS = ["feature_autoencoder", "feature_dictionary", "feature_ensemble", "padim", "patchcore"]
+FEATURE_DETECTORS = [
+    "feature_autoencoder",
+    "feature_dictionary",
+    "feature_ensemble",
+    "padim",
+    "patchcore",
+    "reverse_distillation",
+]
 """The detectors that take `model.encoder`."""
 
 
