@@ -98,10 +98,10 @@ class Worker:
         try:
             if self._failure:
                 give_back_all(self._database, self._owner)
-            self._failure = ""
             tasks = take(self._database, self._owner)
             for task in tasks:
                 self._decide(task)
+            self._failure = ""
         except SQLAlchemyError as error:
             if self._failure != reason(error):
                 self._failure = reason(error)
