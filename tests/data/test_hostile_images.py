@@ -405,7 +405,7 @@ def test_one_image_takes_at_most_twelve_times_its_decoded_size(mode: str, tmp_pa
 
 
 def test_a_photo_of_one_colour_in_its_region_of_interest_is_refused(tmp_path: Path) -> None:
-    from blemish.data.masks import encode_roi
+    from blemish.data.roi import encode_roi
 
     picture = RGB.copy()
     picture[:, SIDE // 2 :] = 30

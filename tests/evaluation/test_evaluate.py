@@ -16,7 +16,7 @@ from sklearn import metrics
 
 from blemish.data.folder import Folder, file_id, read_folder
 from blemish.data.images import PixelPolicy
-from blemish.data.masks import encode_roi
+from blemish.data.roi import encode_roi
 from blemish.errors import DataError
 from blemish.evaluation.evaluate import Evaluation, evaluate_model, measure_folder
 from blemish.evaluation.examples import show

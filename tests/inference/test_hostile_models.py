@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from blemish.data.masks import encode_roi
+from blemish.data.roi import encode_roi
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference import limits
 from blemish.inference.artifact import read_artifact, write_tensors

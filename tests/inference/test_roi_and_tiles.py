@@ -10,7 +10,7 @@ from PIL import Image
 
 from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy, load_image
-from blemish.data.masks import encode_roi, load_roi
+from blemish.data.roi import encode_roi, load_roi
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import Predictor

@@ -32,7 +32,8 @@ from pydantic import Field, model_validator
 
 from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, named_errors, open_image
 from blemish.data.deep import brightest_value, check_alpha, unit_bands
-from blemish.data.masks import ASPECT_TOLERANCE, decode_roi
+from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.roi import decode_roi
 from blemish.data.tiles import Box
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, ImageSide, Settings, Side

@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 from blemish.data.files import atomic_write
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
-from blemish.data.masks import decode_roi
+from blemish.data.roi import decode_roi
 from blemish.errors import ArtifactError
 from blemish.inference.calibration import CalibrationCard, promise, score_p_value
 from blemish.inference.trust import read_model_file

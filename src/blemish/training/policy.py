@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
-from blemish.data.masks import encode_roi, load_roi
+from blemish.data.roi import encode_roi, load_roi
 from blemish.data.tiles import tile_boxes
 from blemish.errors import DataError, SettingsError
 from blemish.models import side_multiple

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy, load_image, read_values
-from blemish.data.masks import encode_roi
+from blemish.data.roi import encode_roi
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model
 from blemish.evaluation.challenge.challenge_page import _chart, verdict
