@@ -9,66 +9,41 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blemish.data.folder import read_folder
-from blemish.data.images import PixelPolicy, load_image
-from blemish.data.roi import encode_roi, load_roi
 from blemish.data.tiles import join_tiles, tile_boxes
-from blemish.errors import DataError, SettingsError
+from blemish.errors import SettingsError
 from blemish.inference.predictor import Predictor
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
 from conftest import TINY
 
-LEFT_HALF = "data.roi=[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]"
+LEFT = "data.roi=[0, 0, 0.25, 1]"
+"""With its margin, the network sees 20 of 64 columns, and 12 more as it sees at least 32."""
 
 
 def settings(*more: str):
     return make_settings("conv_autoencoder", assignments=[*TINY, *more])
 
 
-def test_pixels_outside_the_region_never_matter(parts: Path, tmp_path: Path) -> None:
+def test_pixels_farther_outside_than_the_margin_never_matter(parts: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
-    header = train_model(parts, model, settings(LEFT_HALF))
-    for path in (parts / "train/good").iterdir():  # spoil all that lies outside
+    header = train_model(parts, model, settings(LEFT))
+    assert (header.policy.map_px, header.policy.at_px) == ((64, 128), (0, 0))
+    for path in (parts / "train/good").iterdir():  # spoil all that lies farther out
         with Image.open(path) as picture:
             spoiled = np.array(picture)
-        spoiled[:, 32:] = 255
+        spoiled[:, 21:] = 255
         Image.fromarray(spoiled).save(path)
-    again = train_model(parts, tmp_path / "again", settings(LEFT_HALF))
+    again = train_model(parts, tmp_path / "again", settings(LEFT))
     assert again.calibration_scores == header.calibration_scores
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     predictor = Predictor.load(model)
     before = predictor.predict(image)
-    image[:, 32:] = 0
+    image[:, 21:] = 0
     after = predictor.with_threshold(0.0).predict(image)
     assert after.score == before.score
-    assert not after.defect_mask[:, 32:].any()
-    assert after.defect_mask[:, :32].any()
-
-
-def test_a_mask_file_is_a_region_of_interest(tmp_path: Path) -> None:
-    mask = np.zeros((128, 128), np.uint8)
-    mask[:64] = 1
-    Image.fromarray(mask).save(tmp_path / "roi.png")
-    region = load_roi(str(tmp_path / "roi.png"), (32, 32), aspect=1.0)
-    assert region[:16].all()
-    assert not region[16:].any()
-    policy = PixelPolicy(size_px=(32, 32), channels=1, roi_png=encode_roi(region))
-    assert load_image(np.full((64, 64), 255, np.uint8), policy)[0].tolist() == region.astype(float).tolist()
-
-
-def test_bad_regions_are_refused(tmp_path: Path) -> None:
-    Image.new("L", (128, 64), 255).save(tmp_path / "wide.png")
-    Image.new("L", (64, 64)).save(tmp_path / "empty.png")
-    with pytest.raises(DataError, match=r"wide\.png: region of interest of 64 x 128 .* the images' aspect is 1"):
-        load_roi(str(tmp_path / "wide.png"), (64, 64), aspect=1.0)
-    with pytest.raises(DataError, match=r"none\.png: no such file"):
-        load_roi(str(tmp_path / "none.png"), (64, 64), aspect=1.0)
-    with pytest.raises(SettingsError, match="no pixel of the 64 x 64 image lies inside"):
-        load_roi(str(tmp_path / "empty.png"), (64, 64), aspect=1.0)
-    with pytest.raises(SettingsError, match="found 340; a polygon has three or more corners"):
-        load_roi(((0, 0), (340, 0), (1, 1)), (64, 64), aspect=1.0)
-    with pytest.raises(SettingsError, match="found 2 corners"):
-        load_roi(((0, 0), (1, 1)), (64, 64), aspect=1.0)
+    assert not after.defect_mask[:, 16:].any()
+    assert after.defect_mask[:, :16].any()
+    assert max(region.left + region.width for region in after.regions) <= 16
 
 
 @given(st.integers(4, 60), st.integers(4, 60), st.integers(4, 20), st.integers(0, 12))

@@ -61,8 +61,10 @@ def train(
     }
     print_table("trained", rows)
     print_ladder(out, header, device)
-    if card.photo_px and (other := say_other_speed(card.photo_px, run)):
-        out_console.print(other, markup=False)
+    if card.photo_px:
+        top, left, bottom, right = header.policy.part_px(card.photo_px) or (0, 0, *card.photo_px)
+        if other := say_other_speed((round(bottom - top), round(right - left)), run):
+            out_console.print(other, markup=False)
 
 
 def evaluate(

@@ -13,7 +13,8 @@ What happens to an image, in this order:
    aliases: 8-bit images in 8 bits, the others in 32-bit floats. An image that has this size already is left alone.
    Where `fit` is pad, it is resized as far as its aspect allows, and its border pixels are repeated beside it.
 6. 8-bit values are divided by 255.
-7. Pixels outside the region of interest, where there is one, become 0, so that nothing there can matter.
+7. Where there is a region of interest, only the box around it, with a margin, is resized; what lies outside the margin
+   and what is ignored becomes 0, so that nothing there can matter.
 
 Arrays are taken as `(h, w, 3)` in the order red, green, blue. OpenCV has blue first: give `array[:, :, ::-1]`.
 """
@@ -23,7 +24,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self, cast, final
+from typing import Annotated, Literal, Self, TypeVar, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +34,18 @@ from pydantic import Field, model_validator
 from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, named_errors, open_image
 from blemish.data.deep import brightest_value, check_alpha, unit_bands
 from blemish.data.masks import ASPECT_TOLERANCE
-from blemish.data.roi import decode_roi
+from blemish.data.roi import Window, decode_roi
 from blemish.data.tiles import Box
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, ImageSide, Settings, Side
 
 Values = NDArray[np.uint8] | NDArray[np.float32]
 """An image at its own size, `(h, w)` or `(h, w, 3)`, as `read_values` gives it."""
+
+Edges = tuple[float, float, float, float]
+"""top, left, bottom, right of a part of an image, in its pixels."""
+
+T = TypeVar("T", bound=np.generic)
 
 
 class PixelPolicy(Settings):
@@ -54,6 +60,15 @@ class PixelPolicy(Settings):
         None, description="Height / width an image must have, within 5 %. None: any, it is resized to size_px as it is."
     )
     roi_png: str | None = Field(None, description="The region of interest at size_px, a PNG in base64. None: all.")
+    shown_png: str | None = Field(
+        None, description="What the network is shown of size_px, likewise; the rest is black. None: roi_png."
+    )
+    map_px: tuple[ImageSide, ImageSide] | None = Field(
+        None, description="Height and width of the map of a photo, of which the network sees a part. None: it sees all."
+    )
+    at_px: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = Field(
+        (0, 0), description="Where in map_px that part begins, from the top and from the left."
+    )
     tile_px: tuple[Side, Side] | None = Field(None, description="Height and width of the tiles. None: in one piece.")
     tile_overlap_px: Annotated[int, Field(ge=0)] = Field(0, description="How far neighbouring tiles overlap.")
 
@@ -62,11 +77,48 @@ class PixelPolicy(Settings):
         """The region of interest `(h, w)`, True inside; None where it is the whole image."""
         return None if self.roi_png is None else decode_roi(self.roi_png)
 
+    @cached_property
+    def shown(self) -> NDArray[np.bool_] | None:
+        """What the network is shown `(h, w)`: the region of interest and a margin; None where it is all."""
+        return self.roi if self.shown_png is None else decode_roi(self.shown_png)
+
+    @property
+    def window(self) -> Window:
+        """What the network sees of the map of a photo."""
+        return Window(self.size_px, self.map_px or self.size_px, self.at_px)
+
     @model_validator(mode="after")
     def _is_bounded(self) -> Self:
-        if math.prod(self.size_px) > LARGEST_IMAGE_PX:
-            raise ValueError(f"{self.size_px[0]} x {self.size_px[1]}: more than {LARGEST_IMAGE_PX} pixels")
+        window = self.window
+        if math.prod(window.map_px) > LARGEST_IMAGE_PX:
+            raise ValueError(f"{window.map_px[0]} x {window.map_px[1]}: more than {LARGEST_IMAGE_PX} pixels")
+        _, _, bottom, right = window.box
+        if bottom > window.map_px[0] or right > window.map_px[1]:
+            raise ValueError(f"{self.size_px} pixels from {self.at_px} on do not lie in {window.map_px}")
+        if self.map_px is not None and self.fit == "pad":
+            raise ValueError("a part of a photo that is padded")
         return self
+
+    def part_px(self, image_size_px: tuple[int, int]) -> Edges | None:
+        """What is seen of an image of this height and width: top, left, bottom, right in its pixels; None: all of it.
+
+        >>> PixelPolicy(size_px=(8, 8), map_px=(16, 32), at_px=(8, 0)).part_px((100, 200))
+        (50.0, 0.0, 100.0, 50.0)
+        """
+        if self.map_px is None:
+            return None
+        scales = [own / side for own, side in zip(image_size_px, self.map_px, strict=True)]
+        top, left, bottom, right = (edge * scales[place % 2] for place, edge in enumerate(self.window.box))
+        return top, left, min(bottom, float(image_size_px[0])), min(right, float(image_size_px[1]))
+
+    def whole_map(self, seen: NDArray[T]) -> NDArray[T]:
+        """What belongs to the pixels seen `(h, w)` as part of the map of a photo, 0 in the rest."""
+        if self.map_px is None:
+            return seen
+        top, left, bottom, right = self.window.box
+        whole = np.zeros(self.map_px, seen.dtype)
+        whole[top:bottom, left:right] = seen
+        return whole
 
     def box(self, image_size_px: tuple[int, int]) -> Box:
         """Where an image of this height and width lies in what the network sees; all of it unless it is padded.
@@ -81,6 +133,13 @@ class PixelPolicy(Settings):
         rows, columns = (max(1, round(side * scale)) for side in image_size_px)
         top, left = (height - rows) // 2, (width - columns) // 2
         return top, left, top + rows, left + columns
+
+    def seen_of_map(self, whole: NDArray[T]) -> NDArray[T]:
+        """The pixels seen `(h, w)` of what has the size of the map of a photo; without padding it is all."""
+        if self.map_px is None:
+            return whole
+        top, left, bottom, right = self.window.box
+        return whole[top:bottom, left:right]
 
     @property
     def network_px(self) -> tuple[int, int]:
@@ -140,8 +199,8 @@ class Prepared:
         if channels_last.shape[2] != self.policy.channels:
             channels_last = np.repeat(channels_last, self.policy.channels, axis=2)
         image = np.array(channels_last.transpose(2, 0, 1), order="C")
-        if self.policy.roi is not None:
-            image *= self.policy.roi[top:bottom, left:right]
+        if self.policy.shown is not None:
+            image *= self.policy.shown[top:bottom, left:right]
         return image
 
 
@@ -172,7 +231,7 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     _check_aspect(original.size, policy, where)
     size_px = (original.height, original.width)
     top, left, bottom, right = policy.box(size_px)
-    values = _values(original, policy, where, (bottom - top, right - left))
+    values = _values(original, policy, where, (bottom - top, right - left), policy.part_px(size_px))
     around = [(top, policy.size_px[0] - bottom), (left, policy.size_px[1] - right), (0, 0)]
     if policy.fit == "pad":
         values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
@@ -180,9 +239,13 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     return Prepared(values, policy, size_px, original.mode in GREY_MODES, brightest_value(original), pages)
 
 
-def _resize(band: Image.Image, size_px: tuple[int, int]) -> Image.Image:
+def _resize(band: Image.Image, size_px: tuple[int, int], part: Edges | None) -> Image.Image:
+    """The band, or a part of it, at a size; pixels beside the part count as far as the filter reaches."""
     size = size_px[::-1]
-    return band if band.size == size else band.resize(size, Image.Resampling.BILINEAR)
+    if part is None:
+        return band if band.size == size else band.resize(size, Image.Resampling.BILINEAR)
+    top, left, bottom, right = part
+    return band.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
 
 
 def check_contents(prepared: Prepared, path: Path) -> None:
@@ -254,12 +317,18 @@ def read_values(image: ImageLike, policy: PixelPolicy) -> Values:
     return _values(open_image(image, policy.max_image_px), policy, name_of(image))
 
 
-def _values(original: Image.Image, policy: PixelPolicy, where: str, size_px: tuple[int, int] | None = None) -> Values:
-    """An image as an array, resized where a size is given."""
+def _values(
+    original: Image.Image,
+    policy: PixelPolicy,
+    where: str,
+    size_px: tuple[int, int] | None = None,
+    part: Edges | None = None,
+) -> Values:
+    """An image as an array, resized where a size is given, all of it or a part."""
     with named_errors(where):
         deep = unit_bands(original, policy.white_level, policy.channels, where)
         bands = [_eight_bit(original, policy.channels, where)] if deep is None else deep
-        arrays = [np.asarray(band if size_px is None else _resize(band, size_px)) for band in bands]
+        arrays = [np.asarray(band if size_px is None else _resize(band, size_px, part)) for band in bands]
         return np.array(arrays[0]) if len(arrays) == 1 else np.stack(arrays, axis=2)
 
 
@@ -288,10 +357,12 @@ def _check_aspect(size: tuple[int, int], policy: PixelPolicy, where: str) -> Non
         return
     width, height = size
     if abs(height / width / policy.aspect - 1.0) > ASPECT_TOLERANCE:
+        advice = "Crop it, or train with data.fit=pad, or with data.size_px set to stretch every image to one size"
+        if policy.roi_png is not None:
+            advice = "The region of interest lies elsewhere in it: give photos of the aspect it was drawn on"
         raise DataError(
             f"{where}: {height} x {width} (height x width), an aspect of {height / width:.3g}; the model is for "
-            f"{policy.aspect:.3g}, within {ASPECT_TOLERANCE:.0%}. Crop it, or train with data.fit=pad, or with "
-            "data.size_px set to stretch every image to one size"
+            f"{policy.aspect:.3g}, within {ASPECT_TOLERANCE:.0%}. {advice}"
         )
 
 

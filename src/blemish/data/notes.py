@@ -66,13 +66,13 @@ def turned_note(samples: Sequence[Sample]) -> str:
 def reduction_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
     """Photos that are seen much smaller than they are."""
     by_factor = {
-        max(side / seen for side, seen in zip(sample.header.size_px, policy.size_px, strict=True)): sample
+        max(side / seen for side, seen in zip(sample.header.size_px, policy.window.map_px, strict=True)): sample
         for sample in samples
     }
     factor = max(by_factor, default=0.0)
     if factor < MIN_REDUCTION:
         return ""
-    (height, width), (seen_height, seen_width) = by_factor[factor].header.size_px, policy.size_px
+    (height, width), (seen_height, seen_width) = by_factor[factor].header.size_px, policy.window.map_px
     return (
         f"photos of up to {height} x {width} px are seen at {seen_height} x {seen_width}, {factor:.1f} times smaller: "
         f"a defect of less than about {2 * factor:.0f} px may vanish; data.side_px or data.tile_px keep more"

@@ -4,6 +4,7 @@ Beside them goes maps.safetensors, for `blemish sweep threshold`.
 """
 
 import json
+import math
 import platform
 import statistics
 import time
@@ -66,6 +67,9 @@ class TestScores:
     sizes_px: list[tuple[int, int]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
+    outside: dict[str, float] = field(
+        default_factory=dict
+    )  # shares of the marked pixels outside the region of interest
     known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
 
 
@@ -155,10 +159,15 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: TestScores) -> None
         assert mask is not None
         if not mask.any():
             judged.unseen[name], mask = "size", None
-        elif roi is not None and not (mask & roi).any():
-            judged.unseen[name] = "roi"
+        elif roi is not None:
+            inside = int(np.count_nonzero(predictor.policy.seen_of_map(mask) & roi))
+            if outside := int(np.count_nonzero(mask)) - inside:
+                judged.outside[name] = outside / (inside + outside)
+            if not inside:
+                judged.unseen[name] = "roi"
     if mask is not None or not sample.label:
-        judged.pixels.add(name, prediction.scored_map, mask, valid=roi)
+        valid = None if roi is None else predictor.policy.whole_map(roi)
+        judged.pixels.add(name, prediction.scored_map, mask, valid=valid)
     judged.images.append(
         JudgedImage(
             name=name,
@@ -190,7 +199,7 @@ def peak_is_near(anomaly_map: NDArray[np.floating], mask: NDArray[np.bool_]) -> 
 
 
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
-_NOT_REPEATED["policy"] = {"roi_png"}
+_NOT_REPEATED["policy"] = {"roi_png", "shown_png"}
 _NOT_REPEATED["calibration"] = {"folds", "group_names", "image_ids", "pixel_ids", "earlier_ids", "photo_values"}
 
 
@@ -219,6 +228,7 @@ def _results(
             fitted=[name for name, found in judged.known.items() if found == "fitted"],
             calibrated=[name for name, found in judged.known.items() if found == "calibrated"],
             roi_share=_roi_share(predictor),
+            outside_roi=judged.outside,
         ),
         latency_ms=statistics.median(judged.latencies_ms),
         settings=settings,
@@ -243,8 +253,9 @@ def _promise_card(header: ArtifactHeader, promise: Promise) -> PromiseCard:
 
 
 def _roi_share(predictor: Predictor) -> float:
-    """The share of the pixels inside the region of interest."""
-    return 1.0 if predictor.policy.roi is None else float(predictor.policy.roi.mean())
+    """The share of a photo's pixels inside the region of interest."""
+    policy = predictor.policy
+    return 1.0 if policy.roi is None else float(policy.roi.sum() / math.prod(policy.window.map_px))
 
 
 def _promised(predictor: Predictor) -> Promise:
@@ -296,6 +307,13 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
         names = [name for name, found in judged.unseen.items() if found == reason]
         if names:
             notes[f"unseen_{reason}"] = f"{join_names(names)}: {advice}"
+    partly = {name: share for name, share in judged.outside.items() if name not in judged.unseen}
+    if partly:
+        shares = [f"{name} ({share:.0%})".replace("%", " %") for name, share in partly.items()]
+        notes["outside_roi"] = (
+            f"{join_names(shares)}: so much of the defective pixels lies outside the region of interest and is not "
+            "counted"
+        )
     unknown = [image.name for image in judged.images if image.label and not image.has_mask]
     unknown = [name for name in unknown if name not in judged.unseen]
     if unknown:

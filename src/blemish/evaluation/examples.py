@@ -94,8 +94,9 @@ def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
     reconstruction = predictor.reconstruct(sample.path)
     policy, (height, width) = predictor.policy, prediction.scored_map.shape
     top, left, bottom, right = policy.box(prediction.image_size_px)
-    size_px = _shown_size((height, width))
     mask = sample.load_mask((height, width), prediction.image_size_px)
+    seen = policy.seen_of_map(prediction.scored_map)  # a part of the photo, where the model sees no more
+    size_px = _shown_size((seen.shape[0], seen.shape[1]))
     large = sample.load_mask(prediction.image_size_px)
     original = np.asarray(read_original(sample.path, policy.max_image_px, policy.white_level))
     return Example(
@@ -104,8 +105,8 @@ def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
         score=image.score,
         image=_shown(load_image(sample.path, policy)[:, top:bottom, left:right], size_px),
         reconstruction=None if reconstruction is None else _shown(reconstruction[:, top:bottom, left:right], size_px),
-        anomaly_map=resize_map(prediction.scored_map, size_px),
-        mask=None if mask is None else resize_map(mask.astype(np.float32), size_px) > 0,
+        anomaly_map=resize_map(seen, size_px),
+        mask=None if mask is None else resize_map(policy.seen_of_map(mask).astype(np.float32), size_px) > 0,
         close_up=cut_close_up(original, prediction.scored_map, large, prediction.threshold),
     )
 

@@ -110,13 +110,15 @@ def _rate(judged: Judgement) -> str:
 
 def _size(judged: Judgement) -> str:
     policy = judged.predictor.policy
-    longest = median(max(size) for size in judged.sizes_px)
+    parts = [policy.part_px(size) or (0, 0, *size) for size in judged.sizes_px]
+    longest = median(max(bottom - top, right - left) for top, left, bottom, right in parts)
     seen = max(policy.tile_px or policy.size_px)
     if policy.tile_px is not None or longest < _COARSER * seen:
         return ""
     side = min(policy.size_px) * 2
+    what = "a photo is" if policy.map_px is None else "the region of interest is"
     return (
-        f"train at a larger size: the photos are {longest:.0f} px long and the model sees {seen} px of them, so what "
+        f"train at a larger size: {what} {longest:.0f} px long and the model sees {seen} px of it, so what "
         f"is small is lost; for example `--set data.side_px={side}`, which takes about four times as long"
     )
 

@@ -30,5 +30,6 @@ def is_algorithm_1(predictor: Predictor, samples: Sequence[Sample]) -> bool:
             if predictor.policy.roi is not None:
                 difference = difference * predictor.policy.roi
             expected = remove_small_regions(difference, predictor.header.run.score.min_defect_px)
-            return bool(np.allclose(predictor.predict(sample.path).scored_map, expected, atol=1e-4))
+            whole = predictor.policy.whole_map(expected)
+            return bool(np.allclose(predictor.predict(sample.path).scored_map, whole, atol=1e-4))
     return False

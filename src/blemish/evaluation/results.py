@@ -187,6 +187,8 @@ class TestData(Settings):
     fitted: list[str]
     calibrated: list[str]
     roi_share: float
+    outside_roi: dict[str, float] = Field(default_factory=dict)
+    """By image, the share of its marked pixels that lie outside the region of interest, where they are not counted."""
 
 
 @final

@@ -105,8 +105,9 @@ class ArtifactHeader(Settings):
             is_odd = any(tile > side or overlap >= tile for side, tile in pairs)
             if is_odd or math.prod((side - tile) // (tile - overlap) + 1 for side, tile in pairs) > MAX_TILES:
                 raise ValueError(f"tiles of {policy.tile_px} that overlap by {overlap}, of {policy.size_px}")
-        if policy.roi_png is not None:
-            check_roi(policy.roi_png, policy.size_px)
+        for png in (policy.roi_png, policy.shown_png):
+            if png is not None:
+                check_roi(png, policy.size_px)
         if card.folds and len(card.folds) != n:
             raise ValueError(f"{len(card.folds)} folds of {n} calibration scores")
         return self

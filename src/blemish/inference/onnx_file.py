@@ -205,6 +205,12 @@ def plain_metadata(header: ArtifactHeader) -> dict[str, str]:
         plain["blemish.aspect"] = repr(policy.aspect)
     if policy.roi is not None:
         plain["blemish.roi_runs"] = " ".join(str(length) for length in run_lengths(policy.roi))
+    if policy.map_px is not None or policy.shown_png not in (None, policy.roi_png):
+        plain["blemish.fit"] = "part"  # so that a program that knows no parts refuses the file
+        plain["blemish.map_px"] = "{} {}".format(*policy.window.map_px)
+        plain["blemish.at_px"] = "{} {}".format(*policy.at_px)
+        shown = np.ones(policy.size_px, np.bool_) if policy.shown is None else policy.shown
+        plain["blemish.shown_runs"] = " ".join(str(length) for length in run_lengths(shown))
     if policy.tile_px is not None:
         plain["blemish.tile_px"] = f"{policy.tile_px[0]} {policy.tile_px[1]}"
     return plain

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.inference.score import resize_map
+from blemish.stats.regions import grow_mask
 
 Rgb = NDArray[np.uint8]
 """An image to look at: (h, w, 3), 0 to 255."""
@@ -67,7 +68,7 @@ def draw_at_full_size(image: Rgb, scored_map: NDArray[np.float32], threshold: fl
         inner = slice(top - first, bottom - first)
         defective = part > np.float64(threshold)
         mask[top:bottom] = defective[inner] * np.uint8(255)
-        line = (_grow(defective, line_px) & ~defective)[inner]
+        line = (grow_mask(defective, line_px) & ~defective)[inner]
         picture[top:bottom] = blend_heat(image[top:bottom], _heat(part[inner], unit))
         picture[top:bottom][line] = _CONTOUR
     return picture, mask
@@ -83,7 +84,7 @@ def draw_contour(image: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, in
            [0, 9, 0, 9, 0],
            [0, 9, 9, 9, 0]], dtype=uint8)
     """
-    grown = _grow(mask, _line_px(mask))
+    grown = grow_mask(mask, _line_px(mask))
     drawn = image.copy()
     drawn[grown & ~mask] = colour
     return drawn
@@ -140,13 +141,3 @@ def _luma(image: Rgb) -> NDArray[np.float32]:
 def _colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
     stops = np.linspace(0.0, 1.0, len(_COLD_TO_HOT))
     return np.stack([np.interp(heat, stops, channel) for channel in _COLD_TO_HOT.T], axis=-1).astype(np.float32)
-
-
-def _grow(mask: NDArray[np.bool_], by_px: int) -> NDArray[np.bool_]:
-    for axis in (0, 1):  # a square grows side by side; the running count makes it as fast for wide lines
-        count = np.cumsum(np.insert(mask, 0, False, axis=axis), axis=axis, dtype=np.int32)
-        side = mask.shape[axis]
-        last = np.minimum(np.arange(side) + by_px + 1, side)
-        first = np.maximum(np.arange(side) - by_px, 0)
-        mask = count.take(last, axis=axis) > count.take(first, axis=axis)
-    return mask

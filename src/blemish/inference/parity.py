@@ -189,8 +189,8 @@ def expectation(name: str, image: NDArray[np.generic], prediction: Prediction) -
 
 
 def fixture_predictor(header: ArtifactHeader, runtime: Runtime) -> Predictor:
-    """The model for images of any aspect: fixtures have awkward ones on purpose."""
-    policy = header.policy.model_copy(update={"aspect": None})
+    """The model for images of any aspect that show what it sees of a photo: fixtures have awkward ones on purpose."""
+    policy = header.policy.model_copy(update={"aspect": None, "map_px": None, "at_px": (0, 0)})
     return Predictor(header.model_copy(update={"policy": policy}), runtime)
 
 

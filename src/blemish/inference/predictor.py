@@ -41,7 +41,7 @@ class Prediction:
     score: float
     p_value: float
     threshold: float
-    scored_map: NDArray[np.float32]  # (h, w) as the network sees it
+    scored_map: NDArray[np.float32]  # (h, w) of the photo, at the size of the pixels that the network sees
     image_size_px: tuple[int, int]
     latency_ms: float
 
@@ -212,7 +212,7 @@ class Predictor:
             score=score,
             p_value=self.p_value(score),
             threshold=self.threshold,
-            scored_map=scored,
+            scored_map=self.policy.whole_map(scored),
             image_size_px=prepared.image_size_px,
             latency_ms=elapsed_ms,
         )
@@ -264,7 +264,7 @@ def _load_again(source: ModelSource, threshold: float) -> Predictor:
 def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) -> NDArray[np.float32]:
     """The map `(h, w)` that an image is scored on: 0 outside the region of interest, opened to the minimum defect size.
 
-    Without padding, so that it has the image's aspect.
+    Without padding, so that it has the aspect of what is seen of the image; see `PixelPolicy.whole_map`.
 
     One image, or one tile of it, at a time: a network may round differently in a larger batch, and the same image
     must always get the same score, bit for bit on one machine.

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from blemish.settings.base import Settings
+from blemish.settings.shapes import Area
 
 LARGEST_NETWORK_PX = 4096 * 4096
 """What a network sees at once, an image or a tile."""
@@ -61,10 +62,15 @@ class DataSettings(Settings):
     max_image_px: Annotated[int, Field(ge=64, le=LARGEST_IMAGE_PX)] = Field(
         100_000_000, description="Refuse images of more pixels than this (decompression bombs)."
     )
-    roi: str | tuple[tuple[float, float], ...] | None = Field(
+    roi: Area = Field(
         None,
-        description="Region of interest: a mask image (inside where above 0), or a polygon [[x, y], ...] in shares of "
-        "width and height. Pixels outside are never fitted, scored or flagged. None: the whole image.",
+        description="Region of interest, whose surroundings the network does not see: a rectangle [left, top, right, "
+        "bottom], a polygon [[x, y], ...], a list of such, or a mask image (inside where above 0). Numbers are shares "
+        "of width and height where none is above 1, else pixels of the photos. auto: the part, where it lies on a "
+        "plain ground. None: the whole image.",
+    )
+    ignore: Area = Field(
+        None, description="What is neither shown to the network nor judged, as roi, but for auto. None: nothing."
     )
     tile_px: tuple[Side, Side] | None = Field(
         None,

@@ -19,7 +19,7 @@ from blemish.inference.parity import choose_fixtures, keep_fixtures
 from blemish.training.fit import Fit
 from blemish.training.job import Job
 from blemish.training.notes import ImageLook, calibrate_scores, image_notes, look_at_image
-from blemish.training.policy import commonest_size
+from blemish.training.policy import commonest_size, region_notes, without_paths
 
 
 def held_out_scores(job: Job, fits: Sequence[Fit]) -> dict[int, float]:
@@ -59,11 +59,11 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
 
     `seconds_before` is how long a run that was cut off had taken; folds that were finished know their own.
     """
-    several = len(fits) > 1
+    several, photo_px = len(fits) > 1, commonest_size(job.images.samples, job.settings)
     looks = [look_at_image(job, place) for place in range(len(job.images))]
     return ArtifactHeader(
         detector=job.settings.detector,
-        run=job.settings,
+        run=without_paths(job.settings),
         policy=job.images.policy,
         **_calibrated(job, scores, looks)._asdict(),
         detectors=len(fits),
@@ -71,7 +71,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             root=job.folder.root.resolve().name,
             fit_images=len(job.images) if several else len(job.splits[0].fit),
             calibration_images=len(scores),
-            photo_px=commonest_size(job.images.samples, job.settings),
+            photo_px=photo_px,
             skipped=job.skipped,
             files_sha256=job.files_sha256,
             fit_ids=tuple(job.images.samples[place].file_id for place in _fitted(job)),
@@ -80,6 +80,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
                 *photo_notes(job.images.samples, job.images.policy, job.images.brightest),
+                *region_notes(job.images.policy, photo_px, job.settings.data.roi),
                 *dict.fromkeys(note for fit in fits for note in fit.notes),
                 *image_notes(job, scores, looks),
             ),

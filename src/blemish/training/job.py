@@ -59,9 +59,10 @@ class Job:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the weights: settings, setting by setting, the images, and what belongs together."""
+        """What decides the weights: settings, setting by setting, the images, what belongs together, and the region."""
         flat = flat_settings(self.settings.model_dump(mode="json"))
-        return {**flat, "images": self.files_sha256, "groups": self.groups_sha256}
+        region = hashlib.sha256((self.images.policy.roi_png or "").encode()).hexdigest()
+        return {**flat, "images": self.files_sha256, "groups": self.groups_sha256, "region": region}
 
 
 def good_samples(folder: Folder, settings: DataSettings) -> tuple[list[Sample], dict[str, str]]:

@@ -3,15 +3,27 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
-from blemish.data.roi import encode_roi, load_roi
+from blemish.data.roi import (
+    MAX_MAP_PX,
+    AreaOfPhoto,
+    Region,
+    Window,
+    encode_roi,
+    place_window,
+    read_area,
+    window_of,
+)
 from blemish.data.tiles import tile_boxes
 from blemish.errors import DataError, SettingsError
 from blemish.models import side_multiple
 from blemish.models.detector import nearest_multiple
 from blemish.settings import FAST_SIDE_PX, DataSettings, RunSettings, validate
+from blemish.training.auto_region import AUTO, find_part
 
 MAX_LONGER = 4
 """So many times the shorter side at most is the longer one, where the shorter one is given."""
@@ -29,10 +41,11 @@ WORTH_SAYING = 1.5
 def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPolicy:
     """The pixel policy of a run: what the settings leave open follows from the images' headers.
 
-    Without `data.size_px` the commonest image size counts: see `network_size`; with tiles it is kept as it is.
+    Without `data.size_px` the commonest image size counts, or that of the part of it that holds the region of interest:
+    see `network_size`; with tiles it is kept as it is. With `data.roi=auto` good images are looked at.
 
     Raises:
-        DataError: a header that cannot be read.
+        DataError: a header, or the mask of a region, that cannot be read.
         SettingsError: an unknown detector; a side or a region of interest that does not go with the images.
     """
     data = settings.data
@@ -41,30 +54,90 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
     channels = data.channels
     if channels is None:
         channels = 1 if all(sample.header.is_grey for sample in samples) else 3
-    size_px, aspect = data.size_px, None
-    if size_px is None:
-        size_px = commonest_size(samples, settings)
-        aspect = size_px[0] / size_px[1]
-        if data.tile_px is None:
-            size_px = network_size(size_px, data, side_multiple(settings.detector, settings.model))
-    if data.fit == "pad":
-        if data.roi is not None:
-            raise SettingsError("data.roi: needs images of one aspect; with data.fit=pad each lies elsewhere")
-        aspect = None
-    if data.tile_px is not None:
-        tile_boxes(size_px, data.tile_px, data.tile_overlap_px)  # refuses what cannot be tiled
-    given = {
-        "size_px": size_px,
-        "fit": data.fit,
+    photo_px = commonest_size(samples, settings)
+    decoding: dict[str, Any] = {
         "channels": channels,
         "white_level": data.white_level,
         "max_image_px": data.max_image_px,
-        "aspect": aspect,
-        "roi_png": None if data.roi is None else encode_roi(load_roi(data.roi, size_px, aspect)),
+    }
+    region = _read_region(samples, data, photo_px, PixelPolicy(size_px=(8, 8), **decoding))
+    window = _window(region, settings, photo_px)
+    if data.tile_px is not None:
+        tile_boxes(window.size_px, data.tile_px, data.tile_overlap_px)  # refuses what cannot be tiled
+    of_one_aspect = region is not None or (data.size_px is None and data.fit != "pad")
+    given: dict[str, Any] = {
+        "size_px": window.size_px,
+        "fit": data.fit,
+        **decoding,
+        "aspect": photo_px[0] / photo_px[1] if of_one_aspect else None,
         "tile_px": data.tile_px,
         "tile_overlap_px": 0 if data.tile_px is None else data.tile_overlap_px,
     }
+    if window.size_px != window.map_px:
+        given |= {"map_px": window.map_px, "at_px": window.at_px}
+    if region is not None:
+        roi, shown = region.draw(window)
+        given |= {"roi_png": encode_roi(roi), "shown_png": encode_roi(shown)}
     return validate(PixelPolicy, given, "the images' ")
+
+
+def _read_region(
+    samples: Sequence[Sample], data: DataSettings, photo_px: tuple[int, int], decoding: PixelPolicy
+) -> Region | None:
+    """Where defects are looked for; None: everywhere."""
+    areas: dict[str, AreaOfPhoto | None] = {}
+    for name in ("roi", "ignore"):
+        value = getattr(data, name)
+        if value is not None and data.fit == "pad":
+            raise SettingsError(f"data.{name}: needs images of one aspect; with data.fit=pad each lies elsewhere")
+        if name == "roi" and value == AUTO:
+            areas[name] = find_part(samples, decoding)
+        else:
+            areas[name] = None if value is None else read_area(f"data.{name}", value, photo_px)
+    return Region(**areas) if any(areas.values()) else None
+
+
+def _window(region: Region | None, settings: RunSettings, photo_px: tuple[int, int]) -> Window:
+    """What the network sees of photos of this height and width, and at which size."""
+    data, multiple = settings.data, side_multiple(settings.detector, settings.model)
+    roi = None if region is None else region.roi
+    part = (0, 0, *photo_px) if roi is None else place_window(roi, photo_px, data.tile_px or (multiple, multiple))
+    part_px = part[2] - part[0], part[3] - part[1]
+    size_px = data.size_px or (part_px if data.tile_px else network_size(part_px, data, multiple))
+    if part_px == photo_px:
+        return Window(size_px, size_px, (0, 0))
+    window = window_of(part, photo_px, size_px)
+    most, found = max(MAX_MAP_PX, math.prod(photo_px)), math.prod(window.map_px)
+    if found <= most:
+        return window
+    if data.size_px is not None:
+        raise SettingsError(
+            f"data.size_px: at {size_px[0]} x {size_px[1]} the region of interest, {part_px[0]} x {part_px[1]} px with "
+            f"its margin, makes a map of {found} pixels of the photo, at most {most}; give a smaller size"
+        )
+    scale = math.sqrt(most / found) / multiple
+    smaller = max(1, int(size_px[0] * scale)) * multiple, max(1, int(size_px[1] * scale)) * multiple
+    return window_of(part, photo_px, smaller)
+
+
+def region_notes(policy: PixelPolicy, photo_px: tuple[int, int], roi: object) -> list[str]:
+    """Which part of photos of this height and width the network sees, where that is not all."""
+    part = policy.part_px(photo_px)
+    if part is None:
+        found = "the part lies on no plain ground in nearly all of them, or fills them"
+        return [f"data.roi=auto: the photos are seen whole, as {found}"] if roi == AUTO else []
+    top, left, bottom, right = map(round, part)
+    return [
+        f"{'data.roi=auto' if roi == AUTO else 'region of interest'}: of photos of {photo_px[0]} x {photo_px[1]} px "
+        f"the rows {top} to {bottom} and the columns {left} to {right} are seen; nothing outside can be found"
+    ]
+
+
+def without_paths(settings: RunSettings) -> RunSettings:
+    """The settings as a model file keeps them: of a mask of a region the file's name, but not the folder it is in."""
+    data = settings.data
+    names = {name: Path(value).name for name in ("roi", "ignore") if isinstance(value := getattr(data, name), str)}
+    return settings.model_copy(update={"data": data.model_copy(update=names)}) if names else settings
 
 
 def commonest_size(samples: Sequence[Sample], settings: RunSettings) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from blemish.training.checkpoint import Checkpoint
 from blemish.training.fit import fit_splits
 from blemish.training.header import fixtures, held_out_scores, model_header
 from blemish.training.job import Job, good_samples, split_samples
-from blemish.training.policy import resolve_policy
+from blemish.training.policy import resolve_policy, without_paths
 
 
 def train_model(
@@ -70,5 +70,8 @@ def _finished(out: Path, job: Job) -> ArtifactHeader | None:
     except BlemishError:
         return None
     card = header.data_card
-    same = header.run == job.settings and card.files_sha256 == job.files_sha256
+    same = (header.run, header.policy) == (
+        without_paths(job.settings),
+        job.images.policy,
+    ) and card.files_sha256 == job.files_sha256
     return header if same and card.groups_sha256 == job.groups_sha256 else None

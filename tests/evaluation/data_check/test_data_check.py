@@ -176,7 +176,7 @@ def test_bad_input_is_refused(tmp_path: Path, photos: Path) -> None:
         checked(tmp_path / "none")
     with pytest.raises(SettingsError, match="multiples of 16"):
         check_data(photos, make_settings(assignments=["data.size_px=[64, 72]"]))
-    with pytest.raises(SettingsError, match=r"data\.roi: no pixel"):
+    with pytest.raises(SettingsError, match=r"data\.roi: polygon 1 of 1 has no area"):
         checked(photos, "data.roi=[[0.1, 0.1], [0.1, 0.1], [0.1, 0.1]]")
     for path in photos.iterdir():
         path.write_bytes(b"junk")

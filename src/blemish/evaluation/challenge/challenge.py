@@ -19,7 +19,7 @@ from pydantic import Field
 
 from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
-from blemish.data.images import as_pixels, load_image, pixels_id, read_values
+from blemish.data.images import PixelPolicy, as_pixels, load_image, pixels_id, read_values
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.challenge.challenge_page import Shown, render
@@ -114,7 +114,7 @@ def challenge_model(
     _refuse_fitted(predictor, photos)
     with folder_to_fill(out):
         work = _measure_photos(predictor, photos, settings)
-        sizes_px = _sizes(work, settings)
+        sizes_px = _sizes(predictor, work, settings)
     trials = plan_trials(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
     )
@@ -208,8 +208,8 @@ def _measure_photos(predictor: Predictor, good: Sequence[Sample], settings: Chal
     return work
 
 
-def _sizes(work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
-    shorter = min(min(twin.image_size_px) for twin in work.twins)
+def _sizes(predictor: Predictor, work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
+    shorter = min(_shorter_px(predictor.policy, twin.image_size_px) for twin in work.twins)
     smallest = settings.smallest_px or max(3.0, _SMALLEST_SHARE * shorter)
     largest = settings.largest_px or _LARGEST_SHARE * shorter
     if smallest >= largest and settings.smallest_px is None and settings.largest_px is None:
@@ -224,6 +224,12 @@ def _sizes(work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
             f"sizes up to {largest:g} px: the photos' shorter side is {shorter} px, and no defect larger than that fits"
         )
     return smallest, largest
+
+
+def _shorter_px(policy: PixelPolicy, image_size_px: tuple[int, int]) -> int:
+    """The shorter side of what is seen of a photo, in its pixels."""
+    top, left, bottom, right = policy.part_px(image_size_px) or (0, 0, *image_size_px)
+    return round(min(bottom - top, right - left))
 
 
 def _run(

@@ -11,9 +11,9 @@ from blemish.data.images import PixelPolicy, Values, as_pixels
 from blemish.data.synthetic.defects import DEFECTS, defect_seed
 from blemish.data.synthetic.placing import Mask
 from blemish.data.synthetic.shapes import extent_px
-from blemish.evaluation.challenge.part_region import part_region
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.score import resize_map
+from blemish.training.part_region import part_region
 
 NEAR_SHARE = 0.02
 """A map is blurred and coarse: above the threshold this near to the defect still counts, as a share of the longer side
@@ -109,7 +109,8 @@ def own_region(policy: PixelPolicy, values: Values, anywhere: bool = False) -> M
     if policy.roi is None:
         return None if anywhere else part_region(as_pixels(values))
     size = (values.shape[1], values.shape[0])
-    resized = Image.fromarray(np.uint8(policy.roi) * np.uint8(255)).resize(size, Image.Resampling.NEAREST)
+    whole = np.uint8(policy.whole_map(policy.roi)) * np.uint8(255)
+    resized = Image.fromarray(whole).resize(size, Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
 
 

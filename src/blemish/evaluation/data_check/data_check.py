@@ -216,7 +216,7 @@ def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
 
 def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
     try:
-        sample.load_mask(policy.size_px, sample.size_px(policy.max_image_px))
+        sample.load_mask(policy.window.map_px, sample.size_px(policy.max_image_px))
         return []
     except DataError as error:
         return [Finding("mask", "look", (sample.name,), str(error))]
@@ -329,5 +329,6 @@ def _thumbnail(path: Path, checked: DataCheck, limit: float | None) -> Thumbnail
     original = read_original(path, policy.max_image_px, policy.white_level)
     original.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     small = np.asarray(original)
-    where = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())
+    seen = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())
+    where = None if seen is None else policy.whole_map(seen)
     return Thumbnail(small, None if where is None else overlay(small, resize_map(where, small.shape[:2]), limit or 1.0))
