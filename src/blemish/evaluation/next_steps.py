@@ -116,9 +116,9 @@ def _size(judged: Judgement) -> str:
     if policy.tile_px is not None or longest < _COARSER * seen:
         return ""
     side = min(policy.size_px) * 2
-    what = "a photo is" if policy.map_px is None else "the region of interest is"
+    what = "the photos are" if policy.map_px is None else "their part with the region of interest is"
     return (
-        f"train at a larger size: {what} {longest:.0f} px long and the model sees {seen} px of it, so what "
+        f"train at a larger size: {what} {longest:.0f} px long and the model sees {seen} px of {"them" if policy.map_px is None else "it"}, so what "
         f"is small is lost; for example `--set data.side_px={side}`, which takes about four times as long"
     )
 
