@@ -16,29 +16,39 @@ def read_bmp(path: str) -> np.ndarray:
     return rows[::-1, : width * 3].reshape(height, width, 3)[:, :, ::-1]
 
 
-def weights(found: int, wanted: int) -> np.ndarray:
-    scale = found / wanted
-    support, centre, x = max(scale, 1.0), (np.arange(wanted)[:, None] + 0.5) * scale, np.arange(found)
+def weights(found: int, wanted: int, of: int, at: int) -> np.ndarray:  # pixels at to at + wanted of `of`
+    begin, end = (np.float32(min(edge * (found / of), found)) for edge in (at, at + wanted))
+    scale = float(end - begin) / wanted
+    support, centre, x = max(scale, 1.0), float(begin) + (np.arange(wanted)[:, None] + 0.5) * scale, np.arange(found)
     first, last = np.maximum(centre - support + 0.5, 0).astype(int), (centre + support + 0.5).astype(int)
     tent = np.where((x >= first) & (x < last), np.maximum(1 - np.abs((x - centre + 0.5) * (1 / support)), 0), 0)
     return np.floor(tent / tent.sum(axis=1, keepdims=True) * 2**22 + 0.5)
 
 
+def mask(runs: str, height: int, width: int) -> np.ndarray:
+    lengths = [int(length) for length in runs.split()]
+    return np.repeat(np.arange(len(lengths)) % 2, lengths).reshape(height, width).astype(np.float32)
+
+
 def judge(model: str, photo: str) -> tuple[float, bool]:
     session = onnxruntime.InferenceSession(model)
     told = session.get_modelmeta().custom_metadata_map
-    assert not {"blemish.tile_px", "blemish.fit"} & told.keys(), "judged in tiles or padded: use blemish itself"
+    is_plain = "blemish.tile_px" not in told and told.get("blemish.fit", "part") == "part"
+    assert is_plain, "judged in tiles or padded: use blemish itself"
     (height, width), k = map(int, told["blemish.size_px"].split()), int(told["blemish.min_defect_px"])
     pixels = read_bmp(photo).astype(np.float64).transpose(2, 0, 1)  # (3, rows, columns)
     aspect = pixels.shape[1] / pixels.shape[2]
     assert abs(aspect / float(told.get("blemish.aspect", aspect)) - 1) <= 0.05, "not the aspect of the model's images"
     if told["blemish.channels"] == "1":
         pixels = np.floor((np.tensordot([[19595.0, 38470, 7471]], pixels, 1) + 32768) / 65536)
-    for matrix in (weights(pixels.shape[2], width), weights(pixels.shape[1], height)):
+    rows, columns = map(int, told.get("blemish.map_px", told["blemish.size_px"]).split())
+    top, left = map(int, told.get("blemish.at_px", "0 0").split())
+    across, down = weights(pixels.shape[2], width, columns, left), weights(pixels.shape[1], height, rows, top)
+    for matrix in (across, down):
         pixels = np.clip(np.floor((pixels @ matrix.T + 2**21) / 2**22), 0, 255).transpose(0, 2, 1)
-    runs = [int(length) for length in told.get("blemish.roi_runs", f"0 {height * width}").split()]
-    roi = np.repeat(np.arange(len(runs)) % 2, runs).reshape(height, width).astype(np.float32)
-    image = (pixels.astype(np.float32) / np.float32(255) * roi)[None]  # (1, channels, height, width)
+    roi = mask(told.get("blemish.roi_runs", f"0 {height * width}"), height, width)
+    shown = mask(told["blemish.shown_runs"], height, width) if "blemish.shown_runs" in told else roi
+    image = (pixels.astype(np.float32) / np.float32(255) * shown)[None]  # (1, channels, height, width)
     anomaly_map = session.run(["maps"], {"images": image})[0][0] * roi
     least = windows(anomaly_map, (k, k)).min(axis=(2, 3))
     score = float(windows(np.pad(least, k - 1, constant_values=-np.inf), (k, k)).max())

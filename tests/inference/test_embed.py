@@ -33,6 +33,7 @@ VARIANTS: dict[str, list[str]] = {
         "score.min_defect_px=3",
         "data.roi=[[0.1, 0.0], [0.9, 0.2], [1.0, 0.9], [0.0, 1.0]]",
     ],
+    "a part of the photo": ["data.roi=[[0.1, 0.6], [0.4, 0.6], [0.4, 0.9]]", "data.ignore=[0.3, 0.6, 0.35, 0.7]"],
     "tiles": ["data.size_px=[96, 96]", "data.tile_px=[64, 64]", "data.tile_overlap_px=32"],
 }
 

@@ -162,7 +162,8 @@ def _read_mask(name: str, path: str, photo_px: tuple[int, int]) -> AreaOfPhoto:
             f"{photo_px[1]}; draw it on one of them"
         )
     values = np.asarray(mask if mask.mode in ("1", "L", *SIXTEEN_BIT_MODES, "F") else mask.convert("L"))
-    area = AreaOfPhoto(mask=np.asarray(values > 0))
+    least = values.max() / 2 if mask.format in ("JPEG", "MPO") else 0  # which changes values
+    area = AreaOfPhoto(mask=np.asarray(values > least))
     if area.box() is None:
         raise SettingsError(f"{name}: {path}: a mask without a single pixel above 0; what counts is white in it")
     return area

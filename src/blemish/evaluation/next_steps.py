@@ -116,9 +116,9 @@ def _size(judged: Judgement) -> str:
     if policy.tile_px is not None or longest < _COARSER * seen:
         return ""
     side = min(policy.size_px) * 2
-    what = "the photos are" if policy.map_px is None else "their part with the region of interest is"
+    what, of = ("the photos are", "them") if policy.map_px is None else ("the part with the region is", "it")
     return (
-        f"train at a larger size: {what} {longest:.0f} px long and the model sees {seen} px of {"them" if policy.map_px is None else "it"}, so what "
+        f"train at a larger size: {what} {longest:.0f} px long and the model sees {seen} px of {of}, so what "
         f"is small is lost; for example `--set data.side_px={side}`, which takes about four times as long"
     )
 

@@ -29,11 +29,11 @@ from blemish.inference.trust import read_model_file
 from blemish.settings import LARGEST_IMAGE_PX, RunSettings, Settings
 from blemish.stats.conformal import Certificate
 
-FORMAT = 2
-"""Version of the file format; another one is refused, with what to do.
+FORMAT, OLDEST = 3, 2
+"""Version of the file format, and the oldest that is read; another one is refused, with what to do.
 
 2: PaDiM judges by the features of each place alone, so that a file of format 1 would be read with features it was not
-fitted on; encoders have names.
+fitted on; encoders have names. 3: the network may see a part of a photo; a file of format 2 shows it all.
 """
 
 FIXTURE = "fixture."
@@ -180,7 +180,7 @@ def parse_artifact(file: bytes, path: Path) -> tuple[ArtifactHeader, dict[str, N
     """
     content, tensors = parse_tensors(file, path, "artifact")
     found = content.get("format")
-    if found != FORMAT:
+    if not (isinstance(found, int) and OLDEST <= found <= FORMAT):
         advice = "upgrade blemish" if isinstance(found, int) and found > FORMAT else "train it again"
         raise ArtifactError(f"{path}: model file of format {found}, this version reads format {FORMAT}; {advice}")
     try:
