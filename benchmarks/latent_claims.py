@@ -131,10 +131,10 @@ def _add_map(predictor: Predictor, sample: Sample, good: Any, defective: Any) ->
     """Adds to both sums; returns the score."""
     prediction = predictor.predict(sample.path)
     scored, policy = prediction.scored_map.astype(np.float64), predictor.policy
-    valid = np.ones(scored.shape, np.bool_) if policy.roi is None else policy.roi
+    valid = np.ones(scored.shape, np.bool_) if policy.roi is None else policy.whole_map(policy.roi)
     mask = np.zeros(scored.shape, np.bool_)
     if sample.mask_paths:
-        mask = sample.load_mask(policy.size_px, prediction.image_size_px)
+        mask = sample.load_mask(policy.window.map_px, prediction.image_size_px)
     for sums, where in ((good, valid & ~mask), (defective, valid & mask)):
         sums += scored[where].sum(), where.sum()
     return prediction.score

@@ -188,9 +188,13 @@ def expectation(name: str, image: NDArray[np.generic], prediction: Prediction) -
     return Expectation(name, image, reduce_map(prediction.scored_map), verdict_of(prediction))
 
 
-def fixture_predictor(header: ArtifactHeader, runtime: Runtime) -> Predictor:
-    """The model for images of any aspect that show what it sees of a photo: fixtures have awkward ones on purpose."""
-    policy = header.policy.model_copy(update={"aspect": None, "map_px": None, "at_px": (0, 0)})
+def fixture_predictor(header: ArtifactHeader, runtime: Runtime, is_photo: bool = False) -> Predictor:
+    """The model for images of any aspect, as fixtures have awkward ones on purpose.
+
+    They show what the model sees of a photo, or a photo, of which it takes its part.
+    """
+    update: dict[str, Any] = {"aspect": None} if is_photo else {"aspect": None, "map_px": None, "at_px": (0, 0)}
+    policy = header.policy.model_copy(update=update)
     return Predictor(header.model_copy(update={"policy": policy}), runtime)
 
 

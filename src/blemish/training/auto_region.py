@@ -20,6 +20,9 @@ MOST_IMAGES = 64
 LEAST_SHARE = 0.95
 """Of the images looked at must show a part on a plain ground."""
 
+LEAST_PART = 0.002
+"""Of the photo's area; what is smaller is taken for dust."""
+
 MARGIN = 0.03
 """How far the box reaches beyond all parts seen, as a share of the photo: the next part may lie farther out."""
 
@@ -39,7 +42,7 @@ def find_part(samples: Sequence[Sample], policy: PixelPolicy) -> AreaOfPhoto | N
     parts, seen = np.zeros((_SIDE_PX, _SIDE_PX), np.bool_), []
     for place in chosen:
         with suppress(DataError):
-            part = part_region(load_image(samples[place].path, small).transpose(1, 2, 0))
+            part = part_region(load_image(samples[place].path, small).transpose(1, 2, 0), LEAST_PART, LEAST_PART)
             seen.append(part is not None)
             parts |= False if part is None else part
     if not seen or np.mean(seen) < LEAST_SHARE:

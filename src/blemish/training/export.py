@@ -154,9 +154,9 @@ def judge(
 ) -> Iterator[ExportCheck]:
     """Every image, judged by the trained model and by its export."""
     header = trained.header
-    before, after = fixture_predictor(header, trained.runtime), fixture_predictor(header, runtime)
     for done, (name, image) in enumerate(images.items(), start=1):
-        wanted, found = before.predict(image), after.predict(image)
+        both = (fixture_predictor(header, one, isinstance(image, Path)) for one in (trained.runtime, runtime))
+        wanted, found = (predictor.predict(image) for predictor in both)
         apart = difference(wanted.scored_map, found.scored_map, header.threshold)
         yield ExportCheck(name, apart, reduce_map(wanted.scored_map), verdict_of(wanted), found.score)
         on_image(done, len(images))

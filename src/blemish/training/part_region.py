@@ -14,11 +14,14 @@ _LEAST_CONTRAST, _TIMES_THE_FRAME = 0.1, 2.5
 _LEAST_PART, _MOST_PART, _LEAST_PIECE = 0.03, 0.95, 0.01
 
 
-def part_region(pixels: NDArray[np.float32]) -> Mask | None:
+def part_region(
+    pixels: NDArray[np.float32], least_part: float = _LEAST_PART, least_piece: float = _LEAST_PIECE
+) -> Mask | None:
     """The part in a photo `(h, w, c)` in [0, 1], or None where the photo's edge is not plain, or nothing stands out.
 
     The ground's colour is the median of the photo's outermost 3 %; three quarters of that frame must be like it. What
-    differs from it clearly, holes filled and specks left out, is the part; its outermost pixels are left out, too.
+    differs from it clearly, holes filled and specks left out, is the part; its outermost pixels are left out, too. The
+    part and its pieces have at least such shares of the photo.
 
     >>> photo = np.full((60, 80, 3), 0.2, np.float32); photo[20:40, 30:60] = 0.7
     >>> region = part_region(photo)
@@ -40,8 +43,8 @@ def part_region(pixels: NDArray[np.float32]) -> Mask | None:
     pieces, _ = ndimage.label(part)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    part = ndimage.binary_erosion((sizes >= _LEAST_PIECE * part.size)[pieces])
-    if not _LEAST_PART <= part.mean() <= _MOST_PART:
+    part = ndimage.binary_erosion((sizes >= least_piece * part.size)[pieces])
+    if not least_part <= part.mean() <= _MOST_PART:
         return None
     large = Image.fromarray(np.uint8(part)).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(large) > 0
