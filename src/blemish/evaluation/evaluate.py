@@ -67,9 +67,7 @@ class TestScores:
     sizes_px: list[tuple[int, int]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
-    outside: dict[str, float] = field(
-        default_factory=dict
-    )  # shares of the marked pixels outside the region of interest
+    outside: dict[str, float] = field(default_factory=dict)  # share of its marked pixels outside the region
     known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
 
 
