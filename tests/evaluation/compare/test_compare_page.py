@@ -9,6 +9,7 @@ import pytest
 
 from blemish.evaluation.compare import published
 from blemish.evaluation.compare.compare_page import amount, render, seconds, verdict
+from blemish.evaluation.compare.ranking import rank_detectors
 from blemish.evaluation.compare.summary import MEASURES, over_datasets, spread, summarise
 
 NASTY = '<img src=x onerror="alert(1)">'
@@ -53,6 +54,7 @@ def content(*runs: dict[str, Any]) -> dict[str, Any]:
             "evaluate": {"paper_tau": 0.2, "paper_tau_by_type": {"hole": 0.25}},
         },
         "summary": summarise(runs),
+        "rankings": rank_detectors(summarise(runs), list(dict.fromkeys(each["detector"] for each in runs))),
         "runs": list(runs),
         "published_caveats": list(published.CAVEATS),
         "versions": {"blemish": "0"},
@@ -217,3 +219,12 @@ def test_numbers_for_reading() -> None:
 def test_the_same_content_gives_the_same_page() -> None:
     found = content(run("seed"), run("vae"))
     assert render(copy.deepcopy(found), {}) == render(found, {})
+
+
+def test_three_datasets_are_ranked_on_the_page() -> None:
+    runs = [run(name, 0) | {"dataset": f"set{number}"} for number in range(3) for name in ("seed", "ae_l2")]
+    page = render(content(*runs), {})
+    assert "image AUROC over 3 datasets" in page
+    assert "better than ae_l2" in page
+    assert "never beyond 88 %" in page
+    assert "over 2 datasets" not in render(content(*runs[:4]), {})

@@ -15,6 +15,7 @@ from blemish.evaluation.compare.compare_page import render
 from blemish.evaluation.compare.content import Content, RunRow
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.published import CAVEATS
+from blemish.evaluation.compare.ranking import rank_detectors
 from blemish.evaluation.compare.runs import (
     LOCK,
     Dataset,
@@ -145,6 +146,7 @@ def _add_to_gallery(galleries: dict[str, Gallery], outcome: Outcome, device: str
 
 def _content(plan: Plan, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Content:
     rows = [run_row(outcome) for outcome in outcomes]
+    summary = summarise(rows)
     return {
         "plan": {
             "datasets": list(dict.fromkeys(run.dataset.name for run in runs)),
@@ -154,7 +156,8 @@ def _content(plan: Plan, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Co
             "assignments": list(plan.assignments),
             "evaluate": plan.evaluate.model_dump(mode="json"),
         },
-        "summary": summarise(rows),
+        "summary": summary,
+        "rankings": rank_detectors(summary, plan.detectors),
         "runs": rows,
         "published_caveats": list(CAVEATS),
         "versions": {"blemish": version("blemish")},

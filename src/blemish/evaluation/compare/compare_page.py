@@ -47,6 +47,7 @@ def render(content: Content, pictures: Pictures) -> str:
         columns={
             name: label for name, label in LEAD.items() if any(run["scopes"][ALL][name] is not None for run in finished)
         },
+        labels=LEAD,
         rates=RATES,
         failed=[run for run in content["runs"] if run["status"] == "failed"],
         is_published=any(each["has_published_rates"] or each["has_published_areas"] for each in datasets),

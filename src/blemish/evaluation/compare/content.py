@@ -56,11 +56,30 @@ class PlanCard(TypedDict):
     evaluate: dict[str, Any]
 
 
+class DetectorRank(TypedDict):
+    """A detector over all data sets: the mean of a measure, its mean rank (1 is best), and the chance of each pair."""
+
+    detector: str
+    mean: float
+    mean_rank: float
+    chance_better_than: dict[str, float]
+
+
+class Ranking(TypedDict):
+    """One measure over data sets, best detector first; see `blemish.stats.comparing`."""
+
+    measure: str
+    datasets: list[str]
+    critical_difference: float | None
+    detectors: list[DetectorRank]
+
+
 class Content(TypedDict):
     """`comparison.json`."""
 
     plan: PlanCard
     summary: list[Summary]
+    rankings: list[Ranking]
     runs: list[RunRow]
     published_caveats: list[str]
     versions: dict[str, str]
