@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.data.files import exclusive_lock
+from blemish.data.files import exclusive_lock, replace_file
 from blemish.errors import DataError
 
 HOLD = """
@@ -36,3 +36,29 @@ def test_a_lock_in_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.lock: cannot be written"), exclusive_lock(lock, "writing"):
         pass
     assert not lock.parent.exists()
+
+
+def test_on_windows_a_name_that_is_held_open_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "new", tmp_path / "old"
+    real, refused = Path.replace, 3
+
+    def replace(self: Path, other: Path) -> Path:
+        nonlocal refused
+        refused -= 1
+        if refused >= 0:
+            raise PermissionError(13, "the file is used by another process")
+        return real(self, other)
+
+    source.write_text("new")
+    target.write_text("old")
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(PermissionError):  # elsewhere a refusal is final
+        replace_file(source, target)
+    monkeypatch.setattr("blemish.data.files._IS_WINDOWS", True)
+    replace_file(source, target)
+    assert (target.read_text(), refused) == ("new", -1)
+    source.write_text("newer")
+    refused = 1_000_000
+    monkeypatch.setattr("blemish.data.files.REPLACE_S", 0.05)
+    with pytest.raises(PermissionError):
+        replace_file(source, target)

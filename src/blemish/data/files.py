@@ -19,6 +19,9 @@ from blemish.errors import DataError
 
 MAX_NAME_BYTES = 255
 """Of a file's name, on the file systems in use."""
+_IS_WINDOWS = os.name == "nt"
+REPLACE_S = 2.0
+"""How long a change of a file's name is tried again on Windows."""
 _UNLOCKED_S = 0.5
 """A file that was made so short a time ago may not have been locked by its writer yet."""
 
@@ -54,13 +57,33 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         mode = 0o666 & ~_umask()
         temporary.chmod(mode)
-        temporary.replace(path)
+        replace_file(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
         if is_locked:
             os.close(handle)
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Give a file the name of another, which is gone then. On Windows, wait for programs that have the other one open.
+
+    A virus scanner or an indexer there opens a new file for a moment, and refuses the change of name meanwhile.
+
+    Raises:
+        OSError: the system refuses it, on Windows for `REPLACE_S` seconds.
+    """
+    ends = time.monotonic() + (REPLACE_S if _IS_WINDOWS else 0.0)
+    while True:
+        try:
+            source.replace(target)
+        except PermissionError:
+            if time.monotonic() >= ends:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def fit_name(name: str, room: int = 0) -> str:
@@ -88,7 +111,7 @@ def atomic_move(source: Path, target: Path, content: bytes) -> None:
     """
     try:
         if not source.is_symlink():  # moved, a relative one would lead nowhere
-            source.replace(target)
+            replace_file(source, target)
             return
     except OSError as error:
         if error.errno != errno.EXDEV:
