@@ -116,7 +116,7 @@ def used_texts() -> set[str]:
     for template in folder.joinpath("templates").iterdir():
         text = template.read_text(encoding="utf-8")
         found |= {one or other for one, other in re.findall(r"""_\((?:"([^"]+)"|'([^']+)')""", text)}
-    return found | set(re.findall(r'Trouble\("([^"]+)"', folder.joinpath("state.py").read_text(encoding="utf-8")))
+    return found | set(re.findall(r'Trouble\(\s*"([^"]+)"', folder.joinpath("state.py").read_text(encoding="utf-8")))
 
 
 def test_every_text_of_the_pages_is_german_too() -> None:

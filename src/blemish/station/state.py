@@ -81,7 +81,7 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
     found = []
     if not is_working(station):
         found.append(Trouble("The worker does not run: images wait. Start the station again.", {}))
-    sources = session.execute(select(Source.kind, Source.trouble).where(Source.trouble != "", Source.is_on))
+    sources = session.execute(select(Source.kind, Source.trouble).where(Source.trouble != "", Source.is_on)).all()
     jobs = session.scalars(select(Job.trouble).where(Job.trouble != "").distinct().limit(3))
     without = select(Product.name).join(Job, Job.product_id == Product.id).where(Product.model_id.is_(None)).distinct()
     hooks = session.scalars(select(Hook.url).where(Hook.failures > 0))
@@ -105,13 +105,8 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
     return [
         *found,
         *(Trouble("A hook cannot be told, and is tried again: {why}", {"why": url}) for url in hooks),
-        *(
-            Trouble(
-                "A camera gives no images: {why}" if row.kind == "camera" else "A watched folder cannot be read: {why}",
-                {"why": row.trouble},
-            )
-            for row in sources
-        ),
+        *(Trouble("A watched folder cannot be read: {why}", {"why": why}) for kind, why in sources if kind == "folder"),
+        *(Trouble("A camera gives no images: {why}", {"why": why}) for kind, why in sources if kind == "camera"),
         *(Trouble("Images wait: {why}", {"why": why}) for why in jobs),
         *(
             Trouble("Images of {why} wait: no model is live for it.", {"why": name})
