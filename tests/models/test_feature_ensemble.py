@@ -98,7 +98,9 @@ def test_gaussians_are_those_of_standardised_features_drawn_together() -> None:
 
 
 @torch.no_grad()
-def test_map_is_the_weighted_geometric_mean_of_the_three_terms(fitted: FeatureEnsemble) -> None:
+def test_map_is_the_weighted_geometric_mean_of_the_three_terms_over_the_level_of_the_image(
+    fitted: FeatureEnsemble,
+) -> None:
     batch = images(2, seed=5)
     maps = fitted.features(batch)
     patches = concat_scales(maps[:3]).permute(0, 2, 3, 1).reshape(-1, 176)
@@ -107,13 +109,15 @@ def test_map_is_the_weighted_geometric_mean_of_the_three_terms(fitted: FeatureEn
     nearest = relative_nearest(queries, bank.rows.double().numpy(), bank.spacing.double().numpy())
     grids = [
         (torch.from_numpy(nearest).float().reshape(2, 8, 12), 8.0),
-        (fitted.fine(local_mean(maps[1])), 2.0),
+        (fitted.fine(local_mean(maps[1])), 1.0),
         (fitted.coarse(maps[3]), 1.0),
     ]
     expected = torch.ones(2, 64, 96)
     for grid, weight in grids:
         term = gaussian_blur(F.interpolate(grid[:, None], size=(64, 96), mode="bilinear")[:, 0], 4.0)
-        expected *= term ** (weight / 11)
+        expected *= term ** (weight / 10)
+        if weight == 8:
+            expected /= term.log().mean(dim=(1, 2), keepdim=True).exp() ** 0.25
     torch.testing.assert_close(fitted(batch), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -189,14 +193,46 @@ def test_weights_that_are_no_weights_are_refused() -> None:
             validate(FeatureEnsembleSettings, {"weights": weights})
 
 
+def test_dark_photos_are_brightened_and_others_are_left() -> None:
+    bright = images(4)
+    assert fit([bright]).gain.item() == 1.0
+    dark = fit([0.2 * bright])
+    assert dark.gain.item() == pytest.approx(0.75 / (0.2 * 0.99), rel=0.01)
+    assert fit([torch.zeros_like(bright)]).gain.item() == pytest.approx(7.5)
+    half = fit([0.2 * bright + 0.3])
+    assert half.gain.item() == pytest.approx(0.75 / (0.2 * 0.99 + 0.3), rel=0.01)
+    with torch.no_grad():
+        patches, _ = dark.look(0.2 * bright[:1])
+        expected = concat_scales(dark.features(0.2 * bright[:1] * dark.gain)[:3])
+    torch.testing.assert_close(patches, expected)
+
+
 def test_places_count_more_where_they_explain_the_distances(monkeypatch: pytest.MonkeyPatch) -> None:
     anywhere = fit([images(4), images(4, seed=1)], rows=40)
-    assert anywhere.shares.tolist() == pytest.approx([8 / 11, 2 / 11, 1 / 11])
+    assert anywhere.shares.tolist() == pytest.approx([8 / 10, 1 / 10, 1 / 10])
     assert anywhere.notes == []
-    monkeypatch.setattr(feature_ensemble, "explained_by_place", lambda _: 0.45)
+    monkeypatch.setattr(feature_ensemble, "explained_by_place", lambda _: 0.4)
     aligned = fit([images(4), images(4, seed=1)], rows=40)
-    assert aligned.shares.tolist() == pytest.approx([8 / 15, 6 / 15, 1 / 15])
-    assert "counts 6.0, not 2" in aligned.notes[0]
+    assert aligned.shares.tolist() == pytest.approx([8 / 13.5, 4.5 / 13.5, 1 / 13.5])
+    assert "counts 4.5, not 1" in aligned.notes[0]
+    assert aligned.fine.usual.std(dim=0).mean() > 1.5 * anywhere.fine.usual.std(dim=0).mean()
+
+
+@torch.no_grad()
+def test_a_part_where_none_was_fitted_is_usual_unless_parts_lie_where_they_always_lie() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = 0.1 * torch.randn(24, 2, 8, 8, generator=generator)
+    for image, (row, column) in enumerate([(0, 0), (2, 4), (4, 2), (6, 6)] * 6):
+        maps[image, :, row : row + 2, column : column + 2] += 3  # a part, somewhere in each good image
+    elsewhere = 0.1 * torch.randn(1, 2, 8, 8, generator=generator)
+    elsewhere[:, :, 2:4, 2:4] += 3
+    cells = CellGaussians(2, (8, 8), most=16)
+    found = {}
+    for alike in (0.0, 0.8):
+        cells.take(place_gaussians([cells.observations(maps)]), alike)
+        found[alike] = cells(elsewhere)[0, 2:4, 2:4].mean() / cells(maps).flatten(1).amax(dim=1).median()
+    assert found[0.0] > 2
+    assert found[0.8] < 2
 
 
 def test_places_explain_what_lies_where_it_always_lies_and_nothing_of_noise() -> None:

@@ -32,14 +32,26 @@ MAX_PRODUCTS = 6_291_456
 """Places times rows of the bank, at most, which bounds the time of an inspection: 1,024 rows at 512 x 768 pixels."""
 
 MAX_FINE_WEIGHT = 8.0
-"""Of the fine Gaussians, where places explain all: as much as the nearest neighbour has by default."""
+"""Of the fine Gaussians, where places explain much: as much as the nearest neighbour has by default."""
 
-FINE_WEIGHT_GAIN, USUAL_EXPLAINED = 20.0, 0.25
-"""The weight of the fine Gaussians grows by so much with the share that places explain, above the share that they do
-by chance and by the borders of images."""
+EXPLAINS_LITTLE, EXPLAINS_MUCH = 0.3, 0.5
+"""The share that places explain up to which parts lie anywhere, and from which they lie where they always lie: it is
+at most .31 for parts that lie or are turned at random, .43 and more for parts held in place."""
+
+ALIKE = 0.8
+"""The share of the whole image in each fine Gaussian where parts lie anywhere: a place that saw the background in the
+fitted images has a narrow Gaussian, to which a good part is a defect."""
+
+OWN_LEVEL = 0.25
+"""So much of an image's own level is taken off: the exponent of the geometric mean of its nearest distances. Good
+images differ in how far all of their patches are from the bank."""
+
+WHITE, DARKEST = 0.75, 0.1
+"""Photos are brightened until the brightest hundredth of the good ones is this bright, at most from `DARKEST`: the
+encoder learned from photos of usual light, and tells little apart in the dark."""
 
 IMAGES_TO_EXPLAIN = 40
-"""Good images, at most, from which that share is measured: half of them explain the other half."""
+"""Good images, at most, from which the light, and what places explain, are measured: half explain the other half."""
 
 MAX_FINE_CELLS, MAX_COARSE_CELLS = 512, 16
 """Gaussians of the fine and of the coarse scale, at most: one takes 6 and 400 KiB of the file."""
@@ -77,7 +89,7 @@ class FeatureEnsembleSettings(PatchSettings):
         30_000, description="The bank is chosen among so many patches, drawn at random where there are more."
     )
     weights: tuple[Weight, Weight, Weight] = Field(
-        (8.0, 2.0, 1.0),
+        (8.0, 1.0, 1.0),
         description="Of the nearest neighbour, of the fine and of the coarse Gaussians in the mean; the second is the "
         "least, and grows to 8 where parts lie where they always lie.",
     )
@@ -87,14 +99,16 @@ class FeatureEnsembleSettings(PatchSettings):
 class FeatureEnsemble(Detector):
     """Geometric mean of the distance to the nearest good patch and of distances to Gaussians of places.
 
-    Three terms, each blurred, weighted 8 : w : 1. Places get the more weight w the better the place alone explains how
-    far good patches are from their nearest neighbours in other good images (`explained_by_place`): 2 for parts that lie
-    anywhere, up to 8 for parts that lie where they always lie.
+    Three terms, each blurred, weighted 8 : w : 1. Places get the more weight w, and the more of their own in their
+    Gaussians, the better the place alone explains how far good patches are from their nearest neighbours in other good
+    images (`explained_by_place`): 1 for parts that lie anywhere, up to 8 for parts that lie where they always lie.
 
     1. Nearest neighbour (`PatchBank`): patches of strides 4, 8 and 16 on the grid of stride 8, in the metric in which
        good patches differ from their nearest neighbours in other good images, over the spacing of the bank there.
     2. Fine Gaussians (`CellGaussians`): stride 8, one a cell of at least 2 x 2 places.
     3. Coarse Gaussians: the same of stride 32, of the image made so small that its shorter side has 256 pixels.
+
+    The map is relative to the image's own level (`OWN_LEVEL`), and dark photos are brightened (`brightening`).
 
     Sources: the bank of patches and its coreset from Roth et al. 2022 (PatchCore), Gaussians at places from Defard et
     al. 2021 (PaDiM). The metric, the spacing, the cells drawn together and the mean are this project's; why these and
@@ -110,6 +124,7 @@ class FeatureEnsemble(Detector):
     rows_of_small: Tensor
     columns_of_small: Tensor
     shares: Tensor
+    gain: Tensor
 
     def __init__(self, settings: FeatureEnsembleSettings, shape: ImageShape) -> None:
         super().__init__(shape)
@@ -125,6 +140,7 @@ class FeatureEnsemble(Detector):
         self.register_buffer("rows_of_small", reducing(shape.height, self.small_px[0]), persistent=False)
         self.register_buffer("columns_of_small", reducing(shape.width, self.small_px[1]), persistent=False)
         self.register_buffer("shares", normalise(settings.weights))
+        self.register_buffer("gain", torch.ones(()))
         self.bank = PatchBank(sum(self.patch_channels))
         self.fine = CellGaussians(channels[1], self.grid, MAX_FINE_CELLS)
         self.coarse = CellGaussians(channels[-1], small_grid, MAX_COARSE_CELLS)
@@ -136,6 +152,7 @@ class FeatureEnsemble(Detector):
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
         """One pass over the images, which keeps sums and a draw of patches; closed forms; a few images once more."""
         self.features.prepare()
+        self.gain = brightening(batches)
         fine, coarse = GaussianSums(), GaussianSums()
         drawn: list[Tensor] = []
         image: list[Tensor] = []
@@ -149,15 +166,14 @@ class FeatureEnsemble(Detector):
             drawn.append(as_vectors(patches)[kept])
             image.append(torch.arange(seen, seen + len(images), device=images.device).repeat_interleave(places)[kept])
             seen += len(images)
-        self.fine.take(fine.gaussians())
         self.coarse.take(coarse.gaussians())
         some = torch.randperm(sum(map(len, drawn)))[: self.settings.candidates + METRIC_ROWS].to(drawn[0].device)
         rows = min(self.settings.rows, MAX_PRODUCTS // places)
         image_of_row = self.bank.fit(torch.cat(drawn)[some], torch.cat(image)[some], rows)
         first, least, last = self.settings.weights
-        share = explained_by_place(self.good_distances(batches, image_of_row))
-        grown = least + FINE_WEIGHT_GAIN * max(0.0, share - USUAL_EXPLAINED)
-        weight = max(least, min(grown, MAX_FINE_WEIGHT))
+        aligned = how_aligned(explained_by_place(self.good_distances(batches, image_of_row)))
+        self.fine.take(fine.gaussians(), ALIKE * (1 - aligned))
+        weight = least + aligned * max(0.0, MAX_FINE_WEIGHT - least)
         self.shares = normalise((first, weight, last)).to(self.shares.device)
 
     def good_distances(self, batches: Batches, image_of_row: Int[Tensor, " k"]) -> Float[Tensor, "n p"]:
@@ -180,7 +196,8 @@ class FeatureEnsemble(Detector):
         return [f"the parts lie where they always lie: what is usual at a place counts {weight:.1f}, not {least:g}"]
 
     def look(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b f i j"], Float[Tensor, "b d k l"]]:
-        """The patches' features on their grid, and the coarsest features of the image made small."""
+        """The patches' features on their grid, and the coarsest features of the image made small; both brightened."""
+        images = images * self.gain
         if self.small_px == (self.shape.height, self.shape.width):
             maps = self.features(images)
             return concat_scales(maps[: len(self.patch_channels)]), maps[-1]
@@ -193,9 +210,10 @@ class FeatureEnsemble(Detector):
         return patches[:, first : first + second]
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Weighted geometric mean of the terms."""
+        """Weighted geometric mean of the terms, over a power of the image's own level."""
         logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(images)])  # (3, b, h, w)
-        return (self.shares[:, None, None, None] * logs).sum(dim=0).exp()
+        level = logs[0].mean(dim=(1, 2), keepdim=True)
+        return ((self.shares[:, None, None, None] * logs).sum(dim=0) - OWN_LEVEL * level).exp()
 
     def terms(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b h w"]]:
         """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; image-sized and blurred."""
@@ -271,9 +289,10 @@ class CellGaussians(nn.Module):
         return in_cells(maps, self.cell)
 
     @torch.no_grad()
-    def take(self, places: Gaussians) -> None:
-        """Take over the Gaussians that were measured in the cells."""
-        mean, covariance, _ = shrink_gaussians(places, weight=self.usual.shape[1])
+    def take(self, places: Gaussians, alike: float = 0.0) -> None:
+        """Take over the Gaussians that were measured in the cells, at least this share of each the whole grid's."""
+        weight = max(self.usual.shape[1], round(places.observations * alike / (1 - alike)))
+        mean, covariance, _ = shrink_gaussians(places, weight)
         std = pooled(places)[1].diagonal().clamp_min(SMALLEST**2).sqrt()
         self.usual = mean
         self.whitening = whitening(covariance / (std[:, None] * std), RIDGE) / std
@@ -291,6 +310,25 @@ def normalise(weights: tuple[float, ...]) -> Float[Tensor, " t"]:
     """
     shares = torch.tensor(weights)
     return shares / shares.sum()
+
+
+def brightening(batches: Batches) -> Float[Tensor, ""]:
+    """What dark photos are multiplied by; 1 where the brightest hundredth of the good images is `WHITE` or brighter."""
+    found: list[Tensor] = []
+    for images in batches:
+        found += [image[:, ::4, ::4].flatten().quantile(0.99) for image in images[: IMAGES_TO_EXPLAIN - len(found)]]
+        if len(found) == IMAGES_TO_EXPLAIN:
+            break
+    return (WHITE / torch.stack(found).mean().clamp_min(DARKEST)).clamp_min(1.0)
+
+
+def how_aligned(explained: float) -> float:
+    """0 where places explain little of the distances, 1 where they explain much, a line between.
+
+    >>> [round(how_aligned(explained), 2) for explained in (0.1, 0.4, 0.9)]
+    [0.0, 0.5, 1.0]
+    """
+    return min(1.0, max(0.0, (explained - EXPLAINS_LITTLE) / (EXPLAINS_MUCH - EXPLAINS_LITTLE)))
 
 
 def explained_by_place(values: Float[Tensor, "n p"]) -> float:
