@@ -22,6 +22,7 @@ from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
     from blemish.evaluation.results import Results
+    from blemish.inference.predictor import Predictor
 
 
 def train(
@@ -88,6 +89,13 @@ def evaluate(
             metavar="NAME=VALUE",
         ),
     ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="mvtec_ad_2: write maps and masks of the private test images as its server takes them, and no report.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
     sha256: Sha256 = None,
@@ -105,12 +113,16 @@ def evaluate(
 
     if threshold is not None and max_false_alarm_rate is not None:
         raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
-    predictor, folder = Predictor.load(model, device, sha256=sha256, signed_by=signed_by), read_folder(data)
+    predictor = Predictor.load(model, device, sha256=sha256, signed_by=signed_by)
     if threshold is not None:
         predictor = predictor.with_threshold(threshold)
     if max_false_alarm_rate is not None:
         predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
     say_withdrawn(predictor.withdrawal)
+    if benchmark is not None:
+        _write_submission(predictor, data, out, benchmark)
+        return
+    folder = read_folder(data)
     with progress() as report:
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
     say_skipped(found.results.data.skipped)
@@ -120,6 +132,15 @@ def evaluate(
     _print_measures(found.results)
     _print_ladder(found.results)
     out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+
+
+def _write_submission(predictor: "Predictor", data: Path, out: Path, benchmark: str) -> None:
+    from blemish.evaluation.submission import write_submission
+
+    with progress() as report:
+        folders = write_submission(predictor, data, out, benchmark, counter(report, "judging"))
+    for folder in folders:
+        out_console.print(f"written: {folder}")
 
 
 def detectors() -> None:
