@@ -7,7 +7,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from blemish.data.duplicates import TURNS, alike_as_they_are, count_parts, fingerprint, near_duplicates
+from blemish.data.duplicates import (
+    FRAMES_ALIKE,
+    TURNS,
+    alike_as_they_are,
+    count_parts,
+    fingerprint,
+    near_duplicates,
+)
+from blemish.data.synthetic.texture import blur
 
 Grey = NDArray[np.float32]
 
@@ -75,3 +83,17 @@ def test_parts_are_counted_along_chains_of_frames() -> None:
     assert count_parts(alike_as_they_are(prints)) == (60, 12)
     assert count_parts(alike_as_they_are(prints, [str(place // 5) for place in range(60)])) == (0, 60)
     assert count_parts(alike_as_they_are(prints[::5])) == (0, 12)
+
+
+def test_frames_of_few_parts_are_counted_as_few_parts() -> None:
+    """Single frames, moved and noisy, are less alike than copies are; together they are one part."""
+    rng, prints = np.random.default_rng(0), []
+    for _ in range(4):
+        part = blur(rng.normal(0.5, 1.0, (128, 128)).astype(np.float32), 4.0)
+        part = (part - part.mean()) / part.std() * 0.2 + 0.5
+        for _ in range(15):
+            frame = np.roll(part, rng.integers(-1, 2, 2), (0, 1)) + rng.normal(0, 0.05, part.shape)
+            prints.append(fingerprint(np.asarray(frame, np.float32)))
+    correlation = alike_as_they_are(np.stack(prints))
+    assert np.median(correlation[:15, :15][np.triu_indices(15, 1)]) < FRAMES_ALIKE
+    assert count_parts(correlation)[1] == 4

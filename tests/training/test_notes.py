@@ -39,7 +39,7 @@ def test_frames_of_few_parts_are_said(tmp_path: Path) -> None:
     frames = write_frames(tmp_path / "frames", parts=4, frames=4)
     (note,) = notes_of(frames, tmp_path)
     assert "16 of 16 good images nearly repeat another" in note
-    assert "look like about 4 parts" in note
+    assert "look like at most 4 parts" in note
     assert "data.groups" in note
 
 

@@ -24,6 +24,9 @@ FRAMES_ALIKE = 0.90
 """Correlation from which two images look like frames of one part. Noisy, slightly shifted frames mostly have more; in
 six sets of photos of different parts one image in eight, at most, has another that is so like it."""
 
+SAME_PART = 0.80
+"""Correlation from which images that look like frames are counted as one part; two different parts have less."""
+
 _FEW = 8
 _ALIKE_OF_FEW = 0.95
 _STANDS_OUT = 2.0
@@ -110,20 +113,22 @@ def alike_as_they_are(fingerprints: NDArray[np.float32], groups: Sequence[str] |
 
 
 def count_parts(correlation: NDArray[np.float32]) -> tuple[int, int]:
-    """How many images have a near duplicate, and how many parts the images look like, of `alike_as_they_are`.
+    """How many images have a near duplicate, and how many parts they are at most, of `alike_as_they_are`.
+
+    Frames that are moved or turned against each other count as parts of their own, so there may be fewer.
 
     >>> count_parts(np.float32([[-1, 0.95, 0], [0.95, -1, 0.1], [0, 0.1, -1]]))
     (2, 2)
     """
-    alike = correlation >= FRAMES_ALIKE
-    left, parts = np.ones(len(alike), bool), 0
+    same = correlation >= SAME_PART
+    left, parts = np.ones(len(same), bool), 0
     while left.any():
-        reached = np.arange(len(alike)) == left.argmax()
+        reached = np.arange(len(same)) == left.argmax()
         while reached.any():
             left &= ~reached
-            reached = alike[reached].any(axis=0) & left
+            reached = same[reached].any(axis=0) & left
         parts += 1
-    return int(alike.any(axis=1).sum()), parts
+    return int((correlation >= FRAMES_ALIKE).any(axis=1).sum()), parts
 
 
 def clusters(count: int, pairs: Sequence[Pair]) -> list[int]:

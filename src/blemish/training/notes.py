@@ -112,8 +112,8 @@ def _frame_notes(job: Job, looks: Sequence[ImageLook]) -> list[str]:
         unit = "images" if job.groups is None else "images of different groups"
         return [
             f"{alike} of {len(names)} good {unit} nearly repeat another, as frames of one part do: they look like "
-            f"about {plural(parts, 'part')}. The promise on false alarms counts each image as a part of its own, so a "
-            f"new part may be flagged far more often; {_ADVICE}"
+            f"at most {plural(parts, 'part')}. The promise on false alarms counts each image as a part of its own, so "
+            f"a new part may be flagged far more often; {_ADVICE}"
         ]
     if len(job.splits) > 1:
         return []
