@@ -42,7 +42,7 @@ def with_expectations(onnx_file: Path, expected: Sequence[Expectation]) -> bytes
 def test_an_exported_file_verifies_here(onnx_file: Path) -> None:
     found = verify(onnx_file)
     assert len(found.checks) == 7
-    assert found.worst.difference <= found.export.tolerance <= 1e-4
+    assert found.worst.difference <= found.tolerance <= 1e-4
     assert all(check.is_same for check in found.checks)
 
 

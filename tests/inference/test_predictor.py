@@ -82,7 +82,7 @@ def test_an_unreadable_image_is_named(predictor: Predictor, tmp_path: Path) -> N
 
 
 def test_an_unknown_device_is_refused(model_file: Path) -> None:
-    with pytest.raises(SettingsError, match="tpu: expected auto, cpu or cuda"):
+    with pytest.raises(SettingsError, match="tpu: expected auto, cpu, cuda, mps or openvino"):
         Predictor.load(model_file, device="tpu")
 
 

@@ -38,24 +38,34 @@ def export(
 
 
 def verify(
-    model: Annotated[Path, typer.Argument(help="ONNX file made by `blemish export`.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="ONNX file made by `blemish export`, or trained.", show_default=False)],
     device: Device = "auto",
     threads: Threads = None,
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
 ) -> None:
-    """Judge the images in an exported file here, and compare with what the trained model said of them."""
+    """Judge the images in an exported file here, and compare with what the trained model said of them.
+
+    Of a trained model: judge images on --device, and compare with the processor.
+    """
     from blemish.inference.parity import verify as verify_file
+    from blemish.inference.runtime import is_onnx
     from blemish.inference.trust import Trust
 
-    found = verify_file(model, device, threads, Trust(sha256, signed_by))
+    trust = Trust(sha256, signed_by)
+    if is_exported := device in ("auto", "cpu") or is_onnx(model):
+        found = verify_file(model, device, threads, trust)
+    else:
+        from blemish.inference.trained_parity import verify_trained
+
+        found = verify_trained(model, device, threads, trust)
     ties = sum(not check.is_same for check in found.checks)
     rows = {
-        "images": f"{len(found.checks)}, all within {found.export.tolerance:.0e} of value or threshold",
+        "images": f"{len(found.checks)}, all within {found.tolerance:.0e} of value or threshold",
         "worst": f"{found.worst.name}, {found.worst.difference:.2g}",
         "p-values and verdicts": "the same" + (f" but for {ties} ties" if ties else ""),
     }
-    print_table(f"{model} judges here as where it was made", rows)
+    print_table(f"{model} judges here as {'where it was made' if is_exported else 'on the processor'}", rows)
 
 
 def _print_export(title: str, card: "ExportCard", out: Path) -> None:

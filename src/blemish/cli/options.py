@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Model = Annotated[
     Path, typer.Argument(help="Model file made by `blemish train`, or exported to ONNX.", show_default=False)
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or openvino.")]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Processor threads that work on an image. Else one a core.", show_default=False),

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from blemish.data.files import atomic_write
 from blemish.errors import BlemishError, join_names, plural
+from blemish.inference.devices import graph_engine
 
 State = Literal["good", "note", "bad"]
 
@@ -124,10 +125,8 @@ def _processors(_folder: Path) -> Iterator[Finding]:
 
 
 def _devices(_folder: Path) -> Iterator[Finding]:
-    import onnxruntime
-
-    providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
-    yield Finding("onnxruntime", "good", f"{onnxruntime.__version__} runs on {join_names(providers)}")
+    engine = graph_engine()
+    yield Finding("exported files", "good", f"{engine.name} runs on {join_names(engine.found)}")
     try:
         from blemish.inference.torch_runtime import describe_torch
     except ModuleNotFoundError:

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, final
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, parse_artifact, read_artifact, separate_folds, split_fixtures
+from blemish.inference.devices import choose_device, graph_engine, installed_version
 from blemish.inference.limits import run_bounded
 from blemish.inference.onnx_check import check_graph
 from blemish.inference.onnx_file import OnnxHeader, check_seal, read_metadata, unseal
@@ -63,13 +63,31 @@ class OnnxRuntime:
 
 def graph_runtime(graph: bytes) -> OnnxRuntime:
     """Runs a graph that is not a file yet, on the CPU, as an exported file would be run."""
-    return OnnxRuntime(_session(graph, None, _providers("cpu")))
+    return OnnxRuntime(_session(graph, None, "cpu"))
 
 
-def _session(content: bytes, threads: int | None, providers: list[str]) -> Any:
+def _open_graph(content: bytes, device: str, threads: int | None) -> Runtime:
+    if device == "openvino":
+        from blemish.inference.openvino_runtime import OpenVinoRuntime
+
+        return OpenVinoRuntime(content, threads)
+    return OnnxRuntime(_session(content, threads, device))
+
+
+def _session(content: bytes, threads: int | None, device: str) -> Any:
+    """A session on the device, or none: where its libraries fail, onnxruntime would go on without a word."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(content, session_options(threads), providers=providers)
+    gpu, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    # TF32 has 10 bits of a float32's 23: with it maps would differ from the processor's by far more than is allowed.
+    providers = [(gpu, {"use_tf32": "0"}), cpu] if device == "cuda" else [cpu]
+    session = onnxruntime.InferenceSession(content, session_options(threads), providers=providers)
+    if device == "cuda" and gpu not in session.get_providers():
+        raise SettingsError(
+            "--device cuda: onnxruntime was built for CUDA but cannot start it here; check that NVIDIA's driver, CUDA "
+            f"and cuDNN have the versions that onnxruntime {onnxruntime.__version__} needs, or use --device cpu"
+        )
+    return session
 
 
 def session_options(threads: int | None) -> Any:
@@ -140,7 +158,7 @@ class OnnxModel:
     """An ONNX file that has been opened."""
 
     header: OnnxHeader
-    runtime: OnnxRuntime
+    runtime: Runtime
     fixtures: str
     """JSON, see blemish.inference.parity."""
 
@@ -168,23 +186,26 @@ def parse_onnx(content: bytes, path: Path, device: str = "auto", threads: int | 
     """
     check_seal(content, path)
     header, fixtures = read_metadata(content, path)
-    policy, providers = header.model.policy, _providers(device)
+    policy, chosen = header.model.policy, choose_device(device, graph_engine())
     specimen = np.zeros((1, policy.channels, *policy.network_px), np.float32)
 
-    def load() -> OnnxRuntime:
-        runtime = OnnxRuntime(_session(content, threads, providers))
+    def load() -> Runtime:
+        runtime = _open_graph(content, chosen, threads)
         check_maps(runtime.maps(specimen), specimen)
         return runtime
 
     try:
         check_graph(unseal(content))
-        runtime = run_bounded(load, is_on_cpu=len(providers) == 1)
+        runtime = run_bounded(load, is_on_cpu=chosen != "cuda")
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
-    except Exception as error:  # onnxruntime's own errors have no base of their own
+    except SettingsError:
+        raise
+    except Exception as error:  # neither engine's errors have a base of their own
+        engine = "openvino" if chosen == "openvino" else "onnxruntime"
         raise ArtifactError(
-            f"{path}: onnxruntime {version('onnxruntime')} cannot load it ({_reason(error)}); "
-            "upgrade onnxruntime, or export the model with a lower --opset"
+            f"{path}: {engine} {installed_version(engine)} cannot load it ({_reason(error)}); "
+            f"upgrade {engine}, or export the model with a lower --opset"
         ) from None
     return OnnxModel(header, runtime, fixtures)
 
@@ -212,15 +233,6 @@ def header_of(path: Path) -> ArtifactHeader:
         ArtifactError: missing, foreign, truncated or tampered with.
     """
     return open_onnx(path).header.model if is_onnx(path) else read_artifact(path)[0]
-
-
-def _providers(device: str) -> list[str]:
-    import onnxruntime
-
-    gpu, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
-    has_gpu = gpu in onnxruntime.get_available_providers()
-    check_device(device, has_gpu, "this onnxruntime has no CUDA; install onnxruntime-gpu")
-    return [gpu, cpu] if has_gpu and device != "cpu" else [cpu]
 
 
 def open_detector(path: Path) -> "tuple[ArtifactHeader, Detector, dict[str, NDArray[Any]]]":
@@ -257,15 +269,3 @@ def _open_detectors(content: bytes, path: Path) -> "tuple[ArtifactHeader, list[D
     except (ArtifactError, SettingsError) as error:
         raise ArtifactError(f"{path}: {error}") from None
     return header, detectors, fixtures
-
-
-def check_device(wanted: str, has_gpu: bool, why_not: str) -> None:
-    """Refuse a device that is unknown, or not there.
-
-    Raises:
-        SettingsError: `why_not` says why there is no GPU.
-    """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise SettingsError(f"--device {wanted}: expected auto, cpu or cuda")
-    if wanted == "cuda" and not has_gpu:
-        raise SettingsError(f"--device cuda: {why_not}; use --device cpu or auto")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference import limits
+from blemish.inference.devices import Engine, choose_device
 from blemish.inference.limits import run_bounded
-from blemish.inference.runtime import check_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,11 +119,11 @@ class TorchRuntime:
         import torch
 
         def run() -> NDArray[np.float32]:
-            with _THREADS.limited_to(self._threads), torch.no_grad():
+            with _THREADS.limited_to(self._threads), _as_on_the_processor(self._device.type), torch.no_grad():
                 answer = function(torch.from_numpy(images).to(self._device))
                 return np.ascontiguousarray(answer.float().cpu().numpy())
 
-        if self._device.type == "cuda" and os.getpid() != _IMPORTED_IN:
+        if self._device.type != "cpu" and os.getpid() != _IMPORTED_IN:
             raise SettingsError("a model on a GPU cannot be used in a forked process; load it there, or spawn instead")
         try:
             answer = run() if self._is_timed else run_bounded(run, False, limits.MAX_FIRST_TORCH_S)
@@ -134,11 +134,25 @@ class TorchRuntime:
             raise ArtifactError(f"the network fails: {reason}") from None
 
 
+@contextmanager
+def _as_on_the_processor(device_type: str) -> Iterator[None]:
+    """On an NVIDIA GPU: float32 in full, not in TF32 with 10 of its 23 bits; and the same sums in every call."""
+    if device_type != "cuda":
+        yield
+        return
+    import torch
+
+    # TF32 is torch's own setting for convolutions, and off for products of matrices.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
 def describe_torch() -> str:
     """Version, threads and devices of torch here, in words."""
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    gpus += ["Apple (mps)"] if torch.backends.mps.is_available() else []
     devices = f"GPU {', '.join(gpus)}" if gpus else "no GPU"
     return f"{torch.__version__}, {torch.get_num_threads()} threads, {devices}"
 
@@ -190,13 +204,22 @@ def _misfit(detector: "Detector", tensors: "Mapping[str, Tensor]") -> str | None
 
 
 def torch_device(wanted: str) -> str:
-    """`auto` is the GPU where there is one, else the CPU.
+    """`auto` is the NVIDIA GPU where there is one, else the processor; Apple's only where `mps` is asked for.
 
     Raises:
-        SettingsError: not auto, cpu or cuda; or cuda on a machine without.
+        SettingsError: an unknown device, one that is not here, or one that torch does not run on.
     """
+    return choose_device(wanted, torch_engine())
+
+
+def torch_engine() -> Engine:
+    """torch, which trains, and runs trained models."""
     import torch
 
-    has_gpu = torch.cuda.is_available()
-    check_device(wanted, has_gpu, "torch finds no CUDA device here")
-    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    missing = {
+        "cuda": "install NVIDIA's driver and a torch that is built for CUDA (pytorch.org)",
+        "mps": "it takes a Mac with an Apple processor and a torch that is built for it",
+        "openvino": "OpenVINO runs exported files (blemish export MODEL -o model.onnx)",
+    }
+    return Engine(f"torch {torch.__version__}", tuple(name for name, is_there in there.items() if is_there), missing)

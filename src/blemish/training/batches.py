@@ -140,6 +140,11 @@ class ImageBatches:
                 batch[changed] = augment(batch[changed], self.settings, rng)
             yield batch
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many images each batch has."""
+        return [stop - start for start, stop in self._bounds()]
+
     def _bounds(self) -> list[tuple[int, int]]:
         total = self.count * self.settings.images_of_one
         starts = list(range(0, total, self.batch_size))

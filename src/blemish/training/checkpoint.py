@@ -43,7 +43,7 @@ class Checkpoint:
                     f"{path}: the run to resume had {changed[0]} = {before}, this one has {now}; "
                     "use the same settings and images, or run without --resume to start again"
                 )
-            self.content = content
+            self.content = _nothing_yet() | content
             self.finished = content.get("finished", [])
             self._finished_tensors = {name: self._tensors.pop(name) for name in list(self._tensors) if "/" in name}
         self.seconds_before = float(self.content["seconds"])
@@ -93,8 +93,12 @@ class Checkpoint:
         part = len(self.finished)
         self.finished.append(dict(found))
         self._finished_tensors |= {f"{part}/{name}": tensor for name, tensor in tensors.items()}
-        self.content, self._tensors = _nothing_yet(), {}
+        self.restart()
         self._write(self.content, {})
+
+    def restart(self) -> None:
+        """Forget the state of the running fit, which begins at step 0."""
+        self.content, self._tensors = _nothing_yet(), {}
 
     def finished_part(self, part: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
         """What `finish_part` kept; None where that fit is still to come."""
@@ -117,7 +121,7 @@ class Checkpoint:
 
 
 def _nothing_yet() -> dict[str, Any]:
-    return {"stage": 0, "step": 0, "history": {}, "sums": [], "seconds": 0.0}
+    return {"stage": 0, "step": 0, "history": {}, "sums": [], "seconds": 0.0, "parts": 1, "notes": []}
 
 
 def _array(value: Any) -> NDArray[Any]:

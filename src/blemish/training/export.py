@@ -18,6 +18,7 @@ from blemish.errors import ArtifactError, DataError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.onnx_file import ExportCard
 from blemish.inference.parity import (
+    LARGEST_TOLERANCE,
     Expectation,
     Verdict,
     decision,
@@ -34,9 +35,6 @@ from blemish.inference.runtime import Runtime, graph_runtime, is_onnx, open_dete
 from blemish.inference.torch_runtime import TorchRuntime
 from blemish.settings import Settings
 from blemish.training.onnx_graph import to_graph
-
-LARGEST_TOLERANCE = 1e-4
-"""An fp32 export is refused when its maps differ by a larger share of value or threshold (whichever is larger)."""
 
 SMALLEST_TOLERANCE = 1e-6
 """About ten roundings of a 32-bit float: another processor adds in another order."""

@@ -23,6 +23,7 @@ from blemish.training.batches import GoodImages, ImageBatches, Tiles
 from blemish.training.checkpoint import Checkpoint
 from blemish.training.job import Job, Split
 from blemish.training.loop import GradientLoop
+from blemish.training.memory import SMALLEST_PART, PassTooLargeError, explained, free_memory, too_little_memory
 
 
 @final
@@ -68,24 +69,56 @@ def fit_and_score(
 
     Raises:
         SettingsError: sides the network cannot take.
-        TrainingError: the loss is not a number.
+        TrainingError: the loss is not a number; too little memory.
     """
     started = time.monotonic()
-    with _repeatable(settings.seed):
-        shape = ImageShape(images.policy.channels, *images.policy.network_px)
-        detector = make_detector(settings.detector, settings.model, shape)
-        loop = GradientLoop(detector, settings, torch_device(device), checkpoint, report)
-        detector.to(loop.device).train()
-        detector.fit(_Watched(_batches(images, split.fit, settings), loop, report), loop)
+    detector, loop = _fit(images, split, settings, checkpoint, torch_device(device), report)
     seconds = time.monotonic() - started
     return Fit(
         state={name: _to_numpy(tensor) for name, tensor in detector.state_dict().items()},
         scores=list(_scores(detector, str(loop.device), images, split.held_out, settings, report)),
         history=loop.history,
-        notes=list(getattr(detector, "notes", ())),
+        notes=[*getattr(detector, "notes", ()), *loop.notes],
         parameters=sum(weight.numel() for weight in detector.parameters()),
         seconds=seconds,
     )
+
+
+def _fit(
+    images: GoodImages, split: Split, settings: RunSettings, checkpoint: Checkpoint, device: str, report: Report
+) -> tuple[Detector, GradientLoop]:
+    """A fitted detector, and the loop it was fitted by.
+
+    Where memory runs out in a pass over the images that is not the gradient loop's, the fit starts again, and such
+    passes take half as many images at a time.
+    """
+
+    def fit_in(parts: int) -> tuple[Detector, GradientLoop]:
+        with _repeatable(settings.seed):
+            shape = ImageShape(images.policy.channels, *images.policy.network_px)
+            detector = make_detector(settings.detector, settings.model, shape)
+            loop = GradientLoop(detector, settings, device, checkpoint, report)
+            with explained(loop.device, lambda: loop.is_running):
+                detector.to(loop.device).train()
+                detector.fit(_Watched(_batches(images, split.fit, settings), loop, report, parts), loop)
+        return detector, loop
+
+    parts, size, notes = 1, settings.train.batch_size, list[str]()
+    while True:
+        try:
+            detector, loop = fit_in(parts)
+        except PassTooLargeError:
+            if size < 2 * SMALLEST_PART:
+                raise too_little_memory(torch.device(device), size) from None
+        else:
+            loop.notes += notes
+            return detector, loop
+        free_memory(torch.device(device))
+        checkpoint.restart()
+        parts, size = 2 * parts, -(-size // 2)
+        notes = [
+            f"out of memory on {device}: where the images are gone through once, {size} at most were taken at a time"
+        ]
 
 
 def _batches(images: GoodImages, places: Sequence[int], settings: RunSettings) -> ImageBatches:
@@ -109,10 +142,13 @@ def _scores(
 
 @final
 class _Watched:
-    """Batches on the training device; a pass that is not the gradient loop's own is reported as it goes."""
+    """Batches on the training device; a pass that is not the gradient loop's own is reported as it goes.
 
-    def __init__(self, batches: ImageBatches, loop: GradientLoop, report: Report) -> None:
-        self._batches, self._loop, self._report = batches, loop, report
+    Such a pass has each batch in up to so many `parts`, of two images at least.
+    """
+
+    def __init__(self, batches: ImageBatches, loop: GradientLoop, report: Report, parts: int) -> None:
+        self._batches, self._loop, self._report, self._parts = batches, loop, report, parts
 
     @property
     def epoch(self) -> int:
@@ -123,13 +159,19 @@ class _Watched:
         self._batches.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._batches) if self._loop.is_running else sum(map(self._parts_of, self._batches.sizes))
 
     def __iter__(self) -> Iterator[Tensor]:
-        for done, batch in enumerate(self._batches, start=1):
-            yield batch.to(self._loop.device)
-            if not self._loop.is_running:
-                self._report(Progress("fitting", done, len(self)))
+        if self._loop.is_running:
+            yield from (batch.to(self._loop.device) for batch in self._batches)
+            return
+        parts = (part for batch in self._batches for part in batch.tensor_split(self._parts_of(len(batch))))
+        for done, part in enumerate(parts, start=1):
+            yield part.to(self._loop.device)
+            self._report(Progress("fitting", done, len(self)))
+
+    def _parts_of(self, images: int) -> int:
+        return max(1, min(self._parts, images // SMALLEST_PART))
 
 
 @contextmanager

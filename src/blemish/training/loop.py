@@ -1,12 +1,10 @@
 """The one gradient loop of the project, and the state it resumes from."""
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import final
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -15,6 +13,7 @@ from blemish.errors import TrainingError
 from blemish.models.detector import Batches, Detector, Loss
 from blemish.settings import RunSettings, TrainSettings
 from blemish.training.checkpoint import Checkpoint
+from blemish.training.memory import is_out_of_memory, smaller_parts
 
 CHECK_EVERY = 20
 """Steps between looks at whether the loss is still a number; each look waits for the device."""
@@ -33,32 +32,30 @@ class GradientLoop:
     ) -> None:
         self.settings, self.checkpoint, self.report = settings.train, checkpoint, report
         self.seed = settings.seed
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # only the command line prints
-        precision = "bf16-mixed" if _use_bfloat16(settings.train, device) else "32-true"
-        self.fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+        self.device = torch.device(device)
+        """Where the detector and the batches live."""
+        self.uses_bfloat16 = _use_bfloat16(settings.train, self.device.type)
         self.history: dict[str, list[float]] = checkpoint.content["history"]
+        self.notes: list[str] = checkpoint.content["notes"]
+        self.parts: int = checkpoint.content["parts"]
+        """A batch is computed in so many parts, as there was no memory for fewer; the step is one all the same."""
         self.is_running = False
         self._detector = detector
         self._stage = -1
-
-    @property
-    def device(self) -> torch.device:
-        """Where the detector and the batches live."""
-        return self.fabric.device
 
     def __call__(self, batches: Batches, *losses: Loss, modules: Sequence[nn.Module] = ()) -> None:
         """Bring the losses down over all epochs.
 
         Raises:
-            TrainingError: a loss that is not a number.
+            TrainingError: a loss that is not a number; no memory for two images.
         """
         self._stage += 1
         if self.checkpoint.stage > self._stage:
             return
+        self.is_running = True
         total = self.settings.epochs * len(batches)
         total = min(total, self.settings.max_steps or total)
         stage = _Stage(self, losses, list(modules) or [self._detector], total)
-        self.is_running = True
         for step, batch in self._steps(batches, stage.start, total):
             stage.step(step, batch)
             if (step + 1) % len(batches) == 0 or step + 1 == total:
@@ -125,15 +122,35 @@ class _Stage:
         rate = learning_rate(loop.settings, step, self.total)
         for place, (loss, optimizer) in enumerate(zip(self.calls, self.optimizers, strict=True)):
             optimizer.param_groups[0]["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-            with loop.fabric.autocast():
-                value = loss(batch)
-            loop.fabric.backward(value)
+            value = self._gradients(step, loss, optimizer, batch)
             optimizer.step()
-            self.sums[place] += value.detach().double().cpu()
+            self.sums[place] += value
         self.count += 1
         if step % CHECK_EVERY == 0:
             self._check(step)
+
+    def _gradients(self, step: int, loss: Loss, optimizer: Optimizer, batch: Tensor) -> Tensor:
+        """Add the gradients of the mean loss, which is returned; in smaller parts where memory runs out."""
+        loop = self.loop
+        while True:
+            optimizer.zero_grad(set_to_none=True)
+            try:
+                parts = batch.tensor_split(max(1, min(loop.parts, len(batch) // 2)))
+                return sum((self._backward(loss, part, len(batch)) for part in parts), self.sums[0].new_zeros(()))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Here and not above: while the error is handled it holds the tensors that there was no memory for.
+            loop.parts, note = smaller_parts(loop.parts, len(batch), step, loop.device)
+            loop.notes.append(note)
+            torch.manual_seed(loop.seed * 7_919 + step)
+
+    def _backward(self, loss: Loss, part: Tensor, images: int) -> Tensor:
+        """A part's share of a batch's loss; its gradients are added to those that are there."""
+        with torch.autocast(self.loop.device.type, torch.bfloat16, enabled=self.loop.uses_bfloat16):
+            value = loss(part) * (len(part) / images)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach().cpu().double()
 
     def close_epoch(self, step: int) -> None:
         """Keep the epoch's mean losses."""
@@ -154,6 +171,8 @@ class _Stage:
             "history": self.loop.history,
             "sums": [float(total) for total in self.sums],
             "count": self.count,
+            "parts": self.loop.parts,
+            "notes": self.loop.notes,
         }
         self.loop.checkpoint.save(self.loop._detector, self.optimizers, content)
 
@@ -169,7 +188,9 @@ def _use_bfloat16(settings: TrainSettings, device: str) -> bool:
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
     if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "mps":
+        return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

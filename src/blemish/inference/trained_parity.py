@@ -1,0 +1,51 @@
+"""Does a trained model judge on another device as on the processor? `blemish verify` of a trained model."""
+
+from pathlib import Path
+
+from blemish.data.decode import ImageLike
+from blemish.errors import ArtifactError
+from blemish.inference.artifact import read_artifact, split_fixtures
+from blemish.inference.parity import (
+    LARGEST_TOLERANCE,
+    Verification,
+    compare,
+    expectation,
+    fixture_predictor,
+    seeded_images,
+)
+from blemish.inference.runtime import open_model
+from blemish.inference.trust import Trust
+
+
+def verify_trained(
+    path: Path,
+    device: str,
+    threads: int | None = None,
+    trust: Trust = Trust(),  # noqa: B008  # immutable
+) -> Verification:
+    """Judge seeded images, and the good ones that travel with the model, on the processor and on a device.
+
+    Of several detectors that judge together each is compared.
+
+    Raises:
+        ArtifactError: the file is not intact, or the device judges otherwise; with the worst image.
+        SettingsError: a device that is not there.
+    """
+    opened, other = (open_model(path, where, threads, trust) for where in ("cpu", device))
+    images: dict[str, ImageLike] = {**seeded_images(opened.header.policy), **split_fixtures(read_artifact(path)[1])[1]}
+    pairs = [
+        (fixture_predictor(opened.header, cpu), fixture_predictor(opened.header, there))
+        for cpu, there in zip(opened.runtimes, other.runtimes, strict=True)
+    ]
+    checks = tuple(
+        compare(expectation(name, image, cpu.predict(image)), there.predict(image), cpu.threshold)
+        for cpu, there in pairs
+        for name, image in images.items()
+    )
+    found = Verification(LARGEST_TOLERANCE, checks)
+    if not found.is_within:
+        raise ArtifactError(
+            f"{path}: {device} judges otherwise than the processor: {found.worst.name} differs by "
+            f"{found.worst.difference:.2g}, allowed are {LARGEST_TOLERANCE:.0e}; use --device cpu"
+        )
+    return found
