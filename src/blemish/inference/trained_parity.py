@@ -1,8 +1,10 @@
 """Does a trained model judge on another device as on the processor? `blemish verify` of a trained model."""
 
 from pathlib import Path
+from typing import Any
 
-from blemish.data.decode import ImageLike
+from numpy.typing import NDArray
+
 from blemish.errors import ArtifactError
 from blemish.inference.artifact import read_artifact, split_fixtures
 from blemish.inference.parity import (
@@ -32,7 +34,10 @@ def verify_trained(
         SettingsError: a device that is not there.
     """
     opened, other = (open_model(path, where, threads, trust) for where in ("cpu", device))
-    images: dict[str, ImageLike] = {**seeded_images(opened.header.policy), **split_fixtures(read_artifact(path)[1])[1]}
+    images: dict[str, NDArray[Any]] = {
+        **seeded_images(opened.header.policy),
+        **split_fixtures(read_artifact(path)[1])[1],
+    }
     pairs = [
         (fixture_predictor(opened.header, cpu), fixture_predictor(opened.header, there))
         for cpu, there in zip(opened.runtimes, other.runtimes, strict=True)
