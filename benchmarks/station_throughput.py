@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import numpy as np
 from machine import describe, write_json
@@ -99,10 +101,22 @@ def serve(root: Path, model: Path) -> Iterator[Station]:
     assert found is not None
     threading.Thread(target=process.stderr.read, daemon=True).start()
     try:
+        wait_until_ready(found[0])
         yield Station(found[0].rstrip("/"), token)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+def wait_until_ready(address: str) -> None:
+    """Until pages and worker answer."""
+    for _ in range(600):
+        try:
+            with urlopen(f"{address}readyz", timeout=5):
+                return
+        except URLError:
+            time.sleep(0.1)
+    raise SystemExit("the station does not get ready")
 
 
 def stamped(png: bytes, number: int) -> bytes:

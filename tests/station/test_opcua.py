@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -188,3 +190,25 @@ def test_it_is_off_unless_asked_for(sqlite: Database, folder: StationFolder, mon
     for given in (None, "opc.tcp://127.0.0.1:1"):
         Worker(sqlite, folder, print, opcua=given).run(threading.Event(), until_idle_s=0.1)
     assert served == ["opc.tcp://127.0.0.1:1"]
+
+
+@pytest.mark.slow
+def test_the_command_serves_it_beside_its_pages(tmp_path: Path, address: str) -> None:
+    (tmp_path / "secret").write_text("correct horse battery\n")
+    arguments = ["station", str(tmp_path / "station"), "--port", "0", "--opcua", address]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "blemish", *arguments, "--admin-password-file", str(tmp_path / "secret")]
+    )
+
+    async def look() -> list[str]:
+        client = await connect(address, within_s=60.0)
+        try:
+            return list(await client.get_namespace_array())
+        finally:
+            await client.disconnect()
+
+    try:
+        assert NAMESPACE in asyncio.run(look())
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0

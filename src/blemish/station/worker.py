@@ -31,7 +31,10 @@ from blemish.station.tables import Source
 from blemish.station.telling import tell_hooks
 
 POLL_S = 0.2
-"""Seconds between two looks at an empty queue, and at watched folders."""
+"""Seconds between two looks at watched folders."""
+
+QUEUE_POLL_S = 0.05
+"""Seconds between two looks at an empty queue: a program that waits for its verdict waits for these, too."""
 
 TROUBLE_S = 2.0
 """Seconds to wait after the database has failed."""
@@ -83,7 +86,7 @@ class Worker:
                 elif until_idle_s is not None and time.monotonic() - idle_since > until_idle_s:
                     break
                 else:
-                    stop.wait(POLL_S)
+                    stop.wait(QUEUE_POLL_S)
             stop.set()
             for thread in beside:
                 thread.join()
