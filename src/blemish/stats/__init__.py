@@ -17,6 +17,7 @@ from blemish.stats.conformal_folds import (
     smallest_cross_rate,
     smallest_score_p_value,
 )
+from blemish.stats.control_chart import ControlChart, ControlPoint, laney_p_chart
 from blemish.stats.counts import Counts, accuracy, count, defect_rate, f1, ok_rate, precision, recall
 from blemish.stats.false_discovery import any_dependence, benjamini_hochberg
 from blemish.stats.intervals import Interval, auroc_interval, rate_interval
@@ -28,6 +29,8 @@ from blemish.stats.regions import label_regions
 
 __all__ = [
     "Certificate",
+    "ControlChart",
+    "ControlPoint",
     "Counts",
     "DetectableSize",
     "Interval",
@@ -51,6 +54,7 @@ __all__ = [
     "fit_pod",
     "images_needed",
     "label_regions",
+    "laney_p_chart",
     "more_images_needed",
     "observe",
     "ok_rate",
