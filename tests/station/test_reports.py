@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
+from blemish.errors import SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.calibration import calibrate
 from blemish.inference.predictor import Predictor
@@ -16,9 +17,10 @@ from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
+from blemish.station.products import add_product
 from blemish.station.render import NAVIGATION
-from blemish.station.reports import Share, audit_shares, shift_report
-from blemish.station.tables import Decision, Product
+from blemish.station.reports import Share, audit_shares, shift_report, summary_rows
+from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally, now
 from blemish.station.thresholds import choices, guaranteed_rate
 from blemish.station.words import catalogue
 from station.line import picture, set_up_line
@@ -97,8 +99,8 @@ def test_a_shift_report_by_hand(sqlite: Database, folder: StationFolder, onnx_fi
     reviews.give_verdict(sqlite, "ben", 7, "defective", defect_type="dent")  # a review is no random sample
     reviews.give_verdict(sqlite, "ben", 1, "defective", defect_type="crack")  # changes the counts, not the audit
     with sqlite.read() as session:
-        report = shift_report(session, "2000", "2100")
-        nothing = shift_report(session, "2000", "2001")
+        report = shift_report(session, "2000-01-01", "2100-01-01")
+        nothing = shift_report(session, "2000-01-01", "2001-01-01")
         assert audit_shares(session, line.product_id) == report.audit
     assert report.counts == {"good": 3, "anomalous": 3, "unreadable": 2}
     assert report.audit[1:] == (Share(1, 3), Share(1, 2), Share(1, 3))
@@ -108,6 +110,47 @@ def test_a_shift_report_by_hand(sqlite: Database, folder: StationFolder, onnx_fi
     assert (low, high) == pytest.approx((0.00840, 0.90570), abs=1e-5)  # Clopper & Pearson's tables
     assert nothing.counts == {"good": 0, "anomalous": 0, "unreadable": 0}
     assert nothing.audit.misses.interval == (0.0, 1.0)
+
+
+def test_the_chart_takes_its_limits_from_the_week_and_shows_the_shift(sqlite: Database, folder: StationFolder) -> None:
+    product_id = add_product(sqlite, "test", "disc")
+    counts = {f"2026-11-{day:02}T{hour:02}": (2, 98) for day in (22, 23, 24) for hour in range(8)}
+    counts |= {"2026-11-25T06": (3, 97), "2026-11-25T07": (40, 60), "2026-11-10T06": (90, 10)}
+    with sqlite.write() as session:
+        for hour, (bad, good) in counts.items():
+            for verdict, images in (("anomalous", bad), ("good", good), ("unreadable", 5)):
+                session.add(Tally(product_id=product_id, hour=hour, verdict=verdict, images=images))
+        alarm = DriftAlarm(product_id=product_id, model_id=1, stream="brightness", usual=0.5, found=0.4, images=9)
+        alarm.image, alarm.raised_at, alarm.trail_seq = "a.png", "2026-11-25T07:10:00.000000+00:00", 1
+        with session.no_autoflush:
+            made = Model(id=1, product_id=product_id, sha256="", name="", header="", parity="", created_by="")
+            made.created_at = now()
+            session.add(made)
+            session.flush()
+            session.add(alarm)
+    with sqlite.read() as session:
+        report = shift_report(session, "2026-11-25T06:00:00", "2026-11-25T14:00:00", product_id)
+        later = shift_report(session, "2026-11-25T08:00:00", "2026-11-25T14:00:00", product_id)
+        other = shift_report(session, "2026-11-25T06:00:00", "2026-11-25T14:00:00", product_id + 1)
+    assert report.chart is not None
+    assert report.chart.hours[0] == "2026-11-22T00"  # what is older than a week does not count
+    assert report.chart.hours[report.chart.first_shown :] == ["2026-11-25T06", "2026-11-25T07"]
+    assert report.chart.of[-1] == 100  # unreadable images are none of them
+    outside = [
+        hour for hour, point in zip(report.chart.hours, report.chart.chart.points, strict=True) if point[0] > point[2]
+    ]
+    assert outside == ["2026-11-25T07"]
+    assert ([one.stream for one in report.alarms], later.alarms, other.alarms, other.chart) == (
+        ["brightness"],
+        [],
+        [],
+        None,
+    )
+    rows = list(summary_rows(report))
+    assert ("drift", "brightness", 0.4, "", 0.5, alarm.raised_at) in rows
+    assert [row[1] for row in rows if row[0] == "share of rejects"] == ["2026-11-25T06", "2026-11-25T07"]
+    with sqlite.read() as session, pytest.raises(SettingsError, match="end"):
+        shift_report(session, "2026-11-25T06:00:00", "no time")
 
 
 def used_texts() -> set[str]:

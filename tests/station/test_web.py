@@ -19,7 +19,20 @@ from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.service import static_files
-from blemish.station.tables import ROLES, Decision, Entry, Image, Model, Product, Session, Token, User, Verdict
+from blemish.station.tables import (
+    ROLES,
+    Decision,
+    DriftAlarm,
+    Entry,
+    Image,
+    Model,
+    Product,
+    Session,
+    Token,
+    User,
+    Verdict,
+    now,
+)
 from blemish.station.trail import verify_trail
 from station.browser import CHEAP, PASSWORD, Visitor, judge_all, roles_below, visit
 from station.line import Line, picture, set_up_line
@@ -346,6 +359,8 @@ def test_what_people_and_files_say_is_text_on_every_page(
         "/hooks",
         "/account",
         "/login",
+        "/recalibrate",
+        "/shadow",
     ]
     for page in [*pages, "/trail?everything=true", f"/images/{judged[-1]}", f"/images/{judged[0]}"]:
         text = boss.client.get(page).text
@@ -411,10 +426,14 @@ def test_a_program_sends_an_image_and_gets_the_decision(station: Station, app: F
     lines = program.get("/api/v1/reports/shift.csv?start=2020-01-01&end=2100-01-01").text.splitlines()
     assert len(lines) == 2
     assert ",crack," in lines[1]
+    summary = program.get("/api/v1/reports/summary.csv?start=2020-01-01&end=2100-01-01").text.splitlines()
+    assert "defect type,crack,1,1,," in summary
     for wrong, status in (
         ("/api/v1/images/99", 404),
         ("/api/v1/images?limit=0", 422),
         ("/api/v1/reports/shift?start=x&end=y", 422),
+        ("/api/v1/reports/shift?start=2026-01-01&end=2026-13-01", 422),
+        ("/api/v1/reports/shift?start=2026-01-01&end=0001-01-01", 422),
         ("/api/v1/images/1/original", 422),
     ):
         answer = program.get(wrong)
@@ -552,19 +571,25 @@ def test_metrics_count_what_was_decided(station: Station, app: FastAPI, judged: 
     assert "blemish_worker_up 0.0" in text
 
 
-def test_a_withdrawn_certificate_turns_the_promise_amber(
-    station: Station, app: FastAPI, line: Line, monkeypatch: pytest.MonkeyPatch
+def test_a_withdrawn_certificate_turns_the_promise_amber_and_says_what_to_do(
+    station: Station, app: FastAPI, line: Line
 ) -> None:
-    from blemish.inference.monitor_state import Alarm
-    from blemish.station import state
-
-    who = visit(station, app, "viewer")
+    who = visit(station, app, "engineer")
     assert 'class="promise"' in who.client.get("/").text
-    alarm = Alarm(stream="brightness", images=9, image="a.png", usual=0.5, now=0.4)
-    monkeypatch.setattr(state, "withdrawal", lambda *_: alarm)
+    with station.database.write() as session:
+        alarm = DriftAlarm(product_id=line.product_id, model_id=line.model_id, stream="brightness", usual=0.5)
+        alarm.found, alarm.images, alarm.image, alarm.raised_at, alarm.trail_seq = 0.4, 9, NASTY, now(), 1
+        session.add(alarm)
     text = who.client.get("/").text
     assert 'class="promise open"' in text
-    assert "brightness has changed" in text
+    assert "the brightness: 0.5 → 0.4" in text
+    assert "Judging goes on, without a guarantee." in text
+    form = {"csrf": who.csrf, "product_id": line.product_id, "stops": "true", "smallest_change": "2.5"}
+    assert who.client.post("/products/drift", data={**form, "reason": ""}).status_code == 422
+    assert who.client.post("/products/drift", data={**form, "reason": "no parts unchecked"}).status_code == 303
+    station.inbox.receive(line.source_id, "a.png", picture(1))
+    assert "Judging has stopped; 1 images wait." in who.client.get("/").text
+    assert "blemish_guarantee_withdrawn" in who.client.get("/metrics").text
 
 
 def test_pages_stand_a_model_of_another_version(station: Station, app: FastAPI, line: Line, judged: list[int]) -> None:

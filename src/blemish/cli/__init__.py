@@ -44,6 +44,7 @@ STATION_COMMANDS: dict[str, Callable[..., None]] = {
     "add": station.add,
     "tell": station.tell,
     "work": station.work,
+    "run": station.run,
     "verify": station.verify,
     "export": station.export,
     "backup": station.backup,

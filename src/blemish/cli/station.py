@@ -1,5 +1,6 @@
 """`blemish station`: the service beside the line, and its record."""
 
+import os
 import signal
 import sys
 import threading
@@ -194,6 +195,20 @@ def work(
             log_console.print(f"trouble: {text}", markup=False)
 
         Worker(store, station, say, threads, settle, opcua).run(stop, until_idle)
+
+
+def run(
+    folder: Folder,
+    number: Annotated[int, typer.Argument(help="Number of the run.", show_default=False)],
+    database: DatabaseOption = None,
+) -> None:
+    """Do a run that was begun on a page. The pages start this by themselves."""
+    from blemish.station.runs import perform
+
+    if hasattr(os, "nice"):
+        os.nice(10)  # what is judged comes first
+    with _opened(folder, database) as (station, store):
+        perform(store, station, number)
 
 
 def verify(

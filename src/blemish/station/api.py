@@ -20,7 +20,7 @@ from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
 from blemish.station.pictures import Show, draw
 from blemish.station.products import add_model, go_live
-from blemish.station.reports import CSV_FIELDS, Share, csv_rows, shift_report
+from blemish.station.reports import CSV_FIELDS, SUMMARY_FIELDS, HourlyChart, Share, csv_rows, shift_report, summary_rows
 from blemish.station.tables import Job, Judgement, Model, Product, Source
 from blemish.station.trail import append
 
@@ -253,7 +253,30 @@ def report(station: At, start: Time, end: Time, product_id: int | None = None) -
         for name, share in found.audit._asdict().items()
         if isinstance(share, Share)
     }
-    return {**found._asdict(), "audit": {"audited": found.audit.audited, **audit}}
+    names = ("product_id", "model_id", "stream", "usual", "found", "images", "image", "raised_at")
+    alarms = [{name: getattr(alarm, name) for name in names} for alarm in found.alarms]
+    chart = None if found.chart is None else _chart_out(found.chart)
+    told = {"audit": {"audited": found.audit.audited, **audit}, "alarms": alarms, "chart": chart}
+    return {**found._asdict(), **told}
+
+
+def _chart_out(found: HourlyChart) -> dict[str, Any]:
+    names = ("hour", "images", "share", "low", "high")
+    rows = zip(found.hours, found.of, found.chart.points, strict=True)
+    points = [dict(zip(names, (hour, of, *point), strict=True)) for hour, of, point in rows]
+    return {"centre": found.chart.centre, "sigma_z": found.chart.sigma_z, "points": points}
+
+
+@router.get("/reports/summary.csv", response_class=Response)
+@allow("viewer", "read")
+def summary_csv(request: Request, station: At, start: Time, end: Time, product_id: int | None = None) -> Response:
+    """The report of a time as a table. An export is an entry of the audit trail."""
+    with station.database.write() as session:
+        found = shift_report(session, start, end, product_id)
+        append(session, identity_of(request).name, "export", "summary", {"start": start, "end": end})
+    text = "".join(_csv_line(row) for row in (SUMMARY_FIELDS, *summary_rows(found)))
+    headers = {"Content-Disposition": 'attachment; filename="summary.csv"'}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/reports/shift.csv", response_class=StreamingResponse)

@@ -51,7 +51,7 @@ At = Annotated[Station, Depends(station_of)]
 
 def make_app(station: Station) -> FastAPI:
     """The application. Every route of it goes through `guard`; there are no others, and nothing is mounted."""
-    from blemish.station import api, connect, pages, service, setup_pages, sign_in
+    from blemish.station import api, connect, model_pages, pages, service, setup_pages, sign_in
 
     app = FastAPI(
         title="blemish station",
@@ -76,6 +76,7 @@ def make_app(station: Station) -> FastAPI:
         sign_in.router,
         pages.router,
         setup_pages.router,
+        model_pages.router,
         connect.router,
         connect.api,
     ):

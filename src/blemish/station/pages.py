@@ -21,7 +21,7 @@ from blemish.station.app import At, Station
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
 from blemish.station.render import figure, guarantee, render
-from blemish.station.reports import audit_shares, shift_report
+from blemish.station.reports import HourlyChart, audit_shares, shift_report
 from blemish.station.sign_in import check_signature, see_other
 from blemish.station.tables import Decision, Entry, Image, Model, Product
 from blemish.station.trail import verify_trail
@@ -58,7 +58,7 @@ def _head(session: Session, station: Station, product: int | None) -> dict[str, 
     """What most pages say at their top."""
     all_products = state.products(session)
     chosen = [one for one in all_products if product in (None, one.id)]
-    promises = [state.promise_of(session, station, one) for one in chosen]
+    promises = [state.promise_of(session, one) for one in chosen]
     return {
         "products": all_products,
         "product": product,
@@ -161,16 +161,24 @@ def _bars(model: Model, score: float, decision: Decision | None) -> dict[str, An
 
 @router.get("/images/{image_id}/{show}.jpg")
 @allow("viewer")
-def picture(station: At, image_id: ImageId, show: Show, side: str = "full") -> Response:
-    """A picture of an image."""
+def picture(station: At, image_id: ImageId, show: Show, side: str = "full", model: int | None = None) -> Response:
+    """A picture of an image; with a model, as that one sees it."""
     if side not in SIDES_PX:
         raise HTTPException(404, f"side: expected one of {', '.join(SIDES_PX)}")
     with station.database.read() as session:
         row = _found(session, image_id)
         if show != "photo" and reviews.is_hidden(session, row.image):
             raise HTTPException(403, "this image is in the audit lane: judge it first")
-    content = draw(station.folder, station.judge, row.image, row.decision, show, side)
+        decision = row.decision if model is None else _as_seen_by(session, model, row.image)
+    content = draw(station.folder, station.judge, row.image, decision, show, side)
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+def _as_seen_by(session: Session, model_id: int, image: Image) -> Decision:
+    model = session.get(Model, model_id)
+    if model is None or model.product_id != image.product_id:
+        raise HTTPException(404, f"model {model_id}: there is none")
+    return Decision(model_sha256=model.sha256, threshold=header_of_model(model).threshold, score=0.0)
 
 
 @router.get("/review")
@@ -248,7 +256,7 @@ def threshold(request: Request, station: At, product: Chosen = None, at: int | N
         if chosen is None or live is None:
             return render(request, "threshold.html.j2", model=None, **head)
         model, header = live
-        promise = state.promise_of(session, station, session.get_one(Product, chosen))
+        promise = state.promise_of(session, session.get_one(Product, chosen))
         current = header.threshold if promise is None else promise.threshold
         scores = thresholds.last_scores(session, chosen, model.id)
         options = thresholds.choices(header, scores, current)
@@ -304,7 +312,39 @@ def report(
     first, last = _time(start, now - timedelta(hours=8)), _time(end, now + timedelta(minutes=1))
     with station.database.read() as session:
         found = shift_report(session, first, last, product)
-        return render(request, "report.html.j2", report=found, **_head(session, station, product))
+        drawn = None if found.chart is None else _drawn(found.chart)
+        return render(request, "report.html.j2", report=found, drawn=drawn, **_head(session, station, product))
+
+
+def _drawn(found: HourlyChart) -> dict[str, Any]:
+    """The control chart in a box of 1000 x 200."""
+    points = found.chart.points
+    top = max((*(max(point.share, point.high) for point in points), 1e-9)) * 1.05
+    step = 1000.0 / len(points)
+
+    def across(place: float) -> float:
+        return round(place * step, 1)
+
+    def up(share: float) -> float:
+        return round(200.0 * (1.0 - share / top), 1)
+
+    def stairs(values: list[float]) -> str:
+        return " ".join(f"{across(place)},{up(at)} {across(place + 1)},{up(at)}" for place, at in enumerate(values))
+
+    return {
+        "points": [(across(place + 0.5), up(point.share), point.is_outside) for place, point in enumerate(points)],
+        "line": " ".join(f"{across(place + 0.5)},{up(point.share)}" for place, point in enumerate(points)),
+        "low": stairs([point.low for point in points]),
+        "high": stairs([point.high for point in points]),
+        "centre": up(found.chart.centre),
+        "before": across(found.first_shown),
+        "top": top,
+        "outside": [
+            (hour, of, point)
+            for hour, of, point in zip(found.hours, found.of, points, strict=True)
+            if point.is_outside and hour >= found.hours[min(found.first_shown, len(points) - 1)]
+        ],
+    }
 
 
 def _time(text: str | None, default: datetime) -> str:

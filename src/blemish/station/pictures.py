@@ -24,7 +24,7 @@ SIDES_PX = {"small": 320, "full": 1600}
 
 
 def draw(folder: StationFolder, judge: Judge, image: Image, decision: Decision | None, show: Show, side: str) -> bytes:
-    """A JPEG of the image.
+    """A JPEG of the image; a decision that is not in the store is another model's, and its map is computed.
 
     Raises:
         DataError: it cannot be read, or there is no map of it.
@@ -47,11 +47,12 @@ def draw(folder: StationFolder, judge: Judge, image: Image, decision: Decision |
 
 def _map_of(folder: StationFolder, judge: Judge, image: Image, decision: Decision) -> NDArray[np.float32]:
     """The map that was kept; where it is missing it is computed again, by the model that decided."""
-    kept = load_map(folder.map_path(image.id))
+    kept = load_map(folder.map_path(image.id)) if decision.id else None
     if kept is not None:
         return kept
     predictor = judge.predictor(decision.model_sha256)
     prepared = prepare_kept(predictor, folder.image_path(image.sha256, image.suffix), image.sha256)
     scored = predictor.predict_prepared(prepared, image.name).scored_map
-    keep_map(folder, image.id, scored)
+    if decision.id:
+        keep_map(folder, image.id, scored)
     return scored

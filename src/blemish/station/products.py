@@ -57,11 +57,18 @@ def add_folder(database: Database, actor: str, product_id: int, path: Path) -> i
 
 
 def add_model(
-    database: Database, folder: StationFolder, actor: str, product_id: int, upload: tuple[str, bytes]
+    database: Database,
+    folder: StationFolder,
+    actor: str,
+    product_id: int,
+    upload: tuple[str, bytes],
+    *,
+    origin: str = "",
 ) -> Model:
     """Keep an exported model, after it has judged its own fixtures here as it did where it was exported.
 
-    `upload` is its name and its content. It is not live yet. The same file again is the same model.
+    `upload` is its name and its content, `origin` where it comes from if it was made here. It is not live yet. The same
+    file again is the same model.
 
     Raises:
         ArtifactError: not an exported model, damaged, or it judges otherwise on this machine.
@@ -89,12 +96,14 @@ def add_model(
             name=name[:255],
             header=header_json(path),
             parity=parity,
+            origin=origin,
             created_at=now(),
             created_by=actor,
         )
         session.add(model)
         session.flush()
-        append(session, actor, "model", name[:255], {"model_id": model.id, "sha256": sha256, "parity": parity})
+        detail = {"model_id": model.id, "sha256": sha256, "parity": parity, "origin": origin}
+        append(session, actor, "model", name[:255], detail)
         return model
 
 

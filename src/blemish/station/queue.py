@@ -3,9 +3,10 @@
 import time
 from typing import NamedTuple, final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from blemish.station.database import Database
+from blemish.station.drift import is_withdrawn
 from blemish.station.tables import Image, Job, Model, Product
 
 LEASE_S = 60.0
@@ -35,14 +36,17 @@ class Task(NamedTuple):
 
 
 def take(database: Database, owner: str, limit: int = 8) -> list[Task]:
-    """Lease images whose product has a live model, those first that were tried least, then in the order they came."""
+    """Lease images whose product has a live model, those first that were tried least, then in the order they came.
+
+    None of a product whose guarantee is withdrawn, where its setting says so.
+    """
     at = time.time()
     query = (
         select(Job, Image, Product, Model)
         .join(Image, Image.id == Job.image_id)
         .join(Product, Product.id == Job.product_id)
         .join(Model, Model.id == Product.model_id)
-        .where(Job.leased_until < at)
+        .where(Job.leased_until < at, or_(~Product.stops_when_withdrawn, ~is_withdrawn()))
         .order_by(Job.attempts, Job.image_id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=Job)
@@ -85,6 +89,16 @@ def give_back_all(database: Database, owner: str) -> None:
     with database.write() as session:
         values = {"owner": "", "leased_until": 0.0, "attempts": Job.attempts - 1}
         session.execute(update(Job).where(Job.owner == owner, Job.attempts > 0).values(**values))
+
+
+def put_back(database: Database, owner: str, task: Task) -> None:
+    """Let go of an image that was leased and not looked at."""
+    with database.write() as session:
+        session.execute(
+            update(Job)
+            .where(Job.image_id == task.image_id, Job.owner == owner)
+            .values(owner="", leased_until=0.0, attempts=Job.attempts - 1)
+        )
 
 
 def release_all(database: Database, owner: str) -> None:

@@ -1,16 +1,21 @@
 """What a shift was: counts, defect types, and, from the audit lane, escapes and false alarms with their intervals."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import NamedTuple, final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from blemish.station.tables import Decision, Verdict
+from blemish.errors import SettingsError
+from blemish.station.tables import VERDICTS, Decision, DriftAlarm, Tally, Verdict
+from blemish.stats.control_chart import ControlChart, laney_p_chart
 from blemish.stats.intervals import Interval, rate_interval
 
-VERDICTS = ("good", "anomalous", "unreadable")
+DAYS = 7
+"""The limits of the control chart come from so many days at least."""
 
 
 @final
@@ -40,6 +45,18 @@ class AuditShares(NamedTuple):
 
 
 @final
+class HourlyChart(NamedTuple):
+    """The share of rejects hour by hour, over a week at least, with Laney's limits."""
+
+    hours: list[str]
+    """Up to the hour: `2026-11-26T07`."""
+    of: list[int]
+    chart: ControlChart
+    first_shown: int
+    """The first of the hours that belongs to the report; those before only make the limits."""
+
+
+@final
 class Report(NamedTuple):
     """A time from `start` up to `end`, in UTC, of one product or of all."""
 
@@ -52,6 +69,10 @@ class Report(NamedTuple):
     judged_good: int
     judged_defective: int
     audit: AuditShares
+    chart: HourlyChart | None
+    """None: fewer than two hours with images."""
+    alarms: list[DriftAlarm]
+    """Drift that was noticed in this time."""
 
 
 def shift_report(session: Session, start: str, end: str, product_id: int | None = None) -> Report:
@@ -84,7 +105,53 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
         audit=_audit_shares(
             (verdict.image_id, verdict.judgement, ours) for verdict, ours in rows if verdict.lane == "audit"
         ),
+        chart=hourly_chart(session, start, end, product_id),
+        alarms=drift_alarms(session, start, end, product_id),
     )
+
+
+def hourly_chart(session: Session, start: str, end: str, product_id: int | None = None) -> HourlyChart | None:
+    """The control chart of the rejects among the images that could be read, an hour a point.
+
+    Its limits come from the week that ends with the report, or from its own time where that is longer: a shift alone
+    has too few hours to tell what is usual.
+    """
+    try:
+        week = (datetime.fromisoformat(end[:19]) - timedelta(days=DAYS)).isoformat()
+    except (ValueError, OverflowError):
+        raise SettingsError(f"end '{end[:40]}': expected for example 2026-11-26T06:00") from None
+    query = select(Tally.hour, Tally.verdict, func.sum(Tally.images)).group_by(Tally.hour, Tally.verdict)
+    query = query.where(Tally.hour >= min(start, week)[:13], Tally.hour <= end[:13], Tally.verdict != "unreadable")
+    if product_id is not None:
+        query = query.where(Tally.product_id == product_id)
+    by_hour: dict[str, Counter[str]] = {}
+    for hour, verdict, images in session.execute(query.order_by(Tally.hour)):
+        by_hour.setdefault(hour, Counter())[verdict] = int(images)
+    hours, of = list(by_hour), [counts.total() for counts in by_hour.values()]
+    chart = laney_p_chart([counts["anomalous"] for counts in by_hour.values()], of)
+    return None if chart is None else HourlyChart(hours, of, chart, bisect_left(hours, start[:13]))
+
+
+def drift_alarms(session: Session, start: str, end: str, product_id: int | None = None) -> list[DriftAlarm]:
+    """The alarms that were raised in a time."""
+    query = select(DriftAlarm).where(DriftAlarm.raised_at >= start, DriftAlarm.raised_at < end).order_by(DriftAlarm.id)
+    return list(session.scalars(query if product_id is None else query.where(DriftAlarm.product_id == product_id)))
+
+
+def summary_rows(report: Report) -> Iterator[tuple[object, ...]]:
+    """The report itself as rows of a table: what, value, of how many, and both ends of the interval."""
+    yield from (("images", name, count, "", "", "") for name, count in report.counts.items())
+    for name in ("false_alarms", "misses", "escapes"):
+        share: Share = getattr(report.audit, name)
+        yield "audit lane", name, share.hits, share.of, *share.interval
+    yield from (
+        ("defect type", safe_cell(name), count, report.judged_defective, "", "") for name, count in report.defect_types
+    )
+    yield from (("drift", alarm.stream, alarm.found, "", alarm.usual, alarm.raised_at) for alarm in report.alarms)
+    if report.chart is not None:
+        rows = list(zip(report.chart.hours, report.chart.of, report.chart.chart.points, strict=True))
+        for hour, of, point in rows[report.chart.first_shown :]:
+            yield "share of rejects", hour, point.share, of, point.low, point.high
 
 
 def audit_shares(session: Session, product_id: int | None = None) -> AuditShares:
@@ -117,6 +184,8 @@ def _audit_shares(said: Iterable[tuple[int, str, str]]) -> AuditShares:
 def _share(pairs: Counter[tuple[str, str]], hit: tuple[str, str], other: tuple[str, str]) -> Share:
     return Share(pairs[hit], pairs[hit] + pairs[other])
 
+
+SUMMARY_FIELDS = ("part", "name", "value", "of", "low", "high")
 
 CSV_FIELDS = (
     "image_id",

@@ -15,7 +15,8 @@ from blemish.station.access import allow, public
 from blemish.station.app import At, Station
 from blemish.station.connections import Camera
 from blemish.station.database import is_ready
-from blemish.station.tables import Decision, Image, Job, Product, Source
+from blemish.station.drift import is_withdrawn
+from blemish.station.tables import Decision, Image, Job, Product, Source, Tally
 
 router = APIRouter(include_in_schema=False)
 
@@ -84,10 +85,15 @@ def metrics(station: At) -> Response:
         "blemish_camera_frames_lost", "Frames that should have become images.", ["source"], registry=registry
     )
     working = Gauge("blemish_worker_up", "1 while the worker runs.", registry=registry)
+    withdrawn = Gauge(
+        "blemish_guarantee_withdrawn", "1 while drift withdraws a guarantee.", ["product"], registry=registry
+    )
     with station.database.read() as session:
-        counted = select(Product.name, Decision.verdict, func.count()).join(Product, Product.id == Decision.product_id)
-        for product, verdict, count in session.execute(counted.group_by(Product.name, Decision.verdict)):
-            decided.labels(product, verdict).inc(count)
+        counted = select(Product.name, Tally.verdict, func.sum(Tally.images)).join(Product)
+        for product, verdict, count in session.execute(counted.group_by(Product.name, Tally.verdict)):
+            decided.labels(product, verdict).inc(int(count))
+        for product, is_gone in session.execute(select(Product.name, is_withdrawn())):
+            withdrawn.labels(product).set(is_gone)
         queued.set(session.scalar(select(func.count()).select_from(Job)) or 0)
         first = session.scalar(select(func.min(Image.received_at)).join(Job, Job.image_id == Image.id))
         last = select(Decision.latency_ms).order_by(Decision.id.desc()).limit(100).subquery()

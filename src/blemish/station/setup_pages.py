@@ -17,6 +17,7 @@ from blemish.station.accounts import add_user, change_user, set_password
 from blemish.station.api import upload_source
 from blemish.station.app import At, Station
 from blemish.station.connections import Camera
+from blemish.station.drift import set_drift
 from blemish.station.hooks import add_hook, end_hook
 from blemish.station.products import (
     add_folder,
@@ -28,9 +29,11 @@ from blemish.station.products import (
     set_source,
 )
 from blemish.station.render import render
+from blemish.station.run_kinds import KINDS
+from blemish.station.runs import settle
 from blemish.station.sign_in import check_signature, see_other
 from blemish.station.spool import behind
-from blemish.station.tables import ROLES, Hook, Model, Role, Source, User
+from blemish.station.tables import ROLES, Hook, Model, Role, Run, Source, User
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -42,6 +45,7 @@ Number = Annotated[int, Form()]
 @allow("viewer")
 def products(request: Request, station: At) -> Response:
     """Products with their models and sources."""
+    settle(station.database, station.folder)
     with station.database.read() as session:
         found = state.products(session)
         models = list(session.scalars(select(Model).order_by(Model.id.desc())))
@@ -49,10 +53,12 @@ def products(request: Request, station: At) -> Response:
             request,
             "products.html.j2",
             products=found,
-            promises={one.id: state.promise_of(session, station, one) for one in found},
+            promises={one.id: state.promise_of(session, one) for one in found},
             models=[(model, _header_or_none(model)) for model in models],
             sources=list(session.scalars(select(Source).order_by(Source.id))),
             cameras={camera.source_id: camera for camera in session.scalars(select(Camera))},
+            runs=list(session.scalars(select(Run).order_by(Run.id.desc()).limit(20))),
+            missing=KINDS["train"].missing,
         )
 
 
@@ -97,6 +103,22 @@ def audit_rate(
     return see_other("/products")
 
 
+@router.post("/products/drift")
+@allow("engineer")
+def drift_setting(
+    request: Request,
+    station: At,
+    product_id: Number,
+    stops: Annotated[bool, Form()],
+    smallest_change: Annotated[float, Form()],
+    reason: Text,
+) -> Response:
+    """Whether images wait once the guarantee is withdrawn, and which change, in percent, does not count as drift."""
+    who, change = identity_of(request).name, smallest_change / 100.0
+    set_drift(station.database, who, product_id, stops=stops, smallest_change=change, reason=reason)
+    return see_other("/products")
+
+
 @router.post("/products/model")
 @allow("engineer")
 async def bring_model(request: Request, station: At) -> Response:
@@ -130,11 +152,13 @@ async def _uploaded(field: object) -> tuple[str, bytes]:
 
 @router.post("/products/live")
 @allow("engineer")
-def set_live(request: Request, station: At, model_id: Number, reason: Text, password: Text) -> Response:
+def set_live(
+    request: Request, station: At, model_id: Number, reason: Text, password: Text, back: Text = ""
+) -> Response:
     """Let a model judge from now on: signed with the password, with a reason."""
     check_signature(station, request, password)
     go_live(station.database, identity_of(request).name, model_id, reason)
-    return see_other("/products")
+    return see_other(back if back in ("/recalibrate", "/shadow") else "/products")
 
 
 @router.get("/users")

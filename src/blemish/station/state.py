@@ -3,15 +3,27 @@
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from blemish.errors import ArtifactError, DataError
-from blemish.inference.monitor_state import withdrawal
+from blemish.errors import ArtifactError
 from blemish.station.app import Station
+from blemish.station.drift import alarms_of
 from blemish.station.room import free_bytes, is_short
 from blemish.station.service import is_working
-from blemish.station.tables import Decision, Hook, Image, Job, Product, Source
+from blemish.station.tables import (
+    VERDICTS,
+    Decision,
+    DriftAlarm,
+    Hook,
+    Image,
+    Job,
+    Model,
+    Product,
+    Source,
+    Tally,
+    Watch,
+)
 from blemish.station.thresholds import guaranteed_rate, live_model
 
 BACKLOG = 10
@@ -32,8 +44,14 @@ class Promise(NamedTuple):
     is_by_group: bool
     is_own: bool
     """Whether a person moved the threshold."""
-    withdrawn: str
-    """What has changed, where a watch over the line has withdrawn the certificate."""
+    alarms: list[DriftAlarm]
+    """What has changed, where the watch over the line has withdrawn the certificate."""
+    waiting: int
+    """Images that wait because of that, where the product's setting says so."""
+    watched: int
+    """Images that the watch over the line has seen."""
+    unwatched: str
+    """Why the line is not watched, or not all of it."""
 
 
 @final
@@ -49,7 +67,7 @@ def products(session: Session) -> list[Product]:
     return list(session.scalars(select(Product).order_by(func.lower(Product.name))))
 
 
-def promise_of(session: Session, station: Station, product: Product) -> Promise | None:
+def promise_of(session: Session, product: Product) -> Promise | None:
     """What is guaranteed for a product now; None where no model is live, or this version does not know it."""
     try:
         live = live_model(session, product.id)
@@ -59,11 +77,9 @@ def promise_of(session: Session, station: Station, product: Product) -> Promise 
         return None
     model, header = live
     threshold = header.threshold if product.threshold is None else product.threshold
-    try:
-        alarm = withdrawal(station.folder.model_path(model.sha256), header)
-    except DataError:
-        alarm = None
-    certificate = header.certificate
+    certificate, alarms = header.certificate, alarms_of(session, product)
+    waiting = select(func.count()).select_from(Job).where(Job.product_id == product.id)
+    watch = session.execute(select(Watch.images, Watch.trouble).where(*_watch_of(product, model))).first()
     return Promise(
         product=product,
         threshold=threshold,
@@ -72,8 +88,15 @@ def promise_of(session: Session, station: Station, product: Product) -> Promise 
         images=certificate.n,
         is_by_group=certificate.groups is not None,
         is_own=product.threshold is not None,
-        withdrawn="" if alarm is None else alarm.stream,
+        alarms=alarms,
+        waiting=(session.scalar(waiting) or 0) if alarms and product.stops_when_withdrawn else 0,
+        watched=0 if watch is None else watch.images,
+        unwatched="" if watch is None else watch.trouble,
     )
+
+
+def _watch_of(product: Product, model: Model) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Watch.product_id == product.id, Watch.model_id == model.id
 
 
 def troubles(session: Session, station: Station) -> list[Trouble]:
@@ -142,9 +165,9 @@ def backlog(session: Session) -> Backlog:
 
 
 def counts_since(session: Session, start: str, product_id: int | None) -> dict[str, int]:
-    """Decisions since a time, by verdict."""
-    query = select(Decision.verdict, func.count()).where(Decision.decided_at >= start).group_by(Decision.verdict)
+    """Decisions since the beginning of an hour, by verdict."""
+    query = select(Tally.verdict, func.sum(Tally.images)).where(Tally.hour >= start[:13]).group_by(Tally.verdict)
     if product_id is not None:
-        query = query.where(Decision.product_id == product_id)
-    found = dict.fromkeys(("good", "anomalous", "unreadable"), 0)
-    return found | {row[0]: row[1] for row in session.execute(query)}
+        query = query.where(Tally.product_id == product_id)
+    found = dict.fromkeys(VERDICTS, 0)
+    return found | {row[0]: int(row[1]) for row in session.execute(query)}

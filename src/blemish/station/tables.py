@@ -21,6 +21,9 @@ JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
 
 Lane = Literal["review", "audit"]
 
+VERDICTS = ("good", "anomalous", "unreadable")
+"""What may be decided of an image."""
+
 
 class Base(DeclarativeBase):
     """What all tables have in common."""

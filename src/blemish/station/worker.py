@@ -21,12 +21,14 @@ from blemish.station.cameras import CameraSettings, cameras_on
 from blemish.station.capture import CameraReader
 from blemish.station.crew import Crew
 from blemish.station.database import Database, reason
+from blemish.station.drift import LineWatch
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox, WatchedFolder, note_trouble
 from blemish.station.judge import Judge, commit, keep_map
 from blemish.station.opcua import serve_opcua
-from blemish.station.queue import Task, give_back, give_back_all, release_all, take
+from blemish.station.queue import Task, give_back, give_back_all, put_back, release_all, take
 from blemish.station.room import is_short
+from blemish.station.shadow import ShadowJudge
 from blemish.station.tables import Source
 from blemish.station.telling import tell_hooks
 
@@ -58,6 +60,8 @@ class Worker:
         self._opcua, self._failure = opcua, ""
         self._database, self._folder, self._say, self._settle_s = database, folder, say, settle_s
         self._judge = Judge(folder, threads)
+        self._line = LineWatch(database, folder, say)
+        self._shadow = ShadowJudge(database, folder, self._judge, say)
         self._owner = f"{socket.gethostname()}/{folder.id}"[:64]
 
     def run(self, stop: threading.Event, until_idle_s: float | None = None) -> None:
@@ -88,6 +92,7 @@ class Worker:
                 else:
                     stop.wait(QUEUE_POLL_S)
             stop.set()
+            self._line.save()
             for thread in beside:
                 thread.join()
             self._folder.heartbeat.unlink(missing_ok=True)
@@ -102,16 +107,21 @@ class Worker:
             if self._failure:
                 give_back_all(self._database, self._owner)
             tasks = take(self._database, self._owner)
+            stopped = self._line.look()
             for task in tasks:
+                if task.product_id in stopped:
+                    put_back(self._database, self._owner, task)
+                    continue
                 self._decide(task)
+                stopped |= self._line.look()
             self._failure = ""
+            return bool(tasks) or self._shadow.step()
         except SQLAlchemyError as error:
             if self._failure != reason(error):
                 self._failure = reason(error)
                 self._say(f"the database fails: {self._failure}")
             time.sleep(TROUBLE_S)
             return False
-        return bool(tasks)
 
     def _decide(self, task: Task) -> None:
         try:

@@ -31,5 +31,7 @@ document.addEventListener("keydown", (event) => {
 
 for (const one of document.querySelectorAll("[data-submit]")) one.addEventListener("change", () => one.form.requestSubmit());
 
+for (const one of document.querySelectorAll("[data-print]")) { one.hidden = false; one.addEventListener("click", () => window.print()); }
+
 export const isShowing = () => showing;
 localTimes(document);

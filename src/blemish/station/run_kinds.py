@@ -1,0 +1,88 @@
+"""What runs do: train a model from a folder, challenge a model, calibrate the live one again."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from blemish.errors import DataError
+from blemish.station.products import add_model
+from blemish.station.recalibrate import confirmed_good, counting, put_images, recalibrate
+from blemish.station.runs import Doing, Kind
+from blemish.station.tables import Model
+
+CHALLENGE_DEFECTS = 20
+"""Of each type and contrast: fewer than the command puts, for the line goes on beside it."""
+
+
+def train(doing: Doing) -> dict[str, Any]:
+    """Train on a folder as `blemish train` does, export, and keep the model; it is not live yet.
+
+    Raises:
+        BlemishError: as `blemish train`.
+    """
+    from blemish.training.export import export_model
+    from blemish.training.settings import make_settings
+    from blemish.training.train import train_model
+
+    trained, exported = doing.out / "model.safetensors", doing.out / "model.onnx"
+    assignments = ["data.skip_bad=true"] if doing.asked.get("skip_bad") else []
+    settings = make_settings(doing.asked.get("detector") or None, None, assignments)
+    doing.say(f"training on {doing.asked['path']}")
+    header = train_model(Path(doing.asked["path"]), trained, settings, "auto", False, doing.report)
+    doing.say(f"{header.detector}: {header.certificate.promise}")
+    for name, why in header.data_card.skipped.items():
+        doing.say(f"left out: {name}: {why}")
+    export_model(trained, exported)
+    origin = f"trained here on {doing.asked['path']}"
+    named = (f"{doing.asked['name']}.onnx", exported.read_bytes())
+    model = add_model(doing.database, doing.folder, doing.actor, doing.product_id, named, origin=origin)
+    exported.unlink()
+    return {
+        "model_id": model.id,
+        "detector": header.detector,
+        "promise": header.certificate.promise,
+        "fitted": header.data_card.fit_images,
+        "calibrated": header.data_card.calibration_images,
+        "notes": list(header.data_card.notes),
+    }
+
+
+def challenge(doing: Doing) -> dict[str, Any]:
+    """Which synthetic defects a model misses, put on images confirmed good in the audit lane or on a folder's.
+
+    Raises:
+        BlemishError: as `blemish challenge`.
+    """
+    from blemish.data.folder import read_folder
+    from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model
+    from blemish.inference.predictor import Predictor
+
+    with doing.database.read() as session:
+        model = session.get(Model, doing.asked["model_id"])
+        if model is None or model.product_id != doing.product_id:
+            raise DataError(f"model {doing.asked['model_id']}: there is none of this product")
+        images = confirmed_good(session, doing.product_id, "")
+    good = Path(doing.asked["path"]) if doing.asked.get("path") else doing.out / "good"
+    if not doing.asked.get("path"):
+        put_images(doing.folder, images[-100:], good)
+        if not good.is_dir():
+            raise DataError("no image was confirmed good in the audit lane yet; give a folder of good photos instead")
+    predictor = Predictor.load(doing.folder.model_path(model.sha256), "cpu", 1)
+    settings = ChallengeSettings(defects=CHALLENGE_DEFECTS, skip_bad=True)
+    report = counting(doing, "challenging")
+    found = challenge_model(predictor, read_folder(good), doing.out / "challenge", settings, report)
+    results = json.loads(found.results_path.read_text(encoding="utf-8"))
+    shutil.rmtree(doing.out / "good", ignore_errors=True)
+    shutil.rmtree(doing.out / "challenge")
+    names = ("defect_type", "contrast", "found", "defects", "largest_missed_px", "a90")
+    curves = [{name: curve.get(name) for name in names} for curve in results["curves"]]
+    return {"model_id": model.id, "photos": results["data"]["photos"], "curves": curves, "notes": results["notes"]}
+
+
+KINDS = {
+    "train": Kind(train, ("torch", "onnx", "onnxscript")),
+    "challenge": Kind(challenge, ("matplotlib",)),
+    "recalibrate": Kind(recalibrate),
+}
+"""By their names in the store."""

@@ -1,0 +1,164 @@
+"""A model in the shadow: it judges the same images as the live one, beside it, and decides nothing.
+
+It works while the queue is empty, so that the line never waits for it: the last images first, and no more than the
+last thousand.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, final
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from blemish.errors import BlemishError, DataError
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+from blemish.station.judge import Judge, prepare_kept, verdict_of
+from blemish.station.products import checked_reason, product_of
+from blemish.station.reviews import hidden_of
+from blemish.station.tables import Decision, Image, Model, Product, Shadow, Verdict
+from blemish.station.trail import append
+
+LAST = 1000
+
+
+@final
+class Differing(NamedTuple):
+    """An image that the two models judge otherwise."""
+
+    image: Image
+    decision: Decision
+    shadow: Shadow
+
+
+@final
+class Comparison(NamedTuple):
+    """The live model and the one in its shadow, on the images that both have judged."""
+
+    both: int
+    table: dict[tuple[str, str], int]
+    """Images by both verdicts, the live one's first."""
+    differing: list[Differing]
+    """The last of them whose verdict may be seen."""
+    said_good: tuple[int, int, int]
+    """Of these, images that people called good; how many of them the live model flags, and the other one."""
+    said_defective: tuple[int, int, int]
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of images that both judge alike."""
+        alike = sum(count for (ours, other), count in self.table.items() if ours == other)
+        return alike / self.both if self.both else None
+
+
+def set_shadow(database: Database, actor: str, product_id: int, model_id: int | None, reason: str) -> None:
+    """Put a model into the shadow of the live one, or none.
+
+    Raises:
+        DataError: there is no such product, or no such model of it.
+        SettingsError: no reason is given.
+    """
+    with database.write() as session:
+        product = product_of(session, product_id)
+        model = None if model_id is None else session.get(Model, model_id)
+        if model_id is not None and (model is None or model.product_id != product.id):
+            raise DataError(f"model {model_id}: there is none")
+        detail = {"from": product.shadow_model_id, "to": model_id, "reason": checked_reason(reason)}
+        product.shadow_model_id = model_id
+        append(session, actor, "shadow", product.name, detail)
+
+
+@final
+class ShadowJudge:
+    """Judges what models in the shadow have not seen; in the process that judges."""
+
+    def __init__(self, database: Database, folder: StationFolder, judge: Judge, say: Callable[[str], None]) -> None:
+        self._database, self._folder, self._judge, self._say = database, folder, judge, say
+        self._broken: set[int] = set()
+
+    def step(self) -> bool:
+        """Judge one image; whether there was one."""
+        with self._database.read() as session:
+            query = select(Product).where(Product.shadow_model_id.is_not(None), Product.model_id.is_not(None))
+            for product in session.scalars(query):
+                model = session.get_one(Model, product.shadow_model_id or 0)
+                image = None if model.id in self._broken else _next(session, product)
+                if image is not None:
+                    break
+            else:
+                return False
+        try:
+            self._look(image, model)
+        except BlemishError as error:  # another model's trouble must not end the one that judges
+            self._broken.add(model.id)
+            self._say(f"{model.name}, in the shadow: {error}")
+        return True
+
+    def _look(self, image: Image, model: Model) -> None:
+        predictor = self._judge.predictor(model.sha256)
+        found = Shadow(image_id=image.id, model_id=model.id, threshold=predictor.threshold, score=None)
+        try:
+            path = self._folder.image_path(image.sha256, image.suffix)
+            prediction = predictor.predict_prepared(prepare_kept(predictor, path, image.sha256), image.name)
+        except DataError:
+            prediction = None
+        found.verdict, found.score = verdict_of(prediction), None if prediction is None else prediction.score
+        with self._database.write() as session:
+            session.merge(found)
+
+
+def _next(session: Session, product: Product) -> Image | None:
+    """The last image that the live model has judged and the one in the shadow has not."""
+    seen = select(Shadow.image_id).where(Shadow.model_id == product.shadow_model_id)
+    last = _last(product).subquery()
+    query = (
+        select(Image)
+        .join(last, last.c.image_id == Image.id)
+        .where(Image.id.not_in(seen), Image.removed_at.is_(None))
+        .order_by(Image.id.desc())
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def _last(product: Product) -> Select[tuple[int]]:
+    query = select(Decision.image_id).where(
+        Decision.product_id == product.id, Decision.model_id == product.model_id, Decision.score.is_not(None)
+    )
+    return query.order_by(Decision.decided_at.desc()).limit(LAST)
+
+
+def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
+    """The live model of a product and the one in its shadow."""
+    pairs = (
+        select(Decision, Shadow)
+        .join(Shadow, Shadow.image_id == Decision.image_id)
+        .where(Decision.product_id == product.id, Decision.model_id == product.model_id)
+        .where(Shadow.model_id == product.shadow_model_id)
+    )
+    counted = pairs.with_only_columns(Decision.verdict, Shadow.verdict, func.count())
+    rows = session.execute(counted.group_by(Decision.verdict, Shadow.verdict))
+    table = {(row[0], row[1]): int(row[2]) for row in rows}
+    said = pairs.with_only_columns(Verdict.image_id, Verdict.judgement, Decision.verdict, Shadow.verdict)
+    said = said.join(Verdict, Verdict.image_id == Decision.image_id).order_by(Verdict.id)
+    last = {row[0]: row[1:] for row in session.execute(said)}
+    other = pairs.add_columns(Image).join(Image, Image.id == Decision.image_id)
+    other = other.where(Decision.verdict != Shadow.verdict).order_by(Decision.id.desc()).limit(4 * limit)
+    differing = [Differing(row[2], row[0], row[1]) for row in session.execute(other)]
+    hidden = hidden_of(session, [one.image for one in differing])
+    return Comparison(
+        both=sum(table.values()),
+        table=table,
+        differing=[one for one in differing if one.image.id not in hidden][:limit],
+        said_good=_flagged("good", last.values()),
+        said_defective=_flagged("defective", last.values()),
+    )
+
+
+def _flagged(judgement: str, said: Iterable[Sequence[str]]) -> tuple[int, int, int]:
+    of = Counter[str]()
+    for people, ours, other in said:
+        if people == judgement:
+            of.update({"all": 1, "ours": ours == "anomalous", "other": other == "anomalous"})
+    return of["all"], of["ours"], of["other"]
