@@ -159,7 +159,10 @@ def used_texts() -> set[str]:
     for template in folder.joinpath("templates").iterdir():
         text = template.read_text(encoding="utf-8")
         found |= {one or other for one, other in re.findall(r"""_\((?:"([^"]+)"|'([^']+)')""", text)}
-    return found | set(re.findall(r'Trouble\(\s*"([^"]+)"', folder.joinpath("state.py").read_text(encoding="utf-8")))
+    troubles = (
+        folder.joinpath("state.py").read_text(encoding="utf-8").partition("def troubles")[2].partition("\ndef ")[0]
+    )
+    return found | set(re.findall(r'(?<!")"([A-Z][^"]* [^"]*)"(?!")', troubles))
 
 
 def test_every_text_of_the_pages_is_german_too() -> None:

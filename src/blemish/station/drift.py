@@ -68,7 +68,8 @@ class LineWatch:
         stopped = set()
         with self._database.read() as session:
             query = select(Product.id, Product.model_id, Product.stops_when_withdrawn)
-            live = [_Live(*row) for row in session.execute(query.where(Product.model_id.is_not(None)))]
+            rows = session.execute(query.where(Product.model_id.is_not(None)))
+            live = [_Live(row[0], row[1] or 0, row[2]) for row in rows]
         for one in live:
             try:
                 if self._follow(self._opened(one)) and one.stops:

@@ -6,7 +6,7 @@ last thousand.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -122,7 +122,7 @@ def _next(session: Session, product: Product) -> Image | None:
     return session.scalar(query)
 
 
-def _last(product: Product) -> Select[tuple[int]]:
+def _last(product: Product) -> Select[Any]:
     query = select(Decision.image_id).where(
         Decision.product_id == product.id, Decision.model_id == product.model_id, Decision.score.is_not(None)
     )
