@@ -47,6 +47,8 @@ STATION_COMMANDS: dict[str, Callable[..., None]] = {
     "run": station.run,
     "verify": station.verify,
     "export": station.export,
+    "head": station.head,
+    "keep": station.keep,
     "backup": station.backup,
     "restore": station.restore,
 }

@@ -215,14 +215,16 @@ def verify(
     folder: Folder,
     database: DatabaseOption = None,
     head: Annotated[
-        str | None, typer.Option(help="A head noted before; that it is still in the chain is checked too.")
+        str | None,
+        typer.Option(help="A head noted before, or its file; that nothing up to it was rewritten is checked too."),
     ] = None,
 ) -> None:
     """Check the audit trail: that no entry, decision or verdict was changed, left out or put in. 1: something was."""
+    from blemish.station.heads import read_head
     from blemish.station.trail import verify_trail
 
-    with _opened(folder, database) as (_, store), store.read() as session:
-        found = verify_trail(session, head)
+    with _opened(folder, database) as (station, store), store.read() as session:
+        found = verify_trail(session, None if head is None else read_head(head, station))
     if found.problem is not None:
         log_console.print(f"{folder}: {found.problem}; {found.entries} entries before it hold", markup=False)
         raise typer.Exit(1)
@@ -260,6 +262,59 @@ def _in_utc(option: str, text: str | None) -> str | None:
     except ValueError:
         raise _settings_error(f"{option} {text}: expected a time such as 2026-11-26T06:00") from None
     return (at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)).isoformat(timespec="microseconds")
+
+
+def head(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write. None: standard output.")] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Print the head of the audit trail, to be kept elsewhere and given to `verify --head` later."""
+    from blemish.data.files import atomic_write, check_writable
+    from blemish.station.heads import head_of
+
+    with _opened(folder, database) as (station, store), store.read() as session:
+        text = head_of(session, station).to_json() + "\n"
+    if out is None:
+        out_console.print(text, markup=False, soft_wrap=True, end="")
+        return
+    check_writable(out)
+    with atomic_write(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def keep(
+    folder: Folder,
+    days: Annotated[float | None, typer.Option(help="Days that images called good are kept; 0: for ever.")] = None,
+    days_rejects: Annotated[
+        float | None,
+        typer.Option(help="Days that rejects, images of the audit lane and judged ones are kept; 0: for ever."),
+    ] = None,
+    max_gb: Annotated[
+        float | None, typer.Option(help="Gigabytes that image files may take in all; 0: no limit.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit trail.")] = "set from the terminal",
+    now: Annotated[
+        bool, typer.Option("--now", help="Remove now what is kept no longer; else the worker does.")
+    ] = False,
+    database: DatabaseOption = None,
+) -> None:
+    """Say how long images are kept, or set it. Their decisions stay; what was removed is in the audit trail."""
+    from blemish.station.retention import make_retention, read_retention, set_retention, sweep
+
+    with _opened(folder, database) as (station, store):
+        with store.read() as session:
+            before = read_retention(session)
+        asked = {"days": days, "days_rejects": days_rejects, "max_gb": max_gb}
+        if any(value is not None for value in asked.values()):
+            kept = {name: getattr(before, name) if value is None else value or None for name, value in asked.items()}
+            before = make_retention(**kept)
+            set_retention(store, "terminal", before, reason)
+        for name, value in before.model_dump().items():
+            out_console.print(f"{name}: {'no limit' if value is None else f'{value:g}'}", markup=False)
+        if now:
+            removed = sweep(store, station)
+            log_line(f"{removed.images} images removed, {removed.size_bytes / 1e6:.1f} MB")
 
 
 def backup(

@@ -18,6 +18,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.station import reviews
 from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
+from blemish.station.heads import head_of
 from blemish.station.pictures import Show, draw
 from blemish.station.products import add_model, go_live
 from blemish.station.reports import CSV_FIELDS, SUMMARY_FIELDS, HourlyChart, Share, csv_rows, shift_report, summary_rows
@@ -41,6 +42,7 @@ class ImageOut(BaseModel):
     name: str
     sha256: str
     received_at: str
+    removed_at: str | None = None
     verdict: str
     score: float | None = None
     p_value: float | None = None
@@ -89,6 +91,7 @@ def image_out(row: reviews.Row) -> ImageOut:
         name=image.name,
         sha256=image.sha256,
         received_at=image.received_at,
+        removed_at=image.removed_at,
         verdict="waiting",
     )
     if decision is None:
@@ -302,6 +305,14 @@ def _csv_line(row: tuple[object, ...]) -> str:
     text = io.StringIO()
     csv.writer(text).writerow(["" if value is None else value for value in row])
     return text.getvalue()
+
+
+@router.get("/trail/head")
+@allow("viewer", "read")
+def trail_head(station: At) -> dict[str, Any]:
+    """The last entry of the audit trail, to be kept elsewhere."""
+    with station.database.read() as session:
+        return head_of(session, station.folder)._asdict()
 
 
 @router.get("/queue")

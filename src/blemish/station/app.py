@@ -51,7 +51,7 @@ At = Annotated[Station, Depends(station_of)]
 
 def make_app(station: Station) -> FastAPI:
     """The application. Every route of it goes through `guard`; there are no others, and nothing is mounted."""
-    from blemish.station import api, connect, model_pages, pages, service, setup_pages, sign_in
+    from blemish.station import api, connect, keeping_pages, model_pages, pages, service, setup_pages, sign_in
 
     app = FastAPI(
         title="blemish station",
@@ -77,6 +77,7 @@ def make_app(station: Station) -> FastAPI:
         pages.router,
         setup_pages.router,
         model_pages.router,
+        keeping_pages.router,
         connect.router,
         connect.api,
     ):

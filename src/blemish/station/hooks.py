@@ -33,7 +33,7 @@ class _NoRedirect(HTTPRedirectHandler):
         return None
 
 
-_OPENER = build_opener(_NoRedirect)
+OPENER = build_opener(_NoRedirect)
 
 
 def add_hook(database: Database, actor: str, url: str, product_id: int | None) -> str:
@@ -42,14 +42,24 @@ def add_hook(database: Database, actor: str, url: str, product_id: int | None) -
     Raises:
         SettingsError: no address of HTTP, one that is told already, or no such product.
     """
-    url = url.strip()
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > 1000 or parts.username:
-        raise SettingsError(f"hook '{url[:80]}': expected an address such as https://mes.example/blemish")
+    url = checked_address(url)
     secret = secrets.token_urlsafe(32)
     with database.write() as session:
         begin_hook(session, actor, url, product_id, secret)
     return secret
+
+
+def checked_address(url: str) -> str:
+    """An address that something may be sent to.
+
+    Raises:
+        SettingsError: no address of HTTP, or one with a password in it.
+    """
+    url = url.strip()
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > 1000 or parts.username:
+        raise SettingsError(f"hook '{url[:80]}': expected an address such as https://mes.example/blemish")
+    return url
 
 
 def begin_hook(session: Session, actor: str, url: str, product_id: int | None, secret: str = "") -> int:
@@ -104,7 +114,7 @@ def _tell_all(hook: Hook, decisions: list[Decision]) -> Told:
         body = body_of(decision)
         headers = {"Content-Type": "application/json", SIGNATURE: sign(hook.secret, body, time.time())}
         try:
-            with _OPENER.open(Request(hook.url, body, headers, method="POST"), timeout=ANSWER_S):
+            with OPENER.open(Request(hook.url, body, headers, method="POST"), timeout=ANSWER_S):
                 last = decision.id
         except HTTPError as error:
             return Told(last, f"answers {error.code}")

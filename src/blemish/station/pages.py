@@ -18,6 +18,7 @@ from blemish.station import reviews, state, thresholds
 from blemish.station.access import allow, identity_of
 from blemish.station.api import ImageId
 from blemish.station.app import At, Station
+from blemish.station.heads import read_head
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
 from blemish.station.render import figure, guarantee, render
@@ -361,7 +362,12 @@ def _time(text: str | None, default: datetime) -> str:
 @router.get("/trail")
 @allow("viewer")
 def trail(
-    request: Request, station: At, before: int | None = None, everything: bool = False, check: bool = False
+    request: Request,
+    station: At,
+    before: int | None = None,
+    everything: bool = False,
+    check: bool = False,
+    head: Annotated[str, Query(max_length=1000)] = "",
 ) -> Response:
     """The audit trail, the newest entry first; decisions only where asked for."""
     query = select(Entry).order_by(Entry.seq.desc()).limit(100)
@@ -371,6 +377,16 @@ def trail(
         query = query.where(Entry.action != "decision")
     with station.database.read() as session:
         entries = list(session.scalars(query))
-        verified = verify_trail(session) if check else None
-        head = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
-    return render(request, "trail.html.j2", entries=entries, verified=verified, head=head, everything=everything)
+        noted = _noted(station, head) if head.strip() else None
+        verified = verify_trail(session, noted) if check else None
+        last = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
+    told = {"entries": entries, "verified": verified, "head": last, "everything": everything, "noted": head}
+    return render(request, "trail.html.j2", **told)
+
+
+def _noted(station: Station, head: str) -> str:
+    """A head that was pasted: 64 digits or the document, and never the name of a file of this machine."""
+    head = head.strip()
+    if not head.startswith("{") and len(head) != 64:
+        raise SettingsError("head: expected 64 hexadecimal digits, or what a saved head holds")
+    return read_head(head, station.folder)

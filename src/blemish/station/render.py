@@ -20,6 +20,7 @@ NAVIGATION = (
     ("/report", "Shift report", "viewer"),
     ("/products", "Products", "viewer"),
     ("/trail", "Audit trail", "viewer"),
+    ("/storage", "Storage", "engineer"),
     ("/users", "Users", "administrator"),
     ("/hooks", "Hooks", "administrator"),
 )

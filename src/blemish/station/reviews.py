@@ -62,7 +62,7 @@ def rejects(session: Session, product_id: int | None, limit: int = 24) -> list[R
     is_judged = exists().where(Verdict.image_id == Image.id)
     query = (
         _rows(product_id)
-        .where(Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit)
+        .where(Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit, Image.removed_at.is_(None))
         .order_by(Decision.p_value, Decision.score.desc())
         .limit(limit)
     )
@@ -71,30 +71,29 @@ def rejects(session: Session, product_id: int | None, limit: int = 24) -> list[R
 
 def next_to_audit(session: Session, product_id: int | None) -> Row | None:
     """The oldest image of the audit lane that was not judged there."""
-    query = (
-        _rows(product_id)
-        .where(Image.is_audit, Decision.verdict != "unreadable", ~_audited(Image.id))
-        .order_by(Image.id)
-        .limit(1)
-    )
+    query = _rows(product_id).where(*_WAITS).order_by(Image.id).limit(1)
     row = session.execute(query).first()
     return None if row is None else Row(row[0], row[1])
 
 
 def left_to_audit(session: Session, product_id: int | None) -> int:
     """How many images of the audit lane were not judged there."""
-    query = _rows(product_id).where(Image.is_audit, Decision.verdict != "unreadable", ~_audited(Image.id))
+    query = _rows(product_id).where(*_WAITS)
     return session.scalar(query.with_only_columns(func.count())) or 0
 
 
 def is_hidden(session: Session, image: Image) -> bool:
-    """Whether our verdict must not be shown yet: the image is in the audit lane, and was not judged there."""
-    return image.is_audit and not session.scalar(select(_audited(Image.id)).where(Image.id == image.id))
+    """Whether our verdict must not be shown yet: the image is in the audit lane, can be judged there, and was not."""
+    return (
+        image.is_audit
+        and image.removed_at is None
+        and not session.scalar(select(_audited(Image.id)).where(Image.id == image.id))
+    )
 
 
 def hidden_of(session: Session, images: list[Image]) -> set[int]:
     """Of some images, those whose verdict must not be shown yet."""
-    drawn = [image.id for image in images if image.is_audit]
+    drawn = [image.id for image in images if image.is_audit and image.removed_at is None]
     judged = select(Verdict.image_id).where(Verdict.image_id.in_(drawn), Verdict.lane == "audit")
     return set(drawn) - set(session.scalars(judged))
 
@@ -152,3 +151,7 @@ def _rows(product_id: int | None) -> Any:
 def _audited(image_id: object) -> Exists:
     given = aliased(Verdict)
     return exists().where(and_(given.image_id == image_id, given.lane == "audit"))
+
+
+_WAITS = (Image.is_audit, Image.removed_at.is_(None), Decision.verdict != "unreadable", ~_audited(Image.id))
+"""Of images that are to be judged in the audit lane."""

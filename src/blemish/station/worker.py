@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from blemish.errors import BlemishError
 from blemish.station.cameras import CameraSettings, cameras_on
 from blemish.station.capture import CameraReader
+from blemish.station.chores import do_chores
 from blemish.station.crew import Crew
 from blemish.station.database import Database, reason
 from blemish.station.drift import LineWatch
@@ -76,6 +77,7 @@ class Worker:
             beside = [
                 threading.Thread(target=self._take_in, args=(stop,), daemon=True),
                 threading.Thread(target=tell_hooks, args=(self._database, self._folder, self._say, stop), daemon=True),
+                threading.Thread(target=do_chores, args=(self._database, self._folder, self._say, stop), daemon=True),
             ]
             if self._opcua is not None:
                 served = (self._database, self._opcua, self._say, stop)
