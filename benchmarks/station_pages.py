@@ -3,6 +3,8 @@
 import sys
 import tempfile
 import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,28 @@ from blemish.station.database import Database, open_database
 from blemish.station.folder import open_folder, sha256_of
 from blemish.station.intake import Inbox
 from blemish.station.products import add_model, add_product, go_live
-from blemish.station.tables import Decision, Entry, Image, Verdict, now
+from blemish.station.tables import Decision, Entry, Image, Model, Product, Shadow, Tally, Verdict, now
 from blemish.station.trail import FIRST, canonical, decision_detail, entry_sha256, verdict_detail
 
-PAGES = ("/", "/review", "/audit", "/threshold", "/report", "/products", "/trail", "/trail?everything=true", "/users")
+WEEK = f"start={datetime.now(UTC) - timedelta(days=8):%Y-%m-%dT%H:%M}&end={datetime.now(UTC):%Y-%m-%dT%H:%M}"
+PAGES = (
+    "/",
+    "/review",
+    "/audit",
+    "/threshold",
+    "/report",
+    f"/report?{WEEK}",
+    "/products",
+    "/recalibrate",
+    "/shadow",
+    "/trail",
+    "/trail?everything=true",
+    "/trail/head",
+    "/storage",
+    "/users",
+    "/hooks",
+    "/account",
+)
 OTHERS = ("/images/7", "/images/7/map.jpg?side=small", "/api/v1/images?limit=100", "/metrics")
 PASSWORD = "correct horse battery"
 
@@ -35,40 +55,57 @@ def main() -> int:
         go_live(database, "benchmark", added.id, "a benchmark")
         content = encode(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8), "PNG")
         Inbox(database, folder).receive(1, "first.png", content)
+        put_shadow(database, product_id, added)
         fill(database, (product_id, added.id, added.sha256, sha256_of(content)), n)
         accounts.add_user(database, "benchmark", "boss", PASSWORD, "administrator")
         client = TestClient(make_app(Station(database, folder)))
         client.post("/login", data={"name": "boss", "password": PASSWORD})
-        print(f"{describe()}; {n} decisions\n\n| page | median ms | kB |\n|---|---|---|")
+        print(f"{describe()}; {n} decisions\n\n| page | median ms | of them computing | kB |\n|---|---|---|---|")
         for page in (*PAGES, *OTHERS):
-            took, size = median_ms(client, page)
-            print(f"| `{page}` | {took:.0f} | {size / 1000:.0f} |")
+            took, computed, size = median_ms(client, page)
+            page = "/report (8 days)" if WEEK in page else page
+            print(f"| `{page}` | {took:.0f} | {computed:.0f} | {size / 1000:.0f} |")
         database.close()
     return 0
 
 
-def median_ms(client: TestClient, page: str) -> tuple[float, int]:
-    """The median of five, after one that fills caches; and the size."""
-    took = []
+def put_shadow(database: Database, product_id: int, live: Model) -> None:
+    """A second model, in the shadow of the first."""
+    with database.write() as session:
+        other = Model(id=live.id + 1, product_id=product_id, sha256="f" * 64, name="next.onnx", header=live.header)
+        other.parity, other.created_at, other.created_by = "", now(), "benchmark"
+        session.add(other)
+        session.get_one(Product, product_id).shadow_model_id = other.id
+
+
+def median_ms(client: TestClient, page: str) -> tuple[float, float, int]:
+    """The median of five, after one that fills caches; the same of processor time; and the size."""
+    took, computed = [], []
     for _ in range(6):
-        started = time.perf_counter()
+        started, computing = time.perf_counter(), time.process_time()
         answer = client.get(page)
         took.append(1000.0 * (time.perf_counter() - started))
+        computed.append(1000.0 * (time.process_time() - computing))
         assert answer.status_code == 200, (page, answer.status_code, answer.text[:200])
-    return float(np.median(took[1:])), len(answer.content)
+    return float(np.median(took[1:])), float(np.median(computed[1:])), len(answer.content)
 
 
 def fill(database: Database, ids: tuple[int, int, str, str], n: int) -> None:
-    """Images, decisions, one verdict for each hundredth, one image in fifty in the audit lane; and their trail."""
+    """Images of the last seven days, decisions, one verdict for each hundredth, one image in fifty in the audit lane.
+
+    With their trail and tallies; every tenth was judged by a model in the shadow, too.
+    """
     product_id, model_id, model_sha256, sha256 = ids
-    rng = np.random.default_rng(1)
+    rng, began = np.random.default_rng(1), datetime.now(UTC) - timedelta(days=7)
+    tallies: Counter[tuple[str, str]] = Counter()
     with database.write() as session:
         previous = session.query(Entry).order_by(Entry.seq.desc()).first()
         seq, head = (0, FIRST) if previous is None else (previous.seq, previous.sha256)
         for begin in range(0, n, 5000):
             rows: list[object] = []
             for place in range(begin, min(n, begin + 5000)):
-                image_id, at = place + 2, now()
+                image_id, at = place + 2, began + timedelta(days=7 * place / n)
+                at = at.isoformat(timespec="microseconds")
                 rows.append(
                     Image(
                         id=image_id,
@@ -100,6 +137,12 @@ def fill(database: Database, ids: tuple[int, int, str, str], n: int) -> None:
                     latency_ms=10.0,
                     decided_at=at,
                 )
+                tallies[at[:13], decision.verdict] += 1
+                if place % 10 == 0:
+                    other = "anomalous" if score > 2.4 else "good"
+                    rows.append(
+                        Shadow(image_id=image_id, model_id=model_id + 1, score=score, threshold=2.4, verdict=other)
+                    )
                 told: list[tuple[Decision | Verdict, str, dict[str, object]]] = [
                     (decision, "decision", decision_detail(decision))
                 ]
@@ -128,8 +171,10 @@ def fill(database: Database, ids: tuple[int, int, str, str], n: int) -> None:
                     entry.sha256 = head = entry_sha256(entry)
                     row.trail_seq = seq
                     rows += [entry, row]
-            for kind in (Image, Entry, Decision, Verdict):
+            for kind in (Image, Entry, Decision, Verdict, Shadow):
                 session.bulk_save_objects([row for row in rows if isinstance(row, kind)])
+        for (hour, verdict), images in tallies.items():
+            session.add(Tally(product_id=product_id, hour=hour, verdict=verdict, images=images))
 
 
 if __name__ == "__main__":

@@ -130,12 +130,11 @@ def _last(product: Product) -> Select[Any]:
 
 
 def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
-    """The live model of a product and the one in its shadow."""
+    """The live model of a product and the one in its shadow, on the last images that both have judged."""
     pairs = (
         select(Decision, Shadow)
         .join(Shadow, Shadow.image_id == Decision.image_id)
-        .where(Decision.product_id == product.id, Decision.model_id == product.model_id)
-        .where(Shadow.model_id == product.shadow_model_id)
+        .where(Decision.image_id.in_(_last(product)), Shadow.model_id == product.shadow_model_id)
     )
     counted = pairs.with_only_columns(Decision.verdict, Shadow.verdict, func.count())
     rows = session.execute(counted.group_by(Decision.verdict, Shadow.verdict))
