@@ -12,7 +12,7 @@ from blemish.errors import SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.monitor_state import Alarm, default_state_path, write_state
 from blemish.inference.predictor import Prediction
-from blemish.inspection.monitor import Watch as Bets
+from blemish.inspection.monitor_bets import Watch as Bets
 from blemish.station import queue, state
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database

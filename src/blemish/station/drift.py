@@ -19,8 +19,9 @@ from blemish.data.folder import ID_DIGITS
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.monitor_state import Alarm, MonitorState, WithdrawalCheck, default_state_path
-from blemish.inspection.monitor import SAVE_EVERY_S, SCORE
-from blemish.inspection.monitor import Watch as Bets
+from blemish.inspection.monitor import SAVE_EVERY_S
+from blemish.inspection.monitor_bets import SCORE
+from blemish.inspection.monitor_bets import Watch as Bets
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.products import checked_reason, header_of_model, product_of

@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 from blemish.errors import DataError, SettingsError
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
-from blemish.station.hooks import ANSWER_S, OPENER, SIGNATURE, checked_address, sign
+from blemish.station.hooks import OPENER, SIGNATURE, checked_address, sign
+from blemish.station.spool import ANSWER_S
 from blemish.station.tables import Entry, Setting, now
 from blemish.station.trail import FIRST, append
 
@@ -44,7 +45,8 @@ class Head(NamedTuple):
 def head_of(session: Session, folder: StationFolder) -> Head:
     """The head now."""
     found = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
-    return Head(folder.id, *((0, FIRST) if found is None else tuple(found)), now())
+    seq, sha256 = (0, FIRST) if found is None else (found.seq, found.sha256)
+    return Head(folder.id, seq, sha256, now())
 
 
 def read_head(text: str, folder: StationFolder) -> str:
