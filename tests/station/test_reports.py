@@ -18,7 +18,7 @@ from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
 from blemish.station.products import add_product
-from blemish.station.render import NAVIGATION
+from blemish.station.render import NAVIGATION, environment
 from blemish.station.reports import Share, audit_shares, shift_report, summary_rows
 from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally, now
 from blemish.station.thresholds import choices, guaranteed_rate
@@ -171,3 +171,9 @@ def test_every_text_of_the_pages_is_german_too() -> None:
     assert set(german) - used_texts() == set(), "translated, and used nowhere"
     for english, text in german.items():
         assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", text)), english
+
+
+def test_numbers_are_written_as_the_language_does() -> None:
+    text = "{{ 0.0244|percent }} {{ 0.02441|guarantee }} {{ 0.1235|figure }} {{ none|figure }}"
+    assert environment("de").from_string(text).render() == "2,44 % 2,45 % 0,1235 -"
+    assert environment("en").from_string(text).render() == "2.44 % 2.45 % 0.1235 -"

@@ -21,7 +21,7 @@ from blemish.station.app import At, Station
 from blemish.station.heads import read_head
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
-from blemish.station.render import figure, guarantee, render
+from blemish.station.render import render
 from blemish.station.reports import HourlyChart, audit_shares, shift_report
 from blemish.station.sign_in import check_signature, see_other
 from blemish.station.tables import Decision, Entry, Image, Model, Product
@@ -273,7 +273,6 @@ def threshold(request: Request, station: At, product: Chosen = None, at: int | N
             options=options,
             now_at=now_at,
             at=min(range(len(options)), key=lambda place: (abs(places[place] - shown_at), place != now_at)),
-            shown=[[one.threshold, guarantee(one.rate), one.flagged, figure(one.threshold)] for one in options],
             judged=len(scores),
             heights=[round(100.0 * float(count) / max(1, counts.max()), 1) for count in counts],
             places=places,

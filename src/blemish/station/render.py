@@ -28,8 +28,8 @@ NAVIGATION = (
 
 
 @cache
-def environment() -> Environment:
-    """Where all pages come from."""
+def environment(language: str = "en") -> Environment:
+    """Where all pages of a language come from; its filters write numbers as the language does."""
     made = Environment(
         loader=PackageLoader("blemish.station"),
         autoescape=True,
@@ -38,9 +38,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "percent": percent,
-        "guarantee": guarantee,
-        "figure": figure,
+        "percent": lambda share, digits=2: localise(percent(share, digits), language),
+        "guarantee": lambda rate: localise(guarantee(rate), language),
+        "figure": lambda value: localise(figure(value), language),
         "moment": moment,
         "as_json": json.dumps,
     }
@@ -58,7 +58,7 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
 
     seen = [(to, say(name)) for to, name, role in NAVIGATION if identity is not None and identity.may(role)]  # type: ignore[arg-type]
     page = (
-        environment()
+        environment(language)
         .get_template(template)
         .render(
             {"_": say, "language": language, "identity": identity, "navigation": seen, "path": request.url.path}
@@ -66,6 +66,15 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
         )
     )
     return HTMLResponse(page)
+
+
+def localise(number: str, language: str) -> str:
+    """A number, with the decimal sign of a language.
+
+    >>> localise("2.44 %", "de"), localise("2.44 %", "en")
+    ('2,44 %', '2.44 %')
+    """
+    return number.replace(".", ",") if language == "de" else number
 
 
 def percent(share: float | None, digits: int = 2) -> str:

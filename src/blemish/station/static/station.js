@@ -6,7 +6,8 @@ export function localTimes(root) {
     const at = new Date(one.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     const isToday = at.toDateString() === new Date().toDateString();
-    one.textContent = isToday ? at.toLocaleTimeString() : at.toLocaleString();
+    const language = document.documentElement.lang;
+    one.textContent = isToday ? at.toLocaleTimeString(language) : at.toLocaleString(language);
     one.title = one.dateTime;
   }
 }
