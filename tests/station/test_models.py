@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sqlalchemy import select, update
 from blemish.data.progress import Progress
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.overlay import encode
+from blemish.inference.predictor import Predictor
 from blemish.station import accounts, reviews, run_kinds, runs, shadow
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database
@@ -353,6 +356,25 @@ def test_a_broken_model_in_the_shadow_is_said_once_and_stops_nothing(
     assert [beside.step(), beside.step()] == [True, False]
     assert len(said) == 1
     assert "gone.onnx, in the shadow" in said[0]
+
+
+def test_a_model_is_read_once_by_many_at_a_time(station: Station, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    with station.database.read() as session:
+        sha256 = session.get_one(Model, line.model_id).sha256
+    read, load = [], Predictor.load.__func__  # type: ignore[attr-defined]
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        read.append(1)
+        time.sleep(0.1)
+        return load(Predictor, *given, **named)
+
+    monkeypatch.setattr(Predictor, "load", slowly)
+    threads = [Thread(target=station.judge.predictor, args=(sha256,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read) == 1
 
 
 @pytest.mark.slow

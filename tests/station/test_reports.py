@@ -175,5 +175,5 @@ def test_every_text_of_the_pages_is_german_too() -> None:
 
 def test_numbers_are_written_as_the_language_does() -> None:
     text = "{{ 0.0244|percent }} {{ 0.02441|guarantee }} {{ 0.1235|figure }} {{ none|figure }}"
-    assert environment("de").from_string(text).render() == "2,44 % 2,45 % 0,1235 -"
-    assert environment("en").from_string(text).render() == "2.44 % 2.45 % 0.1235 -"
+    assert environment("de").from_string(text).render() == "2,44\xa0% 2,45\xa0% 0,1235 -"
+    assert environment("en").from_string(text).render() == "2.44\xa0% 2.45\xa0% 0.1235 -"

@@ -1,6 +1,7 @@
 """One image of the queue becomes a decision: judged, committed, and only then is its map kept."""
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -60,6 +61,7 @@ class Judge:
     def __init__(self, folder: StationFolder, threads: int | None = None, keep: int = 4) -> None:
         self._folder, self._threads, self._keep = folder, threads, keep
         self._predictors: dict[str, Predictor] = {}
+        self._lock = threading.Lock()  # pages ask from several threads; a model is read once
 
     def predictor(self, model_sha256: str) -> Predictor:
         """The model with that content.
@@ -67,16 +69,17 @@ class Judge:
         Raises:
             ArtifactError: it is missing, or was changed since it was uploaded.
         """
-        found = self._predictors.pop(model_sha256, None)
-        if found is None:
-            path = self._folder.model_path(model_sha256)
-            if not path.is_file() or sha256_of(path.read_bytes()) != model_sha256:
-                raise ArtifactError(f"{path}: missing, or changed since it was uploaded; upload the model again")
-            found = Predictor.load(path, "cpu", self._threads)
-        self._predictors[model_sha256] = found  # the last one used comes last
-        while len(self._predictors) > self._keep:
-            self._predictors.pop(next(iter(self._predictors)))
-        return found
+        with self._lock:
+            found = self._predictors.pop(model_sha256, None)
+            if found is None:
+                path = self._folder.model_path(model_sha256)
+                if not path.is_file() or sha256_of(path.read_bytes()) != model_sha256:
+                    raise ArtifactError(f"{path}: missing, or changed since it was uploaded; upload the model again")
+                found = Predictor.load(path, "cpu", self._threads)
+            self._predictors[model_sha256] = found  # the last one used comes last
+            while len(self._predictors) > self._keep:
+                self._predictors.pop(next(iter(self._predictors)))
+            return found
 
     def judge(self, task: Task) -> Judged:
         """Judge an image of the queue.

@@ -1,6 +1,7 @@
 """Pages from templates: who asks, in which language, and how numbers are written."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -38,9 +39,7 @@ def environment(language: str = "en") -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "percent": lambda share, digits=2: localise(percent(share, digits), language),
-        "guarantee": lambda rate: localise(guarantee(rate), language),
-        "figure": lambda value: localise(figure(value), language),
+        **{one.__name__: _written_in(language, one) for one in (percent, guarantee, figure)},
         "moment": moment,
         "as_json": json.dumps,
     }
@@ -68,13 +67,17 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
     return HTMLResponse(page)
 
 
+def _written_in(language: str, write: Callable[..., str]) -> Callable[..., str]:
+    return lambda *number: localise(write(*number), language)
+
+
 def localise(number: str, language: str) -> str:
-    """A number, with the decimal sign of a language.
+    """A number, with the decimal sign of a language, and never parted from its percent sign.
 
     >>> localise("2.44 %", "de"), localise("2.44 %", "en")
-    ('2,44 %', '2.44 %')
+    ('2,44\\xa0%', '2.44\\xa0%')
     """
-    return number.replace(".", ",") if language == "de" else number
+    return (number.replace(".", ",") if language == "de" else number).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def percent(share: float | None, digits: int = 2) -> str:
