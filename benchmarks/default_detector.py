@@ -83,10 +83,12 @@ def _over(take: Any, values: Iterable[float | None]) -> float | None:
     return float(take(known)) if known else None
 
 
-def run_set(data: Path, seeds: int, detectors: Sequence[str], out: Path) -> list[dict[str, Any]]:
+def run_set(
+    data: Path, seeds: int, detectors: Sequence[str], out: Path, parts: Sequence[Part] = PARTS
+) -> list[dict[str, Any]]:
     """The rows of one set; what was finished before with the same settings and images is kept."""
     rows = []
-    for part in PARTS:
+    for part in parts:
         names = [name for name in part.detectors if name in detectors]
         if not names:
             continue
@@ -95,7 +97,7 @@ def run_set(data: Path, seeds: int, detectors: Sequence[str], out: Path) -> list
         for name in names:
             mine = [run for run in runs if run["detector"] == name]
             each = [found for run in mine if (found := figures_of(run))]
-            called = name if part is PARTS[0] else f"{name}, {part.name}"
+            called = name if part == PARTS[0] else f"{name}, {part.name}"
             errors = [run["error"] for run in mine if run["error"]]
             rows.append(
                 {"set": data.name, "detector": called, "seeds": len(each), "figures": middle(each), "each": each}

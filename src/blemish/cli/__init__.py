@@ -9,7 +9,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from blemish.cli import certify, challenge, compare, data, doctor, export, inspect, monitor, sign, station, train, watch
+from blemish.cli import (
+    certify,
+    challenge,
+    compare,
+    data,
+    doctor,
+    encoders,
+    export,
+    inspect,
+    monitor,
+    sign,
+    station,
+    train,
+    watch,
+)
 from blemish.cli.console import out_console
 from blemish.cli.exit import ending
 
@@ -34,6 +48,12 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "convert": data.convert,
     "list": data.list_sets,
     "get": data.get,
+}
+ENCODER_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": encoders.list_,
+    "fetch": encoders.fetch,
+    "accept": encoders.accept,
+    "licence": encoders.licence,
 }
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "threshold": compare.sweep_threshold,
@@ -89,6 +109,7 @@ app.add_typer(
     name="sweep",
     help="Turn one thing through its values: the threshold, or a setting.",
 )
+app.add_typer(_with_commands(ENCODER_COMMANDS), name="encoders", help="List pretrained encoders, and fetch others.")
 app.add_typer(
     _with_commands(STATION_COMMANDS, cls=station.StationGroup),
     name="station",

@@ -24,6 +24,7 @@ from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.data.roi import decode_roi
 from blemish.errors import ArtifactError
+from blemish.hub.folder import EncoderCard
 from blemish.inference.calibration import CalibrationCard, promise, score_p_value
 from blemish.inference.trust import read_model_file
 from blemish.settings import LARGEST_IMAGE_PX, RunSettings, Settings
@@ -88,6 +89,8 @@ class ArtifactHeader(Settings):
     detectors: Annotated[int, Field(ge=1, le=MAX_DETECTORS)] = 1
     """Several judge together: the score is the smallest of theirs; see `score.calibration`."""
     data_card: DataCard
+    encoder: EncoderCard | None = None
+    """The pretrained encoder whose weights are in the file, with its licence; None where there is none, or no card."""
     history: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     fit_seconds: float = 0.0
     parameters: int = 0

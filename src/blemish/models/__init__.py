@@ -16,6 +16,7 @@ from blemish.models.feature_ensemble import FeatureEnsemble
 from blemish.models.padim import Padim
 from blemish.models.patchcore import PatchCore
 from blemish.models.reverse_distillation import ReverseDistillation
+from blemish.models.pinned import Pinned, pin_encoder
 from blemish.models.vae import VariationalAutoencoder
 from blemish.settings import validate
 
@@ -62,6 +63,15 @@ def side_multiple(name: str, model: Mapping[str, Any]) -> int:
     """
     kind = _known(name)
     return kind.multiple_of_sides(validate(kind.Settings, model, prefix="model."))
+
+
+def pin(name: str, model: Mapping[str, Any]) -> Pinned:
+    """What the settings `model.*` of a detector become before training, with its encoder's card; see `pin_encoder`.
+
+    Raises:
+        SettingsError: an unknown detector, a setting it does not have, or an encoder that cannot be had.
+    """
+    return pin_encoder(validate(_known(name).Settings, model, prefix="model."))
 
 
 def make_detector(name: str, model: Mapping[str, Any], shape: ImageShape) -> Detector:

@@ -2,12 +2,13 @@
 
 An encoder is a module with `channels` and `strides` that turns images `(b, 3, h, w)` in [0, 1] into one map
 `(b, channels[i], h / strides[i], w / strides[i])` a scale, finest first. Adding one is a class and a line in
-`ENCODERS`; `model.encoder` then takes its name, which a model file keeps.
+`ENCODERS`; `model.encoder` then takes its name, which a model file keeps. Encoders of folders (`folder:PATH`,
+`hf:NAME`, `timm:NAME`) need no line: a model file keeps what their network is, and its weights.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, cast, final
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, cast, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,10 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from blemish.errors import SettingsError, nearest
+from blemish.hub.folder import CONFIG, read_json
+from blemish.hub.store import Named, locate, parse_name
 from blemish.models.efficientnet_lite import VARIANTS, EfficientNetLite, EfficientNetLiteDeep, Maps
+from blemish.models.networks import EncoderSpec
 from blemish.settings import Settings
 
 MAX_LAYERS = 64
@@ -26,6 +30,7 @@ LAYERS_OF_TOKENS = 4
 as DINOv2's authors take them for dense tasks (Oquab et al. 2023)."""
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """A row of `ENCODERS`: an `nn.Module` that is built without arguments and without weights.
 
@@ -57,12 +62,19 @@ class EncoderSettings(Settings):
     """By rule, layers of a larger stride are left out."""
 
     encoder: Annotated[str, Field(max_length=4096)] = Field(
-        "efficientnet_lite0", description="Pretrained network: efficientnet_lite0, efficientnet_lite1, ..."
+        "efficientnet_lite0",
+        description="Pretrained network: efficientnet_lite0, efficientnet_lite1 or efficientnet_lite2; folder:PATH, "
+        "hf:NAME or timm:NAME. See docs/howto/encoders.md.",
     )
     encoder_layers: tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...] | None = Field(
         None,
         description="Which of its maps, counted from 1: stages of a convolutional network, finest first, or blocks of "
         "a transformer. None: by rule.",
+    )
+    encoder_spec: EncoderSpec | None = Field(
+        None,
+        description="What the network of a folder is and which weights it has. Written by training, so that a model "
+        "file needs no folder; not to be set.",
     )
 
     @property
@@ -98,6 +110,8 @@ def choose(settings: EncoderSettings) -> Choice:
     Raises:
         SettingsError: an unknown name, or layers that it does not have.
     """
+    if (named := parse_name(settings.encoder)) is not None:
+        return _choose_of_folder(settings, named)
     build = _row(settings)
     with torch.device("meta"):
         specimen = build()
@@ -105,6 +119,42 @@ def choose(settings: EncoderSettings) -> Choice:
     layers = range(1, len(strides) + 1) if settings.encoder_layers is None else choose_layers(strides, settings)
     places = tuple(layer - 1 for layer in layers)
     return Choice(tuple(channels[i] for i in places), tuple(strides[i] for i in places), places, build)
+
+
+def _choose_of_folder(settings: EncoderSettings, named: Named) -> Choice:
+    """As `choose`; the folder is read only where the settings do not hold what it holds."""
+    spec = settings.encoder_spec or read_folder_spec(settings.encoder, named)
+    layers = choose_layers(spec.network.strides, settings)
+    channels, strides = (
+        tuple(each[layer - 1] for layer in layers) for each in (spec.network.channels, spec.network.strides)
+    )
+
+    def build() -> Encoder:
+        if spec.network.family == "timm":
+            from blemish.models.timm_encoder import TimmEncoder
+
+            return TimmEncoder(spec, layers, settings.encoder)
+        from blemish.models.transformers_encoder import TransformersEncoder
+
+        return TransformersEncoder(spec, layers, settings.encoder)
+
+    return Choice(channels, strides, tuple(range(len(layers))), build)
+
+
+def read_folder_spec(text: str, named: Named) -> EncoderSpec:
+    """What the folder of an encoder holds; `text` is its name with the kind.
+
+    Raises:
+        SettingsError: it is not on this machine, or holds no encoder that is known.
+    """
+    folder = locate(named, text)
+    if "architecture" in read_json(folder / CONFIG, text):  # as timm writes it
+        from blemish.models import timm_encoder
+
+        return timm_encoder.read_spec(text, folder)
+    from blemish.models import transformers_encoder
+
+    return transformers_encoder.read_spec(text, folder)
 
 
 def _row(settings: EncoderSettings) -> Callable[[], Encoder]:
@@ -148,6 +198,7 @@ class FrozenEncoder(nn.Module):
     """An encoder that never learns: no gradients, always in evaluation mode, grey images as three equal channels.
 
     Its weights come with `prepare` or from a saved state, so that restoring a detector needs no package of weights.
+    Transformers see images of the heights and widths `sizes_px` alone.
 
     Raises:
         SettingsError: a name that is not in `ENCODERS`, or layers that it does not have.
@@ -157,12 +208,18 @@ class FrozenEncoder(nn.Module):
     (False, False)
     """
 
-    def __init__(self, wanted: EncoderSettings | str) -> None:
+    def __init__(self, wanted: EncoderSettings | str, *sizes_px: tuple[int, int]) -> None:
         super().__init__()
         settings = EncoderSettings(encoder=wanted) if isinstance(wanted, str) else wanted
         choice = choose(settings)
         self.channels, self.strides, self._places = choice.channels, choice.strides, choice.places
         self.encoder = cast(Any, choice.build()).requires_grad_(False).eval()
+        self.fix_sizes(*sizes_px)
+
+    def fix_sizes(self, *sizes_px: tuple[int, int]) -> None:
+        """Tell heights and widths of the images to come; a transformer interpolates its positions for them once."""
+        if hasattr(self.encoder, "fix_sizes"):
+            self.encoder.fix_sizes(*sizes_px)
 
     def check_several(self, detector: str) -> None:
         """Refuse a single scale, for a detector that sets scales against each other.

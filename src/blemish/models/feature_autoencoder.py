@@ -98,7 +98,7 @@ class FeatureAutoencoder(Detector):
     def __init__(self, settings: FeatureAutoencoderSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings)
+        self.features = FrozenEncoder(settings, shape[1:])
         self.features.check_several("feature_autoencoder")
         coarsest = max(self.features.strides)
         check_sides(shape, coarsest << settings.bottleneck)

@@ -62,7 +62,7 @@ class FeatureDictionary(Detector):
     def __init__(self, settings: FeatureDictionarySettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings)
+        self.features = FrozenEncoder(settings, shape[1:])
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         self.register_buffer("mean", torch.zeros(channels))

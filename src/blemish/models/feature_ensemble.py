@@ -129,13 +129,14 @@ class FeatureEnsemble(Detector):
     def __init__(self, settings: FeatureEnsembleSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings)
+        self.features = FrozenEncoder(settings, shape[1:])
         self.features.check_several("feature_ensemble")
         channels, strides = self.features.channels, self.features.strides
         check_sides(shape, max(strides))
         self.patch_channels = channels[: max(2, len(channels) - 1)]
         self.grid = (shape.height // self.features.patch_stride, shape.width // self.features.patch_stride)
         self.small_px = small_size(shape, strides[-1])
+        self.features.fix_sizes(self.small_px)
         small_grid = (self.small_px[0] // strides[-1], self.small_px[1] // strides[-1])
         self.register_buffer("rows_of_small", reducing(shape.height, self.small_px[0]), persistent=False)
         self.register_buffer("columns_of_small", reducing(shape.width, self.small_px[1]), persistent=False)

@@ -58,7 +58,7 @@ class Padim(Detector):
     def __init__(self, settings: PadimSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings)
+        self.features = FrozenEncoder(settings, shape[1:])
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         dimensions = min(settings.dimensions, channels)

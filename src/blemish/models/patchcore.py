@@ -56,7 +56,7 @@ class PatchCore(Detector):
     def __init__(self, settings: PatchCoreSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.features = FrozenEncoder(settings)
+        self.features = FrozenEncoder(settings, shape[1:])
         check_sides(shape, max(self.features.strides))
         self.register_buffer("bank", torch.zeros(1, sum(self.features.channels)))
 

@@ -66,7 +66,7 @@ class ReverseDistillation(Detector):
     def __init__(self, settings: ReverseDistillationSettings, shape: ImageShape) -> None:
         super().__init__(shape)
         self.settings = settings
-        self.encoder = FrozenEncoder(settings)
+        self.encoder = FrozenEncoder(settings, shape[1:])
         self.encoder.check_several("reverse_distillation")
         check_sides(shape, self.multiple_of_sides(settings))
         self.ratios = [max(self.encoder.strides) // stride for stride in self.encoder.strides]

@@ -79,12 +79,14 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
+                *job.encoder_notes,
                 *photo_notes(job.images.samples, job.images.policy, job.images.brightest),
                 *region_notes(job.images.policy, photo_px, job.settings.data.roi),
                 *dict.fromkeys(note for fit in fits for note in fit.notes),
                 *image_notes(job, scores, looks),
             ),
         ),
+        encoder=job.encoder,
         history={
             f"{name} (fold {fold + 1})" if several else name: tuple(values)
             for fold, fit in enumerate(fits)
@@ -98,8 +100,18 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             "numpy": np.__version__,
             "python": platform.python_version(),
             "machine": platform.machine(),
+            **_encoder_library(job),
         },
     )
+
+
+def _encoder_library(job: Job) -> dict[str, str]:
+    """The version of the library that the network of a folder is built with."""
+    spec: Any = job.settings.model.get("encoder_spec")
+    if spec is None:
+        return {}
+    name = "timm" if spec["network"]["family"] == "timm" else "transformers"
+    return {name: version(name)}
 
 
 def _fitted(job: Job) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 from blemish.data.folder import Folder, Sample, hash_samples
 from blemish.data.split import DEFAULT_FRACTION, drop_copies, fewest_to_hold_out, groups_of, split_folds, split_good
 from blemish.errors import CalibrationError, DataError
+from blemish.hub.folder import EncoderCard
 from blemish.inference.calibration import DEFAULT_RATE, calibrate
 from blemish.settings import DataSettings, RunSettings, ScoreSettings
 from blemish.stats.conformal import images_needed, rounded_up, smallest_rate
@@ -38,6 +39,8 @@ class Job:
     """One, or one for each fold."""
     skipped: dict[str, str]
     """Images left out, by name, with the reason."""
+    encoder: EncoderCard | None = None
+    encoder_notes: tuple[str, ...] = ()
 
     @cached_property
     def groups(self) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from blemish.errors import BlemishError, DataError
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
 from blemish.inference.runtime import is_onnx
 from blemish.inference.torch_runtime import torch_device
+from blemish.models import pin
 from blemish.settings import RunSettings
 from blemish.training.batches import GoodImages
 from blemish.training.checkpoint import Checkpoint
@@ -37,6 +38,8 @@ def train_model(
     if is_onnx(out):
         raise DataError(f"{out}: the name of an export, or one that is there; give the trained model another name")
     torch_device(device)
+    pinned = pin(settings.detector, settings.model)  # which encoder; it must be here
+    settings = settings.model_copy(update={"model": pinned.model})
     folder = read_folder(data)
     samples, skipped = good_samples(folder, settings.data)  # readable, each file once
     splits = split_samples(samples, folder, settings)  # fitted, and held out to calibrate on
@@ -44,7 +47,7 @@ def train_model(
     images = GoodImages(samples, policy, settings.data.skip_bad, report)  # decoded; batches are made of them
     if images.skipped:
         splits = split_samples(images.samples, folder, settings)
-    job = Job(folder, settings, images, splits, skipped | images.skipped)
+    job = Job(folder, settings, images, splits, skipped | images.skipped, pinned.card, pinned.notes)
     if resume and (finished := _finished(out, job)):
         return finished
     checkpoint = Checkpoint(state_path(out), job.fingerprint, settings.train.save_every_s, resume)

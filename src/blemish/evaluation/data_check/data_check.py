@@ -41,7 +41,9 @@ from blemish.evaluation.data_check.findings import (
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
-from blemish.settings import MaskValue, RunSettings
+from blemish.models import DETECTORS
+from blemish.models.encoders import EncoderSettings
+from blemish.settings import MaskValue, RunSettings, validate
 from blemish.training.policy import resolve_policy
 
 OnImage = Callable[[int, int], None]
@@ -98,14 +100,15 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
 
     Raises:
         DataError: there are no images, or none of the good ones can be read.
-        SettingsError: a size the encoder cannot take (multiples of 16), or a region of interest without a pixel.
+        SettingsError: a size the encoder cannot take (multiples of its strides, 16 by default), or a region of interest
+            without a pixel.
     """
     folder, findings = _folder(Path(root), settings.data.mask_value)
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
     quick = settings.data.model_copy(update={"speed": "fast"})
     policy = resolve_policy(_to_fit(folder.root, headed), settings.model_copy(update={"data": quick}))
-    extractor = FeatureExtractor(policy)
+    extractor = FeatureExtractor(policy, _encoder(settings))
     images: list[CheckedImage] = []
     grids: dict[str, Grids] = {}
     for done, sample in enumerate(headed, start=1):
@@ -134,6 +137,15 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         *quality_findings(images),
     ]
     return DataCheck(folder.root, policy, sort_findings(findings), tuple(images), oddness, maps)
+
+
+def _encoder(settings: RunSettings) -> EncoderSettings:
+    """The encoder that was asked for by `model.encoder`; the plain one where the detector's default stands."""
+    default = DETECTORS[settings.detector].Settings.model_fields.get("encoder")
+    asked = {name: settings.model[name] for name in EncoderSettings.model_fields if name in settings.model}
+    if default is not None and asked.get("encoder") == default.default:
+        del asked["encoder"]
+    return validate(EncoderSettings, asked, prefix="model.")
 
 
 def _folder(root: Path, mask_value: MaskValue) -> tuple[Folder, list[Finding]]:

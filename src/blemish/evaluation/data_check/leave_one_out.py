@@ -15,7 +15,7 @@ from blemish.data.images import PixelPolicy, prepare
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.inference.score import resize_map
 from blemish.models.detector import ImageShape, check_sides
-from blemish.models.encoders import FrozenEncoder
+from blemish.models.encoders import EncoderSettings, FrozenEncoder
 
 Features = NDArray[np.floating]  # (n, p, d): images, places, numbers
 Maps = NDArray[np.float64]  # (n, p)
@@ -127,9 +127,6 @@ def _summed(grid: NDArray[np.float64]) -> NDArray[np.float64]:
     return sum((wide[:, i : i + height, j : j + width] for i in range(3) for j in range(3)), start=np.zeros_like(grid))
 
 
-STRIDE = 16
-"""One place in this many pixels, each way."""
-
 Grids = NDArray[np.float16]  # (tiles, h, w, d)
 
 
@@ -151,13 +148,15 @@ class FeatureExtractor:
     """The pretrained encoder, over images in one piece or tile by tile.
 
     Raises:
-        SettingsError: sides (of the tiles, where there are any) that are no multiples of 16.
+        SettingsError: sides (of the tiles, where there are any) that are no multiples of the encoder's stride, 16 by
+            default; an encoder that cannot be had.
     """
 
-    def __init__(self, policy: PixelPolicy) -> None:
-        check_sides(ImageShape(policy.channels, *policy.network_px), STRIDE)
+    def __init__(self, policy: PixelPolicy, encoder: EncoderSettings | None = None) -> None:
+        self._encoder = FrozenEncoder(encoder or EncoderSettings(), policy.network_px)
+        check_sides(ImageShape(policy.channels, *policy.network_px), max(self._encoder.strides))
+        self.stride = self._encoder.strides[-1]
         self.policy = policy
-        self._encoder = FrozenEncoder("efficientnet_lite0")
         self._encoder.prepare()
         self.boxes = (
             tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
@@ -173,13 +172,16 @@ class FeatureExtractor:
 
     def inside(self) -> NDArray[np.bool_]:
         """Which places `(tiles, h, w)` have their centre in the region of interest."""
-        half = STRIDE // 2
-        height, width = (side // STRIDE for side in self.policy.network_px)
+        half = self.stride // 2
+        height, width = (side // self.stride for side in self.policy.network_px)
         if self.policy.roi is None:
             return np.ones((len(self.boxes), height, width), bool)
         roi = self.policy.roi
         return np.stack(
-            [roi[top:bottom, left:right][half::STRIDE, half::STRIDE] for top, left, bottom, right in self.boxes]
+            [
+                roi[top:bottom, left:right][half :: self.stride, half :: self.stride]
+                for top, left, bottom, right in self.boxes
+            ]
         )
 
     def to_map(self, places: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,0 +1,61 @@
+"""Tiny random encoders of every family, saved as the library transformers saves them."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FAMILIES: dict[str, tuple[str, dict[str, Any], int]] = {
+    "resnet": ("ResNet", {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}, 32),
+    "convnext": ("ConvNext", {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}, 32),
+    "swin": (
+        "Swin",
+        {"image_size": 64, "embed_dim": 8, "depths": [2, 2, 2, 1], "num_heads": [1, 2, 2, 4], "window_size": 4},
+        32,
+    ),
+    "dinov2": (
+        "Dinov2",
+        {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56, "patch_size": 14},
+        14,
+    ),
+    "dinov2_with_registers": (
+        "Dinov2WithRegisters",
+        {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56, "patch_size": 14},
+        14,
+    ),
+    "dinov3_vit": (
+        "DINOv3ViT",
+        {
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "image_size": 64,
+            "num_register_tokens": 4,
+        },
+        16,
+    ),
+    "dinov3_convnext": ("DINOv3ConvNext", {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}, 32),
+}
+"""Of each family: what its classes are called, its configuration, and its coarsest stride."""
+
+
+def save_tiny(family: str, folder: Path, kind: str = "Model") -> Path:
+    """A folder with a random encoder: seeded, with norms and biases that are not trivial."""
+    logging.disable(logging.ERROR)
+    try:
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        stem, config, _ = FAMILIES[family]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = getattr(transformers, f"{stem}{kind}")(getattr(transformers, f"{stem}Config")(**config))
+            for name, weight in [*model.named_parameters(), *model.named_buffers()]:
+                if weight.is_floating_point() and "inv_freq" not in name:
+                    weight.data.add_(0.2 * torch.rand_like(weight))
+        model.save_pretrained(str(folder))
+    finally:
+        logging.disable(logging.NOTSET)
+    return folder
