@@ -15,8 +15,8 @@ from blemish.models.feature_dictionary import FeatureDictionary
 from blemish.models.feature_ensemble import FeatureEnsemble
 from blemish.models.padim import Padim
 from blemish.models.patchcore import PatchCore
-from blemish.models.reverse_distillation import ReverseDistillation
 from blemish.models.pinned import Pinned, pin_encoder
+from blemish.models.reverse_distillation import ReverseDistillation
 from blemish.models.vae import VariationalAutoencoder
 from blemish.settings import validate
 
