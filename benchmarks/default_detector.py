@@ -11,6 +11,7 @@ OUT/default_detector.json after each set.
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,13 @@ def figures_of(run: RunRow) -> dict[str, float | None]:
     }
 
 
+def counts_of(run: RunRow) -> dict[str, float]:
+    """What stands behind the shares of one run: images found and flagged, of how many, and the promised rate."""
+    count, alarms = run["count"][ALL], run["false_alarms"]
+    counts = ("defective", "flagged_defective", "good", "flagged_good")
+    return {name: count[name] for name in counts} | {"promised": alarms["promised"] if alarms else math.nan}
+
+
 def middle(several: Sequence[Figures]) -> dict[str, float | None]:
     """The median of each figure over the runs that have it."""
     return {name: _over(statistics.median, (one.get(name) for one in several)) for name in COLUMNS}
@@ -96,7 +104,7 @@ def run_set(
         runs = compare(plan, out / part.name.replace(" ", "_") / data.name, on_run=_tell).content["runs"]
         for name in names:
             mine = [run for run in runs if run["detector"] == name]
-            each = [found for run in mine if (found := figures_of(run))]
+            each = [found | counts_of(run) for run in mine if (found := figures_of(run))]
             called = name if part == PARTS[0] else f"{name}, {part.name}"
             errors = [run["error"] for run in mine if run["error"]]
             rows.append(

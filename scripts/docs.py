@@ -8,6 +8,7 @@ nowhere, anything loaded from elsewhere.
 
 import ast
 import inspect
+import json
 import re
 import shutil
 import sys
@@ -34,7 +35,9 @@ REFERENCE = ROOT / "docs" / "reference"
 DECISIONS = ROOT / "docs" / "decisions"
 SOURCE = ROOT / "src" / "blemish"
 PACKAGES = re.compile(r"(```text\nsrc/blemish/\n)(.*?)(```)", re.DOTALL)
+FIGURES = re.compile(r"(<!-- figures of the default detector -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
 MODULES = re.compile(r"(<!-- modules -->\n)(.*?)(<!-- end of modules -->)", re.DOTALL)
+COUNTED = ("defective images found", "good images flagged")
 ASSETS = {".j2": "Template of a page.", ".css": "Style of all pages.", ".html": "Template of a page."}
 NOTE = "<!-- Written by scripts/docs.py; run `make docs` after a change. -->\n"
 
@@ -51,7 +54,7 @@ def main() -> int:
         REFERENCE / "results.md": results_page(),
         REFERENCE / "api.md": api_page(),
         DECISIONS / "index.md": decisions_page(),
-        ROOT / "README.md": filled(ROOT / "README.md", PACKAGES, package_lines()),
+        ROOT / "README.md": readme(),
         ROOT / "docs" / "architecture.md": filled(ROOT / "docs" / "architecture.md", MODULES, module_tables()),
     }
     if "--check" not in sys.argv:
@@ -212,6 +215,31 @@ def filled(page: Path, place: re.Pattern[str], text: str) -> str:
     if found != 1:
         raise ValueError(f"{page}: {found} places match {place.pattern}; one is expected")
     return written
+
+
+def readme() -> str:
+    """README.md with its packages, and with the figures of docs/figures/default_detector.json in its table."""
+    text = filled(ROOT / "README.md", PACKAGES, package_lines())
+    written, found = FIGURES.subn(lambda match: match[1] + default_detector_table() + match[3], text)
+    if found != 1:
+        raise ValueError("README.md: no place for the figures of the default detector")
+    return written
+
+
+def default_detector_table() -> str:
+    """One row a set of what `benchmarks/default_detector.py` wrote, the lowest image AUROC first; counts of seed 0."""
+    rows = json.loads((ROOT / "docs" / "figures" / "default_detector.json").read_text(encoding="utf-8"))["rows"]
+    columns = ["`feature_ensemble`, the default", "image AUROC", "AUPRO", *COUNTED, "promised"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    mine = [row for row in rows if row["detector"] == "feature_ensemble"]
+    for row in sorted(mine, key=lambda row: float(row["figures"]["image AUROC"])):
+        figures, first = row["figures"], row["each"][0]
+        aupro = "no masks" if figures["AUPRO"] is None else f"{figures['AUPRO']:.3f}"
+        found = f"{first['flagged_defective']:.0f} of {first['defective']:.0f}"
+        flagged = f"{first['flagged_good']:.0f} of {first['good']:.0f}"
+        promised = f"{100 * first['promised']:.3g} %"
+        lines.append(f"| {row['set']} | {figures['image AUROC']:.3f} | {aupro} | {found} | {flagged} | {promised} |")
+    return "\n".join(lines) + "\n"
 
 
 def package_lines() -> str:
