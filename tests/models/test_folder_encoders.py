@@ -312,3 +312,15 @@ def test_a_hostile_description_in_a_model_file_is_refused(
 def test_timm_is_not_tested_here() -> None:
     timm = pytest.importorskip("timm", reason="timm needs torchvision, which does not import beside this torch")
     assert timm
+
+
+@pytest.mark.parametrize("name", ["feature_autoencoder", "feature_ensemble"])
+def test_gaussians_of_wide_encoders_stay_small(name: str, folders: dict[str, Path]) -> None:
+    model = pin(name, {"encoder": f"folder:{folders['dinov2']}"}).model
+    network = {**model["encoder_spec"]["network"], "hidden_size": 768, "num_attention_heads": 12}
+    model["encoder_spec"] = {**model["encoder_spec"], "network": network}
+    with torch.device("meta"):
+        detector = make_detector(name, model, ImageShape(3, 224, 224))
+    sizes = {key: value.numel() * 4 for key, value in detector.state_dict().items() if "whitening" in key}
+    assert sizes
+    assert max(sizes.values()) <= 32 << 20

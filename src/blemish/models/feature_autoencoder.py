@@ -17,6 +17,7 @@ from blemish.models.gaussians import (
     cell_sides,
     in_cells,
     mahalanobis,
+    most_gaussians,
     out_of_cells,
     place_gaussians,
     shrink_gaussians,
@@ -107,7 +108,8 @@ class FeatureAutoencoder(Detector):
         self.finer = sum(self.sizes[:-1])
         self.autoencoder = autoencoder(sum(self.sizes), self.finer, settings)
         self.grid = (shape.height // coarsest, shape.width // coarsest)
-        self.cell = cell_sides(self.grid, MAX_GAUSSIANS, 1 << settings.bottleneck) if settings.by_place else self.grid
+        most = most_gaussians(self.features.channels[-1], MAX_GAUSSIANS)
+        self.cell = cell_sides(self.grid, most, 1 << settings.bottleneck) if settings.by_place else self.grid
         cells = (self.grid[0] // self.cell[0]) * (self.grid[1] // self.cell[1])
         self.register_buffer("mean", torch.zeros(sum(self.sizes), 1, 1))
         self.register_buffer("std", torch.ones(sum(self.sizes), 1, 1))

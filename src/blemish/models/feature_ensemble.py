@@ -17,6 +17,7 @@ from blemish.models.gaussians import (
     cell_sides,
     in_cells,
     mahalanobis,
+    most_gaussians,
     out_of_cells,
     pooled,
     shrink_gaussians,
@@ -143,8 +144,8 @@ class FeatureEnsemble(Detector):
         self.register_buffer("shares", normalise(settings.weights))
         self.register_buffer("gain", torch.ones(()))
         self.bank = PatchBank(sum(self.patch_channels))
-        self.fine = CellGaussians(channels[1], self.grid, MAX_FINE_CELLS)
-        self.coarse = CellGaussians(channels[-1], small_grid, MAX_COARSE_CELLS)
+        self.fine = CellGaussians(channels[1], self.grid, most_gaussians(channels[1], MAX_FINE_CELLS))
+        self.coarse = CellGaussians(channels[-1], small_grid, most_gaussians(channels[-1], MAX_COARSE_CELLS))
         size_px, sigma_px = (shape.height, shape.width), settings.smoothing_sigma_px
         self.enlarge_fine = Enlarge(self.grid, size_px, sigma_px)
         self.enlarge_coarse = Enlarge(small_grid, size_px, sigma_px * min(size_px) / min(self.small_px))

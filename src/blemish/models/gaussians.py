@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+GAUSSIAN_BYTES = 32 << 20
+"""All covariances of one scale, which grow with the square of an encoder's channels, take about so much at most."""
+
 
 @final
 class Gaussians(NamedTuple):
@@ -109,6 +112,15 @@ def mahalanobis(
 ) -> Float[Tensor, "p n"]:
     """Mahalanobis distance of each observation to its place's Gaussian."""
     return (factors @ (features - mean[:, :, None])).square().sum(dim=1).sqrt()
+
+
+def most_gaussians(channels: int, most: int) -> int:
+    """How many Gaussians of so many channels there may be: `most`, or fewer that take `GAUSSIAN_BYTES` of a file.
+
+    >>> most_gaussians(112, 512), most_gaussians(768, 512), most_gaussians(8192, 16)
+    (512, 14, 1)
+    """
+    return max(1, min(most, GAUSSIAN_BYTES // (4 * channels**2)))
 
 
 def cell_sides(grid: tuple[int, int], most: int, smallest: int = 2) -> tuple[int, int]:
