@@ -28,7 +28,14 @@ from reference.tiny_encoders import FAMILIES, save_tiny
 
 pytest.importorskip("transformers")
 
-DETECTORS = ["feature_autoencoder", "feature_dictionary", "feature_ensemble", "padim", "patchcore"]
+DETECTORS = [
+    "feature_autoencoder",
+    "feature_dictionary",
+    "feature_ensemble",
+    "padim",
+    "patchcore",
+    "reverse_distillation",
+]
 SMALL: dict[str, dict[str, Any]] = {"feature_autoencoder": {"latent": 4, "width": 8}}
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
