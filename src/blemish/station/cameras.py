@@ -115,11 +115,14 @@ def _checked_address(address: str) -> str:
     if is_video_file(address):
         path = Path(address).expanduser().resolve()
         if not address or not path.is_file():
-            raise SettingsError(f"camera '{address}': no device number, no address of a stream, and no file here")
+            named = "camera" if "@" in address else f"camera '{address}'"  # perhaps a stream without its rtsp://
+            raise SettingsError(f"{named}: no device number, no address of a stream, and no file here")
         return str(path)
     try:
         parts = urlsplit(address)
         is_whole = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+        if "@" in parts.path + parts.query + parts.fragment:  # what comes before it may be of a password
+            raise SettingsError("camera: write / ? # and @ of a password or a path as %2F %3F %23 and %40")
     except ValueError:
         is_whole = False
     if not is_whole:
