@@ -202,6 +202,9 @@ def test_a_wrong_password_is_said_and_shown_nowhere(
     assert "uthorized" in the_hook(sqlite).trouble
     page = boss.client.get("/hooks").text + boss.client.get("/").text
     assert broker.address in page
+    viewer = visit(station, make_app(station), "viewer").client.get("/").text
+    assert "mqtt://localhost" in viewer
+    assert broker.address not in viewer
     assert "uthorized" in page
     with sqlite.read() as session:
         trail = "".join(f"{entry.subject} {entry.detail}" for entry in session.scalars(select(Entry)))
