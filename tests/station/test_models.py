@@ -379,7 +379,7 @@ def test_a_model_is_read_once_by_many_at_a_time(station: Station, line: Line, mo
 
 @pytest.mark.slow
 def test_a_model_is_trained_in_a_process_of_its_own_and_challenged(
-    station: Station, app: FastAPI, line: Line, shared_parts: Path
+    station: Station, app: FastAPI, line: Line, shared_parts: Path, tmp_path: Path
 ) -> None:
     who = visit(station, app, "administrator")
     form = {"csrf": who.csrf, "product_id": line.product_id, "name": "new", "path": str(shared_parts)}
@@ -392,11 +392,18 @@ def test_a_model_is_trained_in_a_process_of_its_own_and_challenged(
         model = session.get_one(Model, result["model_id"])
     assert (model.name, model.origin) == ("new.onnx", f"trained here on {shared_parts}")
     assert "It judges nothing yet" in who.client.get("/runs/1").text
-    good = str(shared_parts / "test" / "good")
+    good, rng = tmp_path / "unseen", np.random.default_rng(11)
+    good.mkdir()
+    for place in range(8):
+        draw_part(rng)[0].save(good / f"{place}.png")
+    run = perform(station, "challenge", {"model_id": line.model_id, "path": str(good)}, line.product_id)
+    assert run.state == "done", run.result
+    found = json.loads(run.result)
+    assert {curve["defects"] for curve in found["curves"]} <= set(range(run_kinds.CHALLENGE_DEFECTS + 1))
+    assert "Synthetic defects on" in who.client.get(f"/runs/{run.id}").text
     challenge = {"csrf": who.csrf, "product_id": line.product_id, "model_id": line.model_id}
     assert who.client.post("/products/challenge", data=challenge).status_code == 303
-    assert "no image was confirmed good" in wait(station, 2)["result"]
-    assert good
+    assert "no image was confirmed good" in wait(station, 3)["result"]
 
 
 @pytest.mark.slow

@@ -548,12 +548,43 @@ def test_events_are_the_cards_of_the_page(
     monkeypatch.setattr(pages, "LOOK_EVERY_S", 0.05)
     who = visit(station, app, "viewer")
     text = who.client.get("/live/events?after=2").text
-    events = [json.loads(one) for one in re.findall(r"^data: (.*)$", text, re.MULTILINE)]
+    events = [json.loads(one) for one in re.findall(r"^id: \d+\ndata: (.*)$", text, re.MULTILINE)]
+    states = [json.loads(one)["html"] for one in re.findall(r"^event: state\ndata: (.*)$", text, re.MULTILINE)]
+    assert len(states) == 1  # it has not changed
+    assert 'class="promise"' in states[0]
     assert len(events) == len(judged) - 2
     assert events[-1]["verdict"] == "unreadable"
     assert "&lt;img src=x" in events[-1]["html"]
     resumed = who.client.get("/live/events?after=0", headers={"Last-Event-ID": "4"}).text
     assert re.findall(r"^id: (\d+)$", resumed, re.MULTILINE) == ["5"]
+
+
+def test_a_page_that_is_open_turns_amber_when_the_guarantee_goes(
+    station: Station, app: FastAPI, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemish.station import pages
+
+    monkeypatch.setattr(pages, "STREAM_S", 0.6)
+    monkeypatch.setattr(pages, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(pages, "STATE_EVERY_S", 0.1)
+    who, looked, draw = visit(station, app, "viewer"), [], pages._state
+
+    def change_after_the_first(*given: Any) -> str:
+        html = draw(*given)
+        if not looked:
+            with station.database.write() as session:
+                alarm = DriftAlarm(product_id=line.product_id, model_id=line.model_id, stream="brightness", usual=0.5)
+                alarm.found, alarm.images, alarm.image, alarm.raised_at, alarm.trail_seq = 0.4, 9, "a.png", now(), 1
+                session.add(alarm)
+        looked.append(html)
+        return html
+
+    monkeypatch.setattr(pages, "_state", change_after_the_first)
+    text = who.client.get("/live/events?after=0").text
+    states = [json.loads(one)["html"] for one in re.findall(r"^event: state\ndata: (.*)$", text, re.MULTILINE)]
+    assert len(states) == 2
+    assert 'class="promise open"' in states[1]
+    assert "the brightness" in states[1]
 
 
 def test_ready_means_database_and_worker(station: Station, app: FastAPI) -> None:

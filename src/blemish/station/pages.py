@@ -29,7 +29,7 @@ from blemish.station.trail import verify_trail
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
-STREAM_S, LOOK_EVERY_S = 60.0, 0.5
+STREAM_S, LOOK_EVERY_S, STATE_EVERY_S = 60.0, 0.5, 3.0
 """A stream ends after so long and is begun again by the browser: so it notices when a session has ended."""
 
 Chosen = Annotated[int | None, Query(alias="product")]
@@ -77,20 +77,34 @@ def _last_decision(session: Session) -> int:
 @router.get("/live/events")
 @allow("viewer")
 async def live_events(request: Request, station: At, after: int, product: Chosen = None) -> Response:
-    """The decisions after one, as server-sent events; each is the card that the page shows."""
+    """The decisions after one, as server-sent events, each the card that the page shows; and the state when it changes.
+
+    So the page turns amber by itself when drift withdraws a guarantee.
+    """
     resumed = request.headers.get("last-event-id", "")
     after = int(resumed) if resumed.isdigit() else after
 
     async def events() -> AsyncIterator[str]:
-        last, ends = after, asyncio.get_running_loop().time() + STREAM_S
+        clock, known, look_s = asyncio.get_running_loop().time, "", 0.0
+        last, ends = after, clock() + STREAM_S
         yield "retry: 1000\n\n"
-        while asyncio.get_running_loop().time() < ends and not await request.is_disconnected():
+        while clock() < ends and not await request.is_disconnected():
+            if clock() >= look_s:
+                html, look_s = await run_in_threadpool(_state, request, station, product), clock() + STATE_EVERY_S
+                if html != known:
+                    known = html
+                    yield f"event: state\ndata: {json.dumps({'html': html})}\n\n"
             found, last = await run_in_threadpool(_cards, request, station, last, product)
             for event in found:
                 yield event
             await asyncio.sleep(LOOK_EVERY_S)
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _state(request: Request, station: Station, product: int | None) -> str:
+    with station.database.read() as session:
+        return bytes(render(request, "state.html.j2", **_head(session, station, product)).body).decode()
 
 
 def _cards(request: Request, station: Station, after: int, product: int | None) -> tuple[list[str], int]:

@@ -36,6 +36,15 @@ events.addEventListener("message", (event) => {
   else show(data);
   if (held.length > MOST) held.shift();
 });
+let known = "";
+events.addEventListener("state", (event) => { // what is promised, and what is wrong
+  const { html } = JSON.parse(event.data);
+  if (html === known) return;
+  known = html;
+  const box = document.querySelector("[data-state]");
+  box.innerHTML = html; // escaped where it was made
+  localTimes(box);
+});
 let timer = 0;
 events.addEventListener("open", () => { clearTimeout(timer); lost.hidden = true; });
 events.addEventListener("error", () => {
