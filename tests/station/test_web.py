@@ -449,6 +449,23 @@ def test_the_description_names_every_route_of_the_api(station: Station, app: Fas
     assert set(described["paths"]) == listed
 
 
+def test_a_number_that_no_database_holds_is_refused(station: Station, app: FastAPI, line: Line) -> None:
+    who, large = visit(station, app, "engineer"), str(2**70)
+    asked = (
+        "/api/v1/images?product_id=",
+        "/review?product=",
+        "/trail?before=",
+        "/live/events?after=",
+        "/threshold?at=",
+    )
+    for address in asked[:-1]:
+        assert who.client.get(f"{address}{large}").status_code == 422, address
+    assert who.client.get(f"{asked[-1]}{large}").status_code == 200  # the nearest there is
+    assert "larger than the database" in who.client.get(f"/trail?before={large}").text
+    form = {"csrf": who.csrf, "product_id": large, "rate": 1, "reason": "a test"}
+    assert who.client.post("/products/audit-rate", data=form).status_code == 422
+
+
 def test_moving_the_threshold_is_signed_and_has_a_reason(
     station: Station, app: FastAPI, line: Line, judged: list[int]
 ) -> None:

@@ -30,6 +30,7 @@ router = APIRouter(prefix="/api/v1", tags=["v1"])
 LOOK_EVERY_S = 0.02
 
 ImageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+ProductId = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Time = Annotated[str, Query(pattern=r"^\d{4}-\d{2}-\d{2}(T[0-9:.]{5,15}(\+00:00)?)?$", description="In UTC.")]
 RAW = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
 
@@ -159,7 +160,7 @@ def _row(station: Station, image_id: int) -> reviews.Row:
 @allow("viewer", "read")
 def images(
     station: At,
-    product_id: int | None = None,
+    product_id: ProductId | None = None,
     verdict: str | None = None,
     before: int | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -247,7 +248,7 @@ def set_live(request: Request, station: At, model_id: ImageId, said: ReasonIn) -
 
 @router.get("/reports/shift")
 @allow("viewer", "read")
-def report(station: At, start: Time, end: Time, product_id: int | None = None) -> dict[str, Any]:
+def report(station: At, start: Time, end: Time, product_id: ProductId | None = None) -> dict[str, Any]:
     """Counts, defect types, escapes and false alarms of a time."""
     with station.database.read() as session:
         found = shift_report(session, start, end, product_id)
@@ -272,7 +273,7 @@ def _chart_out(found: HourlyChart) -> dict[str, Any]:
 
 @router.get("/reports/summary.csv", response_class=Response)
 @allow("viewer", "read")
-def summary_csv(request: Request, station: At, start: Time, end: Time, product_id: int | None = None) -> Response:
+def summary_csv(request: Request, station: At, start: Time, end: Time, product_id: ProductId | None = None) -> Response:
     """The report of a time as a table. An export is an entry of the audit trail."""
     with station.database.write() as session:
         found = shift_report(session, start, end, product_id)
@@ -284,7 +285,7 @@ def summary_csv(request: Request, station: At, start: Time, end: Time, product_i
 
 @router.get("/reports/shift.csv", response_class=StreamingResponse)
 @allow("viewer", "read")
-def report_csv(request: Request, station: At, start: Time, end: Time, product_id: int | None = None) -> Response:
+def report_csv(request: Request, station: At, start: Time, end: Time, product_id: ProductId | None = None) -> Response:
     """Every decision of a time, and every verdict of a person on it. An export is an entry of the audit trail."""
     if start > end:
         raise SettingsError(f"start: {start} is after end {end}")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, final
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -88,6 +89,8 @@ def make_app(station: Station) -> FastAPI:
     app.add_exception_handler(OSError, _no_room)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _not_understood)
+    for kind in (OverflowError, DatabaseDataError):  # from SQLite, and from PostgreSQL
+        app.add_exception_handler(kind, _too_large)
     return app
 
 
@@ -113,6 +116,10 @@ async def _no_room(request: Request, error: Any) -> Response:
 
 async def _http_error(request: Request, error: Any) -> Response:
     return _tell(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _too_large(request: Request, _error: Any) -> Response:
+    return _tell(request, 422, "a number is larger than the database can hold", {})
 
 
 async def _not_understood(request: Request, error: Any) -> Response:

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from starlette.responses import Response, StreamingResponse
 
 from blemish.station.access import allow, identity_of
-from blemish.station.api import Time
+from blemish.station.api import ProductId, Time
 from blemish.station.app import At, Station
 from blemish.station.brokers import Login, add_broker
 from blemish.station.cameras import Pace, add_camera, is_video_file
@@ -138,7 +138,7 @@ def export_decisions(
     kind: Literal["csv", "json", "jsonl", "parquet"],
     start: Time | None = None,
     end: Time | None = None,
-    product_id: int | None = None,
+    product_id: ProductId | None = None,
 ) -> Response:
     """Every decision of a time, with the last verdict of a person. An export is an entry of the audit trail."""
     pieces = export(station.database, identity_of(request).name, kind, Wanted(product_id, start, end))

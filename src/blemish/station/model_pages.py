@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 Text = Annotated[str, Form()]
 Number = Annotated[int, Form()]
-Chosen = Annotated[int | None, Query(alias="product")]
+Chosen = Annotated[int | None, Query(alias="product", ge=1, le=2**31 - 1)]
 
 
 @router.post("/products/train")

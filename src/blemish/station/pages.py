@@ -32,8 +32,10 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 STREAM_S, LOOK_EVERY_S, STATE_EVERY_S = 60.0, 0.5, 3.0
 """A stream ends after so long and is begun again by the browser: so it notices when a session has ended."""
 
-Chosen = Annotated[int | None, Query(alias="product")]
+Chosen = Annotated[int | None, Query(alias="product", ge=1, le=2**31 - 1)]
 Text = Annotated[str, Form()]
+LARGEST_ID = 2**63 - 1
+DecisionId = Annotated[int, Query(ge=0, le=LARGEST_ID)]
 
 
 @router.get("/")
@@ -76,13 +78,13 @@ def _last_decision(session: Session) -> int:
 
 @router.get("/live/events")
 @allow("viewer")
-async def live_events(request: Request, station: At, after: int, product: Chosen = None) -> Response:
+async def live_events(request: Request, station: At, after: DecisionId, product: Chosen = None) -> Response:
     """The decisions after one, as server-sent events, each the card that the page shows; and the state when it changes.
 
     So the page turns amber by itself when drift withdraws a guarantee.
     """
     resumed = request.headers.get("last-event-id", "")
-    after = int(resumed) if resumed.isdigit() else after
+    after = min(int(resumed), LARGEST_ID) if resumed.isdecimal() else after
 
     async def events() -> AsyncIterator[str]:
         clock, known, look_s = asyncio.get_running_loop().time, "", 0.0
