@@ -1,6 +1,6 @@
 """What inspection costs: a cold start, and each image after it; through torch and through an exported ONNX file.
 
-    python benchmarks/inspect_speed.py [--repeat 5] [--images 40] [--threads 1]
+    python benchmarks/inspect_speed.py [--repeat 5] [--images 40] [--threads 1] [--engines]
 
 Draws hazelnuts of 256 x 256, trains the seed's auto-encoder for a few steps (how well does not matter here), exports
 it, prints a table and writes build/benchmarks/inspect_speed.json. Everything is measured in this one run; rows of one
@@ -9,6 +9,9 @@ table take turns, so that a busy machine is as busy for each. Medians; processor
 The default detector, the feature auto-encoder, has tables of its own: image by image, with as many threads as cores,
 `Predictor` against the bare call and the whole network against its bare encoder; and a folder, how much of its decoding
 is hidden behind the network, with and without pictures.
+
+Last, exported files in onnxruntime and in OpenVINO, where that is installed, both in float32; `--engines`: this alone,
+written to build/benchmarks/inspect_engines.json.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +36,14 @@ from blemish import Predictor, make_settings, train_model
 from blemish.data.images import load_image
 from blemish.data.images import prepare as prepare_image
 from blemish.data.synthetic.dataset import write_hazelnuts
-from blemish.inference.runtime import open_detector, open_onnx
+from blemish.inference.devices import has_openvino
+from blemish.inference.parity import check_fixtures
+from blemish.inference.runtime import Runtime, open_detector, open_onnx
 from blemish.inspection.inspect import Request, inspect_images
 from blemish.inspection.pipeline import worker_count
 from blemish.training.export import export_model
 
+ENGINE_DETECTORS = ("seed", "patchcore", "feature_autoencoder", "feature_ensemble")
 COLD_LIMIT_S, IMPORT_LIMIT_S = 1.5, 0.3
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from blemish.__main__ import main; main()"
 """The command as in a base install: where torch is missing, nothing can import it by accident."""
@@ -54,14 +61,21 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5, help="runs of each command")
     parser.add_argument("--images", type=int, default=40, help="images in the folder")
     parser.add_argument("--threads", type=int, default=1, help="of torch and onnxruntime, within this process")
+    parser.add_argument("--engines", action="store_true", help="onnxruntime beside OpenVINO and nothing else")
     arguments = parser.parse_args()
     machine = describe()
     print(machine)
+    if arguments.engines:
+        with tempfile.TemporaryDirectory() as folder:
+            found = engines(Path(folder), arguments.images, arguments.threads, arguments.repeat)
+        write_json("inspect_engines", {"machine": machine, **vars(arguments), "detectors": found})
+        return
     with tempfile.TemporaryDirectory() as folder:
         files = prepare(Path(folder), arguments.images, "seed")
         cold = medians(commands(files), arguments.repeat)
         warm = medians(calls(files, arguments.threads), arguments.repeat)
         features = feature_autoencoder(Path(folder), files.photos, arguments.repeat)
+        features["engines"] = engines(Path(folder), arguments.images, arguments.threads, arguments.repeat)
     images = arguments.images
     each = {name: Cost(*(value / images for value in cost)) for name, cost in warm.items()}
     for kind in ("torch", "ONNX"):
@@ -184,6 +198,32 @@ def one_call_each(files: Files, threads: int) -> Mapping[str, Callable[[int], ob
         "torch: bare encoder": without_gradients(detector.features),
         "torch: whole network": without_gradients(detector),
     }
+
+
+def engines(folder: Path, images: int, threads: int, repeat: int) -> dict[str, dict[str, Any]]:
+    """The bare call of each detector's exported file, in onnxruntime and in OpenVINO, photo by photo in turns."""
+    told: dict[str, dict[str, Any]] = {}
+    if not has_openvino():
+        print("\nOpenVINO is not installed: pip install 'blemish[openvino]'")
+        return told
+    for detector in ENGINE_DETECTORS:
+        files = prepare(folder, images, detector)
+        opened = {device: open_onnx(files.exported, device, threads) for device in ("cpu", "openvino")}
+        policy = opened["cpu"].header.model.policy
+        inputs = [load_image(path, policy)[None] for path in files.photos]
+
+        def call(place: int, engine: Runtime, inputs: list[Any] = inputs) -> object:
+            return engine.maps(inputs[place])
+
+        names = {"cpu": "onnxruntime", "openvino": "OpenVINO"}
+        rows = {names[device]: partial(call, engine=one.runtime) for device, one in opened.items()}
+        costs = {name: median(found) for name, found in in_turns(rows, len(inputs), repeat).items()}
+        show(f"{detector}, exported, one image, {threads} thread(s)", costs, "ms", 1e3, "onnxruntime")
+        checks = check_fixtures(opened["openvino"])
+        within = "within" if checks.is_within else "BEYOND"
+        print(f"maps in OpenVINO differ by {checks.worst.difference:.1g}, {within} the {checks.tolerance:.0e} allowed")
+        told[detector] = {**as_dict(costs), "difference": checks.worst.difference, "tolerance": checks.tolerance}
+    return told
 
 
 def command_runs(files: Files) -> Mapping[str, Callable[[int], object]]:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("blemish", "torch", "onnxruntime", "numpy", "pillow")
+PACKAGES = ("blemish", "torch", "onnxruntime", "openvino", "numpy", "pillow")
 FOLDER = Path("build/benchmarks")
 
 
