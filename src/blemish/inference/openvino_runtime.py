@@ -12,7 +12,7 @@ from blemish.errors import ArtifactError, SettingsError
 
 @final
 class OpenVinoRuntime:
-    """A graph computed in 32 bits; where the processor has bfloat16, OpenVINO would take that by itself, 6 % off.
+    """A graph computed in 32 bits; on a processor with bfloat16 OpenVINO would take that, with maps a percent off.
 
     Calls from several threads take turns. `threads` work on an image, None: as many as OpenVINO chooses.
     """
