@@ -36,8 +36,8 @@ layers: $(VENV)/.ready
 reference: $(VENV)/.ready
 	$(BIN)/python scripts/docs.py --check
 
-test: check  ## everything in check, then the slow and the data tests
-	$(BIN)/pytest -n auto --dist loadscope -m 'slow or data'
+test: check  ## everything in check, then the slow and the data tests, and properties on four times the examples
+	$(BIN)/pytest -n auto --dist loadscope -m 'slow or data or hypothesis' --hypothesis-profile thorough
 
 fast: $(VENV)/.ready
 	$(BIN)/pytest -m 'not slow and not data' -x -q

@@ -1,5 +1,6 @@
 """What the tests share: small image sets, a small trained model, and the way to the real image sets."""
 
+import os
 import random
 import resource
 import sqlite3
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from filelock import FileLock
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from PIL import Image, ImageDraw
@@ -20,9 +21,8 @@ from PIL import Image, ImageDraw
 # The shapes in the signatures of models and maps are checked at every call of every test.
 install_import_hook(["blemish.models", "blemish.models.maps"], "beartype.beartype")
 
-torch.set_num_threads(1)  # tiny networks are faster so, and tests do not fight over cores
-
-settings.register_profile("repeatable", derandomize=True, deadline=None)  # the same examples in every run
+settings.register_profile("thorough", derandomize=True, deadline=None)  # the same examples in every run
+settings.register_profile("repeatable", settings.get_profile("thorough"), max_examples=25)
 settings.load_profile("repeatable")
 
 REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -39,9 +39,19 @@ TINY = [
 
 def seed_generators() -> None:
     """The global generators as at the start of every test."""
+    import torch  # here, for the process that hands the tests out to workers needs none
+
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  # scipy and scikit-learn fall back to it
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny networks are faster so, and tests do not fight over cores."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -127,37 +137,65 @@ def opened() -> Iterator[Counter[Path]]:
     _OPENED.pop()
 
 
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Charts are laid out and not drawn, for tests of a module that look at no chart: drawing is half of a report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blemish.evaluation.report.figures.to_svg", lambda _figure: b"<svg></svg>")
+        yield
+
+
 @pytest.fixture
 def parts(tmp_path: Path) -> Path:
     """A fresh small MVTec-style folder that a test may spoil."""
     return write_parts(tmp_path / "parts")
 
 
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A file or folder that the first worker to ask for it makes, and all workers of a run read."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    path = root / "shared" / name
+    with FileLock(root / f"{name}.lock"):
+        if not path.exists():
+            making = root / "making" / name
+            for folder in (path.parent, making.parent):
+                folder.mkdir(exist_ok=True)
+            make(making)
+            making.rename(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def shared_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small MVTec-style folder; read only."""
-    return write_parts(tmp_path_factory.mktemp("shared") / "parts")
+    return make_once(tmp_path_factory, "parts", write_parts)
 
 
 @pytest.fixture(scope="session")
 def model_file(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained model; read only."""
-    from blemish.training.settings import make_settings
-    from blemish.training.train import train_model
 
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    train_model(shared_parts, path, make_settings("conv_autoencoder", assignments=TINY))
-    return path
+    def train(path: Path) -> None:
+        from blemish.training.settings import make_settings
+        from blemish.training.train import train_model
+
+        train_model(shared_parts, path, make_settings("conv_autoencoder", assignments=TINY))
+
+    return make_once(tmp_path_factory, "model.safetensors", train)
 
 
 @pytest.fixture(scope="session")
 def onnx_file(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small trained model, exported; read only."""
-    from blemish.training.export import export_model
 
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    export_model(model_file, path)
-    return path
+    def export(path: Path) -> None:
+        from blemish.training.export import export_model
+
+        export_model(model_file, path)
+
+    return make_once(tmp_path_factory, "model.onnx", export)
 
 
 @pytest.fixture

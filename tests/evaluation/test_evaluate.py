@@ -26,6 +26,8 @@ from blemish.inference.artifact import ArtifactHeader, DataCard
 from blemish.inference.predictor import Predictor
 from blemish.settings import RunSettings
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIDE = 32
 QUICK = EvaluateSettings(repeats=50)
 

@@ -68,6 +68,7 @@ assert "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.enviro
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="OMP_DISPLAY_ENV is GNU's OpenMP")
 def test_openmp_threads_sleep_while_they_wait_and_the_environment_stays_as_it_was(model_file: Path) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, delete, make_url, text
 
 from blemish.station.database import Database, open_database
 from blemish.station.folder import StationFolder, open_folder
 from blemish.station.intake import Inbox
+from blemish.station.tables import Setting
 from station.serving import Running, serve_line
 
 
@@ -70,6 +71,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_url"))
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables, of no station yet; to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "station.sqlite3"
+    opened = open_database(f"sqlite:///{path}", "none")
+    with opened.write() as session:
+        session.execute(delete(Setting))
+    opened.close()
+    return path
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> StationFolder:
     """A new station's folder."""
@@ -77,16 +89,19 @@ def folder(tmp_path: Path) -> StationFolder:
 
 
 @pytest.fixture
-def database(database_url: str, folder: StationFolder) -> Iterator[Database]:
+def database(database_url: str, folder: StationFolder, migrated: Path) -> Iterator[Database]:
     """Its database, of each kind in turn."""
+    if database_url.startswith("sqlite"):
+        shutil.copy(migrated, database_url.removeprefix("sqlite:///"))
     opened = open_database(database_url, folder.id)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def sqlite(folder: StationFolder) -> Iterator[Database]:
+def sqlite(folder: StationFolder, migrated: Path) -> Iterator[Database]:
     """Its database in the folder, for what does not depend on the kind."""
+    shutil.copy(migrated, folder.default_database.removeprefix("sqlite:///"))
     opened = open_database(folder.default_database, folder.id)
     yield opened
     opened.close()

@@ -96,6 +96,7 @@ def test_a_time_and_a_product_are_chosen(database: Database, line: Line) -> None
         export(database, "eva", "xlsx", Wanted())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_decisions(
     sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ from blemish.inference.predictor import Predictor
 from conftest import TINY, draw_part, write_parts
 from reference.schema import misfits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUICK = ChallengeSettings(defect_types=("hole", "print"), contrasts=(0.1, 0.4), defects=10)
 
 

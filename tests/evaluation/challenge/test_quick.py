@@ -11,6 +11,8 @@ from blemish.data.synthetic.defects import DEFECTS
 from blemish.evaluation.challenge.quick import EACH, quick_peaks, share_found
 from blemish.inference.predictor import Predictor
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def predictor(model_file: Path) -> Predictor:

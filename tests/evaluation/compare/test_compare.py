@@ -26,6 +26,8 @@ from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
 from reference.schema import misfits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUICK = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
 HASTY = [*TINY, "train.epochs=1", "augment.images_of_one=1"]
 
@@ -193,7 +195,9 @@ def test_a_run_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> N
     assert run(plan(shared_parts, detectors="seed"), copy)[1] == {"parts/seed/seed0": "finished"}
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{", encoding="utf-8")])
+@pytest.mark.parametrize(
+    "damage", [pytest.param(Path.unlink, marks=pytest.mark.slow), lambda path: path.write_text("{", encoding="utf-8")]
+)
 def test_a_lost_or_damaged_file_is_made_again(copy: Path, shared_parts: Path, damage: Callable[[Path], object]) -> None:
     damage(copy / "runs/parts/seed/seed0/results.json")
     model = copy / "runs/parts/seed/seed0/model.safetensors"

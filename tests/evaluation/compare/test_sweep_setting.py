@@ -31,6 +31,8 @@ from blemish.settings import RunSettings
 from conftest import TINY
 from reference.schema import misfits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HASTY = [one for one in TINY if "latent" not in one] + ["train.epochs=1", "augment.images_of_one=1"]
 QUICK = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
 

@@ -25,6 +25,8 @@ from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, PixelScores, count, f1
 from reference.schema import misfits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUICK = EvaluateSettings(repeats=10, panels_per_type=2, worst=0)
 
 
