@@ -223,7 +223,7 @@ def test_images_found_and_false_alarms_lead_the_tiles(page: str) -> None:
 
 
 def test_the_ladder_and_the_next_steps_are_on_the_page(page: str) -> None:
-    assert "not supported: needs 99 calibration images" in page
+    assert "not supported: needs 99 good images" in page
     assert "<li>Look at &lt;b&gt;train/good/0.png&lt;/b&gt;.</li>" in page
     assert "0 of 1" in page[page.index("by the false alarms allowed") :]
 

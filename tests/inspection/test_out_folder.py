@@ -99,7 +99,8 @@ def test_what_an_inspection_wrote_is_replaced_but_no_picture_put_among_it(
 ) -> None:
     out = tmp_path / "out"
     for _ in range(2):
-        assert run("inspect", model_file, photos, "-o", out).exit_code in (0, 1)
+        result = run("inspect", model_file, photos, "-o", out)
+        assert (result.exit_code in (0, 1), f"written: {out / INDEX}" in result.stderr) == (True, True)
     Image.new("L", (8, 8)).save(out / "masks" / "2.png")
     assert run("inspect", model_file, photos, "-o", out).exit_code == 2
 
@@ -130,6 +131,15 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
     ]
     assert "The worst 3 are shown" in page
     assert "no &lt;image&gt;" in page
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 region,"), (2, "2 regions,")])
+def test_the_page_counts_one_image_and_one_region_as_one(tmp_path: Path, count: int, said: str) -> None:
+    row = judged_row("a.png", 3.0)
+    row["region_count"] = count
+    page = write_index([("a.png", row)], tmp_path).read_text()
+    assert said in page
+    assert "1 image: 1 anomalous" in page
 
 
 def test_text_that_a_spreadsheet_would_run_is_marked_as_text() -> None:

@@ -113,5 +113,5 @@ app.add_typer(_with_commands(ENCODER_COMMANDS), name="encoders", help="List pret
 app.add_typer(
     _with_commands(STATION_COMMANDS, cls=station.StationGroup),
     name="station",
-    help="Judge images beside the line, and keep a record that can be answered for.",
+    help="Judge images beside the line, and keep a record that can be answered for. `blemish station FOLDER` serves.",
 )

@@ -72,6 +72,7 @@ def inspect(
     be read and was left out (--skip-bad).
     """
     from blemish.inference.predictor import Predictor
+    from blemish.inspection.index_page import INDEX
     from blemish.inspection.inspect import Request, inspect_images
     from blemish.inspection.pipeline import worker_count
 
@@ -92,6 +93,8 @@ def inspect(
     say_skipped(found.skipped)
     say_unread(images)
     _say_notes(found)
+    if out is not None:
+        say("written", f"{out / INDEX}, and the rows, heat maps and defect masks beside it")
     raise typer.Exit(1 if verdicts["anomalous"] else UNREADABLE if verdicts["unreadable"] else 0)
 
 

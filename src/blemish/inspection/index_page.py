@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from blemish.data.files import atomic_write
+from blemish.errors import plural
 from blemish.inspection.rows import Row
 
 INDEX = "index.html"
@@ -41,7 +42,7 @@ def write_index(rows: Iterable[tuple[str, Row]], out: Path) -> Path:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(_HEAD)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("anomalous", "good", "unreadable"))
-        file.write(f"<h1>{counts.total()} images: {said}</h1>\n")
+        file.write(f"<h1>{plural(counts.total(), 'image')}: {said}</h1>\n")
         if counts.total() > len(worst):
             file.write(f"<p>The worst {len(worst)} are shown; the others are in the file of the rows.</p>\n")
         file.write("<main>\n")
@@ -68,7 +69,7 @@ def _figure(name: str, row: Row) -> str:
         return f'<figure class="unreadable"><figcaption>{text}</figcaption></figure>\n'
     overlay, mask = (f"{folder}/{quote(name)}" for folder in ("overlays", "masks"))
     picture = f'<a href="{overlay}"><img src="{overlay}" alt="heat map of {path}" loading="lazy"></a>'
-    regions = f"{row['region_count']} regions, " if row["region_count"] else ""
+    regions = f"{plural(row['region_count'], 'region')}, " if row["region_count"] else ""
     text = f"{path}<br>score {row['score']:.5g} (threshold {row['threshold']:.5g}), p-value {row['p_value']:.4f}"
     return (
         f'<figure class="{verdict}">{picture}<figcaption><b>{verdict if verdict == "good" else verdict.upper()}</b> '

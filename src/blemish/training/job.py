@@ -135,9 +135,11 @@ def _too_few_held_out(found: int, by_group: bool, settings: RunSettings) -> str:
     needed, fraction = images_needed(rate, confidence), settings.data.calibration_fraction
     in_all = fewest_to_hold_out(needed, fraction, rate_to_round_to(settings.score))
     sure = "" if confidence is None else f" with confidence {confidence:g}"
+    is_rounded = fraction is None and rate_to_round_to(settings.score) is not None
+    share = "a fifth to a third" if is_rounded else f"a share of {fraction or DEFAULT_FRACTION:g}"
     return (
         f"score.max_false_alarm_rate: {rate:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images that "
-        f"were not fitted on, found {found}; as a share of {fraction or DEFAULT_FRACTION:g} is held out "
+        f"were not fitted on, found {found}; as {share} is held out "
         f"(data.calibration_fraction), {in_all} are needed in all; or ask for "
         f"{rounded_up(smallest_rate(found, confidence)):g} or more"
     )
