@@ -9,12 +9,12 @@ import torch.nn.functional as F
 
 from blemish.errors import SettingsError
 from blemish.models.detector import ImageShape
+from blemish.models.feature_maps import cosine_distance
 from blemish.models.reverse_distillation import (
     Residual,
     ReverseDistillation,
     ReverseDistillationSettings,
     Student,
-    cosine_distance,
     doublings,
 )
 

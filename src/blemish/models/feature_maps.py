@@ -87,6 +87,16 @@ def map_of_patches(
     return upsample_and_blur(grid, shape.height, shape.width, sigma_px)
 
 
+def cosine_distance(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+    """One minus the cosine of the angle between two features at each place.
+
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, -1.0]]).reshape(3, 2, 1, 1)
+    >>> cosine_distance(x, torch.tensor([2.0, 0.0]).reshape(1, 2, 1, 1).expand_as(x)).flatten()
+    tensor([0.0000, 0.2929, 0.2929])
+    """
+    return F.relu(1 - F.cosine_similarity(x.float(), y.float(), dim=1))
+
+
 @final
 class FeatureBatches:
     """Batches of features of images that do not change, computed once and shuffled again in each epoch.

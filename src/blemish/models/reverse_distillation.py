@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from blemish.errors import SettingsError
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
-from blemish.models.feature_maps import FeatureBatches
+from blemish.models.feature_maps import FeatureBatches, cosine_distance
 from blemish.models.maps import upsample_and_blur
 
 
@@ -200,13 +200,3 @@ def doublings(strides: Sequence[int]) -> list[int]:
             )
         steps.append(times)
     return steps
-
-
-def cosine_distance(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-    """One minus the cosine of the angle between two features at each place.
-
-    >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, -1.0]]).reshape(3, 2, 1, 1)
-    >>> cosine_distance(x, torch.tensor([2.0, 0.0]).reshape(1, 2, 1, 1).expand_as(x)).flatten()
-    tensor([0.0000, 0.2929, 0.2929])
-    """
-    return F.relu(1 - F.cosine_similarity(x.float(), y.float(), dim=1))
