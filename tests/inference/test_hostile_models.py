@@ -26,8 +26,9 @@ from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxRuntime, open_onnx
 from blemish.inference.torch_runtime import TorchRuntime
 from blemish.inspection.group_pattern import pattern_in_model
-from blemish.models import DETECTORS, make_detector
+from blemish.models import DETECTORS, make_detector, pin
 from blemish.models.detector import ImageShape
+from reference.tiny_encoders import needed
 
 SIDE = 64
 
@@ -374,7 +375,7 @@ def test_a_buffer_of_any_size_gives_an_artifact_error_at_the_latest_with_an_imag
 ) -> None:
     """Buffers whose sizes follow from the good images cannot all be checked before the first image."""
     header, _ = read_artifact(model_file)
-    settings = SMALL.get(name, {})
+    settings = pin(name, {**needed(name), **SMALL.get(name, {})}).model
     with torch.device("meta"):  # as restoring does it, to learn the sizes without memory
         make_detector(name, settings, ImageShape(3, SIDE, SIDE))
     detector = make_detector(name, settings, ImageShape(3, SIDE, SIDE))

@@ -12,6 +12,7 @@ from blemish.models import DETECTORS, PRESETS, make_detector, settings_of_name, 
 from blemish.models.detector import Detector, ImageShape
 from blemish.settings import RunSettings, validate
 from reference.plain_loop import ListOfBatches, PlainLoop
+from reference.tiny_encoders import needed
 
 SMALL: dict[str, dict[str, Any]] = {
     "conv_autoencoder": {"latent": 8},
@@ -20,6 +21,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "reverse_distillation": {"width": 8},
 }
 """Settings that make a detector small enough to fit in a second; a detector without a row takes its defaults."""
+
+
+def small(name: str) -> dict[str, Any]:
+    return {**needed(name), **SMALL.get(name, {})}
+
 
 HEIGHT, WIDTH = 64, 96
 SPOILED = (slice(24, 40), slice(40, 56))
@@ -61,7 +67,7 @@ def fitted(name: str, channels: int) -> Fitted:
     """A detector after a few steps on one batch."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        detector = make_detector(name, SMALL.get(name, {}), shape_of(channels))
+        detector = make_detector(name, small(name), shape_of(channels))
         loop = PlainLoop(detector, steps=32 if channels == 3 or name == "vae" else 12)
         detector.fit(ListOfBatches([good_images(4, channels)]), loop)
     return Fitted(detector.eval(), loop)
@@ -123,7 +129,7 @@ def test_one_batch_can_be_overfitted(name: str) -> None:
 def test_state_can_be_taken_over(name: str, channels: int) -> None:
     images = good_images(2, channels, seed=1)
     saved = {key: value.clone() for key, value in fitted(name, channels).detector.state_dict().items()}
-    other = make_detector(name, SMALL.get(name, {}), shape_of(channels))
+    other = make_detector(name, small(name), shape_of(channels))
     other.restore(saved)
     with torch.no_grad():
         assert torch.equal(other.eval()(images), maps_of(name, images))
@@ -142,16 +148,16 @@ def test_reconstructions_are_images(name: str) -> None:
 @every_detector
 def test_unknown_setting_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=r"model\.no_such_setting: unknown setting"):
-        make_detector(name, {"no_such_setting": 1}, shape_of(3))
+        make_detector(name, {**needed(name), "no_such_setting": 1}, shape_of(3))
 
 
 @every_detector
 def test_sides_it_cannot_take_are_refused(name: str) -> None:
-    multiple = side_multiple(name, {})
+    multiple = side_multiple(name, needed(name))
     if multiple == 1:
         pytest.skip("takes any side")
     with pytest.raises(SettingsError, match=f"both must be multiples of {multiple}, the nearest is"):
-        make_detector(name, {}, ImageShape(3, 2 * multiple, 2 * multiple + 1))
+        make_detector(name, needed(name), ImageShape(3, 2 * multiple, 2 * multiple + 1))
 
 
 @every_detector

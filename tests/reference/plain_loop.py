@@ -30,6 +30,9 @@ class PlainLoop:
         self.curves: list[list[float]] = []
         self.without_gradient: list[str] = []
 
+    def count_steps(self, batches: Batches) -> int:
+        return self.steps
+
     def __call__(self, batches: Batches, *losses: Loss, modules: Sequence[nn.Module] = ()) -> None:
         self.curves = [[] for _ in losses]
         parts = modules or [self.detector]

@@ -1,9 +1,12 @@
 """Tiny random encoders of every family, saved as the library transformers saves them."""
 
 import logging
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 import torch
 
 FAMILIES: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -41,7 +44,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], int]] = {
 """Of each family: what its classes are called, its configuration, and its coarsest stride."""
 
 
-def save_tiny(family: str, folder: Path, kind: str = "Model") -> Path:
+@cache
+def needed(detector: str) -> dict[str, Any]:
+    """The settings without which a detector cannot be built here: of one for transformers alone, a tiny one."""
+    if detector != "dinomaly":
+        return {}
+    pytest.importorskip("transformers")
+    folder = TemporaryDirectory()
+    _FOLDERS.append(folder)
+    return {"encoder": f"folder:{save_tiny('dinov2', Path(folder.name) / 'tiny', patch_size=16, image_size=64)}"}
+
+
+_FOLDERS: list[TemporaryDirectory[str]] = []
+"""They are removed when the process ends."""
+
+
+def save_tiny(family: str, folder: Path, kind: str = "Model", **changes: Any) -> Path:
     """A folder with a random encoder: seeded, with norms and biases that are not trivial."""
     logging.disable(logging.ERROR)
     try:
@@ -51,7 +69,9 @@ def save_tiny(family: str, folder: Path, kind: str = "Model") -> Path:
         stem, config, _ = FAMILIES[family]
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = getattr(transformers, f"{stem}{kind}")(getattr(transformers, f"{stem}Config")(**config))
+            model = getattr(transformers, f"{stem}{kind}")(
+                getattr(transformers, f"{stem}Config")(**{**config, **changes})
+            )
             for name, weight in [*model.named_parameters(), *model.named_buffers()]:
                 if weight.is_floating_point() and "inv_freq" not in name:
                     weight.data.add_(0.2 * torch.rand_like(weight))

@@ -12,6 +12,7 @@ from blemish.models import DETECTORS, PRESETS, settings_of_name
 from blemish.training.export import export_model
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
+from reference.tiny_encoders import needed
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +28,10 @@ SMALL = {"latent": 8, "width": 8, "search_steps": 2, "samples": 3}
 
 
 def small(name: str) -> list[str]:
-    kind: Any = DETECTORS[settings_of_name(name)["detector"]]
-    return [f"model.{key}={value}" for key, value in SMALL.items() if key in kind.Settings.model_fields]
+    detector = settings_of_name(name)["detector"]
+    kind: Any = DETECTORS[detector]
+    own = {key: value for key, value in SMALL.items() if key in kind.Settings.model_fields}
+    return [f"model.{key}={value}" for key, value in {**needed(detector), **own}.items()]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

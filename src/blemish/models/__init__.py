@@ -10,6 +10,7 @@ from blemish.errors import SettingsError, nearest
 from blemish.models.anogan import AnoGan
 from blemish.models.conv_autoencoder import AE_L2_PRESET, AE_SSIM_PRESET, PAPER_PRESET, ConvAutoencoder
 from blemish.models.detector import Detector, ImageShape
+from blemish.models.dinomaly import Dinomaly
 from blemish.models.feature_autoencoder import FeatureAutoencoder
 from blemish.models.feature_dictionary import FeatureDictionary
 from blemish.models.feature_ensemble import FeatureEnsemble
@@ -30,6 +31,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "padim": Padim,
     "patchcore": PatchCore,
     "reverse_distillation": ReverseDistillation,
+    "dinomaly": Dinomaly,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

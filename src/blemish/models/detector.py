@@ -49,6 +49,10 @@ class Optimise(Protocol):
 
     def __call__(self, batches: Batches, *losses: Loss, modules: Sequence[nn.Module] = ()) -> None: ...
 
+    def count_steps(self, batches: Batches) -> int:
+        """How many steps a call with these batches takes."""
+        ...
+
 
 class Detector(nn.Module, ABC):
     """Learns from good images and gives anomaly maps.

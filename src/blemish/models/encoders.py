@@ -86,6 +86,11 @@ class EncoderSettings(Settings):
         """
         return max(choose(self).strides)
 
+    def layers_of_tokens(self, count: int) -> tuple[int, ...]:
+        """By rule, of a transformer with so many blocks, whose maps all have one stride; counted from 1."""
+        few = min(LAYERS_OF_TOKENS, count)
+        return tuple(round(count * place / few) for place in range(1, few + 1))
+
     @field_validator("encoder_layers")
     @classmethod
     def _rising(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -173,7 +178,7 @@ def choose_layers(strides: Sequence[int], settings: EncoderSettings) -> tuple[in
     """The layers that settings ask for, or by rule, of an encoder whose layers have these strides; counted from 1.
 
     By rule: all up to a stride of `coarsest_stride`, at least two; of layers that all have one stride
-    `LAYERS_OF_TOKENS`, evenly spaced.
+    `layers_of_tokens`.
 
     Raises:
         SettingsError: layers that it does not have.
@@ -183,8 +188,7 @@ def choose_layers(strides: Sequence[int], settings: EncoderSettings) -> tuple[in
     """
     layers, count = settings.encoder_layers, len(strides)
     if layers is None and count > 1 and len(set(strides)) == 1:
-        few = min(LAYERS_OF_TOKENS, count)
-        return tuple(round(count * place / few) for place in range(1, few + 1))
+        return settings.layers_of_tokens(count)
     if layers is None:
         most = settings.coarsest_stride
         return tuple(layer for layer, stride in enumerate(strides, start=1) if layer <= 2 or stride <= most)

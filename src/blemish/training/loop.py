@@ -53,8 +53,7 @@ class GradientLoop:
         if self.checkpoint.stage > self._stage:
             return
         self.is_running = True
-        total = self.settings.epochs * len(batches)
-        total = min(total, self.settings.max_steps or total)
+        total = self.count_steps(batches)
         stage = _Stage(self, losses, list(modules) or [self._detector], total)
         for step, batch in self._steps(batches, stage.start, total):
             stage.step(step, batch)
@@ -64,6 +63,11 @@ class GradientLoop:
                 stage.save(step + 1)
             self._tell(stage, step + 1, total)
         self.is_running = False
+
+    def count_steps(self, batches: Batches) -> int:
+        """How many steps a call with these batches takes."""
+        total = self.settings.epochs * len(batches)
+        return min(total, self.settings.max_steps or total)
 
     def _steps(self, batches: Batches, start: int, total: int) -> Iterator[tuple[int, Tensor]]:
         for epoch in range(start // len(batches), -(-total // len(batches))):
