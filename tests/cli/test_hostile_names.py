@@ -180,6 +180,6 @@ def test_closed_standard_output_is_an_error_and_closed_standard_error_is_none() 
     assert ran.returncode == 2
     assert ran.stderr.startswith(b"standard output: closed; ")
     ran = closed(2, "--version")
-    assert (ran.returncode, ran.stdout.count(b".")) == (0, 2)
+    assert (ran.returncode, ran.stdout[:1].isdigit()) == (0, True)
     assert closed(2, "nothing").returncode == 2
     assert closed(0, "--version").returncode == 0

@@ -214,7 +214,7 @@ def test_places_count_more_where_they_explain_the_distances(monkeypatch: pytest.
     monkeypatch.setattr(feature_ensemble, "explained_by_place", lambda _: 0.4)
     aligned = fit([images(4), images(4, seed=1)], rows=40)
     assert aligned.shares.tolist() == pytest.approx([8 / 13.5, 4.5 / 13.5, 1 / 13.5])
-    assert "counts 4.5, not 1" in aligned.notes[0]
+    assert "counts 4.5 times as much" in aligned.notes[0]
     assert aligned.fine.usual.std(dim=0).mean() > 1.5 * anywhere.fine.usual.std(dim=0).mean()
 
 

@@ -263,9 +263,13 @@ def parse_tensors(file: bytes, path: Path, kind: str) -> tuple[dict[str, Any], d
         length = int.from_bytes(file[:8], "little")
         metadata = json.loads(file[8 : 8 + length]).get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not a model file, or a truncated one ({error})") from None
+        reason = str(error).removeprefix("Error while deserializing: ")
+        raise ArtifactError(
+            f"{path}: not a model file, or a truncated one ({reason}); blemish train and blemish export write them"
+        ) from None
     if metadata.get("blemish") != kind:
-        raise ArtifactError(f"{path}: a safetensors file, but not a blemish {kind}")
+        wanted = "a model that blemish train wrote" if kind == "artifact" else f"blemish's {kind}"
+        raise ArtifactError(f"{path}: a safetensors file of something else; {wanted} is needed")
     text = metadata.get("content", "")
     if metadata.get("sha256") != _checksum(text, tensors):
         raise ArtifactError(f"{path}: damaged or changed since it was written (its checksum does not match)")

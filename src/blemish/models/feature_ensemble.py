@@ -195,7 +195,9 @@ class FeatureEnsemble(Detector):
         weight = first * float(self.shares[1] / self.shares[0])
         if weight < least + 0.5:
             return []
-        return [f"the parts lie where they always lie: what is usual at a place counts {weight:.1f}, not {least:g}"]
+        return [
+            f"the parts lie where they always lie: what is odd at its place counts {weight / least:.1f} times as much"
+        ]
 
     def look(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b f i j"], Float[Tensor, "b d k l"]]:
         """The patches' features on their grid, and the coarsest features of the image made small; both brightened."""
