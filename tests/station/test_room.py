@@ -172,7 +172,7 @@ def test_a_database_without_room_refuses_too_and_loses_nothing(station: Station,
         target=Worker(station.database, station.folder, said.append, 1, 0.1).run, args=(stop, 1.0)
     )
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not said and time.monotonic() < deadline:
         time.sleep(0.02)
     assert "full" in said[0]

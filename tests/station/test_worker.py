@@ -188,7 +188,7 @@ def test_a_worker_that_is_asked_to_end_ends_with_0(sqlite: Database, folder: Sta
     process = subprocess.Popen(
         [sys.executable, "-m", "blemish", "station", "work", str(folder.root)], stderr=subprocess.PIPE
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (folder.root / ".worker.lock").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.1)
