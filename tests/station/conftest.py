@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import Engine, create_engine, delete, make_url, text
 
+from blemish.station.app import Station, make_app
 from blemish.station.database import Database, open_database
 from blemish.station.folder import StationFolder, open_folder
 from blemish.station.intake import Inbox
 from blemish.station.tables import Setting
+from station.line import Line, set_up_line
 from station.serving import Running, serve_line
 
 
@@ -119,3 +122,18 @@ def running(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
     """A station that runs."""
     with serve_line(tmp_path, onnx_file) as served:
         yield served
+
+
+@pytest.fixture
+def station(sqlite: Database, folder: StationFolder) -> Station:
+    return Station(sqlite, folder)
+
+
+@pytest.fixture
+def app(station: Station) -> FastAPI:
+    return make_app(station)
+
+
+@pytest.fixture
+def line(station: Station, onnx_file: Path) -> Line:
+    return set_up_line(station.database, station.folder, onnx_file)

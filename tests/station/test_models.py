@@ -17,10 +17,8 @@ from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.overlay import encode
 from blemish.inference.predictor import Predictor
 from blemish.station import accounts, reviews, run_kinds, runs, shadow
-from blemish.station.app import Station, make_app
-from blemish.station.database import Database
+from blemish.station.app import Station
 from blemish.station.drift import alarms_of
-from blemish.station.folder import StationFolder
 from blemish.station.judge import Judge
 from blemish.station.products import header_of_model
 from blemish.station.recalibrate import confirmed_good, propose, put_images
@@ -28,28 +26,13 @@ from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run
 from blemish.station.trail import verify_trail
 from conftest import draw_part
 from station.browser import CHEAP, PASSWORD, judge_all, visit
-from station.line import Line, picture, set_up_line
+from station.line import Line, picture
 
 
 @pytest.fixture(autouse=True)
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     accounts._nobodys_hash.cache_clear()
-
-
-@pytest.fixture
-def station(sqlite: Database, folder: StationFolder) -> Station:
-    return Station(sqlite, folder)
-
-
-@pytest.fixture
-def app(station: Station) -> FastAPI:
-    return make_app(station)
-
-
-@pytest.fixture
-def line(station: Station, onnx_file: Path) -> Line:
-    return set_up_line(station.database, station.folder, onnx_file)
 
 
 Arrive = Callable[..., list[int]]

@@ -17,7 +17,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from blemish.station import accounts, queue, room, worker
-from blemish.station.app import Station, make_app
+from blemish.station.app import Station
 from blemish.station.database import Database, open_database
 from blemish.station.folder import StationFolder, keep_content, open_folder
 from blemish.station.intake import Inbox
@@ -53,21 +53,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     monkeypatch.setattr(worker, "TROUBLE_S", 0.05)
-
-
-@pytest.fixture
-def station(sqlite: Database, folder: StationFolder) -> Station:
-    return Station(sqlite, folder)
-
-
-@pytest.fixture
-def app(station: Station) -> FastAPI:
-    return make_app(station)
-
-
-@pytest.fixture
-def line(station: Station, onnx_file: Path) -> Line:
-    return set_up_line(station.database, station.folder, onnx_file)
 
 
 def send(who: Visitor, name: str, seed: int = 1) -> tuple[int, str]:

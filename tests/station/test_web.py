@@ -16,8 +16,6 @@ from sqlalchemy import select, update
 from blemish.station import accounts, limits, sign_in
 from blemish.station.access import COOKIE, Rule, rule_of
 from blemish.station.app import Station, make_app
-from blemish.station.database import Database
-from blemish.station.folder import StationFolder
 from blemish.station.service import static_files
 from blemish.station.tables import (
     ROLES,
@@ -35,7 +33,7 @@ from blemish.station.tables import (
 )
 from blemish.station.trail import verify_trail
 from station.browser import CHEAP, PASSWORD, Visitor, judge_all, roles_below, visit
-from station.line import Line, picture, set_up_line
+from station.line import Line, picture
 
 NASTY = '"><img src=x onerror=alert(1)>.png'
 
@@ -59,21 +57,6 @@ def tags_of(page: str) -> list[tuple[str, list[str]]]:
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     accounts._nobodys_hash.cache_clear()
-
-
-@pytest.fixture
-def station(sqlite: Database, folder: StationFolder) -> Station:
-    return Station(sqlite, folder)
-
-
-@pytest.fixture
-def app(station: Station) -> FastAPI:
-    return make_app(station)
-
-
-@pytest.fixture
-def line(station: Station, onnx_file: Path) -> Line:
-    return set_up_line(station.database, station.folder, onnx_file)
 
 
 @pytest.fixture
