@@ -46,6 +46,8 @@ MVTEC = {
 
 VISA = {
     "VisA/split_csv/1cls.csv": b"object,split,label,image,mask\ncandle,test,normal,candle/Data/Images/Normal/1.png,\n",
+    "LICENSE": b"of all",
+    "VisA/LICENSE": b"of one",
     "VisA/candle/Data/Images/Normal/0.png": picture(),
     "VisA/candle/Data/Images/Normal/1.png": picture(91),
     "VisA/candle/Data/Images/Anomaly/0.png": picture(92),
@@ -97,6 +99,7 @@ def test_other_layouts_are_converted(
     archive = zipped(tmp_path / "set.zip", files)
     (folder,) = unpack_dataset(archive, tmp_path / "out", PLAIN._replace(layout=layout))
     assert folder.name == name
+    assert layout != "visa" or (tmp_path / "out" / "LICENSE").read_bytes() == b"of all"
     found = read_folder(folder)
     assert (len(found.train), len(found.test)) == (1, tested)
 

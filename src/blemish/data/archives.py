@@ -105,9 +105,13 @@ def find_categories(folder: Path, depth: int) -> list[Path]:
 
 
 def _keep_terms(raw: Path, folder: Path) -> None:
-    """Licence and readme of the archive go along."""
-    for path in sorted([*raw.glob("*"), *raw.glob("*/*")]):
-        if path.is_file() and path.name.lower().startswith(("license", "licence", "readme")):
+    """Licence and readme of the archive go along; of several with one name the outermost."""
+    for path in [*sorted(raw.glob("*")), *sorted(raw.glob("*/*"))]:
+        if (
+            path.is_file()
+            and not (folder / path.name).exists()
+            and path.name.lower().startswith(("license", "licence", "readme"))
+        ):
             shutil.copyfile(path, folder / path.name)
 
 
