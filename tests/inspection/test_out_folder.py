@@ -186,6 +186,7 @@ def test_what_a_killed_process_left_is_deleted_but_not_what_is_being_written(tmp
         process.send_signal(signal.SIGKILL)
     remove_left_parts(tmp_path, "b.json")
     assert list(tmp_path.iterdir()) == [part]
+    os.utime(part)  # as where it is gone on with at once
     remove_left_parts(tmp_path, target.name)
     assert list(tmp_path.iterdir()) == []
     with atomic_write(target) as temporary:

@@ -241,13 +241,23 @@ def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:
 
     Of one `name`, if given; in the folders below, too, where `deep`.
 
-    A file that is being written is locked by its writer; where there are no such locks, none is deleted.
+    A file that is being written is locked by its writer; where there are no such locks, none is deleted. One so new
+    that its writer may not have locked it yet is waited for.
     """
     pattern = f".{glob.escape(fit_name(name, room=16)) if name else '*'}.*.part"
-    for part in list((folder.rglob if deep else folder.glob)(pattern)):
+    parts = list((folder.rglob if deep else folder.glob)(pattern))
+    if any(_is_new(part) for part in parts):
+        time.sleep(_UNLOCKED_S)
+    for part in parts:
         with suppress(OSError), part.open("rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime > _UNLOCKED_S and _lock(file.fileno()):
+            if _lock(file.fileno()):
                 part.unlink()
+
+
+def _is_new(path: Path) -> bool:
+    with suppress(OSError):
+        return abs(time.time() - path.stat().st_mtime) < _UNLOCKED_S
+    return False
 
 
 def _lock(handle: int) -> bool:
