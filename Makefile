@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE  # compiling all modules in every process of th
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "blemish needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,encoders,station,camera,opcua,openvino,parquet,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,encoders,station,camera,opcua,openvino,parquet,fleet,dev]'
 	@touch $@
 
 demo: $(VENV)/.ready  ## train and evaluate on synthetic hazelnuts

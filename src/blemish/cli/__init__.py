@@ -17,6 +17,7 @@ from blemish.cli import (
     doctor,
     encoders,
     export,
+    fleet,
     inspect,
     monitor,
     sign,
@@ -54,6 +55,9 @@ ENCODER_COMMANDS: dict[str, Callable[..., None]] = {
     "fetch": encoders.fetch,
     "accept": encoders.accept,
     "licence": encoders.licence,
+}
+FLEET_COMMANDS: dict[str, Callable[..., None]] = {
+    "manifest": fleet.manifest,
 }
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "threshold": compare.sweep_threshold,
@@ -110,6 +114,11 @@ app.add_typer(
     help="Turn one thing through its values: the threshold, or a setting.",
 )
 app.add_typer(_with_commands(ENCODER_COMMANDS), name="encoders", help="List pretrained encoders, and fetch others.")
+app.add_typer(
+    _with_commands(FLEET_COMMANDS),
+    name="fleet",
+    help="Many products and millions of images, on one machine or many: with Ray (pip install 'blemish[fleet]').",
+)
 app.add_typer(
     _with_commands(STATION_COMMANDS, cls=station.StationGroup),
     name="station",

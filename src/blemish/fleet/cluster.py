@@ -1,0 +1,107 @@
+"""The connection to Ray: processes of its own on this machine, or a cluster at an address."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from blemish.errors import SettingsError
+
+CONNECT_S = 5.0
+"""How long an address may take to answer at all."""
+HEALTH_S = 60.0
+"""How long what answers there may take to say which Ray it is; starting to ask takes seconds on a busy machine."""
+STORE_BYTES = 200_000_000
+"""Of Ray's object store on one machine; rows without pixels are small."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_LOG_TO_DRIVER": "0",
+    "RAY_TQDM": "0",
+}
+"""Ray reports to nobody, and prints nothing over what a command prints."""
+
+
+def load_ray() -> Any:
+    """The module `ray`, set to be quiet.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the fleet needs the package '{error.name}'; pip install 'blemish[fleet]'") from None
+    return ray
+
+
+@contextmanager
+def connected(address: str | None = None, cpus: int | None = None) -> Iterator[Any]:
+    """The module `ray`, connected; disconnected at the end, and what was started on this machine is stopped.
+
+    Without an address Ray is started here with so many processors (None: all). Whoever is connected already stays so.
+
+    Raises:
+        SettingsError: Ray is not installed, or there is no cluster of this version at the address.
+    """
+    ray = load_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
+    if address is not None:
+        check_address(address)
+        options = {"address": address}
+    try:
+        ray.init(
+            include_dashboard=None if address else False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **options,
+        )
+    except (RuntimeError, ConnectionError, ValueError, OSError) as error:
+        where = "this machine" if address is None else f"--address {address}"
+        raise SettingsError(f"{where}: Ray cannot be used: {_in_one_line(error)}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Refuse an address at which no Ray of this version is; Ray itself may wait for it for minutes.
+
+    Raises:
+        SettingsError: as said.
+    """
+    host, _, port = address.rpartition(":")
+    if "//" in address or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SettingsError(f"--address {address}: expected HOST:PORT of the cluster's head, such as 10.0.0.5:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise SettingsError(
+            f"--address {address}: nothing answers there ({error}); start a cluster with "
+            "`ray start --head --port=6379`, or leave out --address to use this machine alone"
+        ) from None
+    ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=HEALTH_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise SettingsError(f"--address {address}: what answers there is no Ray cluster") from None
+    if answer.returncode:
+        said = [line for line in (answer.stdout + answer.stderr).splitlines() if "mismatch" in line.lower()]
+        why = said[-1].partition(": ")[2] if said else "what answers there is no Ray cluster"
+        raise SettingsError(f"--address {address}: {why.strip()}")
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]

@@ -1,0 +1,89 @@
+"""Manifests of archives: written and read again, refused where they are wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blemish.errors import BlemishError, DataError
+from blemish.fleet.manifest import ManifestRow, find_images, read_manifest, write_manifest
+
+pyarrow = pytest.importorskip("pyarrow", reason="pip install 'blemish[fleet]'")
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_manifest_reads_as_it_was_written(tmp_path: Path, suffix: str) -> None:
+    names = ("nut/=1+2.png", 'nut/a,"b.png', "nut/x/c.jpg", "bolt/ä.png")
+    folder = folder_of(tmp_path / "images", *names)
+    path = tmp_path / f"m.{suffix}"
+    assert write_manifest(find_images(folder), path) == 4
+    rows = list(read_manifest(path))
+    assert rows == [
+        ManifestRow(name, str(folder / name), name.partition("/")[0]) for name in (names[3], *sorted(names[:3]))
+    ]
+    assert write_manifest(find_images(folder / "nut", "nut"), path) == 3  # its own is replaced
+
+
+def test_a_uri_and_another_column_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("\ufeffproduct,day,path,id\r\nnut,1,s3://bucket/a.png,7\r\n\r\n", encoding="utf-8")
+    assert list(read_manifest(path)) == [("7", "s3://bucket/a.png", "nut")]
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "m.csv": (b"id,path\n1,a.png\n", "no column product"),
+    "empty.csv": (b"", "no column id"),
+    "short.csv": (b"id,path,product\n1,a.png\n", "line 2 has 2 cells"),
+    "hole.csv": (b"id,path,product\n1,a.png,nut\n2,,nut\n", "image 2 has no path"),
+    "latin.csv": (b"id,path,product\n1,\xe4.png,nut\n", "not a CSV file in UTF-8"),
+    "long.csv": (b"id,path,product\n1," + b"a" * 200_000 + b",nut\n", "not a CSV file"),
+    "m.parquet": (b"PAR1 is no Parquet file", "not a Parquet file"),
+    "m.txt": (b"id,path,product\n", "ends with .csv or .parquet"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_manifest_is_named_in_one_error(tmp_path: Path, name: str) -> None:
+    content, message = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BlemishError, match=message) as error:
+        list(read_manifest(tmp_path / name))
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+    for name in ("none.csv", "none.parquet"):
+        with pytest.raises(DataError, match=name):
+            list(read_manifest(tmp_path / name))
+
+
+WRONG_FOLDERS: dict[str, Callable[[Path], Path]] = {
+    "no such folder": lambda root: root / "none",
+    "no images in it": lambda root: folder_of(root / "b", "nut/a.txt"),
+    "in no sub-folder": lambda root: folder_of(root / "c", "nut/a.png", "beside.png"),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_FOLDERS)
+def test_a_folder_without_products_is_refused_and_nothing_is_written(tmp_path: Path, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        write_manifest(find_images(WRONG_FOLDERS[message](tmp_path)), tmp_path / "m.parquet")
+    assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_a_file_of_others_is_not_replaced(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "images", "nut/a.png")
+    pyarrow.parquet.write_table(pyarrow.table({"id": ["mine"]}), tmp_path / "m.parquet")
+    (tmp_path / "m.csv").write_text("name,price\n")
+    for name in ("m.parquet", "m.csv"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(DataError, match="blemish did not write that"):
+            write_manifest(find_images(folder), tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
