@@ -52,7 +52,7 @@ def main() -> int:
         database = open_database(folder.default_database, folder.id)
         product_id = add_product(database, "benchmark", "part")
         added = add_model(database, folder, "benchmark", product_id, (model.name, model.read_bytes()))
-        go_live(database, "benchmark", added.id, "a benchmark")
+        go_live(database, folder, "benchmark", added.id, "a benchmark")
         content = encode(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8), "PNG")
         Inbox(database, folder).receive(1, "first.png", content)
         put_shadow(database, product_id, added)

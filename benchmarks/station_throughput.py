@@ -94,7 +94,7 @@ def serve(root: Path, model: Path) -> Iterator[Station]:
     database = open_database(folder.default_database, folder.id)
     product_id = add_product(database, "benchmark", "part")
     added = add_model(database, folder, "benchmark", product_id, (model.name, model.read_bytes()))
-    go_live(database, "benchmark", added.id, "a benchmark")
+    go_live(database, folder, "benchmark", added.id, "a benchmark")
     user_id = accounts.add_user(database, "benchmark", "sender", PASSWORD, "operator")
     token = accounts.add_token(database, "benchmark", user_id, "sender", ["predict", "read"])
     database.close()

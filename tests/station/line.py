@@ -11,8 +11,8 @@ from blemish.inference.overlay import encode
 from blemish.inference.parity import verify
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
-from blemish.station.products import add_product, go_live, header_json
-from blemish.station.tables import Model, Source, now
+from blemish.station.products import add_product, header_json, make_live
+from blemish.station.tables import Model, Product, Source, now
 from blemish.station.trail import append
 
 
@@ -25,18 +25,19 @@ class Line(NamedTuple):
 
 
 def set_up_line(database: Database, folder: StationFolder, onnx_file: Path, name: str = "disc") -> Line:
-    """A line; its model is checked once a session only, and not by every test."""
+    """A line; its model is checked once a session only, and no image is drawn for the audit lane by chance."""
     product_id, content = add_product(database, "test", name), onnx_file.read_bytes()
     sha256 = sha256_of(content)
     keep_content(folder.model_path(sha256), content)
     model = Model(product_id=product_id, sha256=sha256, name=onnx_file.name, created_at=now(), created_by="test")
     model.header, model.parity = checked_header(onnx_file), "checked before"
     with database.write() as session:
+        session.get_one(Product, product_id).audit_rate = 0.0
         session.add(model)
         session.flush()
         append(session, "test", "model", onnx_file.name, {"model_id": model.id, "sha256": sha256})
         source_id = session.scalars(select(Source.id).where(Source.product_id == product_id)).one()
-    go_live(database, "test", model.id, "a test")
+    make_live(database, "test", model.id, "a test", model.parity)
     return Line(product_id, model.id, source_id)
 
 

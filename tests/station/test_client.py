@@ -1,6 +1,7 @@
 """The client of the API, against a real server."""
 
 import ast
+import json
 import socket
 import sys
 import threading
@@ -56,10 +57,46 @@ def test_the_client_sends_looks_judges_and_reports(station: Station, address: st
     asked.give_verdict(found["image_id"], "defective", "crack")
     assert asked.report("2020-01-01", "2100-01-01")["defect_types"] == [["crack", 1]]
     assert asked.models()[0]["is_live"]
+    assert json.loads(b"".join(asked.export("json", start="2020-01-01")))[0]["judgement"] == "defective"
+    assert b"".join(asked.export("csv", end="2020-01-01")).count(b"\n") == 1
+    assert [(one["kind"], one["is_on"]) for one in asked.sources()] == [("upload", True)]
+    with pytest.raises(client.StationError, match="403: this needs the role engineer"):
+        asked.switch_source(1, False)
+    with pytest.raises(client.StationError, match="422"):
+        b"".join(asked.export("xlsx"))
     with pytest.raises(client.StationError, match="404: image 99: there is none"):
         asked.image(99)
     with pytest.raises(client.StationError, match="401: log in, or send a token"):
         client.Station(address, "blm_wrong").models()
+
+
+def test_the_client_manages_sources(station: Station, address: str, tmp_path: Path) -> None:
+    user_id = accounts.add_user(station.database, "test", "mes", PASSWORD, "engineer")
+    asked = client.Station(address, accounts.add_token(station.database, "test", user_id, "MES", ["manage", "read"]))
+    asked.switch_source(1, False)
+    assert [one["is_on"] for one in asked.sources()] == [False]
+    with pytest.raises(client.StationError, match="403: a file of this machine"):
+        asked.add_camera(1, str(tmp_path / "a.mp4"))
+    pytest.importorskip("cv2", reason="no OpenCV: pip install 'blemish[camera]'")
+    added = asked.add_camera(1, "rtsp://eva:secret@127.0.0.1:9/live", every_frames=5)
+    assert [one["path"] for one in asked.sources() if one["source_id"] == added] == ["rtsp://127.0.0.1:9/live"]
+
+
+def test_an_answer_that_breaks_off_is_an_error_of_the_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_half() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhalf")
+
+        thread = threading.Thread(target=answer_half)
+        thread.start()
+        asked = client.Station(f"http://127.0.0.1:{server.getsockname()[1]}", "blm_any")
+        with pytest.raises(OSError, match="broke off"):
+            b"".join(asked.export("csv"))
+        thread.join()
 
 
 def test_the_client_needs_nothing_but_the_standard_library() -> None:

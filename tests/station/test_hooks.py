@@ -12,13 +12,15 @@ from sqlalchemy import select
 
 from blemish.errors import SettingsError
 from blemish.station import queue
+from blemish.station.brokers import Login, add_broker
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
-from blemish.station.hooks import SIGNATURE, add_hook, end_hook, is_signed, tell
+from blemish.station.heads import send_daily, set_address
+from blemish.station.hooks import SIGNATURE, _tell_all, add_hook, end_hook, is_signed, tell
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
-from blemish.station.spool import behind
-from blemish.station.tables import Hook
+from blemish.station.spool import Told, behind, note
+from blemish.station.tables import Decision, Entry, Hook, Setting
 from blemish.station.telling import tell_hooks
 from station.line import picture, set_up_line
 
@@ -138,10 +140,45 @@ def test_the_worker_tells_and_stops(
     assert receiver.numbers() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("url", ["ftp://a/b", "file:///etc/passwd", "https://", "nonsense", "https://u:p@a/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a/b",
+        "file:///etc/passwd",
+        "https://",
+        "nonsense",
+        "https://u:p@a/",
+        "http://[::1",
+        "http://a:99999/",
+        "http://a/b c?key=1",
+        "http://a/\u00e4",
+    ],
+)
 def test_an_address_that_is_none_is_refused(sqlite: Database, url: str) -> None:
     with pytest.raises(SettingsError, match="expected an address"):
         add_hook(sqlite, "test", url, None)
+
+
+def test_an_address_may_let_in_and_stands_in_neither_log_nor_trail(sqlite: Database, folder: StationFolder) -> None:
+    addresses = ["http://127.0.0.1:9/hooks/3f0cSECRET?key=SECRET", "mqtt://127.0.0.1:9/SECRET"]
+    said: list[str] = []
+    add_hook(sqlite, "test", addresses[0], None)
+    with pytest.raises(SettingsError, match=r"127\.0\.0\.1:9/…: is told already"):
+        add_hook(sqlite, "test", addresses[0], None)
+    note(sqlite, the_hook(sqlite), _tell_all(the_hook(sqlite), [Decision(id=1)]), said.append)
+    end_hook(sqlite, "test", the_hook(sqlite).id)
+    add_broker(sqlite, "test", addresses[1], None, Login())
+    note(sqlite, the_hook(sqlite), Told(0, "is away"), said.append)
+    set_address(sqlite, "test", addresses[0])
+    send_daily(sqlite, folder, said.append)
+    with sqlite.read() as session:
+        entries = session.scalars(select(Entry).where(Entry.action.in_(["hook", "head"])).order_by(Entry.seq)).all()
+        told = [(entry.subject, json.loads(entry.detail).get("hook_id")) for entry in entries]
+        assert "SECRET" not in session.get_one(Setting, "head").value.partition('"trouble"')[2]
+    shown = "http://127.0.0.1:9/…"
+    assert told == [(shown, 1), (shown, 1), ("mqtt://127.0.0.1:9/…", 1), (shown, None)]
+    assert len(said) == 3
+    assert all("127.0.0.1:9/…: " in one and "SECRET" not in one for one in said)
 
 
 def test_a_hook_is_added_once_and_taken_back(sqlite: Database) -> None:

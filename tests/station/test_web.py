@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
+from blemish.errors import ArtifactError
 from blemish.station import accounts, limits, sign_in
 from blemish.station.access import COOKIE, Rule, rule_of
 from blemish.station.app import Station, make_app
@@ -406,7 +408,7 @@ def test_a_program_sends_an_image_and_gets_the_decision(station: Station, app: F
     report = program.get("/api/v1/reports/shift?start=2020-01-01&end=2100-01-01").json()
     assert sum(report["counts"].values()) == 1
     assert report["defect_types"] == [["crack", 1]]
-    lines = program.get("/api/v1/reports/shift.csv?start=2020-01-01&end=2100-01-01").text.splitlines()
+    lines = program.get("/api/v1/exports/decisions.csv?start=2020-01-01&end=2100-01-01").text.splitlines()
     assert len(lines) == 2
     assert ",crack," in lines[1]
     summary = program.get("/api/v1/reports/summary.csv?start=2020-01-01&end=2100-01-01").text.splitlines()
@@ -481,7 +483,7 @@ def test_moving_the_threshold_is_signed_and_has_a_reason(
 
 
 def test_a_model_goes_live_and_back_with_a_signature(
-    station: Station, app: FastAPI, line: Line, onnx_file: Path
+    station: Station, app: FastAPI, line: Line, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who = visit(station, app, "engineer")
     form = {"csrf": (None, who.csrf), "product_id": (None, str(line.product_id))}
@@ -493,10 +495,31 @@ def test_a_model_goes_live_and_back_with_a_signature(
     with station.database.write() as session:
         session.execute(update(Product).values(model_id=None))
     form_live = {"csrf": who.csrf, "model_id": line.model_id, "reason": "back to it", "password": PASSWORD}
+    kept = next((station.folder.root / "models").iterdir())
+    for damaged in (kept.read_bytes()[:-1], None):  # checked again when it is to judge
+        kept.unlink()
+        if damaged is not None:
+            kept.write_bytes(damaged)
+        answer = who.client.post("/products/live", data=form_live)
+        assert (answer.status_code, "was changed since it came" in answer.text) == (422, True)
+    kept.write_bytes(onnx_file.read_bytes())
+    with monkeypatch.context() as patched:
+        patched.setattr("blemish.station.products.verify", _judges_otherwise)
+        answer = who.client.post("/products/live", data=form_live)
+    assert (answer.status_code, "judges otherwise" in answer.text) == (422, True)
+    with station.database.read() as session:
+        assert session.scalars(select(Product.model_id)).one() is None
     assert who.client.post("/products/live", data={**form_live, "password": "wrong"}).status_code == 422
     assert who.client.post("/products/live", data=form_live).status_code == 303
     with station.database.read() as session:
         assert session.scalars(select(Product.model_id)).one() == line.model_id
+        entry = session.scalars(select(Entry).where(Entry.action == "live").order_by(Entry.seq.desc())).first()
+    assert entry is not None
+    assert "largest difference" in json.loads(entry.detail)["parity"]
+
+
+def _judges_otherwise(path: Path, _device: str) -> None:
+    raise ArtifactError(f"{path}: this machine judges otherwise")
 
 
 def test_the_audit_lane_hides_our_verdict_until_a_person_has_judged(station: Station, app: FastAPI, line: Line) -> None:
@@ -514,11 +537,30 @@ def test_the_audit_lane_hides_our_verdict_until_a_person_has_judged(station: Sta
     assert who.client.get(f"/images/{image_id}").headers["location"] == f"/audit?image={image_id}"
     assert who.client.get(f"/images/{image_id}/map.jpg").status_code == 403
     assert "we said" not in who.client.get("/audit").text
+    ours_elsewhere = f'"{ours}"'
+    for path in ("images", f"images/{image_id}", "exports/decisions.json", "exports/decisions.jsonl"):
+        text = who.client.get(f"/api/v1/{path}").text.replace(" ", "")
+        assert (ours_elsewhere in text, '"verdict":"audit"' in text, '"score":null' in text) == (False, True, True), (
+            path
+        )
+    assert [len(who.client.get(f"/api/v1/images?verdict={one}").json()) for one in ("audit", ours)] == [1, 0]
+    assert who.client.get(f"/api/v1/images/{image_id}/map").status_code == 403
+    assert who.client.get(f"/api/v1/images/{image_id}/photo").status_code == 200
+    trail = who.client.get("/trail?everything=true").text
+    assert ("shown when a person has judged it" in trail, f"{ours}&#34;" in trail) == (True, False)
+    told = Visitor(TestClient(app), "").client  # what waits for a part acts on it at once
+    user_id = accounts.add_user(station.database, "test", "plc", "correct horse battery", "operator")
+    token = accounts.add_token(station.database, "test", user_id, "PLC", ["predict", "read"])
+    told.headers["Authorization"] = f"Bearer {token}"
+    assert told.get(f"/api/v1/images/{image_id}").json()["verdict"] == ours
+    assert told.get("/api/v1/images").json()[0]["verdict"] == "audit"
     form = {"csrf": who.csrf, "image_id": image_id, "judgement": "defective"}
     done = who.client.post("/audit", data=form)
     assert "we said" in who.client.get(done.headers["location"]).text
     assert who.client.post("/audit", data={**form, "judgement": "good"}).status_code == 422
     assert f'class="card {ours}"' in who.client.get("/").text
+    assert ours_elsewhere in who.client.get("/api/v1/exports/decisions.json").text
+    assert f"{ours}&#34;" in who.client.get("/trail?everything=true").text
     assert who.client.get(f"/images/{image_id}").status_code == 200
 
 

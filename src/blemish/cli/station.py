@@ -127,7 +127,7 @@ def add(
         product_id = product_named(store, "terminal", product)
         if model is not None:
             added = add_model(store, station, "terminal", product_id, (model.name, _read_model(model)))
-            go_live(store, "terminal", added.id, "set up from the terminal")
+            go_live(store, station, "terminal", added.id, "set up from the terminal")
             log_console.print(f"{product}: {model.name} is live; checked on {added.parity}", markup=False)
         if watch is not None:
             add_folder(store, "terminal", product_id, watch)
@@ -156,15 +156,16 @@ def tell(
     from blemish.station.brokers import Login, add_broker, is_broker
     from blemish.station.hooks import add_hook
     from blemish.station.products import find_product
+    from blemish.station.spool import shown_url
 
     with _opened(folder, database) as (_, store):
         product_id = None if product is None else find_product(store, product)
         if is_broker(address):
             add_broker(store, "terminal", address, product_id, Login(password_name, authority_name, discovery))
-            log_line(f"{address}: is told from now on")
+            log_line(f"{shown_url(address)}: is told from now on")
         else:
             secret = add_hook(store, "terminal", address, product_id)
-            log_line(f"{address}: is told from now on; what it is signed with is printed this once")
+            log_line(f"{shown_url(address)}: is told from now on; what it is signed with is printed this once")
             out_console.print(secret, markup=False)
 
 

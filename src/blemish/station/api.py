@@ -1,27 +1,26 @@
 """The API for programs, `/api/v1`: predict, images, verdicts, models, reports; described by OpenAPI."""
 
 import asyncio
-import csv
-import io
 import json
 import time
-from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
-from blemish.errors import DataError, SettingsError
+from blemish.data.csv_cells import csv_line
+from blemish.errors import DataError
 from blemish.station import reviews
 from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
 from blemish.station.heads import head_of
 from blemish.station.pictures import Show, draw
 from blemish.station.products import add_model, go_live
-from blemish.station.reports import CSV_FIELDS, SUMMARY_FIELDS, HourlyChart, Share, csv_rows, shift_report, summary_rows
+from blemish.station.reports import SUMMARY_FIELDS, HourlyChart, Share, shift_report, summary_rows
 from blemish.station.tables import Job, Judgement, Model, Product, Source
 from blemish.station.trail import append
 
@@ -36,7 +35,10 @@ RAW = {"requestBody": {"required": True, "content": {"application/octet-stream":
 
 
 class ImageOut(BaseModel):
-    """An image, and what was decided about it; `verdict` is `waiting` until then."""
+    """An image, and what was decided about it; `verdict` is `waiting` until then.
+
+    It is `audit`, without score and regions, while a person is to judge the image before anybody sees our verdict.
+    """
 
     image_id: int
     product_id: int
@@ -83,8 +85,8 @@ class ModelOut(BaseModel):
     is_live: bool
 
 
-def image_out(row: reviews.Row) -> ImageOut:
-    """What programs are told of an image."""
+def image_out(row: reviews.Row, *, is_hidden: bool = False) -> ImageOut:
+    """What programs are told of an image; nothing from which our verdict follows where that is hidden."""
     image, decision = row
     out = ImageOut(
         image_id=image.id,
@@ -99,6 +101,9 @@ def image_out(row: reviews.Row) -> ImageOut:
         return out
     names = ("verdict", "score", "p_value", "threshold", "model_sha256", "decided_at", "message")
     told = {name: getattr(decision, name) for name in names}
+    if is_hidden:
+        told |= {"score": None, "p_value": None, "verdict": reviews.HIDDEN, "message": ""}
+        return out.model_copy(update=told)
     return out.model_copy(update={**told, "regions": json.loads(decision.regions)})
 
 
@@ -171,14 +176,33 @@ def images(
         if before is not None:
             row = reviews.find_row(session, before)
             last = row.decision.id if row is not None and row.decision is not None else 0
-        return [image_out(row) for row in reviews.recent(session, product_id, limit, last, verdict)]
+        rows = reviews.recent(session, product_id, limit, last, verdict)
+        hidden = reviews.hidden_of(session, rows)
+        return [image_out(row, is_hidden=row.image.id in hidden) for row in rows]
 
 
 @router.get("/images/{image_id}")
 @allow("viewer", "read")
-def image(station: At, image_id: ImageId) -> ImageOut:
-    """One image."""
-    return image_out(_row(station, image_id))
+def image(request: Request, station: At, image_id: ImageId) -> ImageOut:
+    """One image. A token for `predict`, which waits for what to do with a part, is told the verdict in any case."""
+    scopes = identity_of(request).scopes
+    return _image_out(station, image_id, is_told=scopes is not None and "predict" in scopes)
+
+
+def _image_out(station: Station, image_id: int, *, is_told: bool = False) -> ImageOut:
+    row = _row(station, image_id)
+    with station.database.read() as session:
+        return image_out(row, is_hidden=not is_told and reviews.is_hidden(session, row))
+
+
+def check_shown(session: Session, row: reviews.Row, show: Show) -> None:
+    """Refuse a picture that tells our verdict on an image which a person is to judge first.
+
+    Raises:
+        HTTPException: 403.
+    """
+    if show != "photo" and reviews.is_hidden(session, row):
+        raise HTTPException(403, "this image is in the audit lane: judge it first")
 
 
 @router.get("/images/{image_id}/{show}", response_class=Response)
@@ -186,6 +210,8 @@ def image(station: At, image_id: ImageId) -> ImageOut:
 def picture(station: At, image_id: ImageId, show: Show) -> Response:
     """A JPEG of an image: the photo, the heat map on it, or the defect mask."""
     row = _row(station, image_id)
+    with station.database.read() as session:
+        check_shown(session, row, show)
     return Response(draw(station.folder, station.judge, row.image, row.decision, show, "full"), media_type="image/jpeg")
 
 
@@ -195,7 +221,7 @@ def give_verdict(request: Request, station: At, said: VerdictIn) -> ImageOut:
     """Say of an image what it is."""
     who = identity_of(request).name
     reviews.give_verdict(station.database, who, said.image_id, said.judgement, defect_type=said.defect_type)
-    return image_out(_row(station, said.image_id))
+    return _image_out(station, said.image_id)
 
 
 @router.get("/verdicts/{image_id}")
@@ -242,7 +268,7 @@ async def upload_model(
 @allow("engineer", "manage")
 def set_live(request: Request, station: At, model_id: ImageId, said: ReasonIn) -> dict[str, int]:
     """Let a model judge its product from now on; an earlier one is taken back so, too."""
-    go_live(station.database, identity_of(request).name, model_id, said.reason)
+    go_live(station.database, station.folder, identity_of(request).name, model_id, said.reason)
     return {"model_id": model_id}
 
 
@@ -278,34 +304,9 @@ def summary_csv(request: Request, station: At, start: Time, end: Time, product_i
     with station.database.write() as session:
         found = shift_report(session, start, end, product_id)
         append(session, identity_of(request).name, "export", "summary", {"start": start, "end": end})
-    text = "".join(_csv_line(row) for row in (SUMMARY_FIELDS, *summary_rows(found)))
+    text = "".join(map(csv_line, (SUMMARY_FIELDS, *summary_rows(found))))
     headers = {"Content-Disposition": 'attachment; filename="summary.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
-
-
-@router.get("/reports/shift.csv", response_class=StreamingResponse)
-@allow("viewer", "read")
-def report_csv(request: Request, station: At, start: Time, end: Time, product_id: ProductId | None = None) -> Response:
-    """Every decision of a time, and every verdict of a person on it. An export is an entry of the audit trail."""
-    if start > end:
-        raise SettingsError(f"start: {start} is after end {end}")
-    with station.database.write() as session:
-        append(session, identity_of(request).name, "export", "decisions", {"start": start, "end": end})
-
-    def lines() -> Iterator[str]:
-        yield _csv_line(CSV_FIELDS)
-        with station.database.read() as session:
-            for row in csv_rows(session, start, end, product_id):
-                yield _csv_line(row)
-
-    headers = {"Content-Disposition": 'attachment; filename="decisions.csv"'}
-    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _csv_line(row: tuple[object, ...]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(["" if value is None else value for value in row])
-    return text.getvalue()
 
 
 @router.get("/trail/head")

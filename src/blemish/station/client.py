@@ -8,7 +8,9 @@ station.predict("hazelnut", "part-7.png", Path("part-7.png").read_bytes())["verd
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any, final
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -41,7 +43,9 @@ class Station:
         return self._ask("POST", "predict", query, content)  # type: ignore[no-any-return]
 
     def image(self, image_id: int) -> dict[str, Any]:
-        """One image with its decision."""
+        """One image with its decision; `verdict` is `audit` while a person is to judge it unseen, unless the token may
+        `predict`.
+        """
         return self._ask("GET", f"images/{image_id}")  # type: ignore[no-any-return]
 
     def images(self, product_id: int | None = None, verdict: str | None = None) -> Iterator[dict[str, Any]]:
@@ -57,12 +61,13 @@ class Station:
 
     def picture(self, image_id: int, show: str = "map") -> bytes:
         """A JPEG of an image: `photo`, `map` or `mask`."""
-        return self._send("GET", f"images/{image_id}/{show}")
+        with self._open("GET", f"images/{image_id}/{show}") as answer:
+            return bytes(answer.read())
 
     def give_verdict(self, image_id: int, judgement: str, defect_type: str = "") -> dict[str, Any]:
         """Say of an image that it is `good`, `defective` or `unsure`."""
         said = {"image_id": image_id, "judgement": judgement, "defect_type": defect_type}
-        return self._ask("POST", "verdicts", content=json.dumps(said).encode(), kind="application/json")  # type: ignore[no-any-return]
+        return self._say("verdicts", said)  # type: ignore[no-any-return]
 
     def models(self) -> list[dict[str, Any]]:
         """Every model that was uploaded."""
@@ -72,6 +77,31 @@ class Station:
         """The shift report of a time, ISO 8601 in UTC."""
         return self._ask("GET", "reports/shift", {"start": start, "end": end, "product_id": product_id})  # type: ignore[no-any-return]
 
+    def sources(self) -> list[dict[str, Any]]:
+        """Where images come from: folders, cameras, uploads; and what is wrong with each."""
+        return self._ask("GET", "sources")  # type: ignore[no-any-return]
+
+    def add_camera(self, product_id: int, address: str, every_frames: int = 1, every_s: float = 0.0) -> int:
+        """Read a camera (a device number, or an address of rtsp or http); returns the number of the source."""
+        said = {"product_id": product_id, "address": address, "every_frames": every_frames, "every_s": every_s}
+        return int(self._say("sources", said)["source_id"])
+
+    def switch_source(self, source_id: int, is_on: bool) -> None:
+        """Take in images of a source no more, or again."""
+        self._say(f"sources/{source_id}", {"is_on": is_on})
+
+    def export(
+        self, kind: str, start: str | None = None, end: str | None = None, product_id: int | None = None
+    ) -> Iterator[bytes]:
+        """The decisions of a time in pieces of a file: `csv`, `json`, `jsonl` or `parquet`."""
+        query = {"start": start, "end": end, "product_id": product_id}
+        with self._open("GET", f"exports/decisions.{kind}", query) as answer:
+            while piece := answer.read(1 << 16):
+                yield piece
+
+    def _say(self, path: str, said: Mapping[str, Any]) -> Any:
+        return self._ask("POST", path, content=json.dumps(said).encode(), kind="application/json")
+
     def _ask(
         self,
         method: str,
@@ -80,25 +110,29 @@ class Station:
         content: bytes | None = None,
         kind: str = "application/octet-stream",
     ) -> Any:
-        return json.loads(self._send(method, path, query, content, kind))
+        with self._open(method, path, query, content, kind) as answer:
+            return json.loads(answer.read())
 
-    def _send(
+    @contextmanager
+    def _open(
         self,
         method: str,
         path: str,
         query: Mapping[str, Any] | None = None,
         content: bytes | None = None,
         kind: str = "application/octet-stream",
-    ) -> bytes:
+    ) -> Iterator[Any]:
         wanted = urlencode({name: value for name, value in (query or {}).items() if value is not None})
         address = f"{self.address.rstrip('/')}/api/v1/{path}?{wanted}"
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind}
         try:
             with urlopen(Request(address, content, headers, method=method), timeout=self.timeout_s) as answer:
-                return bytes(answer.read())
+                yield answer
         except HTTPError as error:
             with error:
                 raise StationError(error.code, _message_of(error.read())) from None
+        except HTTPException as error:
+            raise OSError(f"the answer of {self.address} broke off ({error!r})") from None
 
 
 def _message_of(body: bytes) -> str:

@@ -13,13 +13,14 @@ from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write
 from blemish.errors import DataError, SettingsError
 from blemish.station.database import Database
-from blemish.station.tables import Decision, Product, Verdict
+from blemish.station.reviews import HIDDEN, Row, hidden_of
+from blemish.station.tables import Decision, Image, Product, Verdict
 from blemish.station.trail import append
 
 PAGE = 1000
 """Decisions in memory at a time."""
 
-Row = dict[str, Any]
+Cells = dict[str, Any]
 
 COLUMNS: dict[str, type] = {
     "id": int,
@@ -42,6 +43,9 @@ COLUMNS: dict[str, type] = {
     "lane": str,
 }
 """Name and type of each column; `regions` is JSON, and the last four tell of the last verdict of a person, if any."""
+
+UNSEEN: Cells = {"score": None, "p_value": None, "verdict": HIDDEN, "message": "", "regions": "[]"}
+"""What stands for an image of the audit lane until a person has judged it: no export tells our verdict before."""
 
 
 @final
@@ -85,9 +89,10 @@ def export_to(database: Database, actor: str, path: Path, wanted: Wanted) -> Non
             file.write(piece)
 
 
-def _pages(database: Database, wanted: Wanted) -> Iterator[list[Row]]:
+def _pages(database: Database, wanted: Wanted) -> Iterator[list[Cells]]:
     """Decisions in the order they were made; no transaction is open between two pages."""
-    query = select(Decision, Product.name).join(Product, Product.id == Decision.product_id)
+    query = select(Decision, Product.name, Image).join(Product, Product.id == Decision.product_id)
+    query = query.join(Image, Image.id == Decision.image_id)
     if wanted.product_id is not None:
         query = query.where(Decision.product_id == wanted.product_id)
     if wanted.start is not None:
@@ -98,17 +103,19 @@ def _pages(database: Database, wanted: Wanted) -> Iterator[list[Row]]:
     while True:
         with database.read() as session:
             found = session.execute(query.where(Decision.id > last).order_by(Decision.id).limit(PAGE)).all()
-            of_these = Verdict.image_id.in_([decision.image_id for decision, _ in found])
+            of_these = Verdict.image_id.in_([decision.image_id for decision, _, _ in found])
             verdicts = {
                 one.image_id: one for one in session.scalars(select(Verdict).where(of_these).order_by(Verdict.id))
             }
+            hidden = hidden_of(session, [Row(image, decision) for decision, _, image in found])
         if not found:
             return
-        yield [_row(decision, product, verdicts.get(decision.image_id)) for decision, product in found]
+        rows = [_row(decision, product, verdicts.get(decision.image_id)) for decision, product, _ in found]
+        yield [row | UNSEEN if row["image_id"] in hidden else row for row in rows]
         last = found[-1][0].id
 
 
-def _row(decision: Decision, product: str, verdict: Verdict | None) -> Row:
+def _row(decision: Decision, product: str, verdict: Verdict | None) -> Cells:
     row = {name: getattr(decision, name, None) for name in COLUMNS}
     row |= {"product": product, "image": decision.image_path}
     if verdict is not None:
@@ -117,18 +124,18 @@ def _row(decision: Decision, product: str, verdict: Verdict | None) -> Row:
     return row
 
 
-def _csv(pages: Iterable[list[Row]]) -> Iterator[bytes]:
+def _csv(pages: Iterable[list[Cells]]) -> Iterator[bytes]:
     yield csv_line(COLUMNS).encode()
     for page in pages:
         yield "".join(csv_line("" if value is None else value for value in row.values()) for row in page).encode()
 
 
-def _json_lines(pages: Iterable[list[Row]]) -> Iterator[bytes]:
+def _json_lines(pages: Iterable[list[Cells]]) -> Iterator[bytes]:
     for page in pages:
         yield "".join(f"{_json_row(row)}\n" for row in page).encode()
 
 
-def _json(pages: Iterable[list[Row]]) -> Iterator[bytes]:
+def _json(pages: Iterable[list[Cells]]) -> Iterator[bytes]:
     before = "[\n"
     for page in pages:
         yield (before + ",\n".join(map(_json_row, page))).encode()
@@ -136,7 +143,7 @@ def _json(pages: Iterable[list[Row]]) -> Iterator[bytes]:
     yield b"[]\n" if before == "[\n" else b"\n]\n"
 
 
-def _json_row(row: Row) -> str:
+def _json_row(row: Cells) -> str:
     return json.dumps({**row, "regions": json.loads(row["regions"])}, allow_nan=False)
 
 
@@ -168,7 +175,7 @@ class _Written(io.RawIOBase):
         return content
 
 
-def _parquet(pages: Iterable[list[Row]]) -> Iterator[bytes]:
+def _parquet(pages: Iterable[list[Cells]]) -> Iterator[bytes]:
     import pyarrow
     from pyarrow import parquet
 
@@ -182,7 +189,7 @@ def _parquet(pages: Iterable[list[Row]]) -> Iterator[bytes]:
     yield file.take()
 
 
-WRITERS: dict[str, Callable[[Iterable[list[Row]]], Iterator[bytes]]] = {
+WRITERS: dict[str, Callable[[Iterable[list[Cells]]], Iterator[bytes]]] = {
     "csv": _csv,
     "json": _json,
     "jsonl": _json_lines,

@@ -21,7 +21,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.hooks import OPENER, SIGNATURE, checked_address, sign
-from blemish.station.spool import ANSWER_S
+from blemish.station.spool import ANSWER_S, shown_url
 from blemish.station.tables import Entry, Setting, now
 from blemish.station.trail import FIRST, append
 
@@ -85,7 +85,7 @@ def set_address(database: Database, actor: str, url: str) -> str:
     secret = secrets.token_urlsafe(32) if url else ""
     with database.write() as session:
         session.merge(Setting(name=NAME, value=json.dumps({"url": url, "secret": secret, "day": "", "trouble": ""})))
-        append(session, actor, "head", url[:255] or "nowhere", {"is_sent": bool(url)})
+        append(session, actor, "head", shown_url(url) if url else "nowhere", {"is_sent": bool(url)})
     return secret
 
 
@@ -108,9 +108,9 @@ def send(url: str, secret: str, head: Head) -> None:
         with OPENER.open(Request(url, body, headers, method="POST"), timeout=ANSWER_S):
             return
     except HTTPError as error:
-        raise DataError(f"{url}: answers {error.code}") from None
+        raise DataError(f"{shown_url(url)}: answers {error.code}") from None
     except (URLError, HTTPException, OSError, ValueError) as error:
-        raise DataError(f"{url}: {getattr(error, 'reason', error)}") from None
+        raise DataError(f"{shown_url(url)}: {getattr(error, 'reason', error)}") from None
 
 
 def send_daily(database: Database, folder: StationFolder, say: Callable[[str], None]) -> None:

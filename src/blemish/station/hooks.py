@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from blemish.errors import SettingsError
 from blemish.station.connections import Broker
 from blemish.station.database import Database
-from blemish.station.spool import ANSWER_S, LOOK_EVERY_S, Told, body_of, find_hook, note, unsent
+from blemish.station.spool import ANSWER_S, LOOK_EVERY_S, Told, body_of, find_hook, note, shown_url, unsent
 from blemish.station.tables import Decision, Hook, Product
 from blemish.station.trail import append
 
@@ -56,8 +56,13 @@ def checked_address(url: str) -> str:
         SettingsError: no address of HTTP, or one with a password in it.
     """
     url = url.strip()
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > 1000 or parts.username:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_address = False
+    is_plain = url.isascii() and url.isprintable() and " " not in url  # else errors of the network would repeat it
+    if not is_address or not is_plain or len(url) > 1000 or parts.username is not None:
         raise SettingsError(f"hook '{url[:80]}': expected an address such as https://mes.example/blemish")
     return url
 
@@ -69,14 +74,14 @@ def begin_hook(session: Session, actor: str, url: str, product_id: int | None, s
         SettingsError: it is told already, or there is no such product.
     """
     if session.scalar(select(Hook.id).where(Hook.url == url)) is not None:
-        raise SettingsError(f"hook '{url}': is told already")
+        raise SettingsError(f"hook {shown_url(url)}: is told already")
     if product_id is not None and session.get(Product, product_id) is None:
         raise SettingsError(f"product {product_id}: there is none")
     last = session.scalar(select(func.max(Decision.id))) or 0
     hook = Hook(url=url, product_id=product_id, secret=secret, delivered=last)
     session.add(hook)
-    append(session, actor, "hook", url[:255], {"product_id": product_id})
     session.flush()
+    append(session, actor, "hook", shown_url(url), {"hook_id": hook.id, "product_id": product_id})
     return hook.id
 
 
@@ -87,7 +92,7 @@ def end_hook(database: Database, actor: str, hook_id: int) -> None:
         if hook is not None:
             session.execute(delete(Broker).where(Broker.hook_id == hook_id))
             session.delete(hook)
-            append(session, actor, "hook", hook.url[:255], {"ended": True})
+            append(session, actor, "hook", shown_url(hook.url), {"hook_id": hook.id, "ended": True})
 
 
 def tell(database: Database, hook: Hook, say: Callable[[str], None]) -> float:

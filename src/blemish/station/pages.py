@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from blemish.errors import ArtifactError, SettingsError
 from blemish.station import reviews, state, thresholds
 from blemish.station.access import allow, identity_of
-from blemish.station.api import ImageId
+from blemish.station.api import ImageId, check_shown
 from blemish.station.app import At, Station
 from blemish.station.heads import read_head
 from blemish.station.pictures import SIDES_PX, Show, draw
@@ -44,7 +44,7 @@ def live(request: Request, station: At, product: Chosen = None) -> Response:
     """Verdicts as they come."""
     with station.database.read() as session:
         rows = reviews.recent(session, product)
-        hidden = reviews.hidden_of(session, [row.image for row in rows])
+        hidden = reviews.hidden_of(session, rows)
         today = datetime.now(UTC) - timedelta(hours=8)
         return render(
             request,
@@ -112,14 +112,14 @@ def _state(request: Request, station: Station, product: int | None) -> str:
 def _cards(request: Request, station: Station, after: int, product: int | None) -> tuple[list[str], int]:
     with station.database.read() as session:
         rows = reviews.since(session, after)
-        hidden = reviews.hidden_of(session, [row.image for row in rows])
+        hidden = reviews.hidden_of(session, rows)
         backlog = state.backlog(session) if rows else state.Backlog(0, 0)
     found = []
     for row in rows:
         if product not in (None, row.image.product_id) or row.decision is None:
             continue
         html = bytes(render(request, "card.html.j2", row=row, is_hidden=row.image.id in hidden).body).decode()
-        verdict = "audit" if row.image.id in hidden else row.decision.verdict
+        verdict = reviews.HIDDEN if row.image.id in hidden else row.decision.verdict
         data = json.dumps({"html": html, "verdict": verdict, "waiting": backlog.waiting, "growth": backlog.per_minute})
         found.append(f"id: {row.decision.id}\ndata: {data}\n\n")
     last = rows[-1].decision.id if rows and rows[-1].decision is not None else after
@@ -132,7 +132,7 @@ def image(request: Request, station: At, image_id: ImageId) -> Response:
     """One image: its picture, its regions, its score among the calibration scores, what people said of it."""
     with station.database.read() as session:
         row = _found(session, image_id)
-        if reviews.is_hidden(session, row.image):
+        if reviews.is_hidden(session, row):
             return see_other(f"/audit?image={image_id}")
         model = None if row.decision is None else session.get(Model, row.decision.model_id)
         score = None if row.decision is None else row.decision.score
@@ -184,8 +184,7 @@ def picture(station: At, image_id: ImageId, show: Show, side: str = "full", mode
         raise HTTPException(404, f"side: expected one of {', '.join(SIDES_PX)}")
     with station.database.read() as session:
         row = _found(session, image_id)
-        if show != "photo" and reviews.is_hidden(session, row.image):
-            raise HTTPException(403, "this image is in the audit lane: judge it first")
+        check_shown(session, row, show)
         decision = row.decision if model is None else _as_seen_by(session, model, row.image)
     content = draw(station.folder, station.judge, row.image, decision, show, side)
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
@@ -233,10 +232,10 @@ def audit(
     with station.database.read() as session:
         row = reviews.next_to_audit(session, product)
         asked = None if image is None else reviews.find_row(session, image)
-        if asked is not None and reviews.is_hidden(session, asked.image):
+        if asked is not None and reviews.is_hidden(session, asked):
             row = asked
         before = None if done is None else reviews.find_row(session, done)
-        if before is not None and reviews.is_hidden(session, before.image):
+        if before is not None and reviews.is_hidden(session, before):
             before = None
         return render(
             request,
@@ -392,11 +391,13 @@ def trail(
         query = query.where(Entry.action != "decision")
     with station.database.read() as session:
         entries = list(session.scalars(query))
+        decided = [int(entry.subject) for entry in entries if entry.action == "decision"]
+        hidden = {str(number) for number in reviews.hidden_of(session, reviews.find_rows(session, decided))}
         noted = _noted(station, head) if head.strip() else None
         verified = verify_trail(session, noted) if check else None
         last = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
-    told = {"entries": entries, "verified": verified, "head": last, "everything": everything, "noted": head}
-    return render(request, "trail.html.j2", **told)
+    told = {"verified": verified, "head": last, "everything": everything, "noted": head}
+    return render(request, "trail.html.j2", entries=entries, hidden=hidden, **told)
 
 
 def _noted(station: Station, head: str) -> str:

@@ -79,13 +79,11 @@ def add_model(
     is_new = not path.exists()
     keep_content(path, content)
     try:
-        verification = verify(path, "cpu")
-    except ArtifactError as error:
+        parity = check_parity(folder, sha256, name)
+    except ArtifactError:
         if is_new:
             path.unlink(missing_ok=True)
-        raise ArtifactError(str(error).replace(str(path), name)) from None
-    worst = verification.worst
-    parity = f"{len(verification.checks)} images, largest difference {worst.difference:.2g} ({worst.name})"
+        raise
     with database.write() as session:
         known = session.scalar(select(Model).where(Model.product_id == product_id, Model.sha256 == sha256))
         if known is not None:
@@ -105,6 +103,22 @@ def add_model(
         detail = {"model_id": model.id, "sha256": sha256, "parity": parity, "origin": origin}
         append(session, actor, "model", name[:255], detail)
         return model
+
+
+def check_parity(folder: StationFolder, sha256: str, name: str) -> str:
+    """Let a kept model judge its own fixtures on this machine; returns how far it is from what is expected of it.
+
+    Raises:
+        ArtifactError: the file is missing, was changed since it came, or judges otherwise here.
+    """
+    path = folder.model_path(sha256)
+    if not path.is_file() or sha256_of(path.read_bytes()) != sha256:
+        raise ArtifactError(f"{name}: its file {path} is missing, or was changed since it came; bring the model again")
+    try:
+        found = verify(path, "cpu")
+    except ArtifactError as error:
+        raise ArtifactError(str(error).replace(str(path), name)) from None
+    return f"{len(found.checks)} images, largest difference {found.worst.difference:.2g} ({found.worst.name})"
 
 
 def header_json(path: Path) -> str:
@@ -128,8 +142,27 @@ def header_of_model(model: Model) -> ArtifactHeader:
         ) from None
 
 
-def go_live(database: Database, actor: str, model_id: int, reason: str) -> None:
+def go_live(database: Database, folder: StationFolder, actor: str, model_id: int, reason: str) -> None:
     """Let a model judge its product from now on, with its own threshold; the one before can be taken back so too.
+
+    Its file is checked first, on this machine as it is today: it is the one that came, and judges its fixtures as
+    it should.
+
+    Raises:
+        DataError: there is no such model.
+        SettingsError: no reason is given.
+        ArtifactError: its file does not pass the check; the model before stays live.
+    """
+    reason = checked_reason(reason)
+    with database.read() as session:
+        model = session.get(Model, model_id)
+    if model is None:
+        raise DataError(f"model {model_id}: there is none")
+    make_live(database, actor, model_id, reason, check_parity(folder, model.sha256, model.name))
+
+
+def make_live(database: Database, actor: str, model_id: int, reason: str, parity: str) -> None:
+    """Let a model judge that was checked just now, with that outcome.
 
     Raises:
         DataError: there is no such model.
@@ -140,7 +173,9 @@ def go_live(database: Database, actor: str, model_id: int, reason: str) -> None:
         if model is None:
             raise DataError(f"model {model_id}: there is none")
         product = product_of(session, model.product_id)
-        detail = {"from": product.model_id, "to": model.id, "sha256": model.sha256, "reason": checked_reason(reason)}
+        detail = {"from": product.model_id, "to": model.id, "sha256": model.sha256, "parity": parity}
+        detail["reason"] = checked_reason(reason)
+        model.parity = parity
         product.model_id, product.threshold, product.false_alarm_rate = model.id, None, None
         append(session, actor, "live", product.name, detail)
 

@@ -144,9 +144,7 @@ def summary_rows(report: Report) -> Iterator[tuple[object, ...]]:
     for name in ("false_alarms", "misses", "escapes"):
         share: Share = getattr(report.audit, name)
         yield "audit lane", name, share.hits, share.of, *share.interval
-    yield from (
-        ("defect type", safe_cell(name), count, report.judged_defective, "", "") for name, count in report.defect_types
-    )
+    yield from (("defect type", name, count, report.judged_defective, "", "") for name, count in report.defect_types)
     yield from (("drift", alarm.stream, alarm.found, "", alarm.usual, alarm.raised_at) for alarm in report.alarms)
     if report.chart is not None:
         rows = list(zip(report.chart.hours, report.chart.of, report.chart.chart.points, strict=True))
@@ -186,59 +184,3 @@ def _share(pairs: Counter[tuple[str, str]], hit: tuple[str, str], other: tuple[s
 
 
 SUMMARY_FIELDS = ("part", "name", "value", "of", "low", "high")
-
-CSV_FIELDS = (
-    "image_id",
-    "time",
-    "product_id",
-    "image",
-    "image_sha256",
-    "model_sha256",
-    "score",
-    "p_value",
-    "threshold",
-    "verdict",
-    "person",
-    "judgement",
-    "defect_type",
-    "lane",
-)
-
-
-def csv_rows(session: Session, start: str, end: str, product_id: int | None = None) -> Iterator[tuple[object, ...]]:
-    """A row for each decision of a time, and for each verdict of a person on it."""
-    query = (
-        select(Decision, Verdict)
-        .outerjoin(Verdict, Verdict.image_id == Decision.image_id)
-        .where(Decision.decided_at >= start, Decision.decided_at < end)
-        .order_by(Decision.id, Verdict.id)
-    )
-    if product_id is not None:
-        query = query.where(Decision.product_id == product_id)
-    with session.execute(query.execution_options(yield_per=500)) as rows:
-        for decision, verdict in rows:
-            person = ("", "", "", "")
-            if verdict is not None:
-                person = (verdict.user_name, verdict.judgement, verdict.defect_type, verdict.lane)
-            yield (
-                decision.image_id,
-                decision.decided_at,
-                decision.product_id,
-                safe_cell(decision.image_path),
-                decision.image_sha256,
-                decision.model_sha256,
-                decision.score,
-                decision.p_value,
-                decision.threshold,
-                decision.verdict,
-                *map(safe_cell, person),
-            )
-
-
-def safe_cell(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula.
-
-    >>> safe_cell("=1+1"), safe_cell("crack")
-    ("'=1+1", 'crack')
-    """
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,8 +1,9 @@
 """What people say of images: of rejects, the worst first; and of the audit lane, before they see our verdict."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, final
 
-from sqlalchemy import Exists, and_, exists, func, select
+from sqlalchemy import Exists, and_, exists, func, not_, select
 from sqlalchemy.orm import Session, aliased
 
 from blemish.errors import DataError, SettingsError
@@ -11,6 +12,9 @@ from blemish.station.tables import JUDGEMENTS, Decision, Image, Verdict, now
 from blemish.station.trail import append, verdict_detail
 
 LONGEST_TYPE = 80
+
+HIDDEN = "audit"
+"""In place of a verdict that people must not see yet."""
 
 
 @final
@@ -82,18 +86,24 @@ def left_to_audit(session: Session, product_id: int | None) -> int:
     return session.scalar(query.with_only_columns(func.count())) or 0
 
 
-def is_hidden(session: Session, image: Image) -> bool:
-    """Whether our verdict must not be shown yet: the image is in the audit lane, can be judged there, and was not."""
-    return (
-        image.is_audit
-        and image.removed_at is None
-        and not session.scalar(select(_audited(Image.id)).where(Image.id == image.id))
-    )
+def is_hidden(session: Session, row: Row) -> bool:
+    """Whether our verdict must not be shown to people yet: the image waits in the audit lane."""
+    return bool(hidden_of(session, [row]))
 
 
-def hidden_of(session: Session, images: list[Image]) -> set[int]:
-    """Of some images, those whose verdict must not be shown yet."""
-    drawn = [image.id for image in images if image.is_audit and image.removed_at is None]
+def hidden_of(session: Session, rows: Iterable[Row]) -> set[int]:
+    """Of some images, the numbers of those whose verdict must not be shown to people yet.
+
+    They are in the audit lane, can be judged there (are readable, and their files are kept), and were not. An image
+    that waits for our verdict is among them, too.
+    """
+    drawn = [
+        row.image.id
+        for row in rows
+        if row.image.is_audit
+        and row.image.removed_at is None
+        and (row.decision is None or row.decision.verdict != "unreadable")
+    ]
     judged = select(Verdict.image_id).where(Verdict.image_id.in_(drawn), Verdict.lane == "audit")
     return set(drawn) - set(session.scalars(judged))
 
@@ -121,12 +131,17 @@ def defect_types(session: Session, product_id: int | None, limit: int = 9) -> li
 def recent(
     session: Session, product_id: int | None, limit: int = 24, before: int | None = None, verdict: str | None = None
 ) -> list[Row]:
-    """The last decisions, the newest first; `before` a decision, and of one verdict, where asked for."""
+    """The last decisions, the newest first; `before` a decision, and of one verdict, where asked for.
+
+    Images whose verdict is hidden are of the verdict `audit`, and of no other.
+    """
     query = _rows(product_id).order_by(Decision.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Decision.id < before)
-    if verdict is not None:
-        query = query.where(Decision.verdict == verdict)
+    if verdict == HIDDEN:
+        query = query.where(*_WAITS)
+    elif verdict is not None:
+        query = query.where(Decision.verdict == verdict, not_(and_(*_WAITS)))
     return [Row(row[0], row[1]) for row in session.execute(query)]
 
 
@@ -138,9 +153,13 @@ def since(session: Session, decision_id: int, limit: int = 50) -> list[Row]:
 
 def find_row(session: Session, image_id: int) -> Row | None:
     """An image by its number, with its decision."""
-    query = select(Image, Decision).outerjoin(Decision, Decision.image_id == Image.id).where(Image.id == image_id)
-    row = session.execute(query).first()
-    return None if row is None else Row(row[0], row[1])
+    return next(iter(find_rows(session, [image_id])), None)
+
+
+def find_rows(session: Session, image_ids: Iterable[int]) -> list[Row]:
+    """Images by their numbers, with their decisions."""
+    query = select(Image, Decision).outerjoin(Decision, Decision.image_id == Image.id).where(Image.id.in_(image_ids))
+    return [Row(row[0], row[1]) for row in session.execute(query)]
 
 
 def _rows(product_id: int | None) -> Any:

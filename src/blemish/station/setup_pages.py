@@ -157,7 +157,7 @@ def set_live(
 ) -> Response:
     """Let a model judge from now on: signed with the password, with a reason."""
     check_signature(station, request, password)
-    go_live(station.database, identity_of(request).name, model_id, reason)
+    go_live(station.database, station.folder, identity_of(request).name, model_id, reason)
     return see_other(back if back in ("/recalibrate", "/shadow") else "/products")
 
 

@@ -16,7 +16,7 @@ from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.judge import Judge, prepare_kept, verdict_of
 from blemish.station.products import checked_reason, product_of
-from blemish.station.reviews import hidden_of
+from blemish.station.reviews import Row, hidden_of
 from blemish.station.tables import Decision, Image, Model, Product, Shadow, Verdict
 from blemish.station.trail import append
 
@@ -145,7 +145,7 @@ def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
     other = pairs.add_columns(Image).join(Image, Image.id == Decision.image_id)
     other = other.where(Decision.verdict != Shadow.verdict).order_by(Decision.id.desc()).limit(4 * limit)
     differing = [Differing(row[2], row[0], row[1]) for row in session.execute(other)]
-    hidden = hidden_of(session, [one.image for one in differing])
+    hidden = hidden_of(session, [Row(one.image, one.decision) for one in differing])
     return Comparison(
         both=sum(table.values()),
         table=table,

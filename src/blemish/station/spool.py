@@ -7,6 +7,7 @@ whose answer was lost is told again, with the same number.
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple, final
+from urllib.parse import urlsplit
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -27,6 +28,17 @@ class Told(NamedTuple):
 
     last: int
     trouble: str = ""
+
+
+def shown_url(url: str) -> str:
+    """Of an address what logs, pages and the audit trail may have: its path and query may let whoever reads them in.
+
+    >>> shown_url("https://eva@chat.example:8443/hooks/3f0c?key=abc"), shown_url("mqtt://10.0.0.7")
+    ('https://chat.example:8443/…', 'mqtt://10.0.0.7/')
+    """
+    parts = urlsplit(url)
+    more = "…" if parts.path.strip("/") or parts.query or parts.fragment else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{more}"
 
 
 def find_hook(database: Database, hook_id: int) -> Hook | None:
@@ -64,5 +76,5 @@ def note(database: Database, hook: Hook, told: Told, say: Callable[[str], None])
         with database.write() as session:
             session.execute(update(Hook).where(Hook.id == hook.id).values(**values))
     if told.trouble and not hook.failures:
-        say(f"{hook.url}: {told.trouble}; tried again")
+        say(f"{shown_url(hook.url)}: {told.trouble}; tried again")
     return min(LONGEST_PAUSE_S, 2.0 ** (failures - 1)) if failures else 0.0

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
-from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -12,6 +11,7 @@ from blemish.station.app import Station
 from blemish.station.drift import alarms_of
 from blemish.station.room import free_bytes, is_short
 from blemish.station.service import is_working
+from blemish.station.spool import shown_url
 from blemish.station.tables import (
     VERDICTS,
     Decision,
@@ -128,7 +128,7 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
         )
     return [
         *found,
-        *(Trouble("A hook cannot be told, and is tried again: {why}", {"why": host_of(url)}) for url in hooks),
+        *(Trouble("A hook cannot be told, and is tried again: {why}", {"why": shown_url(url)}) for url in hooks),
         *(Trouble("A watched folder cannot be read: {why}", {"why": why}) for kind, why in sources if kind == "folder"),
         *(Trouble("A camera gives no images: {why}", {"why": why}) for kind, why in sources if kind == "camera"),
         *(Trouble("Images wait: {why}", {"why": why}) for why in jobs),
@@ -137,16 +137,6 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
             for name in session.scalars(without)
         ),
     ]
-
-
-def host_of(url: str) -> str:
-    """Of an address what everybody may see: the rest, which administrators see, may let others in.
-
-    >>> host_of("https://chat.example/hooks/3f0c?key=abc")
-    'https://chat.example'
-    """
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}"
 
 
 def queue_length(session: Session) -> int:
