@@ -5,11 +5,13 @@
 
 For each dataset: rankings and costs; precision, recall and F1 of pixels in the manner of the paper's Table 3
 with the image rates of the MVTec AD papers beside them; and, where there are several defect types, the same by type.
-Means over the seeds, with the standard deviation behind ± where there are several.
+Means over the seeds, with the standard deviation behind ± where there are several. `--medians`: one table instead, a
+row a dataset and detector, with medians over the seeds.
 """
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,10 +74,37 @@ def decisions(summaries: Sequence[Nested], scope: str) -> str:
     return table(head, rows)
 
 
+def medians(runs: Sequence[Nested]) -> str:
+    """A row a dataset and detector: the medians over the seeds that finished."""
+    head = ["set", "detector", "image AUROC", "pixel AUROC", "AUPRO", "AUPIMO", "oracle F1", "F1 calibrated"]
+    together: dict[tuple[str, str], list[Nested]] = {}
+    for run in runs:
+        if "all" in run["scopes"]:
+            together.setdefault((run["dataset"], run["detector"]), []).append(run["scopes"]["all"])
+    rows = []
+    for (dataset, detector), several in together.items():
+        areas = [median(several, name) for name in (*AREAS, "calibrated.f1")]
+        rates = " / ".join(median(several, f"image.{name}") for name in ("ok_rate", "defect_rate"))
+        rows.append([dataset, f"`{detector}`", *areas, rates])
+    return table([*head, "good accepted / defective found"], rows)
+
+
+def median(several: Sequence[Nested], name: str) -> str:
+    """The median of one measure over the runs that have it."""
+    known = [one[name] for one in several if one[name] is not None]
+    return f"{statistics.median(known):.3f}" if known else "-"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", nargs="+", type=Path)
-    for path in parser.parse_args().comparison:
+    parser.add_argument("--medians", action="store_true", help="one table, a row a dataset and detector")
+    arguments = parser.parse_args()
+    if arguments.medians:
+        contents = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.comparison]
+        print(medians([run for content in contents for run in content["runs"]]))
+        return
+    for path in arguments.comparison:
         summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
         for dataset in dict.fromkeys(each["dataset"] for each in summary):
             here = [each for each in summary if each["dataset"] == dataset and each["seeds"]]

@@ -1,14 +1,14 @@
 """Write docs/reference/ and what the pages say of packages and modules; with --check, find what is out of date.
 
 Checked: the reference is what the program says; the README's packages and the modules of docs/architecture.md are
-what the docstrings' first lines say; every relative link in the Markdown files leads to a file. With --site FOLDER, the
+what the docstrings' first lines say; the figures of the README and of docs/results.md are those of docs/figures/ where
+scripts/figures.py writes them; every relative link in the Markdown files leads to a file. With --site FOLDER, the
 built site gets the files beside docs/ that it links to, and what is wrong in it is found: links and anchors that lead
 nowhere, anything loaded from elsewhere.
 """
 
 import ast
 import inspect
-import json
 import re
 import shutil
 import sys
@@ -20,6 +20,7 @@ from textwrap import dedent
 from typing import Any
 from urllib.parse import unquote
 
+import figures
 import typer
 from pydantic import BaseModel
 
@@ -35,9 +36,7 @@ REFERENCE = ROOT / "docs" / "reference"
 DECISIONS = ROOT / "docs" / "decisions"
 SOURCE = ROOT / "src" / "blemish"
 PACKAGES = re.compile(r"(```text\nsrc/blemish/\n)(.*?)(```)", re.DOTALL)
-FIGURES = re.compile(r"(<!-- figures of the default detector -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
 MODULES = re.compile(r"(<!-- modules -->\n)(.*?)(<!-- end of modules -->)", re.DOTALL)
-COUNTED = ("defective images found", "good images flagged")
 ASSETS = {".j2": "Template of a page.", ".css": "Style of all pages.", ".html": "Template of a page."}
 NOTE = "<!-- Written by scripts/docs.py; run `make docs` after a change. -->\n"
 
@@ -54,7 +53,8 @@ def main() -> int:
         REFERENCE / "results.md": results_page(),
         REFERENCE / "api.md": api_page(),
         DECISIONS / "index.md": decisions_page(),
-        ROOT / "README.md": readme(),
+        ROOT / "README.md": figures.filled(filled(ROOT / "README.md", PACKAGES, package_lines())),
+        ROOT / "docs" / "results.md": figures.filled((ROOT / "docs" / "results.md").read_text(encoding="utf-8")),
         ROOT / "docs" / "architecture.md": filled(ROOT / "docs" / "architecture.md", MODULES, module_tables()),
     }
     if "--check" not in sys.argv:
@@ -215,31 +215,6 @@ def filled(page: Path, place: re.Pattern[str], text: str) -> str:
     if found != 1:
         raise ValueError(f"{page}: {found} places match {place.pattern}; one is expected")
     return written
-
-
-def readme() -> str:
-    """README.md with its packages, and with the figures of docs/figures/default_detector.json in its table."""
-    text = filled(ROOT / "README.md", PACKAGES, package_lines())
-    written, found = FIGURES.subn(lambda match: match[1] + default_detector_table() + match[3], text)
-    if found != 1:
-        raise ValueError("README.md: no place for the figures of the default detector")
-    return written
-
-
-def default_detector_table() -> str:
-    """One row a set of what `benchmarks/default_detector.py` wrote, the lowest image AUROC first; counts of seed 0."""
-    rows = json.loads((ROOT / "docs" / "figures" / "default_detector.json").read_text(encoding="utf-8"))["rows"]
-    columns = ["`feature_ensemble`, the default", "image AUROC", "AUPRO", *COUNTED, "promised"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    mine = [row for row in rows if row["detector"] == "feature_ensemble"]
-    for row in sorted(mine, key=lambda row: float(row["figures"]["image AUROC"])):
-        figures, first = row["figures"], row["each"][0]
-        aupro = "no masks" if figures["AUPRO"] is None else f"{figures['AUPRO']:.3f}"
-        found = f"{first['flagged_defective']:.0f} of {first['defective']:.0f}"
-        flagged = f"{first['flagged_good']:.0f} of {first['good']:.0f}"
-        promised = f"{100 * first['promised']:.3g} %"
-        lines.append(f"| {row['set']} | {figures['image AUROC']:.3f} | {aupro} | {found} | {flagged} | {promised} |")
-    return "\n".join(lines) + "\n"
 
 
 def package_lines() -> str:

@@ -1,0 +1,214 @@
+"""Make a table of docs/results.md again: says first what that costs, then runs what it takes.
+
+    python benchmarks/reproduce.py --list
+    python benchmarks/reproduce.py TABLE [--data ../shared/data] [-o build/reproduce] [--dry-run] [--keep]
+
+What is printed goes into OUT/TABLE/table.md as well. Runs that were finished before are kept where the benchmark does
+so. `--dry-run` prints cost and commands alone. `--keep` copies the figures to docs/figures/, from which `make docs`
+writes the tables of README.md and docs/results.md; only tables that are written from there have it.
+"""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, final
+
+from machine import describe
+
+ROOT = Path(__file__).parents[1]
+SIX = ("visa_macaroni1", "solar_poly", "mvtec_toothbrush", "hazelnut_toy", "kolektorsdd", "ballscrew")
+THREE = ("hazelnut_toy", "mvtec_toothbrush", "kolektorsdd")
+PAPERS = "seed,ae_l2,ae_ssim,vae,feature_dictionary"
+ENCODED = "feature_ensemble,padim,patchcore"
+
+
+class Cost(NamedTuple):
+    """Minutes on the two cores of docs/results.md, and how they are known."""
+
+    minutes: float
+    known: str
+
+    def __str__(self) -> str:
+        """In minutes, or in hours where it takes long."""
+        time = f"{self.minutes:.0f} minutes" if self.minutes < 120 else f"{self.minutes / 60:.1f} hours"
+        return f"about {time}, {self.known}"
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """One table: where it stands, what it costs, and the commands that make it, the last of which print it.
+
+    In commands `{data}` is the folder of image sets, `{out}` a folder of the table's own, and `{sets}` the paths of
+    `sets`. `figures` are JSON files of `out` that docs/figures/ has too.
+    """
+
+    heading: str
+    cost: Cost
+    commands: tuple[str, ...]
+    sets: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+
+
+def _each(command: str, sets: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(command.replace("{set}", name) for name in sets)
+
+
+_NUTS = "blemish data synth hazelnuts {out}/hazelnuts"
+_STATION = (f"{_NUTS} --good 60 --defects 10", *(
+    "blemish train {out}/hazelnuts -o {out}/model.safetensors",
+    "blemish export {out}/model.safetensors -o {out}/model.onnx",
+))  # fmt: skip
+_FITS = "reckoned from the times in its table"
+TABLES = {
+    "default": Table(
+        "The default detector",
+        Cost(60, "reckoned from the times in its JSON"),
+        ("benchmarks/default_detector.py {sets} --seeds 1 -o {out}",),
+        SIX,
+        ("default_detector.json",),
+    ),
+    "encoders": Table(
+        "Packaged encoders",
+        Cost(90, "reckoned from the times in its JSON"),
+        (f"benchmarks/encoders.py {{sets}} --seeds 1 --detectors {ENCODED} -o {{out}}",),
+        SIX,
+        ("encoders.json",),
+    ),
+    "reverse-distillation": Table(
+        "Reverse distillation",
+        Cost(60, _FITS),
+        (
+            "blemish compare {sets} --detectors reverse_distillation --seeds 1 -o {out}/comparison",
+            "benchmarks/comparison_table.py {out}/comparison/comparison.json --medians",
+        ),
+        SIX,
+    ),
+    "seed": Table(
+        "The seed's auto-encoder on three real sets",
+        Cost(10, _FITS),
+        (
+            *_each("blemish train {data}/{set} -o {out}/{set}.safetensors --detector seed", THREE),
+            *_each("blemish evaluate {out}/{set}.safetensors {data}/{set} -o {out}/{set}", THREE),
+            "benchmarks/evaluation_table.py " + " ".join(_each("{out}/{set}/results.json", THREE)),
+        ),
+        THREE,
+    ),
+    "seed-comparison": Table(
+        "The seed's comparison",
+        Cost(220, _FITS),
+        (
+            _NUTS,
+            f"blemish compare {{out}}/hazelnuts {{sets}} --detectors {PAPERS} --seeds 3 -o {{out}}/comparison",
+            "blemish compare {out}/hazelnuts {sets} --detectors anogan --seeds 3 -o {out}/anogan",
+            "benchmarks/comparison_table.py {out}/comparison/comparison.json {out}/anogan/comparison.json",
+        ),
+        THREE,
+    ),
+    "features": Table(
+        "Features instead of pixels, on the same sets",
+        Cost(25, "reckoned from fits of the same detectors"),
+        (
+            "blemish compare {sets} --detectors feature_autoencoder,padim,patchcore --seeds 3 -o {out}/comparison",
+            "benchmarks/comparison_table.py {out}/comparison/comparison.json --medians",
+        ),
+        THREE,
+    ),
+    "fit": Table("Time to fit", Cost(5, _FITS), ("benchmarks/fit_speed.py",)),
+    "inspect": Table("Time to inspect", Cost(6, "reckoned from its steps"), ("benchmarks/inspect_speed.py",)),
+    "engines": Table(
+        "Time to inspect", Cost(4, "reckoned from its steps"), ("benchmarks/inspect_speed.py --engines --images 12",)
+    ),
+    "gpu": Table("On a GPU", Cost(5, "at most; a GPU is needed"), ("benchmarks/gpu.py",)),
+    "train-speed": Table(
+        "Training speed",
+        Cost(3, "reckoned from its steps"),
+        ("benchmarks/train_speed.py",),
+    ),
+    "station-throughput": Table(
+        "The station's throughput",
+        Cost(15, "12 of them by design"),
+        (*_STATION, "benchmarks/station_throughput.py {out}/model.onnx {out}/hazelnuts/test"),
+    ),
+    "station-pages": Table(
+        "Pages of a station",
+        Cost(8, "reckoned from its steps"),
+        (*_STATION, "benchmarks/station_pages.py {out}/model.onnx 100000"),
+    ),
+}
+"""What can be made again, by the name that is asked for."""
+
+
+def commands_of(name: str, data: Path, out: Path) -> Iterator[list[str]]:
+    """The commands of a table, as they are run; what stands already where a command writes its first file is kept."""
+    table = TABLES[name]
+    sets = " ".join(shlex.quote((data / one).as_posix()) for one in table.sets)
+    places = {"data": shlex.quote(data.as_posix()), "out": shlex.quote(out.as_posix()), "sets": sets}
+    for command in table.commands:
+        first, *rest = shlex.split(command.format(**places))
+        program = ["-m", "blemish"] if first == "blemish" else [str(ROOT / first)]
+        yield [sys.executable, *program, *rest]
+
+
+def list_tables() -> str:
+    """A line a table: its name, its cost, its heading."""
+    return "\n".join(f"{name:<21}{table.heading}: {table.cost}" for name, table in TABLES.items())
+
+
+def reproduce(name: str, data: Path, out: Path) -> int:
+    """Run the commands one after the other; the exit code of the first that fails."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "table.md").open("w", encoding="utf-8") as page:
+        page.write(f"{describe()}\n\n")
+        for command in commands_of(name, data, out):
+            print(f"\n$ {shlex.join(command)}", flush=True)
+            if "synth" in command and (out / "hazelnuts").exists():
+                continue
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as running:
+                assert running.stdout is not None
+                for line in running.stdout:
+                    print(line, end="", flush=True)
+                    page.write(line)
+            if running.returncode:
+                print(f"{shlex.join(command)} ended with exit code {running.returncode}", file=sys.stderr)
+                return running.returncode
+    print(f"written: {out / 'table.md'}")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", nargs="?", choices=TABLES, metavar="TABLE", help="a name from --list")
+    parser.add_argument("--list", action="store_true", help="every table with its cost")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the image sets")
+    parser.add_argument("-o", "--out", type=Path, default=Path("build/reproduce"))
+    parser.add_argument("--dry-run", action="store_true", help="print the cost and the commands alone")
+    parser.add_argument("--keep", action="store_true", help="copy the figures to docs/figures/")
+    arguments = parser.parse_args()
+    if arguments.list or arguments.table is None:
+        print(list_tables())
+        return 0
+    table, out = TABLES[arguments.table], arguments.out / arguments.table
+    if arguments.keep and not table.figures:
+        parser.error(f"--keep: the table {arguments.table} has no figures in docs/figures/")
+    print(f"{table.heading}: {table.cost}", flush=True)
+    if arguments.dry_run:
+        print("\n".join(shlex.join(command) for command in commands_of(arguments.table, arguments.data, out)))
+        return 0
+    missing = [str(arguments.data / one) for one in table.sets if not (arguments.data / one).is_dir()]
+    if missing:
+        print(f"{', '.join(missing)}: no such folder; name the folder of the image sets with --data", file=sys.stderr)
+        return 2
+    code = reproduce(arguments.table, arguments.data, out)
+    for figures in table.figures if arguments.keep and not code else ():
+        shutil.copyfile(out / figures, ROOT / "docs" / "figures" / figures)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""The figures of README.md and docs/results.md, written from the JSON files in docs/figures/.
+
+Between `<!-- figures: NAME -->` and `<!-- end of figures -->` stands what the function of that name gives.
+"""
+
+import json
+import re
+import statistics
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "docs" / "figures"
+PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
+DEFAULT = "feature_ensemble"
+COLUMNS = (DEFAULT, "feature_autoencoder", "patchcore", "padim", "patchcore, own size", "padim, own size")
+DIGITS = {"image AUROC": 3, "AUPRO": 3, "found": 2, "false alarms": 2}
+
+Row = Mapping[str, Any]
+Rows = Mapping[tuple[str, str], Row]
+
+
+def filled(text: str) -> str:
+    """A page with what stands at its places written from the JSON files.
+
+    Raises:
+        KeyError: a place asks for figures that nothing here makes.
+    """
+    return PLACE.sub(lambda match: match[1] + FIGURES[match[2]]() + match[4], text)
+
+
+def rows_of(*names: str) -> dict[tuple[str, str], Row]:
+    """The rows of several files by set and detector; of two for the same, that of the earlier file."""
+    found: dict[tuple[str, str], Row] = {}
+    for name in names:
+        rows = json.loads((FOLDER / name).read_text(encoding="utf-8"))["rows"]
+        found = {(row["set"], row["detector"]): row for row in rows} | found
+    return found
+
+
+def _everything() -> Rows:
+    return rows_of("default_detector.json", "other_detectors.json")
+
+
+def _sets(rows: Rows) -> list[str]:
+    """The sets, that with the default's lowest image AUROC first."""
+    mine = {name: row["figures"]["image AUROC"] for (name, detector), row in rows.items() if detector == DEFAULT}
+    return sorted(mine, key=lambda name: float(mine[name]))
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first line is its head."""
+    head, *rest = (f"| {' | '.join(line)} |\n" for line in lines)
+    return head + "|---" * len(lines[0]) + "|\n" + "".join(rest)
+
+
+def default_detector() -> str:
+    """One row a set: the default detector with its counts of seed 0."""
+    rows = _everything()
+    head = ["`feature_ensemble`, the default", "image AUROC", "AUPRO", "defective images found", "good images flagged"]
+    lines = [[*head, "promised"]]
+    for name in _sets(rows):
+        figures, first = rows[name, DEFAULT]["figures"], rows[name, DEFAULT]["each"][0]
+        aupro = "no masks" if figures["AUPRO"] is None else _number(figures["AUPRO"], 3)
+        found, flagged = (f"{first[f'flagged_{kind}']:.0f} of {first[kind]:.0f}" for kind in ("defective", "good"))
+        promised = f"{100 * first['promised']:.3g} %"
+        lines.append([name, _number(figures["image AUROC"], 3), aupro, found, flagged, promised])
+    return table(lines)
+
+
+def side_by_side() -> str:
+    """One row a set, one column a detector: image AUROC / AUPRO / found / flagged; the means of the sets last."""
+    rows = _everything()
+    lines = [["", *map(_code, COLUMNS)]]
+    lines += [[name, *(_cell([rows[name, column]]) for column in COLUMNS)] for name in _sets(rows)]
+    lines.append(["mean", *(_cell([rows[name, column] for name in _sets(rows)]) for column in COLUMNS)])
+    return table(lines)
+
+
+def against_others() -> str:
+    """What the default has more than each other detector, in the mean over the sets."""
+    rows = _everything()
+    lines = [["the default's mean, less that of", *list(DIGITS)[:3]]]
+    for column in COLUMNS[1:]:
+        pairs = [
+            [_mean((rows[one, who] for one in _sets(rows)), name) for who in (DEFAULT, column)]
+            for name in list(DIGITS)[:3]
+        ]
+        lines.append([_code(column), *(f"{mine - other:+.3f}" for mine, other in pairs)])
+    return table(lines)
+
+
+def weak_points() -> str:
+    """What the default lets pass, which detector does better where, and how large the files are."""
+    rows = _everything()
+    first = {name: rows[name, DEFAULT]["each"][0] for name in _sets(rows)}
+    passed = {name: one["defective"] - one["flagged_defective"] for name, one in first.items()}
+    worst = sorted(passed, key=lambda name: -passed[name] / first[name]["defective"])[:3]
+    told = ", ".join(f"{passed[name]:.0f} of {first[name]['defective']:.0f} on {name}" for name in worst)
+    parts = [f"A certified threshold still lets defects pass: {told}."]
+    verbs = {"AUPRO": "outlines defects better", "found": "finds more", "image AUROC": "ranks images better"}
+    for figure, verb in verbs.items():
+        if better := "; ".join(_better(rows, figure)):
+            parts.append(f"Another detector {verb}, by more than .01, on {better}.")
+    mine, other = (_mean((rows[one, who] for one in _sets(rows)), "image AUROC") for who in (DEFAULT, "patchcore"))
+    parts.append(f"The mean image AUROC is {mine:.3f}, that of `patchcore` at 256 px {other:.3f}.")
+    least, most = _sizes(rows, (DEFAULT,))
+    parts.append(f"A model's file has {least:.0f} to {most:.0f} MB with the default detector, encoder included; ")
+    parts[-1] += "those of `padim` have {:.0f} to {:.0f}.".format(*_sizes(rows, ("padim", "padim, own size")))
+    return textwrap.fill(" ".join(parts), 150, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def encoders() -> str:
+    """One row a set and detector, one column an encoder: image AUROC / AUPRO / found / flagged, and megabytes."""
+    rows = rows_of("encoders.json")
+    called = dict.fromkeys(name.partition(", ")[2] for _, name in rows)
+    pairs = dict.fromkeys((place, name.partition(",")[0]) for place, name in rows)
+    lines = [["set", "detector", *(f"`{name}`" for name in called)]]
+    for place, detector in pairs:
+        found = [rows[place, f"{detector}, {name}"] for name in called]
+        cells = [f"{_cell([one])}; {one['figures']['file, MB']:.1f} MB" for one in found]
+        lines.append([place, f"`{detector}`", *cells])
+    for detector in dict.fromkeys(detector for _, detector in pairs):
+        several = [[row for (_, one), row in rows.items() if one == f"{detector}, {name}"] for name in called]
+        lines.append(["mean", f"`{detector}`", *(_cell(some) for some in several)])
+    return table(lines)
+
+
+FIGURES: Mapping[str, Callable[[], str]] = {
+    "default": default_detector,
+    "side-by-side": side_by_side,
+    "against-others": against_others,
+    "weak-points": weak_points,
+    "encoders": encoders,
+}
+"""What a page can ask for."""
+
+
+def _better(rows: Rows, figure: str) -> Iterator[str]:
+    for name in _sets(rows):
+        mine = rows[name, DEFAULT]["figures"][figure]
+        others = {column: rows[name, column]["figures"][figure] for column in COLUMNS[1:]}
+        if mine is None:
+            continue
+        best = max(others, key=lambda column: float(others[column]))
+        if others[best] > mine + 0.01:
+            yield f"{name} ({_code(best)}: {others[best]:.3f}, the default {mine:.3f})"
+
+
+def _sizes(rows: Rows, detectors: Sequence[str]) -> tuple[float, float]:
+    sizes = [row["figures"]["file, MB"] for (_, name), row in rows.items() if name in detectors]
+    return min(sizes), max(sizes)
+
+
+def _code(column: str) -> str:
+    name, comma, more = column.partition(",")
+    return f"`{name}`{comma}{more}"
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    return " / ".join(_number(_mean(rows, name), places) for name, places in DIGITS.items())
+
+
+def _mean(rows: Iterable[Row], name: str) -> float:
+    """nan where no row has it."""
+    known = [row["figures"][name] for row in rows if row["figures"][name] is not None]
+    return statistics.fmean(known) if known else float("nan")
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if value != value else f"{value:.{digits}f}"

@@ -1,0 +1,35 @@
+"""Benchmarks use what the package has."""
+
+import ast
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+pytestmark = pytest.mark.slow
+
+
+def names_of(path: Path) -> list[tuple[str, str]]:
+    """What a benchmark imports of the package, also in programs that it has as text."""
+    trees = [ast.parse(path.read_text(encoding="utf-8"))]
+    texts = [
+        node.value for node in ast.walk(trees[0]) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    trees += [ast.parse(text) for text in texts if "\nfrom blemish" in text and not text.startswith('"""')]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return [
+        (node.module, one.name) for node in nodes if (node.module or "").startswith("blemish") for one in node.names
+    ]
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_what_it_imports_is_there(path: Path) -> None:
+    for module, name in names_of(path):
+        assert hasattr(import_module(module), name) or find_spec(f"{module}.{name}"), f"{module}.{name}"
+
+
+def test_programs_given_as_text_are_looked_at() -> None:
+    assert ("blemish.models.encoders", "FrozenEncoder") in names_of(ROOT / "benchmarks" / "fit_speed.py")
