@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from blemish.data.csv_cells import csv_line
 from blemish.errors import DataError
+from blemish.inspection.answers import Answer
 from blemish.station import reviews
 from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
@@ -34,7 +35,7 @@ Time = Annotated[str, Query(pattern=r"^\d{4}-\d{2}-\d{2}(T[0-9:.]{5,15}(\+00:00)
 RAW = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
 
 
-class ImageOut(BaseModel):
+class ImageOut(Answer):
     """An image, and what was decided about it; `verdict` is `waiting` until then.
 
     It is `audit`, without score and regions, while a person is to judge the image before anybody sees our verdict.
@@ -42,18 +43,7 @@ class ImageOut(BaseModel):
 
     image_id: int
     product_id: int
-    name: str
-    sha256: str
-    received_at: str
     removed_at: str | None = None
-    verdict: str
-    score: float | None = None
-    p_value: float | None = None
-    threshold: float | None = None
-    model_sha256: str | None = None
-    decided_at: str | None = None
-    message: str = ""
-    regions: list[list[float]] = []
 
 
 class VerdictIn(BaseModel):

@@ -20,27 +20,12 @@ from blemish.data.images import Prepared, prepare_content
 from blemish.data.photo_values import photo_values
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.predictor import Prediction, Predictor
+from blemish.inspection.answers import find_regions
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
 from blemish.station.tables import Decision, Job, Tally, now
 from blemish.station.trail import STATION, append, canonical, decision_detail
-from blemish.stats.regions import label_regions
-
-MOST_REGIONS = 50
-"""Regions kept of one image, the worst first."""
-
-
-@final
-class Region(NamedTuple):
-    """One defect: its box in shares of the image's height and width, its share of the image, its highest value."""
-
-    top: float
-    left: float
-    bottom: float
-    right: float
-    area: float
-    peak: float
 
 
 @final
@@ -158,26 +143,6 @@ def verdict_of(prediction: Prediction | None) -> str:
     if prediction is None:
         return "unreadable"
     return "anomalous" if prediction.is_anomalous else "good"
-
-
-def find_regions(scored_map: NDArray[np.float32], threshold: float) -> list[Region]:
-    """The connected parts of the map above the threshold, the highest first.
-
-    >>> scored = np.zeros((4, 4), np.float32); scored[1, 2:] = 0.5
-    >>> find_regions(scored, 0.25)
-    [Region(top=0.25, left=0.5, bottom=0.5, right=1.0, area=0.125, peak=0.5)]
-    """
-    labels = label_regions(scored_map > np.float64(threshold))
-    height, width = labels.shape
-    regions = []
-    for number in range(1, int(labels.max()) + 1):
-        inside = labels == number
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        top, bottom = rows[0] / height, (rows[-1] + 1) / height
-        left, right = columns[0] / width, (columns[-1] + 1) / width
-        area, peak = inside.mean(), scored_map[inside].max()
-        regions.append(Region(float(top), float(left), float(bottom), float(right), float(area), float(peak)))
-    return sorted(regions, key=lambda region: -region.peak)[:MOST_REGIONS]
 
 
 def keep_map(folder: StationFolder, image_id: int, scored_map: NDArray[np.float32]) -> None:
