@@ -7,7 +7,7 @@ import pytest
 from blemish.errors import DataError
 from blemish.evaluation.by_condition import measure_conditions, read_conditions
 from blemish.evaluation.false_alarms import Promise
-from blemish.evaluation.measures import JudgedImage
+from blemish.evaluation.judged import JudgedImage
 
 NAMES = ["test/good/0.png", "test/good/1.png", "test/cut/0.png", "test/cut/1.png"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from blemish.evaluation.by_size import judge_regions, measure_sizes
-from blemish.evaluation.measures import JudgedImage, RegionHit
+from blemish.evaluation.judged import JudgedImage, RegionHit
 
 
 def judged(*regions: RegionHit) -> JudgedImage:

@@ -20,7 +20,8 @@ from blemish.data.roi import encode_roi
 from blemish.errors import DataError
 from blemish.evaluation.evaluate import Evaluation, evaluate_model, measure_folder
 from blemish.evaluation.examples import show
-from blemish.evaluation.measures import MEASURES, JudgedImage
+from blemish.evaluation.judged import JudgedImage
+from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.artifact import ArtifactHeader, DataCard
 from blemish.inference.predictor import Predictor
@@ -149,7 +150,7 @@ def test_every_measure_is_a_number_beside_its_interval(evaluation: Evaluation, p
     value = leaf(plain(evaluation), prefix + measure)
     low, high = leaf(plain(evaluation), f"{prefix}intervals.{measure}")
     assert isinstance(value, float)
-    assert 0.0 <= low <= high <= 1.0
+    assert (-1.0 if measure == "pixel.localisation_gain" else 0.0) <= low <= high <= 1.0
 
 
 def test_images_are_counted_at_the_models_threshold(evaluation: Evaluation) -> None:

@@ -13,26 +13,12 @@ import pytest
 from PIL import Image
 
 from blemish.data.folder import read_folder
-from blemish.data.images import PixelPolicy
 from blemish.evaluation.evaluate import measure_folder
 from blemish.evaluation.results import EvaluateSettings
-from blemish.inference.artifact import ArtifactHeader, DataCard
-from blemish.inference.predictor import Predictor
-from blemish.settings import RunSettings
+from reference.brightness import SIDE, brightness_model
 
 GOLDEN = Path(__file__).with_name("golden_results.json")
 PINNED = ("count", "image", "pixel", "at_threshold", "intervals", "by_type", "images", "realised_false_alarm_rate")
-SIDE = 32
-
-
-class Brightness:
-    """A runtime whose map is the brightest channel."""
-
-    def maps(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return images.max(axis=1)  # type: ignore[no-any-return]
-
-    def reconstruct(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.zeros_like(images)
 
 
 def write_noise(root: Path) -> Path:
@@ -53,19 +39,6 @@ def write_noise(root: Path) -> Path:
                 truth.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.uint8(255 * mask)).save(truth)
     return root
-
-
-def brightness_model() -> Predictor:
-    header = ArtifactHeader(
-        detector="brightness",
-        run=RunSettings(detector="brightness"),
-        policy=PixelPolicy(size_px=(SIDE, SIDE), channels=3),
-        calibration_scores=tuple(np.linspace(0.4, 0.47, 19)),
-        max_false_alarm_rate=0.1,
-        threshold=0.465,
-        data_card=DataCard(root="elsewhere", fit_images=80, calibration_images=19, files_sha256="0"),
-    )
-    return Predictor(header, Brightness())
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,8 +10,8 @@ from scipy.stats import beta
 
 from blemish.data.folder import Folder, file_id, read_folder
 from blemish.data.images import PixelPolicy
+from blemish.evaluation.judged import JudgedImage
 from blemish.evaluation.ladder import climb
-from blemish.evaluation.measures import JudgedImage
 from blemish.evaluation.next_steps import Judgement, advise, threshold_without_highest
 from blemish.inference.artifact import ArtifactHeader, DataCard
 from blemish.inference.calibration import CalibrationCard

@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import fbeta_score
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from blemish.data.folder import read_folder
+from blemish.evaluation.compared import describe_sizes
+from blemish.evaluation.evaluate import measure_folder
 from blemish.evaluation.measures import MEASURES, ImageSet, PixelSet, f2
 from blemish.evaluation.results import EvaluateSettings, Results
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, PixelScores, count, f1
 from blemish.stats.pixel_levels import Levels
+from reference.brightness import brightness_model
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/results.md"
 
@@ -86,7 +91,8 @@ def test_every_measure_lies_between_0_and_1_or_says_that_it_means_nothing() -> N
         pixels = PixelSet(Levels(*amounts), Counts(*rng.integers(0, 3, 4).tolist()), 0.3)
         for measure in MEASURES.values():
             value = measure.function(images if measure.group == "image" else pixels)
-            assert np.isnan(value) or 0.0 <= value <= 1.0, measure.key
+            least = -1.0 if measure.name in ("threshold_gap", "localisation_gain") else 0.0
+            assert np.isnan(value) or least <= value <= 1.0, measure.key
 
 
 def test_a_results_file_can_be_read_back(evaluated: tuple[Path, Results, str]) -> None:
@@ -144,3 +150,41 @@ def test_the_best_image_f1_is_that_of_the_best_of_all_thresholds() -> None:
     assert MEASURES["image.oracle_f1"].function(images) == max(tried)
     assert MEASURES["image.f1"].function(images) == f1(counts) == 0.4
     assert math.isnan(MEASURES["image.f1"].function(ImageSet(good, defective * 0, Counts(0, 1, 4, 0))))
+
+
+def test_the_threshold_gap_is_what_f1_lacks_to_the_best(evaluated: tuple[Path, Results, str]) -> None:
+    _, results, _ = evaluated
+    for group in ("image", "pixel"):
+        values = getattr(results, group)
+        assert values["threshold_gap"] == pytest.approx(values["oracle_f1"] - values["f1"])
+        assert values["threshold_gap"] >= 0
+
+
+def test_page_and_terminal_say_at_which_size_pixels_are_compared(evaluated: tuple[Path, Results, str]) -> None:
+    out, results, printed = evaluated
+    said = describe_sizes(results.data)
+    assert said.startswith("pixels are compared ")
+    assert " ".join(said.split()) in " ".join(printed.split())
+    assert said in html.unescape((out / "report.html").read_text(encoding="utf-8"))
+
+
+def test_maps_are_compared_in_full_resolution_where_that_is_asked(tmp_path: Path) -> None:
+    """Photos of twice the model's side, with a defect of one pixel: at the model's size it may vanish."""
+    for kind in ("good", "spot"):
+        for place in range(3):
+            pixels = np.full((64, 64, 3), 60, np.uint8)
+            mask = np.zeros((64, 64), np.uint8)
+            if kind == "spot":
+                pixels[21:23, 11 + 2 * place] = mask[21:23, 11 + 2 * place] = 255
+                (tmp_path / "ground_truth/spot").mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(tmp_path / f"ground_truth/spot/{place}_mask.png")
+            (tmp_path / f"test/{kind}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / f"test/{kind}/{place}.png")
+    folder, model = read_folder(tmp_path), brightness_model()
+    small, _ = measure_folder(model, folder, EvaluateSettings(repeats=10))
+    full, judged = measure_folder(model, folder, EvaluateSettings(repeats=10, full_size=True))
+    assert (small.data.compared_px, full.data.compared_px) == ((32, 32), (64, 64))
+    assert (small.data.photo_px, full.data.photo_px) == ((64, 64), (64, 64))
+    assert sum(vars(judged.pixels.counts_at(0.5)).values()) == 6 * 64 * 64
+    assert full.at_threshold["calibrated"].counts.tp + full.at_threshold["calibrated"].counts.fn == 6
+    assert full.count.with_mask == 3

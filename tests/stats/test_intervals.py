@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from blemish.stats import (
     auroc_interval,
     rate_interval,
 )
-from blemish.stats.intervals import resample
+from blemish.stats.intervals import mean_interval, resample
 
 
 @given(st.integers(0, 60), st.integers(1, 60), st.sampled_from([0.8, 0.95, 0.99]))
@@ -69,3 +71,24 @@ def test_resamples_keep_the_number_of_good_and_of_defective_images(labels: np.nd
     drawn = resample(labels, 7, np.random.default_rng(seed))
     assert (drawn[:, labels].sum(axis=1) == labels.sum()).all()
     assert (drawn[:, ~labels].sum(axis=1) == (~labels).sum()).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0)])
+def test_the_interval_of_a_mean_holds_as_often_as_it_says(low: float, high: float) -> None:
+    """A skewed law near the top, where a bootstrap of 12 values holds the mean in well below 95 % of sets."""
+    rng, kept = np.random.default_rng(0), []
+    for _ in range(60):
+        values = low + (high - low) * rng.beta(4.0, 0.3, size=12)
+        interval = mean_interval(values, 0.95, low, high)
+        kept.append(interval.low <= low + (high - low) * 4.0 / 4.3 <= interval.high)
+        assert low <= interval.low <= values.mean() <= interval.high <= high
+    assert np.mean(kept) >= 0.95
+
+
+def test_the_interval_of_a_mean_narrows_and_has_a_width_where_all_are_equal() -> None:
+    rng = np.random.default_rng(1)
+    widths = [np.ptp(mean_interval(rng.beta(2.0, 2.0, size=n))) for n in (10, 60, 360)]
+    assert widths[0] > 1.5 * widths[1] > 3.0 * widths[2]
+    assert mean_interval(np.ones(30)).low < 1.0
+    assert mean_interval(np.zeros(30)).high > 0.0
+    assert all(math.isnan(end) for end in mean_interval(np.zeros(0)))

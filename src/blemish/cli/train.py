@@ -163,6 +163,7 @@ BY_TYPE = ("image.auroc", "pixel.aupro", "pixel.f1", "pixel.oracle_f1")
 
 def _print_measures(results: "Results") -> None:
     """Every measure with its interval, and the headline ones for each defect type."""
+    from blemish.evaluation.compared import describe_sizes
     from blemish.evaluation.measures import MEASURES
 
     table = _table("", "all images", f"{100 * results.settings.confidence:g} % interval")
@@ -172,6 +173,8 @@ def _print_measures(results: "Results") -> None:
         between = "" if interval is None or value is None else " to ".join(map(_figure, interval))
         table.add_row(measure.titled(results.settings), _figure(value), between)
     out_console.print(table)
+    if sizes := describe_sizes(results.data):
+        out_console.print(sizes)
     rows = [MEASURES[key] for key in BY_TYPE]
     table = _table("by type", "found", *(measure.titled(results.settings) for measure in rows))
     for name, part in results.by_type.items():

@@ -10,7 +10,7 @@ import numpy as np
 from blemish.data.csv_cells import unescape_cell
 from blemish.errors import DataError, join_names
 from blemish.evaluation.false_alarms import Promise, realised_rate
-from blemish.evaluation.measures import JudgedImage, as_number, as_range
+from blemish.evaluation.judged import JudgedImage, as_number, as_range
 from blemish.evaluation.results import ConditionRow
 from blemish.settings import read_text
 from blemish.stats import auroc, rate_interval

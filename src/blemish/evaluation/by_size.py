@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.evaluation.measures import JudgedImage, RegionHit, as_range
+from blemish.evaluation.judged import JudgedImage, RegionHit, as_range
 from blemish.evaluation.results import SizeRow
 from blemish.stats import rate_interval
 from blemish.stats.regions import label_regions

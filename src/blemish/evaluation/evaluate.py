@@ -8,6 +8,7 @@ import math
 import platform
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -24,10 +25,11 @@ from blemish.data.notes import page_note, turned_note
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
 from blemish.evaluation.by_size import judge_regions, measure_sizes
+from blemish.evaluation.compared import masks_of_some, valid_px
 from blemish.evaluation.examples import draw
 from blemish.evaluation.false_alarms import Promise, realised_rate
+from blemish.evaluation.judged import JudgedImage, image_rows, measure, plain_name
 from blemish.evaluation.ladder import climb
-from blemish.evaluation.measures import JudgedImage, image_rows, measure, plain_name
 from blemish.evaluation.next_steps import Judgement, advise
 from blemish.evaluation.paper import is_algorithm_1
 from blemish.evaluation.report.html import render
@@ -65,6 +67,7 @@ class TestScores:
     samples: dict[str, Sample] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
     sizes_px: list[tuple[int, int]] = field(default_factory=list)
+    compared_px: list[tuple[int, int]] = field(default_factory=list)  # of those whose pixels count
     skipped: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
     outside: dict[str, float] = field(default_factory=dict)  # share of its marked pixels outside the region
@@ -82,7 +85,8 @@ def evaluate_model(
 
     `maps.safetensors` goes there, too: all that is needed to sweep the threshold without scoring anything again.
 
-    Maps and masks are compared at the model's own size, the masks resized by nearest neighbour. A flat folder is taken
+    Maps and masks are compared at the model's own size, the masks resized by nearest neighbour; with `full_size` at the
+    size of each photo. A flat folder is taken
     as good test images, and the false alarms among them are counted. Images are judged one by one; the few that the
     report shows are judged twice.
 
@@ -135,7 +139,7 @@ def _judge(
     judged = TestScores(PixelScores(sorted(levels)))
     for done, sample in enumerate(samples, start=1):
         try:
-            _judge_one(predictor, sample, judged)
+            _judge_one(predictor, sample, judged, samples, settings.full_size)
         except DataError as error:
             if not settings.skip_bad:
                 raise
@@ -147,25 +151,30 @@ def _judge(
     return judged
 
 
-def _judge_one(predictor: Predictor, sample: Sample, judged: TestScores) -> None:
+def _judge_one(
+    predictor: Predictor, sample: Sample, judged: TestScores, samples: Sequence[Sample], at_full_size: bool
+) -> None:
     prediction = predictor.predict(sample.path)
     name = plain_name(sample.name)
-    mask, roi = None, predictor.policy.roi
+    compared = prediction.anomaly_map if at_full_size else prediction.scored_map
+    size_px = (compared.shape[0], compared.shape[1])
+    mask, valid = None, valid_px(predictor.policy, size_px)
     if sample.mask_paths:
-        height, width = prediction.scored_map.shape
-        mask = sample.load_mask((height, width), prediction.image_size_px)
+        mask = sample.load_mask(size_px, prediction.image_size_px)
         assert mask is not None
+        if not judged.pixels.others:
+            judged.pixels.others = masks_of_some(samples, size_px)
         if not mask.any():
             judged.unseen[name], mask = "size", None
-        elif roi is not None:
-            inside = int(np.count_nonzero(predictor.policy.seen_of_map(mask) & roi))
+        elif valid is not None:
+            inside = int(np.count_nonzero(mask & valid))
             if outside := int(np.count_nonzero(mask)) - inside:
                 judged.outside[name] = outside / (inside + outside)
             if not inside:
                 judged.unseen[name] = "roi"
     if mask is not None or not sample.label:
-        valid = None if roi is None else predictor.policy.whole_map(roi)
-        judged.pixels.add(name, prediction.scored_map, mask, valid=valid)
+        judged.pixels.add(name, compared, mask, valid=valid)
+        judged.compared_px.append(size_px)
     judged.images.append(
         JudgedImage(
             name=name,
@@ -175,8 +184,8 @@ def _judge_one(predictor: Predictor, sample: Sample, judged: TestScores) -> None
             score=prediction.score,
             p_value=prediction.p_value,
             is_anomalous=prediction.is_anomalous,
-            peak_on_defect=None if mask is None else peak_is_near(prediction.scored_map, mask),
-            regions=() if mask is None else judge_regions(mask, prediction.scored_map, predictor.threshold),
+            peak_on_defect=None if mask is None else peak_is_near(compared, mask),
+            regions=() if mask is None else judge_regions(mask, compared, predictor.threshold),
         )
     )
     judged.samples[name] = sample
@@ -226,6 +235,8 @@ def _results(
             fitted=[name for name, found in judged.known.items() if found == "fitted"],
             calibrated=[name for name, found in judged.known.items() if found == "calibrated"],
             roi_share=_roi_share(predictor),
+            compared_px=_most_common(judged.compared_px),
+            photo_px=_most_common(judged.sizes_px),
             outside_roi=judged.outside,
         ),
         latency_ms=statistics.median(judged.latencies_ms),
@@ -235,6 +246,10 @@ def _results(
         versions={"blemish": version("blemish"), "python": platform.python_version(), "numpy": np.__version__},
         seconds=0.0,
     )
+
+
+def _most_common(sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    return Counter(sizes).most_common(1)[0][0] if sizes else None
 
 
 def _promise_card(header: ArtifactHeader, promise: Promise) -> PromiseCard:

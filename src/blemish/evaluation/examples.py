@@ -8,7 +8,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample
 from blemish.data.images import load_image, read_original
-from blemish.evaluation.measures import JudgedImage
+from blemish.evaluation.judged import JudgedImage
 from blemish.evaluation.report.close_up import cut_close_up
 from blemish.evaluation.report.pictures import Curve, Drawings, Example
 from blemish.evaluation.results import Results

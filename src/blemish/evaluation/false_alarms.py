@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from blemish.evaluation.measures import JudgedImage, as_range
+from blemish.evaluation.judged import JudgedImage, as_range
 from blemish.evaluation.results import FalseAlarms
 from blemish.stats import rate_interval
 from blemish.stats.intervals import chance_of_flagged

@@ -5,7 +5,7 @@ Thresholds come from the calibration scores in the model file alone; the test im
 
 from collections.abc import Sequence
 
-from blemish.evaluation.measures import JudgedImage, as_range
+from blemish.evaluation.judged import JudgedImage, as_range
 from blemish.evaluation.results import Rung
 from blemish.inference import ladder as inference
 from blemish.inference.artifact import ArtifactHeader

@@ -7,7 +7,7 @@ from typing import final
 
 from blemish.data.folder import Folder
 from blemish.errors import CalibrationError, DataError, join_names, plural
-from blemish.evaluation.measures import JudgedImage
+from blemish.evaluation.judged import JudgedImage
 from blemish.evaluation.results import Rung
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.calibration import promise, smallest_promise

@@ -33,6 +33,11 @@ class EvaluateSettings(Settings):
         None,
         description="What marks a defective pixel in the masks, as data.mask_value. None: as the model was trained.",
     )
+    full_size: bool = Field(
+        False,
+        description="Compare maps with masks at each photo's own size, and not at the model's; slower, and what "
+        "benchmarks that count every pixel ask for.",
+    )
     conditions: Annotated[str, Field(max_length=4096)] | None = Field(
         None,
         description="CSV file with a column image and one for each condition (light, day, camera): false alarms and "
@@ -187,6 +192,10 @@ class TestData(Settings):
     fitted: list[str]
     calibrated: list[str]
     roi_share: float
+    compared_px: tuple[int, int] | None = None
+    """Height and width at which most maps are compared with masks; None: with no mask."""
+    photo_px: tuple[int, int] | None = None
+    """Height and width of most photos."""
     outside_roi: dict[str, float] = Field(default_factory=dict)
     """By image, the share of its marked pixels that lie outside the region of interest, where they are not counted."""
 

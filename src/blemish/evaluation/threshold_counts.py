@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from blemish.evaluation.measures import JudgedImage
+from blemish.evaluation.judged import JudgedImage
 from blemish.evaluation.paper import PAPER_TAUS
 from blemish.evaluation.report.pictures import Example
 from blemish.inference.artifact import read_tensors, write_tensors

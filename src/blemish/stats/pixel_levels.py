@@ -128,6 +128,7 @@ class ImagePixels:
     defective_keys: Keys  # (m,)
     defective_counts: Tallies  # (m,)
     counts_at: tuple[Counts, ...]  # one for each threshold that is counted exactly
+    gain: float = np.nan  # see `localisation_gain`; nan of a good image, or without masks of others
 
     @property
     def entries(self) -> int:

@@ -1,6 +1,7 @@
 """All pixel measures of a test set, one image at a time and in bounded memory."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import NamedTuple, final
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from blemish.errors import DataError
 from blemish.stats.counts import Counts, accuracy, f1, precision, recall
 from blemish.stats.intervals import Interval, Measures, percentile_intervals, resample
+from blemish.stats.localisation import localisation_gain
 from blemish.stats.pixel_levels import (
     ImagePixels,
     Keys,
@@ -48,7 +50,8 @@ class PixelScores:
     Each image is kept as counts of its values. While there are at most `most_entries` of them (8 bytes each), all
     measures are exact. Beyond that, neighbouring values are merged, by no more than it takes, and `resolution` says
     how close they were: up to 2 ** -9, measures are within 0.001 of the exact ones (1,000 maps of 1024 x 1024 come
-    to about 2 ** -11). `thresholds` given here are counted exactly always.
+    to about 2 ** -11). `thresholds` given here are counted exactly always; `others` are masks of some of the images by
+    their names, with which the maps of all others are compared for `localisation_gains`.
 
     >>> scores = PixelScores(thresholds=[0.5])
     >>> scores.add("good/0.png", np.array([[0.1, 0.2]]))
@@ -57,9 +60,15 @@ class PixelScores:
     (1.0, 1.0, 1.0, Counts(tp=1, fp=0, tn=3, fn=0))
     """
 
-    def __init__(self, thresholds: Sequence[float] = (), most_entries: int = MAX_ENTRIES) -> None:
+    def __init__(
+        self,
+        thresholds: Sequence[float] = (),
+        most_entries: int = MAX_ENTRIES,
+        others: Mapping[str, NDArray[np.bool_]] | None = None,
+    ) -> None:
         self._thresholds = tuple(thresholds)
         self._most_entries = most_entries
+        self.others = dict(others or {})
         self._images: dict[str, ImagePixels] = {}
         self._entries = 0
         self._shift = 0
@@ -83,6 +92,9 @@ class PixelScores:
         if name in self._images:
             raise DataError(f"{name}: added twice; each image counts once")
         image = condense(name, anomaly_map, mask, valid, self._thresholds, self._shift)
+        if mask is not None and image.is_defective:
+            crossed = [other for key, other in self.others.items() if key != name and other.shape == mask.shape]
+            image = replace(image, gain=localisation_gain(anomaly_map, mask, crossed, valid))
         self._images[name] = image
         self._entries += image.entries
         self._pooled = None
@@ -169,6 +181,16 @@ class PixelScores:
             for name, image in self._images.items()
             if image.is_defective
         }
+
+    def localisation_gains(self) -> dict[str, float]:
+        """`localisation_gain` of each defective image, by name; only of those it is known of.
+
+        >>> scores = PixelScores(others={"a.png": np.array([[True, False]]), "b.png": np.array([[False, True]])})
+        >>> scores.add("a.png", np.array([[2.0, 1.0]]), mask=np.array([[True, False]]))
+        >>> scores.localisation_gains()
+        {'a.png': 1.0}
+        """
+        return {name: image.gain for name, image in self._images.items() if not np.isnan(image.gain)}
 
     def oracle_f1(self) -> tuple[float, float]:
         """The best F1 any threshold gives, and the highest such threshold; chosen with the masks, hence the name.

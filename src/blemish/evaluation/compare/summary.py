@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from blemish.data.csv_cells import csv_line
 from blemish.evaluation.compare.content import RunRow, Spread, Spreads, Summary
+from blemish.evaluation.judged import THRESHOLDS
 from blemish.evaluation.measures import MEASURES as ROWS
-from blemish.evaluation.measures import THRESHOLDS
 from blemish.evaluation.results import ImageRow, Results, Section, Values
 from blemish.stats import Counts, f1, precision, recall
 

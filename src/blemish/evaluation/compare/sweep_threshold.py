@@ -18,7 +18,7 @@ from blemish.evaluation.compare.content import ImageRates, Rates, RatesAt, Thres
 from blemish.evaluation.compare.sweep_page import render_threshold
 from blemish.evaluation.evaluate import RESULTS
 from blemish.evaluation.examples import show
-from blemish.evaluation.measures import JudgedImage
+from blemish.evaluation.judged import JudgedImage
 from blemish.evaluation.paper import PAPER_TAUS
 from blemish.evaluation.report.pictures import Example, thresholds_in_use
 from blemish.evaluation.results import ImageRow, Results

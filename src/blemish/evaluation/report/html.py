@@ -10,6 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from blemish.errors import plural
+from blemish.evaluation.compared import describe_sizes
 from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.report import figures
 from blemish.evaluation.report.pictures import (
@@ -33,6 +34,7 @@ def render(results: Results, drawings: Drawings) -> str:
             verdict=verdict(results),
             is_calibrated=is_calibrated(results),
             rows=_measure_rows(results),
+            sizes=describe_sizes(results.data),
             names=THRESHOLD_NAMES,
             charts=_charts(results, drawings),
             bars=_bars(results) if results.has_paper_tau else {},
