@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 import threading
 import zipfile
@@ -63,6 +64,33 @@ KSDD2 = {
 }
 
 
+BTAD = {f"BTech/01/{part}/ok/{n}.bmp": picture(90 + n) for part in ("train", "test") for n in range(2)} | {
+    "BTech/01/test/ko/0.bmp": picture(99),
+    "BTech/01/ground_truth/ko/0.png": picture(0, True),
+}
+LOCO = {f"box/{part}/good/{n}.png": picture(90 + n) for part in ("train", "validation", "test") for n in range(1)} | {
+    "box/test/logical_anomalies/0.png": picture(99),
+    "box/ground_truth/logical_anomalies/0/000.png": picture(0, True),
+}
+_JACK = "realiad_1024/jack"
+REAL_IAD = {
+    f"{_JACK}/OK/S0001/a.jpg": picture(91),
+    f"{_JACK}/OK/S0002/b.jpg": picture(92),
+    f"{_JACK}/NG/BX/S0001/c.jpg": picture(93),
+    f"{_JACK}/NG/BX/S0001/c.png": picture(0, True),
+    "realiad_jsons/realiad_jsons/jack.json": json.dumps(
+        {
+            "meta": {"prefix": "jack/", "normal_class": "OK"},
+            "train": [{"image_path": "OK/S0001/a.jpg", "mask_path": None, "anomaly_class": "OK"}],
+            "test": [
+                {"image_path": "OK/S0002/b.jpg", "mask_path": None, "anomaly_class": "OK"},
+                {"image_path": "NG/BX/S0001/c.jpg", "mask_path": "NG/BX/S0001/c.png", "anomaly_class": "BX"},
+            ],
+        }
+    ).encode(),
+}
+
+
 def tar(path: Path, files: Mapping[str, bytes], mode: str = "w:xz") -> Path:
     with tarfile.open(path, mode) as file:  # type: ignore[call-overload]
         for name, content in files.items():
@@ -91,7 +119,7 @@ def test_categories_of_an_archive_are_read_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("files", "layout", "name", "tested"),
-    [(VISA, "visa", "candle", 2), (KSDD2, "ksdd2", "set", 2)],
+    [(VISA, "visa", "candle", 2), (KSDD2, "ksdd2", "set", 2), (REAL_IAD, "real_iad", "jack", 2)],
 )
 def test_other_layouts_are_converted(
     files: Mapping[str, bytes], layout: str, name: str, tested: int, tmp_path: Path
@@ -102,6 +130,16 @@ def test_other_layouts_are_converted(
     assert layout != "visa" or (tmp_path / "out" / "LICENSE").read_bytes() == b"of all"
     found = read_folder(folder)
     assert (len(found.train), len(found.test)) == (1, tested)
+
+
+@pytest.mark.parametrize(("files", "fitted", "tested"), [(BTAD, 2, 3), (LOCO, 2, 2)], ids=["btad", "loco"])
+def test_sets_near_mvtecs_come_out_of_an_archive_as_they_are(
+    files: Mapping[str, bytes], fitted: int, tested: int, tmp_path: Path
+) -> None:
+    (folder,) = unpack_dataset(zipped(tmp_path / "set.zip", files), tmp_path / "out", PLAIN)
+    found = read_folder(folder)
+    assert (len(found.train), len(found.test)) == (fitted, tested)
+    assert all(sample.mask_paths for sample in found.test if sample.label)
 
 
 @pytest.mark.parametrize("place", ["../out.png", "/tmp/out.png", "a/../../out.png", "..\\out.png", "C:/out.png"])

@@ -1,5 +1,6 @@
 """Layouts of other data sets: read as they are, or converted, and named where they are neither."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -102,8 +103,43 @@ def ksdd(root: Path) -> None:
         mask(root / f"kos{n:02}/Part1_label.bmp")
 
 
+def real_iad(root: Path) -> None:
+    """Beside its JSON file, which calls the side of a defective part on which nothing is seen good."""
+    entries: dict[str, list[dict[str, str | None]]] = {"train": [], "test": []}
+    for n in range(6):
+        name = f"OK/S{n:04}/set_{n:04}_OK_C1_20230922.jpg"
+        photo(root / name)
+        entries["train" if n < 5 else "test"].append(
+            {"category": "set", "anomaly_class": "OK", "image_path": name, "mask_path": None}
+        )
+    for n in range(3):
+        name = f"NG/BX/S{n:04}/set_{n:04}_NG_BX_C{n}_20230922"
+        photo(root / f"{name}.jpg")
+        seen = n < 2
+        if seen:
+            mask(root / f"{name}.png")
+        marked = f"{name}.png" if seen else None
+        entries["test"].append(
+            {
+                "category": "set",
+                "anomaly_class": "BX" if seen else "OK",
+                "image_path": f"{name}.jpg",
+                "mask_path": marked,
+            }
+        )
+    split = root.parent / "realiad_jsons/realiad_jsons" / f"{root.name}.json"
+    split.parent.mkdir(parents=True)
+    split.write_text(json.dumps({"meta": {"prefix": "set/", "normal_class": "OK"}, **entries}))
+
+
 DIRECT: dict[str, Callable[[Path], None]] = {"btad": btad, "loco": loco, "ad_2": ad_2, "capitals": capitals}
-CONVERTED: dict[str, Callable[[Path], None]] = {"visa": visa, "ok_nok": ok_nok, "ksdd2": ksdd2, "ksdd": ksdd}
+CONVERTED: dict[str, Callable[[Path], None]] = {
+    "visa": visa,
+    "ok_nok": ok_nok,
+    "ksdd2": ksdd2,
+    "ksdd": ksdd,
+    "real_iad": real_iad,
+}
 
 
 @pytest.mark.parametrize("kind", DIRECT)
@@ -139,6 +175,33 @@ def test_what_is_read_as_it_is_can_be_converted_too(kind: str, tmp_path: Path) -
     assert sorted(sample.sha256 for sample in after.train) == sorted(sample.sha256 for sample in before.train)
     assert after.defect_types == before.defect_types
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "test", "ground_truth"}
+
+
+def naming(path: str) -> str:
+    entry = f'{{"image_path": {path}, "anomaly_class": "OK"}}'
+    return f'{{"meta": {{"normal_class": "OK"}}, "train": [], "test": [{entry}]}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "set.json: not a split of Real-IAD: JSONDecodeError"),
+        ("[]", "set.json: not a split of Real-IAD: TypeError"),
+        (naming("3"), "TypeError"),
+        (naming('"../x.png"'), "../x.png leads out of the folder"),
+        (naming('"set/OK/x.jpg"'), r"1 of the files that it names are not in .*set; the first: .*set/OK/x.jpg"),
+        (None, "the file set.json of Real-IAD is not there; put the folder realiad_jsons beside"),
+    ],
+)
+def test_a_split_of_real_iad_that_is_wrong_is_named(text: str | None, message: str, tmp_path: Path) -> None:
+    real_iad(tmp_path / "set")
+    split = tmp_path / "realiad_jsons/realiad_jsons/set.json"
+    split.unlink()
+    if text is not None:
+        split.write_text(text)
+    with pytest.raises(DataError, match=message):
+        convert_dataset(tmp_path / "set", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_visas_own_split_is_kept(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")],
     layout: Annotated[
-        str | None, typer.Option(help="How it is laid out: mvtec, visa, ksdd, ksdd2 or ok_nok. None: as it looks.")
+        str | None,
+        typer.Option(help="How it is laid out: mvtec, visa, ksdd, ksdd2, real_iad or ok_nok. None: as it looks."),
     ] = None,
     test_good: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the good images to test on, where the set has no split.")

@@ -76,6 +76,7 @@ CATALOGUE: dict[str, DataSet] = {
         "Real-IAD (Wang et al. 2024), 30 objects seen from 5 sides",
         "https://realiad4ad.github.io/Real-IAD/",
         NONCOMMERCIAL,
+        layout="real_iad",
     ),
 }
 

@@ -18,6 +18,7 @@ from blemish.data.files import new_folder
 from blemish.data.folder import Sample, image_files, read_folder
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, find_child, find_layout, recognise, subfolders
 from blemish.data.pairing import pair_masks
+from blemish.data.real_iad import read_real_iad
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue, read_regular
 
@@ -212,6 +213,7 @@ READERS: dict[str, Reader] = {
     "visa": read_visa,
     "ksdd": read_ksdd,
     "ksdd2": read_ksdd2,
+    "real_iad": read_real_iad,
     "ok_nok": read_ok_nok,
 }
 

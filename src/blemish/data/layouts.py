@@ -69,10 +69,30 @@ def recognise(root: Path) -> str | None:
         return "ksdd2"
     if any(_has_file(folder, "*_label.*") for folder in below if folder.name.lower().startswith("kos")):
         return "ksdd"
+    if find_real_iad_split(root) or _looks_like_real_iad(root):
+        return "real_iad"
     names = {path.name.lower() for path in below}
     if names & GOOD_NAMES and names & BAD_NAMES:
         return "ok_nok"
     return None
+
+
+def find_real_iad_split(root: Path) -> Path | None:
+    """The JSON file of Real-IAD for one of its objects, beside the pictures or in `realiad_jsons`; None: not there."""
+    if find_child(root, "ok") is None or find_child(root, "ng") is None:
+        return None
+    place = root.resolve()
+    folders = [place, place.parent]
+    for above in (place.parent, place.parent.parent):
+        for name in ("realiad_jsons", "realiad_jsons_sv"):
+            folders += [above / "realiad_jsons" / name, above / name]
+    return next((path for folder in folders if (path := folder / f"{place.name}.json").is_file()), None)
+
+
+def _looks_like_real_iad(root: Path) -> bool:
+    good = find_child(root, "ok")
+    parts = subfolders(good) if good else []
+    return bool(parts) and all(part.name[:1] == "S" and part.name[1:].isdigit() for part in parts)
 
 
 def data_sets_below(root: Path) -> Iterator[Path]:
