@@ -17,6 +17,7 @@ from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,6 +26,7 @@ import typer
 from pydantic import BaseModel
 
 import blemish
+import blemish.stats
 from blemish.cli import app
 from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.results import EvaluateSettings
@@ -96,16 +98,25 @@ def api_page() -> str:
         NOTE,
         "# Python\n",
         "What `from blemish import ...` offers. Shapes are (height, width); images are RGB, masks True = defective.\n",
+        *described_names(blemish),
+        "# Numbers on arrays\n",
+        "What `from blemish.stats import ...` offers, with numpy alone (a few with scipy). Maps and masks are (h, w), "
+        "scores and labels (n,); higher is more anomalous, True is defective.\n",
+        *described_names(blemish.stats),
     ]
-    for name in blemish.__all__:
-        thing = getattr(blemish, name)
-        if isinstance(thing, str):
-            parts.append(f"## `{name}`\n\nThe version, text.\n")
-            continue
-        parts.append(described(name, thing, "##"))
-        if inspect.isclass(thing) and not issubclass(thing, BaseException):
-            parts += [described(f"{name}.{key}", member, "###") for key, member in public_members(thing)]
     return "\n".join(parts)
+
+
+def described_names(module: ModuleType) -> Iterator[str]:
+    """The parts of a page for the public names of a module."""
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if isinstance(thing, str):
+            yield f"## `{name}`\n\nThe version, text.\n"
+            continue
+        yield described(name, thing, "##")
+        if inspect.isclass(thing) and not issubclass(thing, BaseException):
+            yield from (described(f"{name}.{key}", member, "###") for key, member in public_members(thing))
 
 
 def public_members(kind: type) -> Iterator[tuple[str, Any]]:

@@ -190,7 +190,7 @@ def naming(path: str) -> str:
         (naming("3"), "TypeError"),
         (naming('"../x.png"'), "../x.png leads out of the folder"),
         (naming('"set/OK/x.jpg"'), r"1 of the files that it names are not in .*set; the first: .*set/OK/x.jpg"),
-        (None, "the file set.json of Real-IAD is not there; put the folder realiad_jsons beside"),
+        (None, "the file set.json of Real-IAD is not there; put realiad_jsons beside"),
     ],
 )
 def test_a_split_of_real_iad_that_is_wrong_is_named(text: str | None, message: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def read_real_iad(root: Path, _test_good: float) -> list[Sample]:
     split = find_real_iad_split(root)
     if split is None:
         raise DataError(
-            f"{root}: the file {root.resolve().name}.json of Real-IAD is not there; put the folder realiad_jsons beside "
+            f"{root}: the file {root.resolve().name}.json of Real-IAD is not there; put realiad_jsons beside "
             f"{root.resolve().parent.name}, or the file into {root}"
         )
     try:

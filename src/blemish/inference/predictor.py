@@ -182,7 +182,8 @@ class Predictor:
         return self.header.policy
 
     def predict(self, image: ImageLike) -> Prediction:
-        """Judge a file, a Pillow image or an array; what arrays may be is said at `load_image`.
+        """Judge a file, a Pillow image or an array of one: (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4), of uint8,
+        uint16, bool, or floats in [0, 1].
 
         Raises:
             DataError: it cannot be read, or its aspect is not the model's.
@@ -195,6 +196,8 @@ class Predictor:
         self, prepared: Prepared, image: ImageLike | None = None, started: float | None = None
     ) -> Prediction:
         """Judge an image that was prepared by this model's `policy`; `started` is when, by `time.perf_counter`.
+
+        `image` is what `predict` takes, such as an array (h, w, 3); only its name is used.
 
         Raises:
             ArtifactError: what the network gives is not a number.
@@ -232,7 +235,9 @@ class Predictor:
             warnings.warn(message, WithdrawnWarning, stacklevel=3)
 
     def predict_many(self, images: Iterable[ImageLike]) -> Iterator[Prediction]:
-        """Judge one image after the other. The answers do not depend on what else is asked.
+        """Judge one image after the other, files or arrays (h, w, 3) as for `predict`.
+
+        The answers do not depend on what else is asked.
 
         Raises:
             DataError: at the first image that cannot be read.

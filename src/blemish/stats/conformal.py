@@ -173,7 +173,7 @@ def more_images_needed(n: int, max_false_alarm_rate: float, confidence: float | 
 
 
 def worst_of_groups(scores: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
-    """The largest score of each group, in the order of the sorted group ids.
+    """The largest of the scores (n,) of each of the groups (n,), in the order of the sorted group ids.
 
     >>> worst_of_groups([1.0, 9.0, 2.0], ["b", "b", "a"])
     array([2., 9.])

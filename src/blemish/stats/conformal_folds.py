@@ -19,6 +19,8 @@ from blemish.stats.conformal import Certificate, refuse_nan, rounded_up
 def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: float) -> Certificate:
     """The lowest threshold for the *smallest* of the K detectors' scores that keeps the rate, on average.
 
+    `scores` (n,) of good images, each by the detector that was not fitted on it, and the `folds` (n,) they were in.
+
     A new image is flagged when all K detectors score it above the threshold. With c of n scores above the threshold,
     the rate is at most the smallest of:
 
@@ -59,7 +61,7 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
 
 
 def smallest_cross_rate(folds: ArrayLike) -> float:
-    """The smallest false-alarm rate that `certify_cross` can promise with these folds.
+    """The smallest false-alarm rate that `certify_cross` can promise with these folds, (n,): that of each image.
 
     >>> smallest_cross_rate(np.arange(20) % 4), smallest_cross_rate(range(99))  # here m / (n + m)
     (0.2, 0.01)

@@ -74,7 +74,7 @@ class Martingale:
 
 
 def start_martingale(scores: ArrayLike, *, digits: int | None = None) -> Martingale:
-    """A capital of 1, before the first image; `scores` are those of good images not fitted on.
+    """A capital of 1, before the first image; `scores` (n,) are those of good images not fitted on.
 
     All scores to come are kept. To bound the memory, let `digits` round them: at 3 digits there are 900 different
     values to each power of ten, whatever the number of images. Rounding is the same for all scores and so
@@ -155,6 +155,9 @@ def observe(
 
 def drifted(streams: Mapping[str, Martingale], max_false_alarm_probability: float) -> list[str]:
     """The names of the streams whose capital has ever reached (number of streams) / delta.
+
+    Raises:
+        SettingsError: delta does not lie between 0 and 1.
 
     While nothing has changed, P(any stream is ever named) <= delta, whatever the dependence between them.
 

@@ -124,6 +124,9 @@ class PixelScores:
     def subset(self, names: Collection[str]) -> "PixelScores":
         """The same for some of the images, e.g. those of one defect type and all good ones.
 
+        Raises:
+            DataError: a name was not added.
+
         >>> scores = PixelScores()
         >>> for name in ("good/0.png", "hole/0.png", "cut/0.png"):
         ...     scores.add(name, np.zeros((2, 2)))

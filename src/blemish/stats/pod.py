@@ -68,11 +68,11 @@ class PodCurve:
     """(m, 2): intercepts and slopes on the edge of what is possible with that confidence."""
 
     def pod(self, sizes: ArrayLike) -> Floats:
-        """The probability of detection at these sizes."""
+        """The probability of detection in [0, 1] at sizes in the unit of the fitted ones, of any shape (...)."""
         return _expit(self.intercept + self.slope * _abscissa(sizes, self.scale))
 
     def band(self, sizes: ArrayLike) -> tuple[Floats, Floats]:
-        """Lower and upper bound of the probability of detection, each with the curve's confidence, size by size."""
+        """Bounds of the probability of detection at sizes (n,), lower and upper (n,), each with the confidence."""
         x = _abscissa(sizes, self.scale)
         logits = self.boundary[:, 0] + x[..., None] * self.boundary[:, 1]  # (..., m)
         return _expit(logits.min(axis=-1)), _expit(logits.max(axis=-1))
@@ -123,7 +123,9 @@ def fit_pod(
     method: Literal["firth", "maximum likelihood"] = "firth",
     confidence: float = 0.95,
 ) -> PodCurve:
-    """The probability-of-detection curve of defects of these sizes, `hits` True where one was found.
+    """The probability-of-detection curve of defects of these sizes, `hits` True where one was found, each (n,).
+
+    Sizes may have any unit; sizes asked of the curve have the same.
 
     Raises:
         CalibrationError: when there is no curve: all defects were found, or none, or all are of one size; or when
