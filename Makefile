@@ -60,6 +60,7 @@ dist: $(VENV)/.ready  ## sdist and wheel, checked; what they depend on (SBOM) an
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/pip install --quiet dist/*.whl
 	build/wheel/bin/blemish doctor build
+	$(BIN)/python scripts/wheel.py dist/*.whl
 	$(BIN)/cyclonedx-py environment build/wheel/bin/python -o dist/blemish.cdx.json
 	$(BIN)/python scripts/licences.py dist/LICENCES.md build/wheel/bin/python
 	ls -l dist

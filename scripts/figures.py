@@ -15,6 +15,8 @@ FOLDER = Path(__file__).parents[1] / "docs" / "figures"
 PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
 DEFAULT = "feature_ensemble"
 COLUMNS = (DEFAULT, "feature_autoencoder", "patchcore", "padim", "patchcore, own size", "padim, own size")
+ENCODERS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+ENCODED = (DEFAULT, "padim", "patchcore")
 DIGITS = {"image AUROC": 3, "AUPRO": 3, "found": 2, "false alarms": 2}
 
 Row = Mapping[str, Any]
@@ -112,19 +114,23 @@ def weak_points() -> str:
 
 
 def encoders() -> str:
-    """One row a set and detector, one column an encoder: image AUROC / AUPRO / found / flagged, and megabytes."""
-    rows = rows_of("encoders.json")
-    called = dict.fromkeys(name.partition(", ")[2] for _, name in rows)
-    pairs = dict.fromkeys((place, name.partition(",")[0]) for place, name in rows)
-    lines = [["set", "detector", *(f"`{name}`" for name in called)]]
-    for place, detector in pairs:
-        found = [rows[place, f"{detector}, {name}"] for name in called]
-        cells = [f"{_cell([one])}; {one['figures']['file, MB']:.1f} MB" for one in found]
-        lines.append([place, f"`{detector}`", *cells])
-    for detector in dict.fromkeys(detector for _, detector in pairs):
-        several = [[row for (_, one), row in rows.items() if one == f"{detector}, {name}"] for name in called]
-        lines.append(["mean", f"`{detector}`", *(_cell(some) for some in several)])
+    """One row a set and detector, one column an encoder: image AUROC / AUPRO / found / flagged, and megabytes.
+
+    `patchcore` and `padim` have the same settings with the first encoder as in the table of detectors.
+    """
+    rows, beside = rows_of("encoders.json"), _everything()
+    lines = [["set", "detector", *(f"`{name}`" for name in ENCODERS)]]
+    for place in _sets(beside):
+        for detector in ENCODED:
+            found = [rows.get((place, f"{detector}, {name}")) for name in ENCODERS]
+            if detector != DEFAULT:
+                found[0] = found[0] or beside[place, detector]
+            lines.append([place, f"`{detector}`", *map(_cell_of_encoder, found)])
     return table(lines)
+
+
+def _cell_of_encoder(row: Row | None) -> str:
+    return f"{_cell([row])}; {row['figures']['file, MB']:.1f} MB" if row else "not run"
 
 
 FIGURES: Mapping[str, Callable[[], str]] = {

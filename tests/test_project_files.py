@@ -1,6 +1,8 @@
 """The files around the package: workflows, recipes and forms say what is true, and are read without an error."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -66,3 +68,34 @@ def test_hooks_run_what_make_check_runs() -> None:
     for hook in read(ROOT / ".pre-commit-config.yaml")["repos"][0]["hooks"]:
         tool = Path(hook["entry"].split()[0]).name
         assert f"$(BIN)/{tool}" in makefile, hook["id"]
+
+
+@pytest.mark.slow
+def test_zizmor_finds_nothing_in_the_workflows() -> None:
+    zizmor = shutil.which("zizmor")
+    if zizmor is None:
+        pytest.skip("zizmor is not installed: pip install zizmor")
+    ran = subprocess.run([zizmor, "--offline", ROOT / ".github"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_gallery_shows_every_page_under_the_command_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import gallery
+
+    text = (ROOT / "docs/gallery.md").read_text(encoding="utf-8")
+    for name, page in gallery.PAGES.items():
+        assert (ROOT / f"docs/img/gallery-{name}.jpg").is_file()
+        shown = text.partition(f"img/gallery-{name}.jpg")[0].rpartition("```")[0].rpartition("```")[2]
+        assert shown.split("\n")[1:-1] == list(page.commands)
+    assert all(command in text for command in gallery.MODEL)
+
+
+def test_a_wheel_is_tried_with_pythons_that_the_package_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import wheel
+
+    found = [wheel.version_of(python) for python in wheel.find_pythons()]
+    assert found
+    assert [one for one in found if tuple(map(int, re.findall(r"\d+", one)[:2])) < (3, 11)] == []
+    assert len({one.rpartition(".")[0] for one in found}) == len(found)

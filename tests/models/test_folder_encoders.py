@@ -15,6 +15,7 @@ from torch import Tensor
 
 from blemish.errors import ArtifactError, SettingsError
 from blemish.hub.licences import accept
+from blemish.hub.store import home
 from blemish.inference.onnx_check import check_graph
 from blemish.inference.runtime import graph_runtime
 from blemish.inference.torch_runtime import TorchRuntime, restore_detector
@@ -94,6 +95,18 @@ def test_maps_are_those_of_the_library(family: str, folders: dict[str, Path]) ->
         assert ours.shape == (2, channels, *(side // stride for side in sides(family)))
         torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
     assert choose(settings_of(folders[family])).strides == frozen.strides
+
+
+def test_an_encoder_is_found_by_the_name_that_anomalib_has_for_it(folders: dict[str, Path]) -> None:
+    here = home() / "hf" / "facebook--dinov2-with-registers-base"
+    shutil.copytree(folders["dinov2_with_registers"], here)
+    theirs, ours = (
+        choose(EncoderSettings(encoder=name))
+        for name in ("dinov2reg_vit_base_14", "hf:facebook/dinov2-with-registers-base")
+    )
+    assert theirs[:3] == ours[:3]
+    with pytest.raises(SettingsError, match="not on this machine; get it with: blemish encoders fetch wide_resnet50_2"):
+        choose(EncoderSettings(encoder="wide_resnet50_2"))
 
 
 @pytest.mark.parametrize(("old", "new"), [(4, 6), (37, 18), (5, 5), (3, 40)])

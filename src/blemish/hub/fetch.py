@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from blemish.errors import DataError, SettingsError
 from blemish.hub.folder import CONFIG, PREPROCESSOR, SOURCE, WEIGHTS, check_folder, read_licence
 from blemish.hub.licences import accept, check_accepted
-from blemish.hub.store import Named, home, parse_name, place_of
+from blemish.hub.store import ALIASES, Named, home, parse_name, place_of
 
 URL_VARIABLE, DEFAULT_URL = "BLEMISH_HUB_URL", "https://huggingface.co"
 TOKEN_VARIABLE = "HF_TOKEN"
@@ -73,7 +73,7 @@ def fetch(
         SettingsError: no such name; a licence that must be accepted first; the weights are not of this `sha256`.
         DataError: the hub cannot be reached, does not have it, or sends something else; the disk is full.
     """
-    named = parse_name(name if ":" in name else f"hf:{name}")
+    named = parse_name(name if ":" in name or name in ALIASES else f"hf:{name}")
     if named is None or named.kind == "folder":
         raise SettingsError(f"{name}: a folder needs no fetching; give hf:NAME or timm:NAME")
     place = place_of(named)

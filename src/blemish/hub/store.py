@@ -15,6 +15,14 @@ VARIABLE = "BLEMISH_ENCODERS"
 KINDS = ("hf", "timm", "folder")
 """What may stand before the colon in `model.encoder`."""
 
+ALIASES = {
+    "wide_resnet50_2": "timm:wide_resnet50_2.racm_in1k",
+    "resnet18": "timm:resnet18.a1_in1k",
+    "resnet50": "timm:resnet50.a1_in1k",
+    "dinov2reg_vit_base_14": "hf:facebook/dinov2-with-registers-base",
+}
+"""Names that anomalib has for its backbones, and the same weights here: timm's first tag of each, as it takes them."""
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -33,14 +41,17 @@ def home() -> Path:
 
 
 def parse_name(text: str) -> Named | None:
-    """What stands before and after the colon; None for a plain name.
+    """What stands before and after the colon, also of a name in `ALIASES`; None for another plain name.
 
     Raises:
         SettingsError: another kind, or a name that hubs do not have.
 
     >>> parse_name("hf:facebook/dinov2-small"), parse_name("efficientnet_lite0")
     (Named(kind='hf', name='facebook/dinov2-small'), None)
+    >>> parse_name("resnet18")
+    Named(kind='timm', name='resnet18.a1_in1k')
     """
+    text = ALIASES.get(text, text)
     kind, colon, name = text.partition(":")
     if not colon:
         return None
