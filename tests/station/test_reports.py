@@ -1,7 +1,5 @@
 """Guaranteed rates, shift reports and languages."""
 
-import re
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +16,10 @@ from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
 from blemish.station.products import add_product
-from blemish.station.render import NAVIGATION, environment
+from blemish.station.render import environment
 from blemish.station.reports import Share, audit_shares, shift_report, summary_rows
 from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally, now
 from blemish.station.thresholds import choices, guaranteed_rate
-from blemish.station.words import catalogue
 from station.line import picture, set_up_line
 
 
@@ -151,26 +148,6 @@ def test_the_chart_takes_its_limits_from_the_week_and_shows_the_shift(sqlite: Da
     assert [row[1] for row in rows if row[0] == "share of rejects"] == ["2026-11-25T06", "2026-11-25T07"]
     with sqlite.read() as session, pytest.raises(SettingsError, match="end"):
         shift_report(session, "2026-11-25T06:00:00", "no time")
-
-
-def used_texts() -> set[str]:
-    folder = files("blemish.station")
-    found: set[str] = {name for _, name, _ in NAVIGATION}
-    for template in folder.joinpath("templates").iterdir():
-        text = template.read_text(encoding="utf-8")
-        found |= {one or other for one, other in re.findall(r"""_\((?:"([^"]+)"|'([^']+)')""", text)}
-    troubles = (
-        folder.joinpath("state.py").read_text(encoding="utf-8").partition("def troubles")[2].partition("\ndef ")[0]
-    )
-    return found | set(re.findall(r'(?<!")"([A-Z][^"]* [^"]*)"(?!")', troubles))
-
-
-def test_every_text_of_the_pages_is_german_too() -> None:
-    german = catalogue("de")
-    assert used_texts() - set(german) == set(), "not translated"
-    assert set(german) - used_texts() == set(), "translated, and used nowhere"
-    for english, text in german.items():
-        assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", text)), english
 
 
 def test_numbers_are_written_as_the_language_does() -> None:

@@ -81,7 +81,7 @@ def test_what_comes_in_is_refused_and_what_waits_is_judged(
     assert (status, "123 MiB are left on the disk, 128 are kept for decisions" in said) == (507, True)
     assert len(image_files(station.folder)) == count(station.database, Image) == 1
     page = operator.client.get("/").text
-    assert "The disk is full: 123 MiB are left." in page
+    assert "The disk is full, 123 MiB free" in page
     assert work(station.database, station.folder) == []
     assert count(station.database, Decision) == 1
     assert not list((station.folder.root / "maps").rglob("*.npz"))  # computed again where somebody looks

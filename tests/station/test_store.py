@@ -308,7 +308,7 @@ def test_the_trail_holds_and_names_the_first_entry_that_was_changed(
         assert whole.entries == session.scalar(select(func.count()).select_from(Entry))
     attacks = {
         "UPDATE trail SET actor = 'nobody' WHERE seq = 4": r"entry 4 was changed",
-        "DELETE FROM decisions WHERE trail_seq = 5": r"tells of 4 entries 'decision', the table holds 3",
+        "DELETE FROM decisions WHERE trail_seq = 5": r"entries 'decision' in the trail: 4; rows of the table: 3",
         "UPDATE decisions SET verdict = 'good', score = 0 WHERE trail_seq = 6": r"decision 3 was changed: entry 6",
     }
     for attack, problem in attacks.items():

@@ -71,6 +71,7 @@ STATION_COMMANDS: dict[str, Callable[..., None]] = {
     "run": station.run,
     "verify": station.verify,
     "export": station.export,
+    "import": station.import_record,
     "head": station.head,
     "keep": station.keep,
     "backup": station.backup,

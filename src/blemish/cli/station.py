@@ -227,9 +227,9 @@ def verify(
     with _opened(folder, database) as (station, store), store.read() as session:
         found = verify_trail(session, None if head is None else read_head(head, station))
     if found.problem is not None:
-        log_console.print(f"{folder}: {found.problem}; {found.entries} entries before it hold", markup=False)
+        log_console.print(f"{folder}: {found.problem}; entries before it that hold: {found.entries}", markup=False)
         raise typer.Exit(1)
-    out_console.print(f"{found.entries} entries hold; head {found.head}", markup=False)
+    out_console.print(f"entries that hold: {found.entries}; head {found.head}", markup=False)
 
 
 def export(
@@ -252,6 +252,39 @@ def export(
         product_id = None if product is None else find_product(store, product)
         export_to(store, "terminal", out, Wanted(product_id, _in_utc("--start", start), _in_utc("--end", end)))
     log_line(f"{out}: written")
+
+
+def import_record(
+    folder: Folder,
+    record: Annotated[
+        Path, typer.Argument(help="Record (.sqlite) that `watch` or `inspect` has written.", show_default=False)
+    ],
+    product: Annotated[
+        str | None,
+        typer.Option(
+            help="Product that it is of; a new one is begun where there is none. None: the one with its model.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that paths of the record are looked for in; several may be given. None: as they are.",
+            show_default=False,
+        ),
+    ] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Take the decisions of a record into a station, with the images still there. The same again adds nothing."""
+    from blemish.errors import plural
+    from blemish.station.records import import_record as take_in
+
+    with _opened(folder, database) as (station, store):
+        done = take_in(store, station, record, images or [], product)
+    log_line(
+        f"{record}: {plural(done.decisions, 'decision')} taken in, without an image: {done.without_image}; "
+        f"known before: {done.known}"
+    )
 
 
 def _in_utc(option: str, text: str | None) -> str | None:
@@ -301,6 +334,7 @@ def keep(
     database: DatabaseOption = None,
 ) -> None:
     """Say how long images are kept, or set it. Their decisions stay; what was removed is in the audit trail."""
+    from blemish.errors import plural
     from blemish.station.retention import make_retention, read_retention, set_retention, sweep
 
     with _opened(folder, database) as (station, store):
@@ -315,7 +349,7 @@ def keep(
             out_console.print(f"{name}: {'no limit' if value is None else f'{value:g}'}", markup=False)
         if now:
             removed = sweep(store, station)
-            log_line(f"{removed.images} images removed, {removed.size_bytes / 1e6:.1f} MB")
+            log_line(f"{plural(removed.images, 'image')} removed, {removed.size_bytes / 1e6:.1f} MB")
 
 
 def backup(
@@ -324,11 +358,12 @@ def backup(
     database: DatabaseOption = None,
 ) -> None:
     """Write all of a station into one file, while it runs: its store at one moment, its images and models."""
+    from blemish.errors import plural
     from blemish.station.backup import back_up
 
     with _opened(folder, database) as (station, store):
         kept = back_up(store, station, out)
-    log_line(f"{out}: {kept.rows} rows and {kept.files} files; {kept.missing} files were not there any more")
+    log_line(f"{out}: {plural(kept.rows, 'row')} and {plural(kept.files, 'file')}; not there any more: {kept.missing}")
 
 
 def restore(
@@ -343,7 +378,7 @@ def restore(
     if found.problem is not None:
         log_line(f"{folder}: {found.problem}")
         raise typer.Exit(1)
-    log_line(f"{folder}: {found.entries} entries of the audit trail hold; head {found.head}")
+    log_line(f"{folder}: entries of the audit trail that hold: {found.entries}; head {found.head}")
 
 
 @contextmanager

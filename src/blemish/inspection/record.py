@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
@@ -182,21 +182,16 @@ class Record:
             self.close()
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         self._connection = connection
-        connection.text_factory = lambda text: text.decode("utf-8", _ERRORS)
+        connection.text_factory = _decode
         self._begin(connection)
         self._stamp = self.path.stat()
         return connection
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Make the tables where there are none, or see that they are ours and whole; nothing of others is touched."""
-        application, version = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        is_new = application == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
-        if not is_new and application != APPLICATION_ID:
-            raise DataError(f"{self.path}: a database of another program, not a record of blemish; give another file")
-        if version > VERSION:
-            raise DataError(f"{self.path}: a record of a newer version of blemish; upgrade it, or give another file")
+        is_new = _is_empty(connection)
+        if not is_new:
+            _check_ours(connection, self.path)
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = EXTRA")  # a commit outlives a power cut
         if is_new:
@@ -233,6 +228,49 @@ class Record:
                     f"{self.path}: its rows were made with {name} {before}, this run has {json.loads(value)}; leave "
                     "out --resume to judge all images again, or name another folder"
                 )
+
+
+def read_record(path: Path, at_once: int = 1000) -> Iterator[Decision]:
+    """The decisions of a record, in order, while whoever writes it goes on; nothing is written to it.
+
+    Raises:
+        DataError: there is none, it is of another program or of a newer version, or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such record; `watch` and `inspect` write them, ending with {ENDING}")
+    address = f"{path.resolve().as_uri()}?mode=rw"  # what a killed command left is put right when it is opened
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
+            connection.text_factory = _decode
+            _check_ours(connection, path)
+            number = 0
+            while rows := connection.execute(
+                f"{_SELECT} WHERE id > ? ORDER BY id LIMIT {at_once}", [number]
+            ).fetchall():
+                yield from map(_from_sql, rows)
+                number = rows[-1][0]
+    except (sqlite3.Error, ValueError, TypeError) as error:  # the last two: of regions that are none
+        why = _why(error) if isinstance(error, sqlite3.Error) else "damaged; restore it from a copy"
+        raise DataError(f"{path}: {why}") from None
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", _ERRORS)
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    return application == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+
+
+def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    application, version = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
+    if application != APPLICATION_ID:
+        raise DataError(f"{path}: a database of another program, not a record of blemish; give another file")
+    if version > VERSION:
+        raise DataError(f"{path}: a record of a newer version of blemish; upgrade it, or give another file")
 
 
 @contextmanager

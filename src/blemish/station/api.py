@@ -165,7 +165,9 @@ def images(
         last = None
         if before is not None:
             row = reviews.find_row(session, before)
-            last = row.decision.id if row is not None and row.decision is not None else 0
+            if row is None or row.decision is None:
+                return []
+            last = row.decision.id
         rows = reviews.recent(session, product_id, limit, last, verdict)
         hidden = reviews.hidden_of(session, rows)
         return [image_out(row, is_hidden=row.image.id in hidden) for row in rows]

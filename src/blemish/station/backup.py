@@ -127,7 +127,7 @@ def _fill(connection: Connection, table: Table, archive: ZipFile) -> None:
     if connection.dialect.name == "postgresql" and "id" in table.c:  # the next number is none that was restored
         name = {"name": table.name}
         highest = connection.scalar(select(func.max(table.c.id)))
-        if highest is not None:
+        if highest is not None and highest > 0:  # records that were taken in have numbers below
             connection.execute(text("SELECT setval(pg_get_serial_sequence(:name, 'id'), :to)"), {**name, "to": highest})
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from blemish.errors import BlemishError, DataError, SettingsError
+from blemish.errors import BlemishError, DataError, SettingsError, plural
 from blemish.station.cameras import MISSING, CameraSettings, Counted, count, end_source
 from blemish.station.database import Database, reason
 from blemish.station.intake import Inbox, note_trouble
@@ -214,7 +214,7 @@ class CameraReader:
             if time.monotonic() - written_s > WRITE_EVERY_S:
                 lost, written_s = self._counts.write(), time.monotonic()
                 if lost and not has_lost:
-                    self._say(f"{self._camera.shown}: {lost} frames lost; the page Products counts them")
+                    self._say(f"{self._camera.shown}: {plural(lost, 'frame')} lost; the page Products counts them")
                 has_lost = lost > 0
         self._counts.write()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, plural
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.heads import send_daily
@@ -34,4 +34,4 @@ def sweep_and_say(database: Database, folder: StationFolder, say: Callable[[str]
     """Remove what is kept no longer."""
     removed = sweep(database, folder)
     if removed.images:
-        say(f"retention: {removed.images} images removed, {removed.size_bytes / 1e6:.0f} MB")
+        say(f"retention: {plural(removed.images, 'image')} removed, {removed.size_bytes / 1e6:.0f} MB")

@@ -99,7 +99,7 @@ def _pages(database: Database, wanted: Wanted) -> Iterator[list[Cells]]:
         query = query.where(Decision.decided_at >= wanted.start)
     if wanted.end is not None:
         query = query.where(Decision.decided_at < wanted.end)
-    last = 0
+    last = -(2**63)
     while True:
         with database.read() as session:
             found = session.execute(query.where(Decision.id > last).order_by(Decision.id).limit(PAGE)).all()

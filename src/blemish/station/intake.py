@@ -55,7 +55,7 @@ class Inbox:
             raise DataError(f"{name}: ends with '{suffix}'; expected one of {', '.join(sorted(SUFFIXES))}")
         if len(name) > LONGEST_NAME or "\0" in name:
             raise DataError(f"{name[:40]}...: a name of {len(name)} characters; at most {LONGEST_NAME} are kept")
-        sha256, size = sha256_of(content), _size_of(name, content)
+        sha256, size = sha256_of(content), size_of(name, content)
         check_room(self.folder.root, len(content))
         keep_content(self.folder.image_path(sha256, suffix), content)
         height, width = size or (None, None)
@@ -106,7 +106,7 @@ class Inbox:
 _TAKEN = ("source_id", "name", "sha256", "suffix", "size_bytes", "changed_ns", "height_px", "width_px")
 
 
-def _size_of(name: str, content: bytes) -> tuple[int, int] | None:
+def size_of(name: str, content: bytes) -> tuple[int, int] | None:
     """Height and width of an image that can be decoded to its end."""
     try:
         image = open_image(Path(name), LARGEST_IMAGE_PX, content)
@@ -157,7 +157,7 @@ class WatchedFolder:
             else:
                 self._arrivals.try_last(ready.name)
             return False
-        if not ready.is_last_try and _size_of(ready.name, content) is None:
+        if not ready.is_last_try and size_of(ready.name, content) is None:
             self._arrivals.try_last(ready.name)
             return False
         received = self._inbox.receive(self._source_id, ready.name, content, ready.stamp.changed_ns)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -122,14 +122,17 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             latency_ms=0.0 if prediction is None else prediction.latency_ms,
             decided_at=now(),
         )
+        if database.is_sqlite and session.scalar(select(Decision.id).where(Decision.id > 0).limit(1)) is None:
+            decision.id = 1  # where there are only those of a record, SQLite would go on with 0
         decision.trail_seq = append(session, STATION, "decision", task.image_id, decision_detail(decision))
         session.add(decision)
-        _tally(session, decision)
+        tally(session, decision)
         session.flush()
         return decision.id
 
 
-def _tally(session: Session, decision: Decision) -> None:
+def tally(session: Session, decision: Decision) -> None:
+    """Count a decision in its hour."""
     insert = pg_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
     where = {"product_id": decision.product_id, "hour": decision.decided_at[:13], "verdict": decision.verdict}
     one_more = {"images": Tally.images + 1}

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blemish.errors import ArtifactError, DataError, SettingsError
+from blemish.errors import ArtifactError, DataError, SettingsError, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.parity import verify
 from blemish.station.database import Database
@@ -87,6 +87,8 @@ def add_model(
     with database.write() as session:
         known = session.scalar(select(Model).where(Model.product_id == product_id, Model.sha256 == sha256))
         if known is not None:
+            if not known.header:  # a record told of it
+                known.header, known.parity, known.name = header_json(path), parity, name[:255]
             return known
         model = Model(
             product_id=product_id,
@@ -118,7 +120,7 @@ def check_parity(folder: StationFolder, sha256: str, name: str) -> str:
         found = verify(path, "cpu")
     except ArtifactError as error:
         raise ArtifactError(str(error).replace(str(path), name)) from None
-    return f"{len(found.checks)} images, largest difference {found.worst.difference:.2g} ({found.worst.name})"
+    return f"{plural(len(found.checks), 'image')}, largest difference {found.worst.difference:.2g} ({found.worst.name})"
 
 
 def header_json(path: Path) -> str:

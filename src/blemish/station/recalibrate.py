@@ -18,7 +18,7 @@ from blemish.data.files import make_folder
 from blemish.data.folder import ID_DIGITS
 from blemish.data.images import pixels_id
 from blemish.data.progress import Progress
-from blemish.errors import BlemishError, CalibrationError, DataError
+from blemish.errors import BlemishError, CalibrationError, DataError, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
 from blemish.inspection.certify import Certified, CertifyRequest, certify_model
@@ -155,7 +155,7 @@ def recalibrate(doing: Doing) -> dict[str, Any]:
         found = certify_model(path, asked, device="cpu", threads=1, on_image=counting(doing, "scoring"))
     except BlemishError as error:
         raise type(error)(str(error).replace(str(good), "audit lane").replace(str(path), model.name)) from None
-    origin = f"{model.name} {model.sha256[:12]}, calibrated again on {len(placed)} images of the audit lane"
+    origin = f"{model.name} {model.sha256[:12]}, calibrated again on {plural(len(placed), 'image')} of the audit lane"
     added = add_model(
         doing.database, doing.folder, doing.actor, product.id, (model.name, path.read_bytes()), origin=origin
     )

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from blemish.station.accounts import Identity
-from blemish.station.words import choose_language, translate
+from blemish.station.words import Say, choose_language
 from blemish.stats.conformal import rounded_up
 
 NAVIGATION = (
@@ -51,10 +51,7 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
     identity: Identity | None = getattr(request.state, "identity", None)
     language = choose_language(request.headers.get("accept-language", ""), request.app.state.station.language)
 
-    def say(text: str, **names: Any) -> str:
-        found = translate(language, text)
-        return found.format(**names) if names else found
-
+    say = Say(language)
     seen = [(to, say(name)) for to, name, role in NAVIGATION if identity is not None and identity.may(role)]  # type: ignore[arg-type]
     page = (
         environment(language)

@@ -100,7 +100,8 @@ def kept_now(session: Session, folder: StationFolder) -> Kept:
     """How much is kept."""
     there = select(func.count(), func.coalesce(func.sum(Image.size_bytes), 0), func.min(Image.received_at))
     images, size, oldest = session.execute(there.where(Image.removed_at.is_(None))).one()
-    removed = session.scalar(select(func.count()).select_from(Image).where(Image.removed_at.is_not(None))) or 0
+    gone = select(func.count()).select_from(Image).where(Image.removed_at.is_not(None), Image.size_bytes > 0)
+    removed = session.scalar(gone) or 0  # without those of records that never came
     return Kept(images, int(size), oldest, removed, shutil.disk_usage(folder.root).free)
 
 

@@ -113,7 +113,7 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
         left = f"{free_bytes(station.folder.root) >> 20}"
         found.append(
             Trouble(
-                "The disk is full: {why} MiB are left. No image is taken in; those that wait are judged. Free some.",
+                "The disk is full, {why} MiB free: no image is taken in; those that wait are judged. Free some.",
                 {"why": left},
             )
         )

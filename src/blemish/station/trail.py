@@ -112,5 +112,5 @@ def _row_problem(session: Session) -> str | None:
         entries = session.scalar(select(func.count()).where(Entry.action == action)) or 0
         kept = session.scalar(select(func.count()).select_from(table)) or 0
         if entries != kept:
-            return f"the trail tells of {entries} entries '{action}', the table holds {kept}"
+            return f"entries '{action}' in the trail: {entries}; rows of the table: {kept}"
     return None
