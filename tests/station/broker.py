@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.enums import CallbackAPIVersion
 from pwdlib.hashers.argon2 import Argon2Hasher
+
+from station.waiting import wait_until
 
 USER, PASSWORD = "mes", "geheim-71af"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -43,13 +44,12 @@ class RealBroker:
 
     def begin(self) -> None:
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise AssertionError("the broker does not begin")
+        assert wait_until(lambda: self.process is None or self.process.poll() is not None or self._answers())
+        assert self.process.poll() is None, "the broker does not begin"
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def end(self) -> None:
         if self.process is not None:
@@ -85,13 +85,6 @@ def read_message(payload: bytes) -> Any:
         return json.loads(payload)
     except ValueError:
         return payload.decode()
-
-
-def wait_until(is_so: Any, within_s: float = 30.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(is_so())
 
 
 def write_mosquitto(folder: Path, port: int, certificate: Path | None) -> list[str]:

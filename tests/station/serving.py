@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from station.waiting import WITHIN_S, wait_until
 
 PASSWORD = "correct horse battery"
 
@@ -27,15 +27,15 @@ class Running(NamedTuple):
     address: str
     folder: Path
 
-    def ready(self, within_s: float = 60.0) -> bool:
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            try:
-                with urlopen(f"{self.address}readyz", timeout=5) as answer:
-                    return bool(answer.status == 200)
-            except URLError:
-                time.sleep(0.1)
-        return False
+    def ready(self) -> bool:
+        return wait_until(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urlopen(f"{self.address}readyz", timeout=60) as answer:
+                return bool(answer.status == 200)
+        except URLError:
+            return False
 
 
 @contextmanager
@@ -57,8 +57,10 @@ def serve_line(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
     said = process.stderr.readline()
     found = re.search(r"http://127\.0\.0\.1:\d+/", said)
     assert found is not None, said + process.stderr.read()
-    yield Running(process, found[0], folder)
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-    process.stderr.close()
+    try:
+        yield Running(process, found[0], folder)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(WITHIN_S)
+        process.stderr.close()

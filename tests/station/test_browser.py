@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from blemish.inference.predictor import Predictor
 from blemish.station.database import open_database
 from blemish.station.folder import open_folder
 from blemish.station.products import set_audit_rate
+from blemish.station.render import NAVIGATION
 from station.serving import PASSWORD, Running
+from station.waiting import WITHIN_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -26,27 +29,40 @@ ARGUMENTS = (
 
 
 @pytest.fixture
-def page(running: Running) -> Iterator[Any]:
-    """A page of the station, logged in as admin; what the browser refuses or trips over fails the test."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
-    assert running.ready()
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
-        opened = browser.new_page(viewport={"width": 800, "height": 1280}, locale="en-GB")
-        trouble: list[str] = []
-        opened.on("pageerror", lambda error: trouble.append(str(error)))
-        opened.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
-        opened.set_default_timeout(30_000)
-        opened.goto(running.address)
-        opened.fill("[name=name]", "admin")
-        opened.fill("[name=password]", PASSWORD)
-        opened.press("[name=password]", "Enter")
-        opened.wait_for_url(running.address)
-        yield opened
+        yield browser
         browser.close()
-        assert trouble == []
+
+
+@contextmanager
+def logged_in(chromium: Any, running: Running, **options: Any) -> Iterator[Any]:
+    """A page of the station, logged in as admin; what the browser refuses or trips over fails the test."""
+    assert running.ready()
+    context = chromium.new_context(**{"viewport": {"width": 800, "height": 1280}, "locale": "en-GB", **options})
+    context.set_default_timeout(1000 * WITHIN_S)
+    opened, trouble = context.new_page(), list[str]()
+    opened.on("pageerror", lambda error: trouble.append(str(error)))
+    opened.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
+    opened.goto(running.address)
+    opened.fill("[name=name]", "admin")
+    opened.fill("[name=password]", PASSWORD)
+    opened.press("[name=password]", "Enter")
+    opened.wait_for_url(running.address)
+    yield opened
+    context.close()
+    assert trouble == []
+
+
+@pytest.fixture
+def page(chromium: Any, running: Running) -> Iterator[Any]:
+    """A page of the station, logged in as admin."""
+    with logged_in(chromium, running) as opened:
+        yield opened
 
 
 def write_parts(camera: Path, onnx_file: Path, number: int) -> int:
@@ -63,16 +79,21 @@ def write_parts(camera: Path, onnx_file: Path, number: int) -> int:
     return made
 
 
+def set_rate(running: Running, rate: float) -> None:
+    """Draw this share of what comes for the audit lane."""
+    folder = open_folder(running.folder)
+    database = open_database(folder.default_database, folder.id)
+    set_audit_rate(database, "test", 1, rate, "as the test needs it")
+    database.close()
+
+
 def wait_for_number(page: Any, selector: str, number: int) -> None:
     sync_api = pytest.importorskip("playwright.sync_api")
-    sync_api.expect(page.locator(selector)).to_have_count(number, timeout=60_000)
+    sync_api.expect(page.locator(selector)).to_have_count(number, timeout=1000 * WITHIN_S)
 
 
 def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tmp_path: Path) -> None:
-    folder = open_folder(running.folder)
-    database = open_database(folder.default_database, folder.id)
-    set_audit_rate(database, "test", 1, 0.0, "every verdict is to be seen")
-    database.close()
+    set_rate(running, 0.0)
     made = write_parts(tmp_path / "camera", onnx_file, 3)
     assert made == 3
 
@@ -121,4 +142,121 @@ def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tm
     page.click("nav >> text=Audit trail")
     page.wait_for_url("**/trail", wait_until="load")
     page.click("text=Check the chain")
-    assert "entries hold" in page.locator("[role=status]").text_content()
+    assert re.search(r"entries hold|entry holds", page.locator("[role=status]").text_content())
+
+
+PAGES = (
+    *(path for path, _, _ in NAVIGATION),
+    *("/recalibrate", "/shadow", "/trail/head", "/trail?everything=true&check=true", "/account"),
+)
+
+
+def focused(page: Any) -> str:
+    """What a key would go to."""
+    return str(page.evaluate("(document.activeElement.name || document.activeElement.textContent).trim()"))
+
+
+def test_an_engineer_works_by_keyboard_and_no_page_complains(page: Any, running: Running, tmp_path: Path) -> None:
+    policy = "default-src 'none'; script-src 'self'"
+    for path in PAGES:
+        answer = page.goto(running.address + path[1:])
+        assert (answer.status, answer.headers["content-security-policy"].startswith(policy)) == (200, True), path
+        page.wait_for_load_state("load")
+        page.keyboard.press("Tab")  # the first stop leads past the navigation
+        assert focused(page) == "To the content"
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{path}: {wide} px wider than the window"
+
+    page.goto(running.address + "users")
+    page.focus("form[action='/users'] [name=name]")
+    page.keyboard.type("eva")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Tab")
+    page.keyboard.type("operator")  # chooses in the list
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("th >> text=eva")
+    assert page.locator("tr:has(th:text-is('eva')) select").input_value() == "operator"
+
+    page.goto(running.address + "hooks")
+    page.focus("form[action='/hooks'] [name=url]")
+    page.keyboard.type("http://127.0.0.1:9/told?key=SECRET")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=status] code")  # what it is signed with, this once
+
+    page.goto(running.address + "storage")
+    page.fill("[name=days_rejects]", "365")
+    page.fill("[name=days]", "30,5")
+    page.fill("[name=reason]", "as agreed")
+    page.focus("[name=password]")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_load_state("load")
+    page.wait_for_selector("[name=days][value='30.5']")
+
+    page.goto(running.address + "trail/head")
+    assert page.locator("[data-print]").is_visible()
+    with page.expect_download() as download:
+        page.click("text=Save")
+    assert '"sha256"' in Path(download.value.path()).read_text()
+    page.goto(running.address + "trail")
+    text = page.locator("main").text_content()
+    assert "http://127.0.0.1:9/…" in text
+    assert "SECRET" not in text
+
+    page.goto(running.address + "products")
+    page.locator("summary", has_text="Train a model here").press("Enter")
+    page.fill("form[action='/products/train'] [name=path]", str(tmp_path / "camera"))
+    page.fill("form[action='/products/train'] [name=name]", "new")
+    page.press("form[action='/products/train'] [name=name]", "Enter")
+    page.wait_for_url(re.compile(r"/runs/1$"))
+    page.wait_for_selector(".alarm >> text=camera")  # there are no images, which it says when it has ended
+    page.goto(running.address + "recalibrate")
+    assert "Not yet" in page.locator("main").text_content()
+    page.goto(running.address + "shadow")
+    assert "No model is in the shadow." in page.locator("main").text_content()
+
+
+def test_pages_work_without_script(chromium: Any, running: Running, onnx_file: Path, tmp_path: Path) -> None:
+    set_rate(running, 0.0)
+    assert write_parts(tmp_path / "camera", onnx_file, 2) == 2
+    with logged_in(chromium, running, java_script_enabled=False) as page:
+        page.wait_for_selector(".card.anomalous")  # the page loads itself again
+        for path in PAGES:
+            assert page.goto(running.address + path[1:]).status == 200
+        page.goto(running.address + "review")
+        page.locator("button", has_text="False alarm").first.click()
+        wait_for_number(page, ".card", 1)
+        page.locator(".card a.picture").click()
+        page.wait_for_url(re.compile(r"/images/\d+$"))
+        page.fill("[name=defect_type]", "crack")
+        page.locator("button", has_text="Defective").click()
+        page.wait_for_selector("li >> text=crack")
+        page.goto(running.address + "threshold")
+        before = page.locator("[data-value]").text_content()
+        page.locator("[data-slider]").focus()
+        page.keyboard.press("End")
+        page.locator("form[data-threshold] button").click()
+        assert page.locator("[data-value]").text_content() != before
+        page.goto(running.address + "report")
+        assert re.search(r"anomalous\s*2", page.locator("main").text_content())
+        set_rate(running, 1.0)
+        shutil.copy(tmp_path / "camera/part-0.png", tmp_path / "camera/audited.png")
+        load_until(page, running.address + "audit", "[data-audit]")
+        assert page.locator("text=audited.png").is_visible()
+        page.locator("button", has_text="Good").click()
+        page.wait_for_selector("text=we said")
+
+
+def load_until(page: Any, address: str, selector: str) -> None:
+    """Load a page again until it has that."""
+
+    def has_it() -> bool:
+        page.goto(address)
+        return bool(page.locator(selector).count())
+
+    assert wait_until(has_it)

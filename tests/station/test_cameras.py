@@ -32,6 +32,7 @@ from blemish.station.tables import Decision, Entry, Image, Source
 from blemish.station.worker import Worker
 from station.browser import CHEAP, visit
 from station.line import set_up_line
+from station.waiting import WITHIN_S, serving, wait_until
 
 SECRET = "geheim-3f0c"
 FRAMES = 8
@@ -87,12 +88,8 @@ class Jpegs(BaseHTTPRequestHandler):
 @pytest.fixture
 def stream() -> Iterator[Stream]:
     server = Stream()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -108,15 +105,13 @@ def product_id(sqlite: Database) -> int:
 
 
 def read(
-    database: Database, folder: StationFolder, until: Callable[[], bool] = lambda: False, within_s: float = 20.0
+    database: Database, folder: StationFolder, until: Callable[[], bool] = lambda: False, within_s: float = WITHIN_S
 ) -> list[str]:
     """Read the only camera until it ends or something is so; returns what was said."""
     (camera,), said, stop = cameras_on(database), list[str](), threading.Event()
     thread = threading.Thread(target=CameraReader(Inbox(database, folder), camera, said.append, stop).run)
     thread.start()
-    deadline = time.monotonic() + within_s
-    while thread.is_alive() and not until() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: not thread.is_alive() or until(), within_s)
     stop.set()
     thread.join()
     return said

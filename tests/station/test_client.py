@@ -5,7 +5,6 @@ import json
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from station.browser import CHEAP, PASSWORD, judge_all
 from station.line import picture, set_up_line
+from station.waiting import wait_until
 
 
 @pytest.fixture
@@ -34,9 +34,7 @@ def address(station: Station) -> Iterator[str]:
         server = uvicorn.Server(uvicorn.Config(make_app(station), log_level="error", ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
-        deadline = time.monotonic() + 20
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert wait_until(lambda: server.started)
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
         server.should_exit = True
         thread.join()

@@ -1,20 +1,12 @@
 """Threads that follow what there is."""
 
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 
 from blemish.station import crew
 from blemish.station.crew import Crew
-
-
-def wait_until(is_so: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return is_so()
+from station.waiting import wait_until
 
 
 def test_threads_begin_and_end_with_their_things() -> None:

@@ -1,7 +1,6 @@
 """Webhooks against a real server that fails, answers late and comes back."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,6 +22,7 @@ from blemish.station.spool import Told, behind, note
 from blemish.station.tables import Decision, Entry, Hook, Setting
 from blemish.station.telling import tell_hooks
 from station.line import picture, set_up_line
+from station.waiting import beside, serving, wait_until
 
 
 class Receiver(HTTPServer):
@@ -61,12 +61,8 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 def decide(database: Database, folder: StationFolder, source_id: int, seeds: range) -> None:
@@ -128,15 +124,9 @@ def test_the_worker_tells_and_stops(
     line = set_up_line(sqlite, folder, onnx_file)
     add_hook(sqlite, "test", receiver.address, None)
     add_hook(sqlite, "test", "http://127.0.0.1:9/nobody", None)  # one that is away does not hold up the other
-    stop = threading.Event()
-    thread = threading.Thread(target=tell_hooks, args=(sqlite, folder, lambda _: None, stop))
-    thread.start()
-    decide(sqlite, folder, line.source_id, range(3))
-    deadline = time.monotonic() + 20
-    while len(receiver.got) < 3 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    stop.set()
-    thread.join()
+    with beside(tell_hooks, sqlite, folder):
+        decide(sqlite, folder, line.source_id, range(3))
+        wait_until(lambda: len(receiver.got) == 3)
     assert receiver.numbers() == [1, 2, 3]
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from sqlalchemy import select, update
@@ -26,6 +25,7 @@ from blemish.station.tables import Decision, Entry, Image, Setting
 from blemish.station.trail import append
 from station.browser import CHEAP, PASSWORD, visit
 from station.line import Line, picture, set_up_line
+from station.waiting import serving
 
 DAY_S = 86_400.0
 
@@ -273,14 +273,12 @@ def test_the_head_is_sent_once_a_day_signed_and_again_until_it_was_taken(
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Elsewhere)
-    Thread(target=server.serve_forever, daemon=True).start()
     said: list[str] = []
-    send_daily(sqlite, folder, said.append)  # nobody wants it
-    secret = set_address(sqlite, "eva", f"http://127.0.0.1:{server.server_port}/heads")
-    for _ in range(4):
-        send_daily(sqlite, folder, said.append)
-    server.shutdown()
-    server.server_close()
+    with serving(server):
+        send_daily(sqlite, folder, said.append)  # nobody wants it
+        secret = set_address(sqlite, "eva", f"http://127.0.0.1:{server.server_port}/heads")
+        for _ in range(4):
+            send_daily(sqlite, folder, said.append)
     assert len(got) == 2  # refused, taken, and then not the same day
     assert len(said) == 1
     assert "answers 500" in said[0]
@@ -292,11 +290,9 @@ def test_the_head_is_sent_once_a_day_signed_and_again_until_it_was_taken(
         kept = session.get_one(Setting, "head")
         kept.value = json.dumps({**json.loads(kept.value), "day": "2000-01-01"})
     server = HTTPServer(("127.0.0.1", 0), Elsewhere)
-    Thread(target=server.serve_forever, daemon=True).start()
     with sqlite.write() as session:
         kept = session.get_one(Setting, "head")
         kept.value = json.dumps({**json.loads(kept.value), "url": f"http://127.0.0.1:{server.server_port}/heads"})
-    send_daily(sqlite, folder, said.append)
-    server.shutdown()
-    server.server_close()
+    with serving(server):
+        send_daily(sqlite, folder, said.append)
     assert len(got) == 3

@@ -27,6 +27,7 @@ from blemish.station.trail import verify_trail
 from conftest import draw_part
 from station.browser import CHEAP, PASSWORD, judge_all, visit
 from station.line import Line, picture
+from station.waiting import WITHIN_S, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -394,9 +395,7 @@ def test_a_run_that_is_cancelled_ends(station: Station, app: FastAPI, line: Line
     who = visit(station, app, "administrator")
     form = {"csrf": who.csrf, "product_id": line.product_id, "name": "new", "path": str(shared_parts)}
     assert who.client.post("/products/train", data=form).status_code == 303
-    deadline = time.monotonic() + 60
-    while who.client.get("/runs/1/state").json()["state"] == "waiting" and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert wait_until(lambda: who.client.get("/runs/1/state").json()["state"] != "waiting")
     assert who.client.post("/runs/cancel", data={"csrf": who.csrf, "run_id": 1}).status_code == 303
     assert wait(station, 1)["state"] == "cancelled"
     with station.database.read() as session:
@@ -405,7 +404,7 @@ def test_a_run_that_is_cancelled_ends(station: Station, app: FastAPI, line: Line
 
 def wait(station: Station, run_id: int) -> dict[str, str]:
     """A run that has ended, and whose process has let go of its lock."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
         with station.database.read() as session:
             run = session.get_one(Run, run_id)

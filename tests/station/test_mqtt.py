@@ -1,9 +1,7 @@
 """Decisions published to a real broker, which goes away and comes back."""
 
 import gc
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,12 @@ from blemish.station.hooks import end_hook
 from blemish.station.spool import behind
 from blemish.station.tables import Decision, Entry, Hook
 from blemish.station.telling import tell_hooks
-from station.broker import PASSWORD, RealBroker, wait_until
+from station.broker import PASSWORD, RealBroker
 from station.browser import CHEAP, visit
 from station.browser import PASSWORD as SIGNATURE
 from station.line import set_up_line
 from station.test_hooks import decide
+from station.waiting import beside, wait_until
 
 LOGIN = Login(password_name="broker")
 
@@ -46,19 +45,6 @@ def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLEMISH_SECRET_BROKER", PASSWORD)
 
 
-@contextmanager
-def telling(database: Database, folder: StationFolder) -> Iterator[list[str]]:
-    """What is said while hooks are told."""
-    stop, said = threading.Event(), list[str]()
-    thread = threading.Thread(target=tell_hooks, args=(database, folder, said.append, stop))
-    thread.start()
-    try:
-        yield said
-    finally:
-        stop.set()
-        thread.join()
-
-
 def the_hook(database: Database) -> Hook:
     with database.read() as session:
         return session.scalars(select(Hook)).one()
@@ -68,13 +54,14 @@ def verdicts(heard: list[tuple[str, Any, bool]]) -> list[int]:
     return [message["id"] for topic, message, _ in heard if topic.endswith("/verdict")]
 
 
+@pytest.mark.slow
 def test_decisions_are_published_in_order_and_the_last_is_kept(
     database: Database, folder: StationFolder, onnx_file: Path, broker: RealBroker
 ) -> None:
     line = set_up_line(database, folder, onnx_file, "hazel nut/1")
     decide(database, folder, line.source_id, range(2))
     add_broker(database, "test", broker.address, None, LOGIN)
-    with broker.listen() as heard, telling(database, folder) as said:
+    with broker.listen() as heard, beside(tell_hooks, database, folder) as said:
         decide(database, folder, line.source_id, range(2, 6))
         assert wait_until(lambda: len(verdicts(heard)) == 4), said
         assert wait_until(lambda: the_hook(database).delivered == 6)
@@ -99,13 +86,14 @@ def test_decisions_are_published_in_order_and_the_last_is_kept(
     assert said == []
 
 
+@pytest.mark.slow
 def test_a_broker_that_was_away_is_told_in_order_when_it_is_back(
     sqlite: Database, folder: StationFolder, onnx_file: Path, broker: RealBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mqtt, "ALIVE_S", 0.2)  # also when nothing is decided, it is noticed
     line = set_up_line(sqlite, folder, onnx_file)
     add_broker(sqlite, "test", broker.address, line.product_id, LOGIN)
-    with telling(sqlite, folder) as said:
+    with beside(tell_hooks, sqlite, folder) as said:
         decide(sqlite, folder, line.source_id, range(2))
         assert wait_until(lambda: the_hook(sqlite).delivered == 2)
         broker.end()
@@ -121,9 +109,10 @@ def test_a_broker_that_was_away_is_told_in_order_when_it_is_back(
     assert verdicts(heard) == [3, 4, 5, 6, 7, 8]
     assert (the_hook(sqlite).failures, the_hook(sqlite).trouble) == (0, "")
     assert len(said) == 1
-    assert said[0].startswith(f"{broker.address}: ")
+    assert said[0].startswith(f"mqtt://localhost:{broker.port}/…: ")
 
 
+@pytest.mark.slow
 def test_what_was_sent_and_not_confirmed_is_sent_again_with_its_id(
     sqlite: Database, folder: StationFolder, onnx_file: Path, broker: RealBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,12 +129,13 @@ def test_what_was_sent_and_not_confirmed_is_sent_again_with_its_id(
             raise MqttError("the answer was lost")
 
     monkeypatch.setattr(Client, "publish", publish_but_once)
-    with broker.listen() as heard, telling(sqlite, folder):
+    with broker.listen() as heard, beside(tell_hooks, sqlite, folder):
         decide(sqlite, folder, line.source_id, range(3))
         assert wait_until(lambda: verdicts(heard)[-1:] == [3])
     assert verdicts(heard) == [1, 2, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_broker_says_when_we_are_gone(
     sqlite: Database, folder: StationFolder, onnx_file: Path, broker: RealBroker
 ) -> None:
@@ -157,36 +147,40 @@ def test_the_broker_says_when_we_are_gone(
     add_broker(sqlite, "test", broker.address, None, LOGIN)
     with broker.listen() as heard:
         process = subprocess.Popen([sys.executable, "-m", "blemish", "station", "work", str(folder.root)])
-        assert wait_until(lambda: ("line3/status", "online", False) in heard)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        try:
+            assert wait_until(lambda: ("line3/status", "online", False) in heard)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
         assert wait_until(lambda: ("line3/status", "offline", False) in heard)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <ssl.SSLSocket"
 )  # paho leaves it open where a handshake fails
 def test_tls_with_an_authority_of_ones_own(
-    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     broker = RealBroker(tmp_path / "broker", is_encrypted=True)
+    request.addfinalizer(broker.end)
     broker.begin()
     assert broker.certificate is not None
     line = set_up_line(sqlite, folder, onnx_file)
     add_broker(sqlite, "test", broker.address, None, LOGIN)  # the system does not know its authority
-    with telling(sqlite, folder) as said:
+    with beside(tell_hooks, sqlite, folder) as said:
         assert wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in the_hook(sqlite).trouble), said
     gc.collect()
     end_hook(sqlite, "test", the_hook(sqlite).id)
     (folder.root / "secrets").mkdir()
     (folder.root / "secrets/factory").write_bytes(broker.certificate.read_bytes())
     add_broker(sqlite, "test", broker.address, None, LOGIN._replace(authority_name="factory"))
-    with broker.listen() as heard, telling(sqlite, folder) as said:
+    with broker.listen() as heard, beside(tell_hooks, sqlite, folder) as said:
         decide(sqlite, folder, line.source_id, range(1))
         assert wait_until(lambda: verdicts(heard) == [1]), said
-    broker.end()
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_said_and_shown_nowhere(
     sqlite: Database, folder: StationFolder, onnx_file: Path, broker: RealBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +191,7 @@ def test_a_wrong_password_is_said_and_shown_nowhere(
     boss = visit(station, make_app(station), "administrator")
     fields = {"url": broker.address, "password_name": "broker", "password": SIGNATURE, "discovery": ""}
     assert boss.client.post("/hooks/broker", data={"csrf": boss.csrf, **fields}).status_code == 303
-    with telling(sqlite, folder) as said:
+    with beside(tell_hooks, sqlite, folder) as said:
         assert wait_until(lambda: the_hook(sqlite).failures > 0)
     assert "uthorized" in the_hook(sqlite).trouble
     page = boss.client.get("/hooks").text + boss.client.get("/").text

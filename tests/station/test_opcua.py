@@ -6,8 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from blemish.station.products import add_product
 from blemish.station.tables import Decision, Job
 from station.line import picture, set_up_line
 from station.test_hooks import decide
+from station.waiting import WITHIN_S, beside, wait_until
 
 
 @pytest.fixture
@@ -38,23 +37,10 @@ def address() -> str:
         return f"opc.tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
-@contextmanager
-def serving(database: Database, address: str) -> Iterator[list[str]]:
-    """What is said while it is served."""
-    stop, said = threading.Event(), list[str]()
-    thread = threading.Thread(target=serve_opcua, args=(database, address, said.append, stop))
-    thread.start()
-    try:
-        yield said
-    finally:
-        stop.set()
-        thread.join()
-
-
-async def connect(address: str, within_s: float = 120.0) -> Client:
-    deadline = time.monotonic() + within_s
+async def connect(address: str) -> Client:
+    deadline = time.monotonic() + WITHIN_S
     while True:
-        client = Client(address)
+        client = Client(address, timeout=WITHIN_S)  # of an answer
         try:
             await client.connect()
             return client
@@ -69,10 +55,10 @@ async def read(client: Client, product: str, *path: str) -> Any:
     return await node.read_value()
 
 
-async def read_result(client: Client, result_id: str, product: str = "disc", within_s: float = 120.0) -> dict[str, Any]:
+async def read_result(client: Client, result_id: str, product: str = "disc") -> dict[str, Any]:
     """All variables of a result, once it is the last."""
     results = ("ResultManagement", "Results", "LatestResult")
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
         try:
             if await read(client, product, *results, "ResultId") == result_id:
@@ -83,6 +69,7 @@ async def read_result(client: Client, result_id: str, product: str = "disc", wit
     return {name: await read(client, product, *results, name) for name, _, _ in VARIABLES}
 
 
+@pytest.mark.slow
 def test_a_client_reads_the_last_result_of_each_product(
     sqlite: Database, folder: StationFolder, onnx_file: Path, address: str
 ) -> None:
@@ -96,7 +83,7 @@ def test_a_client_reads_the_last_result_of_each_product(
             decide(sqlite, folder, line.source_id, range(3, 6))
             second = await read_result(client, "4")
             add_product(sqlite, "test", "bolt")  # while it runs
-            deadline, states = time.monotonic() + 120, list[str]()
+            deadline, states = time.monotonic() + WITHIN_S, list[str]()
             while len(states) < 2 and time.monotonic() < deadline:
                 try:
                     states = [await read(client, one, "VisionStateMachine", "CurrentState") for one in ("disc", "bolt")]
@@ -113,7 +100,7 @@ def test_a_client_reads_the_last_result_of_each_product(
     inbox.receive(line.source_id, "a.png", picture(1))
     for task in queue.take(sqlite, "me"):
         commit(sqlite, "me", task, judge.judge(task))
-    with serving(sqlite, address) as said:
+    with beside(serve_opcua, sqlite, address) as said:
         first, second, states = asyncio.run(look())
     with sqlite.read() as session:
         decision = session.get_one(Decision, 1)
@@ -155,10 +142,8 @@ def test_an_occupied_port_is_said_and_tried_again(
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", int(address.rpartition(":")[2])))
         other.listen()
-        with serving(sqlite, address) as said:
-            deadline = time.monotonic() + 120
-            while not said and time.monotonic() < deadline:
-                time.sleep(0.02)
+        with beside(serve_opcua, sqlite, address) as said:
+            assert wait_until(lambda: said)
             time.sleep(0.2)  # several tries more
             assert len(said) == 1
             assert "cannot be served" in said[0]
@@ -201,7 +186,7 @@ def test_the_command_serves_it_beside_its_pages(tmp_path: Path, address: str) ->
     )
 
     async def look() -> list[str]:
-        client = await connect(address, within_s=60.0)
+        client = await connect(address)
         try:
             return list(await client.get_namespace_array())
         finally:
@@ -211,4 +196,4 @@ def test_the_command_serves_it_beside_its_pages(tmp_path: Path, address: str) ->
         assert NAMESPACE in asyncio.run(look())
     finally:
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(WITHIN_S) == 0

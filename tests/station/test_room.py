@@ -30,6 +30,7 @@ from blemish.station.worker import Worker
 from station.browser import CHEAP, Visitor, visit
 from station.line import Line, picture, set_up_line
 from station.test_worker import work
+from station.waiting import beside, wait_until
 
 
 class Disk:
@@ -152,21 +153,17 @@ def test_a_database_without_room_refuses_too_and_loses_nothing(station: Station,
     assert 507 in statuses
     kept = count(station.database, Image)
     assert count(station.database, Job) == kept  # both or none
-    stop, said = threading.Event(), list[str]()
-    thread = threading.Thread(
-        target=Worker(station.database, station.folder, said.append, 1, 0.1).run, args=(stop, 1.0)
-    )
-    thread.start()
-    deadline = time.monotonic() + 120
-    while not said and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert "full" in said[0]
-    time.sleep(0.3)
-    assert len(said) == 1  # once, not at every try
-    limit_database(station.database, None)
-    thread.join(60)
-    assert not thread.is_alive()
-    assert count(station.database, Decision) == kept
+
+    def work(say: Callable[[str], None], stop: threading.Event) -> None:
+        Worker(station.database, station.folder, say, 1, 0.1).run(stop)
+
+    with beside(work) as said:
+        assert wait_until(lambda: said)
+        assert "full" in said[0]
+        time.sleep(0.3)
+        assert len(said) == 1  # once, not at every try
+        limit_database(station.database, None)
+        assert wait_until(lambda: count(station.database, Decision) == kept)
     with station.database.read() as session:
         assert session.scalars(select(Decision).where(Decision.verdict == "unreadable")).all() == []
         assert verify_trail(session).problem is None

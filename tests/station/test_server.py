@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 from blemish.cli import app
 from station.line import picture
 from station.serving import PASSWORD, Running
+from station.waiting import WITHIN_S, wait_until
 
 
 def worker_pids(folder: Path) -> list[int]:
@@ -37,9 +37,7 @@ def test_it_serves_judges_restarts_its_worker_and_ends_politely(running: Running
     (pid,) = worker_pids(running.folder)
     os.kill(pid, signal.SIGKILL)
     (tmp_path / "camera/a.png").write_bytes(picture(1))
-    deadline = time.monotonic() + 60
-    while worker_pids(running.folder) in ([], [pid]) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert wait_until(lambda: worker_pids(running.folder) not in ([], [pid]))
     from blemish.station import accounts
     from blemish.station.database import open_database
     from blemish.station.folder import open_folder
@@ -49,14 +47,15 @@ def test_it_serves_judges_restarts_its_worker_and_ends_politely(running: Running
     token = accounts.add_token(database, "test", 1, "test", ["read"])
     database.close()
     asked = Request(f"{running.address}api/v1/images", headers={"Authorization": f"Bearer {token}"})
-    found: list[dict[str, str]] = []
-    while not found and time.monotonic() < deadline:
-        with urlopen(asked, timeout=5) as answer:
-            found = json.load(answer)
-        time.sleep(0.1)
-    assert [one["name"] for one in found] == ["a.png"]
+
+    def judged() -> list[str]:
+        with urlopen(asked, timeout=60) as answer:
+            return [one["name"] for one in json.load(answer)]
+
+    assert wait_until(judged)
+    assert judged() == ["a.png"]
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(30) == 0
+    assert running.process.wait(WITHIN_S) == 0
     assert worker_pids(running.folder) == []
 
 
@@ -65,10 +64,7 @@ def test_a_station_that_is_killed_leaves_no_worker_behind(running: Running) -> N
     assert running.ready()
     running.process.kill()
     running.process.wait()
-    deadline = time.monotonic() + 20
-    while worker_pids(running.folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert worker_pids(running.folder) == []
+    assert wait_until(lambda: worker_pids(running.folder) == [])
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
