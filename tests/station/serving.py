@@ -41,11 +41,23 @@ class Running(NamedTuple):
 @contextmanager
 def serve_line(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
     """A station with a product, the watched folder `camera` and the user admin."""
+    with begin(*set_up(tmp_path, onnx_file)) as running:
+        yield running
+
+
+def set_up(tmp_path: Path, onnx_file: Path) -> tuple[Path, Path]:
+    """The folder of a new station with a product, and the file with the password of the user admin."""
     folder, camera, secret = tmp_path / "station", tmp_path / "camera", tmp_path / "secret"
     camera.mkdir()
     secret.write_text(PASSWORD + "\n")
     arguments = ["station", "add", str(folder), "--product", "disc", "--model", str(onnx_file), "--watch", str(camera)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
+    return folder, secret
+
+
+@contextmanager
+def begin(folder: Path, secret: Path) -> Iterator[Running]:
+    """A station in a process of its own, until the block ends or it is ended there."""
     command = [sys.executable, "-m", "blemish", "station", str(folder), "--port", "0", "--threads", "1"]
     process = subprocess.Popen(
         [*command, "--admin-password-file", str(secret)],
@@ -54,10 +66,10 @@ def serve_line(tmp_path: Path, onnx_file: Path) -> Iterator[Running]:
         env={**os.environ, "COLUMNS": "300"},
     )
     assert process.stderr is not None
-    said = process.stderr.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-    assert found is not None, said + process.stderr.read()
     try:
+        said = process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+        assert found is not None, said + process.stderr.read()
         yield Running(process, found[0], folder)
     finally:
         if process.poll() is None:

@@ -661,7 +661,7 @@ def test_a_withdrawn_certificate_turns_the_promise_amber_and_says_what_to_do(
     assert who.client.post("/products/drift", data={**form, "reason": ""}).status_code == 422
     assert who.client.post("/products/drift", data={**form, "reason": "no parts unchecked"}).status_code == 303
     station.inbox.receive(line.source_id, "a.png", picture(1))
-    assert "Judging has stopped; 1 images wait." in who.client.get("/").text
+    assert "Judging has stopped; 1 image waits." in who.client.get("/").text
     assert "blemish_guarantee_withdrawn" in who.client.get("/metrics").text
 
 

@@ -170,9 +170,10 @@ def session_identity(database: Database, token: str) -> Identity | None:
     if row is None:
         return None
     found, user = row
-    if at - found.seen_s > IDLE_S or at - found.created_s > LONGEST_S or not user.is_active:
+    idle_s, age_s = abs(at - found.seen_s), abs(at - found.created_s)  # the clock may have been set back
+    if idle_s > IDLE_S or age_s > LONGEST_S or not user.is_active:
         return None
-    if at - found.seen_s > SEEN_EVERY_S:
+    if idle_s > SEEN_EVERY_S:
         with database.write() as session:
             session.execute(update(Session).where(Session.token_sha256 == hashed).values(seen_s=at))
     return Identity(user.id, user.name, _role(user), found.csrf, None, hashed)

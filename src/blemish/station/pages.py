@@ -299,6 +299,7 @@ def threshold(request: Request, station: At, product: Chosen = None, at: int | N
             highest=max(header.calibration_scores),
             confidence=header.calibration.confidence,
             n=header.certificate.n,
+            is_withdrawn=promise is not None and bool(promise.alarms),
             **{**head, "product": chosen},
         )
 

@@ -46,7 +46,10 @@ def take(database: Database, owner: str, limit: int = 8) -> list[Task]:
         .join(Image, Image.id == Job.image_id)
         .join(Product, Product.id == Job.product_id)
         .join(Model, Model.id == Product.model_id)
-        .where(Job.leased_until < at, or_(~Product.stops_when_withdrawn, ~is_withdrawn()))
+        .where(
+            or_(Job.leased_until < at, Job.leased_until > at + LEASE_S),  # the latter: the clock was set back
+            or_(~Product.stops_when_withdrawn, ~is_withdrawn()),
+        )
         .order_by(Job.attempts, Job.image_id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=Job)

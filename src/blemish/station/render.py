@@ -27,6 +27,9 @@ NAVIGATION = (
 )
 """Address, name, and the role that sees it."""
 
+SECTIONS = (("/recalibrate", "/products"), ("/shadow", "/products"), ("/runs/", "/products"), ("/trail/", "/trail"))
+"""Pages that are reached by way of one in the navigation, and that one."""
+
 
 @cache
 def environment(language: str = "en") -> Environment:
@@ -53,11 +56,19 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
 
     say = Say(language)
     seen = [(to, say(name)) for to, name, role in NAVIGATION if identity is not None and identity.may(role)]  # type: ignore[arg-type]
+    section = next((to for start, to in SECTIONS if request.url.path.startswith(start)), "")
     page = (
         environment(language)
         .get_template(template)
         .render(
-            {"_": say, "language": language, "identity": identity, "navigation": seen, "path": request.url.path}
+            {
+                "_": say,
+                "language": language,
+                "identity": identity,
+                "navigation": seen,
+                "path": request.url.path,
+                "section": section,
+            }
             | values
         )
     )

@@ -30,7 +30,7 @@ from blemish.station.trail import STATION, append
 
 OPEN = ("waiting", "running")
 LOOK_EVERY_S = 0.5
-START_S = 60.0
+START_S = 180.0
 """A process that has not begun after so long never will."""
 
 LOG_BYTES = 16_000
@@ -54,7 +54,7 @@ class Doing:
         """Say how far it is."""
         path = self.out / "progress.json"
         is_last = progress.done >= progress.total
-        if is_last or not path.exists() or time.time() - path.stat().st_mtime > LOOK_EVERY_S:
+        if is_last or not path.exists() or abs(time.time() - path.stat().st_mtime) > LOOK_EVERY_S:
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(progress._asdict()), encoding="utf-8")
 
@@ -192,7 +192,7 @@ def settle(database: Database, folder: StationFolder) -> None:
         runs = list(session.scalars(select(Run).where(Run.state.in_(OPEN))))
     for run in runs:
         log = out_of(folder, run.id) / "log.txt"
-        is_young = run.state == "waiting" and log.exists() and time.time() - log.stat().st_mtime < START_S
+        is_young = run.state == "waiting" and log.exists() and abs(time.time() - log.stat().st_mtime) < START_S
         if not is_young and not _is_alive(folder, run.id):
             text = "its process was ended: by hand, with the machine, or for want of memory; begin it again"
             finish(database, run.id, "cancelled" if run.is_cancelled else "failed", text)

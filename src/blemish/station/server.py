@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import uvicorn
+from fastapi import FastAPI
 
 from blemish.errors import DataError, SettingsError
 from blemish.station.app import Station, make_app
@@ -62,17 +63,7 @@ def serve_station(
         supervisor.start()
         say(f"station {folder.root} at {address}; Ctrl-C ends it")
         try:
-            config = uvicorn.Config(
-                make_app(Station(database, folder, language)),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=listen.proxy is not None,
-                forwarded_allow_ips=listen.proxy,
-                ssl_certfile=listen.certificate,
-                ssl_keyfile=listen.key,
-                timeout_graceful_shutdown=2,
-            )
+            config = configure(make_app(Station(database, folder, language)), listen)
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
                 with suppress(KeyboardInterrupt):  # uvicorn ends politely, and then passes the signal on
@@ -82,6 +73,21 @@ def serve_station(
         finally:
             stop.set()
             supervisor.join()
+
+
+def configure(app: FastAPI, listen: Listen) -> uvicorn.Config:
+    """How the web server works; what requests say of where they come from is believed of the proxy alone."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=listen.proxy is not None,
+        forwarded_allow_ips=listen.proxy,
+        ssl_certfile=listen.certificate,
+        ssl_keyfile=listen.key,
+        timeout_graceful_shutdown=2,
+    )
 
 
 def _check_certificate(listen: Listen) -> None:
