@@ -124,7 +124,7 @@ def test_what_is_killed_in_between_is_gone_on_with(
         if next(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("blemish.station.records.tally", fail)
+    monkeypatch.setattr("blemish.station.records.put_down", fail)
     with pytest.raises(KeyboardInterrupt):
         import_record(sqlite, folder, tmp_path / "watched.sqlite", [], None)
     assert count(sqlite, Decision) == 2

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, final
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Form, Query, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError
@@ -48,6 +48,10 @@ def station_of(request: Request) -> Station:
 
 
 At = Annotated[Station, Depends(station_of)]
+Text = Annotated[str, Form()]
+Number = Annotated[int, Form()]
+Chosen = Annotated[int | None, Query(alias="product", ge=1, le=2**31 - 1)]
+"""The product that a page is to show."""
 
 
 def make_app(station: Station) -> FastAPI:

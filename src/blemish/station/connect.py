@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from blemish.station.access import allow, identity_of
 from blemish.station.api import ProductId, Time
-from blemish.station.app import At, Station
+from blemish.station.app import At, Number, Station, Text
 from blemish.station.brokers import Login, add_broker
 from blemish.station.cameras import Pace, add_camera, is_video_file
 from blemish.station.connections import Camera
@@ -58,9 +58,9 @@ class SourceOut(BaseModel):
 def read_camera(
     request: Request,
     station: At,
-    product_id: Annotated[int, Form()],
-    address: Annotated[str, Form()],
-    every_frames: Annotated[int, Form()] = 1,
+    product_id: Number,
+    address: Text,
+    every_frames: Number = 1,
     every_s: Annotated[float, Form()] = 0.0,
 ) -> Response:
     """Read a camera or a stream; a video file of this machine for administrators alone."""
@@ -73,12 +73,12 @@ def read_camera(
 def new_broker(
     request: Request,
     station: At,
-    url: Annotated[str, Form()],
-    password: Annotated[str, Form()],
-    product: Annotated[str, Form()] = "",
-    password_name: Annotated[str, Form()] = "",
-    authority_name: Annotated[str, Form()] = "",
-    discovery: Annotated[str, Form()] = "",
+    url: Text,
+    password: Text,
+    product: Text = "",
+    password_name: Text = "",
+    authority_name: Text = "",
+    discovery: Text = "",
 ) -> Response:
     """Publish every decision to a broker of MQTT from now on; its password is known by its name alone."""
     check_signature(station, request, password)

@@ -6,22 +6,18 @@ to an address where one is set, signed as webhooks are.
 
 import json
 import secrets
-import time
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple, final
-from urllib.error import HTTPError, URLError
-from urllib.request import Request
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blemish.errors import DataError, SettingsError
+from blemish.errors import SettingsError
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
-from blemish.station.hooks import OPENER, SIGNATURE, checked_address, sign
-from blemish.station.spool import ANSWER_S, shown_url
+from blemish.station.hooks import checked_address, post
+from blemish.station.spool import shown_url
 from blemish.station.tables import Entry, Setting, now
 from blemish.station.trail import FIRST, append
 
@@ -96,23 +92,6 @@ def address_of(session: Session) -> dict[str, str]:
     return found if kept is None else dict(json.loads(kept.value))
 
 
-def send(url: str, secret: str, head: Head) -> None:
-    """Send a head, signed.
-
-    Raises:
-        DataError: it was not taken.
-    """
-    body = head.to_json().encode()
-    headers = {"Content-Type": "application/json", SIGNATURE: sign(secret, body, time.time())}
-    try:
-        with OPENER.open(Request(url, body, headers, method="POST"), timeout=ANSWER_S):
-            return
-    except HTTPError as error:
-        raise DataError(f"{shown_url(url)}: answers {error.code}") from None
-    except (URLError, HTTPException, OSError, ValueError) as error:
-        raise DataError(f"{shown_url(url)}: {getattr(error, 'reason', error)}") from None
-
-
 def send_daily(database: Database, folder: StationFolder, say: Callable[[str], None]) -> None:
     """Send the head of today, where that is wanted and was not done; what goes wrong is said, and tried again."""
     with database.read() as session:
@@ -120,11 +99,9 @@ def send_daily(database: Database, folder: StationFolder, say: Callable[[str], N
     today = head.at[:10]
     if not told["url"] or told["day"] == today:
         return
-    trouble = ""
-    try:
-        send(told["url"], told["secret"], head)
-    except DataError as error:
-        trouble = str(error)
+    trouble = post(told["url"], told["secret"], head.to_json().encode())
+    if trouble:
+        trouble = f"{shown_url(told['url'])}: {trouble}"
         say(f"the head of the audit trail was not sent: {trouble}; tried again")
     told |= {"trouble": trouble, "day": told["day"] if trouble else today}
     with database.write() as session:

@@ -116,16 +116,23 @@ def tell_until(database: Database, hook_id: int, say: Callable[[str], None], sto
 def _tell_all(hook: Hook, decisions: list[Decision]) -> Told:
     last = hook.delivered
     for decision in decisions:
-        body = body_of(decision)
-        headers = {"Content-Type": "application/json", SIGNATURE: sign(hook.secret, body, time.time())}
-        try:
-            with OPENER.open(Request(hook.url, body, headers, method="POST"), timeout=ANSWER_S):
-                last = decision.id
-        except HTTPError as error:
-            return Told(last, f"answers {error.code}")
-        except (URLError, HTTPException, OSError, ValueError) as error:
-            return Told(last, str(getattr(error, "reason", error)) or type(error).__name__)
+        trouble = post(hook.url, hook.secret, body_of(decision))
+        if trouble:
+            return Told(last, trouble)
+        last = decision.id
     return Told(last)
+
+
+def post(url: str, secret: str, body: bytes) -> str:
+    """Send something, signed; returns why it was not taken, and "" where it was."""
+    headers = {"Content-Type": "application/json", SIGNATURE: sign(secret, body, time.time())}
+    try:
+        with OPENER.open(Request(url, body, headers, method="POST"), timeout=ANSWER_S):
+            return ""
+    except HTTPError as error:
+        return f"answers {error.code}"
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__
 
 
 def sign(secret: str, body: bytes, at_s: float) -> str:

@@ -24,6 +24,7 @@ from blemish.inspection.answers import find_regions
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
+from blemish.station.regions import in_shares
 from blemish.station.tables import Decision, Job, Tally, now
 from blemish.station.trail import STATION, append, canonical, decision_detail
 
@@ -100,7 +101,9 @@ def prepare_kept(predictor: Predictor, path: Path, sha256: str) -> Prepared:
 
 def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | None:
     """Put a decision on the disk and take the image off the queue, both or none; None where the lease was lost."""
-    prediction = judged.prediction
+    prediction, regions = judged.prediction, []
+    if prediction is not None:
+        regions = in_shares((one._asdict() for one in prediction.regions), prediction.image_size_px)
     with database.write() as session:
         gone = session.execute(delete(Job).where(Job.image_id == task.image_id, Job.owner == owner))
         if gone.rowcount != 1:  # type: ignore[attr-defined]
@@ -117,28 +120,28 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             threshold=judged.threshold,
             verdict=verdict_of(prediction),
             message=judged.message,
-            regions=json.dumps([] if prediction is None else find_regions(prediction.scored_map, judged.threshold)),
+            regions=json.dumps(regions),
             photo_values=canonical(dict(judged.photo_values)),
             latency_ms=0.0 if prediction is None else prediction.latency_ms,
             decided_at=now(),
         )
         if database.is_sqlite and session.scalar(select(Decision.id).where(Decision.id > 0).limit(1)) is None:
             decision.id = 1  # where there are only those of a record, SQLite would go on with 0
-        decision.trail_seq = append(session, STATION, "decision", task.image_id, decision_detail(decision))
-        session.add(decision)
-        tally(session, decision)
-        session.flush()
+        put_down(session, STATION, decision)
         return decision.id
 
 
-def tally(session: Session, decision: Decision) -> None:
-    """Count a decision in its hour."""
+def put_down(session: Session, actor: str, decision: Decision) -> None:
+    """Add a decision and its entry of the audit trail, and count it in its hour."""
+    decision.trail_seq = append(session, actor, "decision", decision.image_id, decision_detail(decision))
+    session.add(decision)
     insert = pg_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
     where = {"product_id": decision.product_id, "hour": decision.decided_at[:13], "verdict": decision.verdict}
     one_more = {"images": Tally.images + 1}
     session.execute(
         insert(Tally).values(**where, images=1).on_conflict_do_update(index_elements=[*where], set_=one_more)
     )
+    session.flush()
 
 
 def verdict_of(prediction: Prediction | None) -> str:

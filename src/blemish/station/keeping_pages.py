@@ -1,21 +1,17 @@
 """The pages of what is kept: storage and its retention, and the head of the audit trail to be kept elsewhere."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from blemish.errors import SettingsError
 from blemish.station.access import allow, identity_of
-from blemish.station.app import At
+from blemish.station.app import At, Text
 from blemish.station.heads import head_of, set_address
 from blemish.station.render import render
 from blemish.station.retention import kept_now, make_retention, read_retention, set_retention
 from blemish.station.sign_in import check_signature, see_other
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-
-Text = Annotated[str, Form()]
 
 
 @router.get("/storage")

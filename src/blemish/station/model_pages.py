@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request
+from fastapi import APIRouter, Form, HTTPException, Request
 from sqlalchemy import select
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -13,7 +13,7 @@ from blemish.station import runs, shadow, state
 from blemish.station.access import allow, identity_of
 from blemish.station.accounts import Identity
 from blemish.station.api import ImageId
-from blemish.station.app import At, Station
+from blemish.station.app import At, Chosen, Number, Station, Text
 from blemish.station.products import header_of_model, product_of
 from blemish.station.recalibrate import FALLS_BY, propose
 from blemish.station.render import render
@@ -21,10 +21,6 @@ from blemish.station.sign_in import see_other
 from blemish.station.tables import Model, Product, Run, Source
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-
-Text = Annotated[str, Form()]
-Number = Annotated[int, Form()]
-Chosen = Annotated[int | None, Query(alias="product", ge=1, le=2**31 - 1)]
 
 
 @router.post("/products/train")

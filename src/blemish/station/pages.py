@@ -17,10 +17,11 @@ from blemish.errors import ArtifactError, SettingsError
 from blemish.station import reviews, state, thresholds
 from blemish.station.access import allow, identity_of
 from blemish.station.api import ImageId, check_shown
-from blemish.station.app import At, Station
+from blemish.station.app import At, Chosen, Number, Station, Text
 from blemish.station.heads import read_head
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
+from blemish.station.queue import queue_length
 from blemish.station.render import render
 from blemish.station.reports import HourlyChart, audit_shares, shift_report
 from blemish.station.sign_in import check_signature, see_other
@@ -32,8 +33,6 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 STREAM_S, LOOK_EVERY_S, STATE_EVERY_S = 60.0, 0.5, 3.0
 """A stream ends after so long and is begun again by the browser: so it notices when a session has ended."""
 
-Chosen = Annotated[int | None, Query(alias="product", ge=1, le=2**31 - 1)]
-Text = Annotated[str, Form()]
 LARGEST_ID = 2**63 - 1
 DecisionId = Annotated[int, Query(ge=0, le=LARGEST_ID)]
 
@@ -67,7 +66,7 @@ def _head(session: Session, station: Station, product: int | None) -> dict[str, 
         "product": product,
         "promises": [one for one in promises if one is not None],
         "troubles": state.troubles(session, station),
-        "waiting": state.queue_length(session),
+        "waiting": queue_length(session),
         "growth": state.backlog(session).per_minute,
     }
 
@@ -217,7 +216,7 @@ def review(request: Request, station: At, product: Chosen = None) -> Response:
 def give_verdict(
     request: Request,
     station: At,
-    image_id: Annotated[int, Form()],
+    image_id: Number,
     judgement: Text,
     defect_type: Text = "",
     back: Text = "/review",
@@ -258,7 +257,7 @@ def audit(
 @router.post("/audit")
 @allow("operator")
 def give_audit_verdict(
-    request: Request, station: At, image_id: Annotated[int, Form()], judgement: Text, defect_type: Text = ""
+    request: Request, station: At, image_id: Number, judgement: Text, defect_type: Text = ""
 ) -> Response:
     """What a person says of an image of the audit lane; our verdict is shown afterwards."""
     who = identity_of(request).name
@@ -309,9 +308,9 @@ def threshold(request: Request, station: At, product: Chosen = None, at: int | N
 def move_threshold(
     request: Request,
     station: At,
-    product_id: Annotated[int, Form()],
-    model_id: Annotated[int, Form()],
-    at: Annotated[int, Form()],
+    product_id: Number,
+    model_id: Number,
+    at: Number,
     expected: Annotated[float, Form()],
     reason: Text,
     password: Text,

@@ -1,9 +1,10 @@
 """The queue of images that are not judged yet: leased for a while, so that what a killed worker had is taken again."""
 
 import time
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from blemish.station.database import Database
 from blemish.station.drift import is_withdrawn
@@ -79,38 +80,37 @@ def take(database: Database, owner: str, limit: int = 8) -> list[Task]:
 
 def give_back(database: Database, owner: str, task: Task, trouble: str) -> None:
     """Let an image be tried again later: the trouble, said on the page, was not its own."""
-    with database.write() as session:
-        session.execute(
-            update(Job)
-            .where(Job.image_id == task.image_id, Job.owner == owner)
-            .values(owner="", leased_until=time.time() + RETRY_S, attempts=Job.attempts - 1, trouble=trouble)
-        )
+    later = {"leased_until": time.time() + RETRY_S, "trouble": trouble}
+    _let_go(database, owner, Job.image_id == task.image_id, attempts=Job.attempts - 1, **later)
 
 
 def give_back_all(database: Database, owner: str) -> None:
     """Let everything an owner has leased be tried again: what failed was the database, and no image's fault."""
-    with database.write() as session:
-        values = {"owner": "", "leased_until": 0.0, "attempts": Job.attempts - 1}
-        session.execute(update(Job).where(Job.owner == owner, Job.attempts > 0).values(**values))
+    _let_go(database, owner, Job.attempts > 0, attempts=Job.attempts - 1)
 
 
 def put_back(database: Database, owner: str, task: Task) -> None:
     """Let go of an image that was leased and not looked at."""
-    with database.write() as session:
-        session.execute(
-            update(Job)
-            .where(Job.image_id == task.image_id, Job.owner == owner)
-            .values(owner="", leased_until=0.0, attempts=Job.attempts - 1)
-        )
+    _let_go(database, owner, Job.image_id == task.image_id, attempts=Job.attempts - 1)
 
 
 def release_all(database: Database, owner: str) -> None:
     """Let go of what an owner of this name had leased when it was ended."""
+    _let_go(database, owner)
+
+
+def _let_go(database: Database, owner: str, *which: ColumnElement[bool], **values: Any) -> None:
     with database.write() as session:
-        session.execute(update(Job).where(Job.owner == owner).values(owner="", leased_until=0.0))
+        free = {"owner": "", "leased_until": 0.0, **values}
+        session.execute(update(Job).where(Job.owner == owner, *which).values(**free))
 
 
 def waiting(database: Database) -> int:
     """How many images are not judged yet."""
     with database.read() as session:
-        return session.scalar(select(func.count()).select_from(Job)) or 0
+        return queue_length(session)
+
+
+def queue_length(session: Session) -> int:
+    """How many images are not judged yet."""
+    return session.scalar(select(func.count()).select_from(Job)) or 0

@@ -23,11 +23,12 @@ from blemish.inspection import decisions, record
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
 from blemish.station.intake import LONGEST_NAME, size_of
-from blemish.station.judge import MOST_REGIONS, Region, tally
+from blemish.station.judge import put_down
 from blemish.station.products import product_named
+from blemish.station.regions import in_shares
 from blemish.station.room import check_room
 from blemish.station.tables import VERDICTS, Decision, Image, Model, Source, now
-from blemish.station.trail import append, decision_detail
+from blemish.station.trail import append
 
 AT_ONCE = 100
 
@@ -218,25 +219,12 @@ def _take_in(
         threshold=one.threshold,
         verdict=one.verdict,
         message=_text(one.message),
-        regions=json.dumps(list(_shares(one.regions or [], old.size_px))),
+        regions=json.dumps([] if old.size_px is None else in_shares(one.regions or [], old.size_px)),
         latency_ms=one.latency_ms,
         decided_at=decided_at,
     )
-    decision.trail_seq = append(session, actor, "decision", image.id, decision_detail(decision))
-    session.add(decision)
-    tally(session, decision)
-    session.flush()
+    put_down(session, actor, decision)
     return Imported(decisions=1, without_image=old.size_bytes is None)
-
-
-def _shares(regions: list[decisions.RegionRow], size_px: tuple[int, int] | None) -> Iterator[Region]:
-    """Regions in shares of the image; none where its size is not known any more."""
-    if size_px is None:
-        return
-    height, width = size_px
-    for one in regions[:MOST_REGIONS]:
-        left, top, area = one["left"] / width, one["top"] / height, one["area_px"] / (height * width)
-        yield Region(top, left, top + one["height"] / height, left + one["width"] / width, area, float(one["peak"]))
 
 
 def _plus(one: Imported, other: Imported) -> Imported:

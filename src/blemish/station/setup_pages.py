@@ -15,7 +15,7 @@ from blemish.station import state
 from blemish.station.access import allow, identity_of
 from blemish.station.accounts import add_user, change_user, set_password
 from blemish.station.api import upload_source
-from blemish.station.app import At, Station
+from blemish.station.app import At, Number, Station, Text
 from blemish.station.connections import Camera
 from blemish.station.drift import set_drift
 from blemish.station.hooks import add_hook, end_hook
@@ -36,9 +36,6 @@ from blemish.station.spool import behind
 from blemish.station.tables import ROLES, Hook, Model, Role, Run, Source, User
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-
-Text = Annotated[str, Form()]
-Number = Annotated[int, Form()]
 
 
 @router.get("/products")

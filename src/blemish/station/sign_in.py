@@ -20,13 +20,12 @@ from blemish.station.accounts import (
     session_identity,
     set_password,
 )
-from blemish.station.app import At, Station
+from blemish.station.app import At, Number, Station, Text
 from blemish.station.render import render
 from blemish.station.tables import Token, User
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
-Text = Annotated[str, Form()]
 
 LIMITS = {"name and address": 5, "address": 25, "name": 50}
 """Failed log-ins in five minutes, after which no more are tried."""
@@ -157,7 +156,7 @@ def new_token(
 
 @router.post("/account/token/end")
 @allow("viewer")
-def take_token_back(request: Request, station: At, token_id: Annotated[int, Form()]) -> Response:
+def take_token_back(request: Request, station: At, token_id: Number) -> Response:
     """End one of one's own tokens."""
     who = identity_of(request)
     with station.database.read() as session:

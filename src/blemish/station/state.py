@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from blemish.errors import ArtifactError
 from blemish.station.app import Station
 from blemish.station.drift import alarms_of
+from blemish.station.queue import queue_length
 from blemish.station.room import free_bytes, is_short
 from blemish.station.service import is_working
 from blemish.station.spool import shown_url
@@ -137,11 +138,6 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
             for name in session.scalars(without)
         ),
     ]
-
-
-def queue_length(session: Session) -> int:
-    """How many images are not judged yet."""
-    return session.scalar(select(func.count()).select_from(Job)) or 0
 
 
 @final
