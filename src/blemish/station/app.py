@@ -56,7 +56,17 @@ Chosen = Annotated[int | None, Query(alias="product", ge=1, le=2**31 - 1)]
 
 def make_app(station: Station) -> FastAPI:
     """The application. Every route of it goes through `guard`; there are no others, and nothing is mounted."""
-    from blemish.station import api, connect, keeping_pages, model_pages, pages, service, setup_pages, sign_in
+    from blemish.station import (
+        api,
+        connect,
+        keeping_pages,
+        model_pages,
+        number_pages,
+        pages,
+        service,
+        setup_pages,
+        sign_in,
+    )
 
     app = FastAPI(
         title="blemish station",
@@ -80,6 +90,7 @@ def make_app(station: Station) -> FastAPI:
         api.router,
         sign_in.router,
         pages.router,
+        number_pages.router,
         setup_pages.router,
         model_pages.router,
         keeping_pages.router,
