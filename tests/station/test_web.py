@@ -18,6 +18,7 @@ from blemish.errors import ArtifactError
 from blemish.station import accounts, limits, sign_in
 from blemish.station.access import COOKIE, Rule, rule_of
 from blemish.station.app import Station, make_app
+from blemish.station.products import add_product
 from blemish.station.service import static_files
 from blemish.station.tables import (
     ROLES,
@@ -27,7 +28,9 @@ from blemish.station.tables import (
     Image,
     Model,
     Product,
+    Run,
     Session,
+    Source,
     Token,
     User,
     Verdict,
@@ -332,22 +335,28 @@ def test_what_people_and_files_say_is_text_on_every_page(
     assert boss.client.post("/verdict", data=form).status_code == 303
     form = {"csrf": boss.csrf, "product_id": line.product_id, "rate": 3, "reason": reason}
     assert boss.client.post("/products/audit-rate", data=form).status_code == 303
-    pages = [
-        "/",
-        "/review",
-        "/audit",
-        "/threshold",
-        "/report",
-        "/products",
-        "/trail",
-        "/users",
-        "/hooks",
-        "/account",
-        "/login",
-        "/recalibrate",
-        "/shadow",
-    ]
-    for page in [*pages, "/trail?everything=true", f"/images/{judged[-1]}", f"/images/{judged[0]}"]:
+    add_product(station.database, "test", "<b>crack")
+    accounts.add_user(station.database, "test", "<b>crack", PASSWORD, "viewer")
+    with station.database.write() as session:
+        told = {"path": "<b>crack", "name": "<b>crack"}
+        run = Run(product_id=line.product_id, kind="train", asked=json.dumps(told), state="failed", result="<b>crack")
+        run.actor, run.created_at = "<b>crack", now()
+        session.add(run)
+        session.add(Source(product_id=line.product_id, kind="record", path="<b>crack", trouble="<b>crack"))
+    not_pages = ("/api/", "/metrics", "/healthz", "/readyz", "/live/events")
+    gets = {path for method, path, _ in routes_of(app) if method == "GET" and not path.startswith(not_pages)}
+    assert {path for path in gets if "{" in path} == {
+        *(
+            "/static/{name}",
+            "/images/{image_id}",
+            "/images/{image_id}/{show}.jpg",
+            "/runs/{run_id}",
+            "/runs/{run_id}/state",
+        )
+    }
+    pages = sorted(path for path in gets if "{" not in path)
+    assert {"/storage", "/trail/head", "/recalibrate", "/login"} <= set(pages)
+    for page in [*pages, "/trail?everything=true", "/runs/1", f"/images/{judged[-1]}", f"/images/{judged[0]}"]:
         text = boss.client.get(page).text
         assert "<b>crack" not in text, page
         inline = [(tag, name) for tag, attributes in tags_of(text) for name in attributes if INLINE.match(name)]
