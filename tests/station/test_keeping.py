@@ -57,7 +57,7 @@ def keep(database: Database, folder: StationFolder, line: Line) -> Keep:
         is_decided: bool = True,
         name: str = "",
     ) -> int:
-        inbox = Inbox(database, folder, draw=lambda: 0.0 if is_audit else 1.0)
+        inbox = Inbox(database, folder, draw=lambda: -1.0 if is_audit else 1.0)
         content = picture(seed, side=8)
         image_id = inbox.receive(line.source_id, name or f"{seed}.png", content).image_id
         at = _days_ago(days)
@@ -163,7 +163,7 @@ def test_a_retention_that_is_none_is_refused(wrong: tuple[float | None, float | 
 
 def test_pages_say_what_was_removed(sqlite: Database, folder: StationFolder, onnx_file: Path) -> None:
     line = set_up_line(sqlite, folder, onnx_file)
-    inbox = Inbox(sqlite, folder, draw=lambda: 0.0)
+    inbox = Inbox(sqlite, folder, draw=lambda: -1.0)  # the line's rate is 0
     image_id = inbox.receive(line.source_id, "a.png", picture(1, side=8)).image_id
     for task in queue.take(sqlite, "me"):
         commit(sqlite, "me", task, Judged(None, 1.0))

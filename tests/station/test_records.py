@@ -21,6 +21,7 @@ from blemish.station.database import Database
 from blemish.station.exports import Wanted, export
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.hooks import add_hook
+from blemish.station.judge import put_down
 from blemish.station.products import add_model
 from blemish.station.records import import_record
 from blemish.station.spool import unsent
@@ -120,7 +121,8 @@ def test_what_is_killed_in_between_is_gone_on_with(
     monkeypatch.setattr("blemish.station.records.AT_ONCE", 1)
     calls = iter(range(10))
 
-    def fail(*_: object) -> None:
+    def fail(*given: Any) -> None:
+        put_down(*given)
         if next(calls) == 2:
             raise KeyboardInterrupt
 
