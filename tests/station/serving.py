@@ -28,11 +28,16 @@ class Running(NamedTuple):
     folder: Path
 
     def ready(self) -> bool:
-        return wait_until(self._is_ready)
+        """Whether it judges at last."""
+        return wait_until(lambda: self._says_yes("readyz"))
 
-    def _is_ready(self) -> bool:
+    def answers(self) -> bool:
+        """Whether its pages are there at last."""
+        return wait_until(lambda: self._says_yes("healthz"))
+
+    def _says_yes(self, path: str) -> bool:
         try:
-            with urlopen(f"{self.address}readyz", timeout=60) as answer:
+            with urlopen(f"{self.address}{path}", timeout=60) as answer:
                 return bool(answer.status == 200)
         except URLError:
             return False

@@ -190,6 +190,7 @@ def test_a_server_that_is_killed_while_it_writes_loses_nothing_that_it_took(tmp_
     chance, taken, number = random.Random(3), set[str](), 0
     for _ in range(3):
         with begin(folder, secret) as running:
+            assert running.answers()
             asked, killed = Client(running.address, token, timeout_s=WITHIN_S), threading.Event()
 
             def kill(process: object = running.process, killed: threading.Event = killed) -> None:
@@ -208,6 +209,7 @@ def test_a_server_that_is_killed_while_it_writes_loses_nothing_that_it_took(tmp_
             thread.join()
             running.process.wait(WITHIN_S)
     with begin(folder, secret) as running:
+        assert running.answers()
         asked = Client(running.address, token, timeout_s=WITHIN_S)
         for again in range(number + 1):
             asked.predict("disc", f"{again}.png", picture(again), wait_s=0.0)
@@ -223,6 +225,7 @@ def test_a_server_that_is_killed_while_it_writes_loses_nothing_that_it_took(tmp_
     restored = restore(backup, tmp_path / "elsewhere", None)
     assert (restored.problem, restored.entries > number) == (None, True)
     with begin(tmp_path / "elsewhere", secret) as running:  # and it goes on there
+        assert running.answers()
         asked = Client(running.address, token, timeout_s=WITHIN_S)
         assert asked.predict("disc", "new.png", picture(number + 7), wait_s=60.0)["verdict"] in ("good", "anomalous")
         assert asked.predict("disc", "0.png", picture(0), wait_s=60.0)["image_id"] == 1
