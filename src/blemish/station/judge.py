@@ -24,7 +24,6 @@ from blemish.inspection.answers import find_regions
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
-from blemish.station.regions import in_shares
 from blemish.station.tables import Decision, Job, Tally, now
 from blemish.station.trail import STATION, append, canonical, decision_detail
 
@@ -101,9 +100,7 @@ def prepare_kept(predictor: Predictor, path: Path, sha256: str) -> Prepared:
 
 def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | None:
     """Put a decision on the disk and take the image off the queue, both or none; None where the lease was lost."""
-    prediction, regions = judged.prediction, []
-    if prediction is not None:
-        regions = in_shares((one._asdict() for one in prediction.regions), prediction.image_size_px)
+    prediction = judged.prediction
     with database.write() as session:
         gone = session.execute(delete(Job).where(Job.image_id == task.image_id, Job.owner == owner))
         if gone.rowcount != 1:  # type: ignore[attr-defined]
@@ -120,7 +117,7 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             threshold=judged.threshold,
             verdict=verdict_of(prediction),
             message=judged.message,
-            regions=json.dumps(regions),
+            regions=json.dumps([] if prediction is None else find_regions(prediction.scored_map, judged.threshold)),
             photo_values=canonical(dict(judged.photo_values)),
             latency_ms=0.0 if prediction is None else prediction.latency_ms,
             decided_at=now(),
