@@ -23,13 +23,13 @@ def power_curve(every: Sequence[TrialResult], confidence: float) -> Power:
         "smallest_found_px": min(found, default=None),
         "largest_missed_px": max(missed, default=None),
         "interval": list(rate_interval(len(found), len(some), confidence)) if some else None,
-        **_fit(some, confidence),
+        **fit_power([one.size_px for one in some], [one.is_hit for one in some], confidence),
     }
 
 
-def _fit(some: Sequence[TrialResult], confidence: float) -> PowerFit:
-    sizes, hits = [one.size_px for one in some], [one.is_hit for one in some]
-    if not some:
+def fit_power(sizes: Sequence[float], hits: Sequence[bool], confidence: float) -> PowerFit:
+    """The curve of defects of these sizes that were found or not; where none can be fitted, `note` says why."""
+    if not sizes:
         return _no_fit("none could be put on these photos")
     try:
         curve = fit_pod(sizes, hits, confidence=confidence)

@@ -19,12 +19,13 @@ from blemish.evaluation.compare.ranking import rank_detectors
 from blemish.evaluation.compare.runs import (
     LOCK,
     Dataset,
+    MapRuns,
     OnRun,
     Outcome,
     Run,
-    execute_run,
     read_datasets,
     refuse_unused,
+    run_each,
     settings_of,
 )
 from blemish.evaluation.compare.summary import ALL, scopes_of, summarise, to_csv
@@ -69,13 +70,19 @@ class Comparison:
 
 
 def compare(
-    plan: Plan, out: Path, device: str = "auto", report: Report = quiet, on_run: OnRun = lambda _: None
+    plan: Plan,
+    out: Path,
+    device: str = "auto",
+    report: Report = quiet,
+    on_run: OnRun = lambda _: None,
+    map_runs: MapRuns = run_each,
 ) -> Comparison:
     """Train, calibrate and evaluate every detector on every dataset with every seed, and write what was found.
 
     Runs that were finished before with the same settings and images are kept, one that was cut off goes on. A run
     that fails is shown as such and leaves the others alone. After each run `comparison.json`,
-    `comparison.csv` and `comparison.html` are written, so that a run that is stopped leaves what it has.
+    `comparison.csv` and `comparison.html` are written, so that a run that is stopped leaves what it has. `map_runs`
+    may have the runs done elsewhere, such as on other machines that share `out` and the images.
 
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
@@ -87,9 +94,10 @@ def compare(
         outcomes: list[Outcome] = []
         galleries: dict[str, Gallery] = {}
         content = _content(plan, runs, outcomes)
+        coming = map_runs(runs, device, report)
         for run in runs:
             report(Progress("runs", len(outcomes), len(runs), f"{run.dataset.name}, {run.name}, {run.settings.seed}"))
-            outcome = execute_run(run, device, report)
+            outcome = next(coming)
             outcomes.append(outcome)
             on_run(outcome)
             _add_to_gallery(galleries, outcome, device)

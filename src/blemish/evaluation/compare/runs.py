@@ -3,7 +3,7 @@
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -124,7 +124,7 @@ class Run:
     def training(self) -> str:
         """A hash of all that decides the weights and the threshold."""
         settings = self.settings.model_dump(mode="json")
-        files = _named_files(self.settings)
+        files = named_files(self.settings)
         return _sha256([settings, files, self.dataset.train_sha256, version("blemish")])
 
     @property
@@ -223,6 +223,15 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
     return outcome
 
 
+MapRuns = Callable[[Sequence[Run], str, Report], Iterator[Outcome]]
+"""What came of every run, in their order, on a device; `run_each`, or one that has them run elsewhere."""
+
+
+def run_each(runs: Sequence[Run], device: str, report: Report) -> Iterator[Outcome]:
+    """Every run, one after the other, in this process."""
+    return (execute_run(run, device, report) for run in runs)
+
+
 def _train_and_evaluate(run: Run, device: str, report: Report) -> None:
     folder = run.dataset.folder
     try:
@@ -262,13 +271,13 @@ def _is_of(header: ArtifactHeader | None, run: Run) -> bool:
     return (
         header is not None
         and header.run == run.settings
-        and not _named_files(run.settings)
+        and not named_files(run.settings)
         and header.data_card.files_sha256 == run.dataset.train_sha256
         and header.versions.get("blemish") == version("blemish")
     )
 
 
-def _named_files(settings: RunSettings) -> list[str]:
+def named_files(settings: RunSettings) -> list[str]:
     """Hashes of the files that settings name, such as a region of interest."""
     named = [Path(value) for value in settings.data.model_dump().values() if isinstance(value, str)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path.is_file()]

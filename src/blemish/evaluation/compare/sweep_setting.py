@@ -18,12 +18,13 @@ from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.runs import (
     LOCK,
     Dataset,
+    MapRuns,
     OnRun,
     Outcome,
     Run,
-    execute_run,
     read_datasets,
     refuse_unused,
+    run_each,
     settings_of,
 )
 from blemish.evaluation.compare.summary import ALL, scopes_of, spread
@@ -61,11 +62,17 @@ class Sweep:
 
 
 def sweep_setting(
-    plan: SettingSweep, out: Path, device: str = "auto", report: Report = quiet, on_run: OnRun = lambda _: None
+    plan: SettingSweep,
+    out: Path,
+    device: str = "auto",
+    report: Report = quiet,
+    on_run: OnRun = lambda _: None,
+    map_runs: MapRuns = run_each,
 ) -> Sweep:
     """Run every value with every seed, and write curves of F1 and the areas.
 
     Runs that were finished before are kept, as in a comparison; after each that was run, all files are written.
+    `map_runs` may have them done elsewhere.
 
     Raises:
         SettingsError: none or several settings with several values; a setting or a value that will not do.
@@ -78,10 +85,11 @@ def sweep_setting(
         gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_value)
         points: list[Point] = []
         content = _content(plan, setting, values, dataset, points)
+        coming = map_runs(runs, device, report)
         for place, run in enumerate(runs):
             value = values[place % len(values)]
             report(Progress("runs", place, len(runs), f"{run.name}, {setting} = {value}, seed {run.settings.seed}"))
-            outcome = execute_run(run, device, report)
+            outcome = next(coming)
             on_run(outcome)
             points.append(_point(outcome, value))
             column = f"{run.name}, {value}"
