@@ -55,7 +55,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
     if ray.is_initialized():
         yield ray
         return
-    options: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
+    options: dict[str, Any] = {"address": "local", "num_cpus": cpus, "object_store_memory": STORE_BYTES}
     if address is not None:
         check_address(address)
         options = {"address": address}
