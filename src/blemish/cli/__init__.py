@@ -18,6 +18,7 @@ from blemish.cli import (
     encoders,
     export,
     fleet,
+    fleet_models,
     inspect,
     monitor,
     sign,
@@ -58,6 +59,8 @@ ENCODER_COMMANDS: dict[str, Callable[..., None]] = {
 }
 FLEET_COMMANDS: dict[str, Callable[..., None]] = {
     "manifest": fleet.manifest,
+    "train": fleet_models.train,
+    "serve": fleet_models.serve,
 }
 SWEEP_COMMANDS: dict[str, Callable[..., None]] = {
     "threshold": compare.sweep_threshold,
@@ -99,29 +102,31 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def _with_commands(commands: Mapping[str, Callable[..., None]], **settings: Any) -> typer.Typer:
+def _with_commands(commands: Mapping[str, Callable[..., None]], group: str = "", **settings: Any) -> typer.Typer:
     found = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **settings)
     for name, function in commands.items():
-        found.command(name, cls=_Command)(ending(name, function))
+        found.command(name, cls=_Command)(ending(f"{group} {name}".strip(), function))
     return found
 
 
 app = _with_commands(COMMANDS, pretty_exceptions_enable=False)
 app.callback(invoke_without_command=True)(root)
-app.add_typer(_with_commands(DATA_COMMANDS), name="data", help="Make data sets, and look through them.")
+app.add_typer(_with_commands(DATA_COMMANDS, "data"), name="data", help="Make data sets, and look through them.")
 app.add_typer(
-    _with_commands(SWEEP_COMMANDS),
+    _with_commands(SWEEP_COMMANDS, "sweep"),
     name="sweep",
     help="Turn one thing through its values: the threshold, or a setting.",
 )
-app.add_typer(_with_commands(ENCODER_COMMANDS), name="encoders", help="List pretrained encoders, and fetch others.")
 app.add_typer(
-    _with_commands(FLEET_COMMANDS),
+    _with_commands(ENCODER_COMMANDS, "encoders"), name="encoders", help="List pretrained encoders, and fetch others."
+)
+app.add_typer(
+    _with_commands(FLEET_COMMANDS, "fleet"),
     name="fleet",
     help="Many products and millions of images, on one machine or many: with Ray (pip install 'blemish[fleet]').",
 )
 app.add_typer(
-    _with_commands(STATION_COMMANDS, cls=station.StationGroup),
+    _with_commands(STATION_COMMANDS, "station", cls=station.StationGroup),
     name="station",
     help="Judge images beside the line, and keep a record that can be answered for. `blemish station FOLDER` serves.",
 )

@@ -1,7 +1,9 @@
 """`blemish compare` and `sweep`: many models side by side."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -9,6 +11,17 @@ from rich.table import Table
 from blemish.cli.console import log_console, out_console, progress, say
 from blemish.cli.options import Device, SkipBad
 from blemish.errors import SettingsError
+
+if TYPE_CHECKING:
+    from blemish.evaluation.compare.runs import MapRuns
+
+Ray = Annotated[
+    bool, typer.Option("--ray", help="Do the runs with Ray, one a processor, on this machine or at --address.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of a Ray cluster whose machines share all folders; with --ray.", show_default=False),
+]
 
 
 def compare(
@@ -38,6 +51,8 @@ def compare(
     ] = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    ray: Ray = False,
+    address: Address = None,
 ) -> None:
     """Compare detectors: comparison.json, .csv and .html. Exit code 0: all runs finished; 1: some failed; 2: an error.
 
@@ -55,8 +70,8 @@ def compare(
         assignments=[*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])],
         evaluate=EvaluateSettings(skip_bad=skip_bad),
     )
-    with progress() as report:
-        found = compare(plan, out, device, report, _say_run)
+    with _runner(ray, address, device) as map_runs, progress() as report:
+        found = compare(plan, out.absolute() if ray else out, device, report, _say_run, map_runs)
     _print_comparison(found.content)
     out_console.print(f"written: {out / 'comparison.html'}, and .json and .csv beside it")
     raise typer.Exit(int(found.failed > 0))
@@ -130,6 +145,8 @@ def sweep_setting(
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    ray: Ray = False,
+    address: Address = None,
 ) -> None:
     """One setting at several values, one run each. Exit code 0: all runs finished; 1: some failed; 2: an error.
 
@@ -146,10 +163,26 @@ def sweep_setting(
         settings=settings,
         evaluate=EvaluateSettings(skip_bad=skip_bad),
     )
-    with progress() as report:
-        found = sweep_setting(plan, out, device, report, _say_run)
+    with _runner(ray, address, device) as map_runs, progress() as report:
+        found = sweep_setting(plan, out.absolute() if ray else out, device, report, _say_run, map_runs)
     out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it")
     raise typer.Exit(int(found.failed > 0))
+
+
+@contextmanager
+def _runner(ray: bool, address: str | None, device: str) -> "Iterator[MapRuns]":
+    """What does the runs: this process, or Ray."""
+    if not ray:
+        if address is not None:
+            raise SettingsError(f"--address {address}: goes with --ray")
+        from blemish.evaluation.compare.runs import run_each
+
+        yield run_each
+        return
+    from blemish.fleet.runs import ray_runs
+
+    with ray_runs(address, gpus=float(device == "cuda")) as map_runs:
+        yield map_runs
 
 
 def _names(text: str) -> list[str]:
