@@ -26,7 +26,9 @@ def read(path: Path) -> Any:
 
 @pytest.mark.parametrize("path", YAML, ids=lambda path: path.name)
 def test_it_is_read(path: Path) -> None:
-    assert isinstance(read(path), dict)
+    documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    assert documents
+    assert all(isinstance(one, dict) for one in documents)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
