@@ -17,6 +17,8 @@ from blemish.inspection.decisions import page_message
 
 MIB = 1 << 20
 LONGEST_NAME = 1000
+READ_ON = 4
+"""So many times the longest body is read of one that is too long."""
 RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -48,18 +50,25 @@ def read_query(request: Request) -> Asked:
     return Asked(query["product"], query["name"], wait_s)
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes | None:
-    """The body of a request; None where it is longer, of which no more than that is kept."""
+async def read_body(request: Request, max_bytes: int, keep: bool = True) -> bytes | None:
+    """The body of a request; None where it is longer, or not to be kept.
+
+    Of a longer one nothing is kept, but some is read: many a sender listens for an answer only when it has sent all.
+    """
     declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > max_bytes:
-        return None
-    parts, size = [], 0
+    is_too_long = not keep or not declared.isdigit() or int(declared) > max_bytes
+    parts: list[bytes] = []
+    size = 0
     async for part in request.stream():
         size += len(part)
-        if size > max_bytes:
-            return None
-        parts.append(part)
-    return b"".join(parts)
+        is_too_long = is_too_long or size > max_bytes
+        if is_too_long:
+            parts.clear()
+        else:
+            parts.append(part)
+        if size > READ_ON * max_bytes:
+            break
+    return None if is_too_long else b"".join(parts)
 
 
 def judge_content(predictor: Predictor, name: str, content: bytes) -> dict[str, Any]:

@@ -201,6 +201,7 @@ class Front:
 
     def __init__(self, judging: Any, wanted: Serving) -> None:
         self._judging, self._wanted = judging, wanted
+        self._max_bytes = wanted.max_mib * MIB
         self._inside = 0
         self._registry: tuple[int, Registry] | None = None
         self._answered: Counter[tuple[str, str]] = Counter()
@@ -219,12 +220,15 @@ class Front:
                 return JSONResponse({"problems": []}) if found.status_code == 200 else found
             case "GET", "/metrics":
                 return PlainTextResponse(self._metrics(), media_type="text/plain; version=0.0.4")
+        await read_body(request, self._max_bytes, keep=False)
         return refuse(404, f"{request.method} {request.url.path}: there is no such thing here")
 
     async def _counted(self, request: Request) -> Response:
         if self._inside >= self._wanted.most:
             self._answered["", "refused"] += 1
-            return refuse(503, f"{self._inside} images wait already; try again")
+            said = refuse(503, f"{self._inside} images wait already; try again")
+            await read_body(request, self._max_bytes, keep=False)
+            return said
         self._inside += 1
         try:
             return await self._predict(request)
@@ -235,8 +239,8 @@ class Front:
         from ray.serve.exceptions import BackPressureError
 
         try:
+            content = await read_body(request, self._max_bytes)
             asked = read_query(request)
-            content = await read_body(request, self._wanted.max_mib * MIB)
             if content is None:
                 return refuse(413, f"the body is larger than {self._wanted.max_mib} MiB, which is the limit here")
             registry = await asyncio.to_thread(self._open)
