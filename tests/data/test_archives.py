@@ -200,9 +200,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
+        if self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1:9/set")
+            self.end_headers()
+            return
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(self.content) - start))
+        if self.path != "/untold":
+            self.send_header("Content-Length", str(len(self.content) - start))
         self.end_headers()
         end = len(self.content) if asked else len(self.content) // 2
         self.wfile.write(self.content[start:end])
@@ -215,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(tmp_path: Path) -> Iterator[str]:
     Handler.content, Handler.asked = tar(tmp_path / "served.tar.xz", MVTEC).read_bytes(), ()
     found = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{found.server_address[1]}"
     found.shutdown()
@@ -233,6 +239,19 @@ def test_a_fetch_that_was_cut_off_goes_on(server: str, tmp_path: Path) -> None:
     assert not (tmp_path / "a.part").exists()
     with pytest.raises(DataError, match="answers 404"):
         download(f"{server}/missing", tmp_path / "b")
+
+
+def test_a_fetch_goes_nowhere_unsafe_and_ends_at_a_size(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="a redirect from http to ftp, which is not followed"):
+        download(f"{server}/elsewhere", tmp_path / "a")
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100)
+    for path in ("set", "untold"):
+        with pytest.raises(DataError, match="more than 0 GiB; fetch it by hand"):
+            download(f"{server}/{path}", tmp_path / "b")
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
 
 
 def run(*arguments: object) -> tuple[int, str]:

@@ -7,11 +7,14 @@ from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import Request
 
 import pytest
 
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.hub import fetch as fetching
+from blemish.hub.download import Redirects
 from blemish.hub.fetch import fetch
 from blemish.hub.folder import EncoderCard, hash_weights, read_licence
 from blemish.hub.store import fetched, parse_name, place_of
@@ -147,6 +150,11 @@ def test_a_redirect_elsewhere_is_not_followed(hub: Hub, target: str) -> None:
     hub.redirect_to = target
     with pytest.raises(DataError, match=r"model\.safetensors: .*redirect"):
         fetch(NAMED)
+
+
+def test_a_redirect_from_https_to_http_is_not_followed() -> None:
+    with pytest.raises(URLError, match="a redirect from https to http"):
+        Redirects().redirect_request(Request("https://a/x"), None, 302, "", {}, "http://a/x")
 
 
 def test_a_token_goes_to_the_hub_alone(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -21,13 +21,15 @@ from blemish.data.convert import convert_dataset
 from blemish.data.files import new_folder
 from blemish.data.layouts import find_layout, recognise, subfolders
 from blemish.errors import DataError
+from blemish.hub.download import append_answer, ask
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 1 << 38
 """Of an archive unpacked, 256 GiB."""
 MAX_DEPTH = 4
 """Folders above those of a data set's categories."""
-TIMEOUT_S = 60.0
+MAX_ARCHIVE_BYTES = 1 << 36
+"""Of an archive that is fetched, 64 GiB."""
 _CHUNK = 1 << 20
 
 _DAMAGED = (
@@ -119,36 +121,46 @@ def download(address: str, path: Path, on_bytes: OnBytes = lambda _done, _total:
     """Fetch an archive to `path`, from where an earlier call was interrupted; what is on the way ends with `.part`.
 
     Raises:
-        DataError: the address cannot be reached, refuses, or was cut off; what came is kept.
+        DataError: the address cannot be reached, refuses, has too much, or was cut off; what came is kept.
     """
     part = path.with_name(f"{path.name}.part")
     got = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(
-        address, headers={"User-Agent": "blemish"} | ({"Range": f"bytes={got}-"} if got else {})
-    )
+    total = None
+
+    def tell(done: int) -> None:
+        _check_fetched(address, done)
+        on_bytes(done, total or done)
+
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            got = got if answer.status == HTTPStatus.PARTIAL_CONTENT else 0
-            total = got + int(answer.headers.get("Content-Length") or 0)
-            with part.open("ab" if got else "wb") as file:
-                while chunk := answer.read(_CHUNK):
-                    file.write(chunk)
-                    got += len(chunk)
-                    on_bytes(got, max(total, got))
+        with ask(urllib.request.Request(address), got) as answer:
+            total = _size_told(answer, got)
+            _check_fetched(address, total or 0)
+            got = append_answer(answer, part, got, total, tell)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # else all of it is there already
             raise DataError(f"{address}: answers {error.code}; fetch it by hand and give --archive") from None
         total = got
-    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+    except (HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise DataError(
             f"{address}: cannot be fetched ({reason}); the same command goes on from {got} bytes, or fetch it by hand "
             "and give --archive"
         ) from None
-    if got < total:
+    if total is not None and got < total:
         raise DataError(f"{address}: cut off after {got} of {total} bytes; the same command goes on from there")
     part.replace(path)
+
+
+def _size_told(answer: HTTPResponse, start: int) -> int | None:
+    """How large the file is; None where the server does not say."""
+    length = answer.headers.get("Content-Length")
+    return None if length is None else int(length) + (start if answer.status == HTTPStatus.PARTIAL_CONTENT else 0)
+
+
+def _check_fetched(address: str, size: int) -> None:
+    if size > MAX_ARCHIVE_BYTES:
+        raise DataError(f"{address}: more than {MAX_ARCHIVE_BYTES >> 30} GiB; fetch it by hand and give --archive")
 
 
 def _unpack(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
@@ -158,15 +170,7 @@ def _unpack(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
             yield from _unpack_zip(archive, out)
         else:
             yield from _unpack_tar(archive, out)
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        lzma.LZMAError,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except _DAMAGED as error:
         raise DataError(f"{archive}: not a whole tar or zip archive ({error})") from None
     except OSError as error:
         raise DataError(f"{error.filename or archive}: cannot be unpacked: {error.strerror or error}") from None

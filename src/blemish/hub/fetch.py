@@ -1,4 +1,4 @@
-"""`blemish encoders fetch`: a pretrained encoder from a model hub; the only code that downloads.
+"""`blemish encoders fetch`: a pretrained encoder from a model hub.
 
 Safetensors and small text files alone. What is on the way lies in a folder that ends with .part, and becomes the
 encoder's folder when every file is complete and has the hash that the hub tells.
@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 from filelock import FileLock, Timeout
 
 from blemish.errors import DataError, SettingsError
+from blemish.hub.download import append_answer, ask
 from blemish.hub.folder import CONFIG, PREPROCESSOR, SOURCE, WEIGHTS, check_folder, read_licence
 from blemish.hub.licences import accept, check_accepted
 from blemish.hub.store import ALIASES, Named, home, parse_name, place_of
@@ -34,8 +35,6 @@ WANTED = (CONFIG, PREPROCESSOR, "README.md", "LICENSE", "LICENSE.md", "LICENSE.t
 MAX_LISTING_BYTES = 16 << 20
 MAX_TEXT_BYTES = 4 << 20
 MAX_WEIGHTS_BYTES = 16 << 30
-TIMEOUT_S = 30.0
-_CHUNK = 1 << 20
 
 OnBytes = Callable[[int, int], None]
 
@@ -181,9 +180,7 @@ def _fetch_file(named: Named, commit: str, file: Remote, path: Path, on_bytes: C
     if got < file.size or not path.is_file():
         url = f"{_repository(named)}/resolve/{quote(commit, safe='')}/{file.name}"
         with _open(url, file.name, got) as answer:
-            if got and answer.status != 206:  # the server begins from the start
-                got = 0
-            got = _copy(answer, path, got, file, on_bytes)
+            got = append_answer(answer, path, got, file.size, on_bytes)
     if got < file.size:
         raise DataError(
             f"{file.name}: cut off after {got} of {file.size} bytes; what came is kept: "
@@ -193,25 +190,6 @@ def _fetch_file(named: Named, commit: str, file: Remote, path: Path, on_bytes: C
         path.unlink()
         raise DataError(f"{file.name}: its hash is not the one that the hub tells; nothing is kept, fetch it again")
     on_bytes(file.size)
-
-
-def _copy(answer: HTTPResponse, path: Path, got: int, file: Remote, on_bytes: Callable[[int], None]) -> int:
-    """Write what comes behind what is there, at most as much as was told; how much there is then."""
-    with path.open("r+b" if got else "wb") as target:
-        target.seek(got)
-        while got < file.size:
-            try:
-                chunk = answer.read(min(_CHUNK, file.size - got))
-            except (HTTPException, OSError):
-                break
-            if not chunk:
-                break
-            target.write(chunk)
-            got += len(chunk)
-            on_bytes(got)
-        target.flush()
-        os.fsync(target.fileno())
-    return got
 
 
 def _is_as_told(path: Path, file: Remote) -> bool:
@@ -260,14 +238,11 @@ def _open(path: str, what: str, start: int = 0) -> Iterator[HTTPResponse]:
         DataError: it cannot be reached, or refuses.
     """
     base = _url()
-    request = urllib.request.Request(f"{base}/{path}", headers={"User-Agent": "blemish", "Accept-Encoding": "identity"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
+    request = urllib.request.Request(f"{base}/{path}")
     if token := os.environ.get(TOKEN_VARIABLE):
         request.add_unredirected_header("Authorization", f"Bearer {token}")
-    opener = urllib.request.build_opener(_Redirects())
     try:
-        answer = opener.open(request, timeout=TIMEOUT_S)
+        answer = ask(request, start)
     except urllib.error.HTTPError as error:
         error.close()
         raise DataError(f"{what}: {base} {_refusal(error.code)}") from None
@@ -292,17 +267,6 @@ def _refusal(code: int) -> str:
     return (
         "does not have it (404); is the name right?" if code == 404 else f"answers with error {code}; try again later"
     )
-
-
-@final
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https alone, and never from https to http."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if new not in ("http", "https") or (old == "https" and new == "http"):
-            raise urllib.error.URLError(f"a redirect from {old} to {new}, which is not followed")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 @contextmanager
