@@ -161,9 +161,10 @@ blemish.__main__.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["typer", "rich.console", "blemish.cli.watch", "torch", "torch.nn", "blemish.models"])
 def test_an_interruption_while_something_is_imported_is_one_line(name: str) -> None:
-    ran = subprocess.run([sys.executable, "-c", PROGRAM.format(name=name)], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", PROGRAM.format(name=name)], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 130, ran.stderr
     assert ran.stderr.startswith("interrupted")
     assert len(ran.stderr.splitlines()) == 1
@@ -172,9 +173,10 @@ def test_an_interruption_while_something_is_imported_is_one_line(name: str) -> N
 
 def closed(number: int, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     program = f"import os, sys; os.close({number}); os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
-    return subprocess.run([sys.executable, "-c", program, "blemish", *arguments], capture_output=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", program, "blemish", *arguments], capture_output=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_closed_standard_output_is_an_error_and_closed_standard_error_is_none() -> None:
     ran = closed(1, "--version")
     assert ran.returncode == 2

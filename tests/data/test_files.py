@@ -19,6 +19,7 @@ with exclusive_lock(Path(sys.argv[1]), "holding"):
 """
 
 
+@pytest.mark.slow
 def test_a_lock_is_held_by_one_process_and_by_none_that_was_killed(tmp_path: Path) -> None:
     lock = tmp_path / "a.lock"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True) as holder:

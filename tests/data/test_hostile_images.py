@@ -4,7 +4,6 @@ import errno
 import os
 import runpy
 import struct
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
 from blemish.data.folder import Sample, image_files, read_folder, unread_images
@@ -301,7 +300,6 @@ def odd_files(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("kind", ["pipe", "device", "circle", "nothing"])
 def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
     path = odd_files(tmp_path)[kind]
-    started = time.monotonic()
     reading: list[Callable[[], object]] = [
         lambda: read_content(path),
         lambda: read_header(path),
@@ -311,7 +309,6 @@ def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
     for read in reading:
         with pytest.raises(DataError, match=rf"{kind}\.png: "):
             read()
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
@@ -387,15 +384,19 @@ def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
 def test_pixels_that_no_photo_has_in_so_few_bytes_are_refused_before_they_are_decoded(
-    mode: str, tmp_path: Path
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new(mode, (4200, 4200), 200).save(tmp_path / "a.png")
-    started = time.monotonic()
+
+    def decode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
     with pytest.raises(DataError, match=r"a\.png: 17640000 pixels in \d+ KiB, .* decompression bomb"):
         load_image(tmp_path / "a.png", COLOUR)
-    assert time.monotonic() - started < 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
 def test_one_image_takes_at_most_twelve_times_its_decoded_size(mode: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -40,11 +41,11 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(path: Path, message: str, load: Callable[[Path], object] = Predictor.load) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # not the clock's, which tells how busy the machine is
     with pytest.raises(ArtifactError, match=message) as error:
         load(path)
     assert str(path) in str(error.value) or load is verify
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 60
 
 
 @pytest.fixture(scope="module")
@@ -238,11 +239,13 @@ def test_a_graph_that_could_do_more_or_takes_too_much_is_refused(
 def test_a_graph_that_takes_too_long_is_left_behind(
     metadata: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OnnxRuntime, "maps", lambda _self, _images: time.sleep(3))
-    monkeypatch.setattr(limits.run_bounded, "__defaults__", (0.2,))
+    ended = threading.Event()
+    monkeypatch.setattr(OnnxRuntime, "maps", lambda _self, _images: ended.wait())
+    monkeypatch.setattr(limits.run_bounded, "__defaults__", (0.1,))
     path = tmp_path / "m.onnx"
     path.write_bytes(seal(graph([MEAN], AXIS).SerializeToString(), metadata))
-    refused(path, r"takes more than 0\.2 s")
+    refused(path, r"takes more than 0\.1 s")
+    ended.set()
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
@@ -467,15 +470,23 @@ def test_the_small_model_itself_is_opened(onnx_file: Path) -> None:
 
 
 def test_a_torch_model_that_takes_too_long_for_its_first_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, wait_s = threading.Event(), None
+
     class Slow(torch.nn.Module):
         def forward(self, images: Any) -> Any:
-            time.sleep(float(images.max()))
+            if images.max():
+                ended.wait(wait_s)
             return images[:, 0]
 
-    monkeypatch.setattr(limits, "MAX_FIRST_TORCH_S", 0.2)
+    monkeypatch.setattr(limits, "MAX_FIRST_TORCH_S", 0.1)
     slow, quick = np.full((1, 1, 2, 2), 1.0, np.float32), np.zeros((1, 1, 2, 2), np.float32)
     runtime = TorchRuntime(Slow(), threads=1)
-    with pytest.raises(ArtifactError, match=r"it takes more than 0\.2 s to judge one image"):
+    with pytest.raises(ArtifactError, match=r"it takes more than 0\.1 s to judge one image"):
         runtime.maps(slow)
+    ended.set()
+    monkeypatch.setattr(limits, "MAX_FIRST_TORCH_S", 600.0)
     assert runtime.maps(quick).shape == (1, 2, 2)
+    monkeypatch.setattr(limits, "MAX_FIRST_TORCH_S", 0.01)
+    ended.clear()
+    wait_s = 0.1
     assert runtime.maps(slow).shape == (1, 2, 2)  # the first alone is timed

@@ -84,6 +84,7 @@ def test_encoded_images_read_back() -> None:
     assert Image.open(io.BytesIO(encode(GREY, "JPEG"))).size == (60, 40)
 
 
+@pytest.mark.slow
 def test_drawing_on_an_image_needs_numpy_and_pillow_alone() -> None:
     program = (
         "import sys, blemish.inference.overlay; print(*{'torch', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules))"

@@ -58,6 +58,7 @@ def model(request: pytest.FixtureRequest, plates: Path, tmp_path_factory: pytest
     return path
 
 
+@pytest.mark.slow
 def test_torch_and_onnx_say_the_same_in_the_photos_pixels(model: Path, plates: Path, tmp_path: Path) -> None:
     export_model(model, tmp_path / "m.onnx", good=plates / "test/good")
     trained, exported = Predictor.load(model), Predictor.load(tmp_path / "m.onnx")

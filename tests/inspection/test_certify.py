@@ -312,6 +312,7 @@ def test_the_command_says_what_is_promised(model: Path, good: Path) -> None:
     assert run("certify", model, "--max-false-alarm-rate", "0.001").exit_code == 2
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_certified_without_torch(onnx_file: Path, good: Path, tmp_path: Path) -> None:
     model = shutil.copy(onnx_file, tmp_path / "m.onnx")
     program = (

@@ -259,6 +259,7 @@ def test_errors_are_one_line_and_exit_code_2(model: Path, tmp_path: Path) -> Non
     assert run("monitor", model, tmp_path / "empty", "--state", tmp_path / "none" / "s.json").exit_code == 2
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_watched_without_torch(model: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "line", 3, seed=1)
     program = (

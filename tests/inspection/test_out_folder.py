@@ -173,6 +173,7 @@ with atomic_write(Path(sys.argv[1])) as temporary:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be deleted there")
 def test_what_a_killed_process_left_is_deleted_but_not_what_is_being_written(tmp_path: Path) -> None:
     target = tmp_path / "a [1].json"

@@ -130,8 +130,14 @@ def fit(detector: str, family: str, folder: Path) -> Detector:
     return made.eval()
 
 
-@every_family
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        pytest.param(name, family, marks=() if place % len(FAMILIES) == number else pytest.mark.slow)
+        for place, name in enumerate(DETECTORS)
+        for number, family in enumerate(FAMILIES)
+    ],
+)
 def test_every_detector_takes_every_family_and_is_restored_without_the_folder(
     name: str, family: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -30,6 +30,9 @@ def test_one_that_ended_although_its_thing_is_there_is_begun_again_after_a_while
 ) -> None:
     begun = list[str]()
     made = Crew(lambda thing, _: begun.append(thing))
+    monkeypatch.setattr(crew, "RESTART_S", 1e9)
+    made.follow(["a"])
+    assert wait_until(lambda: begun)
     for _ in range(3):
         made.follow(["a"])
     assert begun == ["a"]

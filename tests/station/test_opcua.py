@@ -8,10 +8,9 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from asyncua import Client, ua
 from sqlalchemy import select
 from typer.testing import CliRunner
 
@@ -29,6 +28,9 @@ from station.line import picture, set_up_line
 from station.test_hooks import decide
 from station.waiting import WITHIN_S, beside, wait_until
 
+if TYPE_CHECKING:
+    from asyncua import Client  # takes most of a second; the fast tests need none of it
+
 
 @pytest.fixture
 def address() -> str:
@@ -37,7 +39,9 @@ def address() -> str:
         return f"opc.tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
-async def connect(address: str) -> Client:
+async def connect(address: str) -> "Client":
+    from asyncua import Client
+
     deadline = time.monotonic() + WITHIN_S
     while True:
         client = Client(address, timeout=WITHIN_S)  # of an answer
@@ -49,14 +53,16 @@ async def connect(address: str) -> Client:
             await asyncio.sleep(0.05)
 
 
-async def read(client: Client, product: str, *path: str) -> Any:
+async def read(client: "Client", product: str, *path: str) -> Any:
     index = await client.get_namespace_index(NAMESPACE)
     node = await client.nodes.objects.get_child([f"{index}:{name}" for name in (product, *path)])
     return await node.read_value()
 
 
-async def read_result(client: Client, result_id: str, product: str = "disc") -> dict[str, Any]:
+async def read_result(client: "Client", result_id: str, product: str = "disc") -> dict[str, Any]:
     """All variables of a result, once it is the last."""
+    from asyncua import ua
+
     results = ("ResultManagement", "Results", "LatestResult")
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
@@ -73,6 +79,8 @@ async def read_result(client: Client, result_id: str, product: str = "disc") -> 
 def test_a_client_reads_the_last_result_of_each_product(
     sqlite: Database, folder: StationFolder, onnx_file: Path, address: str
 ) -> None:
+    from asyncua import ua
+
     line = set_up_line(sqlite, folder, onnx_file)
     inbox, judge = Inbox(sqlite, folder), Judge(folder, threads=1)
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import blemish.stats
 
 
@@ -11,6 +13,7 @@ def test_the_public_names_are_sorted_and_exist() -> None:
     assert all(hasattr(blemish.stats, name) for name in blemish.stats.__all__)
 
 
+@pytest.mark.slow
 def test_neither_scipy_nor_torch_is_imported() -> None:
     program = "import sys, blemish.stats; print(*sorted({'scipy', 'sklearn', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -206,6 +206,7 @@ class Counting(Detector):
         return torch.cat([image.amax(dim=0, keepdim=True) for image in images])
 
 
+@pytest.mark.slow
 def test_a_detector_that_counts_its_images_cannot_be_exported() -> None:
     with pytest.raises(ArtifactError, match="Counting cannot be exported: "):
         to_graph(Counting(ImageShape(3, 8, 8)), 18)
@@ -226,6 +227,7 @@ class TwoSizes(Detector):
         return images.amax(dim=1) * large[:, 0]
 
 
+@pytest.mark.slow
 def test_a_detector_that_resizes_inside_becomes_a_graph() -> None:
     detector, images = TwoSizes(ImageShape(3, 32, 48)), torch.rand(3, 3, 32, 48)
     maps = graph_runtime(to_graph(detector, 18)).maps(images.numpy())

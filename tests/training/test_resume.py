@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,34 +12,41 @@ from blemish.inference.artifact import read_artifact
 from conftest import TINY, write_parts
 
 RUN = [sys.executable, "-m", "blemish", "train"]
-SETTINGS = [*TINY, "train.epochs=40", "train.save_every_s=0"]
+KILLED = """
+import os, signal, sys
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from blemish.__main__ import main
+
+what, left = sys.argv.pop(1), int(sys.argv.pop(1))
+
+def count_down(*_):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if what == "step":
+    register_optimizer_step_pre_hook(count_down)
+else:
+    sys.addaudithook(lambda event, given: count_down() if event == "os.rename" and "state" in str(given[1]) else None)
+main()
+"""
+"""The command, killed before a step, or when a state is written and has not got its name yet."""
+
+SETTINGS = [*TINY, "train.epochs=20", "train.save_every_s=0"]
 
 
 @pytest.mark.slow
-def test_killed_twice_and_resumed(tmp_path: Path) -> None:
+def test_killed_again_and_again_and_resumed(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts")
     words = [word for setting in SETTINGS for word in ("--set", setting)]
     options = ["--detector", "conv_autoencoder", *words]
     subprocess.run([*RUN, parts, "-o", tmp_path / "whole", *options], check=True, capture_output=True)
-    kills = 0
-    for _ in range(2):
-        process = subprocess.Popen(
-            [*RUN, parts, "-o", tmp_path / "cut", "--resume", *options],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        state = tmp_path / "cut.state"
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if state.exists() and state.stat().st_mtime_ns > before:
-                time.sleep(0.3)  # somewhere in the middle of a step
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += not (tmp_path / "cut").exists()
-    assert kills == 2, "the run was over before it could be killed"
+    for what, count in (("step", 3), ("step", 23), ("state", 5), ("state", 1), ("step", 17)):
+        command = [sys.executable, "-c", KILLED, what, str(count), "train", parts, "-o", tmp_path / "cut", "--resume"]
+        killed = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert not (tmp_path / "cut").exists()
     subprocess.run([*RUN, parts, "-o", tmp_path / "cut", "--resume", *options], check=True, capture_output=True)
     expected, found = (read_artifact(tmp_path / name) for name in ("whole", "cut"))
     assert expected[0].history == found[0].history
