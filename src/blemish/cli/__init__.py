@@ -59,6 +59,7 @@ ENCODER_COMMANDS: dict[str, Callable[..., None]] = {
 }
 FLEET_COMMANDS: dict[str, Callable[..., None]] = {
     "manifest": fleet.manifest,
+    "inspect": fleet.inspect,
     "train": fleet_models.train,
     "serve": fleet_models.serve,
 }

@@ -15,16 +15,23 @@ CONNECT_S = 5.0
 """How long an address may take to answer at all."""
 HEALTH_S = 60.0
 """How long what answers there may take to say which Ray it is; starting to ask takes seconds on a busy machine."""
+BEGIN_S = 300.0
+"""How long a cluster may take to give a free processor."""
+STARTS = 3
+"""How often it is started; Ray gives a machine half a minute for that, which a busy one may not keep."""
 STORE_BYTES = 200_000_000
 """Of Ray's object store on one machine; rows without pixels are small."""
-_QUIET = {
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_LOG_TO_DRIVER": "0",
     "RAY_TQDM": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
 }
-"""Ray reports to nobody, and prints nothing over what a command prints."""
+"""Ray reports to nobody, prints nothing over what a command prints, has the command's priority, and time to start."""
 
 
 def load_ray() -> Any:
@@ -33,7 +40,7 @@ def load_ray() -> Any:
     Raises:
         SettingsError: it is not installed.
     """
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -59,17 +66,16 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
     if address is not None:
         check_address(address)
         options = {"address": address}
-    try:
-        ray.init(
-            include_dashboard=None if address else False,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **options,
-        )
-    except (RuntimeError, ConnectionError, ValueError, OSError) as error:
-        where = "this machine" if address is None else f"--address {address}"
-        raise SettingsError(f"{where}: Ray cannot be used: {_in_one_line(error)}") from None
+    for attempt in range(STARTS):
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+            break
+        except Exception as error:  # Ray's own are of any kind
+            ray.shutdown()
+            if attempt + 1 < STARTS and "timed out during startup" in str(error):
+                continue
+            where = "this machine" if address is None else f"--address {address}"
+            raise SettingsError(f"{where}: Ray cannot be used: {_in_one_line(error)}") from None
     try:
         yield ray
     finally:
@@ -101,6 +107,25 @@ def check_address(address: str) -> None:
         said = [line for line in (answer.stdout + answer.stderr).splitlines() if "mismatch" in line.lower()]
         why = said[-1].partition(": ")[2] if said else "what answers there is no Ray cluster"
         raise SettingsError(f"--address {address}: {why.strip()}")
+
+
+def wait_for_processors(ray: Any, number: int) -> int:
+    """How many processors the cluster has, when so many on one machine are free.
+
+    Raises:
+        SettingsError: it has fewer, or none is free for `BEGIN_S` seconds.
+    """
+    found = int(ray.cluster_resources().get("CPU", 0))
+    most = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    if most < number:
+        raise SettingsError(f"no machine of the cluster has {number} processors, at most {most}; see --threads")
+    try:
+        ray.get(ray.remote(num_cpus=number)(lambda: None).remote(), timeout=BEGIN_S)
+    except ray.exceptions.GetTimeoutError:
+        raise SettingsError(
+            f"no processor of the cluster was free for {BEGIN_S:.0f} s; see `ray status` for who uses them"
+        ) from None
+    return found
 
 
 def _in_one_line(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """What the scores of good images make of a model: its threshold, its promise, its p-values."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, final
 
@@ -13,7 +14,7 @@ from blemish.errors import CalibrationError, SettingsError
 from blemish.settings import Settings
 from blemish.stats.conformal import Certificate, certify, p_value, smallest_rate, worst_of_groups
 from blemish.stats.conformal_folds import certify_cross, smallest_cross_rate, smallest_score_p_value
-from blemish.stats.false_discovery import any_dependence, benjamini_hochberg
+from blemish.stats.false_discovery import any_dependence, largest_selected
 
 Scores = Sequence[float]
 
@@ -176,19 +177,48 @@ def batch_threshold(
     >>> batch_threshold(range(99), CalibrationCard(), [50.0, 200.0, 300.0], 0.1)  # both p-values are 0.01
     98.0
     """
-    p_values = np.array([score_p_value(calibration_scores, card, score) for score in scores])
-    selected = benjamini_hochberg(p_values, _shared_rate(card, len(scores), max_false_discovery_rate))
-    fewest = fewest_selected(calibration_scores, card, len(scores), max_false_discovery_rate)
-    if fewest > len(scores) > 0:
-        smallest = score_p_value(calibration_scores, card, float("inf"))
+    p_values = Counter(score_p_value(calibration_scores, card, score) for score in scores)
+    part = BatchPart(calibration_scores, card, p_values, max(scores, default=0.0))
+    return batch_thresholds([part], max_false_discovery_rate)[0]
+
+
+@final
+class BatchPart(NamedTuple):
+    """What one model said of its images in a batch."""
+
+    calibration_scores: Scores
+    card: CalibrationCard
+    p_values: Mapping[float, int]
+    """How many images have each."""
+    highest: float
+    """Of the scores."""
+
+
+def batch_thresholds(parts: Sequence[BatchPart], max_false_discovery_rate: float) -> list[float]:
+    """The threshold of each model, as `batch_threshold`, where several have judged one batch.
+
+    Raises:
+        CalibrationError, SettingsError: as `batch_threshold`.
+    """
+    counts = sum((Counter(part.p_values) for part in parts), Counter[float]())
+    n = counts.total()
+    rate = min(_shared_rate(part.card, n, max_false_discovery_rate) for part in parts)
+    cutoff = largest_selected(list(counts), list(counts.values()), rate)
+    smallest = min(score_p_value(part.calibration_scores, part.card, float("inf")) for part in parts)
+    if n and math.ceil(n * smallest / rate * (1 - 1e-12)) > n:
         raise CalibrationError(
             f"--fdr {max_false_discovery_rate:g}: no p-value is smaller than {smallest:.3g} with the good images the "
             "model was calibrated on, so nothing could ever be selected; calibrate it on more, or ask for a larger "
             "rate"
         )
-    if not selected.any():
-        return max([*scores, *calibration_scores])
-    return promise(calibration_scores, card, float(p_values[selected].max())).threshold
+    return [_threshold_at(part, cutoff) for part in parts]
+
+
+def _threshold_at(part: BatchPart, cutoff: float) -> float:
+    """The threshold that images with a p-value up to `cutoff` exceed, and no others."""
+    if not any(p_value <= cutoff for p_value in part.p_values):
+        return max([part.highest, *part.calibration_scores])
+    return promise(part.calibration_scores, part.card, cutoff).threshold
 
 
 def fewest_selected(calibration_scores: Scores, card: CalibrationCard, n: int, max_false_discovery_rate: float) -> int:

@@ -19,7 +19,7 @@ from blemish.stats.conformal_folds import (
 )
 from blemish.stats.control_chart import ControlChart, ControlPoint, laney_p_chart
 from blemish.stats.counts import Counts, accuracy, count, defect_rate, f1, ok_rate, precision, recall
-from blemish.stats.false_discovery import any_dependence, benjamini_hochberg
+from blemish.stats.false_discovery import any_dependence, benjamini_hochberg, largest_selected
 from blemish.stats.intervals import Interval, auroc_interval, rate_interval
 from blemish.stats.martingale import Martingale, drifted, observe, start_martingale
 from blemish.stats.pixel_scores import PixelHistogram, PixelScores
@@ -55,6 +55,7 @@ __all__ = [
     "images_needed",
     "label_regions",
     "laney_p_chart",
+    "largest_selected",
     "more_images_needed",
     "observe",
     "ok_rate",

@@ -23,12 +23,25 @@ def benjamini_hochberg(p_values: ArrayLike, max_false_discovery_rate: float) -> 
     >>> benjamini_hochberg([0.01, 0.6, 0.04, 0.03, 0.9], 0.1)  # limits 0.02, 0.04, 0.06, 0.08, 0.1
     array([ True, False,  True,  True, False])
     """
-    _refuse_outside(max_false_discovery_rate)
     values = np.asarray(p_values, dtype=np.float64)
-    ordered = np.sort(values)
-    k = np.arange(1, ordered.size + 1)
-    passes = ordered * ordered.size <= max_false_discovery_rate * k * (1 + _ROUNDING)
-    return values <= max(ordered[passes], default=-np.inf)
+    return values <= largest_selected(*np.unique(values, return_counts=True), max_false_discovery_rate)
+
+
+def largest_selected(p_values: ArrayLike, counts: ArrayLike, max_false_discovery_rate: float) -> float:
+    """The largest p-value that `benjamini_hochberg` selects, minus infinity where it selects none.
+
+    `p_values` are the different ones in any order, `counts` how many images have each. Conformal p-values are few,
+    however many images there are.
+
+    >>> largest_selected([0.01, 0.03, 0.04, 0.6, 0.9], [1, 1, 1, 1, 1], 0.1)
+    0.04
+    """
+    _refuse_outside(max_false_discovery_rate)
+    values, k = np.asarray(p_values, dtype=np.float64), np.asarray(counts, dtype=np.int64)
+    order = np.argsort(values)
+    values, k = values[order], np.cumsum(k[order])
+    passes = values * k[-1:] <= max_false_discovery_rate * k * (1 + _ROUNDING)
+    return float(max(values[passes], default=-np.inf))
 
 
 def any_dependence(max_false_discovery_rate: float, n: int) -> float:

@@ -1,0 +1,237 @@
+"""`blemish fleet inspect` on a real Ray cluster of two machines on this one: the same rows, whatever is killed."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blemish.fleet.cluster import load_ray
+from blemish.fleet.inspect import Request, inspect_archive
+from blemish.fleet.manifest import ManifestRow, find_images, write_manifest
+from conftest import draw_part
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings
+pytest.importorskip("ray", reason="pip install 'blemish[fleet]'")
+pyarrow = pytest.importorskip("pyarrow", reason="pip install 'blemish[fleet]'")
+
+WAIT_S = 180.0
+"""A busy machine starts processes slowly."""
+RATE = 0.4
+"""Of false discoveries."""
+COMPARED = ("verdict", "score", "p_value", "threshold", "region_count", "regions")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    ray = load_ray()
+    from ray.cluster_utils import Cluster
+
+    for attempt in range(3):  # Ray gives a machine half a minute to start
+        try:
+            here = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+            found = Cluster(initialize_head=True, head_node_args=here)
+            break
+        except Exception:
+            if attempt == 2:
+                raise
+    ray.init(address=found.address, logging_level="ERROR", log_to_driver=False)
+    yield found
+    ray.shutdown()
+    found.shutdown()
+
+
+@pytest.fixture
+def second(cluster: Any) -> Iterator[Any]:
+    """A second machine, which a test may kill."""
+    node = add_machine(cluster)
+    yield node
+    if node in cluster.worker_nodes:
+        cluster.remove_node(node)
+
+
+def add_machine(cluster: Any) -> Any:
+    for attempt in range(3):
+        try:
+            node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+            break
+        except Exception:
+            if attempt == 2:
+                raise
+    cluster.wait_for_nodes(WAIT_S)
+    return node
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two products, with a defect here and there, a file that is no image and one in several folders below."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(3)
+    for product in ("bolt", "nut"):
+        (root / product / "deep").mkdir(parents=True)
+        for place in range(12):
+            draw_part(rng, defect=place % 4 == 3)[0].save(root / product / f"{place:02}.png")
+        draw_part(rng)[0].save(root / product / "deep" / "a.png")
+    (root / "nut" / "text.png").write_text("no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def registry(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("registry")
+    for product in ("bolt", "nut"):
+        (root / product).mkdir()
+        shutil.copy(onnx_file, root / product / "model.onnx")
+    return root
+
+
+@pytest.fixture(scope="module")
+def single(images: Path, onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What `blemish inspect` says of the same images, by id."""
+    return inspect_alone(onnx_file, images, tmp_path_factory.mktemp("single"))
+
+
+def inspect_alone(model: Path, images: Path, folder: Path, *options: str) -> dict[str, list[Any]]:
+    call = [sys.executable, "-m", "blemish", "inspect", str(model), str(images), "--skip-bad", "--format", "json"]
+    rows = json.loads(subprocess.run([*call, *options], cwd=folder, capture_output=True, check=False).stdout)
+    return {Path(row["path"]).relative_to(images).as_posix(): [row[name] for name in COMPARED] for row in rows}
+
+
+class Server:
+    """The images over HTTP; from the image number `hold_from` on, answers wait until `release`."""
+
+    def __init__(self, root: Path) -> None:
+        self.asked: Counter[str] = Counter()
+        self.hold_from, self._go = 10**9, threading.Event()
+        self.waiting, self._lock = 0, threading.Lock()
+        outer = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def __init__(self, *args: Any) -> None:
+                super().__init__(*args, directory=str(root))
+
+            def do_GET(self) -> None:
+                outer.asked[self.path.lstrip("/")] += 1
+                if outer.asked.total() > outer.hold_from:
+                    with outer.counted():
+                        outer._go.wait(WAIT_S)
+                try:
+                    super().do_GET()
+                except OSError:  # who asked was killed
+                    self.close_connection = True
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        with self._lock:
+            self.waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.waiting -= 1
+
+    def hold(self, after: int) -> None:
+        self._go.clear()
+        self.hold_from = self.asked.total() + after
+
+    def release(self) -> None:
+        self.hold_from = 10**9
+        self._go.set()
+
+    def close(self) -> None:
+        self.release()
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server(images: Path) -> Iterator[Server]:
+    found = Server(images)
+    yield found
+    found.close()
+
+
+def write_http(images: Path, server: Server, path: Path) -> Path:
+    rows = [row._replace(path=f"{server.url}/{row.id}") for row in find_images(images)]
+    write_manifest(rows, path)
+    return path
+
+
+def rows_of(out: Path) -> dict[str, list[Any]]:
+    """What came out, by id; each id is there once."""
+    rows = pyarrow.parquet.read_table(out / "results.parquet").to_pylist()
+    assert len({row["id"] for row in rows}) == len(rows)
+    for row in rows:
+        row["regions"] = None if row["regions"] is None else json.loads(row["regions"])
+    return {row["id"]: [row[name] for name in COMPARED] for row in rows}
+
+
+def wait_until(what: Callable[[], object]) -> None:
+    ends = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < ends, "waited for too long"
+        time.sleep(0.05)
+
+
+def actor_pids(node: Any) -> list[int]:
+    """The processes of judges that a machine of the cluster runs."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if (
+                parent == raylet
+                and b"ray::" in (entry / "cmdline").read_bytes()
+                and b"Map" in (entry / "cmdline").read_bytes()
+            ):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_rows_are_those_of_inspect_bit_for_bit(
+    second: Any, images: Path, registry: Path, onnx_file: Path, single: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    rows = [*find_images(images), ManifestRow("gone", "not/there.png", "bolt")]
+    write_manifest(rows, tmp_path / "m.parquet")
+    request = Request(tmp_path / "m.parquet", registry, tmp_path / "out", shard_rows=5, batch_size=2)
+    summary = inspect_archive(replace(request, with_csv=True))
+    found = rows_of(request.out)
+    assert found.pop("gone") == ["unreadable", None, None, None, None, None]
+    assert found == single
+    assert summary.total("unreadable") == 2
+    table = pyarrow.parquet.read_table(request.out / "results.parquet").to_pylist()
+    assert "not/there.png: no such file" in {row["id"]: row["message"] for row in table}["gone"]
+    with (request.out / "results.csv").open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [row["id"] for row in table]
+
+    before = sorted(request.out.glob("shards/*"))
+    again = inspect_archive(replace(request, max_false_discovery_rate=RATE))  # nothing is left to judge
+    assert again.judged == 0
+    assert sorted(request.out.glob("shards/*")) == before
+    wanted = inspect_alone(onnx_file, images, tmp_path, "--fdr", str(RATE))
+    batch = rows_of(request.out)
+    assert {name: batch[name][:3] for name in wanted} == {name: row[:3] for name, row in wanted.items()}
+    assert again.total("anomalous") != summary.total("anomalous")
