@@ -42,7 +42,7 @@ from blemish.training.settings import make_settings
 from blemish.training.train import train_model
 from conftest import TINY, write_parts
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own, of sockets it leaves open
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # many of Ray's own
 
 HASTY = [*TINY, "train.epochs=1", "augment.images_of_one=1"]
 ENOUGH_S = 120.0
