@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,8 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from blemish.fleet.cluster import load_ray
+from blemish.data.progress import Progress
+from blemish.errors import BlemishError, SettingsError
+from blemish.fleet.cluster import check_address, load_ray
 from blemish.fleet.inspect import Request, inspect_archive
 from blemish.fleet.manifest import ManifestRow, find_images, write_manifest
 from conftest import draw_part
@@ -235,3 +240,125 @@ def test_rows_are_those_of_inspect_bit_for_bit(
     batch = rows_of(request.out)
     assert {name: batch[name][:3] for name in wanted} == {name: row[:3] for name, row in wanted.items()}
     assert again.total("anomalous") != summary.total("anomalous")
+
+
+def test_a_killed_actor_and_a_killed_machine_change_nothing(
+    cluster: Any,
+    second: Any,
+    images: Path,
+    server: Server,
+    registry: Path,
+    single: dict[str, list[Any]],
+    tmp_path: Path,
+) -> None:
+    manifest = write_http(images, server, tmp_path / "m.csv")
+    request = Request(manifest, registry, tmp_path / "out", shard_rows=2, batch_size=2)
+    said: list[str] = []
+    killed: list[str] = []
+    server.hold(after=6)
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done < 2 or server.waiting < 4:  # until both actors have a shard and wait for its two images
+            return
+        if not killed:
+            os.kill(actor_pids(second)[0], signal.SIGKILL)
+            killed.append("actor")
+            server.release()
+            server.hold(after=6)
+        elif len(killed) == 1 and said:
+            cluster.remove_node(second, allow_graceful=False)
+            killed.append("machine")
+            server.release()
+
+    inspect_archive(request, on_progress, said.append)
+    assert killed == ["actor", "machine"]
+    assert len(said) >= 2
+    assert rows_of(request.out) == single
+
+
+def test_a_killed_command_goes_on_and_judges_nothing_twice(
+    cluster: Any, images: Path, server: Server, registry: Path, single: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    manifest, out = write_http(images, server, tmp_path / "m.csv"), tmp_path / "out"
+    how = ["--models", str(registry), "-o", str(out), "--address", cluster.address, "--shard-rows", "2", "--masks"]
+    call = [sys.executable, "-m", "blemish", "fleet", "inspect", str(manifest), *how]
+
+    def finished() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in out.glob("shards/*.parquet")}
+
+    for number in (signal.SIGINT, signal.SIGKILL):
+        before = len(finished())
+        server.hold(after=4)
+        with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_until(lambda n=before, process=process: process.poll() is not None or len(finished()) > n)
+                assert process.poll() is None, process.communicate()
+                process.send_signal(number)
+                code = process.wait(WAIT_S)
+            finally:
+                process.kill()
+                server.release()
+        assert code == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        assert not (out / "results.parquet").exists()
+    kept = finished()
+    done = {row["id"] for path in kept for row in pyarrow.parquet.read_table(path).to_pylist()}
+    asked = {name: server.asked[name] for name in done}
+    ended = subprocess.run(call, capture_output=True, text=True, check=False, timeout=WAIT_S)
+    assert ended.returncode == 1, ended.stderr
+    assert f"{len(done)} were finished before" in ended.stderr
+    assert kept.items() <= finished().items()
+    assert {name: server.asked[name] for name in done} == asked
+    assert rows_of(out) == single
+    table = pyarrow.parquet.read_table(out / "results.parquet").to_pylist()
+    masks = {path.stem: path for path in (out / "masks").rglob("*.png")}
+    anomalous = {row["image_sha256"]: row for row in table if row["verdict"] == "anomalous"}
+    assert masks.keys() == anomalous.keys()
+    for sha256, path in masks.items():
+        pixels = np.asarray(Image.open(path))
+        assert pixels.sum() == sum(region["area_px"] for region in json.loads(anomalous[sha256]["regions"]))
+
+
+def test_another_model_is_asked_again_and_one_replaced_meanwhile_is_refused(
+    cluster: Any, images: Path, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "registry"
+    shutil.copytree(registry, mine)
+    write_manifest(find_images(images / "bolt", "bolt"), tmp_path / "m.csv")
+    request = Request(tmp_path / "m.csv", mine, tmp_path / "out", shard_rows=4)
+    model = (mine / "bolt" / "model.onnx").read_bytes()
+
+    def replace_model(progress: Progress) -> None:
+        if progress.what == "judging" and not progress.done:
+            (mine / "bolt" / "model.onnx").write_bytes(model[:-1])
+
+    with pytest.raises(BlemishError, match=r"model\.onnx.*SHA-256"):
+        inspect_archive(request, replace_model)
+    assert not (tmp_path / "out").exists()  # nothing was finished
+
+
+def test_a_cluster_of_another_version_is_refused(cluster: Any) -> None:
+    from ray._common.usage import usage_lib
+    from ray._raylet import GcsClient
+
+    client = GcsClient(address=cluster.address)
+    key, space = usage_lib.usage_constant.CLUSTER_METADATA_KEY, usage_lib.ray_constants.KV_NAMESPACE_CLUSTER
+    before = client.internal_kv_get(key, namespace=space)
+    client.internal_kv_put(
+        key, json.dumps(json.loads(before) | {"ray_version": "2.1.0"}).encode(), True, namespace=space
+    )
+    try:
+        with pytest.raises(SettingsError, match=r"cluster has Ray version 2\.1\.0"):
+            check_address(cluster.address)
+    finally:
+        client.internal_kv_put(key, before, True, namespace=space)
+    check_address(cluster.address)
+
+
+def test_a_worker_larger_than_the_cluster_is_refused(
+    cluster: Any, images: Path, registry: Path, tmp_path: Path
+) -> None:
+    write_manifest(find_images(images), tmp_path / "m.csv")
+    request = Request(tmp_path / "m.csv", registry, tmp_path / "out", threads=64)
+    with pytest.raises(SettingsError, match="has 64 processors, at most 1"):
+        inspect_archive(request)
+    assert not (tmp_path / "out").exists()
