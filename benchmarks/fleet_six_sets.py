@@ -88,9 +88,9 @@ def main() -> int:
         single = {one.name: alone(one, settings, Path(folder)) for one in sets}
         single_s = time.perf_counter() - started
     result = {name: compare(rows, fleet) for name, rows in single.items()}
-    print(f"\n{'product':<20} {'rows':>5} {'other':>6} {'largest difference of scores':>30}")
+    print("| product | images judged | rows that differ | largest difference of scores |\n|---|---|---|---|")
     for name, found in result.items():
-        print(f"{name:<20} {found['rows']:>5} {found['different']:>6} {found['largest']:>30.3g}")
+        print(f"| {name} | {found['rows']} | {found['different']} | {found['largest']:.3g} |")
     print(f"fleet {fleet_s:.0f} s, one after the other {single_s:.0f} s")
     content = {"machine": describe(), "settings": settings, "products": result}
     write_json("fleet_six_sets", {**content, "fleet_s": fleet_s, "single_s": single_s})

@@ -29,6 +29,7 @@ pytest.importorskip("ray", reason="pip install 'blemish[fleet]'")
 from blemish.cli import app
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.compare import Plan, compare
+from blemish.evaluation.compare.sweep_setting import SettingSweep, sweep_setting
 from blemish.evaluation.results import EvaluateSettings
 from blemish.fleet.cluster import connected
 from blemish.fleet.overview import read_ledger
@@ -166,6 +167,16 @@ def test_a_comparison_with_ray_has_the_same_cells(ray: Any, shared_parts: Path, 
         fleet = compare(plan, tmp_path / "fleet", "cpu", map_runs=map_runs).content
     assert without_times(fleet["runs"]) == without_times(alone["runs"])
     assert [run["status"] for run in fleet["runs"]] == ["finished"] * 2
+
+
+def test_a_sweep_with_ray_has_the_same_points(ray: Any, shared_parts: Path, tmp_path: Path, undrawn: None) -> None:
+    quick = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
+    plan = SettingSweep(shared_parts, [*HASTY, "model.latent=4,8"], ["conv_autoencoder"], evaluate=quick)
+    alone = sweep_setting(plan, tmp_path / "alone", "cpu").content
+    with ray_runs() as map_runs:
+        fleet = sweep_setting(plan, tmp_path / "fleet", "cpu", map_runs=map_runs).content
+    assert without_times(fleet["points"]) == without_times(alone["points"])
+    assert [point["error"] for point in fleet["points"]] == [None, None]
 
 
 def without_times(runs: Any) -> Any:

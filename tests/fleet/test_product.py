@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from blemish.data.progress import Progress
 from blemish.errors import DataError
 from blemish.fleet.plan import PlanRow
-from blemish.fleet.product import EXPORTED, TRAINED, Record, Wish, entry_of, read_record, train_product
+from blemish.fleet.product import EXPORTED, RECORD, TRAINED, Record, Wish, entry_of, job_of, read_record, train_product
 from blemish.fleet.train import check_registry
 from blemish.inference.runtime import header_of
 from blemish.training.settings import make_settings
@@ -122,6 +123,37 @@ def test_an_error_is_a_record_and_nothing_else(tmp_path: Path) -> None:
     assert record.error.startswith("DataError: ")
     assert [path.name for path in (tmp_path / "nut").iterdir()] == ["product.json"]
     assert read_record(tmp_path / "nut", "nut") == record
+
+
+@pytest.mark.slow
+def test_a_training_that_was_cut_off_goes_on_from_its_checkpoint(
+    trained: tuple[Path, Record], images: Path, tmp_path: Path
+) -> None:
+    from blemish.training.train import train_model
+
+    folder = tmp_path / "nut"
+    folder.mkdir()
+    begun = Record(product="nut", job=job_of(row(images)), is_replacing=True)
+    (folder / RECORD).write_text(begun.model_dump_json())
+    steps = 0
+
+    def cut_off(progress: Progress) -> None:
+        nonlocal steps
+        steps += progress.what == "training"
+        if steps > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_model(images, folder / TRAINED, row(images).settings, "cpu", report=cut_off)
+    state = state_path(folder / TRAINED).read_bytes()
+    shutil.copytree(folder, tmp_path / "damaged")
+    state_path(tmp_path / "damaged" / TRAINED).write_bytes(state[: len(state) // 2])
+    refused, _ = train_product(row(images), tmp_path / "damaged", WISH)
+    assert refused.error.startswith("ArtifactError")  # so the state is read, and the training not begun again
+    record, _ = train_product(row(images), folder, WISH)
+    assert (record.status, record.error) == ("trained", "")
+    assert header_of(folder / TRAINED).calibration_scores == header_of(trained[0] / TRAINED).calibration_scores
+    assert not state_path(folder / TRAINED).exists()
 
 
 @pytest.mark.slow
