@@ -134,7 +134,7 @@ def test_a_plan_becomes_a_registry_and_what_fails_is_a_row(trained: Trained) -> 
     assert next(iter(rows)) == "few"  # the worst first
     assert rows["few"]["status"] == "failed"
     page = (trained.registry / "registry.html").read_text(encoding="utf-8")
-    assert "2 of 3 products have a model." in page
+    assert "With a model: 2 of 3 products." in page
 
 
 def test_the_models_are_those_of_train_to_the_bit(trained: Trained, shared_parts: Path, tmp_path: Path) -> None:

@@ -92,9 +92,9 @@ def test_the_page_says_plainly_what_is_not_known(tmp_path: Path) -> None:
     write_overview(tmp_path, records, NOW)
     page = (tmp_path / PAGE).read_text(encoding="utf-8")
     for said in (
-        "2 of 3 products have a model.",
-        "1 could not be trained.",
-        "1 have a line that has changed",
+        "With a model: 2 of 3 products.",
+        "Not trained because of an error: 1.",
+        "The line has changed, and the guarantee is withdrawn: 1.",
         "up to 93 more good images must be held out",
         "14.3 %",
         "not challenged",

@@ -167,14 +167,14 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     changed = [row for row in rows if row["drift"]["status"] == "changed"]
     missing = [needed for row in rows if row["model"] and (needed := row["model"]["still_needed"])]
     with_model = sum(row["model"] is not None for row in rows)
-    sentences = [f"{with_model} of {plural(len(rows), 'product')} have a model."]
+    sentences = [f"With a model: {with_model} of {plural(len(rows), 'product')}."]
     if failed:
         old = sum(row["model"] is not None for row in failed)
-        kept = f"; {old} of them keep the model from before" if old else ""
-        sentences.append(f"{len(failed)} could not be trained{kept}.")
+        kept = f"; the model from before is kept of {old}" if old else ""
+        sentences.append(f"Not trained because of an error: {len(failed)}{kept}.")
     if changed:
-        sentences.append(f"{len(changed)} have a line that has changed: their guarantee is withdrawn.")
+        sentences.append(f"The line has changed, and the guarantee is withdrawn: {len(changed)}.")
     if missing:
         most = plural(max(missing), "more good image")
-        sentences.append(f"{len(missing)} cannot promise 1 % false alarms yet: up to {most} must be held out.")
+        sentences.append(f"Cannot promise 1 % false alarms yet: {len(missing)}; up to {most} must be held out.")
     return sentences
