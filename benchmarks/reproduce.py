@@ -75,7 +75,7 @@ TABLES = {
     ),
     "encoders": Table(
         "Packaged encoders",
-        Cost(90, "reckoned from the times in its JSON"),
+        Cost(90, "reckoned from fits of the same detectors"),
         (f"benchmarks/encoders.py {{sets}} --seeds 1 --detectors {ENCODED} -o {{out}}",),
         SIX,
         ("encoders.json",),
