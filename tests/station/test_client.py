@@ -40,6 +40,7 @@ def address(station: Station) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_the_client_sends_looks_judges_and_reports(station: Station, address: str) -> None:
     user_id = accounts.add_user(station.database, "test", "plc", PASSWORD, "operator")
     token = accounts.add_token(station.database, "test", user_id, "PLC", ["predict", "read", "judge"])
@@ -68,6 +69,7 @@ def test_the_client_sends_looks_judges_and_reports(station: Station, address: st
         client.Station(address, "blm_wrong").models()
 
 
+@pytest.mark.slow
 def test_the_client_manages_sources(station: Station, address: str, tmp_path: Path) -> None:
     user_id = accounts.add_user(station.database, "test", "mes", PASSWORD, "engineer")
     asked = client.Station(address, accounts.add_token(station.database, "test", user_id, "MES", ["manage", "read"]))

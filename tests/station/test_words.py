@@ -67,6 +67,7 @@ def test_a_number_of_things_is_said_in_two_ways() -> None:
         assert texts[2] == texts[0].replace("70", "72"), texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_station_with_one_image_says_one(
     station: Station, line: Line, app: FastAPI, monkeypatch: pytest.MonkeyPatch, language: str
