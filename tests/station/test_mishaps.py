@@ -10,7 +10,7 @@ from urllib.error import URLError
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import Engine, create_engine, func, make_url, select, text
 
 from blemish.station import accounts, hooks, queue, worker
 from blemish.station.app import Station
@@ -141,6 +141,7 @@ def _raise(error: Exception) -> None:
 @pytest.mark.slow
 def test_a_database_that_is_away_is_waited_for_and_nothing_is_lost_or_twice(
     postgres_url: str,
+    postgres_server: str,
     postgres_database: Engine,
     folder: StationFolder,
     onnx_file: Path,
@@ -152,7 +153,8 @@ def test_a_database_that_is_away_is_waited_for_and_nothing_is_lost_or_twice(
     for seed in range(30):
         inbox.receive(line.source_id, f"{seed}.png", picture(seed))
     name = postgres_database.url.database
-    root = create_engine(postgres_database.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    url = make_url(postgres_server).set(drivername="postgresql+psycopg")
+    root = create_engine(url, isolation_level="AUTOCOMMIT")
 
     def allow(is_there: bool) -> None:
         with root.connect() as connection:
@@ -174,6 +176,7 @@ def test_a_database_that_is_away_is_waited_for_and_nothing_is_lost_or_twice(
     finally:
         allow(True)
         root.dispose()
+        postgres_database.dispose()  # its connections were ended, too
     with database.read() as session:
         assert session.scalars(select(Decision).where(Decision.verdict == "unreadable")).all() == []
         assert verify_trail(session).problem is None
