@@ -63,6 +63,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
         yield ray
         return
     options: dict[str, Any] = {"address": "local", "num_cpus": cpus, "object_store_memory": STORE_BYTES}
+    options["include_dashboard"] = False
     if address is not None:
         check_address(address)
         options = {"address": address}

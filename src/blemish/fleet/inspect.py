@@ -10,18 +10,20 @@ from typing import Any, final
 import blemish
 from blemish.data.files import exclusive_lock, make_folder, refuse_good_folder, remove_left_parts
 from blemish.data.progress import Progress, Report, quiet
-from blemish.errors import DataError, SettingsError
+from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.fleet.archive import Archive, Shard, hash_text, open_archive
 from blemish.fleet.cluster import connected, wait_for_processors
 from blemish.fleet.fetch import check_scheme
 from blemish.fleet.judge import FAILED, Job
 from blemish.fleet.ledger import Ledger, result_schema
-from blemish.fleet.models import FleetModel, read_models, refuse_withdrawn
+from blemish.fleet.models import FleetModel, read_models, withdrawn
 from blemish.fleet.registry import open_registry
 from blemish.fleet.results import Counts, batch_of, refuse_foreign_results, write_results, write_summary
 from blemish.fleet.stream import LostWorkError, Pool, judged
 
 ARCHIVE, SHARDS, MASKS, LOCK = "archive.sqlite", "shards", "masks", ".fleet.lock"
+WAVE = 4096
+"""Shards that Ray is told of at once: it keeps something of each. A million images; new workers then take seconds."""
 ROUNDS = 3
 """So often in a row may everything be lost before a shard is finished."""
 
@@ -95,8 +97,10 @@ def inspect_archive(
             archive = _open(request, report)
             shards = archive.shards()
             models = read_models(registry, sorted({shard.product for shard in shards}))
-            if not request.withdrawn:
-                refuse_withdrawn(models)
+            for product, why in withdrawn(models).items():
+                if not request.withdrawn:
+                    raise ArtifactError(f"{product}: {why}; or judge all the same with --withdrawn")
+                say(f"{product}: {why}")
             return _judge(request, archive, shards, models, began, report, say)
     except BaseException:
         if is_new:
@@ -116,7 +120,7 @@ def _remove_empty(out: Path) -> None:
 
 def _open(request: Request, report: Report) -> Archive:
     def on_row(done: int) -> None:
-        report(Progress("reading", done, 0))
+        report(Progress("reading", done, done))
 
     archive = open_archive(request.out / ARCHIVE, request.manifest, request.shard_rows, on_row)
     for scheme in archive.schemes():
@@ -226,7 +230,7 @@ class _Work:
         paths = {product: (str(model.path), model.sha256) for product, model in self.models.items()}
         job = Job(paths, str(self.request.manifest.absolute().parent), masks, pool.threads)
         self.report(Progress("judging", done, self.images))
-        for table in judged(self.archive, [shard for shard, _ in left], job, pool):
+        for table in judged(self.archive, [shard for shard, _ in left[:WAVE]], job, pool):
             for place, part in () if table is None else _by_shard(table):
                 _refuse_failed(part)
                 waiting[place].append(part)

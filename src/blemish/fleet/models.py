@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.errors import ArtifactError, DataError, join_names
+from blemish.errors import DataError, join_names
 from blemish.fleet.registry import Registry
 from blemish.inference.artifact import ArtifactHeader, parse_artifact
 from blemish.inference.monitor_state import WithdrawalCheck, default_state_path, withdrawn_message
@@ -46,20 +46,13 @@ def read_models(registry: Registry, products: Iterable[str]) -> dict[str, FleetM
     return found
 
 
-def refuse_withdrawn(models: Mapping[str, FleetModel]) -> None:
-    """Refuse models whose certificate a watch has withdrawn.
-
-    Raises:
-        ArtifactError: as said.
-    """
-    withdrawn = {}
-    for product, model in models.items():
-        alarm = WithdrawalCheck(model.header, default_state_path(model.path)).alarm()
-        if alarm is not None:
-            withdrawn[product] = withdrawn_message(alarm)
-    if withdrawn:
-        first = next(iter(withdrawn.values()))
-        raise ArtifactError(f"{join_names(list(withdrawn))}: {first}; or judge all the same with --withdrawn")
+def withdrawn(models: Mapping[str, FleetModel]) -> dict[str, str]:
+    """Why a watch has withdrawn the certificate of a model, by product; of those alone where one has."""
+    alarms = {
+        product: WithdrawalCheck(model.header, default_state_path(model.path)).alarm()
+        for product, model in models.items()
+    }
+    return {product: withdrawn_message(alarm) for product, alarm in alarms.items() if alarm is not None}
 
 
 def _header(path: Path, sha256: str) -> ArtifactHeader:
