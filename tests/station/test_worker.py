@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import random
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from blemish.station.judge import Judge, load_map
 from blemish.station.products import add_folder
 from blemish.station.tables import Decision, Image, Job, Source
 from blemish.station.trail import verify_trail
-from blemish.station.worker import Worker
+from blemish.station.worker import PARENT, Worker
 from station.line import picture, set_up_line
 from station.waiting import WITHIN_S, wait_until
 
@@ -96,6 +97,14 @@ def test_a_model_that_is_damaged_leaves_the_image_in_the_queue(
     queue.release_all(sqlite, "")
     work(sqlite, folder)
     assert queue.waiting(sqlite) == 0
+
+
+def test_a_worker_whose_station_was_gone_before_it_looked_ends(
+    sqlite: Database, folder: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PARENT, f"{os.getppid() + 1}")
+    Worker(sqlite, folder, print).run(threading.Event())
+    assert not folder.heartbeat.exists()
 
 
 def test_one_worker_a_station(sqlite: Database, folder: StationFolder) -> None:

@@ -19,6 +19,7 @@ from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.opcua import check_opcua
+from blemish.station.worker import PARENT
 
 Say = Callable[[str], None]
 
@@ -127,7 +128,7 @@ def _keep_working(
         command += [] if value is None else [name, str(value)]
     # Not as an argument: everybody on the machine can read those.
     url = database.engine.url.render_as_string(hide_password=False)
-    environment = {**os.environ, "BLEMISH_STATION_DATABASE": url}
+    environment = {**os.environ, "BLEMISH_STATION_DATABASE": url, PARENT: f"{os.getpid()}"}
     pause_s = 1.0
     while not stop.is_set():
         process = subprocess.Popen(command, env=environment, start_new_session=True)

@@ -42,6 +42,9 @@ QUEUE_POLL_S = 0.05
 TROUBLE_S = 2.0
 """Seconds to wait after the database has failed."""
 
+PARENT = "BLEMISH_STATION_PARENT"
+"""A variable with the process that has begun the worker, which ends with it; it may be gone before the worker looks."""
+
 Say = Callable[[str], None]
 
 
@@ -84,7 +87,7 @@ class Worker:
                 beside.append(threading.Thread(target=serve_opcua, args=served, daemon=True))
             for thread in beside:
                 thread.start()
-            parent, idle_since = os.getppid(), time.monotonic()
+            parent, idle_since = int(os.environ.get(PARENT, os.getppid())), time.monotonic()
             while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
                 self._show_life()
                 if self._work():
