@@ -82,7 +82,7 @@ TABLES = {
     ),
     "reverse-distillation": Table(
         "Reverse distillation",
-        Cost(60, _FITS),
+        Cost(60, "reckoned from the fits of two of its sets"),
         (
             "blemish compare {sets} --detectors reverse_distillation --seeds 1 -o {out}/comparison",
             "benchmarks/comparison_table.py {out}/comparison/comparison.json --medians",
