@@ -30,8 +30,8 @@ def benjamini_hochberg(p_values: ArrayLike, max_false_discovery_rate: float) -> 
 def largest_selected(p_values: ArrayLike, counts: ArrayLike, max_false_discovery_rate: float) -> float:
     """The largest p-value that `benjamini_hochberg` selects, minus infinity where it selects none.
 
-    `p_values` are the different ones in any order, `counts` how many images have each. Conformal p-values are few,
-    however many images there are.
+    `p_values` (n,) are the different ones in any order, `counts` (n,) how many images have each. Conformal
+    p-values are few, however many images there are.
 
     >>> largest_selected([0.01, 0.03, 0.04, 0.6, 0.9], [1, 1, 1, 1, 1], 0.1)
     0.04
