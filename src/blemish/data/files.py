@@ -128,24 +128,6 @@ def atomic_move(source: Path, target: Path, content: bytes) -> None:
         raise DataError(f"{source}: copied to {target}, but cannot be deleted: {reason(left)}") from None
 
 
-def atomic_append(handle: int, content: bytes, path: Path) -> int:
-    """Write at the end of an open file, all of it or nothing; returns where it begins.
-
-    Raises:
-        DataError: the disk is full or gone; `path` is what the error calls the file.
-    """
-    place = os.lseek(handle, 0, os.SEEK_END)
-    left = memoryview(content)
-    try:
-        while left:
-            left = left[os.write(handle, left) :]
-    except OSError as error:
-        with suppress(OSError):
-            os.ftruncate(handle, place)
-        raise DataError(f"{path}: cannot be written: {reason(error)}") from None
-    return place
-
-
 def check_writable(path: Path) -> None:
     """Refuse a path that cannot be written, before a long work; leaves nothing behind.
 

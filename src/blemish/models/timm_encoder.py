@@ -10,12 +10,11 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.errors import ArtifactError, SettingsError
-from blemish.hub.folder import CONFIG, WEIGHTS, hash_weights, read_json, read_licence, read_pixels
-from blemish.hub.licences import check_accepted
-from blemish.hub.store import home, locate, parse_name
+from blemish.hub.folder import CONFIG, WEIGHTS, read_json
+from blemish.models.folder_encoder import FolderEncoder, describe_encoder
 from blemish.models.networks import EncoderSpec, Timm
 
 
@@ -38,30 +37,18 @@ def read_spec(name: str, folder: Path) -> EncoderSpec:
         all_strides=tuple(strides),
         has_tokens=len(set(strides)) == 1 and hasattr(model, "forward_intermediates"),
     )
-    pixels = read_pixels(folder, name)
-    return EncoderSpec(network=network, mean=pixels.mean, std=pixels.std, sha256=hash_weights(folder))
+    return describe_encoder(network, name, folder)
 
 
 @final
-class TimmEncoder(nn.Module):
-    """Some layers of a network of timm: `features_only` of stages, `forward_intermediates` of transformers.
-
-    A new instance is random: `load_pretrained` or a saved state fills it.
-    """
-
-    mean: Tensor
-    std: Tensor
+class TimmEncoder(FolderEncoder):
+    """Some layers of a network of timm: `features_only` of stages, `forward_intermediates` of transformers."""
 
     def __init__(self, spec: EncoderSpec, layers: tuple[int, ...], name: str) -> None:
-        super().__init__()
+        super().__init__(spec, layers, name)
         assert isinstance(spec.network, Timm)
-        self.spec, self.name, self._network = spec, name, spec.network
-        self._places = [layer - 1 for layer in layers]
+        self._network, self._places = spec.network, [layer - 1 for layer in layers]
         self._size_px: tuple[int, int] | None = None
-        self.channels = tuple(spec.network.channels[place] for place in self._places)
-        self.strides = tuple(spec.network.strides[place] for place in self._places)
-        self.register_buffer("mean", torch.tensor(spec.mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).reshape(3, 1, 1), persistent=False)
         self.network = self._create(pretrained=False)
 
     def _create(self, **options: Any) -> Any:
@@ -89,7 +76,7 @@ class TimmEncoder(nn.Module):
         self.network = self._create(pretrained=False).requires_grad_(False).eval()
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
-        scaled = (images - self.mean) / self.std
+        scaled = self.standardise(images)
         if self._network.has_tokens:
             return tuple(
                 self.network.forward_intermediates(
@@ -105,14 +92,9 @@ class TimmEncoder(nn.Module):
             SettingsError: the folder is not on this machine.
             ArtifactError: its weights are others, or do not fit.
         """
-        named = parse_name(self.name)
-        assert named is not None
-        folder = locate(named, self.name)
-        check_accepted(read_licence(folder, self.name)[0], self.name, home())
-        if hash_weights(folder) != self.spec.sha256:
-            raise ArtifactError(f"{self.name}: its weights are not those that it was described by")
+        weights = self.find_weights() / WEIGHTS
         try:
-            loaded = self._create(pretrained=True, pretrained_cfg_overlay={"file": str(folder / WEIGHTS)})
+            loaded = self._create(pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
         except Exception as error:  # timm raises whatever it has
             reason = str(error).strip().partition("\n")[0]
             raise ArtifactError(f"{self.name}: its weights cannot be loaded: {reason}") from None

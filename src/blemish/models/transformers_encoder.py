@@ -10,12 +10,11 @@ from typing import Any, cast, final
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.errors import ArtifactError, SettingsError, join_names, nearest
-from blemish.hub.folder import CONFIG, hash_weights, read_json, read_licence, read_pixels
-from blemish.hub.licences import check_accepted
-from blemish.hub.store import home, locate, parse_name
+from blemish.hub.folder import CONFIG, read_json
+from blemish.models.folder_encoder import FolderEncoder, describe_encoder
 from blemish.models.networks import NETWORKS, EncoderSpec, Network
 from blemish.settings import validate
 
@@ -55,27 +54,15 @@ def read_spec(name: str, folder: Path) -> EncoderSpec:
             raise SettingsError(f"model.encoder: {name}: {CONFIG} is refused by transformers: {reason}") from None
     told = {field: getattr(config, field) for field in kind.model_fields if hasattr(config, field)}
     network = validate(kind, {**told, "family": family}, f"model.encoder: {name}: {CONFIG}: ")
-    pixels = read_pixels(folder, name)
-    return EncoderSpec(network=network, mean=pixels.mean, std=pixels.std, sha256=hash_weights(folder))
+    return describe_encoder(network, name, folder)
 
 
 @final
-class TransformersEncoder(nn.Module):
-    """Some layers of a backbone of transformers; what comes after the last of them is not built.
-
-    A new instance is random: `load_pretrained` or a saved state fills it.
-    """
-
-    mean: Tensor
-    std: Tensor
+class TransformersEncoder(FolderEncoder):
+    """Some layers of a backbone of transformers; what comes after the last of them is not built."""
 
     def __init__(self, spec: EncoderSpec, layers: tuple[int, ...], name: str) -> None:
-        super().__init__()
-        self.spec, self.name, self._layers = spec, name, layers
-        self.channels = tuple(spec.network.channels[layer - 1] for layer in layers)
-        self.strides = tuple(spec.network.strides[layer - 1] for layer in layers)
-        self.register_buffer("mean", torch.tensor(spec.mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).reshape(3, 1, 1), persistent=False)
+        super().__init__(spec, layers, name)
         with _quiet_transformers() as transformers:
             self.network = _kind(transformers, spec.network)(_config(transformers, spec.network, layers))
         if spec.network.grid is not None:
@@ -102,7 +89,7 @@ class TransformersEncoder(nn.Module):
         return torch.cat([learned[:, :1], placed.flatten(0, 1)[None]], dim=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
-        return tuple(self.network((images - self.mean) / self.std).feature_maps)
+        return tuple(self.network(self.standardise(images)).feature_maps)
 
     def load_pretrained(self) -> None:
         """Take the weights of the folder, which must be those that the encoder was described by.
@@ -111,15 +98,9 @@ class TransformersEncoder(nn.Module):
             SettingsError: the folder is not on this machine.
             ArtifactError: its weights are others, or do not fit.
         """
-        named = parse_name(self.name)
-        assert named is not None
-        folder = locate(named, self.name)
-        check_accepted(read_licence(folder, self.name)[0], self.name, home())
-        found = hash_weights(folder)
-        if found != self.spec.sha256:
-            raise ArtifactError(f"{self.name}: its weights have SHA-256 {found}, expected {self.spec.sha256}")
+        folder = self.find_weights()
         with _quiet_transformers() as transformers:
-            config = _config(transformers, self.spec.network, self._layers)
+            config = _config(transformers, self.spec.network, self.layers)
             try:
                 loaded, told = _kind(transformers, self.spec.network).from_pretrained(
                     str(folder),

@@ -40,6 +40,9 @@ def leave_one_out_distances(features: Features, groups: Sequence[int]) -> Maps:
     As PaDiM has it (Defard et al. 2021), but each image is judged by those of the other folds alone, and each place's
     covariance is drawn towards that of all places (Murphy 2012, section 4.6), which few images suffice for.
 
+    Not `shrink_gaussians` of `models.gaussians`: that one draws the means of places together as well, and counts how
+    places differ among each other. Here a place keeps its mean, so that an edge is no stranger than a surface.
+
     `groups` has a number for each image; images of one group never judge each other. At least two groups.
 
     >>> features = np.random.default_rng(0).normal(size=(6, 40, 2)); features[4, 7] += 9
