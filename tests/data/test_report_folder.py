@@ -45,6 +45,7 @@ def test_nothing_is_written_among_good_images(model_file: Path, parts: Path) -> 
     assert sorted(good.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_our_own_report_is_replaced(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     few = [word for name in ("repeats=10", "worst=0", "panels_per_type=0") for word in ("--set", name)]
     for _ in range(2):

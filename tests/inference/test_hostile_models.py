@@ -372,7 +372,10 @@ SMALL: dict[str, dict[str, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name.startswith("feature_") else ()) for name in DETECTORS],
+)
 def test_a_buffer_of_any_size_gives_an_artifact_error_at_the_latest_with_an_image(
     name: str, model_file: Path, tmp_path: Path
 ) -> None:

@@ -51,7 +51,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=[(), TILES], ids=["whole", "tiles"])
+@pytest.fixture(scope="module", params=[(), pytest.param(TILES, marks=pytest.mark.slow)], ids=["whole", "tiles"])
 def model(request: pytest.FixtureRequest, plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("part") / "m.safetensors"
     train_model(plates, path, make_settings("conv_autoencoder", assignments=[*SIZE, *PART, *request.param]))

@@ -43,6 +43,7 @@ def test_search_brings_the_total_loss_down() -> None:
     assert (many < few).all()
 
 
+@pytest.mark.slow
 def test_search_finds_what_the_generator_can_draw() -> None:
     detector = vivid(build(search_steps=150)).eval()
     with torch.no_grad():

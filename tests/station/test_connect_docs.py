@@ -20,6 +20,7 @@ from station.test_cameras import film
 PAGE = (Path(__file__).parents[2] / "docs/howto/station-connect.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_commands_and_requests_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)

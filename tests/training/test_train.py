@@ -61,7 +61,7 @@ def test_a_seed_makes_a_run_repeatable(parts: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("steps", [1, 5, 7])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(parts: Path, tmp_path: Path, steps: int) -> None:
     whole = train_model(parts, tmp_path / "whole", settings())
     with pytest.raises(KeyboardInterrupt):
