@@ -140,6 +140,15 @@ TABLES = {
         Cost(8, "reckoned from its steps"),
         (*_STATION, "benchmarks/station_pages.py {out}/model.onnx 100000"),
     ),
+    "fleet": Table(
+        "The fleet",
+        Cost(12, "reckoned from its steps"),
+        (
+            *_STATION,
+            "benchmarks/fleet_inspect.py memory {out}/model.onnx {out}/hazelnuts/test",
+            "benchmarks/fleet_inspect.py overhead {out}/model.onnx {out}/hazelnuts/test",
+        ),
+    ),
 }
 """What can be made again, by the name that is asked for."""
 

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
@@ -102,18 +103,20 @@ def _dataset(archive: Archive, shards: Sequence[Shard], job: Job, pool: Pool) ->
         num_cpus=0,
         label_selector=here,  # the archive is on this machine
     )
-    return rows.map_batches(
-        Judge,
-        batch_size=pool.batch_size,
-        batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(
-            min_size=1, max_size=pool.workers, initial_size=pool.workers, max_tasks_in_flight_per_actor=2
-        ),
-        fn_constructor_args=(job,),
-        num_cpus=pool.threads,
-        max_restarts=0,  # a new actor may never find a processor; the shards that are missing are judged again
-        max_task_retries=0,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the only way to these two is to go until Ray 2.64; the extra pins 2.60
+        return rows.map_batches(
+            Judge,
+            batch_size=pool.batch_size,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(
+                min_size=1, max_size=pool.workers, initial_size=pool.workers, max_tasks_in_flight_per_actor=2
+            ),
+            fn_constructor_args=(job,),
+            num_cpus=pool.threads,
+            max_restarts=0,  # a new actor may never find a processor; the shards that are missing are judged again
+            max_task_retries=0,
+        )
 
 
 def _source(archive: Archive, shards: Sequence[Shard]) -> Any:
