@@ -20,7 +20,7 @@ def folder_of(root: Path, *names: str) -> Path:
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_manifest_reads_as_it_was_written(tmp_path: Path, suffix: str) -> None:
-    names = ("nut/=1+2.png", 'nut/a,"b.png', "nut/x/c.jpg", "bolt/ä.png")
+    names = ("nut/=1+2.png", "nut/a,b.png", "nut/x/c.jpg", "bolt/ä.png")
     folder = folder_of(tmp_path / "images", *names)
     path = tmp_path / f"m.{suffix}"
     assert write_manifest(find_images(folder), path) == 4

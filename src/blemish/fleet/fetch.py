@@ -39,7 +39,7 @@ def check_scheme(scheme: str) -> None:
 def resolve(location: str, folder: Path) -> str:
     """The location, a relative path taken from a folder.
 
-    >>> resolve("http://a/b.png", Path("/x")), resolve("b.png", Path("/x"))
+    >>> resolve("http://a/b.png", Path("/x")), Path(resolve("b.png", Path("/x"))).as_posix()
     ('http://a/b.png', '/x/b.png')
     """
     scheme = scheme_of(location)
