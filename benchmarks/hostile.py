@@ -29,6 +29,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+# Before numpy and torch are imported: a forked process has none of its parent's threads, and waits or spins for them.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
 import numpy as np
 import tifffile
 from PIL import Image
@@ -190,9 +193,11 @@ def part(rng: np.random.Generator) -> np.ndarray:
 
 
 def import_everything() -> None:
-    """So that the forked cases need not; no thread is started by it."""
-    import torch
+    """So that the forked cases need not.
 
+    Raises:
+        RuntimeError: a thread was started by it, which the forked cases would lack.
+    """
     import blemish.cli
     import blemish.evaluation.data_check.data_check
     import blemish.evaluation.evaluate
@@ -201,7 +206,8 @@ def import_everything() -> None:
     import blemish.inspection.watch
     import blemish.training.train  # noqa: F401
 
-    torch.set_num_threads(1)
+    if threads := sum(1 for _ in Path("/proc/self/task").iterdir()) - 1:
+        raise RuntimeError(f"{threads} threads run beside the first; cases forked from here would wait for them")
 
 
 # Kinds of cases ------------------------------------------------------------------------------------------------------
