@@ -63,8 +63,9 @@ def test_settings_come_from_a_file_and_assignments_win(parts: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "train.epoch=3"], "SettingsError: train.epoch: unknown setting; did you mean 'epochs'?"),
-        (["--set", "model.latnet=3"], "SettingsError: model.latnet: unknown setting; did you mean 'latent'?"),
+        (["--set", "train.epoch=3"], "SettingsError: train.epoch: unknown setting; did you mean 'train.epochs'?"),
+        (["--set", "side_px=300"], "SettingsError: side_px: unknown setting; did you mean 'data.side_px'?"),
+        (["--set", "model.latnet=3"], "SettingsError: model.latnet: unknown setting; did you mean 'model.latent'?"),
         (["--set", "train.epochs=many"], "SettingsError: train.epochs:"),
         (["--set", "data.size_px=[100, 96]"], "nearest is 96 x 96"),
         (["--detector", "convautoencoder"], "did you mean 'conv_autoencoder'?"),

@@ -19,7 +19,9 @@ from blemish.data.folder import Sample, image_files, read_folder, unread_images
 from blemish.data.groups import read_groups
 from blemish.data.images import PixelPolicy, load_image, prepare_content, read_original
 from blemish.data.notes import photo_notes
+from blemish.data.profiles import profile_name
 from blemish.errors import BlemishError, DataError, SettingsError
+from blemish.evaluation.data_check.findings import photo_facts
 from blemish.settings import read_toml
 from blemish.training.batches import GoodImages
 
@@ -153,6 +155,154 @@ def test_float_tiffs_are_read(tmp_path: Path, kind: type, layout: str) -> None:
     assert read_header(path).size_px == (SIDE, SIDE)
 
 
+BIG = [(compression, tile) for compression in (None, "zlib") for tile in (None, (16, 16))]
+
+
+@pytest.mark.parametrize(("compression", "tile"), BIG)
+@pytest.mark.parametrize("kind", ["grey", "rgb", "deep grey", "deep", "floats", "float colours"])
+def test_a_big_endian_bigtiff_is_read_right_or_refused_by_name(
+    kind: str, compression: str | None, tile: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    deep = RGB.astype(np.uint16) * 257
+    unit = np.float32(RGB / 255)
+    pixels = {"grey": GREY, "rgb": RGB, "deep grey": deep[..., 0], "deep": deep, "floats": unit[..., 0]}.get(kind, unit)
+    colour = "minisblack" if pixels.ndim == 2 else "rgb"
+    options = {"compression": compression, "tile": tile, "photometric": colour, "bigtiff": True, "byteorder": ">"}
+    path = tiff(tmp_path / "a.tif", pixels, **options)
+    try:
+        found = load_image(path, ONE if pixels.ndim == 2 else COLOUR)
+    except DataError as error:
+        assert str(error).startswith(f"{path}: a BigTIFF of ")  # noqa: PT017  # read or refused, both are right
+    else:
+        wanted = GREY[None] if pixels.ndim == 2 else RGB.transpose(2, 0, 1)
+        np.testing.assert_allclose(found, wanted / 255, atol=1e-3)
+
+
+CMYK = np.asarray(Image.fromarray(RGB).convert("CMYK"))
+LAB = np.asarray(Image.fromarray(RGB).convert("LAB"))
+
+COLOURS: dict[str, Callable[[Path], Path]] = {
+    "CMYK": lambda path: tiff(path, CMYK, photometric="separated"),
+    "CMYK, planar": lambda path: tiff(path, planes(CMYK), photometric="separated", planarconfig="separate"),
+    "CMYK, 16 bits": lambda path: tiff(path, CMYK.astype(np.uint16) * 257, photometric="separated"),
+    "CMYK, JPEG (inverted by Adobe)": lambda path: _stored(path, Image.fromarray(CMYK, "CMYK"), "JPEG", quality=100),
+    "YCbCr": lambda path: tiff(
+        path, np.asarray(Image.fromarray(RGB).convert("YCbCr")), photometric="ycbcr", subsampling=(1, 1)
+    ),
+    "CIELab": lambda path: tiff(path, LAB, photometric="cielab"),
+    "16 bits with alpha": lambda path: _png16_alpha(path),
+    "a gamma that is not applied": lambda path: png16(
+        path, RGB.astype(np.uint16) * 257, before=(b"gAMA", struct.pack(">I", 100_000))
+    ),
+    "an animated PNG": lambda path: _stored(path, Image.fromarray(RGB), "PNG", more=True),
+    "an animated WebP": lambda path: _stored(path, Image.fromarray(RGB), "WEBP", lossless=True, more=True),
+}
+
+
+def _stored(path: Path, image: Image.Image, form: str, more: bool = False, **options: object) -> Path:
+    others = [image.transpose(turn) for turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180)]
+    image.save(path, form, **options, **({"save_all": True, "append_images": others} if more else {}))
+    return path
+
+
+def _png16_alpha(path: Path) -> Path:
+    deep = np.dstack([RGB.astype(">u2") * 257, np.full((SIDE, SIDE), 65_535, ">u2")])
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    content = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, 6, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", COLOURS)
+def test_colours_of_other_kinds_are_read_right(kind: str, tmp_path: Path) -> None:
+    path = COLOURS[kind](tmp_path / "a.tif")
+    if kind == "CIELab":  # as far as rounding to 8 bits of Lab goes, but where it lies outside sRGB
+        assert np.abs(load_image(path, COLOUR) - RGB.transpose(2, 0, 1) / 255).mean() < 0.03
+    else:
+        atol = 0.05 if "JPEG" in kind else 0.02
+        np.testing.assert_allclose(load_image(path, COLOUR), RGB.transpose(2, 0, 1) / 255, atol=atol)
+    assert read_header(path).pages == (3 if "animated" in kind else 1)
+
+
+BEGINNINGS = {
+    "a GIF image": b"GIF89a",
+    "a HEIC image": b"\0\0\0\x18ftypheic\0\0\0\0",
+    "an AVIF image": b"\0\0\0\x18ftypavif",
+    "a JPEG XL image": b"\xff\x0a",
+    "a JPEG 2000 image": b"\0\0\0\x0cjP  \r\n",
+    "a Canon raw image": b"\0\0\0\x18ftypcrx ",
+    "a Fujifilm raw image": b"FUJIFILMCCD-RAW",
+    "an OpenEXR image": b"v/1\x01",
+    "a Photoshop file": b"8BPS",
+    "a PDF document": b"%PDF-1.7",
+    "a film": b"\0\0\0\x18ftypisom",
+    "a page of HTML or a drawing in SVG": b"\n<svg xmlns='x'>",
+    "a pointer to a file that Git LFS has not fetched": b"version https://git-lfs.github.com/spec/v1",
+    "an empty file": b"",
+    "not an image that can be read": b"anything else",
+}
+
+
+@pytest.mark.parametrize("kind", BEGINNINGS)
+def test_files_of_other_kinds_are_called_what_they_are(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(BEGINNINGS[kind] + bytes(40 if BEGINNINGS[kind] else 0))
+    for read in (lambda: load_image(path, COLOUR), lambda: read_header(path)):
+        with pytest.raises(DataError, match=rf"a\.png: {kind}.*PNG, JPEG, BMP, TIFF (and|or) WebP"):
+            read()
+
+
+CUTS = [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("BMP", {}), ("TIFF", {}), ("WEBP", {})]
+
+
+@pytest.mark.parametrize(("form", "options"), [*CUTS, ("TIFF", {"compression": "tiff_lzw"})])
+def test_a_cut_file_is_refused_or_has_all_its_pixels(form: str, options: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path, form, **options)
+    content, pixels = path.read_bytes(), load_image(path, COLOUR)
+    refused = 0
+    for length in [*range(len(content) - 12, len(content)), *range(0, len(content) - 12, len(content) // 12)]:
+        path.write_bytes(content[:length])
+        try:
+            np.testing.assert_array_equal(load_image(path, COLOUR), pixels)
+        except DataError as error:
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017
+            refused += 1
+    assert refused >= 12
+
+
+def icc_profile(name: str, is_new: bool) -> bytes:
+    """As much of a profile as says its name, in version 2 or 4."""
+    text = name.encode("utf-16-be" if is_new else "ascii") + (b"" if is_new else b"\0")
+    if is_new:
+        data = b"mluc" + struct.pack(">III", 0, 1, 12) + b"enUS" + struct.pack(">II", len(text), 28) + text
+    else:
+        data = b"desc" + struct.pack(">II", 0, len(text)) + text
+    return bytes(128) + struct.pack(">I", 1) + struct.pack(">4sII", b"desc", 144, len(data)) + data
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_colour_profile_is_not_applied_and_said(kind: str, is_new: bool, tmp_path: Path) -> None:
+    image = Image.fromarray(RGB)
+    for name, profile in (("p3", "Display P3"), ("srgb", "sRGB IEC61966-2.1"), ("none", "")):
+        image.save(tmp_path / f"{name}.{kind}", icc_profile=icc_profile(profile, is_new) if profile else None)
+    samples = [Sample(path, path.name) for path in image_files(tmp_path)]
+    assert [sample.header.profile for sample in samples] == ["", "Display P3", "sRGB IEC61966-2.1"]
+    np.testing.assert_array_equal(load_image(samples[0].path, COLOUR), load_image(samples[1].path, COLOUR))
+    [note] = photo_notes(samples, COLOUR, None)
+    assert note.startswith(f"1 of 3 photos, among them p3.{kind}, with the colour profile 'Display P3': values are ")
+    assert photo_facts(samples[1]).oddities == ("the colour profile 'Display P3', which is not applied",)
+
+
+@pytest.mark.parametrize("content", [bytes(10), bytes(128) + b"\xff" * 60, icc_profile("x", True)[:150]])
+def test_a_broken_profile_is_only_unnamed(content: bytes) -> None:
+    assert profile_name(content) == "unnamed"
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "floats of 0 to 255": (lambda path: tiff(path, GREY.astype(np.float32)), "float values from"),
     "compressed floats": (
@@ -196,6 +346,20 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         ),
         "4 channels of 16-bit unsigned integers, compression none, channels one by one",
     ),
+    "planes of CMYK in 16 bits": (
+        lambda path: tiff(path, planes(CMYK.astype(np.uint16) * 257), photometric="separated", planarconfig="separate"),
+        "4 channels of 16-bit unsigned integers, compression none, CMYK, channels one by one",
+    ),
+    "planes of YCbCr": (
+        lambda path: tiff(path, planes(RGB), photometric="ycbcr", planarconfig="separate", subsampling=(1, 1)),
+        "YCbCr, channels one by one",
+    ),
+    "grey multiplied by its opacity": (
+        lambda path: tiff(path, np.dstack([GREY, GREY]), photometric="minisblack", extrasamples=["assocalpha"]),
+        "2 channels of 8-bit",
+    ),
+    "16 bits of CIELab": (lambda path: tiff(path, DEEP, photometric="cielab"), "CIELab"),
+    "signed 16-bit colour": (lambda path: tiff(path, (DEEP >> 1).astype(np.int16), photometric="rgb"), "signed integ"),
     "sixteen bits and one colour transparent": (
         lambda path: png16(path.with_suffix(".png"), DEEP, before=(b"tRNS", bytes(6))),
         "a 16-bit PNG with one transparent colour",

@@ -9,15 +9,17 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.folder import read_folder
-from blemish.data.masks import load_mask
-from blemish.data.notes import turned_note
+from blemish.data.folder import Sample, read_folder
+from blemish.data.masks import VOID_COLOUR, load_ignored, load_mask
+from blemish.data.notes import lossy_note, turned_note
 from blemish.errors import DataError, SettingsError
 from blemish.settings import DataSettings, parse_assignment, validate
 
 SIDE = 32
 TRUE = np.zeros((SIDE, SIDE), bool)
 TRUE[4:9, 20:28] = True
+LARGE = np.zeros((96, 128), bool)
+LARGE[30:60, 40:100] = True
 PHOTO = np.random.default_rng(0).integers(1, 255, (SIDE, SIDE, 3), np.uint8)
 
 
@@ -132,6 +134,100 @@ def test_several_masks_of_one_image_are_united(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_mask(paths, (SIDE, SIDE)), parts[0] | parts[1])
 
 
+RING = np.zeros((SIDE, SIDE), bool)
+RING[2:11, 18:30] = True
+RING &= ~TRUE
+
+
+def voc(void: int | tuple[int, int, int], label: int | tuple[int, int, int]) -> Image.Image:
+    depth = np.uint16 if void == 65_535 else np.uint8
+    is_colour = isinstance(void, tuple)
+    truth, ring = (TRUE[..., None], RING[..., None]) if is_colour else (TRUE, RING)
+    return Image.fromarray(np.where(ring, depth(void), np.where(truth, depth(label), depth(0))))
+
+
+def voc_palette() -> Image.Image:
+    image = voc(255, 7).convert("P")
+    image.putpalette([0, 0, 0] + [200, 10, 10] * 254 + [*VOID_COLOUR])
+    return image
+
+
+VOID: dict[str, tuple[Callable[[], Image.Image], int | tuple[int, int, int], str]] = {
+    "grey": (lambda: voc(255, 7), 255, "255 beside 7"),
+    "palette": (voc_palette, 255, "255 beside 7"),
+    "16 bits": (lambda: voc(65_535, 7), 65_535, "65535 beside 7"),
+    "grey as colour": (lambda: voc(255, 7).convert("RGB"), 255, "255 beside 7"),
+    "VOC's colours": (lambda: voc(VOID_COLOUR, (128, 0, 0)), VOID_COLOUR, r"\[224, 224, 192\] beside other colours"),
+}
+
+
+@pytest.mark.parametrize("kind", VOID)
+def test_a_value_that_may_mean_not_judged_is_refused_until_it_is_told(kind: str, tmp_path: Path) -> None:
+    draw, void, found = VOID[kind]
+    path = tmp_path / "m.png"
+    draw().save(path)
+    with pytest.raises(DataError, match=rf"m\.png: {found}, as label masks .* say data\.ignore_value="):
+        load_mask(path, (SIDE, SIDE))
+    np.testing.assert_array_equal(load_mask(path, (SIDE, SIDE), ignore_value=void), TRUE)
+    np.testing.assert_array_equal(load_ignored([path], (SIDE, SIDE), None, void), RING)
+    sample = Sample(path, "m.png", "cut", (path,), None, void)
+    np.testing.assert_array_equal(sample.load_ignored((SIDE, SIDE)), RING)
+    assert Sample(path, "m.png", "cut", (path,)).load_ignored((SIDE, SIDE)) is None
+
+
+def test_what_one_mask_calls_defective_no_other_leaves_unjudged(tmp_path: Path) -> None:
+    voc(255, 7).save(tmp_path / "0.png")
+    marked(RING, tmp_path / "1.png")
+    paths = [tmp_path / "0.png", tmp_path / "1.png"]
+    assert not load_ignored(paths, (SIDE, SIDE), 255, 255).any()
+
+
+@pytest.mark.parametrize("values", [(255, 254), (255, 200), (100, 255)])
+def test_255_beside_high_values_is_a_defect(values: tuple[int, int], tmp_path: Path) -> None:
+    voc(*values).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE)), TRUE | RING)
+
+
+LOSSY = {
+    "jpg": {"quality": 75},
+    "webp": {"quality": 75},
+    "tif": {"compression": "jpeg", "quality": 75},
+}
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (255, 255, 255), (0, 0, 200)])
+@pytest.mark.parametrize("kind", LOSSY)
+def test_a_red_lossy_mask_keeps_its_edges_and_is_talked_about(
+    kind: str, background: tuple[int, int, int], tmp_path: Path
+) -> None:
+    drawn = Image.fromarray(np.where(LARGE[..., None], np.uint8([255, 0, 0]), np.uint8(background)))
+    path = tmp_path / f"m.{kind}"
+    drawn.save(path, **LOSSY[kind])
+    found = load_mask(path, LARGE.shape, None, (255, 0, 0))
+    rim = np.hypot(*np.gradient(LARGE.astype(float))) > 0
+    assert not ((found != LARGE) & ~rim).any()
+    assert (found != LARGE).sum() < 0.3 * rim.sum()
+    note = lossy_note([Sample(path, "a.png", "cut", (path,), (255, 0, 0))])
+    assert note.startswith("1 photo, among them a.png, has a mask stored as JPEG or lossy WebP, which blurs edges")
+
+
+def test_a_mask_without_loss_is_not_talked_about(tmp_path: Path) -> None:
+    marked(LARGE, tmp_path / "m.png")
+    Image.fromarray(np.uint8(LARGE) * 255).save(tmp_path / "m.webp", lossless=True)
+    paths = tmp_path / "m.png", tmp_path / "m.webp", tmp_path / "gone.png"
+    assert lossy_note([Sample(path, path.name, "cut", (path,)) for path in paths]) == ""
+
+
+def test_a_lossy_mask_of_labels_or_on_a_photo_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.uint8(LARGE) * 3).save(tmp_path / "labels.jpg")
+    with pytest.raises(DataError, match=r"labels\.jpg: a JPEG of labels up to \d, which it changes"):
+        load_mask(tmp_path / "labels.jpg", LARGE.shape)
+    photo = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
+    Image.fromarray(np.where(LARGE[..., None], np.uint8([255, 0, 0]), photo)).save(tmp_path / "m.jpg", quality=95)
+    with pytest.raises(DataError, match=r"m\.jpg: a JPEG of many colours, .* \(255, 0, 0\) cannot be told"):
+        load_mask(tmp_path / "m.jpg", LARGE.shape, None, (255, 0, 0))
+
+
 NAMES = {
     "as the image": ["a.png"],
     "mvtec": ["a_mask.png"],
@@ -144,6 +240,10 @@ NAMES = {
     "with the image's ending": ["a.jpg.png"],
     "label after the image's ending": ["a.jpg_label.png"],
     "word in front": ["mask_a.png"],
+    "several words (Segments.ai, Cellpose)": ["a_label_ground-truth_semantic.png"],
+    "LabelMe": ["a_json/label.png"],
+    "Roboflow": ["a_jpg.rf.0123456789abcdef0123456789abcdef_mask.png"],
+    "Supervisely, as a number": ["a.jpg_0.png", "a.jpg_1.png"],
 }
 
 
@@ -156,6 +256,17 @@ def test_masks_are_paired_by_the_names_that_tools_give(kind: str, tmp_path: Path
     [sample] = read_folder(tmp_path, mask_value=3).test
     assert sample.mask_paths == tuple(masks)
     assert sample.mask_value == 3
+
+
+def test_a_word_is_taken_off_only_where_no_image_has_it(tmp_path: Path) -> None:
+    for name in ("train/good/0.png", "test/cut/a.png", "test/cut/a_color.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("a_mask.png", "a_color_mask.png"):
+        (tmp_path / "ground_truth/cut").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ground_truth/cut" / name).touch()
+    found = {sample.path.name: [path.name for path in sample.mask_paths] for sample in read_folder(tmp_path).test}
+    assert found == {"a.png": ["a_mask.png"], "a_color.png": ["a_color_mask.png"]}
 
 
 def test_an_image_whose_name_ends_with_a_number_keeps_its_own_mask(tmp_path: Path) -> None:
@@ -194,10 +305,6 @@ def test_a_mask_of_the_stored_size_of_a_turned_photo_is_refused_with_the_reason(
     [sample] = read_folder(turned(tmp_path, 6)).test
     with pytest.raises(DataError, match=r"a\.png: mask of 16 x 32, its image is 32 x 16 .*before the photo was turned"):
         sample.load_mask((8, 8), sample.size_px(10_000))
-
-
-LARGE = np.zeros((96, 128), bool)
-LARGE[30:60, 40:100] = True
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])

@@ -514,6 +514,29 @@ def test_inverted_masks_are_refused_until_their_value_is_told(squares: Path, tmp
     assert told["pixel"] == measured(brightness_predictor(), read_folder(write_squares(tmp_path / "right")))["pixel"]
 
 
+def test_what_masks_leave_unjudged_counts_neither_way(squares: Path) -> None:
+    ring = np.zeros((SIDE, SIDE), bool)
+    ring[3:13, 3:13] = True
+    for path in (squares / "ground_truth").rglob("*.png"):
+        marked = np.asarray(Image.open(path)) > 0
+        Image.fromarray(np.where(marked, 1, np.where(ring, 255, 0)).astype(np.uint8)).save(path)
+    folder, counts = read_folder(squares), "at_threshold.calibrated.counts"
+    with pytest.raises(DataError, match=r"_mask\.png: 255 beside 1, .*data\.ignore_value=255"):
+        measured(brightness_predictor(), folder)
+    found = measured(brightness_predictor(), folder, QUICK.model_copy(update={"ignore_value": 255}))
+    assert leaf(found, counts) == {"tp": 128, "fp": 1, "tn": 7 * SIDE**2 - 3 * 100 - 1, "fn": 64}
+    told = measured(brightness_predictor(), folder, QUICK.model_copy(update={"mask_value": 1}))
+    assert leaf(told, counts) == {"tp": 128, "fp": 1, "tn": 7 * SIDE**2 - 3 * 64 - 1, "fn": 64}
+
+
+def test_masks_stored_with_loss_are_noted(squares: Path) -> None:
+    path = squares / "ground_truth/cut/0_mask.png"
+    Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+    path.unlink()
+    found = measured(brightness_predictor(), read_folder(squares))
+    assert found["notes"]["lossy_masks"].startswith("1 photo, among them test/cut/0.png, has a mask stored as JPEG")
+
+
 def test_photos_that_exif_turns_are_noted(squares: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3

@@ -172,14 +172,18 @@ def test_what_cannot_be_judged_is_said_and_blinds_nobody(model: Path, folder: Pa
         photo(below / "a.png")
         (below / "round.png").symlink_to("round.png")
         (below / "nothing.png").symlink_to("none.png")
+        (below / "device.png").symlink_to("/dev/zero")
+        (below / "phone.heic").touch()
         (below / "folder").symlink_to(folder.parent)
         os.mkfifo(below / "pipe.png")
     said = watch(model, folder)
     assert [row["file"] for row in records(folder.parent / "record.csv")] == ["a.png", "day/a.png"]
-    assert len(said) == 8
+    assert len(said) == 12
     for name, why in (
         ("round.png", "a link that cannot be followed"),
         ("nothing.png", "a link to nothing"),
+        ("device.png", "a link to a device or a pipe"),
+        ("phone.heic", "an image of a kind that is not read"),
         ("folder", "a link to a folder, which is not followed"),
         ("pipe.png", "named like an image, but no file"),
     ):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
 from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
-from blemish.data.masks import load_mask, refuse_marks
+from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.pairing import pair_masks
 from blemish.errors import DataError, join_names
 from blemish.settings import MaskValue, open_regular
@@ -21,8 +21,11 @@ from blemish.settings import MaskValue, open_regular
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """What counts as an image file, by its ending in any case."""
 
-OTHER_IMAGES = frozenset({".avif", ".cr2", ".dng", ".gif", ".heic", ".jp2", ".nef", ".pgm", ".pnm", ".ppm", ".tga"})
-"""Images, too, but of kinds that are not read."""
+_OTHER_ENDINGS = (
+    "arw avif cr2 cr3 dng exr gif heic heif ico jfif jp2 jpe jxl nef npy orf pbm pgm pnm ppm psd raf rw2 tga"
+)
+OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_ENDINGS.split())
+"""Images, too, but of kinds, or under endings, that are not read."""
 
 GOOD = "good"
 
@@ -37,7 +40,8 @@ class Sample:
 
     `name` is the path below the root with forward slashes, the same on every machine. `defect_type` is "good" or
     the name of the test folder. `mask_paths` are the ground truth of a defective image, several
-    where each has one of its defects, none where it is not known; `mask_value` marks defective pixels in them.
+    where each has one of its defects, none where it is not known; `mask_value` marks defective pixels in them,
+    `ignore_value` those that are not judged.
     """
 
     path: Path
@@ -45,6 +49,7 @@ class Sample:
     defect_type: str = GOOD
     mask_paths: tuple[Path, ...] = ()
     mask_value: MaskValue = None
+    ignore_value: MaskValue = None
 
     @property
     def label(self) -> bool:
@@ -92,7 +97,18 @@ class Sample:
         Raises:
             DataError: see `load_mask` in data/masks.py.
         """
-        return load_mask(self.mask_paths, size_px, image_size_px, self.mask_value) if self.mask_paths else None
+        values = (self.mask_value, self.ignore_value)
+        return load_mask(self.mask_paths, size_px, image_size_px, *values) if self.mask_paths else None
+
+    def load_ignored(self, size_px: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """What the mask says is not to be judged `(h, w)`, nothing of it defective; None where that is nothing.
+
+        Raises:
+            DataError: see `load_mask` in data/masks.py.
+        """
+        if not self.mask_paths or self.ignore_value is None:
+            return None
+        return load_ignored(self.mask_paths, size_px, self.mask_value, self.ignore_value)
 
 
 @final
@@ -106,14 +122,14 @@ class Folder:
     good_masks: tuple[Path, ...] = ()
     """Masks of good images, which may mark nothing."""
 
-    def check_good_masks(self, mask_value: MaskValue) -> None:
+    def check_good_masks(self, mask_value: MaskValue, ignore_value: MaskValue = None) -> None:
         """Refuse masks of good images that mark something.
 
         Raises:
             DataError: one does, or cannot be read.
         """
         for path in self.good_masks:
-            refuse_marks(path, mask_value)
+            refuse_marks(path, mask_value, ignore_value)
 
     @property
     def defect_types(self) -> tuple[str, ...]:
@@ -121,7 +137,7 @@ class Folder:
         return tuple(sorted({sample.defect_type for sample in self.test if sample.label}))
 
 
-def read_folder(root: Path, mask_value: MaskValue = None) -> Folder:
+def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValue = None) -> Folder:
     """The images below `root`, with masks paired by name.
 
     Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and
@@ -142,7 +158,7 @@ def read_folder(root: Path, mask_value: MaskValue = None) -> Folder:
     if name := recognise(root):
         raise DataError(f"{root}: laid out as {name}; convert it first: blemish data convert {root} -o FOLDER")
     if find_layout(root):
-        return _read_mvtec(root, mask_value)
+        return _read_mvtec(root, (mask_value, ignore_value))
     flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False))
     if not flat:
         below = [path.name for path in data_sets_below(root)]
@@ -234,7 +250,7 @@ def hash_samples(samples: Iterable[Sample]) -> str:
     return digest.hexdigest()
 
 
-def _read_mvtec(root: Path, mask_value: MaskValue) -> Folder:
+def _read_mvtec(root: Path, values: tuple[MaskValue, MaskValue]) -> Folder:
     layout = find_layout(root)
     assert layout is not None
     if train := find_child(root, "train"):
@@ -251,7 +267,7 @@ def _read_mvtec(root: Path, mask_value: MaskValue) -> Folder:
         masks = {} if defect_type == GOOD or layout.masks is None else _masks_of(root, folder, paths, layout.masks)
         for path in paths:
             known = masks.get(path, ())
-            tested.append(Sample(path, _name(path, root), defect_type, known, mask_value if known else None))
+            tested.append(Sample(path, _name(path, root), defect_type, known, *(values if known else ())))
     if not fitted and not tested:
         raise DataError(f"{root}: no images below train/good or test")
     good_masks = () if layout.masks is None else _unread_masks(root, layout.masks, tested)

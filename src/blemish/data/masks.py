@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.decode import open_image, read_header
+from blemish.data.decode import ImageHeader, open_image, read_content, read_header
 from blemish.data.deep import SIXTEEN_BIT_MODES, depth_of
-from blemish.errors import DataError
+from blemish.errors import DataError, join_names
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue
 
 ASPECT_TOLERANCE = 0.05
@@ -24,7 +24,15 @@ MAX_COLOURS = 64
 """A mask of colour has most of its marked pixels in so many of them."""
 
 LOSSY_TOLERANCE = 32
-"""Of 255; how far values in a JPEG may be from what was drawn."""
+"""Of 255; how far values in a JPEG may be from what was drawn, but at edges."""
+
+MAX_EDGE_SHARE = 0.25
+"""A lossy mask of few colours has at most so many pixels that are far from the mask's colour and the background's."""
+
+MAX_LABEL = 64
+"""Labels of defect types are at most that; 255 beside such, or 65535, may mean "not judged" (VOC, Cityscapes)."""
+VOID_COLOUR = (224, 224, 192)
+"""What VOC draws around objects and does not judge."""
 
 MAX_FAINT_VALUES, MAX_FAINT_SHARE = 16, 1 / 3
 """A white mask has at most so many darker values, or so many darker pixels for each of at least half the brightness."""
@@ -35,19 +43,21 @@ def load_mask(
     size_px: tuple[int, int],
     image_size_px: tuple[int, int] | None = None,
     mask_value: MaskValue = None,
+    ignore_value: MaskValue = None,
 ) -> NDArray[np.bool_]:
     """A ground-truth mask `(h, w)`, True where defective, resized by nearest neighbour; several are united.
 
-    Defective is what has the `mask_value`; without one, every visible value above 0, palettes looked up. A JPEG, which
-    changes values, is taken to be drawn in white: above half of its highest value, or within 32 of the `mask_value`.
+    Defective is what has the `mask_value`; without one, every visible value above 0 but the `ignore_value`, palettes
+    looked up. A JPEG or lossy WebP, which changes values, is taken to be drawn in white: above half of its highest
+    value; or, with a `mask_value`, what is nearer to that than to the background.
 
     Raises:
         DataError: unreadable, of another size than its image (`image_size_px`, height and width), without a single
-            defective pixel although it stands under a defect type, or, without a `mask_value`, nearly all defective or
-            with blurred edges as large as what is marked.
+            defective pixel although it stands under a defect type, or, without a `mask_value`, nearly all defective,
+            with blurred edges as large as what is marked, or with a value beside labels that may mean "not judged".
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
-    full = np.logical_or.reduce([_marked(path, image_size_px, mask_value) for path in paths])
+    full = np.logical_or.reduce([_marked(path, image_size_px, mask_value, ignore_value) for path in paths])
     if not full.any():
         wanted = "" if mask_value is None else f"; no pixel is {mask_value} (data.mask_value)"
         raise DataError(
@@ -56,24 +66,72 @@ def load_mask(
         )
     if mask_value is None:
         _refuse_nearly_all(full, paths[0])
-    resized = Image.fromarray(np.uint8(full) * 255).resize((size_px[1], size_px[0]), Image.Resampling.NEAREST)
+    return _resize(full, size_px)
+
+
+def load_ignored(
+    paths: Sequence[Path], size_px: tuple[int, int], mask_value: MaskValue, ignore_value: MaskValue
+) -> NDArray[np.bool_]:
+    """The pixels `(h, w)` that any of an image's masks leaves unjudged and none calls defective, resized as those.
+
+    Raises:
+        DataError: as `load_mask`.
+    """
+    ignored = np.logical_or.reduce([_equal(_open(path), ignore_value) for path in paths])
+    marked = load_mask(paths, size_px, None, mask_value, ignore_value)
+    return _resize(ignored, size_px) & ~marked
+
+
+def is_lossy(path: Path, header: ImageHeader | None = None) -> bool:
+    """Whether a mask is stored in a way that changes its values around edges.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    stored_as = (header or read_header(path)).image_format
+    return stored_as == "JPEG" or (stored_as in ("WEBP", "TIFF") and bool(_open(path).info.get("lossy")))
+
+
+def _resize(mask: NDArray[np.bool_], size_px: tuple[int, int]) -> NDArray[np.bool_]:
+    resized = Image.fromarray(np.uint8(mask) * 255).resize((size_px[1], size_px[0]), Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
 
 
-def refuse_marks(path: Path, mask_value: MaskValue = None) -> None:
+def refuse_marks(path: Path, mask_value: MaskValue = None, ignore_value: MaskValue = None) -> None:
     """Refuse a good image's mask that marks anything.
 
     Raises:
         DataError: it does, or cannot be read.
     """
-    if count := int(_marked(path, None, mask_value).sum()):
+    if count := int(_marked(path, None, mask_value, ignore_value).sum()):
         raise DataError(f"{path}: marks {count} pixels of a good image; move the image to its defect type's folder")
 
 
-def _marked(path: Path, image_size_px: tuple[int, int] | None, mask_value: MaskValue) -> NDArray[np.bool_]:
+def _open(path: Path) -> Image.Image:
+    """A mask, upright; `info["lossy"]` says whether it is stored as JPEG or lossy WebP."""
+    content = read_content(path)
+    mask = open_image(path, LARGEST_IMAGE_PX, content, is_drawn=True)
+    is_jpeg = mask.format in ("JPEG", "MPO") or mask.info.get("compression") == "jpeg"
+    mask.info["lossy"] = is_jpeg or (mask.format == "WEBP" and b"VP8 " in _chunks(content))
+    return mask
+
+
+def _chunks(content: bytes) -> set[bytes]:
+    """The kinds of chunks in a RIFF file, of which WebP is one."""
+    found, at = set(), 12
+    while at + 8 <= len(content):
+        found.add(content[at : at + 4])
+        length = int.from_bytes(content[at + 4 : at + 8], "little")
+        at += 8 + length + length % 2
+    return found
+
+
+def _marked(
+    path: Path, image_size_px: tuple[int, int] | None, mask_value: MaskValue, ignore_value: MaskValue
+) -> NDArray[np.bool_]:
     if (pages := read_header(path).pages) > 1:
         raise DataError(f"{path}: a mask of {pages} pages or frames; save each defect as a mask of its own, _1, _2 ...")
-    mask = open_image(path, LARGEST_IMAGE_PX, is_drawn=True)
+    mask = _open(path)
     size_px = (mask.height, mask.width)
     if image_size_px is not None and size_px != image_size_px:
         turned = "; was it drawn before the photo was turned (EXIF)?" if size_px == image_size_px[::-1] else ""
@@ -81,20 +139,54 @@ def _marked(path: Path, image_size_px: tuple[int, int] | None, mask_value: MaskV
             f"{path}: mask of {mask.height} x {mask.width}, its image is {image_size_px[0]} x {image_size_px[1]} "
             f"(height x width); a mask must have its image's size{turned}"
         )
-    return np.asarray(_defective(mask, mask_value, path), np.bool_)
+    if mask_value is None:
+        return np.asarray(_visible(mask, ignore_value, path), np.bool_)
+    return _nearest(mask, mask_value, path) if mask.info["lossy"] else _equal(mask, mask_value)
 
 
-def _defective(mask: Image.Image, mask_value: MaskValue, path: Path) -> Any:
-    is_lossy = mask.format in ("JPEG", "MPO") or mask.info.get("compression") == "jpeg"
-    if mask_value is not None:
-        is_coloured = isinstance(mask_value, tuple)
-        values = np.asarray(mask.convert("RGB" if is_coloured else "L") if is_coloured or mask.mode == "1" else mask)
-        if values.ndim == 3:
-            values = values[:, :, : 1 if mask.mode == "LA" else 3]
-        if mask.mode == "1" and mask_value == 1:  # which Pillow calls 255
-            mask_value = 255
-        equal = np.abs(values.astype(np.int64) - mask_value) <= LOSSY_TOLERANCE if is_lossy else values == mask_value
-        return equal if equal.ndim == 2 else equal.all(axis=2)
+def _values(mask: Image.Image, wanted: MaskValue) -> NDArray[Any]:
+    """As stored, palette indices for a number: `(h, w)`, or `(h, w, 3)` of colour."""
+    is_coloured = isinstance(wanted, tuple)
+    values = np.asarray(mask.convert("RGB" if is_coloured else "L") if is_coloured or mask.mode == "1" else mask)
+    if values.ndim == 3 and mask.mode == "LA" and not is_coloured:
+        return values[:, :, 0]
+    return values if values.ndim == 2 else values[:, :, :3]
+
+
+def _equal(mask: Image.Image, wanted: MaskValue) -> NDArray[np.bool_]:
+    """Where a mask has a value or a colour."""
+    if mask.mode == "1" and wanted == 1:  # which Pillow calls 255
+        wanted = 255
+    equal = np.asarray(_values(mask, wanted) == wanted)
+    return np.asarray(equal if equal.ndim == 2 else equal.all(axis=2))
+
+
+def _nearest(mask: Image.Image, wanted: MaskValue, path: Path) -> NDArray[np.bool_]:
+    """Where a lossy mask is nearer to a value or a colour than to its background, the commonest of the others."""
+    values = _values(mask, wanted).astype(np.int32)
+    values = values.reshape(*values.shape[:2], -1)  # (h, w, c)
+
+    def distance(to: Any) -> NDArray[np.floating]:
+        return np.asarray(np.linalg.norm(values - to, axis=2))
+
+    to_wanted = distance(wanted)
+    others = values[to_wanted > LOSSY_TOLERANCE]
+    if not len(others):
+        return np.ones(values.shape[:2], np.bool_)
+    found, counts = np.unique(others // 8, axis=0, return_counts=True)
+    to_others = distance(found[counts.argmax()] * 8 + 4)
+    near = to_wanted < to_others
+    far = int((np.minimum(to_wanted, to_others) > LOSSY_TOLERANCE).sum())
+    if isinstance(wanted, tuple) and far > MAX_EDGE_SHARE * near.size:
+        raise DataError(
+            f"{path}: a {mask.format} of many colours, whose edges have none of them exactly, so that what is {wanted} "
+            "cannot be told; save the mask as PNG, before it was ever a JPEG"
+        )
+    return np.asarray(near)
+
+
+def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
+    """Where a mask is neither black nor transparent nor to be ignored."""
     if mask.mode in ("1", "L", "F", *SIXTEEN_BIT_MODES) and not mask.has_transparency_data:
         values, depth = np.asarray(mask), depth_of(mask)
         if depth is not None and depth.is_min_white:
@@ -105,10 +197,41 @@ def _defective(mask: Image.Image, mask_value: MaskValue, path: Path) -> Any:
         values = colours[:, :, :3].max(axis=2)
         marked = (values > 0) & (colours[:, :, 3] > 0)
         _refuse_picture(colours[marked], path)
-    if is_lossy:
+    if mask.info["lossy"]:
+        if 0 < values.max() < MAX_LABEL:
+            raise DataError(f"{path}: a {mask.format} of labels up to {values.max()}, which it changes; save it as PNG")
         return values > values.max() / 2
+    if ignore_value is not None:
+        marked &= ~_equal(mask, ignore_value)
+    else:
+        _refuse_void(mask, marked, path)
     _refuse_blurred(values[marked], path)
     return marked
+
+
+def _refuse_void(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> None:
+    """Refuse the highest value beside small labels, which in label masks means that nobody said what is there."""
+    if mask.mode in ("1", "F") or not marked.any():
+        return
+    values = np.asarray(mask)
+    void: MaskValue = VOID_COLOUR
+    if values.ndim == 3 and (values[:, :, 0] == values[:, :, -1]).all():
+        values = values[:, :, 0]
+    if values.ndim == 2:
+        found = np.unique(values[marked])
+        void = 65_535 if mask.mode in SIXTEEN_BIT_MODES else 255
+        is_found = len(found) > 1 and found[-1] == void and found[-2] <= MAX_LABEL
+        others = join_names([str(value) for value in found[:-1]])
+    else:
+        is_void, others = _equal(mask, void), "other colours"
+        is_found = bool(is_void.any()) and bool((marked & ~is_void).any())
+    if is_found:
+        told = list(void) if isinstance(void, tuple) else void
+        raise DataError(
+            f"{path}: {told} beside {others}, as label masks have it where nothing is to be judged (VOC, Cityscapes); "
+            f"if so, say data.ignore_value={told}, else what means defective: data.mask_value (blemish evaluate: "
+            "--set ignore_value=..., --set mask_value=...)"
+        )
 
 
 def _refuse_blurred(marked: NDArray[Any], path: Path) -> None:

@@ -1,10 +1,13 @@
 """What is said of photos that are read, but perhaps not as they were meant: pages, depth, orientation, reduction."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
-from blemish.errors import join_names, plural
+from blemish.data.masks import is_lossy
+from blemish.data.profiles import is_plain
+from blemish.errors import DataError, join_names, plural
 
 MIN_REDUCTION = 4.0
 """From this many times smaller on, a reduction is said."""
@@ -14,7 +17,8 @@ _BITS = (8, 10, 12, 14)
 
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, brightest: int | None) -> list[str]:
     """What to know of photos before a model of them is trusted; `brightest` is the highest 16-bit value in any."""
-    found = (page_note(samples), depth_note(brightest, policy.white_level), reduction_note(samples, policy))
+    depth = depth_note(brightest, policy.white_level)
+    found = (page_note(samples), depth, profile_note(samples), reduction_note(samples, policy))
     return [note for note in found if note]
 
 
@@ -51,6 +55,18 @@ def depth_note(brightest: int | None, white_level: int | None) -> str:
     )
 
 
+def profile_note(samples: Sequence[Sample]) -> str:
+    """Photos whose colour profile is another than sRGB."""
+    some = [sample for sample in samples if not is_plain(sample.header.profile)]
+    if not some:
+        return ""
+    names = sorted({repr(sample.header.profile) for sample in some})
+    return (
+        f"{len(some)} of {plural(len(samples), 'photo')}, among them {some[0].name}, with the colour profile "
+        f"{join_names(names)}: values are taken as they are stored, so a photo with another profile looks different"
+    )
+
+
 def turned_note(samples: Sequence[Sample]) -> str:
     """Photos with masks that EXIF turns or mirrors: their masks may have been drawn on the photo as it is stored."""
     some = [sample for sample in samples if sample.mask_paths and sample.header.is_turned]
@@ -61,6 +77,23 @@ def turned_note(samples: Sequence[Sample]) -> str:
         f"{'is' if len(some) == 1 else 'are'} turned or mirrored by EXIF orientation; masks are laid on the photo as "
         "it is shown, so a mask drawn on the stored pixels marks the wrong place"
     )
+
+
+def lossy_note(samples: Sequence[Sample]) -> str:
+    """Photos whose masks are stored in a way that changes values around edges."""
+    some = [sample for sample in samples if _has_lossy_mask(sample)]
+    if not some:
+        return ""
+    return (
+        f"{plural(len(some), 'photo')}, among them {some[0].name}, {'has a mask' if len(some) == 1 else 'have masks'} "
+        "stored as JPEG or lossy WebP, which blurs edges: a pixel there counts as what it is nearer to; PNG keeps them"
+    )
+
+
+def _has_lossy_mask(sample: Sample) -> bool:
+    with suppress(DataError):  # said where the mask is read
+        return any(is_lossy(path) for path in sample.mask_paths)
+    return False
 
 
 def reduction_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:

@@ -7,11 +7,16 @@ from pathlib import Path, PurePosixPath
 
 from blemish.errors import DataError
 
-_WORDS = "mask|masks|label|labels|gt|ground[ _-]?truth|annotation|annotations|seg|segmentation"
+_WORDS = (
+    "mask|masks|label|labels|labelids|gt|gtfine|ground[ _-]?truth|anno|annotation|annotations|seg|segmentation|"
+    "semantic|instance|binary|cp|class|colou?r|json"
+)
+"""What tools put behind an image's name, some several of them (Segments.ai, Cellpose); LabelMe behind a folder's."""
 _ENDING = re.compile(rf"[ _.-]({_WORDS})$", re.IGNORECASE)
 _BEGINNING = re.compile(rf"^({_WORDS})[ _.-]", re.IGNORECASE)
 _NUMBER = re.compile(r"[ _.-]\d+$")
-_IMAGE = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp)$", re.IGNORECASE)
+_IMAGE = re.compile(r"[._](png|jpe?g|bmp|tiff?|webp)$", re.IGNORECASE)
+_ROBOFLOW = re.compile(r"\.rf\.\w{16,}$")
 
 
 def pair_masks(
@@ -72,8 +77,12 @@ def _stems(stem: str) -> Iterator[tuple[str, bool]]:
 
 
 def _plain(stem: str) -> Iterable[str]:
-    """A stem, and the same without what tools add to it."""
+    """A stem, and the same without what tools add to it, one thing after the other."""
     folder, slash, name = stem.rpartition("/")
-    found = [name, _ENDING.sub("", name), _IMAGE.sub("", name), _IMAGE.sub("", _ENDING.sub("", name))]
-    found.append(_BEGINNING.sub("", found[-1]))
+    found = [name]
+    while (shorter := _ENDING.sub("", found[-1])) != found[-1]:
+        found.append(shorter)
+    for pattern in (_ROBOFLOW, _IMAGE, _BEGINNING):
+        found.append(pattern.sub("", found[-1]))
+    found.insert(1, _IMAGE.sub("", name))
     return (f"{folder}{slash}{one}" for one in dict.fromkeys(found))

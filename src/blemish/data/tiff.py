@@ -16,7 +16,15 @@ _MAX_VALUES = 1_000_000
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
 _COMPRESSIONS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate", 50000: "Zstandard"}
-_COLOURS = {3: "a palette", 4: "a transparency mask", 5: "CMYK", 8: "CIELab", 32803: "a raw sensor (CFA)", 34892: "raw"}
+_COLOURS = {
+    3: "a palette",
+    4: "a transparency mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIELab",
+    32803: "a raw sensor (CFA)",
+    34892: "raw",
+}
 
 
 @final
@@ -96,8 +104,11 @@ class Tiff(NamedTuple):
         if self.first(254, 0) & 1 or self.first(255, 1) == 2:
             return "its first page is a reduced image, such as a thumbnail; save the photo alone"
         is_swapped = self.order == ">" and self.bits == 32 and self.first(259, 1) != 1  # by libtiff and by Pillow
-        is_odd_plane = self.is_planar and self.bits == 16 and self.samples == 4 and self.first(338, 1) == 0
-        if is_swapped or is_odd_plane or (self.is_signed and self.bits == 8):
+        is_odd_plane = self.is_planar and (
+            self.first(262, 1) == 6 or (self.bits == 16 and self.samples > 3 and self.first(338, 1) != 2)
+        )
+        is_odd_grey = self.samples == 2 and self.first(338, 2) == 1  # already multiplied by its opacity
+        if is_swapped or is_odd_plane or is_odd_grey or (self.is_signed and self.bits == 8):
             return f"{self.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"
         return ""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
-from blemish.data.notes import page_note, turned_note
+from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
 from blemish.evaluation.by_size import judge_regions, measure_sizes
@@ -111,10 +111,9 @@ def measure_folder(
     Raises:
         DataError: as `evaluate_model`.
     """
-    asked, trained = settings.mask_value, predictor.header.run.data.mask_value
-    mask_value = trained if asked is None else asked
-    samples = [replace(sample, mask_value=mask_value) for sample in _test_samples(folder)]
-    folder.check_good_masks(mask_value)
+    values = settings.mask_values(predictor.header.run.data)
+    samples = [replace(sample, **values) for sample in _test_samples(folder)]
+    folder.check_good_masks(**values)
     names = [plain_name(sample.name) for sample in samples]
     conditions = read_conditions(Path(settings.conditions), names) if settings.conditions else {}
     judged = _judge(predictor, samples, settings, on_image)
@@ -173,6 +172,8 @@ def _judge_one(
             if not inside:
                 judged.unseen[name] = "roi"
     if mask is not None or not sample.label:
+        if mask is not None and (ignored := sample.load_ignored(mask.shape)) is not None:
+            valid = ~ignored if valid is None else valid & ~ignored
         judged.pixels.add(name, compared, mask, valid=valid)
         judged.compared_px.append(size_px)
     judged.images.append(
@@ -337,7 +338,9 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
             "alarms are counted image by image, as if all were independent"
         )
     seen = list(judged.samples.values())
-    notes |= {name: note for name, note in (("pages", page_note(seen)), ("turned", turned_note(seen))) if note}
+    found = {"pages": page_note(seen), "turned": turned_note(seen), "lossy_masks": lossy_note(seen)}
+    found["profiles"] = profile_note(seen)
+    notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"
     return notes

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from blemish.settings import MaskValue, Settings
+from blemish.settings import DataSettings, MaskValue, MaskValues, Settings
 from blemish.stats import Counts
 
 Range = tuple[float, float]
@@ -38,6 +38,11 @@ class EvaluateSettings(Settings):
         description="Compare maps with masks at each photo's own size, and not at the model's; slower, and what "
         "benchmarks that count every pixel ask for.",
     )
+    ignore_value: MaskValue = Field(
+        None,
+        description="What marks a pixel that is not judged in the masks, as data.ignore_value. None: as the model was "
+        "trained.",
+    )
     conditions: Annotated[str, Field(max_length=4096)] | None = Field(
         None,
         description="CSV file with a column image and one for each condition (light, day, camera): false alarms and "
@@ -46,6 +51,13 @@ class EvaluateSettings(Settings):
     skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
     panels_per_type: Annotated[int, Field(ge=0, le=20)] = Field(2, description="Panels a defect type in the report.")
     worst: Annotated[int, Field(ge=0, le=50)] = Field(6, description="Misses and false alarms in the report.")
+
+    def mask_values(self, data: DataSettings) -> MaskValues:
+        """Those asked for, else those of training."""
+        return {
+            "mask_value": data.mask_value if self.mask_value is None else self.mask_value,
+            "ignore_value": data.ignore_value if self.ignore_value is None else self.ignore_value,
+        }
 
     def tau(self, defect_type: str) -> float:
         """The paper's threshold for a defect type (sections 5.3 to 5.6).

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.data.folder import SUFFIXES
+from blemish.data.folder import OTHER_IMAGES, SUFFIXES
 
 
 class Stamp(NamedTuple):
@@ -141,6 +141,14 @@ def _why_left_out(entry: "os.DirEntry[str]") -> str | None:
         is_file = entry.is_file()
     except OSError as error:  # links in a circle
         return f"a link that cannot be followed: {error.strerror}"
+    if is_file and Path(entry.name).suffix.lower() in OTHER_IMAGES:
+        return "an image of a kind that is not read (PNG, JPEG, BMP, TIFF and WebP are)"
     if is_file or not _is_named_like_image(entry):
         return None
-    return "a link to nothing" if entry.is_symlink() else "named like an image, but no file"
+    if not entry.is_symlink():
+        return "named like an image, but no file"
+    try:
+        Path(entry.path).stat()
+    except OSError:
+        return "a link to nothing"
+    return "a link to a device or a pipe"

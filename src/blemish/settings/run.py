@@ -3,7 +3,7 @@
 A detector brings settings of its own (`model.*`); they are defined beside it, in its file.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
@@ -28,7 +28,14 @@ Level = Annotated[int, Field(ge=0, le=255)]
 
 
 MaskValue = Annotated[int, Field(ge=0, le=65_535)] | tuple[Level, Level, Level] | None
-"""The value, or the colour, that marks a defective pixel in a mask; None: every value above 0."""
+"""A value or palette index, or a colour, in a mask: what means defective, or what is not to be judged."""
+
+
+class MaskValues(TypedDict, total=False):
+    """What a set's masks mean, as the settings of these names say."""
+
+    mask_value: MaskValue
+    ignore_value: MaskValue
 
 
 class DataSettings(Settings):
@@ -84,6 +91,11 @@ class DataSettings(Settings):
         None,
         description="What marks a defective pixel in the masks of ground_truth: a grey value or palette index, or a "
         "colour [r, g, b]. None: every value above 0, and a mask that marks nearly everything is refused.",
+    )
+    ignore_value: MaskValue = Field(
+        None,
+        description="What marks a pixel in the masks of ground_truth that is not to be judged, such as 255 (void) "
+        "beside labels; as mask_value. None: nothing, and a mask with 255 beside small labels is refused.",
     )
     skip_bad: bool = Field(False, description="Leave out unreadable images, and count them, instead of stopping.")
     calibration_fraction: Annotated[float, Field(ge=0.001, le=0.999)] | None = Field(

@@ -25,7 +25,7 @@ def validate(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
     >>> from blemish.settings import TrainSettings
     >>> validate(TrainSettings, {"epoch": 3}, prefix="train.")
     Traceback (most recent call last):
-    blemish.errors.SettingsError: train.epoch: unknown setting; did you mean 'epochs'?
+    blemish.errors.SettingsError: train.epoch: unknown setting; did you mean 'train.epochs'?
     """
     try:
         return kind.model_validate(values)
@@ -40,9 +40,8 @@ def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> s
     if first["type"] == "refused":
         return first["msg"]
     if first["type"] == "extra_forbidden":
-        known = _fields_at(kind, first["loc"][:-1])
         where = ".".join(map(str, first["loc"]))
-        return f"{prefix}{shortened(where)}: unknown setting; {nearest(str(first['loc'][-1]), known)}"
+        return f"{prefix}{shortened(where)}: unknown setting; {_suggest(kind, first['loc'], prefix)}"
     expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
     return f"{prefix}{where}: should be {' or '.join(expected)}; found {shortened(repr(first['input']))}"
 
@@ -80,6 +79,25 @@ def _expected(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return _EXPECTED["tuple"] if isinstance(error["loc"][-1], int) else "given"
     return _EXPECTED.get(error["type"].partition("_")[0], error["msg"].removeprefix("Input should be "))
+
+
+def _suggest(kind: type[BaseModel], path: Sequence[int | str], prefix: str) -> str:
+    """The nearest name as it must be written: one of the same group, else of the groups below."""
+    *above, name = map(str, path)
+    known = _fields_at(kind, above)
+    group = "".join(f"{part}." for part in (*([prefix[:-1]] if prefix.endswith(".") else []), *above))
+    leaves = {} if above else {leaf: f"{group}{one}.{leaf}" for one in known for leaf in _fields_below(kind, one)}
+    hint = nearest(name, [*known, *leaves])
+    if not hint.startswith("did"):
+        return nearest(name, known)
+    found = hint.split("'")[1]
+    return f"did you mean '{group + found if found in known else leaves[found]}'?"
+
+
+def _fields_below(kind: type[BaseModel], name: str) -> list[str]:
+    annotation = kind.model_fields[name].annotation
+    is_group = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return _fields_at(kind, [name]) if is_group else []
 
 
 def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:

@@ -294,7 +294,7 @@ def test_two_categories_of_one_name_are_told_apart(tmp_path: Path) -> None:
     ("detectors", "more", "message"),
     [
         ("sead,ae_l2", (), "unknown detector or preset 'sead'; did you mean 'seed'?"),
-        ("seed", ("model.latnet=3",), "seed: model.latnet: unknown setting; did you mean 'latent'?"),
+        ("seed", ("model.latnet=3",), "seed: model.latnet: unknown setting; did you mean 'model.latent'?"),
         ("seed,vae", ("model.decoder=mirror",), "vae: model.decoder: unknown setting"),
         ("seed", ("ae_l2:model.latent=3",), "no detector 'ae_l2' is trained here; known: seed"),
         ("seed", ("sead:model.latent=3",), "unknown detector or preset 'sead'; did you mean 'seed'?"),

@@ -90,7 +90,7 @@ def test_a_value_that_fails_is_shown(shared_parts: Path, tmp_path: Path) -> None
         (["model.latent=8"], "one setting needs several values, e.g. model.latent=8,32,100; none has"),
         (["model.latent=8,9", "train.batch_size=4,8"], "model.latent and train.batch_size have"),
         (["model.latent=8,8"], "a value is given twice"),
-        (["model.latnet=8,9"], "seed: model.latnet: unknown setting; did you mean 'latent'?"),
+        (["model.latnet=8,9"], "seed: model.latnet: unknown setting; did you mean 'model.latent'?"),
         (["model.latent=8,many"], "model.latent"),
         (["seed=0,1"], "there is an option for it"),
     ],

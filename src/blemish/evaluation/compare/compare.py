@@ -147,7 +147,7 @@ def _add_to_gallery(galleries: dict[str, Gallery], outcome: Outcome, device: str
     dataset = run.dataset
     if dataset.name not in galleries:
         limits = PixelPolicy(size_px=(8, 8), max_image_px=run.settings.data.max_image_px)
-        galleries[dataset.name] = Gallery(dataset.folder, limits, mask_value=run.mask_value)
+        galleries[dataset.name] = Gallery(dataset.folder, limits, mask_values=run.mask_values)
     if outcome.status != "failed" and run.name not in galleries[dataset.name].columns:
         galleries[dataset.name].add(run.name, Predictor.load(run.model, device))
 

@@ -17,7 +17,7 @@ from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb, as_rgb
 from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
-from blemish.settings import MaskValue
+from blemish.settings import MaskValues
 
 SIDE_PX = 256
 """The longest side of a picture."""
@@ -27,12 +27,14 @@ SIDE_PX = 256
 class Gallery:
     """The chosen images of one dataset, and what models made of them, as pictures for a page.
 
-    Two images of each defect type and a good one, evenly spread over their names; `mask_value` marks their defects.
+    Two images of each defect type and a good one, evenly spread over their names; `mask_values` is what masks mean.
     """
 
-    def __init__(self, folder: Folder, policy: PixelPolicy, per_type: int = 2, mask_value: MaskValue = None) -> None:
+    def __init__(
+        self, folder: Folder, policy: PixelPolicy, per_type: int = 2, mask_values: MaskValues | None = None
+    ) -> None:
         self._policy = policy
-        self.samples = [replace(sample, mask_value=mask_value) for sample in chosen(folder, per_type)]
+        self.samples = [replace(sample, **(mask_values or {})) for sample in chosen(folder, per_type)]
         self.truth = [self._try(sample) for sample in self.samples]
         self.columns: dict[str, list[str | None]] = {}
 

@@ -21,7 +21,7 @@ from blemish.evaluation.threshold_counts import MAPS
 from blemish.inference.artifact import ArtifactHeader, read_artifact
 from blemish.inference.predictor import Predictor
 from blemish.models import DETECTORS, PRESETS
-from blemish.settings import MaskValue, RunSettings, merge, parse_assignment, read_toml
+from blemish.settings import MaskValues, RunSettings, merge, parse_assignment, read_toml
 from blemish.training.settings import make_settings
 from blemish.training.train import state_path, train_model
 
@@ -110,10 +110,9 @@ class Run:
     path: Path
 
     @property
-    def mask_value(self) -> MaskValue:
-        """What marks a defect in the masks that it is evaluated with."""
-        trained = self.settings.data.mask_value
-        return trained if self.evaluate.mask_value is None else self.evaluate.mask_value
+    def mask_values(self) -> MaskValues:
+        """What the masks that it is evaluated with mean."""
+        return self.evaluate.mask_values(self.settings.data)
 
     @property
     def model(self) -> Path:

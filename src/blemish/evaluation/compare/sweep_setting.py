@@ -82,7 +82,7 @@ def sweep_setting(
     setting, values, runs = plan_runs(plan, out)
     with exclusive_lock(out / LOCK, f"sweeping into {out}"):
         dataset = runs[0].dataset
-        gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_value)
+        gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_values)
         points: list[Point] = []
         content = _content(plan, setting, values, dataset, points)
         coming = map_runs(runs, device, report)

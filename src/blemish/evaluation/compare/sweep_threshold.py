@@ -120,7 +120,8 @@ def _find(swept: ThresholdCounts, results: Results, image: str | None, source: S
 
 def _score(source: Source, row: ImageRow) -> Example:
     predictor = Predictor.load(source.model, source.device)
-    folder = read_folder(source.data, predictor.header.run.data.mask_value)
+    trained = predictor.header.run.data
+    folder = read_folder(source.data, trained.mask_value, trained.ignore_value)
     samples = {sample.name: sample for sample in folder.test}
     if row.path not in samples:
         raise DataError(f"{source.data}: no test image {row.path} in it; give the data the evaluation was made with")

@@ -29,6 +29,7 @@ from blemish.evaluation.data_check.findings import (
     depth_findings,
     duplicate_findings,
     format_findings,
+    lossy_findings,
     outlier_findings,
     outlier_limit,
     part_of,
@@ -43,7 +44,7 @@ from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
 from blemish.models import DETECTORS
 from blemish.models.encoders import EncoderSettings
-from blemish.settings import MaskValue, RunSettings, validate
+from blemish.settings import DataSettings, RunSettings, validate
 from blemish.training.policy import resolve_policy
 
 OnImage = Callable[[int, int], None]
@@ -103,7 +104,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         SettingsError: a size the encoder cannot take (multiples of its strides, 16 by default), or a region of interest
             without a pixel.
     """
-    folder, findings = _folder(Path(root), settings.data.mask_value)
+    folder, findings = _folder(Path(root), settings.data)
     samples = [*folder.train, *folder.test]
     headed = [sample for sample in samples if not _refused(sample, settings, findings)]
     quick = settings.data.model_copy(update={"speed": "fast"})
@@ -132,6 +133,7 @@ def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _do
         *format_findings(images),
         *depth_findings(images, policy.white_level),
         *turned_findings(images),
+        *lossy_findings(images),
         *duplicate_findings(images, pairs, groups),
         *outlier_findings(oddness),
         *quality_findings(images),
@@ -148,11 +150,11 @@ def _encoder(settings: RunSettings) -> EncoderSettings:
     return validate(EncoderSettings, asked, prefix="model.")
 
 
-def _folder(root: Path, mask_value: MaskValue) -> tuple[Folder, list[Finding]]:
+def _folder(root: Path, data: DataSettings) -> tuple[Folder, list[Finding]]:
     """The images, and what is wrong with how they lie there."""
     findings = []
     try:
-        folder = read_folder(root, mask_value)
+        folder = read_folder(root, data.mask_value, data.ignore_value)
     except DataError as error:
         train = root / "train" / GOOD
         good = image_files(train) if train.is_dir() else []
@@ -161,7 +163,7 @@ def _folder(root: Path, mask_value: MaskValue) -> tuple[Folder, list[Finding]]:
         folder = Folder(root, tuple(Sample(path, path.relative_to(root).as_posix()) for path in good))
         findings.append(Finding("layout", "look", (), f"{error}; until then only train/good is checked"))
     try:
-        folder.check_good_masks(mask_value)
+        folder.check_good_masks(data.mask_value, data.ignore_value)
     except DataError as error:
         findings.append(Finding("mask", "look", (), str(error)))
     used = set(folder.good_masks) | {sample.path for sample in (*folder.train, *folder.test)}

@@ -9,8 +9,9 @@ from typing import Literal, final
 from blemish.data.duplicates import Fingerprint, Pair, clusters
 from blemish.data.folder import Sample
 from blemish.data.masks import ASPECT_TOLERANCE
-from blemish.data.notes import depth_note, turned_note
+from blemish.data.notes import depth_note, lossy_note, turned_note
 from blemish.data.photo_values import Quality, tukey_fences
+from blemish.data.profiles import is_plain
 
 _FORMAT_OF = {
     ".png": "PNG",
@@ -54,6 +55,8 @@ def photo_facts(sample: Sample) -> PhotoFacts:
         oddities.append(f"turned or mirrored by its EXIF orientation, {header.orientation}")
     if header.has_alpha:
         oddities.append("transparent pixels or an alpha channel, laid over black")
+    if not is_plain(header.profile):
+        oddities.append(f"the colour profile {header.profile!r}, which is not applied")
     kind = "grey, 16 bits" if header.mode.startswith("I;") else _KINDS.get(header.mode, "colour")
     return PhotoFacts(header.size_px, kind, tuple(oddities))
 
@@ -176,6 +179,12 @@ def turned_findings(images: Sequence[CheckedImage]) -> list[Finding]:
     """Photos with masks that are turned by EXIF."""
     some = [one.sample for one in images if one.sample.mask_paths and one.sample.header.is_turned]
     return [Finding("mask", "look", tuple(one.name for one in some), turned_note(some))] if some else []
+
+
+def lossy_findings(images: Sequence[CheckedImage]) -> list[Finding]:
+    """Photos whose masks have blurred edges as they are stored."""
+    note = lossy_note([one.sample for one in images])
+    return [Finding("mask", "note", (), note)] if note else []
 
 
 def duplicate_findings(
