@@ -1,12 +1,13 @@
 """Hostile files, names, settings and models, each given to the real command line; counts what must never happen.
 
-    python benchmarks/hostile.py --count 2000 --seed 0 [--workers 2] [--kinds image,mask,...,place]
+    python benchmarks/hostile.py --count 2000 --seed 0 [--workers 2] [--kinds image,mask,...,stop,stream]
 
 Each case is drawn from a seed of its own, (seed, number), and runs in a forked process with a time limit and a memory
-limit. Wrong are: a traceback, more than 20 s of processor time or 90 s of waiting, a death by a signal, an exit code
-that is not among those the case may have, an error that is not one line, a control character on the terminal, and a
-file of the user's that was changed or is gone. Prints a table, every failure with the
-way to repeat it (--only NUMBER), and writes hostile.json. Ends with 1 where anything is wrong.
+limit; some are interrupted at a drawn moment, some have a closed or full standard stream. Wrong are: a traceback, more
+than 20 s of processor time or 90 s of waiting, a death by a signal, an exit code that is not among those the case may
+have, an error that is not one line, a control character on the terminal, a file that is left half written, and a file
+of the user's that was changed or is gone. Prints a table, every failure with the way to repeat it (--only NUMBER), and
+writes hostile.json. Ends with 1 where anything is wrong.
 """
 
 import argparse
@@ -88,6 +89,10 @@ class Case:
     allowed: tuple[int, ...] = (0, 1, 2)
     kept: dict[Path, str] = field(default_factory=dict)
     """Files that must stay as they are, by their SHA-256."""
+    stop_s: float | None = None
+    """When Ctrl-C comes."""
+    streams: tuple[str, ...] = ()
+    """What the standard output and error are: "closed", "full", or "unread", a pipe whose reader has gone."""
 
 
 @dataclass
@@ -576,6 +581,55 @@ def place_case(rng: np.random.Generator, folder: Path, material: Material) -> Ca
     return Case(pick(rng, commands), (0, 1, 2, 3), kept)
 
 
+def long_commands(folder: Path, material: Material, rng: np.random.Generator) -> list[list[str]]:
+    """Each command that takes a while, writing into a folder."""
+    model, exported, photos = str(material.trained), str(material.exported), str(material.photos)
+    sets = [word for one in TINY for word in ("--set", one)]
+    out, test = str(folder / "out"), f"{photos}/test"
+    watch = ["watch", str(pick(rng, (model, exported))), test, "--until-idle", "0", "--settle", "0", "--patience", "0"]
+    plan = ["--detectors", "conv_autoencoder", *sets]
+    return [
+        ["train", photos, "-o", f"{out}.safetensors", "--detector", "conv_autoencoder", *sets],
+        ["evaluate", model, photos, "-o", out],
+        [
+            "inspect",
+            str(pick(rng, (model, exported))),
+            test,
+            "-o",
+            out,
+            "--format",
+            pick(rng, ("table", "csv", "json")),
+        ],
+        ["challenge", model, f"{test}/good", "-o", out, "--defects", "2", "--contrasts", "0.5"],
+        ["compare", photos, "-o", out, *plan],
+        ["sweep", "setting", photos, *plan[:2], "-o", out, *sets[2:], "--set", "data.size_px=[32,32],[64,64]"],
+        ["export", model, "-o", f"{out}.onnx"],
+        ["verify", exported],
+        ["data", "check", photos, "-o", out],
+        ["data", "synth", "hazelnuts", out, "--good", "6", "--defects", "1", "--size", "64"],
+        ["certify", exported, "--good", f"{photos}/train/good", "-o", f"{out}.onnx", "--max-false-alarm-rate", "0.3"],
+        ["monitor", model, f"{photos}/train/good"],
+        [*watch, "--to", f"{out}.csv"],
+        [*watch, "--to", f"{out}.jsonl", "--out", out],
+        ["doctor"],
+    ]
+
+
+def stop_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """Ctrl-C at a drawn moment, most often early."""
+    arguments = pick(rng, long_commands(folder, material, rng))
+    kept = {path: hashed(path) for path in material.photos.parent.rglob("*") if path.is_file()}
+    return Case(arguments, (0, 1, 2, 3, 130), kept, float(rng.random() ** 2 * 6))
+
+
+def stream_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
+    """A closed, full or unread standard stream."""
+    streams = pick(
+        rng, (("closed", ""), ("", "closed"), ("closed", "closed"), ("unread", ""), ("full", ""), ("", "full"))
+    )
+    return Case(pick(rng, long_commands(folder, material, rng)), (0, 1, 2, 3, 141), streams=streams)
+
+
 def hashed(path: Path) -> str:
     """A file's SHA-256; nothing of one that is gone."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
@@ -599,6 +653,8 @@ KINDS: dict[str, Draw] = {
     "option": option_case,
     "model": model_case,
     "place": place_case,
+    "stop": stop_case,
+    "stream": stream_case,
 }
 
 
@@ -608,8 +664,10 @@ KINDS: dict[str, Draw] = {
 def start(case: Case, folder: Path) -> int:
     """Fork a process that runs the command in `folder`; its number."""
     sys.stdout.flush()
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command itself says what it does then
     child = os.fork()
     if child:
+        signal.signal(signal.SIGINT, usual)
         return child
     code = 99
     try:
@@ -619,6 +677,8 @@ def start(case: Case, folder: Path) -> int:
         for number, name in ((1, "stdout"), (2, "stderr")):
             handle = os.open(folder / f".{name}", os.O_WRONLY | os.O_CREAT)
             os.dup2(handle, number)
+        for number, what in enumerate(case.streams, start=1):
+            lead(number, what)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["blemish", *case.arguments]
         from blemish.__main__ import main as blemish
@@ -635,12 +695,27 @@ def start(case: Case, folder: Path) -> int:
             os._exit(code)
 
 
+def lead(number: int, what: str) -> None:
+    """Close a standard stream, or lead it where nothing can be written."""
+    if what == "closed":
+        os.close(number)
+    elif what == "unread":
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.dup2(writing, number)
+    elif what == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+
+
 def collect(running: dict[int, tuple[int, str, Case, Path, float]], outcomes: list[Outcome], keep: bool) -> None:
     """Wait for a little, take in what has ended, and end what takes too long."""
     time.sleep(0.01)
     for child, (number, kind, case, folder, began) in list(running.items()):
         seconds = time.monotonic() - began
         ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended and case.stop_s is not None and seconds > case.stop_s:
+            os.kill(child, signal.SIGINT)
+            case.stop_s = None
         if not ended and seconds <= WAIT_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)):
             continue
         if not ended:
@@ -674,8 +749,15 @@ def judge(case: Case, folder: Path, code: int, is_late: bool) -> list[str]:
     changed = [path.name for path, known in case.kept.items() if hashed(path) != known]
     if changed:
         faults.append(f"changed {changed[0]}")
+    if any(folder.rglob("*.part")):
+        faults.append("half written")
     lines = err.decode("utf-8", "replace").splitlines()
-    if code == 2 and "traceback" not in faults and not any(ERROR.match(line) for line in lines):
+    if (
+        code == 2
+        and not any(case.streams[1:])
+        and "traceback" not in faults
+        and not any(ERROR.match(line) for line in lines)
+    ):
         faults.append("error without a name")
     if re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", out + err):
         faults.append("control character")
