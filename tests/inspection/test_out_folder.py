@@ -122,7 +122,7 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
     monkeypatch.setattr(index_page, "MAX_IMAGES", 3)
     rows = [(f"{score}.png", judged_row(f"{score}.png", score)) for score in (1.0, 3.0, 2.0, 0.5)]
     rows.append(("<b>.png", to_row(Decision("<b>.png", "", "unreadable", message="no <image>"))))
-    page = write_index(iter(rows), tmp_path).read_text()
+    page = write_index(iter(rows), tmp_path, "inspect.csv", "<m>.onnx").read_text()
     assert "5 images: 1 anomalous, 3 good, 1 unreadable" in page
     assert re.findall(r"<br>([^<]*png)|> ([^<]*png)<br>score", page) == [
         ("&lt;b&gt;.png", ""),
@@ -130,6 +130,9 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
         ("", "2.0.png"),
     ]
     assert "The worst 3 are shown" in page
+    assert 'Judged by &lt;m&gt;.onnx; all rows: <a href="inspect.csv">inspect.csv</a>.' in page
+    assert "from 0.8 of the threshold to twice it" in page
+    assert "prefers-color-scheme:dark" in page
     assert "no &lt;image&gt;" in page
 
 
@@ -137,7 +140,7 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
 def test_the_page_counts_one_image_and_one_region_as_one(tmp_path: Path, count: int, said: str) -> None:
     row = judged_row("a.png", 3.0)
     row["region_count"] = count
-    page = write_index([("a.png", row)], tmp_path).read_text()
+    page = write_index([("a.png", row)], tmp_path, "inspect.json", "m").read_text()
     assert said in page
     assert "1 image: 1 anomalous" in page
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from blemish.data.files import atomic_write
-from blemish.errors import plural
+from blemish.errors import plural, printable
 from blemish.inspection.rows import Row
 
 INDEX = "index.html"
@@ -18,20 +18,34 @@ MAX_IMAGES = 500
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="generator" content="blemish">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Inspected images</title><style>
-body{font:15px/1.4 system-ui,sans-serif;margin:2rem;background:#f6f6f4;color:#222}
-main{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:1rem}
-figure{margin:0;background:#fff;border:1px solid #ddd;border-top:4px solid #4a8;padding:.5rem}
-figure.anomalous{border-top-color:#c33}figure.unreadable{border-top-color:#888}
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<title>Inspected images</title><style>
+:root{--ink:#1b1f24;--paper:#f6f6f4;--card:#fff;--line:#d6dae0;--good:#1c7a4a;--bad:#b3331f}
+@media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--paper:#14171b;--card:#1e2329;--line:#39414b;--good:#5ccb8f;
+--bad:#ff8a70}a{color:#8ab8ff}a:visited{color:#c3a6ff}}
+body{font:15px/1.4 system-ui,sans-serif;margin:clamp(.8rem,3vw,2rem);background:var(--paper);color:var(--ink)}
+h1{font-size:1.5rem;line-height:1.25}p{max-width:75ch;overflow-wrap:anywhere}
+main{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(240px,100%),1fr));gap:1rem}
+figure{margin:0;background:var(--card);border:1px solid var(--line);border-top:4px solid var(--good);padding:.5rem}
+figure.anomalous{border-top-color:var(--bad)}figure.unreadable{border-top-color:#888}
+.anomalous b{color:var(--bad)}.heat{display:inline-block;width:6em;height:.8em;
+background:linear-gradient(90deg,#ffe14d,#fa8c14,#d62328,#78005a)}.line{display:inline-block;width:.8em;height:.8em;
+border:2px solid #00e5ff;background:#555}
 img{width:100%;height:220px;object-fit:contain;background:#222}figcaption{overflow-wrap:anywhere}
 </style></head><body>
 """
 
+_LEGEND = """<p>Each photo is grey under the model's heat: <span class="heat"></span> from 0.8 of the threshold to twice it.
+<span class="line"></span> A cyan line runs around what is called defective. A score above the threshold makes an image
+anomalous; the worst stands first. A click shows a picture at full size.</p>
+"""
 
-def write_index(rows: Iterable[tuple[str, Row]], out: Path) -> Path:
+
+def write_index(rows: Iterable[tuple[str, Row]], out: Path, rows_file: str, model: str) -> Path:
     """Write `index.html` under `out` from each row and the name of its pictures: what to look at first stands first.
 
-    Unreadable images first, then by how far the score is above the threshold.
+    Unreadable images first, then by how far the score is above the threshold. `rows_file` is the name of the file of
+    all rows beside it, `model` what the page calls the model.
 
     Raises:
         DataError: it cannot be written there.
@@ -43,8 +57,9 @@ def write_index(rows: Iterable[tuple[str, Row]], out: Path) -> Path:
         file.write(_HEAD)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("anomalous", "good", "unreadable"))
         file.write(f"<h1>{plural(counts.total(), 'image')}: {said}</h1>\n")
-        if counts.total() > len(worst):
-            file.write(f"<p>The worst {len(worst)} are shown; the others are in the file of the rows.</p>\n")
+        link = f'<a href="{quote(rows_file)}">{escape(rows_file)}</a>'
+        left = f" The worst {len(worst)} are shown." if counts.total() > len(worst) else ""
+        file.write(f"<p>Judged by {escape(printable(model))}; all rows: {link}.{left}</p>\n{_LEGEND}")
         file.write("<main>\n")
         file.writelines(_figure(name, row) for name, row in worst)
         file.write("</main></body></html>\n")

@@ -100,7 +100,8 @@ class Inspection:
                 yield from self._as_one_batch(request.max_false_discovery_rate, record)
             if request.out is not None and record is not None:
                 write_rows(map(to_row, record.numbered(self._numbers)), request.out, request.form)
-                write_index(((one.picture, to_row(one)) for one in record.numbered(self._numbers)), request.out)
+                rows = ((one.picture, to_row(one)) for one in record.numbered(self._numbers))
+                write_index(rows, request.out, FORMATS[request.form].file, request.model.name)
 
     def _as_one_batch(self, max_false_discovery_rate: float, record: Record | None) -> Iterator[Row]:
         rows = self._pass(self.predictor, record, None)
