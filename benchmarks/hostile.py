@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 # Before numpy and torch are imported: a forked process has none of its parent's threads, and waits or spins for them.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
@@ -679,6 +680,8 @@ def start(case: Case, folder: Path) -> int:
             os.dup2(handle, number)
         for number, what in enumerate(case.streams, start=1):
             lead(number, what)
+        if case.streams:  # as a new process would find them
+            sys.stdout, sys.stderr = (open_stream(number) for number in (1, 2))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["blemish", *case.arguments]
         from blemish.__main__ import main as blemish
@@ -689,8 +692,8 @@ def start(case: Case, folder: Path) -> int:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     finally:
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
         finally:
             os._exit(code)
 
@@ -705,6 +708,15 @@ def lead(number: int, what: str) -> None:
         os.dup2(writing, number)
     elif what == "full":
         os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+
+
+def open_stream(number: int) -> TextIO | None:
+    """A standard stream as Python opens it; None of one that is closed."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    return open(number, "w", buffering=1 if number == 2 else -1, closefd=False, encoding="utf-8")
 
 
 def collect(running: dict[int, tuple[int, str, Case, Path, float]], outcomes: list[Outcome], keep: bool) -> None:
