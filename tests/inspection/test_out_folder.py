@@ -131,7 +131,7 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
     ]
     assert "The worst 3 are shown" in page
     assert 'Judged by &lt;m&gt;.onnx; all rows: <a href="inspect.csv">inspect.csv</a>.' in page
-    assert "from 0.8 of the threshold to twice it" in page
+    assert "from 0.8 of the threshold to\ntwice it" in page
     assert "prefers-color-scheme:dark" in page
     assert "no &lt;image&gt;" in page
 

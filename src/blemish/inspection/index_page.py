@@ -35,14 +35,15 @@ img{width:100%;height:220px;object-fit:contain;background:#222}figcaption{overfl
 </style></head><body>
 """
 
-_LEGEND = """<p>Each photo is grey under the model's heat: <span class="heat"></span> from 0.8 of the threshold to twice it.
+_LEGEND = """<p>Each photo is grey under the model's heat: <span class="heat"></span> from 0.8 of the threshold to
+twice it.
 <span class="line"></span> A cyan line runs around what is called defective. A score above the threshold makes an image
 anomalous; the worst stands first. A click shows a picture at full size.</p>
 """
 
 
 def write_index(rows: Iterable[tuple[str, Row]], out: Path, rows_file: str, model: str) -> Path:
-    """Write `index.html` under `out` from each row and the name of its pictures: what to look at first stands first.
+    """Write `index.html` under `out` from each row and the name of its pictures: what to look at first is first.
 
     Unreadable images first, then by how far the score is above the threshold. `rows_file` is the name of the file of
     all rows beside it, `model` what the page calls the model.
