@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from blemish.data.folder import image_files
 from blemish.data.progress import Progress
 from blemish.fleet.cluster import connected
@@ -58,27 +60,39 @@ def print_overhead(given: argparse.Namespace, request: Request) -> None:
     plain, fleet = [], []
     with connected(None, request.workers):
         for _ in range(given.repeats):
-            began = time.perf_counter()
+            began = np.array([time.perf_counter(), time.process_time()])
             for file in itertools.islice(itertools.cycle(files), count):
                 predictor.predict(file)
-            plain.append((time.perf_counter() - began) / count * 1000)
+            plain.append((np.array([time.perf_counter(), time.process_time()]) - began) / count * 1000)
             shutil.rmtree(request.out, ignore_errors=True)
             fleet.append(steady_ms(request))
-            print(f"plain {plain[-1]:.3f} ms an image, fleet {fleet[-1]:.3f} ms", flush=True)
-    print(f"smallest of {given.repeats}: fleet takes {min(fleet) / min(plain) - 1:+.1%}, batch size {given.batch_size}")
+            told = [f"{name} {ms[0]:.2f} ms ({ms[1]:.2f})" for name, ms in (("plain", plain[-1]), ("fleet", fleet[-1]))]
+            print(f"an image, and of that computing: {', '.join(told)}", flush=True)
+    more = np.min(fleet, axis=0) / np.min(plain, axis=0) - 1
+    print(f"smallest of {given.repeats}: the fleet takes {more[0]:+.1%}, computing {more[1]:+.1%}")
 
 
-def steady_ms(request: Request) -> float:
-    """Milliseconds an image, without what is once: the start of the worker, and the opening of the model."""
-    seen: list[tuple[float, int]] = []
+def steady_ms(request: Request) -> np.ndarray:
+    """Milliseconds an image, and those of the worker's and this process's processor time.
+
+    Without what is once: the start of the worker, and the opening of the model.
+    """
+    seen: list[tuple[float, float, int]] = []
 
     def on_progress(progress: Progress) -> None:
-        if progress.what == "judging" and progress.done and (not seen or seen[-1][1] < progress.done):
-            seen.append((time.perf_counter(), progress.done))
+        if progress.what == "judging" and progress.done and (not seen or seen[-1][2] < progress.done):
+            computing = time.process_time() + sum(map(processor_s, worker_pids()))
+            seen.append((time.perf_counter(), computing, progress.done))
 
     inspect_archive(request, on_progress)
-    (first, begun), (last, done) = seen[0], seen[-1]
-    return (last - first) / (done - begun) * 1000
+    first, last = np.array(seen[0]), np.array(seen[-1])
+    return (last - first)[:2] / (last - first)[2] * 1000
+
+
+def processor_s(pid: int) -> float:
+    """The processor time that a process has taken so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def print_memory(given: argparse.Namespace, request: Request) -> None:
