@@ -55,6 +55,43 @@ def test_relative_distances_equal_all_distances() -> None:
     np.testing.assert_allclose(relative_distances(queries, bank, spacing).numpy(), expected, rtol=1e-4)
 
 
+def all_distances(bank: PatchBank, patches: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Relative distances to a bank of short rows: lengths beyond the main directions lie at right angles."""
+    points = ((patches - bank.centre) @ bank.metric).double().numpy()
+    kept = bank.rows.shape[1] - 1
+    rows = bank.rows.double().numpy()
+    beyond = np.linalg.norm(points[:, kept:], axis=1)[:, None]
+    queries = np.hstack([points[:, :kept], beyond, np.zeros_like(beyond)])
+    bank_rows = np.hstack([rows[:, :kept], np.zeros((len(rows), 1)), np.sqrt(rows[:, kept:])])
+    return relative_nearest(queries, bank_rows, bank.spacing.double().numpy())
+
+
+def test_patches_and_rows_are_told_apart_in_the_main_directions_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    patches, image = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 3
+    banks = {}
+    for directions in (4, 6):
+        monkeypatch.setattr(feature_ensemble, "DIRECTIONS", directions)
+        banks[directions] = PatchBank(6)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            banks[directions].fit(patches, image, rows=50)
+    short, full = banks[4], banks[6]
+    np.testing.assert_allclose(short(patches).numpy(), all_distances(short, patches), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(short.rows[:, :4], full.rows[:, :4])
+    torch.testing.assert_close(short.rows[:, 4], full.rows[:, 4:].square().sum(dim=1))
+    variances = full.rows.var(dim=0)
+    assert torch.equal(variances, variances.sort(descending=True).values)
+
+
+def test_rows_of_earlier_model_files_are_compared_in_all_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    detector = FeatureEnsemble(FeatureEnsembleSettings(), SHAPE)
+    rows, patches = torch.randn(40, 176, generator=generator), torch.randn(30, 176, generator=generator)
+    detector.restore({**detector.state_dict(), "bank.rows": rows, "bank.spacing": torch.ones(40)})
+    expected = torch.cdist(patches.double(), rows.double()).min(dim=1).values.float()
+    torch.testing.assert_close(detector.bank(patches), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_metric_whitens_the_residuals_with_their_mean_variance_for_a_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_ensemble, "METRIC_ROWS", 60)
     generator = torch.Generator().manual_seed(0)
@@ -73,7 +110,8 @@ def test_bank_is_of_the_patches_and_knows_its_spacing() -> None:
     patches, bank = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)), PatchBank(6)
     bank.fit(patches, torch.arange(300) % 3, rows=50)
     assert bank.rows.shape == (50, 6)
-    assert torch.cdist(bank.rows, (patches - bank.centre) @ bank.metric).min(dim=1).values.max() < 1e-3
+    points = (patches - bank.centre) @ bank.metric
+    assert (bank.rows[:, None] - points).norm(dim=2).min(dim=1).values.max() < 1e-4
     np.testing.assert_allclose(bank.spacing.numpy(), spacings(bank.rows.double().numpy()), rtol=1e-3)
 
 
@@ -98,27 +136,30 @@ def test_gaussians_are_those_of_standardised_features_drawn_together() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("mean_at", ["places", "pixels"])
 def test_map_is_the_weighted_geometric_mean_of_the_three_terms_over_the_level_of_the_image(
-    fitted: FeatureEnsemble,
+    mean_at: str, fitted: FeatureEnsemble
 ) -> None:
+    settings = FeatureEnsembleSettings.model_validate({"mean_at": mean_at})
+    detector = FeatureEnsemble(settings, SHAPE)
+    detector.restore(fitted.state_dict())
     batch = images(2, seed=5)
-    maps = fitted.features(batch)
+    maps = detector.features(batch)
     patches = concat_scales(maps[:3]).permute(0, 2, 3, 1).reshape(-1, 176)
-    bank = fitted.bank
-    queries = ((patches - bank.centre) @ bank.metric).double().numpy()
-    nearest = relative_nearest(queries, bank.rows.double().numpy(), bank.spacing.double().numpy())
-    grids = [
-        (torch.from_numpy(nearest).float().reshape(2, 8, 12), 8.0),
-        (fitted.fine(local_mean(maps[1])), 1.0),
-        (fitted.coarse(maps[3]), 1.0),
-    ]
-    expected = torch.ones(2, 64, 96)
-    for grid, weight in grids:
-        term = gaussian_blur(F.interpolate(grid[:, None], size=(64, 96), mode="bilinear")[:, 0], 4.0)
-        expected *= term ** (weight / 10)
-        if weight == 8:
-            expected /= term.log().mean(dim=(1, 2), keepdim=True).exp() ** 0.25
-    torch.testing.assert_close(fitted(batch), expected, rtol=1e-3, atol=1e-4)
+    nearest = torch.from_numpy(all_distances(detector.bank, patches)).float().reshape(2, 8, 12)
+    fine, coarse = detector.fine(local_mean(maps[1])), detector.coarse(maps[3])
+
+    def enlarge(grid: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+        return gaussian_blur(F.interpolate(grid[:, None], size=size, mode="bilinear")[:, 0], sigma)
+
+    if mean_at == "pixels":
+        terms = [enlarge(term, (64, 96), 4.0) for term in (nearest, fine, coarse)]
+    else:
+        terms = [nearest, fine, enlarge(coarse, (8, 12), 0.5)]
+    mean = terms[0] ** 0.8 * terms[1] ** 0.1 * terms[2] ** 0.1
+    mean /= terms[0].log().mean(dim=(1, 2), keepdim=True).exp() ** 0.25
+    expected = mean if mean_at == "pixels" else enlarge(mean, (64, 96), 4.0)
+    torch.testing.assert_close(detector(batch), expected, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()

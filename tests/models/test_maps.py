@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
-from blemish.models.maps import gaussian_blur, max_over_channels, ssim_map, ssim_residual
+from blemish.models.maps import Reduce, gaussian_blur, max_over_channels, ssim_map, ssim_residual
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -68,3 +68,11 @@ def test_ssim_has_finite_gradients_where_images_agree() -> None:
     ssim_residual(x, y).mean().backward()
     assert y.grad is not None
     assert torch.isfinite(y.grad).all()
+
+
+@pytest.mark.parametrize("sizes", [((512, 70), (256, 33)), ((131, 300), (97, 100)), ((64, 64), (64, 64))])
+def test_images_are_reduced_band_by_band_as_at_once(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    size_px, small_px = sizes
+    images = _random(2, 3, *size_px)
+    expected = torch.nn.functional.interpolate(images, small_px, mode="bilinear", antialias=True)
+    torch.testing.assert_close(Reduce(size_px, small_px)(images), expected, rtol=1e-4, atol=1e-5)

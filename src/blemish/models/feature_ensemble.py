@@ -1,7 +1,7 @@
 """FeatureEnsemble: distances to the nearest good patch and to what is usual at a place, taken together."""
 
 import math
-from typing import Annotated, ClassVar, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,7 +23,7 @@ from blemish.models.gaussians import (
     shrink_gaussians,
     whitening,
 )
-from blemish.models.maps import Enlarge, reducing
+from blemish.models.maps import Enlarge, Reduce
 from blemish.models.neighbours import coreset, nearest_of_others, relative_distances
 
 WHOLE_SIDE_PX = 256
@@ -66,6 +66,10 @@ SMALLEST = 1e-3
 FLOOR = 0.01
 """No term counts for less: a hundredth of what is usual, which only images that were fitted come below."""
 
+DIRECTIONS = 96
+"""Main directions of the rows of the bank in which they are told apart: half of the channels, at half of the time. In
+all others only how far patch and row lie out together counts."""
+
 PROJECTION = 64
 """Random directions in which distances are measured while the bank is chosen."""
 
@@ -94,15 +98,19 @@ class FeatureEnsembleSettings(PatchSettings):
         description="Of the nearest neighbour, of the fine and of the coarse Gaussians in the mean; the second is the "
         "least, and grows to 8 where parts lie where they always lie.",
     )
+    mean_at: Literal["places", "pixels"] = Field(
+        "pixels", description="Where the mean is taken. Of a new model at places, at pixels in files of before."
+    )
 
 
 @final
 class FeatureEnsemble(Detector):
     """Geometric mean of the distance to the nearest good patch and of distances to Gaussians of places.
 
-    Three terms, each blurred, weighted 8 : w : 1. Places get the more weight w, and the more of their own in their
-    Gaussians, the better the place alone explains how far good patches are from their nearest neighbours in other good
-    images (`explained_by_place`): 1 for parts that lie anywhere, up to 8 for parts that lie where they always lie.
+    Three terms, weighted 8 : w : 1, on the grid of patches; their mean is enlarged and blurred. Places get the more
+    weight w, and the more of their own in their Gaussians, the better the place alone explains how far good patches are
+    from their nearest neighbours in other good images (`explained_by_place`): 1 for parts that lie anywhere, up to 8
+    for parts that lie where they always lie.
 
     1. Nearest neighbour (`PatchBank`): patches of strides 4, 8 and 16 on the grid of stride 8, in the metric in which
        good patches differ from their nearest neighbours in other good images, over the spacing of the bank there.
@@ -121,9 +129,11 @@ class FeatureEnsemble(Detector):
     """
 
     Settings = FeatureEnsembleSettings
-    defaults: ClassVar = {"augment": {"images_of_one": 1}, "data": {"side": "shorter", "speed": "thorough"}}
-    rows_of_small: Tensor
-    columns_of_small: Tensor
+    defaults: ClassVar = {
+        "augment": {"images_of_one": 1},
+        "data": {"side": "shorter", "speed": "thorough"},
+        "model": {"mean_at": "places"},
+    }
     shares: Tensor
     gain: Tensor
 
@@ -139,16 +149,20 @@ class FeatureEnsemble(Detector):
         self.small_px = small_size(shape, strides[-1])
         self.features.fix_sizes(self.small_px)
         small_grid = (self.small_px[0] // strides[-1], self.small_px[1] // strides[-1])
-        self.register_buffer("rows_of_small", reducing(shape.height, self.small_px[0]), persistent=False)
-        self.register_buffer("columns_of_small", reducing(shape.width, self.small_px[1]), persistent=False)
+        self.reduce = Reduce((shape.height, shape.width), self.small_px)
         self.register_buffer("shares", normalise(settings.weights))
         self.register_buffer("gain", torch.ones(()))
         self.bank = PatchBank(sum(self.patch_channels))
         self.fine = CellGaussians(channels[1], self.grid, most_gaussians(channels[1], MAX_FINE_CELLS))
         self.coarse = CellGaussians(channels[-1], small_grid, most_gaussians(channels[-1], MAX_COARSE_CELLS))
         size_px, sigma_px = (shape.height, shape.width), settings.smoothing_sigma_px
-        self.enlarge_fine = Enlarge(self.grid, size_px, sigma_px)
-        self.enlarge_coarse = Enlarge(small_grid, size_px, sigma_px * min(size_px) / min(self.small_px))
+        coarse_px = sigma_px * min(size_px) / min(self.small_px)
+        self.enlarge = Enlarge(self.grid, size_px, sigma_px)
+        self.enlarge_coarse = (
+            Enlarge(small_grid, size_px, coarse_px)
+            if settings.mean_at == "pixels"
+            else Enlarge(small_grid, self.grid, coarse_px / self.features.patch_stride)
+        )
 
     @torch.no_grad()
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
@@ -205,7 +219,7 @@ class FeatureEnsemble(Detector):
         if self.small_px == (self.shape.height, self.shape.width):
             maps = self.features(images)
             return concat_scales(maps[: len(self.patch_channels)]), maps[-1]
-        whole = self.features(self.rows_of_small @ images @ self.columns_of_small.mT)[-1]
+        whole = self.features(self.reduce(images))[-1]
         return concat_scales(self.features(images, scales=len(self.patch_channels))), whole
 
     def fine_of(self, patches: Float[Tensor, "b f i j"]) -> Float[Tensor, "b c i j"]:
@@ -215,16 +229,20 @@ class FeatureEnsemble(Detector):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Weighted geometric mean of the terms, over a power of the image's own level."""
-        logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(images)])  # (3, b, h, w)
+        logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(images)])  # (3, b, *, *)
         level = logs[0].mean(dim=(1, 2), keepdim=True)
-        return ((self.shares[:, None, None, None] * logs).sum(dim=0) - OWN_LEVEL * level).exp()
+        mean = ((self.shares[:, None, None, None] * logs).sum(dim=0) - OWN_LEVEL * level).exp()
+        return mean if self.settings.mean_at == "pixels" else self.enlarge(mean)
 
-    def terms(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b h w"]]:
-        """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; image-sized and blurred."""
+    def terms(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _"]]:
+        """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; on the grid of patches, or at
+        pixels and blurred (`mean_at`)."""
         patches, whole = self.look(images)
         nearest = self.bank(as_vectors(patches)).reshape(-1, *self.grid)
-        fine, coarse = self.fine(self.fine_of(patches)), self.coarse(whole)
-        return [self.enlarge_fine(nearest), self.enlarge_fine(fine), self.enlarge_coarse(coarse)]
+        fine, coarse = self.fine(self.fine_of(patches)), self.enlarge_coarse(self.coarse(whole))
+        if self.settings.mean_at == "pixels":
+            return [self.enlarge(nearest), self.enlarge(fine), coarse]
+        return [nearest, fine, coarse]
 
 
 @final
@@ -235,6 +253,9 @@ class PatchBank(nn.Module):
     and units of the residuals' principal components, each component is divided by the root of its variance plus the
     mean variance: what varies from part to part counts for less, noise is not blown up. The spacing of a row is its
     mean distance to the three nearest other rows plus the mean of that over all rows.
+
+    The metric ends in a turn to the rows' own main directions, of which a row keeps `DIRECTIONS`; its last column is
+    the sum of squares of the others (`relative_distances`). Rows of files of before are as long as patches.
     """
 
     centre: Tensor
@@ -250,25 +271,36 @@ class PatchBank(nn.Module):
         self.register_buffer("spacing", torch.ones(1))
 
     def forward(self, patches: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
-        return relative_distances((patches - self.centre) @ self.metric, self.rows, self.spacing)
+        return self.distances(patches, self.rows, self.spacing)
+
+    def distances(
+        self, patches: Float[Tensor, "n f"], rows: Float[Tensor, "k _"], spacing: Float[Tensor, " k"]
+    ) -> Float[Tensor, " n"]:
+        """How far patches are from these rows, over their spacing."""
+        points = (patches - self.centre) @ self.metric
+        if rows.shape[1] == points.shape[1]:
+            return relative_distances(points, rows, spacing)
+        return relative_distances(points, rows[:, :-1], spacing, rows[:, -1])
 
     @torch.no_grad()
     def fit(self, patches: Float[Tensor, "n f"], image: Int[Tensor, " n"], rows: int) -> Int[Tensor, " k"]:
         """Keep so many of these patches, each of the image of this number; and the number of the image of each row."""
         self.centre = patches.mean(dim=0)
-        self.metric = residual_metric(patches - self.centre, image)
-        points = (patches - self.centre) @ self.metric
+        metric = residual_metric(patches - self.centre, image)
+        points = (patches - self.centre) @ metric
         directions = torch.randn(points.shape[1], PROJECTION).to(points.device)
         chosen = coreset(points @ directions, min(rows, len(points)))
-        self.rows = points[chosen]
-        near = torch.cdist(self.rows, self.rows).topk(min(4, len(self.rows)), largest=False).values[:, 1:].mean(dim=1)
+        kept = points[chosen]
+        near = torch.cdist(kept, kept).topk(min(4, len(kept)), largest=False).values[:, 1:].mean(dim=1)
         self.spacing = near + near.mean().clamp_min(SMALLEST)
+        turn = main_directions(kept)
+        self.metric, self.rows = (metric @ turn).contiguous(), shorten(kept @ turn, DIRECTIONS)
         return image[chosen]
 
     def distances_to_others(self, patches: Float[Tensor, "n f"], is_other: Bool[Tensor, " k"]) -> Float[Tensor, " n"]:
         """The same as `forward`, to some of the rows; to all of them where none is left."""
         some = is_other if bool(is_other.any()) else torch.ones_like(is_other)
-        return relative_distances((patches - self.centre) @ self.metric, self.rows[some], self.spacing[some])
+        return self.distances(patches, self.rows[some], self.spacing[some])
 
 
 @final
@@ -368,6 +400,29 @@ def residual_metric(patches: Float[Tensor, "n f"], image: Int[Tensor, " n"]) -> 
     gain = (1 + variances.clamp_min(0) / usual).rsqrt()
     metric: Tensor = (directions * gain).float() / scale[:, None]
     return metric.contiguous()  # as it is read back from a file: another layout would round otherwise
+
+
+def main_directions(rows: Float[Tensor, "k f"]) -> Float[Tensor, "f f"]:
+    """The rows' principal directions as columns, the one of most variance first.
+
+    >>> main_directions(torch.tensor([[0.0, 1.0], [0.0, 5.0], [1.0, 3.0]])).abs()
+    tensor([[0., 1.],
+            [1., 0.]])
+    """
+    centred = (rows - rows.mean(dim=0)).double()
+    directions: Tensor = torch.linalg.eigh(centred.mT @ centred)[1].flip(1)
+    return directions.float()
+
+
+def shorten(rows: Float[Tensor, "k f"], channels: int) -> Float[Tensor, "k _"]:
+    """The first channels, and the sum of the squares of the others; the rows as they are where that is no shorter.
+
+    >>> shorten(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2), shorten(torch.tensor([[1.0, 2.0, 3.0]]), 2)
+    (tensor([[ 1.,  2., 25.]]), tensor([[1., 2., 3.]]))
+    """
+    if channels + 1 >= rows.shape[1]:
+        return rows
+    return torch.cat([rows[:, :channels], rows[:, channels:].square().sum(dim=1, keepdim=True)], dim=1)
 
 
 def small_size(shape: ImageShape, multiple: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ROWS_AT_ONCE = 512
+ROWS_AT_ONCE = 128
 """Patches are compared with so many rows of the bank at a time, which bounds memory for large images.
 
 The bank is cut and not the patches: its size is known when the detector becomes a graph, that of a batch is not.
@@ -49,9 +49,15 @@ def nearest_distances(queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"])
 
 
 def relative_distances(
-    queries: Float[Tensor, "n c"], bank: Float[Tensor, "k c"], spacing: Float[Tensor, " k"]
+    queries: Float[Tensor, "n c"],
+    bank: Float[Tensor, "k d"],
+    spacing: Float[Tensor, " k"],
+    beyond: Float[Tensor, " k"] | None = None,
 ) -> Float[Tensor, " n"]:
     """The smallest, over the rows of the bank, of a query's Euclidean distance to the row over the row's spacing.
+
+    Of rows of fewer channels than the queries the others are known by their sum of squares `beyond` alone: what query
+    and row have in common there is taken for nothing.
 
     |x - b|^2 / s^2 = |x|^2 / s^2 - 2 x b / s^2 + |b|^2 / s^2 is one matrix product with |x|^2 for one more channel. It
     has an absolute error of about 1e-6 |x|^2 / s^2: what matters is far above. No row is looked up, because of two
@@ -59,11 +65,14 @@ def relative_distances(
 
     >>> relative_distances(torch.tensor([[3.0], [8.0]]), torch.tensor([[0.0], [9.0]]), torch.tensor([2.0, 1.0]))
     tensor([1.5000, 1.0000])
+    >>> row, spacing = torch.tensor([[1.0]]), torch.ones(1)
+    >>> relative_distances(torch.tensor([[1.0, 3.0]]), row, spacing, beyond=torch.tensor([16.0]))
+    tensor([5.])
     """
     squares = spacing.square()
     products = torch.cat([bank * (-2 / squares)[:, None], (1 / squares)[:, None]], dim=1)
-    offsets = bank.square().sum(dim=1) / squares
-    extended = torch.cat([queries, queries.square().sum(dim=1, keepdim=True)], dim=1)
+    offsets = (bank.square().sum(dim=1) + (0 if beyond is None else beyond)) / squares
+    extended = torch.cat([queries[:, : bank.shape[1]], queries.square().sum(dim=1, keepdim=True)], dim=1)
     best = torch.full_like(queries[:, 0], torch.inf)
     for rows, row_offsets in zip(torch.split(products, ROWS_AT_ONCE), torch.split(offsets, ROWS_AT_ONCE), strict=True):
         best = torch.minimum(best, torch.addmm(row_offsets, extended, rows.mT).amin(dim=1))
