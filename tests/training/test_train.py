@@ -230,8 +230,9 @@ def test_pretrained_features_look_at_long_images_with_the_side_across(
         ((300, 300), (256, 256), (288, 288)),  # no larger than the photo
         ((64, 96), (256, 384), (256, 384)),  # but 256 at least
         ((1000, 1500), (256, 384), (512, 768)),
-        ((1500, 3000), (256, 512), (416, 864)),  # no more pixels than 512 x 768
-        ((300, 3000), (96, 1024), (192, 1984)),  # no longer than four times 512
+        ((1500, 3000), (256, 512), (448, 864)),  # no more pixels than 512 x 768, and rounded to as many as there may be
+        ((300, 3000), (96, 1024), (192, 1984)),
+        ((100, 3000), (32, 1024), (64, 2048)),  # no longer than four times 512
     ],
 )
 def test_photos_are_seen_at_their_own_size_within_limits(
@@ -261,7 +262,7 @@ def test_the_other_speed_is_said_where_it_would_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("good", "held_out"), [(10, 2), (56, 11), (57, 19), (100, 19), (180, 39), (200, 39), (280, 59)]
+    ("good", "held_out"), [(10, 2), (56, 11), (57, 19), (100, 19), (117, 39), (180, 59), (200, 59), (280, 79)]
 )
 def test_as_many_are_held_out_as_the_threshold_makes_use_of(good: int, held_out: int) -> None:
     samples = [Sample(Path(f"{place}.png"), f"{place}.png") for place in range(good)]

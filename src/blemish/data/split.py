@@ -13,6 +13,10 @@ from blemish.errors import DataError, plural
 DEFAULT_FRACTION = 0.2
 """Of the good images, about, are held out where the settings do not say how many."""
 
+FULL_FRACTION = 0.3
+"""The same where a threshold makes full use of so many: the more, the less it depends on which, and fitting hardly
+needs the others."""
+
 MAX_COUNTED = 100_000
 """Above so many images to hold out, how many it takes in all is said without rounding."""
 
@@ -26,8 +30,8 @@ def split_good(
 ) -> tuple[list[Sample], list[Sample]]:
     """Good images to fit, and good images to calibrate on; both in the order they came, at least two to fit.
 
-    With `groups`, one for each image, a group stays together, and the fraction is one of groups. Without a fraction it
-    is `DEFAULT_FRACTION`, and the number is rounded to one that a threshold at `rate` makes full use of: `round_count`.
+    With `groups`, one for each image, a group stays together, and the fraction is one of groups. Without a fraction
+    about `FULL_FRACTION`, a number that a threshold at `rate` makes full use of (`round_count`), or `DEFAULT_FRACTION`.
 
     Raises:
         DataError: too few images, or groups, to leave two images to fit and one image or group to calibrate on.
@@ -47,24 +51,23 @@ def split_good(
 def _held_out(units: int, fraction: float | None, rate: float | None, fewest_to_fit: int) -> int:
     count = max(1, round(units * (DEFAULT_FRACTION if fraction is None else fraction)))
     if fraction is None and rate is not None:
-        count = round_count(count, rate, units // 3)
+        count = round_count(round(units * FULL_FRACTION), rate, units // 3) or count
     return min(count, units - fewest_to_fit)
 
 
 def round_count(count: int, rate: float, most: int) -> int:
-    """The nearest number of images that a threshold at this rate makes full use of; `count` where it is above `most`.
+    """The nearest number of images, `most` at most, that a threshold at this rate makes full use of; 0 if none is.
 
     The threshold that n images promise for the rate a is the k-th largest of their scores, k = floor(a (n + 1)): the
     fewest images for each k are ceil(k / a) - 1, and those above that buy nothing up to the next k.
 
     >>> [round_count(count, 0.05, most=60) for count in (10, 24, 36, 40, 56, 70)]
-    [19, 19, 39, 39, 59, 70]
+    [19, 19, 39, 39, 59, 59]
     >>> round_count(10, 0.05, most=16), round_count(25, 0.04, most=60)
-    (10, 24)
+    (0, 24)
     """
-    rank = max(1, round(rate * (count + 1)))
-    full = math.ceil(rank / rate - 1e-9) - 1
-    return full if full <= most else count
+    rank = min(max(1, round(rate * (count + 1))), math.floor(rate * (most + 1) + 1e-9))
+    return math.ceil(rank / rate - 1e-9) - 1 if rank else 0
 
 
 def fewest_to_hold_out(held_out: int, calibration_fraction: float | None, rate: float | None = None) -> int:

@@ -100,8 +100,8 @@ class DataSettings(Settings):
     skip_bad: bool = Field(False, description="Leave out unreadable images, and count them, instead of stopping.")
     calibration_fraction: Annotated[float, Field(ge=0.001, le=0.999)] | None = Field(
         None,
-        description="Share of the good images held out of fitting, for the threshold. None: 0.2, rounded to a number "
-        "that the threshold makes full use of, at 5 % 19, 39, 59 and so on, where two thirds are left to fit.",
+        description="Share of the good images held out of fitting, for the threshold. None: about 0.3, in a number "
+        "that the threshold makes full use of, at 5 % 19, 39, 59 and so on; 0.2 where none leaves two thirds to fit.",
     )
     groups: str | None = Field(
         None,
