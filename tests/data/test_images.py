@@ -124,7 +124,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "folder.png").mkdir()
-    expected = {"cut.png": "truncated", "text.png": "not an image", "empty.jpg": "not an image"}
+    expected = {"cut.png": "truncated", "text.png": "not an image", "empty.jpg": "an empty file"}
     expected |= {"folder.png": "a folder", "missing.png": "no such file"}
     for name, reason in expected.items():
         with pytest.raises(DataError, match=rf"{name}: .*{reason}"):
