@@ -49,7 +49,9 @@ def prepare(given: argparse.Namespace, folder: Path) -> Request:
     files = itertools.islice(itertools.cycle(map(str, image_files(given.folder))), count)
     write_manifest((ManifestRow(str(n), file, "part") for n, file in enumerate(files)), folder / "m.parquet")
     workers = given.workers or (1 if given.what == "overhead" else 2)
-    return Request(folder / "m.parquet", product.parent, folder / "out", None, workers, 1, given.batch_size)
+    shard_rows = given.batch_size if given.what == "overhead" else 256  # small ones, to see when which was finished
+    how = (None, workers, 1, given.batch_size, shard_rows)
+    return Request(folder / "m.parquet", product.parent, folder / "out", *how)
 
 
 def print_overhead(given: argparse.Namespace, request: Request) -> None:
