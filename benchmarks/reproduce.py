@@ -149,6 +149,12 @@ TABLES = {
             "benchmarks/fleet_inspect.py overhead {out}/model.onnx {out}/hazelnuts/test",
         ),
     ),
+    "fleet-six-sets": Table(
+        "The fleet on six sets",
+        Cost(10, "reckoned from the processor time of its steps"),
+        ("benchmarks/fleet_six_sets.py {sets} --detector padim",),
+        SIX,
+    ),
 }
 """What can be made again, by the name that is asked for."""
 
