@@ -224,6 +224,25 @@ def test_every_image_marked_leaves_nothing_to_train_on(images: Path, tmp_path: P
         convert_annotated(images, path, tmp_path / "out")
 
 
+def test_no_mask_is_written_over_another(tmp_path: Path) -> None:
+    for name in ("ok/0.png", "bad/1.png", "bad/1.bmp"):
+        (path := tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8)).save(path)
+    marks = [{"image_id": place, "category_id": 7, "segmentation": [[30, 10, 45, 10, 45, 20]]} for place in range(2)]
+    content = {
+        "images": [
+            {"id": place, "file_name": name, "height": HEIGHT, "width": WIDTH}
+            for place, name in enumerate(("1.png", "1.bmp", "0.png"))
+        ],
+        "categories": [{"id": 7, "name": "scratch"}],
+        "annotations": marks,
+    }
+    (file := tmp_path / "coco.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"would be written to ground_truth/scratch/bad/1_mask\.png, as .*; rename one"):
+        convert_annotated(tmp_path / "images", file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command(images: Path, tmp_path: Path) -> None:
     file, out = coco_polygon(tmp_path), tmp_path / "out"
     ran = CliRunner().invoke(app, ["data", "convert", str(images), "-o", str(out), "--annotations", str(file)])

@@ -239,3 +239,13 @@ def test_a_folder_of_several_sets_says_so(tmp_path: Path) -> None:
         btad(tmp_path / name)
     with pytest.raises(DataError, match=r"several data sets \(bottle, cable\); give one of them"):
         read_folder(tmp_path)
+
+
+def test_no_image_is_written_over_another(tmp_path: Path) -> None:
+    photo(tmp_path / "parts/OK/1.png")
+    photo(tmp_path / "parts/good/1.png", seed=1)
+    for n in range(2, 4):
+        photo(tmp_path / f"parts/OK/{n}.png")
+    with pytest.raises(DataError, match=r"would be written to test/good/1\.png, as .* would; rename one"):
+        convert_dataset(tmp_path / "parts", tmp_path / "out", "ok_nok", test_good=0.9)
+    assert not (tmp_path / "out").exists()

@@ -5,8 +5,8 @@ import io
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ def convert_dataset(
     samples = READERS[name](source, test_good)
     if not samples:
         raise DataError(f"{source}: no images in the layout {name}")
+    _refuse_one_target(samples, {sample.path for sample in samples if sample.mask_paths})
     with new_folder(out) as folder:
         for done, sample in enumerate(samples, start=1):
             _copy(sample, folder, mask_value)
@@ -91,6 +92,7 @@ def convert_annotated(
     samples = _good(good, set(_held_out(good, test_good)), images)
     marked = {paths[name]: marks for name, marks in sorted(shapes.items()) if marks}
     samples += [Sample(path, f"test/{_defect_type(marks)}/{_below(path, images)}") for path, marks in marked.items()]
+    _refuse_one_target(samples, marked)
     with new_folder(out) as folder:
         for done, sample in enumerate(samples, start=1):
             _copy(sample, folder, None)
@@ -108,6 +110,19 @@ def _defect_type(shapes: Sequence[Shape]) -> str:
     labels = {re.sub(r"[^\w.-]+", "_", shape.label).strip("._").lower()[:100] or "defect" for shape in shapes}
     (one, *others) = sorted(labels)
     return "combined" if others else f"{one}_" if one in GOOD_NAMES else one
+
+
+def _refuse_one_target(samples: Sequence[Sample], masked: Collection[Path]) -> None:
+    """Refuse two images of which one would be written over the other, or its mask over the other's.
+
+    Raises:
+        DataError: naming both.
+    """
+    taken: dict[str, Path] = {}
+    for sample in samples:
+        for target in (sample.name, _mask_name(sample.name)) if sample.path in masked else (sample.name,):
+            if (before := taken.setdefault(target, sample.path)) != sample.path:
+                raise DataError(f"{sample.path}: would be written to {target}, as {before} would; rename one")
 
 
 def _copy(sample: Sample, folder: Path, mask_value: MaskValue) -> None:
@@ -128,10 +143,18 @@ def _copy(sample: Sample, folder: Path, mask_value: MaskValue) -> None:
 
 
 def _save_mask(folder: Path, name: str, mask: NDArray[np.bool_]) -> None:
-    below = Path(name).relative_to("test")
-    drawn = (folder / "ground_truth" / below).with_name(f"{below.stem}_mask.png")
+    drawn = folder / _mask_name(name)
     drawn.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.uint8(mask) * 255).save(drawn)
+
+
+def _mask_name(name: str) -> str:
+    """
+    >>> _mask_name("test/scratch/007.png")
+    'ground_truth/scratch/007_mask.png'
+    """
+    below = PurePosixPath(name).relative_to("test")
+    return str(PurePosixPath("ground_truth") / below.with_name(f"{below.stem}_mask.png"))
 
 
 def read_mvtec(root: Path, _test_good: float) -> list[Sample]:
