@@ -22,6 +22,7 @@ STARTS = 3
 STORE_BYTES = 200_000_000
 """Of Ray's object store on one machine; rows without pixels are small."""
 _SETTINGS = {
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -31,7 +32,10 @@ _SETTINGS = {
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
 }
-"""Ray reports to nobody, prints nothing over what a command prints, has the command's priority, and time to start."""
+"""Ray reports to nobody, prints nothing over what a command prints, has the command's priority, and time to start.
+
+It is never started by itself: a thread that is still reading when a command was interrupted would start another one.
+"""
 
 
 def load_ray() -> Any:
