@@ -72,9 +72,11 @@ def _kind_and_message(command: str, error: Exception) -> tuple[str, str]:
     """Whose an error is, and what it says."""
     match error:
         case ModuleNotFoundError():
+            extra, what = (
+                ("station", "a station needs") if "station" in command else ("train", "training and reports need")
+            )
             return f"blemish {command}", (
-                f"needs the package '{error.name}'; "
-                "install what training and reports need with: pip install 'blemish[train]'"
+                f"needs the package '{error.name}'; install what {what} with: pip install 'blemish[{extra}]'"
             )
         case MemoryError():
             return f"blemish {command}", "the memory does not suffice; use smaller images, or fewer at once"
