@@ -186,7 +186,7 @@ TRANSFORMERS = ["dinov2", "dinov2_with_registers", "dinov3_vit"]
 @pytest.fixture
 def accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.models.pinned.check_accepted", lambda *_: None)
-    monkeypatch.setattr("blemish.models.transformers_encoder.check_accepted", lambda *_: None)
+    monkeypatch.setattr("blemish.models.folder_encoder.check_accepted", lambda *_: None)
 
 
 def fit(family: str, folder: Path) -> tuple[Detector, dict[str, Any]]:
