@@ -79,7 +79,7 @@ def test_a_plan_at_fault_is_refused(text: str, said: str, root: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("train.epoch", "3", r"row 2 \(nut\): train.epoch: unknown setting; did you mean 'epochs'"),
+        ("train.epoch", "3", r"row 2 \(nut\): train.epoch: unknown setting; did you mean 'train.epochs'"),
         ("train.epochs", "many", r"row 2 \(nut\): train.epochs: should be a whole number; found 'many'"),
         ("detector", "padimm", r"row 2 \(nut\): .*padimm.*did you mean 'padim'"),
     ],
