@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from starlette.types import Message
 
 from blemish.errors import SettingsError
 from blemish.fleet.answer import READ_ON, Asked, read_body, read_query, refuse
+from blemish.fleet.serve import Front, Serving
 
 
 def request(parts: Sequence[bytes] = (), query: str = "", declared: str | None = None) -> tuple[Request, list[bytes]]:
@@ -82,3 +84,10 @@ def test_only_who_may_come_again_is_told_when() -> None:
     assert json.loads(bytes(refuse(404, "gone").body)) == {"error": "gone"}
     assert "retry-after" not in refuse(404, "gone").headers
     assert refuse(503, "busy").headers["retry-after"] == "1"
+
+
+def test_a_registry_that_is_gone_is_said_with_503(tmp_path: Path) -> None:
+    front = Front(None, Serving(tmp_path / "gone"))
+    answer = asyncio.run(front._products())
+    assert answer.status_code == 503
+    assert f"{tmp_path / 'gone'}: cannot be read" in bytes(answer.body).decode()

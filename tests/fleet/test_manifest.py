@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.errors import BlemishError, DataError
+from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.fleet.manifest import ManifestRow, find_images, read_manifest, write_manifest
 
 pyarrow = pytest.importorskip("pyarrow", reason="pip install 'blemish[fleet]'")
@@ -87,3 +87,15 @@ def test_a_file_of_others_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="blemish did not write that"):
             write_manifest(find_images(folder), tmp_path / name)
         assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_product_that_no_registry_can_have_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--product 'a/b': has '/' in its name"):
+        list(find_images(folder_of(tmp_path, "a.png"), "a/b"))
+
+
+def test_train_and_test_are_no_products(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "train/good/1.png", "test/scratch/2.png", "ground_truth/scratch/2_mask.png")
+    with pytest.raises(DataError, match="train or test images of one product"):
+        list(find_images(folder))
+    assert [row.product for row in find_images(folder / "test", "nut")] == ["nut"]

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, final
 from blemish.data.csv_cells import csv_line, unescape_cell
 from blemish.data.files import atomic_write, refuse_foreign
 from blemish.data.folder import image_files
+from blemish.data.layouts import find_layout
 from blemish.errors import DataError, SettingsError
+from blemish.fleet.registry import refused_name
 
 BATCH_ROWS = 8192
 """So many are in memory at once."""
@@ -37,12 +39,19 @@ def find_images(folder: Path, product: str | None = None) -> Iterator[ManifestRo
     The id is the path below the folder, with forward slashes; the path is absolute.
 
     Raises:
-        DataError: no such folder, no images in it, or one beside the sub-folders.
+        DataError: no such folder, no images in it, or one beside the sub-folders; or they are `train` and `test`.
+        SettingsError: no registry can have a product of that name.
     """
+    if product is not None and (why := refused_name(product)):
+        raise SettingsError(f"--product {product!r}: {why}")
     folder = folder.absolute()
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     if product is None:
+        if find_layout(folder) is not None:
+            raise DataError(
+                f"{folder}: holds train or test images of one product; name a folder in it, and --product NAME"
+            )
         if beside := image_files(folder, deep=False):
             raise DataError(f"{beside[0]}: in no sub-folder, which would name its product; give --product NAME")
         parts = sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")

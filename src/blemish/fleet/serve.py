@@ -273,7 +273,10 @@ class Front:
         """The registry, read again when it was written again."""
         folder = self._wanted.registry
         listed = folder / NAME
-        stamp = (listed if listed.exists() else folder).stat().st_mtime_ns
+        try:
+            stamp = (listed if listed.exists() else folder).stat().st_mtime_ns
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
         if self._registry is None or stamp != self._registry[0]:
             self._registry = stamp, open_registry(folder)
         return self._registry[1]

@@ -18,7 +18,9 @@ def test_inverted_masks_are_drawn_as_mask_value_says(tmp_path: Path) -> None:
     for name, mask, value in (("plain", marked, None), ("inverted", ~marked, 0)):
         Image.fromarray(np.uint8(mask) * 255).save(tmp_path / f"{name}.png")
         sample = Sample(tmp_path / "a.png", "a.png", "cut", (tmp_path / f"{name}.png",))
-        gallery = Gallery(Folder(tmp_path, (), (sample,)), PixelPolicy(size_px=(8, 8)), mask_values={"mask_value": value})
+        gallery = Gallery(
+            Folder(tmp_path, (), (sample,)), PixelPolicy(size_px=(8, 8)), mask_values={"mask_value": value}
+        )
         pages.append(gallery.truth)
     assert pages[0] == pages[1]
     assert pages[0][0] is not None
