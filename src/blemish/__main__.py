@@ -29,7 +29,10 @@ def main() -> None:
     except Exception:
         import traceback
 
-        traceback.print_exc()
+        try:
+            traceback.print_exc()
+        except OSError:  # standard error is full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.exit(2)
 
 

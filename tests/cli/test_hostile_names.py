@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from blemish.cli import app
-from blemish.cli.console import emit, log_console, out_console, print_table
+from blemish.cli.console import emit, log_console, out_console, print_table, say
 from blemish.data.csv_cells import csv_line, escape_cell, unescape_cell
 from blemish.errors import printable
 
@@ -169,6 +169,28 @@ def test_an_interruption_while_something_is_imported_is_one_line(name: str) -> N
     assert ran.stderr.startswith("interrupted")
     assert len(ran.stderr.splitlines()) == 1
     assert ran.stdout == ""
+
+
+class Full(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_what_cannot_be_said_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    log_console.print("a note")
+    say("note", "another")
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(OSError, match="No space left"):
+        out_console.print("a result")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk as Linux has it")
+@pytest.mark.parametrize(("arguments", "code"), [(["inspect", "no.onnx", "no.png"], 2), (["--nothing"], 2)])
+def test_a_full_standard_error_changes_no_exit_code(arguments: list[str], code: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([sys.executable, "-m", "blemish", *arguments], stderr=full, timeout=120, check=False)
+    assert ran.returncode == code
 
 
 def closed(number: int, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TextIO, final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from blemish.inference.monitor_state import Alarm
 
 
-@final
 class _Console(Console):
     """Prints text as it is: file names are no markup, and nothing in them reaches the terminal as a command."""
 
@@ -38,8 +37,25 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+@final
+class _Log(_Console):
+    """What is said on standard error; where it cannot be, on a full disk, the work and its exit code stay."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's, but an error of standard error leads it nowhere from then on."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self._buffer.clear()  # rich keeps what it could not write
+            _write_nowhere(sys.stderr)
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more, which stops nothing."""
+        _write_nowhere(sys.stderr)
+
+
 out_console = _Console()
-log_console = _Console(stderr=True)
+log_console = _Log(stderr=True)
 
 
 def prepare_streams() -> None:
@@ -72,11 +88,11 @@ def emit(text: str) -> None:
         raise
 
 
-def _write_nowhere() -> None:
-    """Standard output leads nowhere from now on, so that what is still in its buffer raises no second error."""
+def _write_nowhere(stream: TextIO | None = None) -> None:
+    """Standard output, or the stream, leads nowhere from now on: what is still in its buffer raises no second error."""
     with suppress(OSError, ValueError):  # not a file at all
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, (stream or sys.stdout).fileno())
         os.close(nowhere)
 
 
