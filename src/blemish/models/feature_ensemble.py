@@ -277,7 +277,8 @@ class PatchBank(nn.Module):
         self, patches: Float[Tensor, "n f"], rows: Float[Tensor, "k _"], spacing: Float[Tensor, " k"]
     ) -> Float[Tensor, " n"]:
         """How far patches are from these rows, over their spacing."""
-        points = (patches - self.centre) @ self.metric
+        channels = len(self.centre)
+        points = (patches - self.centre) @ self.metric.view(channels, channels)  # of a damaged file it may be no square
         if rows.shape[1] == points.shape[1]:
             return relative_distances(points, rows, spacing)
         return relative_distances(points, rows[:, :-1], spacing, rows[:, -1])

@@ -1,6 +1,7 @@
 """The database of a station: SQLite in the folder, or PostgreSQL by its address; brought up to date by migrations."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
@@ -10,7 +11,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError, SettingsError
@@ -64,22 +65,37 @@ def open_database(url: str, station_id: str) -> Database:
     """
     database = Database(_engine(url))
     where = database.engine.url.render_as_string(hide_password=True)
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            _refuse_foreign(database.engine, where)
+            migrate(database.engine)
+            if _own_id(database, station_id) != station_id:
+                raise DataError(f"{where}: the database of another station; give the folder or the database it has")
+            return database
+        except DBAPIError as error:
+            # SQLite does not wait by itself where another is making the same file.
+            if "database is locked" in str(error.orig) and time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            database.close()
+            raise DataError(f"{where}: cannot be used: {str(error.orig).strip().splitlines()[0]}") from None
+        except BaseException:
+            database.close()
+            raise
+
+
+def _own_id(database: Database, station_id: str) -> str:
+    """The station whose database it is: this one, where it was nobody's."""
     try:
-        _refuse_foreign(database.engine, where)
-        migrate(database.engine)
         with database.write() as session:
             found = session.get(Setting, "station_id")
             if found is None:
                 session.add(Setting(name="station_id", value=station_id))
-            elif found.value != station_id:
-                raise DataError(f"{where}: the database of another station; give the folder or the database it has")
-    except DBAPIError as error:
-        database.close()
-        raise DataError(f"{where}: cannot be used: {str(error.orig).strip().splitlines()[0]}") from None
-    except BaseException:
-        database.close()
-        raise
-    return database
+            return station_id if found is None else found.value
+    except IntegrityError:  # who started at the same moment was faster
+        with database.read() as session:
+            return session.get_one(Setting, "station_id").value
 
 
 def _engine(address: str) -> Engine:
