@@ -241,11 +241,9 @@ def test_a_folder_of_several_sets_says_so(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
-def test_no_image_is_written_over_another(tmp_path: Path) -> None:
+def test_two_folders_of_good_images_are_refused(tmp_path: Path) -> None:
     photo(tmp_path / "parts/OK/1.png")
     photo(tmp_path / "parts/good/1.png", seed=1)
-    for n in range(2, 4):
-        photo(tmp_path / f"parts/OK/{n}.png")
-    with pytest.raises(DataError, match=r"would be written to test/good/1\.png, as .* would; rename one"):
-        convert_dataset(tmp_path / "parts", tmp_path / "out", "ok_nok", test_good=0.9)
+    with pytest.raises(DataError, match=r"OK and good, more than one folder of good images"):
+        convert_dataset(tmp_path / "parts", tmp_path / "out", "ok_nok")
     assert not (tmp_path / "out").exists()

@@ -194,9 +194,11 @@ def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
 
 def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
     """One folder of good parts and others of bad ones, such as OK and NOK; masks in `ground_truth` or `masks`."""
-    good_folder = find_child(root, *GOOD_NAMES)
-    if good_folder is None:
-        raise DataError(f"{root}: no folder of good images ({', '.join(sorted(GOOD_NAMES))})")
+    named = [folder for folder in subfolders(root) if folder.name.lower() in GOOD_NAMES]
+    if len(named) != 1:
+        found = "no folder" if not named else " and ".join(folder.name for folder in named) + ", more than one folder"
+        raise DataError(f"{root}: {found} of good images ({', '.join(GOOD_NAMES)}); one is needed")
+    good_folder = named[0]
     mask_root = find_child(root, "ground_truth", "groundtruth", "masks")
     good = image_files(good_folder)
     samples = _good(good, set(_held_out(good, test_good)), good_folder)

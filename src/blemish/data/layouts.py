@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 from blemish.errors import DataError
 
-GOOD_NAMES = frozenset({"good", "ok", "normal"})
+GOOD_NAMES = ("good", "ok", "normal")
 """Folders of good images, in any case of letters."""
 
 BAD_NAMES = frozenset({"nok", "ng", "ko", "bad", "anomaly", "anomalous", "defect", "defective", "not_ok", "reject"})
@@ -72,7 +72,7 @@ def recognise(root: Path) -> str | None:
     if find_real_iad_split(root) or _looks_like_real_iad(root):
         return "real_iad"
     names = {path.name.lower() for path in below}
-    if names & GOOD_NAMES and names & BAD_NAMES:
+    if names.intersection(GOOD_NAMES) and names & BAD_NAMES:
         return "ok_nok"
     return None
 
