@@ -277,7 +277,8 @@ def odd_tiff(rng: np.random.Generator) -> bytes:
     channels, is_planar = int(pick(rng, (1, 1, 2, 3, 3, 4, 5))), bool(rng.random() < 0.3)
     values = rng.integers(0, 128, (64, 64, channels))
     pixels = (values / 127 if np.issubdtype(kind, np.floating) else values).astype(kind)
-    photometric = pick(rng, ("minisblack", "miniswhite", "cfa")) if channels < 3 else pick(rng, ("rgb", "minisblack"))
+    grey = ("minisblack", "miniswhite", "cfa") if channels == 1 else ("minisblack", "miniswhite")  # a CFA is one plane
+    photometric = pick(rng, grey) if channels < 3 else pick(rng, ("rgb", "minisblack"))
     options = {
         "photometric": photometric,
         "byteorder": pick(rng, "<>"),
