@@ -239,6 +239,19 @@ def test_a_lease_is_one_workers_until_it_ends(
     assert len(queue.take(database, "two")) == 3
 
 
+def test_a_worker_that_waited_for_the_database_takes_no_lease_that_began_meanwhile(
+    database: Database, line: Line, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(2):
+        receive(line.source_id, f"{seed}.png", picture(seed))
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + 5)
+    (first,) = queue.take(database, "one", limit=1)
+    monkeypatch.setattr(time, "time", lambda: begun)
+    assert [task.name for task in queue.take(database, "two", limit=2)] == ["1.png"]
+    assert first.name == "0.png"
+
+
 def test_who_lost_the_lease_decides_nothing(
     database: Database, folder: StationFolder, line: Line, receive: Receive
 ) -> None:

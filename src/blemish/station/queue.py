@@ -11,7 +11,9 @@ from blemish.station.drift import is_withdrawn
 from blemish.station.tables import Image, Job, Model, Product
 
 LEASE_S = 60.0
-"""A lease that is older belongs to nobody."""
+"""A lease that is older belongs to nobody; nor does one that ends later than twice this, as the clock was set back.
+
+Twice, because another worker's lease may begin after the time that this one compares with."""
 
 RETRY_S = 5.0
 """After trouble that was not the image's own, it is tried again so much later."""
@@ -48,7 +50,7 @@ def take(database: Database, owner: str, limit: int = 8) -> list[Task]:
         .join(Product, Product.id == Job.product_id)
         .join(Model, Model.id == Product.model_id)
         .where(
-            or_(Job.leased_until < at, Job.leased_until > at + LEASE_S),  # the latter: the clock was set back
+            or_(Job.leased_until < at, Job.leased_until > at + 2 * LEASE_S),
             or_(~Product.stops_when_withdrawn, ~is_withdrawn()),
         )
         .order_by(Job.attempts, Job.image_id)
@@ -61,7 +63,7 @@ def take(database: Database, owner: str, limit: int = 8) -> list[Task]:
     with database.write() as session:
         tasks = []
         for job, image, product, model in session.execute(query):
-            job.owner, job.leased_until, job.attempts = owner, at + LEASE_S, job.attempts + 1
+            job.owner, job.leased_until, job.attempts = owner, time.time() + LEASE_S, job.attempts + 1
             tasks.append(
                 Task(
                     image.id,
