@@ -52,6 +52,7 @@ def listed() -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in json.loads(run("encoders", "list", "--format", "json").stdout)}
 
 
+@pytest.mark.slow
 def test_list_fetch_and_measure(hub: Hub) -> None:
     fetched = run("encoders", "fetch", f"hf:{NAME}")
     assert fetched.exit_code == 0, fetched.output

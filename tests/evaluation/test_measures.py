@@ -107,6 +107,7 @@ def test_f2_is_that_of_scikit_learn() -> None:
     assert np.isnan(f2(Counts(0, 0, 9, 0)))
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_threshold_or_a_rate_and_prints_the_ladder(
     model_file: Path, shared_parts: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("ray")
 
 
+@pytest.mark.slow
 def test_ray_is_not_started_by_itself() -> None:
     """What still reads when a command was interrupted would start another Ray, with a dashboard and all processors."""
     program = "from blemish.fleet.cluster import load_ray; load_ray().put(1)"

@@ -154,6 +154,7 @@ def table_of(*paths: Path) -> Any:
     return pyarrow.Table.from_pylist(rows)
 
 
+@pytest.mark.slow
 def test_a_judge_says_what_the_predictor_says(tmp_path: Path, onnx_file: Path, part_png: bytes) -> None:
     (tmp_path / "a.png").write_bytes(part_png)
     (tmp_path / "b.png").write_bytes(part_png[:100])

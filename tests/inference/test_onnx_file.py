@@ -30,6 +30,7 @@ def small_graph() -> bytes:
 
 
 @given(metadata=st.dictionaries(st.text(), st.text(max_size=400), max_size=4))
+@pytest.mark.slow
 def test_onnx_reads_what_was_appended(metadata: dict[str, str]) -> None:
     content = seal(small_graph(), metadata)
     model = onnx.load_from_string(content)

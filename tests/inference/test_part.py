@@ -91,6 +91,7 @@ def test_pixels_outside_the_margin_are_not_seen(model: Path) -> None:
     assert prepare(half, predictor.policy).values.shape == predictor.policy.size_px
 
 
+@pytest.mark.slow
 def test_evaluate_counts_what_is_marked_inside_and_says_what_is_not(model: Path, plates: Path, tmp_path: Path) -> None:
     results = evaluate_model(Predictor.load(model), read_folder(plates), tmp_path / "out").results
     assert list(results.data.outside_roi) == ["test/spot/0.png"]

@@ -78,6 +78,7 @@ def test_a_tile_larger_than_the_image_is_refused(parts: Path, tmp_path: Path) ->
         train_model(parts, tmp_path / "m", run)
 
 
+@pytest.mark.slow
 def test_small_defects_raise_no_alarm_where_that_is_asked(parts: Path, tmp_path: Path) -> None:
     train_model(parts, tmp_path / "m", settings("score.min_defect_px=5"))
     train_model(parts, tmp_path / "plain", settings())

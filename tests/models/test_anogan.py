@@ -37,6 +37,7 @@ def total(detector: AnoGan, batch: Tensor) -> Tensor:
     return (1 - weight) * found.residual_losses + weight * found.feature_losses
 
 
+@pytest.mark.slow
 def test_search_brings_the_total_loss_down() -> None:
     batch = images(4)
     few, many = (total(build(search_steps=steps).eval(), batch) for steps in (1, 60))

@@ -54,6 +54,7 @@ def test_loss_is_reconstruction_plus_beta_times_divergence(beta: float) -> None:
     torch.testing.assert_close(loss, -log_prob - constant + beta * divergence)
 
 
+@pytest.mark.slow
 def test_evidence_lower_bound_rises_in_training() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -40,6 +40,7 @@ def rows(database: Database) -> dict[str, list[tuple[object, ...]]]:
         return {table.name: sorted(map(tuple, connection.execute(select(table)))) for table in tables}
 
 
+@pytest.mark.slow
 def test_what_is_restored_is_what_was_there(made: Database, folder: StationFolder, tmp_path: Path) -> None:
     kept = back_up(made, folder, tmp_path / "a.zip")
     assert (kept.files, kept.missing) == (5, 0)

@@ -127,6 +127,7 @@ def row(database: Database) -> Camera:
         return session.scalars(select(Camera)).one()
 
 
+@pytest.mark.slow
 def test_a_video_file_is_read_to_its_end_and_judged(
     sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_one_frame_in_so_many_seconds(sqlite: Database, folder: StationFolder, p
     ]
 
 
+@pytest.mark.slow
 def test_a_stream_that_hangs_up_is_asked_again_and_its_password_is_nowhere(
     sqlite: Database, folder: StationFolder, product_id: int, stream: Stream, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +211,7 @@ def test_a_stream_that_hangs_up_is_asked_again_and_its_password_is_nowhere(
     assert SECRET not in engineer.client.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_not_there_is_said_on_the_page_without_its_password(
     sqlite: Database, folder: StationFolder, product_id: int, stream: Stream, capfd: pytest.CaptureFixture[str]
 ) -> None:

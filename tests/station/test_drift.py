@@ -108,6 +108,7 @@ def test_a_watch_goes_on_where_it_was_kept(
         assert session.scalars(select(Watch.images)).one() == 17
 
 
+@pytest.mark.slow
 def test_images_wait_after_an_alarm_where_the_product_says_so(
     database: Database, folder: StationFolder, line: Line, decide: Decide
 ) -> None:
@@ -160,6 +161,7 @@ def test_an_alarm_of_the_command_line_counts_too(
         assert session.scalars(select(DriftAlarm.stream)).all() == ["sharpness"]
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_know_its_photos_is_not_watched_and_that_is_said(
     sqlite: Database, folder: StationFolder, onnx_file: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_too_many_log_ins_are_counted_where_they_come_from_also_behind_a_proxy(
     assert log_in(app, station, "10.0.0.2", "10.0.0.3", "192.0.2.99") == 429
 
 
+@pytest.mark.slow
 def test_a_hook_that_is_away_for_an_hour_is_tried_every_minute_and_said_once(
     sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_what_comes_in_is_refused_and_what_waits_is_judged(
     assert "The disk is full" not in operator.client.get("/").text
 
 
+@pytest.mark.slow
 def test_a_watched_folder_waits_and_is_taken_in_when_there_is_room(
     station: Station, app: FastAPI, line: Line, disk: Disk, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ def limit_database(database: Database, more_pages: int | None) -> None:
     event.listen(database.engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count = {limit}"))
 
 
+@pytest.mark.slow
 def test_a_database_without_room_refuses_too_and_loses_nothing(station: Station, app: FastAPI, line: Line) -> None:
     operator = visit(station, app, "operator")
     assert send(operator, "0.png", 0)[0] == 202
@@ -235,6 +237,7 @@ def few_and_many(station: Station, line: Line) -> Station:
     return station
 
 
+@pytest.mark.slow
 def test_a_queue_that_grows_is_said_by_how_much(few_and_many: Station, app: FastAPI) -> None:
     viewer = visit(few_and_many, app, "viewer").client
     said = f"Images come faster than they are judged: {BACKLOG + 2} wait, {BACKLOG + 2} more than a minute ago."

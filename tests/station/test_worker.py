@@ -58,6 +58,7 @@ def test_a_watched_folder_is_judged_and_maps_are_kept(
         assert session.scalar(select(func.count()).select_from(Image)) == 1
 
 
+@pytest.mark.slow
 def test_a_watched_folder_that_is_gone_is_said_and_comes_back(
     sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_watched_folder_that_is_gone_is_said_and_comes_back(
         assert session.scalar(select(func.count()).select_from(Decision)) == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_is_damaged_leaves_the_image_in_the_queue(
     sqlite: Database, folder: StationFolder, onnx_file: Path
 ) -> None:

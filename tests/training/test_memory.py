@@ -82,6 +82,7 @@ def test_halved_batches_give_the_same_steps_and_weights(tmp_path: Path) -> None:
     assert not expected.notes
 
 
+@pytest.mark.slow
 def test_no_memory_for_two_images_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"out of memory on cpu with 2 images at once; lower train\.batch_size"):
         run(Weight(most=1), tmp_path)
@@ -114,6 +115,7 @@ def test_a_resumed_run_keeps_its_parts(tmp_path: Path) -> None:
     assert max(resumed.seen) == 4
 
 
+@pytest.mark.slow
 def test_a_pass_without_gradients_is_gone_through_in_parts(
     shared_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_pass_without_gradients_is_gone_through_in_parts(
     np.testing.assert_allclose(found.calibration_scores, expected.calibration_scores, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_training_that_fits_nowhere_writes_nothing(
     shared_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

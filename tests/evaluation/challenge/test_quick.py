@@ -47,6 +47,7 @@ def test_every_defect_is_judged_where_it_is(predictor: Predictor, shared_parts: 
     assert share_found(peaks, 1.0) == 0.0
 
 
+@pytest.mark.slow
 def test_a_lower_threshold_finds_no_fewer_of_the_same_defects(predictor: Predictor, shared_parts: Path) -> None:
     peaks = quick_peaks(predictor, photos(shared_parts)[:2], budget_s=math.inf)
     top = max(peak.before for peak in peaks)

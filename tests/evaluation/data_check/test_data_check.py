@@ -201,6 +201,7 @@ def test_the_page_and_the_json_say_the_same(photos: Path, tmp_path: Path) -> Non
     assert "://" not in page
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_1_when_something_must_be_looked_at(photos: Path, tmp_path: Path) -> None:
     clean = run("data", "check", photos, "--set", SIZE[0])
     assert (clean.exit_code, clean.stdout) == (0, "nothing stands out\n")
