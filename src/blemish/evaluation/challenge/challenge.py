@@ -5,7 +5,6 @@ at the photos' own size. Whether each is found at the model's threshold gives a 
 MIL-HDBK-1823A and ASTM E2862. It says nothing about defects unlike these.
 """
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Annotated, final
 import numpy as np
 from pydantic import Field
 
-from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
+from blemish.data.files import check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, as_pixels, load_image, pixels_id, read_values
 from blemish.data.synthetic.defects import DEFECTS
@@ -26,6 +25,7 @@ from blemish.evaluation.challenge.challenge_page import Shown, render
 from blemish.evaluation.challenge.content import Content, Curve, DefectRow, Suspicious
 from blemish.evaluation.challenge.curves import power_curve
 from blemish.evaluation.challenge.trials import Trial, TrialResult, judge_trial, own_region, plan_trials, with_defect
+from blemish.evaluation.report.files import to_json, write_report
 from blemish.inference.artifact import made_with
 from blemish.inference.overlay import as_rgb
 from blemish.inference.predictor import Prediction, Predictor
@@ -376,10 +376,5 @@ def _shown(predictor: Predictor, work: _Work, one: TrialResult, anywhere: bool) 
 
 def _write(results: Content, shown: Mapping[str, Mapping[str, Shown]], out: Path) -> Challenge:
     """Both files or neither."""
-    results_path, report_path = out / RESULTS, out / REPORT
-    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
-    page = render(results, shown)
-    with atomic_write(results_path) as first, atomic_write(report_path) as second:
-        first.write_text(text, encoding="utf-8")
-        second.write_text(page, encoding="utf-8")
-    return Challenge(results, results_path, report_path)
+    write_report(out, {RESULTS: to_json(results), REPORT: render(results, shown)})
+    return Challenge(results, out / RESULTS, out / REPORT)

@@ -1,18 +1,18 @@
 """`blemish compare`: detectors side by side, on one dataset or several, each with several seeds."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import final
 
-from blemish.data.files import atomic_write, check_report_folder, exclusive_lock, make_folder
+from blemish.data.files import check_report_folder, exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
-from blemish.data.progress import Progress, Report, quiet
+from blemish.data.progress import Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare_page import render
 from blemish.evaluation.compare.content import Content, RunRow
+from blemish.evaluation.compare.follow import follow
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.published import CAVEATS
 from blemish.evaluation.compare.ranking import rank_detectors
@@ -29,6 +29,7 @@ from blemish.evaluation.compare.runs import (
     settings_of,
 )
 from blemish.evaluation.compare.summary import ALL, scopes_of, summarise, to_csv
+from blemish.evaluation.report.files import to_json, write_report
 from blemish.evaluation.results import EvaluateSettings, Results
 from blemish.inference.predictor import Predictor
 from blemish.settings import RunSettings
@@ -93,19 +94,16 @@ def compare(
     with exclusive_lock(out / LOCK, f"comparing into {out}"):
         outcomes: list[Outcome] = []
         galleries: dict[str, Gallery] = {}
-        content = _content(plan, runs, outcomes)
-        coming = map_runs(runs, device, report)
-        for run in runs:
-            report(Progress("runs", len(outcomes), len(runs), f"{run.dataset.name}, {run.name}, {run.settings.seed}"))
-            outcome = next(coming)
+
+        def title(place: int) -> str:
+            return f"{runs[place].dataset.name}, {runs[place].name}, {runs[place].settings.seed}"
+
+        for outcome, is_news in follow(runs, map_runs(runs, device, report), report, on_run, title):
             outcomes.append(outcome)
-            on_run(outcome)
             _add_to_gallery(galleries, outcome, device)
-            if outcome.status != "kept" or run is runs[-1]:
-                content = _content(plan, runs, outcomes)
-                _write(content, galleries, out)
-        report(Progress("runs", len(runs), len(runs), ""))
-        return Comparison(content, sum(outcome.status == "failed" for outcome in outcomes))
+            if is_news:
+                _write(_content(plan, runs, outcomes), galleries, out)
+        return Comparison(_content(plan, runs, outcomes), sum(outcome.status == "failed" for outcome in outcomes))
 
 
 def plan_runs(plan: Plan, out: Path) -> list[Run]:
@@ -200,14 +198,10 @@ def _general_notes(notes: dict[str, str]) -> dict[str, str]:
 
 
 def _write(content: Content, galleries: dict[str, Gallery], out: Path) -> None:
-    """Each file completely or not at all."""
+    rows = {name: gallery.rows(content["plan"]["detectors"]) for name, gallery in galleries.items()}
     texts = {
-        JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",
+        JSON: to_json(content),
         CSV: to_csv(content["runs"]),
-        PAGE: render(
-            content, {name: gallery.rows(content["plan"]["detectors"]) for name, gallery in galleries.items()}
-        ),
+        PAGE: render(content, rows),
     }
-    for name, text in texts.items():
-        with atomic_write(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_report(out, texts)

@@ -1,6 +1,5 @@
 """`blemish sweep setting`: one setting at several values, each trained, calibrated and evaluated on its own."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +8,12 @@ from pathlib import Path
 from typing import Any, final
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import atomic_write, check_report_folder, exclusive_lock, make_folder
+from blemish.data.files import check_report_folder, exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
-from blemish.data.progress import Progress, Report, quiet
+from blemish.data.progress import Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.content import Point, SweepContent, ValueSummary
+from blemish.evaluation.compare.follow import follow
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.runs import (
     LOCK,
@@ -29,6 +29,7 @@ from blemish.evaluation.compare.runs import (
 )
 from blemish.evaluation.compare.summary import ALL, scopes_of, spread
 from blemish.evaluation.compare.sweep_page import render_setting
+from blemish.evaluation.report.files import to_json, write_report
 from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.predictor import Predictor
 from blemish.settings import RunSettings, parse_assignment
@@ -84,21 +85,20 @@ def sweep_setting(
         dataset = runs[0].dataset
         gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_values)
         points: list[Point] = []
-        content = _content(plan, setting, values, dataset, points)
-        coming = map_runs(runs, device, report)
-        for place, run in enumerate(runs):
-            value = values[place % len(values)]
-            report(Progress("runs", place, len(runs), f"{run.name}, {setting} = {value}, seed {run.settings.seed}"))
-            outcome = next(coming)
-            on_run(outcome)
+
+        def title(place: int) -> str:
+            run = runs[place]
+            return f"{run.name}, {setting} = {values[place % len(values)]}, seed {run.settings.seed}"
+
+        for outcome, is_news in follow(runs, map_runs(runs, device, report), report, on_run, title):
+            value = values[len(points) % len(values)]
             points.append(_point(outcome, value))
-            column = f"{run.name}, {value}"
+            column = f"{outcome.run.name}, {value}"
             if outcome.status != "failed" and column not in gallery.columns:
-                gallery.add(column, Predictor.load(run.model, device), show="reconstruction")
-            if outcome.status != "kept" or run is runs[-1]:
-                content = _content(plan, setting, values, dataset, points)
-                _write(content, gallery, out)
-        report(Progress("runs", len(runs), len(runs), ""))
+                gallery.add(column, Predictor.load(outcome.run.model, device), show="reconstruction")
+            if is_news:
+                _write(_content(plan, setting, values, dataset, points), gallery, out)
+        content = _content(plan, setting, values, dataset, points)
         return Sweep(content, sum(point["error"] is not None for point in points))
 
 
@@ -238,10 +238,8 @@ def to_csv(points: Iterable[Point]) -> str:
 def _write(content: SweepContent, gallery: Gallery, out: Path) -> None:
     columns = [f"{name}, {value}" for name in content["detectors"] for value in content["values"]]
     texts = {
-        JSON: json.dumps(content, indent=2, allow_nan=False) + "\n",
+        JSON: to_json(content),
         CSV: to_csv(content["points"]),
         PAGE: render_setting(content, gallery.rows(columns)),
     }
-    for name, text in texts.items():
-        with atomic_write(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_report(out, texts)

@@ -1,7 +1,6 @@
 """`blemish sweep threshold`: precision, recall and F1 over the threshold, from what an evaluation left; nothing is
 trained and nothing is scored."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import final
 from pydantic import ValidationError
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import atomic_write, check_report_folder, make_folder
+from blemish.data.files import check_report_folder, make_folder
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.compare.content import ImageRates, Rates, RatesAt, ThresholdContent, ThresholdCurve
@@ -20,6 +19,7 @@ from blemish.evaluation.evaluate import RESULTS
 from blemish.evaluation.examples import show
 from blemish.evaluation.judged import JudgedImage
 from blemish.evaluation.paper import PAPER_TAUS
+from blemish.evaluation.report.files import to_json, write_report
 from blemish.evaluation.report.pictures import Example, thresholds_in_use
 from blemish.evaluation.results import ImageRow, Results
 from blemish.evaluation.threshold_counts import ALL, MAPS, ThresholdCounts, read_threshold_counts
@@ -74,11 +74,9 @@ def sweep_threshold(
         taus = PAPER_TAUS if results.has_paper_tau else (2 * usual, usual, usual / 2)
     content = _content(results, swept, sorted(taus, reverse=True), example)
     make_folder(out)
-    texts = {JSON: json.dumps(content, indent=2, allow_nan=False) + "\n", CSV: to_csv(swept)}
+    texts = {JSON: to_json(content), CSV: to_csv(swept)}
     texts[PAGE] = render_threshold(content, example)
-    for name, text in texts.items():
-        with atomic_write(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_report(out, texts)
     return content
 
 

@@ -1,7 +1,6 @@
 """`blemish data check`: what to look at in a set of images before a model is trained on it."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
-from blemish.data.files import atomic_write, check_report_folder, make_folder
+from blemish.data.files import check_report_folder, make_folder
 from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
 from blemish.data.masks import ASPECT_TOLERANCE
@@ -40,6 +39,7 @@ from blemish.evaluation.data_check.findings import (
     turned_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
+from blemish.evaluation.report.files import to_json, write_report
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
 from blemish.models import DETECTORS
@@ -319,12 +319,8 @@ def write_check(checked: DataCheck, settings: RunSettings, out: Path) -> tuple[P
     check_report_folder(out, RESULTS, REPORT)
     make_folder(out)
     content = to_content(checked, settings)
-    results_path, report_path = out / RESULTS, out / REPORT
-    page = render(content, _thumbnails(checked))
-    with atomic_write(results_path) as first, atomic_write(report_path) as second:
-        first.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        second.write_text(page, encoding="utf-8")
-    return results_path, report_path
+    write_report(out, {RESULTS: to_json(content), REPORT: render(content, _thumbnails(checked))})
+    return out / RESULTS, out / REPORT
 
 
 def _thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
