@@ -90,6 +90,8 @@ class Case:
     allowed: tuple[int, ...] = (0, 1, 2)
     kept: dict[Path, str] = field(default_factory=dict)
     """Files that must stay as they are, by their SHA-256."""
+    replaced: Path | None = None
+    """An export that the command may write again, as the tool wrote it; it must end as one that is whole."""
     stop_s: float | None = None
     """When Ctrl-C comes."""
     streams: tuple[str, ...] = ()
@@ -580,7 +582,11 @@ def place_case(rng: np.random.Generator, folder: Path, material: Material) -> Ca
         [*watch, "--to", out],
         [*watch, "--to", str(folder / "new.csv"), "--out", out],
     ]
-    return Case(pick(rng, commands), (0, 1, 2, 3), kept)
+    case = Case(pick(rng, commands), (0, 1, 2, 3), kept)
+    if case.arguments[0] == "export" and out == str(exported):  # its own export of the same model
+        del kept[exported]
+        case.replaced = exported
+    return case
 
 
 def long_commands(folder: Path, material: Material, rng: np.random.Generator) -> list[list[str]]:
@@ -635,6 +641,12 @@ def stream_case(rng: np.random.Generator, folder: Path, material: Material) -> C
 def hashed(path: Path) -> str:
     """A file's SHA-256; nothing of one that is gone."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether an exported file is there with the checksum of its content at its end."""
+    content = path.read_bytes() if path.is_file() else b""
+    return hashlib.sha256(content[:-SEAL_BYTES]).hexdigest().encode() == content[-64:]
 
 
 # fmt: off
@@ -760,6 +772,8 @@ def judge(case: Case, folder: Path, code: int, is_late: bool) -> list[str]:
     if code not in case.allowed:
         faults.append("signal" if code < 0 else "exit code")
     changed = [path.name for path, known in case.kept.items() if hashed(path) != known]
+    if case.replaced is not None and not is_sealed(case.replaced):
+        changed.append(case.replaced.name)
     if changed:
         faults.append(f"changed {changed[0]}")
     if any(folder.rglob("*.part")):
@@ -801,6 +815,7 @@ def report(outcomes: list[Outcome], options: argparse.Namespace) -> int:
     wrong = sum(bool(one.faults) for one in outcomes)
     codes = {str(code): count for code, count in sorted(Counter(one.code for one in outcomes).items())}
     content = {"seed": options.seed, "count": len(outcomes), "wrong": wrong, "exit_codes": codes}
+    content["kinds"] = dict(Counter(one.kind for one in outcomes))
     content["failures"] = [asdict(one) for one in outcomes if one.faults]
     options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(f"\n{len(outcomes)} cases, {wrong} wrong; exit codes {codes}; written: {options.out}")

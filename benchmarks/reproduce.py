@@ -149,6 +149,11 @@ TABLES = {
             "benchmarks/fleet_inspect.py overhead {out}/model.onnx {out}/hazelnuts/test",
         ),
     ),
+    "hostile": Table(
+        "Hostile input",
+        Cost(10, "measured"),
+        ("benchmarks/hostile.py --count 2000 --seed 0 --workers 2 --out {out}/hostile.json",),
+    ),
     "fleet-six-sets": Table(
         "The fleet on six sets",
         Cost(10, "reckoned from the processor time of its steps"),

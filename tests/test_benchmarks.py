@@ -1,6 +1,10 @@
 """Benchmarks use what the package has."""
 
 import ast
+import json
+import os
+import subprocess
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,3 +37,18 @@ def test_what_it_imports_is_there(path: Path) -> None:
 
 def test_programs_given_as_text_are_looked_at() -> None:
     assert ("blemish.models.encoders", "FrozenEncoder") in names_of(ROOT / "benchmarks" / "fit_speed.py")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="needs Linux: the cases are forked, and /proc is asked"
+)
+def test_hostile_cases_of_every_kind_end_well(tmp_path: Path) -> None:
+    out = tmp_path / "hostile.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "hostile.py"), "--count", "9", "--seed", "1", "--workers", "1"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run(
+        [*command, "--out", str(out)], capture_output=True, text=True, timeout=600, env=environment, cwd=tmp_path
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    kinds = ("image", "mask", "name", "setting", "option", "model", "place", "stop", "stream")
+    assert json.loads(out.read_text(encoding="utf-8"))["kinds"] == dict.fromkeys(kinds, 1)
