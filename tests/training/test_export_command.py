@@ -33,10 +33,12 @@ def test_every_opset_on_offer_works(model_file: Path, tmp_path: Path, opset: int
 
 
 def test_errors_are_one_line_and_exit_code_2(model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
     for arguments, message in (
         (["export", model_file, "-o", tmp_path / "m.onnx", "--opset", 7], "--opset: should be greater than"),
         (["export", model_file, "-o", tmp_path], "a folder; give the name of a file"),
-        (["verify", model_file], "not an ONNX file that blemish exported"),
+        (["verify", model_file, "--device", "cpu"], "a trained model, and on the processor there is nothing to compare it with"),
+        (["verify", tmp_path / "notes.txt", "--device", "cpu"], "notes.txt: not a model file, or a truncated one"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2

@@ -53,7 +53,7 @@ def verify(
     from blemish.inference.trust import Trust
 
     trust = Trust(sha256, signed_by)
-    if is_exported := device in ("auto", "cpu") or is_onnx(model):
+    if is_exported := is_onnx(model):
         found = verify_file(model, device, threads, trust)
     else:
         from blemish.inference.trained_parity import verify_trained

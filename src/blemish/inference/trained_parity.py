@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from blemish.errors import ArtifactError
+from blemish.errors import ArtifactError, SettingsError
 from blemish.inference.artifact import read_artifact, split_fixtures
 from blemish.inference.parity import (
     LARGEST_TOLERANCE,
@@ -31,9 +31,11 @@ def verify_trained(
 
     Raises:
         ArtifactError: the file is not intact, or the device judges otherwise; with the worst image.
-        SettingsError: a device that is not there.
+        SettingsError: a device that is not there, or the processor, which is what others are compared with.
     """
-    opened, other = (open_model(path, where, threads, trust) for where in ("cpu", device))
+    opened = open_model(path, "cpu", threads, trust)
+    device = _other_device(path, device)
+    other = open_model(path, device, threads, trust)
     images: dict[str, NDArray[Any]] = {
         **seeded_images(opened.header.policy),
         **split_fixtures(read_artifact(path)[1])[1],
@@ -52,5 +54,17 @@ def verify_trained(
         raise ArtifactError(
             f"{path}: {device} judges otherwise than the processor: {found.worst.name} differs by "
             f"{found.worst.difference:.2g}, allowed are {LARGEST_TOLERANCE:.0e}; use --device cpu"
+        )
+    return found
+
+
+def _other_device(path: Path, device: str) -> str:
+    from blemish.inference.torch_runtime import torch_device
+
+    found = torch_device(device) if device == "auto" else device
+    if found == "cpu":
+        raise SettingsError(
+            f"--device {device}: {path} is a trained model, and on the processor there is nothing to compare it with; "
+            f"give --device cuda or mps, or export it and verify that file: blemish export {path} -o model.onnx"
         )
     return found
