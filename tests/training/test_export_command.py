@@ -37,7 +37,10 @@ def test_errors_are_one_line_and_exit_code_2(model_file: Path, tmp_path: Path) -
     for arguments, message in (
         (["export", model_file, "-o", tmp_path / "m.onnx", "--opset", 7], "--opset: should be greater than"),
         (["export", model_file, "-o", tmp_path], "a folder; give the name of a file"),
-        (["verify", model_file, "--device", "cpu"], "a trained model, and on the processor there is nothing to compare it with"),
+        (
+            ["verify", model_file, "--device", "cpu"],
+            "a trained model, and on the processor there is nothing to compare it with",
+        ),
         (["verify", tmp_path / "notes.txt", "--device", "cpu"], "notes.txt: not a model file, or a truncated one"),
     ):
         result = run(*arguments)

@@ -1,12 +1,14 @@
 """What programs are told of an image that was judged, by a station as by the fleet."""
 
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from blemish.stats.regions import label_regions
+from blemish.inference import defect_regions
 
 MOST_REGIONS = 50
 """Regions kept of one image, the worst first."""
@@ -41,20 +43,28 @@ class Answer(BaseModel):
 
 
 def find_regions(scored_map: NDArray[np.float32], threshold: float) -> list[Region]:
-    """The connected parts of the map above the threshold, the highest first.
+    """The connected parts of the map above the threshold, the highest first, at most `MOST_REGIONS`.
 
     >>> scored = np.zeros((4, 4), np.float32); scored[1, 2:] = 0.5
     >>> find_regions(scored, 0.25)
     [Region(top=0.25, left=0.5, bottom=0.5, right=1.0, area=0.125, peak=0.5)]
     """
-    labels = label_regions(scored_map > np.float64(threshold))
-    height, width = labels.shape
-    regions = []
-    for number in range(1, int(labels.max()) + 1):
-        inside = labels == number
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        top, bottom = rows[0] / height, (rows[-1] + 1) / height
-        left, right = columns[0] / width, (columns[-1] + 1) / width
-        area, peak = inside.mean(), scored_map[inside].max()
-        regions.append(Region(float(top), float(left), float(bottom), float(right), float(area), float(peak)))
-    return sorted(regions, key=lambda region: -region.peak)[:MOST_REGIONS]
+    height, width = scored_map.shape
+    found = defect_regions.find_regions(scored_map, threshold, (height, width))
+    return in_shares((region._asdict() for region in found), (height, width))
+
+
+def in_shares(regions: Iterable[Mapping[str, float]], size_px: tuple[int, int]) -> list[Region]:
+    """The first regions in pixels, by their fields' names, in shares of an image of `size_px` (height, width)."""
+    height, width = size_px
+    return [
+        Region(
+            top=one["top"] / height,
+            left=one["left"] / width,
+            bottom=(one["top"] + one["height"]) / height,
+            right=(one["left"] + one["width"]) / width,
+            area=one["area_px"] / (height * width),
+            peak=float(one["peak"]),
+        )
+        for one in islice(regions, MOST_REGIONS)
+    ]

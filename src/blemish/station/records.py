@@ -6,7 +6,7 @@ brokers, not the watch over the line). Each is an entry of the audit trail, like
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,7 +20,7 @@ from blemish.data.decode import read_content
 from blemish.data.folder import SUFFIXES
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inspection import decisions, record
-from blemish.inspection.answers import MOST_REGIONS, Region
+from blemish.inspection.answers import in_shares
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
 from blemish.station.intake import LONGEST_NAME, size_of
@@ -219,28 +219,12 @@ def _take_in(
         threshold=one.threshold,
         verdict=one.verdict,
         message=_text(one.message),
-        regions=json.dumps([] if old.size_px is None else _in_shares(one.regions or [], old.size_px)),
+        regions=json.dumps([] if old.size_px is None else in_shares(one.regions or [], old.size_px)),
         latency_ms=one.latency_ms,
         decided_at=decided_at,
     )
     put_down(session, actor, decision)
     return Imported(decisions=1, without_image=old.size_bytes is None)
-
-
-def _in_shares(regions: Iterable[Mapping[str, float]], size_px: tuple[int, int]) -> list[Region]:
-    """Regions in pixels, by the names of their fields (inference/defect_regions.py), in shares of (height, width)."""
-    height, width = size_px
-    return [
-        Region(
-            top=one["top"] / height,
-            left=one["left"] / width,
-            bottom=(one["top"] + one["height"]) / height,
-            right=(one["left"] + one["width"]) / width,
-            area=one["area_px"] / (height * width),
-            peak=float(one["peak"]),
-        )
-        for one in list(regions)[:MOST_REGIONS]
-    ]
 
 
 def _plus(one: Imported, other: Imported) -> Imported:
