@@ -23,6 +23,7 @@ from blemish.cli import (
     monitor,
     sign,
     station,
+    station_record,
     train,
     watch,
 )
@@ -73,13 +74,13 @@ STATION_COMMANDS: dict[str, Callable[..., None]] = {
     "tell": station.tell,
     "work": station.work,
     "run": station.run,
-    "verify": station.verify,
-    "export": station.export,
-    "import": station.import_record,
-    "head": station.head,
-    "keep": station.keep,
-    "backup": station.backup,
-    "restore": station.restore,
+    "verify": station_record.verify,
+    "export": station_record.export,
+    "import": station_record.import_record,
+    "head": station_record.head,
+    "keep": station_record.keep,
+    "backup": station_record.backup,
+    "restore": station_record.restore,
 }
 
 __all__ = ["app"]

@@ -1,4 +1,4 @@
-"""`blemish station`: the service beside the line, and its record."""
+"""`blemish station`: the service beside the line."""
 
 import os
 import signal
@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,8 +63,8 @@ def serve(
 
     listen = Listen(host, port, certificate, key, behind_proxy, opcua)
     if language not in ("auto", "en", "de"):
-        raise _settings_error(f"--language {language}: expected auto, en or de")
-    with _opened(folder, database, create=True) as (station, store):
+        raise settings_error(f"--language {language}: expected auto, en or de")
+    with opened(folder, database, create=True) as (station, store):
         if not has_users(store):
             add_user(store, "terminal", "admin", _first_password(folder, admin_password_file), "administrator")
         serve_station(store, station, listen, language, (threads, log_line))
@@ -76,7 +75,8 @@ def log_line(text: str) -> None:
     log_console.print(text, markup=False)
 
 
-def _settings_error(text: str) -> Exception:
+def settings_error(text: str) -> Exception:
+    """An error of what was asked for."""
     from blemish.errors import SettingsError
 
     return SettingsError(text)
@@ -87,11 +87,9 @@ def _first_password(folder: Path, file: Path | None) -> str:
         try:
             return file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise _settings_error(f"--admin-password-file {file}: cannot be read ({error})") from None
+            raise settings_error(f"--admin-password-file {file}: cannot be read ({error})") from None
     if not sys.stdin.isatty():
-        raise _settings_error(
-            f"{folder}: a new station needs a password for its user admin; give --admin-password-file"
-        )
+        raise settings_error(f"{folder}: a new station needs a password for its user admin; give --admin-password-file")
     return str(typer.prompt("Password for the user admin", hide_input=True, confirmation_prompt=True))
 
 
@@ -123,7 +121,7 @@ def add(
     from blemish.station.cameras import Pace, add_camera, shown_address
     from blemish.station.products import add_folder, add_model, go_live, product_named
 
-    with _opened(folder, database, create=True) as (station, store):
+    with opened(folder, database, create=True) as (station, store):
         product_id = product_named(store, "terminal", product)
         if model is not None:
             added = add_model(store, station, "terminal", product_id, (model.name, _read_model(model)))
@@ -158,7 +156,7 @@ def tell(
     from blemish.station.products import find_product
     from blemish.station.spool import shown_url
 
-    with _opened(folder, database) as (_, store):
+    with opened(folder, database) as (_, store):
         product_id = None if product is None else find_product(store, product)
         if is_broker(address):
             add_broker(store, "terminal", address, product_id, Login(password_name, authority_name, discovery))
@@ -190,7 +188,7 @@ def work(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with _opened(folder, database) as (station, store):
+    with opened(folder, database) as (station, store):
 
         def say(text: str) -> None:
             log_console.print(f"trouble: {text}", markup=False)
@@ -208,183 +206,13 @@ def run(
 
     if hasattr(os, "nice"):
         os.nice(10)  # what is judged comes first
-    with _opened(folder, database) as (station, store):
+    with opened(folder, database) as (station, store):
         perform(store, station, number)
 
 
-def verify(
-    folder: Folder,
-    database: DatabaseOption = None,
-    head: Annotated[
-        str | None,
-        typer.Option(help="A head noted before, or its file; that nothing up to it was rewritten is checked too."),
-    ] = None,
-) -> None:
-    """Check the audit trail: that no entry, decision or verdict was changed, left out or put in. 1: something was."""
-    from blemish.station.heads import read_head
-    from blemish.station.trail import verify_trail
-
-    with _opened(folder, database) as (station, store), store.read() as session:
-        found = verify_trail(session, None if head is None else read_head(head, station))
-    if found.problem is not None:
-        log_console.print(f"{folder}: {found.problem}; entries before it that hold: {found.entries}", markup=False)
-        raise typer.Exit(1)
-    out_console.print(f"entries that hold: {found.entries}; head {found.head}", markup=False)
-
-
-def export(
-    folder: Folder,
-    out: Annotated[Path, typer.Option("-o", "--out", help="New file: .csv, .json, .jsonl or .parquet.")],
-    product: Annotated[
-        str | None, typer.Option(help="Of this product alone. None: of all.", show_default=False)
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="From this time on, ISO 8601 in UTC: 2026-11-26T06:00.", show_default=False)
-    ] = None,
-    end: Annotated[str | None, typer.Option(help="Before this time.", show_default=False)] = None,
-    database: DatabaseOption = None,
-) -> None:
-    """Write the decisions of a station into a file, while it runs. It is an entry of the audit trail."""
-    from blemish.station.exports import Wanted, export_to
-    from blemish.station.products import find_product
-
-    with _opened(folder, database) as (_, store):
-        product_id = None if product is None else find_product(store, product)
-        export_to(store, "terminal", out, Wanted(product_id, _in_utc("--start", start), _in_utc("--end", end)))
-    log_line(f"{out}: written")
-
-
-def import_record(
-    folder: Folder,
-    record: Annotated[
-        Path, typer.Argument(help="Record (.sqlite) that `watch` or `inspect` has written.", show_default=False)
-    ],
-    product: Annotated[
-        str | None,
-        typer.Option(
-            help="Product that it is of; a new one is begun where there is none. None: the one with its model.",
-            show_default=False,
-        ),
-    ] = None,
-    images: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder that paths of the record are looked for in; several may be given. None: as they are.",
-            show_default=False,
-        ),
-    ] = None,
-    database: DatabaseOption = None,
-) -> None:
-    """Take the decisions of a record into a station, with the images still there. The same again adds nothing."""
-    from blemish.errors import plural
-    from blemish.station.records import import_record as take_in
-
-    with _opened(folder, database) as (station, store):
-        done = take_in(store, station, record, images or [], product)
-    log_line(
-        f"{record}: {plural(done.decisions, 'decision')} taken in, without an image: {done.without_image}; "
-        f"known before: {done.known}"
-    )
-
-
-def _in_utc(option: str, text: str | None) -> str | None:
-    """A time as the store has it; without a zone it is in UTC."""
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise _settings_error(f"{option} {text}: expected a time such as 2026-11-26T06:00") from None
-    return (at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)).isoformat(timespec="microseconds")
-
-
-def head(
-    folder: Folder,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write. None: standard output.")] = None,
-    database: DatabaseOption = None,
-) -> None:
-    """Print the head of the audit trail, to be kept elsewhere and given to `verify --head` later."""
-    from blemish.data.files import atomic_write, check_writable
-    from blemish.station.heads import head_of
-
-    with _opened(folder, database) as (station, store), store.read() as session:
-        text = head_of(session, station).to_json() + "\n"
-    if out is None:
-        out_console.print(text, markup=False, soft_wrap=True, end="")
-        return
-    check_writable(out)
-    with atomic_write(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def keep(
-    folder: Folder,
-    days: Annotated[float | None, typer.Option(help="Days that images called good are kept; 0: for ever.")] = None,
-    days_rejects: Annotated[
-        float | None,
-        typer.Option(help="Days that rejects, images of the audit lane and judged ones are kept; 0: for ever."),
-    ] = None,
-    max_gb: Annotated[
-        float | None, typer.Option(help="Gigabytes that image files may take in all; 0: no limit.")
-    ] = None,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the audit trail.")] = "set from the terminal",
-    now: Annotated[
-        bool, typer.Option("--now", help="Remove now what is kept no longer; else the worker does.")
-    ] = False,
-    database: DatabaseOption = None,
-) -> None:
-    """Say how long images are kept, or set it. Their decisions stay; what was removed is in the audit trail."""
-    from blemish.errors import plural
-    from blemish.station.retention import make_retention, read_retention, set_retention, sweep
-
-    with _opened(folder, database) as (station, store):
-        with store.read() as session:
-            before = read_retention(session)
-        asked = {"days": days, "days_rejects": days_rejects, "max_gb": max_gb}
-        if any(value is not None for value in asked.values()):
-            kept = {name: getattr(before, name) if value is None else value or None for name, value in asked.items()}
-            before = make_retention(**kept)
-            set_retention(store, "terminal", before, reason)
-        for name, value in before.model_dump().items():
-            out_console.print(f"{name}: {'no limit' if value is None else f'{value:g}'}", markup=False)
-        if now:
-            removed = sweep(store, station)
-            log_line(f"{plural(removed.images, 'image')} removed, {removed.size_bytes / 1e6:.1f} MB")
-
-
-def backup(
-    folder: Folder,
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for example station.zip.")],
-    database: DatabaseOption = None,
-) -> None:
-    """Write all of a station into one file, while it runs: its store at one moment, its images and models."""
-    from blemish.errors import plural
-    from blemish.station.backup import back_up
-
-    with _opened(folder, database) as (station, store):
-        kept = back_up(store, station, out)
-    log_line(f"{out}: {plural(kept.rows, 'row')} and {plural(kept.files, 'file')}; not there any more: {kept.missing}")
-
-
-def restore(
-    source: Annotated[Path, typer.Argument(help="File that `blemish station backup` wrote.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="Folder to make; new or empty.", show_default=False)],
-    database: DatabaseOption = None,
-) -> None:
-    """Make a station from a backup, in a new folder, and check its audit trail. 1: the trail does not hold."""
-    from blemish.station.backup import restore as restore_backup
-
-    found = restore_backup(source, folder, database)
-    if found.problem is not None:
-        log_line(f"{folder}: {found.problem}")
-        raise typer.Exit(1)
-    log_line(f"{folder}: entries of the audit trail that hold: {found.entries}; head {found.head}")
-
-
 @contextmanager
-def _opened(
-    folder: Path, database: str | None, *, create: bool = False
-) -> Iterator[tuple["StationFolder", "Database"]]:
+def opened(folder: Path, database: str | None, *, create: bool = False) -> Iterator[tuple["StationFolder", "Database"]]:
+    """A station's folder and its store, which is closed in the end."""
     from blemish.station.database import open_database
     from blemish.station.folder import open_folder
 

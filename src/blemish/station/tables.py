@@ -19,7 +19,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Judgement = Literal["good", "defective", "unsure"]
 JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
 
-Lane = Literal["review", "audit"]
 
 VERDICTS = ("good", "anomalous", "unreadable")
 """What may be decided of an image."""
