@@ -20,8 +20,10 @@ from blemish.inference.predictor import Predictor
 from blemish.station import queue
 from blemish.station.database import Database, open_database
 from blemish.station.folder import MARKER, StationFolder, open_folder
+from blemish.station.intake import Inbox, note_trouble
 from blemish.station.judge import Judge, load_map
-from blemish.station.products import add_folder
+from blemish.station.products import add_folder, product_named
+from blemish.station.queue import left_waiting
 from blemish.station.tables import Decision, Image, Job, Source
 from blemish.station.trail import verify_trail
 from blemish.station.worker import PARENT, Worker
@@ -247,3 +249,50 @@ def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, 
     database = open_database(station.default_database, station.id)
     assert decided(database) == 1
     database.close()
+
+
+def worked_until_idle(folder: StationFolder) -> tuple[int, str]:
+    from typer.testing import CliRunner
+
+    from blemish.cli import app
+
+    ran = CliRunner().invoke(app, ["station", "work", str(folder.root), "--settle", "0", "--until-idle", "0"])
+    return ran.exit_code, ran.output
+
+
+def test_a_database_that_fails_is_not_taken_for_a_quiet_line(sqlite: Database, folder: StationFolder) -> None:
+    assert worked_until_idle(folder) == (0, "")
+    with sqlite.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO gone")
+    code, said = worked_until_idle(folder)
+    assert code == 2
+    assert f"DataError: {folder.root}: the database fails: no such table: jobs; whether all images are judged" in said
+    with sqlite.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE gone RENAME TO jobs")
+    assert worked_until_idle(folder)[0] == 0
+
+
+def test_images_that_wait_are_told_when_nothing_more_comes(
+    sqlite: Database, folder: StationFolder, tmp_path: Path
+) -> None:
+    product_id = product_named(sqlite, "test", "disc")
+    assert left_waiting(sqlite) == ""
+    (tmp_path / "camera").mkdir()
+    source_id = add_folder(sqlite, "test", product_id, tmp_path / "camera")
+    Inbox(sqlite, folder).receive(source_id, "a.png", picture(1))
+    code, said = worked_until_idle(folder)
+    assert (code, "1 image not judged; their product has no live model" in said) == (2, True)
+    note_trouble(sqlite, source_id, "camera: gone", lambda _: None)
+    assert left_waiting(sqlite) == "1 image not judged; camera: gone"
+
+
+def test_a_command_whose_database_fails_says_so_in_a_line(sqlite: Database, folder: StationFolder) -> None:
+    from typer.testing import CliRunner
+
+    from blemish.cli import app
+
+    with sqlite.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE trail RENAME TO gone")
+    ran = CliRunner().invoke(app, ["station", "verify", str(folder.root)])
+    assert ran.exit_code == 2
+    assert ran.output == f"DataError: {folder.root}: the database fails: no such table: trail\n"

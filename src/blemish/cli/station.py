@@ -175,12 +175,17 @@ def work(
         float, typer.Option(min=0.0, help="Seconds without a change, after which a watched file is taken in.")
     ] = 1.0,
     until_idle: Annotated[
-        float | None, typer.Option(min=0.0, help="Stop when nothing has come for so many seconds.")
+        float | None,
+        typer.Option(
+            min=0.0, help="Stop when nothing has come for so many seconds; exit code 2 where not all was judged."
+        ),
     ] = None,
     opcua: OpcUa = None,
 ) -> None:
     """Judge what comes to a station, without its pages. Ctrl-C ends it, with exit code 0."""
+    from blemish.errors import DataError
     from blemish.station.opcua import check_opcua
+    from blemish.station.queue import left_waiting
     from blemish.station.worker import Worker
 
     if opcua is not None:
@@ -193,7 +198,9 @@ def work(
         def say(text: str) -> None:
             log_console.print(f"trouble: {text}", markup=False)
 
-        Worker(store, station, say, threads, settle, opcua).run(stop, until_idle)
+        is_idle = Worker(store, station, say, threads, settle, opcua).run(stop, until_idle)
+        if is_idle and (left := left_waiting(store)):
+            raise DataError(f"{folder}: {left}")
 
 
 def run(
@@ -212,14 +219,23 @@ def run(
 
 @contextmanager
 def opened(folder: Path, database: str | None, *, create: bool = False) -> Iterator[tuple["StationFolder", "Database"]]:
-    """A station's folder and its store, which is closed in the end."""
-    from blemish.station.database import open_database
+    """A station's folder and its store, which is closed in the end.
+
+    Raises:
+        DataError: the database fails, now or in the block.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from blemish.errors import DataError
+    from blemish.station.database import open_database, reason
     from blemish.station.folder import open_folder
 
     station = open_folder(folder, create=create)
     store = open_database(database or station.default_database, station.id)
     try:
         yield station, store
+    except SQLAlchemyError as error:
+        raise DataError(f"{folder}: the database fails: {reason(error)}") from None
     finally:
         store.close()
 

@@ -13,10 +13,11 @@ from zipfile import BadZipFile, ZipFile
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, delete, func, insert, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.files import atomic_write
 from blemish.errors import DataError
-from blemish.station.database import Database, open_database
+from blemish.station.database import Database, open_database, reason
 from blemish.station.folder import MARKER, StationFolder, keep_content, open_folder, sha256_of
 from blemish.station.tables import Base, Image, Model, Session
 from blemish.station.trail import Verified, verify_trail
@@ -70,13 +71,15 @@ def restore(source: Path, root: Path, url: str | None) -> Verified:
     try:
         with ZipFile(source) as archive:
             return _restore(archive, source, root, url)
-    except (BadZipFile, KeyError, json.JSONDecodeError):
+    except Exception as error:
         shutil.rmtree(root, ignore_errors=True)
-        raise DataError(f"{source}: not a backup of a station, or a damaged one") from None
-    except OSError as error:
-        raise DataError(f"{source}: cannot be restored: {error.strerror or error}") from None
-    except DataError:
-        shutil.rmtree(root, ignore_errors=True)
+        match error:
+            case BadZipFile() | KeyError() | json.JSONDecodeError():
+                raise DataError(f"{source}: not a backup of a station, or a damaged one") from None
+            case OSError():
+                raise DataError(f"{source}: cannot be restored: {error.strerror or error}") from None
+            case SQLAlchemyError():
+                raise DataError(f"{source}: cannot be restored: the database fails: {reason(error)}") from None
         raise
 
 

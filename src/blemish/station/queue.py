@@ -6,9 +6,10 @@ from typing import Any, NamedTuple, final
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from blemish.errors import plural
 from blemish.station.database import Database
 from blemish.station.drift import is_withdrawn
-from blemish.station.tables import Image, Job, Model, Product
+from blemish.station.tables import Image, Job, Model, Product, Source
 
 LEASE_S = 60.0
 """A lease that is older belongs to nobody; nor does one that ends later than twice this, as the clock was set back.
@@ -116,3 +117,16 @@ def waiting(database: Database) -> int:
 def queue_length(session: Session) -> int:
     """How many images are not judged yet."""
     return session.scalar(select(func.count()).select_from(Job)) or 0
+
+
+def left_waiting(database: Database) -> str:
+    """Why not everything was judged, where images wait or something that they come from cannot be read; else ""."""
+    with database.read() as session:
+        images = queue_length(session)
+        troubles = [
+            *session.scalars(select(Source.trouble).where(Source.trouble != "", Source.is_on)),
+            *session.scalars(select(Job.trouble).where(Job.trouble != "").distinct().limit(3)),
+        ]
+    if images and not troubles:
+        troubles = ["their product has no live model, or stands still as its guarantee is withdrawn"]
+    return "; ".join([f"{plural(images, 'image')} not judged", *troubles]) if troubles else ""

@@ -16,7 +16,7 @@ from typing import final
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, DataError
 from blemish.station.cameras import CameraSettings, cameras_on
 from blemish.station.capture import CameraReader
 from blemish.station.chores import do_chores
@@ -61,22 +61,24 @@ class Worker:
         settle_s: float = 1.0,
         opcua: str | None = None,
     ) -> None:
-        self._opcua, self._failure = opcua, ""
+        self._opcua, self._failure, self._is_begun = opcua, "", False
+        self._has_looked = threading.Event()  # at watched folders and cameras, for the first time
         self._database, self._folder, self._say, self._settle_s = database, folder, say, settle_s
         self._judge = Judge(folder, threads)
         self._line = LineWatch(database, folder, say)
         self._shadow = ShadowJudge(database, folder, self._judge, say)
         self._owner = f"{socket.gethostname()}/{folder.id}"[:64]
 
-    def run(self, stop: threading.Event, until_idle_s: float | None = None) -> None:
-        """Judge until told to stop, or until nothing has come for so many seconds.
+    def run(self, stop: threading.Event, until_idle_s: float | None = None) -> bool:
+        """Judge until told to stop, or until nothing has come for so many seconds; whether it was the latter.
+
+        A database that fails is tried again, and where it fails for so many seconds, too, it is an error.
 
         Raises:
-            DataError: another worker works for this station.
+            DataError: another worker works for this station; or the database fails.
         """
         with self._folder.lock("worker", "judging for this station"):
             self._show_life()
-            release_all(self._database, self._owner)
             beside = [
                 threading.Thread(target=self._take_in, args=(stop,), daemon=True),
                 threading.Thread(target=tell_hooks, args=(self._database, self._folder, self._say, stop), daemon=True),
@@ -87,20 +89,31 @@ class Worker:
                 beside.append(threading.Thread(target=serve_opcua, args=served, daemon=True))
             for thread in beside:
                 thread.start()
-            parent, idle_since = int(os.environ.get(PARENT, os.getppid())), time.monotonic()
-            while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
-                self._show_life()
-                if self._work():
-                    idle_since = time.monotonic()
-                elif until_idle_s is not None and time.monotonic() - idle_since > until_idle_s:
-                    break
-                else:
-                    stop.wait(QUEUE_POLL_S)
+            is_idle = self._work_until(stop, until_idle_s)
             stop.set()
-            self._line.save()
+            with suppress(SQLAlchemyError):  # what was not kept is looked at again
+                self._line.save()
             for thread in beside:
                 thread.join()
             self._folder.heartbeat.unlink(missing_ok=True)
+        if is_idle and self._failure:
+            raise DataError(
+                f"{self._folder.root}: the database fails: {self._failure}; whether all images are judged is not known"
+            )
+        return is_idle
+
+    def _work_until(self, stop: threading.Event, until_idle_s: float | None) -> bool:
+        """Judge until told to stop; True where nothing has come for so many seconds."""
+        parent, idle_since = int(os.environ.get(PARENT, os.getppid())), time.monotonic()
+        while not stop.is_set() and os.getppid() == parent:  # not left behind by a station that was killed
+            self._show_life()
+            if self._work() or not self._has_looked.is_set():
+                idle_since = time.monotonic()
+            elif until_idle_s is not None and time.monotonic() - idle_since > until_idle_s:
+                return True
+            else:
+                stop.wait(TROUBLE_S if self._failure else QUEUE_POLL_S)
+        return False
 
     def _show_life(self) -> None:
         with suppress(OSError):  # a full disk is told by what fails next
@@ -109,6 +122,9 @@ class Worker:
     def _work(self) -> bool:
         """Judge some images; whether there were any."""
         try:
+            if not self._is_begun:
+                release_all(self._database, self._owner)
+                self._is_begun = True
             if self._failure:
                 give_back_all(self._database, self._owner)
             tasks = take(self._database, self._owner)
@@ -125,7 +141,6 @@ class Worker:
             if self._failure != reason(error):
                 self._failure = reason(error)
                 self._say(f"the database fails: {self._failure}")
-            time.sleep(TROUBLE_S)
             return False
 
     def _decide(self, task: Task) -> None:
@@ -156,7 +171,9 @@ class Worker:
                     self._look(watched[source_id], source_id)
             except SQLAlchemyError as error:
                 self._say(f"the database fails: {reason(error)}")
+                self._has_looked.set()
                 stop.wait(TROUBLE_S)
+            self._has_looked.set()
             stop.wait(POLL_S)
         cameras.end()
 
