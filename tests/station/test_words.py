@@ -1,8 +1,12 @@
 """The words of the pages: all of them German too, and one of a thing is never several."""
 
+import ast
+import errno
+import os
 import re
 from importlib.resources import files
 from itertools import product
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -10,7 +14,8 @@ from fastapi import FastAPI
 from blemish.station import accounts
 from blemish.station.app import Station
 from blemish.station.render import NAVIGATION
-from blemish.station.words import LANGUAGES, Say, catalogue
+from blemish.station.tables import Model, Run, now
+from blemish.station.words import LANGUAGES, NESTED, Say, catalogue, parse_po, told_forms
 from station.browser import CHEAP, judge_all, visit
 from station.line import Line, picture
 
@@ -65,6 +70,109 @@ def test_a_number_of_things_is_said_in_two_ways() -> None:
         texts = [say.many(one, several, n, **names) for n in (70, 1, 72)]
         assert SEVERAL.search(texts[1]) is None, texts[1]
         assert texts[2] == texts[0].replace("70", "72"), texts
+
+
+NOT_OURS = {os.strerror(code) for code in errno.errorcode} | {"timed out", "[Errno {}] {}"}
+PUT_TOGETHER = {"{} good images in {}", "1 good image in {}", "{}, or ask for {} or more"}
+"""Of two texts, by `Certificate.promise` and by the error of too few images."""
+
+
+def made_texts() -> set[str]:
+    """Every text that the program may make, with {} for what is put into it; of `plural` both forms."""
+    found = set()
+    for path in Path(str(files("blemish"))).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [one.value if isinstance(one, ast.Constant) else "{}" for one in node.values]
+                found.add("".join(str(part) for part in parts))
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "plural":
+                noun = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+                found |= {f"1 {noun}", f"{{}} {noun}s"}
+    return found
+
+
+@pytest.mark.slow
+def test_texts_that_are_translated_when_they_are_shown_are_texts_that_the_program_makes() -> None:
+    told = parse_po(files("blemish.station").joinpath("languages/de.told.po").read_text(encoding="utf-8"))
+    plurals = {f"{{n}}{one.removeprefix('1')}s" for one, forms in told.items() if len(forms) > 1}
+    forms = {re.sub(r"\{\w+\}", "{}", text) for text in {*told, *plurals}} - NOT_OURS - PUT_TOGETHER
+    made = "\n".join(made_texts()).replace("{}{}", "{}")
+    assert [form for form in sorted(forms) if form not in made] == []
+    for text, others in told.items():
+        names = set(re.findall(r"\{\w+\}", text)) - {"{n}"}
+        assert all(set(re.findall(r"\{\w+\}", other)) - {"{n}"} <= names | {"{n}"} for other in others), text
+
+
+@pytest.mark.parametrize(
+    ("made", "german"),
+    [
+        (
+            "7 images, largest difference 1.2e-06 (seeded image of 97 x 49)",
+            "7 Bilder, größte Abweichung 1,2e-06 (erzeugtes Bild mit 97 x 49)",
+        ),
+        (
+            "On average at most 5 % of new good images are flagged (from 59 good images).",
+            "Im Mittel werden höchstens 5 % neuer guter Bilder gemeldet (59 gute Bilder).",
+        ),
+        (
+            "m.onnx 0123abcd, calibrated again on 1 image of the audit lane",
+            "m.onnx 0123abcd, neu kalibriert, Auditspur: 1 Bild",
+        ),
+        ("left out: print: a folder, not an image", "ausgelassen: print: ein Ordner, kein Bild"),
+        ("/in/a: Permission denied", "/in/a: keine Berechtigung"),
+        ("a: b; c {d} %s", "a: b; c {d} %s"),
+        (
+            "print is score saved again: one was fitted and the other calibrated on, which makes the threshold too low"
+            "; keep one",
+            "print ist score, noch einmal gespeichert: mit dem einen wurde trainiert, mit dem anderen kalibriert, das "
+            "macht die Schwelle zu niedrig; behalten Sie eines",
+        ),
+        ("", ""),
+    ],
+)
+def test_a_text_that_was_kept_is_shown_in_the_language_of_the_page(made: str, german: str) -> None:
+    assert Say("de").told(made) == german
+    assert Say("en").told(made) == made
+
+
+def test_a_kept_text_that_was_made_to_be_slow_is_not() -> None:
+    texts = ["seeded image of " + "1 x " * 9999, ": ".join("a" * 9999), "; ".join("a" * 9999), "a; b: " * 9999]
+    for text in texts:
+        assert len(Say("de").told(text)) > 9999
+    used = {name for form in told_forms("de") for name in form.names}
+    assert used >= NESTED
+
+
+def test_pages_show_kept_texts_in_their_language(
+    station: Station, line: Line, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
+    with station.database.write() as session:
+        session.get_one(Model, line.model_id).parity = "7 images, largest difference 1.2e-06 (a.png)"
+        session.add(
+            Run(
+                product_id=line.product_id,
+                kind="train",
+                asked="{}",
+                state="failed",
+                actor="test",
+                created_at=now(),
+                result="its process was ended: by hand, with the machine, or for want of memory; begin it again",
+            )
+        )
+    who = visit(station, app, "engineer")
+    german = {"Accept-Language": "de", "Accept": "text/html"}
+    assert "sein Prozess wurde beendet: von Hand" in who.client.get("/runs/1", headers=german).text
+    products = who.client.get("/products", headers=german).text
+    assert "größte Abweichung" in products
+    assert "largest difference" not in products
+    assert "largest difference" in who.client.get("/products").text
+    refused = who.client.post("/products", data={"name": "disc", "csrf": who.csrf}, headers=german)
+    assert "den Namen gibt es schon" in refused.text
+    assert ">Urteil<" not in who.client.get("/trail", headers=german).text
+    assert ">Modell<" in who.client.get("/trail", headers=german).text
 
 
 @pytest.mark.slow

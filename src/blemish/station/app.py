@@ -144,10 +144,12 @@ async def _not_understood(request: Request, error: Any) -> Response:
 
 
 def _tell(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
-    from blemish.station.render import render
+    from blemish.station.render import render, say_of
 
-    if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", "text/html"):
+    if request.url.path.startswith("/api/"):
         return JSONResponse({"error": message}, status, headers)
+    if "text/html" not in request.headers.get("accept", "text/html"):  # a script of a page
+        return JSONResponse({"error": say_of(request).told(message)}, status, headers)
     answer = render(request, "error.html.j2", status=status, message=message)
     answer.status_code = status
     return answer

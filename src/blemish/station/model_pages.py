@@ -16,7 +16,7 @@ from blemish.station.api import ImageId
 from blemish.station.app import At, Chosen, Number, Station, Text
 from blemish.station.products import header_of_model, product_of
 from blemish.station.recalibrate import FALLS_BY, propose
-from blemish.station.render import render
+from blemish.station.render import render, say_of
 from blemish.station.sign_in import see_other
 from blemish.station.tables import Model, Product, Run, Source
 
@@ -90,9 +90,15 @@ def run(request: Request, station: At, run_id: ImageId) -> Response:
             result=result,
             model=None if result is None else session.get(Model, result["model_id"]),
             progress=runs.progress_of(station.folder, run_id),
-            log=runs.log_of(station.folder, run_id),
+            log=_log(request, station, run_id),
             is_open=found.state in runs.OPEN,
         )
+
+
+def _log(request: Request, station: Station, run_id: int) -> str:
+    """The end of a run's log, in the language of the page where a line is ours."""
+    say = say_of(request)
+    return "\n".join(say.told(line) for line in runs.log_of(station.folder, run_id).split("\n"))
 
 
 def _run(run: Run | None, run_id: int) -> Run:
@@ -103,14 +109,17 @@ def _run(run: Run | None, run_id: int) -> Run:
 
 @router.get("/runs/{run_id}/state")
 @allow("viewer")
-def run_state(station: At, run_id: ImageId) -> Response:
+def run_state(request: Request, station: At, run_id: ImageId) -> Response:
     """How a run stands, for the script of its page."""
     runs.settle(station.database, station.folder)
     with station.database.read() as session:
         found = _run(session.get(Run, run_id), run_id)
     progress = runs.progress_of(station.folder, run_id)
-    told = {"state": found.state, "is_open": found.state in runs.OPEN, "log": runs.log_of(station.folder, run_id)}
-    return JSONResponse({**told, "progress": None if progress is None else progress._asdict()})
+    told: dict[str, Any] = {"state": found.state, "is_open": found.state in runs.OPEN, "progress": None}
+    if progress is not None:
+        say = say_of(request)
+        told["progress"] = progress._asdict() | {"what": say.told(progress.what), "note": say.told(progress.note)}
+    return JSONResponse({**told, "log": _log(request, station, run_id)})
 
 
 @router.post("/runs/cancel")

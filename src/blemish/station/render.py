@@ -52,18 +52,16 @@ def environment(language: str = "en") -> Environment:
 def render(request: Request, template: str, **values: Any) -> HTMLResponse:
     """A page."""
     identity: Identity | None = getattr(request.state, "identity", None)
-    language = choose_language(request.headers.get("accept-language", ""), request.app.state.station.language)
-
-    say = Say(language)
+    say = say_of(request)
     seen = [(to, say(name)) for to, name, role in NAVIGATION if identity is not None and identity.may(role)]  # type: ignore[arg-type]
     section = next((to for start, to in SECTIONS if request.url.path.startswith(start)), "")
     page = (
-        environment(language)
+        environment(say.language)
         .get_template(template)
         .render(
             {
                 "_": say,
-                "language": language,
+                "language": say.language,
                 "identity": identity,
                 "navigation": seen,
                 "path": request.url.path,
@@ -73,6 +71,11 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
         )
     )
     return HTMLResponse(page)
+
+
+def say_of(request: Request) -> Say:
+    """How pages speak to whoever asks: in the station's language, or the browser's."""
+    return Say(choose_language(request.headers.get("accept-language", ""), request.app.state.station.language))
 
 
 def _written_in(language: str, write: Callable[..., str]) -> Callable[..., str]:

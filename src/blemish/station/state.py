@@ -129,12 +129,12 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
         )
     return [
         *found,
-        *(Trouble("A hook cannot be told, and is tried again: {why}", {"why": shown_url(url)}) for url in hooks),
+        *(Trouble("A hook cannot be told, and is tried again: {url}", {"url": shown_url(url)}) for url in hooks),
         *(Trouble("A watched folder cannot be read: {why}", {"why": why}) for kind, why in sources if kind == "folder"),
         *(Trouble("A camera gives no images: {why}", {"why": why}) for kind, why in sources if kind == "camera"),
         *(Trouble("Images wait: {why}", {"why": why}) for why in jobs),
         *(
-            Trouble("Images of {why} wait: no model is live for it.", {"why": name})
+            Trouble("Images of {name} wait: no model is live for it.", {"name": name})
             for name in session.scalars(without)
         ),
     ]
