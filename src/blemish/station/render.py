@@ -44,6 +44,7 @@ def environment(language: str = "en") -> Environment:
     made.filters |= {
         **{one.__name__: _written_in(language, one) for one in (percent, guarantee, figure)},
         "moment": moment,
+        "details": details,
         "as_json": json.dumps,
     }
     return made
@@ -119,6 +120,28 @@ def figure(value: float | None) -> str:
     ('0.1235', '-')
     """
     return "-" if value is None else f"{value:.4g}"
+
+
+def details(text: str) -> list[tuple[str, str]]:
+    """What an entry of the trail holds, name by name, for reading; the hash is over the text itself.
+
+    One that was changed may be anything: it is shown as it is.
+
+    >>> details('{"model_id":3,"reason":"gr\\u00fcn","to":null}')
+    [('model_id', '3'), ('reason', 'grün'), ('to', '-')]
+    >>> details('{cut')
+    [('', '{cut')]
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return [("", text)]
+    return [
+        (name, "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in found.items()
+    ]
 
 
 def moment(text: str) -> str:

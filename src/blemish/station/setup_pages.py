@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
-from sqlalchemy import select
+from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, Response
@@ -163,7 +163,7 @@ def set_live(
 def users(request: Request, station: At) -> Response:
     """Who may log in."""
     with station.database.read() as session:
-        found = list(session.scalars(select(User).order_by(User.name)))
+        found = list(session.scalars(select(User).order_by(func.lower(User.name))))
     return render(request, "users.html.j2", users=found, roles=ROLES)
 
 
