@@ -556,7 +556,7 @@ def test_the_audit_lane_hides_our_verdict_until_a_person_has_judged(station: Sta
     assert who.client.get(f"/api/v1/images/{image_id}/map").status_code == 403
     assert who.client.get(f"/api/v1/images/{image_id}/photo").status_code == 200
     trail = who.client.get("/trail?everything=true").text
-    assert ("shown when a person has judged it" in trail, f"{ours}&#34;" in trail) == (True, False)
+    assert ("shown when a person has judged it" in trail, f"<i>verdict</i> {ours}<" in trail) == (True, False)
     told = Visitor(TestClient(app), "").client  # what waits for a part acts on it at once
     user_id = accounts.add_user(station.database, "test", "plc", "correct horse battery", "operator")
     token = accounts.add_token(station.database, "test", user_id, "PLC", ["predict", "read"])
@@ -569,7 +569,7 @@ def test_the_audit_lane_hides_our_verdict_until_a_person_has_judged(station: Sta
     assert who.client.post("/audit", data={**form, "judgement": "good"}).status_code == 422
     assert f'class="card {ours}"' in who.client.get("/").text
     assert ours_elsewhere in who.client.get("/api/v1/exports/decisions.json").text
-    assert f"{ours}&#34;" in who.client.get("/trail?everything=true").text
+    assert f"<i>verdict</i> {ours}<" in who.client.get("/trail?everything=true").text
     assert who.client.get(f"/images/{image_id}").status_code == 200
 
 
@@ -682,3 +682,30 @@ def test_pages_stand_a_model_of_another_version(station: Station, app: FastAPI, 
         assert who.client.get(page).status_code == 200, page
     assert "another version" in who.client.get("/products").text
     assert who.client.get("/threshold").status_code == 200
+
+
+def test_pages_of_several_products_show_all_of_them_or_one(station: Station, line: Line, app: FastAPI) -> None:
+    other = add_product(station.database, "test", "nut & bolt")
+    who = visit(station, app, "viewer")
+    for path in ("/", "/review", "/report"):
+        for query, chosen in (("", ""), ("?product=", ""), (f"?product={other}", str(other))):
+            page = who.client.get(f"{path}{query}").text
+            assert '<option value="">all products</option>' in page
+            assert re.findall(r'<option value="(\d+)" selected>', page) == ([chosen] if chosen else []), (path, query)
+    assert who.client.get("/?product=x").status_code == 422
+    assert "/api/v1/predict?product=nut%20%26%20bolt<" in who.client.get("/products").text
+
+
+def test_an_entry_that_was_tampered_with_is_shown_all_the_same(station: Station, line: Line, app: FastAPI) -> None:
+    with station.database.write() as session:
+        session.execute(update(Entry).where(Entry.seq == 2).values(detail="{<cut"))
+    page = visit(station, app, "viewer").client.get("/trail?check=true").text
+    assert "{&lt;cut" in page
+    assert "entry 2 was changed" in page
+
+
+def test_the_card_of_an_unreadable_image_says_why(station: Station, line: Line, app: FastAPI) -> None:
+    station.inbox.receive(line.source_id, "a.png", b"<html>")
+    judge_all(station)
+    page = visit(station, app, "viewer").client.get("/", headers={"Accept-Language": "de"}).text
+    assert "<small>eine HTML-Seite oder SVG-Zeichnung; gelesen werden" in page

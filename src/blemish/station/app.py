@@ -5,7 +5,7 @@ from typing import Annotated, Any, final
 
 from fastapi import Depends, FastAPI, Form, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -51,7 +51,11 @@ def station_of(request: Request) -> Station:
 At = Annotated[Station, Depends(station_of)]
 Text = Annotated[str, Form()]
 Number = Annotated[int, Form()]
-Chosen = Annotated[int | None, BeforeValidator(lambda text: text or None), Query(alias="product", ge=1, le=2**31 - 1)]
+Chosen = Annotated[
+    Annotated[int, Field(ge=1, le=2**31 - 1)] | None,
+    BeforeValidator(lambda text: text or None),
+    Query(alias="product"),
+]
 """The product that a page is to show; none, or nothing given for it: all."""
 
 
