@@ -335,11 +335,6 @@ def test_a_hostile_description_in_a_model_file_is_refused(
         restore_detector("patchcore", model, detector.shape, state)
 
 
-def test_timm_is_not_tested_here() -> None:
-    timm = pytest.importorskip("timm", reason="timm needs torchvision, which does not import beside this torch")
-    assert timm
-
-
 @pytest.mark.parametrize("name", ["feature_autoencoder", "feature_ensemble"])
 def test_gaussians_of_wide_encoders_stay_small(name: str, folders: dict[str, Path]) -> None:
     model = pin(name, {"encoder": f"folder:{folders['dinov2']}"}).model

@@ -25,6 +25,9 @@ from blemish.settings import Settings
 MAX_LAYERS = 64
 """Of an encoder, which a detector may choose among."""
 
+FINEST_STRIDE = 4
+"""By rule, layers of a smaller stride are left out: hardly more than colours, on four times as many places."""
+
 LAYERS_OF_TOKENS = 4
 """So many layers of a transformer whose maps all have one stride are taken by rule: evenly spaced, the last among them,
 as DINOv2's authors take them for dense tasks (Oquab et al. 2023)."""
@@ -177,21 +180,24 @@ def _row(settings: EncoderSettings) -> Callable[[], Encoder]:
 def choose_layers(strides: Sequence[int], settings: EncoderSettings) -> tuple[int, ...]:
     """The layers that settings ask for, or by rule, of an encoder whose layers have these strides; counted from 1.
 
-    By rule: all up to a stride of `coarsest_stride`, at least two; of layers that all have one stride
+    By rule: all of a stride from `FINEST_STRIDE` to `coarsest_stride`, at least two; of layers that all have one stride
     `layers_of_tokens`.
 
     Raises:
         SettingsError: layers that it does not have.
 
-    >>> choose_layers((4, 8, 16, 32), EncoderSettings()), choose_layers((14,) * 12, EncoderSettings())
-    ((1, 2, 3), (3, 6, 9, 12))
+    >>> choose_layers((4, 8, 16, 32), EncoderSettings()), choose_layers((2, 4, 8, 16, 32), EncoderSettings())
+    ((1, 2, 3), (2, 3, 4))
+    >>> choose_layers((14,) * 12, EncoderSettings())
+    (3, 6, 9, 12)
     """
     layers, count = settings.encoder_layers, len(strides)
     if layers is None and count > 1 and len(set(strides)) == 1:
         return settings.layers_of_tokens(count)
     if layers is None:
-        most = settings.coarsest_stride
-        return tuple(layer for layer, stride in enumerate(strides, start=1) if layer <= 2 or stride <= most)
+        fine = [layer for layer, stride in enumerate(strides, start=1) if stride >= FINEST_STRIDE]
+        layers = tuple(fine if len(fine) >= 2 else range(1, count + 1))
+        return layers[:2] + tuple(layer for layer in layers[2:] if strides[layer - 1] <= settings.coarsest_stride)
     if layers[-1] > count:
         raise SettingsError(f"model.encoder_layers: {layers[-1]} of '{settings.encoder}', which has 1 to {count}")
     return layers
