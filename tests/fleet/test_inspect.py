@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from blemish.errors import BlemishError, CalibrationError, DataError, SettingsError
-from blemish.fleet import cluster, stream
+from blemish.fleet import cluster
 from blemish.fleet.archive import Shard, open_archive
 from blemish.fleet.fetch import fetch
 from blemish.fleet.inspect import Request, inspect_archive
@@ -246,16 +246,18 @@ def refused(request: Request, message: str, **change: Any) -> None:
 
 
 def test_bad_input_is_refused_before_any_work(request_of: Request, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(stream, "judged", lambda *_args: pytest.fail("work has begun"))
+    monkeypatch.setattr("blemish.fleet.work.judged", lambda *_args: pytest.fail("work has begun"))
     monkeypatch.setattr("blemish.fleet.inspect.connected", lambda *_args: pytest.fail("work has begun"))
     refused(request_of, "no product 'bolt'", manifest=manifest_of(tmp_path / "b.csv", ("1", "a.png", "bolt")))
     several = manifest_of(tmp_path / "c.csv", ("1", "a.png", "x"), ("2", "a.png", "y"), ("3", "a.png", "nut"))
     refused(request_of, r"no model for 2 products \(x, y\)", manifest=several)
     refused(request_of, "no images", manifest=manifest_of(tmp_path / "d.csv"))
     refused(request_of, "--fdr: found 2", max_false_discovery_rate=2.0)
-    refused(request_of, "--fdr and --masks", max_false_discovery_rate=0.1, masks=True)
     refused(request_of, "ftpx://: unknown", manifest=manifest_of(tmp_path / "e.csv", ("1", "ftpx://a/b.png", "nut")))
     refused(request_of, "no such folder", models=tmp_path / "none")
+    refused(request_of, "no such folder", models=tmp_path / "none", out=tmp_path / "a" / "b" / "c")
+    refused(request_of, "no images", manifest=tmp_path / "d.csv", out=tmp_path / "a" / "b" / "c")
+    assert not (tmp_path / "a").exists()
     model = tmp_path / "registry" / "nut" / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1])
     refused(request_of, "model.onnx")

@@ -78,6 +78,7 @@ def inspect(
     be read.
     """
     from blemish.fleet.inspect import Request, inspect_archive
+    from blemish.fleet.results import NOT_FETCHED
 
     if form not in ("parquet", "csv"):
         raise SettingsError(f"--format {form}: unknown; parquet or csv")
@@ -90,6 +91,8 @@ def inspect(
     say("judged", f"{plural(found.judged, 'image')} in {found.seconds:.1f} s{rate}{kept}")
     if found.forgotten:
         say("note", f"{plural(found.forgotten, 'shard')} of another manifest, model or setting deleted")
+    if unfetched := found.total(NOT_FETCHED):
+        say("note", f"{plural(unfetched, 'image')} could not be fetched; the same command tries them again")
     counts = {name: found.total(name) for name in ("good", "anomalous", "unreadable")}
     print_table("verdicts", {name: str(count) for name, count in counts.items()})
     say("written", f"{out / 'results.parquet'}, and summary.json beside it")

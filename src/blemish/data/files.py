@@ -275,19 +275,19 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def folder_to_fill(path: Path) -> Iterator[Path]:
-    """The folder, made where it is missing; if it was, and nothing came into it, it is gone again after an error.
+    """The folder, made where it is missing, and its parents; what is new and empty is gone again after an error.
 
     Raises:
         DataError: as `make_folder`.
     """
-    is_new = not path.exists()
-    make_folder(path)
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
+        make_folder(path)
         yield path
     except BaseException:
-        if is_new:
-            with suppress(OSError):  # there is something in it
-                path.rmdir()
+        with suppress(OSError):  # there is something in it
+            for folder in new:
+                folder.rmdir()
         raise
 
 

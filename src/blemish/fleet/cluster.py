@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,6 +51,8 @@ def load_ray() -> Any:
         import ray
     except ModuleNotFoundError as error:
         raise SettingsError(f"the fleet needs the package '{error.name}'; pip install 'blemish[fleet]'") from None
+    # How actors are restarted can be said in this way alone until Ray 2.64; the extra pins 2.60.
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
     return ray
 
 

@@ -12,6 +12,7 @@ from blemish.errors import DataError, SettingsError
 TIMEOUT_S = 60.0
 """Of one attempt over HTTP."""
 ATTEMPTS = 3
+_NOT_FETCHED = f", tried {ATTEMPTS} times"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
 
@@ -69,9 +70,18 @@ def fetch(location: str) -> bytes:
         except Exception as error:  # every file system has errors of its own
             if attempt == ATTEMPTS:
                 said = " ".join(str(error).split())[:200] or type(error).__name__
-                raise DataError(f"{location}: cannot be fetched ({said}), tried {ATTEMPTS} times") from None
+                raise DataError(f"{location}: cannot be fetched ({said}){_NOT_FETCHED}") from None
             time.sleep(0.2 * 4 ** (attempt - 1))
     raise AssertionError
+
+
+def was_not_fetched(message: str) -> bool:
+    """Whether an error of `fetch` may be gone another time: the address did not answer, or not with the image.
+
+    >>> was_not_fetched("http://a/b.png: no such file")
+    False
+    """
+    return message.endswith(_NOT_FETCHED)
 
 
 def _read(files: Any, location: str) -> bytes:

@@ -1,31 +1,31 @@
 """`blemish fleet inspect`: judge an archive on many processors; killed anywhere, the same command goes on."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
 import blemish
-from blemish.data.files import exclusive_lock, make_folder, refuse_good_folder, remove_left_parts
+from blemish.data.files import exclusive_lock, folder_to_fill, refuse_good_folder, remove_left_parts
 from blemish.data.progress import Progress, Report, quiet
-from blemish.errors import ArtifactError, DataError, SettingsError
+from blemish.errors import ArtifactError, SettingsError, plural
 from blemish.fleet.archive import Archive, Shard, hash_text, open_archive
-from blemish.fleet.cluster import connected, wait_for_processors
+from blemish.fleet.batch import Batch, thresholds_of
+from blemish.fleet.cluster import connected
 from blemish.fleet.fetch import check_scheme
-from blemish.fleet.judge import FAILED, Job
-from blemish.fleet.ledger import Ledger, result_schema
+from blemish.fleet.judge import Job
+from blemish.fleet.ledger import Ledger, read_results
 from blemish.fleet.models import FleetModel, read_models, withdrawn
+from blemish.fleet.pieces import Piece, choose
 from blemish.fleet.registry import open_registry
-from blemish.fleet.results import Counts, batch_of, refuse_foreign_results, write_results, write_summary
-from blemish.fleet.stream import LostWorkError, Pool, judged
+from blemish.fleet.results import NOT_FETCHED, Counts, refuse_foreign_results, write_results, write_summary
+from blemish.fleet.stream import Pool
+from blemish.fleet.work import Work, make_pool
 
-ARCHIVE, SHARDS, MASKS, LOCK = "archive.sqlite", "shards", "masks", ".fleet.lock"
-WAVE = 4096
-"""Shards that Ray is told of at once: it keeps something of each. A million images; new workers then take seconds."""
-ROUNDS = 3
-"""So often in a row may everything be lost before a shard is finished."""
+ARCHIVE, SHARDS, ABOVE, MASKS, LOCK = "archive.sqlite", "shards", "shards-fdr", "masks", ".fleet.lock"
 
 
 @final
@@ -65,7 +65,7 @@ class Summary:
     """SHA-256 by product."""
 
     def total(self, verdict: str) -> int:
-        """Images of a verdict, of all products."""
+        """Images of a verdict, or of `NOT_FETCHED`, of all products."""
         return sum(found[verdict] for found in self.counts.values())
 
 
@@ -83,83 +83,139 @@ def inspect_archive(
     rate = request.max_false_discovery_rate
     if rate is not None and not 1e-12 <= rate < 1.0:
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
-    if rate is not None and request.masks:
-        raise SettingsError("--fdr and --masks: masks follow from a threshold that --fdr only finds at the end")
-    began = time.monotonic()
+    began, is_new = time.monotonic(), not request.out.exists()
     refuse_good_folder(request.out)
     registry = open_registry(request.models)
-    is_new = not request.out.exists()
-    make_folder(request.out)
-    try:
-        with exclusive_lock(request.out / LOCK, f"judging into {request.out}"):
-            refuse_foreign_results(request.out)
-            remove_left_parts(request.out)
-            archive = _open(request, report)
-            shards = archive.shards()
-            models = read_models(registry, sorted({shard.product for shard in shards}))
-            for product, why in withdrawn(models).items():
-                if not request.withdrawn:
-                    raise ArtifactError(f"{product}: {why}; or judge all the same with --withdrawn")
-                say(f"{product}: {why}")
-            return _judge(request, archive, shards, models, began, report, say)
-    except BaseException:
-        if is_new:
-            _remove_empty(request.out)
-        raise
+    with folder_to_fill(request.out):
+        try:
+            with exclusive_lock(request.out / LOCK, f"judging into {request.out}"):
+                refuse_foreign_results(request.out)
+                remove_left_parts(request.out)
+                archive = _open(request, report)
+                shards = archive.shards()
+                models = read_models(registry, sorted({shard.product for shard in shards}))
+                for product, why in withdrawn(models).items():
+                    if not request.withdrawn:
+                        raise ArtifactError(f"{product}: {why}; or judge all the same with --withdrawn")
+                    say(f"{product}: {why}")
+                return _Inspection(request, archive, shards, models, began, report, say).summary()
+        except BaseException:
+            _remove_unjudged(request.out, is_new)
+            raise
 
 
-def _remove_empty(out: Path) -> None:
-    """Leave nothing of a run that judged nothing."""
-    if not any((out / SHARDS).glob("*.parquet")):
+def _remove_unjudged(out: Path, is_new: bool) -> None:
+    """Leave nothing of a first run that judged nothing."""
+    if is_new and not any((out / SHARDS).glob("*.parquet")):
         for name in (ARCHIVE, LOCK):
             (out / name).unlink(missing_ok=True)
-        for folder in (out / SHARDS, out):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        if (out / SHARDS).is_dir() and not any((out / SHARDS).iterdir()):
+            (out / SHARDS).rmdir()
 
 
 def _open(request: Request, report: Report) -> Archive:
     def on_row(done: int) -> None:
         report(Progress("reading", done, done))
 
-    archive = open_archive(request.out / ARCHIVE, request.manifest, request.shard_rows, on_row)
+    archive = open_archive((request.out / ARCHIVE).absolute(), request.manifest, request.shard_rows, on_row)
     for scheme in archive.schemes():
         check_scheme(scheme)
     return archive
 
 
-def _judge(
-    request: Request,
-    archive: Archive,
-    shards: Sequence[Shard],
-    models: dict[str, FleetModel],
-    began: float,
-    report: Report,
-    say: Callable[[str], None],
-) -> Summary:
-    settings = {"version": blemish.__version__, "masks": request.masks, "threads": request.threads}
-    keyed = [(shard, hash_text([shard.sha256, models[shard.product].sha256, settings])[:24]) for shard in shards]
-    ledger = Ledger(request.out / SHARDS)
-    missing = [(shard, key) for shard, key in keyed if key not in ledger]
-    if missing:
-        work = _Work(request, archive, models, ledger, sum(shard.rows for shard in shards), report, say)
-        work.finish(missing)
-    forgotten = ledger.forget_others([key for _, key in keyed])
-    thresholds = None
-    if (rate := request.max_false_discovery_rate) is not None:
-        thresholds = batch_of(ledger.tables(keyed), models, rate)
-    counts = write_results(lambda: ledger.tables(keyed), request.out, thresholds, request.with_csv)
-    summary = Summary(
-        counts,
-        sum(shard.rows for shard in shards),
-        sum(shard.rows for shard, _ in missing),
-        time.monotonic() - began,
-        thresholds or {product: model.header.threshold for product, model in models.items()},
-        forgotten,
-        {product: model.sha256 for product, model in models.items()},
-    )
-    write_summary(request.out, _content(summary, request))
-    return summary
+@final
+@dataclass
+class _Inspection:
+    """An archive that is opened, and the models of its products."""
+
+    request: Request
+    archive: Archive
+    shards: Sequence[Shard]
+    models: dict[str, FleetModel]
+    began: float
+    report: Report
+    say: Callable[[str], None]
+
+    def summary(self) -> Summary:
+        """Judge what is missing, write all results, and tell what came of it."""
+        request, models = self.request, self.models
+        ledger = Ledger(request.out / SHARDS)
+        keyed = [(shard, self._key(shard)) for shard in self.shards]
+        pieces = list(_missing(ledger, keyed))
+        with ExitStack() as stack:
+            pool = cache(lambda: self._connect(stack))
+            if pieces:
+                self._work(ledger, "judging", sum(shard.rows for shard in self.shards)).finish(pieces, pool())
+            forgotten = ledger.forget_others([key for _, key in keyed])
+            if request.max_false_discovery_rate is None:
+                thresholds = {product: model.header.threshold for product, model in models.items()}
+                counts = write_results(lambda: ledger.tables(keyed), request.out, request.with_csv)
+            else:
+                thresholds = thresholds_of(ledger.tables(keyed), models, request.max_false_discovery_rate)
+                counts = self._as_one_batch(ledger, keyed, thresholds, pool)
+        summary = Summary(
+            counts,
+            sum(shard.rows for shard in self.shards),
+            sum(piece.rows for piece in pieces),
+            time.monotonic() - self.began,
+            thresholds,
+            forgotten,
+            {product: model.sha256 for product, model in models.items()},
+        )
+        write_summary(request.out, _content(summary, request))
+        return summary
+
+    def _as_one_batch(
+        self,
+        ledger: Ledger,
+        keyed: Sequence[tuple[Shard, str]],
+        thresholds: dict[str, float],
+        pool: Callable[[], Pool],
+    ) -> Counts:
+        """The results at these thresholds; what lies above them is looked at once more, for its regions and masks."""
+        above = Ledger(self.request.out / ABOVE)
+        batch = Batch(ledger, keyed, above, thresholds)
+        pieces = batch.pieces(self.request.masks)
+        if missing := [piece for piece in pieces if piece.key not in above]:
+            work = self._work(above, "finding regions", sum(piece.rows for piece in pieces), thresholds)
+            self.say(f"{plural(sum(piece.rows for piece in missing), 'image')} above the threshold of the batch: again")
+            work.finish(missing, pool())
+        above.forget_others([piece.key for piece in pieces])
+        return write_results(lambda: batch.tables(pieces), self.request.out, self.request.with_csv)
+
+    def _key(self, shard: Shard) -> str:
+        """Of all that decides the results of a shard."""
+        settings = {"version": blemish.__version__, "masks": self._masks_at_once(), "threads": self.request.threads}
+        return hash_text([shard.sha256, self.models[shard.product].sha256, settings])[:24]
+
+    def _masks_at_once(self) -> bool:
+        """Of a batch masks come with the second look."""
+        return self.request.masks and self.request.max_false_discovery_rate is None
+
+    def _work(self, ledger: Ledger, what: str, images: int, thresholds: dict[str, float] | None = None) -> Work:
+        request = self.request
+        has_masks = request.masks if thresholds is not None else self._masks_at_once()
+        masks = str((request.out / MASKS).absolute()) if has_masks else None
+        paths = {product: (str(model.path), model.sha256) for product, model in self.models.items()}
+        folder = str(request.manifest.absolute().parent)
+        job = Job(paths, folder, masks, request.threads, thresholds)
+        return Work(self.archive, ledger, job, what, images, self.report, self.say)
+
+    def _connect(self, stack: ExitStack) -> Pool:
+        workers, threads = self.request.workers, self.request.threads
+        ray = stack.enter_context(connected(self.request.address, workers and workers * threads))
+        return make_pool(ray, workers, threads, min(self.request.batch_size, self.request.shard_rows))
+
+
+def _missing(ledger: Ledger, keyed: Sequence[tuple[Shard, str]]) -> Iterator[Piece]:
+    """What is to be judged: shards, and images that could not be fetched, of shards that are finished but for them."""
+    for shard, key in keyed:
+        if key in ledger:
+            continue
+        if (path := ledger.kept(shard, key)) is None:
+            yield Piece(shard, key, shard.rows)
+        else:
+            yield Piece(shard, key, sum(choose(read_results(path), None)), path)
 
 
 def _content(summary: Summary, request: Request) -> dict[str, Any]:
@@ -171,6 +227,7 @@ def _content(summary: Summary, request: Request) -> dict[str, Any]:
         "seconds": round(summary.seconds, 3),
         "images_per_second": round(summary.judged / summary.seconds, 3) if summary.judged else None,
         "max_false_discovery_rate": request.max_false_discovery_rate,
+        "not_fetched": summary.total(NOT_FETCHED),
         "verdicts": {name: summary.total(name) for name in ("good", "anomalous", "unreadable")},
         "products": {
             product: {
@@ -181,80 +238,3 @@ def _content(summary: Summary, request: Request) -> dict[str, Any]:
             for product, found in summary.counts.items()
         },
     }
-
-
-@final
-@dataclass
-class _Work:
-    """Judges what is missing in the ledger."""
-
-    request: Request
-    archive: Archive
-    models: dict[str, FleetModel]
-    ledger: Ledger
-    images: int
-    report: Report
-    say: Callable[[str], None]
-
-    def finish(self, missing: Sequence[tuple[Shard, str]]) -> None:
-        """Round by round, until every shard is in the ledger."""
-        lost = 0
-        with connected(
-            self.request.address, self.request.workers and self.request.workers * self.request.threads
-        ) as ray:
-            pool = self._pool(ray)
-            while left := [(shard, key) for shard, key in missing if key not in self.ledger]:
-                try:
-                    self._round(left, pool)
-                except LostWorkError as error:
-                    is_further = sum(key not in self.ledger for _, key in left) < len(left)
-                    lost = 1 if is_further else lost + 1
-                    if lost >= ROUNDS:
-                        raise DataError(
-                            f"{lost} times in a row workers were lost before they had finished anything, last at shard "
-                            f"{left[0][0].place} ({left[0][0].product}): {error}; the same command goes on from here"
-                        ) from None
-                    self.say(f"workers or machines were lost, what they had not finished is judged again ({error})")
-
-    def _pool(self, ray: Any) -> Pool:
-        threads = self.request.threads
-        found = wait_for_processors(ray, threads)
-        workers = min(self.request.workers or found // threads, found // threads)
-        return Pool(workers, threads, min(self.request.batch_size, self.request.shard_rows))
-
-    def _round(self, left: Sequence[tuple[Shard, str]], pool: Pool) -> None:
-        by_place = {shard.place: (shard, key) for shard, key in left}
-        waiting: dict[int, list[Any]] = defaultdict(list)
-        done = self.images - sum(shard.rows for shard, _ in left)
-        masks = str((self.request.out / MASKS).absolute()) if self.request.masks else None
-        paths = {product: (str(model.path), model.sha256) for product, model in self.models.items()}
-        job = Job(paths, str(self.request.manifest.absolute().parent), masks, pool.threads)
-        self.report(Progress("judging", done, self.images))
-        for table in judged(self.archive, [shard for shard, _ in left[:WAVE]], job, pool):
-            for place, part in () if table is None else _by_shard(table):
-                _refuse_failed(part)
-                waiting[place].append(part)
-                done += part.num_rows
-                shard, key = by_place[place]
-                if sum(one.num_rows for one in waiting[place]) == shard.rows:
-                    self.ledger.add(shard, key, _joined(waiting.pop(place)))
-            self.report(Progress("judging", done, self.images))
-
-
-def _by_shard(table: Any) -> list[tuple[int, Any]]:
-    import pyarrow.compute as pc
-
-    places = table.column("shard").unique().to_pylist()
-    return [(place, table.filter(pc.equal(table.column("shard"), place))) for place in places]
-
-
-def _refuse_failed(table: Any) -> None:
-    for row in table.select(["verdict", "message"]).to_pylist():
-        if row["verdict"] == FAILED:
-            raise DataError(row["message"])
-
-
-def _joined(tables: Sequence[Any]) -> Any:
-    import pyarrow
-
-    return pyarrow.concat_tables(tables).sort_by("number").select(result_schema().names).cast(result_schema())

@@ -43,6 +43,8 @@ class Job(NamedTuple):
     """Folder for the masks of anomalous images."""
     threads: int = 1
     """Of one network."""
+    thresholds: Mapping[str, float] | None = None
+    """By product; None: each model's own."""
     held: int = 4
     """Models that an actor keeps open."""
     device: str = "auto"
@@ -92,7 +94,10 @@ class Judge:
             message = str(error).replace(str(Path(path)), path)  # a URI is no path
             decision = Decision(path, sha256, "unreadable", message=message)
         if self._job.masks is not None and prediction is not None and prediction.is_anomalous:
-            write_mask(prediction, Path(self._job.masks), sha256, self._job.models[row["product"]][1])
+            folder = self._job.models[row["product"]][1][:12]
+            if self._job.thresholds is not None:
+                folder += f"-{float(predictor.threshold)!r}"
+            write_mask(prediction, Path(self._job.masks) / folder, sha256)
         return self._row(row, decision, sha256)
 
     def _row(self, row: Columns, decision: Decision, sha256: str) -> Columns:
@@ -123,17 +128,20 @@ class Judge:
             raise ArtifactError(f"{path}: no such model file here; the registry must be seen by every machine")
         while len(self._held) >= self._job.held:
             self._held.popitem(last=False)
-        self._held[product] = Predictor.load(path, self._job.device, self._job.threads, sha256=sha256)
-        return self._held[product]
+        predictor = Predictor.load(path, self._job.device, self._job.threads, sha256=sha256)
+        if self._job.thresholds is not None:
+            predictor = predictor.with_threshold(self._job.thresholds[product])
+        self._held[product] = predictor
+        return predictor
 
 
-def write_mask(prediction: Prediction, folder: Path, image_sha256: str, model_sha256: str) -> Path:
-    """The defect mask at the image's own size as a PNG of one bit a pixel, named by what it follows from.
+def write_mask(prediction: Prediction, folder: Path, image_sha256: str) -> Path:
+    """The defect mask at the image's own size as a PNG of one bit a pixel, named by the image.
 
     Raises:
         DataError: it cannot be written.
     """
-    path = folder / model_sha256[:12] / image_sha256[:2] / f"{image_sha256}.png"
+    path = folder / image_sha256[:2] / f"{image_sha256}.png"
     if not path.exists():
         make_folder(path.parent)
         with atomic_write(path) as temporary:

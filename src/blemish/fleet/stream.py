@@ -1,17 +1,17 @@
-"""Shards through Ray Data: read where the command runs, judged by a pool of actors anywhere, rows back as they come."""
+"""Pieces of shards through Ray Data: read where the command runs, judged by actors anywhere, rows back as they come."""
 
 import logging
 import queue
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 from blemish.errors import DataError
-from blemish.fleet.archive import Archive, Shard
+from blemish.fleet.archive import Archive
 from blemish.fleet.cluster import load_ray
 from blemish.fleet.judge import Job, Judge
 from blemish.fleet.manifest import load_pyarrow
+from blemish.fleet.pieces import Piece
 
 POLL_S = 0.5
 """How often whoever waits is asked whether to go on."""
@@ -34,7 +34,7 @@ class LostWorkError(Exception):
     """An actor, a machine or an object of Ray's was lost; what is not in the ledger must be judged again."""
 
 
-def judged(archive: Archive, shards: Sequence[Shard], job: Job, pool: Pool) -> Iterator[Any]:
+def judged(archive: Archive, pieces: Sequence[Piece], job: Job, pool: Pool) -> Iterator[Any]:
     """Tables of judged rows, in any order and size; None now and then where there is nothing yet.
 
     Raises:
@@ -46,7 +46,7 @@ def judged(archive: Archive, shards: Sequence[Shard], job: Job, pool: Pool) -> I
 
     def pump() -> None:
         try:
-            for table in _dataset(archive, shards, job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
+            for table in _dataset(archive, pieces, job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
                 while not stop.is_set():
                     try:
                         came.put(table, timeout=POLL_S)
@@ -88,7 +88,7 @@ def judged(archive: Archive, shards: Sequence[Shard], job: Job, pool: Pool) -> I
         thread.join(timeout=5.0)
 
 
-def _dataset(archive: Archive, shards: Sequence[Shard], job: Job, pool: Pool) -> Any:
+def _dataset(archive: Archive, pieces: Sequence[Piece], job: Job, pool: Pool) -> Any:
     ray = load_ray()
     from ray import data
 
@@ -98,47 +98,41 @@ def _dataset(archive: Archive, shards: Sequence[Shard], job: Job, pool: Pool) ->
     context.print_on_execution_start = False
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     rows = data.read_datasource(
-        _source(archive, shards),
-        override_num_blocks=len(shards),
+        _source(archive, pieces),
+        override_num_blocks=len(pieces),
         num_cpus=0,
         label_selector=here,  # the archive is on this machine
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the only way to these two is to go until Ray 2.64; the extra pins 2.60
-        return rows.map_batches(
-            Judge,
-            batch_size=pool.batch_size,
-            batch_format="pyarrow",
-            compute=data.ActorPoolStrategy(
-                min_size=1, max_size=pool.workers, initial_size=pool.workers, max_tasks_in_flight_per_actor=2
-            ),
-            fn_constructor_args=(job,),
-            num_cpus=pool.threads,
-            max_restarts=0,  # a new actor may never find a processor; the shards that are missing are judged again
-            max_task_retries=0,
-        )
+    return rows.map_batches(
+        Judge,
+        batch_size=pool.batch_size,
+        batch_format="pyarrow",
+        compute=data.ActorPoolStrategy(
+            min_size=1, max_size=pool.workers, initial_size=pool.workers, max_tasks_in_flight_per_actor=2
+        ),
+        fn_constructor_args=(job,),
+        num_cpus=pool.threads,
+        max_restarts=0,  # a new actor may never find a processor; what is missing is judged again
+        max_task_retries=0,
+    )
 
 
-def _source(archive: Archive, shards: Sequence[Shard]) -> Any:
-    """A data source with a block for each shard, read when its turn comes."""
+def _source(archive: Archive, pieces: Sequence[Piece]) -> Any:
+    """A data source with a block for each piece, read when its turn comes."""
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 
-    def read(shard: Shard) -> Any:
-        rows = [
-            {"shard": shard.place, "number": number, "id": name, "path": path, "product": shard.product}
-            for number, (name, path) in enumerate(archive.rows(shard))
-        ]
-        return [load_pyarrow().Table.from_pylist(rows)]
+    def read(piece: Piece) -> Any:
+        return [load_pyarrow().Table.from_pylist(piece.read(archive))]
 
-    class Shards(Datasource):  # type: ignore[misc]
+    class Pieces(Datasource):  # type: ignore[misc]
         def estimate_inmemory_data_size(self) -> int:
-            return 200 * sum(shard.rows for shard in shards)
+            return 200 * sum(piece.rows for piece in pieces)
 
         def get_read_tasks(self, *_args: Any, **_kwargs: Any) -> list[Any]:
             return [
-                ReadTask(lambda shard=shard: read(shard), BlockMetadata(shard.rows, 200 * shard.rows, None, None))
-                for shard in shards
+                ReadTask(lambda piece=piece: read(piece), BlockMetadata(piece.rows, 200 * piece.rows, None, None))
+                for piece in pieces
             ]
 
-    return Shards()
+    return Pieces()
