@@ -1,7 +1,7 @@
 """What a fleet takes for 10 million images and 500 products, from measured rates: a discrete simulation.
 
     python benchmarks/fleet_simulation.py
-    python benchmarks/fleet_simulation.py --core-ms 22 --load-s 0.3 --spot-hours 20
+    python benchmarks/fleet_simulation.py --core-ms 29.3 --load-s 0.3 --spot-hours 20
 
 Workers take shards of one archive, sorted by product; some are slow, machines die and come back, a shard that was
 under way is done again, and models are kept in an LRU. What machines share (an object store's requests, a file
@@ -36,7 +36,7 @@ class Rates(NamedTuple):
     """Hours until a machine dies, on average."""
     shared_per_s: float
     """Images that all workers together may open in a second."""
-    kept: int = 8
+    kept: int = 4
     """Models that a worker keeps open."""
 
 
@@ -62,23 +62,19 @@ def shares(products: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def make_shards(images: int, products: int, size: int) -> list[list[tuple[int, int]]]:
-    """Shards as (product, images) parts: the archive sorted by product, cut every `size` images.
+def make_shards(images: int, products: int, size: int) -> list[tuple[int, int]]:
+    """Shards as (product, images): each of one product, cut every `size` images.
 
     >>> make_shards(10, 2, 4)
-    [[(0, 4)], [(0, 3), (1, 1)], [(1, 2)]]
+    [(0, 4), (0, 3), (1, 3)]
     """
     ends = np.round(np.cumsum(shares(products)) * images).astype(int)
-    shards, place = [], 0
-    while place < images:
-        parts, end = [], min(place + size, images)
-        while place < end:
-            product = int(np.searchsorted(ends, place, side="right"))
-            upto = min(end, int(ends[product]))
-            parts.append((product, upto - place))
-            place = upto
-        shards.append(parts)
-    return shards
+    counts = np.diff(ends, prepend=0)
+    return [
+        (product, min(size, int(count) - place))
+        for product, count in enumerate(counts)
+        for place in range(0, int(count), size)
+    ]
 
 
 class Machines:
@@ -110,23 +106,22 @@ def inspect(images: int, products: int, size: int, cores: int, rates: Rates, see
     ends = np.zeros(cores)
     while todo:
         start, worker = heapq.heappop(free)
-        shard, models = todo.popleft(), open_models[worker]
+        (product, count), models = todo.popleft(), open_models[worker]
         end = start
-        for product, count in shard:
-            if product not in models:
-                loads += 1
-                end += rates.load_s * machines.slow[worker]
-            models[product] = None
-            models.move_to_end(product)
-            while len(models) > rates.kept:
-                models.popitem(last=False)
-            judge_s = count * rates.image_s * machines.slow[worker]
-            end += max(judge_s, count * image_s)
+        if product not in models:
+            loads += 1
+            end += rates.load_s * machines.slow[worker]
+        models[product] = None
+        models.move_to_end(product)
+        while len(models) > rates.kept:
+            models.popitem(last=False)
+        judge_s = count * rates.image_s * machines.slow[worker]
+        end += max(judge_s, count * image_s)
         died = machines.death_within(worker, start, end)
         if died is not None:  # what was under way is done again by whoever is free
-            redone += int(sum(count for _, count in shard) * max(0.0, died - start) / max(end - start, 1e-9))
+            redone += int(count * max(0.0, died - start) / max(end - start, 1e-9))
             models.clear()
-            todo.append(shard)
+            todo.append((product, count))
             end = max(start, died) + RECOVERY_S
         else:
             ends[worker] = end
@@ -176,7 +171,7 @@ def limits(rates: Rates, store_per_s: float, opens_per_s: float) -> list[tuple[s
     store = f"an object store, {store_per_s:g} requests a second and prefix"
     files = f"a shared file system, {opens_per_s:g} files opened a second"
     return [
-        (files, opens_per_s * rates.image_s, "many images a file (Parquet, tar), a local copy, more servers"),
+        (files, opens_per_s * rates.image_s, "a local copy, more servers"),
         (store, store_per_s * rates.image_s, "more prefixes: one a product or a day"),
     ]
 
@@ -186,8 +181,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000_000)
     parser.add_argument("--products", type=int, default=500)
-    parser.add_argument("--shard", type=int, default=1000, help="images of a shard")
-    parser.add_argument("--core-ms", type=float, default=22.0, help="to fetch, decode and judge an image on one core")
+    parser.add_argument("--shard", type=int, default=256, help="images of a shard")
+    parser.add_argument("--core-ms", type=float, default=29.3, help="to fetch, decode and judge an image on one core")
     parser.add_argument("--load-s", type=float, default=0.3, help="to open a model")
     parser.add_argument(
         "--train-s", type=float, default=240.0, help="to train and export a product on one core, median"
