@@ -6,14 +6,17 @@ Each with its default settings, and `patchcore` and `padim` also at the default'
 row has medians over the seeds; the last rows are their means over the sets, AUPRO over those with masks. Found and
 false alarms are shares of the defective and of the good test images at the certified threshold, which promises 5 %
 where there are 19 good images to calibrate on. It takes hours, goes on where it was stopped, and writes
-OUT/default_detector.json after each set.
+OUT/NAME.json after each set. With `--workers` runs are done side by side, a process with one thread each.
 """
 
 import argparse
 import json
 import math
+import multiprocessing
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +24,10 @@ from comparison_table import table
 from machine import describe
 
 from blemish.data.files import atomic_write
-from blemish.evaluation.compare.compare import Plan, compare
+from blemish.data.progress import quiet
+from blemish.evaluation.compare.compare import Plan, compare, plan_runs
 from blemish.evaluation.compare.content import RunRow
-from blemish.evaluation.compare.runs import Outcome
+from blemish.evaluation.compare.runs import Outcome, execute_run
 from blemish.evaluation.compare.summary import ALL
 from blemish.evaluation.results import EvaluateSettings
 
@@ -67,7 +71,7 @@ def figures_of(run: RunRow) -> dict[str, float | None]:
     }
 
 
-def counts_of(run: RunRow) -> dict[str, float]:
+def counts_of(run: RunRow) -> dict[str, float | None]:
     """What stands behind the shares of one run: images found and flagged, of how many, and the promised rate."""
     count, alarms = run["count"][ALL], run["false_alarms"]
     counts = ("defective", "flagged_defective", "good", "flagged_good")
@@ -95,27 +99,69 @@ def _over(take: Any, values: Iterable[float | None]) -> float | None:
     return float(take(known)) if known else None
 
 
-def run_set(
-    data: Path, seeds: int, detectors: Sequence[str], out: Path, parts: Sequence[Part] = PARTS
-) -> list[dict[str, Any]]:
+class Work(NamedTuple):
+    """What is run of each set, where to, on which device, and how many runs at once."""
+
+    seeds: int
+    detectors: Sequence[str]
+    out: Path
+    parts: Sequence[Part] = PARTS
+    device: str = "auto"
+    workers: int = 1
+
+    def plans(self, data: Path) -> Iterator[tuple[Part, Plan, Path]]:
+        """Of each part that has one of the detectors: what to compare, and the folder for it."""
+        for part in self.parts:
+            if names := [name for name in part.detectors if name in self.detectors]:
+                plan = Plan([data], names, self.seeds, assignments=part.assignments, evaluate=QUICK)
+                yield part, plan, self.out / part.name.replace(" ", "_") / data.name
+
+
+def run_ahead(sets: Sequence[Path], work: Work) -> None:
+    """All runs side by side, the slowest detector first; what comes after finds them finished."""
+    runs = [run for data in sets for _, plan, out in work.plans(data) for run in plan_runs(plan, out)]
+    runs.sort(key=lambda run: work.detectors.index(run.name))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(work.workers, context, initializer=_use_one_thread) as pool:
+        for outcome in pool.map(partial(execute_run, device=work.device, report=quiet), runs):
+            _tell(outcome)
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run_set(data: Path, work: Work) -> list[dict[str, Any]]:
     """The rows of one set; what was finished before with the same settings and images is kept."""
     rows = []
-    for part in parts:
-        names = [name for name in part.detectors if name in detectors]
-        if not names:
-            continue
-        plan = Plan([data], names, seeds, assignments=part.assignments, evaluate=QUICK)
-        runs = compare(plan, out / part.name.replace(" ", "_") / data.name, on_run=_tell).content["runs"]
-        for name in names:
+    for part, plan, out in work.plans(data):
+        runs = compare(plan, out, work.device, on_run=_tell).content["runs"]
+        for name in plan.detectors:
             mine = [run for run in runs if run["detector"] == name]
             each = [found | counts_of(run) for run in mine if (found := figures_of(run))]
-            called = name if part == PARTS[0] else f"{name}, {part.name}"
+            called = name if part.name == PARTS[0].name else f"{name}, {part.name}"
             errors = [run["error"] for run in mine if run["error"]]
             rows.append(
                 {"set": data.name, "detector": called, "seeds": len(each), "figures": middle(each), "each": each}
                 | ({"errors": errors} if errors else {})
             )
     return rows
+
+
+def run_sets(sets: Sequence[Path], work: Work, name: str) -> None:
+    """Run everything, write OUT/NAME after each set, and print the table."""
+    if work.workers > 1:
+        run_ahead(sets, work)
+    rows: list[dict[str, Any]] = []
+    for data in sets:
+        rows += run_set(data, work)
+        told = {"machine": describe(), "device": work.device, "seeds": work.seeds}
+        with atomic_write(work.out / name) as temporary:
+            content = {**told, "rows": rows, "means": over_sets(rows)}
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    print(f"{describe()}\n\n{to_markdown(rows)}")
 
 
 def _tell(outcome: Outcome) -> None:
@@ -139,20 +185,26 @@ def _cells(figures: Figures) -> list[str]:
     return ["-" if (value := figures[name]) is None else f"{value:.{digits}f}" for name, digits in COLUMNS.items()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None, seeds: int, detectors: Sequence[str], out: str) -> argparse.ArgumentParser:
+    """What every benchmark of detectors on image sets takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--detectors", default=",".join(PARTS[0].detectors), help="some of them, with commas between")
-    parser.add_argument("-o", "--out", type=Path, default=Path("build/default"))
-    arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for data in arguments.data:
-        rows += run_set(data, arguments.seeds, arguments.detectors.split(","), arguments.out)
-        content = {"machine": describe(), "seeds": arguments.seeds, "rows": rows, "means": over_sets(rows)}
-        with atomic_write(arguments.out / "default_detector.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    print(f"{describe()}\n\n{to_markdown(rows)}")
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--detectors", default=",".join(detectors), help="some detectors, with commas between")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="runs at once")
+    parser.add_argument("-o", "--out", type=Path, default=Path(out))
+    return parser
+
+
+def main() -> None:
+    parser = options(__doc__, 3, PARTS[0].detectors, "build/default")
+    parser.add_argument("--name", default="default_detector", help="of the JSON file")
+    given = parser.parse_args()
+    detectors = given.detectors.split(",")
+    parts = [Part(PARTS[0].name, tuple(detectors), ()), *PARTS[1:]]
+    work = Work(given.seeds, detectors, given.out, parts, given.device, given.workers)
+    run_sets(given.data, work, f"{given.name}.json")
 
 
 if __name__ == "__main__":

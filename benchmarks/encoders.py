@@ -6,40 +6,22 @@ With `data.speed=fast`, so that encoders are compared at one size; columns and m
 on where it was stopped, and writes OUT/encoders.json after each set.
 """
 
-import argparse
-import json
-from pathlib import Path
-from typing import Any
-
-from default_detector import Part, over_sets, run_set, to_markdown
-from machine import describe
-
-from blemish.data.files import atomic_write
+from default_detector import Part, Work, options, run_sets
 
 ENCODERS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 DETECTORS = ("feature_ensemble", "patchcore")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", type=Path)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser = options(__doc__, 1, DETECTORS, "build/encoders")
     parser.add_argument("--encoders", default=",".join(ENCODERS), help="names for model.encoder, with commas between")
-    parser.add_argument("--detectors", default=",".join(DETECTORS), help="some detectors, with commas between")
-    parser.add_argument("-o", "--out", type=Path, default=Path("build/encoders"))
-    arguments = parser.parse_args()
-    detectors = arguments.detectors.split(",")
+    given = parser.parse_args()
+    detectors = given.detectors.split(",")
     parts = [
-        Part(name, tuple(detectors), ("data.speed=fast", f"model.encoder={name}"))
-        for name in arguments.encoders.split(",")
+        Part(name, tuple(detectors), ("data.speed=fast", f"model.encoder={name}")) for name in given.encoders.split(",")
     ]
-    rows: list[dict[str, Any]] = []
-    for data in arguments.data:
-        rows += run_set(data, arguments.seeds, detectors, arguments.out, parts)
-        content = {"machine": describe(), "seeds": arguments.seeds, "rows": rows, "means": over_sets(rows)}
-        with atomic_write(arguments.out / "encoders.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    print(f"{describe()}\n\n{to_markdown(rows)}")
+    work = Work(given.seeds, detectors, given.out, parts, given.device, given.workers)
+    run_sets(given.data, work, "encoders.json")
 
 
 if __name__ == "__main__":

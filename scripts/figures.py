@@ -32,17 +32,14 @@ def filled(text: str) -> str:
     return PLACE.sub(lambda match: match[1] + FIGURES[match[2]]() + match[4], text)
 
 
-def rows_of(*names: str) -> dict[tuple[str, str], Row]:
-    """The rows of several files by set and detector; of two for the same, that of the earlier file."""
-    found: dict[tuple[str, str], Row] = {}
-    for name in names:
-        rows = json.loads((FOLDER / name).read_text(encoding="utf-8"))["rows"]
-        found = {(row["set"], row["detector"]): row for row in rows} | found
-    return found
+def rows_of(name: str) -> dict[tuple[str, str], Row]:
+    """The rows of a file by set and detector."""
+    rows = json.loads((FOLDER / name).read_text(encoding="utf-8"))["rows"]
+    return {(row["set"], row["detector"]): row for row in rows}
 
 
 def _everything() -> Rows:
-    return rows_of("default_detector.json", "other_detectors.json")
+    return rows_of("default_detector.json")
 
 
 def _sets(rows: Rows) -> list[str]:
@@ -58,17 +55,32 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def default_detector() -> str:
-    """One row a set: the default detector with its counts of seed 0."""
+    """One row a set: the default detector, with its counts in the middle and at both ends of its seeds."""
     rows = _everything()
     head = ["`feature_ensemble`, the default", "image AUROC", "AUPRO", "defective images found", "good images flagged"]
     lines = [[*head, "promised"]]
     for name in _sets(rows):
-        figures, first = rows[name, DEFAULT]["figures"], rows[name, DEFAULT]["each"][0]
+        figures, each = rows[name, DEFAULT]["figures"], rows[name, DEFAULT]["each"]
         aupro = "no masks" if figures["AUPRO"] is None else _number(figures["AUPRO"], 3)
-        found, flagged = (f"{first[f'flagged_{kind}']:.0f} of {first[kind]:.0f}" for kind in ("defective", "good"))
-        promised = f"{100 * first['promised']:.3g} %"
+        found, flagged = (_counts(each, kind) for kind in ("defective", "good"))
+        promised = f"{100 * each[0]['promised']:.3g} %"
         lines.append([name, _number(figures["image AUROC"], 3), aupro, found, flagged, promised])
     return table(lines)
+
+
+def _counts(each: Sequence[Mapping[str, float]], kind: str) -> str:
+    """So many of how many were flagged: the median over the seeds, and the least and the most.
+
+    >>> _counts([{"good": 60, "flagged_good": flagged} for flagged in (7, 5, 0)], "good")
+    '5 of 60 (0 to 7)'
+    """
+    least, middle, most = (
+        min(counts := [one[f"flagged_{kind}"] for one in each]),
+        statistics.median(counts),
+        max(counts),
+    )
+    spread = f" ({least:.0f} to {most:.0f})" if least < most else ""
+    return f"{middle:.0f} of {each[0][kind]:.0f}{spread}"
 
 
 def side_by_side() -> str:
@@ -96,11 +108,16 @@ def against_others() -> str:
 def weak_points() -> str:
     """What the default lets pass, which detector does better where, and how large the files are."""
     rows = _everything()
-    first = {name: rows[name, DEFAULT]["each"][0] for name in _sets(rows)}
-    passed = {name: one["defective"] - one["flagged_defective"] for name, one in first.items()}
-    worst = sorted(passed, key=lambda name: -passed[name] / first[name]["defective"])[:3]
-    told = ", ".join(f"{passed[name]:.0f} of {first[name]['defective']:.0f} on {name}" for name in worst)
+    each = {name: rows[name, DEFAULT]["each"] for name in _sets(rows)}
+    count = {name: several[0]["defective"] for name, several in each.items()}
+    passed = {
+        name: count[name] - statistics.median(one["flagged_defective"] for one in several)
+        for name, several in each.items()
+    }
+    worst = sorted(passed, key=lambda name: -passed[name] / count[name])[:3]
+    told = ", ".join(f"{passed[name]:.0f} of {count[name]:.0f} on {name}" for name in worst)
     parts = [f"A certified threshold still lets defects pass: {told}."]
+    parts.append(_alarms(each))
     verbs = {"AUPRO": "outlines defects better", "found": "finds more", "image AUROC": "ranks images better"}
     for figure, verb in verbs.items():
         if better := "; ".join(_better(rows, figure)):
@@ -113,20 +130,45 @@ def weak_points() -> str:
     return textwrap.fill(" ".join(parts), 150, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
-def encoders() -> str:
-    """One row a set and detector, one column an encoder: image AUROC / AUPRO / found / flagged, and megabytes.
+def _alarms(each: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """How many good test images were flagged, and how many may be; the set where they are furthest apart."""
+    good = {name: several[0]["good"] for name, several in each.items()}
+    flagged = {name: statistics.median(one["flagged_good"] for one in several) for name, several in each.items()}
+    may = {name: good[name] * several[0]["promised"] for name, several in each.items()}
+    worst = max(good, key=lambda name: flagged[name] - may[name])
+    return (
+        f"Of {sum(good.values()):.0f} good test images {sum(flagged.values()):.0f} are flagged, where on average "
+        f"{sum(may.values()):.0f} may be if they are like those trained on, most too many on {worst} "
+        f"({flagged[worst]:.0f}, {may[worst]:.0f} may be)."
+    )
 
-    `patchcore` and `padim` have the same settings with the first encoder as in the table of detectors.
-    """
-    rows, beside = rows_of("encoders.json"), _everything()
+
+def encoders() -> str:
+    """One row a set and detector, one column an encoder: image AUROC / AUPRO / found / flagged, and megabytes."""
+    rows, places = rows_of("encoders.json"), _sets(_everything())
     lines = [["set", "detector", *(f"`{name}`" for name in ENCODERS)]]
-    for place in _sets(beside):
+    for place in places:
         for detector in ENCODED:
             found = [rows.get((place, f"{detector}, {name}")) for name in ENCODERS]
-            if detector != DEFAULT:
-                found[0] = found[0] or beside[place, detector]
             lines.append([place, f"`{detector}`", *map(_cell_of_encoder, found)])
+    for detector in ENCODED:
+        means = [[rows[place, f"{detector}, {name}"] for place in places] for name in ENCODERS]
+        lines.append(["mean", f"`{detector}`", *map(_cell, means)])
     return table(lines)
+
+
+def reverse_distillation() -> str:
+    """One row a set and detector: image AUROC / AUPRO / found / flagged."""
+    rows, beside = rows_of("reverse_distillation.json"), _everything()
+    name, places = "reverse_distillation", _sets(beside)
+    lines = [["", f"`{name}`", f"`{DEFAULT}`"]]
+    lines += [[place, _cell([rows[place, name]]), _cell([beside[place, DEFAULT]])] for place in places]
+    return table(
+        [
+            *lines,
+            ["mean", *(_cell([of[place, who] for place in places]) for of, who in ((rows, name), (beside, DEFAULT)))],
+        ]
+    )
 
 
 def _cell_of_encoder(row: Row | None) -> str:
@@ -139,6 +181,7 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "against-others": against_others,
     "weak-points": weak_points,
     "encoders": encoders,
+    "reverse-distillation": reverse_distillation,
 }
 """What a page can ask for."""
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import TINY
+
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 pytestmark = pytest.mark.slow
@@ -52,3 +54,20 @@ def test_hostile_cases_of_every_kind_end_well(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     kinds = ("image", "mask", "name", "setting", "option", "model", "place", "stop", "stream")
     assert json.loads(out.read_text(encoding="utf-8"))["kinds"] == dict.fromkeys(kinds, 1)
+
+
+def test_runs_side_by_side_give_the_rows_of_runs_in_turn(
+    shared_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from default_detector import Part, Work, run_sets
+
+    part, rows = Part("as they are", ("conv_autoencoder",), tuple(TINY)), []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        run_sets([shared_parts], Work(2, part.detectors, out, [part], "cpu", workers), "rows.json")
+        (row,) = json.loads((out / "rows.json").read_text(encoding="utf-8"))["rows"]
+        assert row["seeds"] == 2
+        rows.append([one["image AUROC"] for one in row["each"]])
+    assert rows[0] == rows[1]
+    assert "seed 1: kept" in capsys.readouterr().out
