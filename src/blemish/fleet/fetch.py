@@ -58,7 +58,7 @@ def fetch(location: str) -> bytes:
     """
     if not (scheme := scheme_of(location)):
         return read_content(Path(location))
-    files = _file_system(scheme)
+    files, location = _file_system(scheme), scheme + location[len(scheme) :]
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return _read(files, location)
