@@ -94,6 +94,18 @@ def test_regions_and_masks_of_a_batch_are_those_at_its_threshold(
     assert sorted(judged) == sorted(flagged)
 
 
+def test_results_with_masks_serve_where_none_are_asked_for(request_of: Request, judged: list[str]) -> None:
+    inspect_archive(replace(request_of, masks=True))
+    wanted = rows_of(request_of)
+    judged.clear()
+    inspect_archive(request_of)
+    assert not judged
+    assert rows_of(request_of) == wanted
+    summary = inspect_archive(replace(request_of, masks=True, max_false_discovery_rate=RATE))
+    assert (summary.judged, summary.forgotten) == (0, 0)
+    assert len(judged) == summary.total("anomalous")
+
+
 def test_an_image_that_changed_between_two_looks_has_no_regions(
     request_of: Request, judged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

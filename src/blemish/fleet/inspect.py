@@ -140,7 +140,7 @@ class _Inspection:
         """Judge what is missing, write all results, and tell what came of it."""
         request, models = self.request, self.models
         ledger = Ledger(request.out / SHARDS)
-        keyed = [(shard, self._key(shard)) for shard in self.shards]
+        keyed = [(shard, self._key(shard, ledger)) for shard in self.shards]
         pieces = list(_missing(ledger, keyed))
         with ExitStack() as stack:
             pool = cache(lambda: self._connect(stack))
@@ -183,10 +183,14 @@ class _Inspection:
         above.forget_others([piece.key for piece in pieces])
         return write_results(lambda: batch.tables(pieces), self.request.out, self.request.with_csv)
 
-    def _key(self, shard: Shard) -> str:
-        """Of all that decides the results of a shard."""
-        settings = {"version": blemish.__version__, "masks": self._masks_at_once(), "threads": self.request.threads}
-        return hash_text([shard.sha256, self.models[shard.product].sha256, settings])[:24]
+    def _key(self, shard: Shard, ledger: Ledger) -> str:
+        """Of all that decides the results of a shard; where it was finished with masks, these results do without."""
+        settings = {"version": blemish.__version__, "masks": True, "threads": self.request.threads}
+        decided_by = [shard.sha256, self.models[shard.product].sha256]
+        with_masks = hash_text([*decided_by, settings])[:24]
+        if self._masks_at_once() or with_masks in ledger:
+            return with_masks
+        return hash_text([*decided_by, settings | {"masks": False}])[:24]
 
     def _masks_at_once(self) -> bool:
         """Of a batch masks come with the second look."""
