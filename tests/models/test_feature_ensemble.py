@@ -8,20 +8,19 @@ from PIL import Image
 from torch import Tensor
 
 from blemish.errors import SettingsError
-from blemish.models import feature_ensemble
+from blemish.models import feature_ensemble, patch_bank
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
 from blemish.models.feature_ensemble import (
     CellGaussians,
     FeatureEnsemble,
     FeatureEnsembleSettings,
-    PatchBank,
-    residual_metric,
 )
 from blemish.models.feature_maps import concat_scales, local_mean
 from blemish.models.gaussians import place_gaussians
 from blemish.models.maps import gaussian_blur, reducing
 from blemish.models.neighbours import relative_distances
+from blemish.models.patch_bank import PatchBank, residual_metric
 from blemish.settings import validate
 from reference.blocks_encoder import BlocksEncoder
 from reference.brute_force import relative_nearest, residuals, shrink_gaussians, spacings
@@ -70,7 +69,7 @@ def test_patches_and_rows_are_told_apart_in_the_main_directions_of_the_rows(monk
     patches, image = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 3
     banks = {}
     for directions in (4, 6):
-        monkeypatch.setattr(feature_ensemble, "DIRECTIONS", directions)
+        monkeypatch.setattr(patch_bank, "DIRECTIONS", directions)
         banks[directions] = PatchBank(6)
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -93,7 +92,7 @@ def test_rows_of_earlier_model_files_are_compared_in_all_directions() -> None:
 
 
 def test_metric_whitens_the_residuals_with_their_mean_variance_for_a_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_ensemble, "METRIC_ROWS", 60)
+    monkeypatch.setattr(patch_bank, "METRIC_ROWS", 60)
     generator = torch.Generator().manual_seed(0)
     patches = torch.randn(200, 5, generator=generator) * torch.tensor([1.0, 2.0, 30.0, 0.1, 5.0])
     image = torch.arange(200) % 4
