@@ -252,10 +252,50 @@ def test_places_count_more_where_they_explain_the_distances(monkeypatch: pytest.
     assert anywhere.shares.tolist() == pytest.approx([8 / 10, 1 / 10, 1 / 10])
     assert anywhere.notes == []
     monkeypatch.setattr(feature_ensemble, "explained_by_place", lambda _: 0.4)
+    monkeypatch.setattr(feature_ensemble, "narrowness", lambda *_: torch.zeros(()))
     aligned = fit([images(4), images(4, seed=1)], rows=40)
     assert aligned.shares.tolist() == pytest.approx([8 / 13.5, 4.5 / 13.5, 1 / 13.5])
     assert "counts 4.5 times as much" in aligned.notes[0]
     assert aligned.fine.usual.std(dim=0).mean() > 1.5 * anywhere.fine.usual.std(dim=0).mean()
+
+
+def test_places_count_no_more_where_their_gaussians_take_good_images_for_odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_ensemble, "explained_by_place", lambda _: 0.9)
+    for narrow, fine in ((0.3, 4.5), (0.4, 1.0)):
+        monkeypatch.setattr(feature_ensemble, "narrowness", lambda *_, narrow=narrow: torch.tensor(narrow))
+        shares = fit([images(4), images(4, seed=1)], rows=40).shares
+        assert (shares / shares[0]).tolist() == pytest.approx([1, fine / 8, 1 / 8])
+
+
+@torch.no_grad()
+def test_gaussians_of_places_are_too_narrow_where_each_part_lies_elsewhere() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for reach in (1, 6):
+        maps = 0.1 * torch.randn(20, 2, 8, 8, generator=generator)
+        for image, (row, column) in enumerate(torch.randint(reach, (20, 2), generator=generator).tolist()):
+            maps[image, :, row : row + 2, column : column + 2] += 3  # a part, somewhere within reach
+        cells = CellGaussians(2, (8, 8), most=16)
+        half = place_gaussians([cells.observations(maps[::2])])
+        own, alike = (cells.drawn(half, share)(maps[1::2]) for share in (0.0, feature_ensemble.ALIKE))
+        found[reach] = feature_ensemble.narrowness(own, alike)
+    assert found[1] < feature_ensemble.NARROW_LITTLE
+    assert found[6] > feature_ensemble.NARROW_MUCH
+
+
+def test_no_image_is_looked_at_with_gaussians_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def spy(own: Tensor, alike: Tensor) -> Tensor:
+        seen.append(float(own.mean()))
+        return (own / alike).mean()
+
+    monkeypatch.setattr(feature_ensemble, "narrowness", spy)
+    batch = images(6)
+    batch[1::2] = 0.2 * batch[:1]  # each half is as usual to itself as can be, and odd to the other
+    fit([batch[:3], batch[3:]], rows=40)
+    assert len(seen) == 6
+    assert min(seen) > 2
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """FeatureEnsemble: distances to the nearest good patch and to what is usual at a place, taken together."""
 
 import math
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Annotated, ClassVar, Literal, final
 
 import torch
@@ -16,6 +18,7 @@ from blemish.models.gaussians import (
     GaussianSums,
     cell_sides,
     in_cells,
+    join_gaussians,
     mahalanobis,
     most_gaussians,
     out_of_cells,
@@ -37,7 +40,13 @@ MAX_FINE_WEIGHT = 8.0
 
 EXPLAINS_LITTLE, EXPLAINS_MUCH = 0.3, 0.5
 """The share that places explain up to which parts lie anywhere, and from which they lie where they always lie: it is
-at most .31 for parts that lie or are turned at random, .43 and more for parts held in place."""
+at most .35 for parts that lie or are turned at random, .43 and more for parts held in place, and for one part that is
+turned on a plain ground: the place tells where the ground is."""
+
+NARROW_LITTLE, NARROW_MUCH = 0.25, 0.35
+"""So much (in logarithms) Gaussians of places alone may raise the largest distance of good images that they have not
+seen over Gaussians `ALIKE`; from the second on parts lie anywhere, whatever places explain. It is .12 to .27 for parts
+held in place, .33 to .52 for parts that are turned or scattered, of which each lies where none has lain."""
 
 ALIKE = 0.8
 """The share of the whole image in each fine Gaussian where parts lie anywhere: a place that saw the background in the
@@ -96,8 +105,9 @@ class FeatureEnsemble(Detector):
 
     Three terms, weighted 8 : w : 1, on the grid of patches; their mean is enlarged and blurred. Places get the more
     weight w, and the more of their own in their Gaussians, the better the place alone explains how far good patches are
-    from their nearest neighbours in other good images (`explained_by_place`): 1 for parts that lie anywhere, up to 8
-    for parts that lie where they always lie.
+    from their nearest neighbours in other good images (`explained_by_place`), unless their Gaussians take good images
+    that they have not seen for odd (`narrowness`): 1 for parts that lie anywhere, up to 8 for parts that lie where they
+    always lie.
 
     1. Nearest neighbour (`PatchBank`): patches of strides 4, 8 and 16 on the grid of stride 8, in the metric in which
        good patches differ from their nearest neighbours in other good images, over the spacing of the bank there.
@@ -156,13 +166,15 @@ class FeatureEnsemble(Detector):
         """One pass over the images, which keeps sums and a draw of patches; closed forms; a few images once more."""
         self.features.prepare()
         self.gain = brightening(batches)
-        fine, coarse = GaussianSums(), GaussianSums()
+        fine, coarse = (GaussianSums(), GaussianSums()), GaussianSums()
         drawn: list[Tensor] = []
         image: list[Tensor] = []
         seen, places = 0, math.prod(self.grid)
         for images in batches:
             patches, whole = self.look(images)
-            fine.add(self.fine.observations(self.fine_of(patches)))
+            for half, sums in enumerate(fine):  # of every other image
+                if len(some := self.fine_of(patches)[(half + seen) % 2 :: 2]):
+                    sums.add(self.fine.observations(some))
             coarse.add(self.coarse.observations(whole))
             share = 2 * (self.settings.candidates + METRIC_ROWS) / (len(batches) * len(images) * places)
             kept = torch.rand(len(images) * places).to(images.device) < share
@@ -170,24 +182,34 @@ class FeatureEnsemble(Detector):
             image.append(torch.arange(seen, seen + len(images), device=images.device).repeat_interleave(places)[kept])
             seen += len(images)
         self.coarse.take(coarse.gaussians())
-        some = torch.randperm(sum(map(len, drawn)))[: self.settings.candidates + METRIC_ROWS].to(drawn[0].device)
+        taken = torch.randperm(sum(map(len, drawn)))[: self.settings.candidates + METRIC_ROWS].to(drawn[0].device)
         rows = min(self.settings.rows, MAX_PRODUCTS // places)
-        image_of_row = self.bank.fit(torch.cat(drawn)[some], torch.cat(image)[some], rows)
+        image_of_row = self.bank.fit(torch.cat(drawn)[taken], torch.cat(image)[taken], rows)
         first, least, last = self.settings.weights
-        aligned = how_aligned(explained_by_place(self.good_distances(batches, image_of_row)))
-        self.fine.take(fine.gaussians(), ALIKE * (1 - aligned))
+        halves = [sums.gaussians() for sums in fine if sums.count]
+        aligned = how_aligned(*self.look_again(batches, image_of_row, halves))
+        self.fine.take(join_gaussians(halves), ALIKE * (1 - aligned))
         weight = least + aligned * max(0.0, MAX_FINE_WEIGHT - least)
         self.shares = normalise((first, weight, last)).to(self.shares.device)
 
-    def good_distances(self, batches: Batches, image_of_row: Int[Tensor, " k"]) -> Float[Tensor, "n p"]:
-        """Logarithms of the relative distances of some good images, place by place; no row is of the image itself."""
-        found: list[Tensor] = []
+    def look_again(
+        self, batches: Batches, image_of_row: Int[Tensor, " k"], halves: Sequence[Gaussians]
+    ) -> tuple[float, float]:
+        """How much places explain in some good images, and how narrow the Gaussians of the half without them are there.
+
+        No image is compared with rows of its own.
+        """
+        own, alike = ([self.fine.drawn(half, share) for half in halves] for share in (0.0, ALIKE))
+        distances: list[Tensor] = []
+        excess: list[Tensor] = []
         for images in batches:
-            for patches in self.look(images)[0][: IMAGES_TO_EXPLAIN - len(found)].unsqueeze(1):  # (1, f, i, j)
-                found.append(self.bank.distances_to_others(as_vectors(patches), image_of_row != len(found)))
-            if len(found) == IMAGES_TO_EXPLAIN:
+            for patches in self.look(images)[0][: IMAGES_TO_EXPLAIN - len(distances)].unsqueeze(1):  # (1, f, i, j)
+                number, other = len(distances), (len(distances) + 1) % len(halves)
+                distances.append(self.bank.distances_to_others(as_vectors(patches), image_of_row != number))
+                excess.append(narrowness(*(cells[other](self.fine_of(patches)) for cells in (own, alike))))
+            if len(distances) == IMAGES_TO_EXPLAIN:
                 break
-        return torch.stack(found).clamp_min(SMALLEST).log()
+        return explained_by_place(torch.stack(distances).clamp_min(SMALLEST).log()), float(torch.stack(excess).mean())
 
     @property
     def notes(self) -> list[str]:
@@ -262,6 +284,12 @@ class CellGaussians(nn.Module):
         self.usual = mean
         self.whitening = whitening(covariance / (std[:, None] * std), RIDGE) / std
 
+    def drawn(self, places: Gaussians, alike: float) -> "CellGaussians":
+        """Others of the same cells, which have taken over these Gaussians."""
+        cells = deepcopy(self)
+        cells.take(places, alike)
+        return cells
+
     def forward(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "b i j"]:
         distances = mahalanobis(self.observations(maps), self.usual, self.whitening) / math.sqrt(maps.shape[1])
         return out_of_cells(distances, self.cell, self.grid)
@@ -287,13 +315,31 @@ def brightening(batches: Batches) -> Float[Tensor, ""]:
     return (WHITE / torch.stack(found).mean().clamp_min(DARKEST)).clamp_min(1.0)
 
 
-def how_aligned(explained: float) -> float:
-    """0 where places explain little of the distances, 1 where they explain much, a line between.
+def how_aligned(explained: float, narrow: float) -> float:
+    """0 where places explain little of the distances or their Gaussians are much too narrow, 1 where neither is so.
 
-    >>> [round(how_aligned(explained), 2) for explained in (0.1, 0.4, 0.9)]
+    >>> [round(how_aligned(explained, 0.1), 2) for explained in (0.1, 0.4, 0.9)]
     [0.0, 0.5, 1.0]
+    >>> [round(how_aligned(0.9, narrow), 2) for narrow in (0.1, 0.3, 0.5)]
+    [1.0, 0.5, 0.0]
     """
-    return min(1.0, max(0.0, (explained - EXPLAINS_LITTLE) / (EXPLAINS_MUCH - EXPLAINS_LITTLE)))
+    much = (explained - EXPLAINS_LITTLE) / (EXPLAINS_MUCH - EXPLAINS_LITTLE)
+    wide = (NARROW_MUCH - narrow) / (NARROW_MUCH - NARROW_LITTLE)
+    return min(1.0, max(0.0, much)) * min(1.0, max(0.0, wide))
+
+
+def narrowness(own: Float[Tensor, "b i j"], alike: Float[Tensor, "b i j"]) -> Float[Tensor, ""]:
+    """The logarithm of the largest distance to Gaussians of places over that to those drawn together; image mean.
+
+    >>> narrowness(torch.tensor([[[1.0, 8.0]]]), torch.tensor([[[2.0, 1.0]]])).exp()
+    tensor(4.)
+    """
+    return (largest(own) / largest(alike)).log().mean()
+
+
+def largest(maps: Float[Tensor, "b i j"]) -> Float[Tensor, " b"]:
+    """The largest distance in each map, at least `FLOOR`."""
+    return maps.flatten(1).amax(dim=1).clamp_min(FLOOR)
 
 
 def explained_by_place(values: Float[Tensor, "n p"]) -> float:

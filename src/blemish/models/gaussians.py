@@ -1,6 +1,6 @@
 """Gaussians of good features, one a place or a cell: measured in one pass, drawn towards each other, inverted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -59,6 +59,19 @@ def place_gaussians(batches: Iterable[Float[Tensor, "p d _"]]) -> Gaussians:
     for features in batches:
         sums.add(features)
     return sums.gaussians()
+
+
+def join_gaussians(parts: Sequence[Gaussians]) -> Gaussians:
+    """The Gaussians of all observations of several parts of them.
+
+    >>> one, other = (Gaussians(torch.tensor([[mean]]), torch.ones(1, 1, 1), observations=2) for mean in (0.0, 4.0))
+    >>> join_gaussians([one, other])
+    Gaussians(mean=tensor([[2.]]), covariance=tensor([[[5.]]]), observations=4)
+    """
+    count = sum(part.observations for part in parts)
+    mean = torch.stack([part.mean * (part.observations / count) for part in parts]).sum(dim=0)
+    scatter = [(part.covariance + outer(part.mean - mean)) * (part.observations / count) for part in parts]
+    return Gaussians(mean, torch.stack(scatter).sum(dim=0), count)
 
 
 @torch.no_grad()
