@@ -178,7 +178,8 @@ class _Inspection:
         pieces = batch.pieces(self.request.masks)
         if missing := [piece for piece in pieces if piece.key not in above]:
             work = self._work(above, "finding regions", sum(piece.rows for piece in pieces), thresholds)
-            self.say(f"{plural(sum(piece.rows for piece in missing), 'image')} above the threshold of the batch: again")
+            again = plural(sum(piece.rows for piece in missing), "image")
+            self.say(f"{again} above the threshold of the batch: judged once more, for regions and masks")
             work.finish(missing, pool())
         above.forget_others([piece.key for piece in pieces])
         return write_results(lambda: batch.tables(pieces), self.request.out, self.request.with_csv)
