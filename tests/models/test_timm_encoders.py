@@ -188,9 +188,10 @@ def set_config(folder: Path, **values: Any) -> None:
     [
         ({"architecture": "resnet17"}, r"timm .* has no network 'resnet17'"),
         ({"architecture": "hf_hub:timm/x"}, "has no network"),
+        ({"architecture": "convmixer_768_32"}, "does not tell the channels and strides of its layers"),
     ],
 )
-def test_a_network_that_timm_does_not_have_is_refused(
+def test_a_network_that_timm_does_not_have_or_tell_is_refused(
     change: dict[str, Any], message: str, folder_of: Any, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(folder_of("test_resnet"), tmp_path / "spoilt"))

@@ -17,6 +17,8 @@ from blemish.hub.folder import CONFIG, WEIGHTS, read_json
 from blemish.models.folder_encoder import FolderEncoder, describe_encoder
 from blemish.models.networks import EncoderSpec, Timm
 
+_OTHER_SIDES = "other sides (data.size_px) or another network"
+
 
 def read_spec(name: str, folder: Path) -> EncoderSpec:
     """What an encoder's folder holds; its weights are hashed, not loaded.
@@ -39,7 +41,7 @@ def read_spec(name: str, folder: Path) -> EncoderSpec:
         )
     except Exception as error:  # timm's networks raise whatever they have, or lack what most of them tell
         raise SettingsError(
-            f"model.encoder: {name}: timm's '{architecture}' tells no layers of so many channels and such a stride "
+            f"model.encoder: {name}: timm's '{architecture}' does not tell the channels and strides of its layers "
             f"({_reason(error)}); take another network"
         ) from None
     return describe_encoder(network, name, folder)
@@ -85,7 +87,7 @@ class TimmEncoder(FolderEncoder):
         size = "" if self._size_px is None else f" for images of {self._size_px[0]} x {self._size_px[1]} pixels"
         return SettingsError(
             f"model.encoder: {self.name}: timm {import_timm().__version__} refuses '{self._network.name}'{size}: "
-            f"{_reason(error)}"
+            f"{_reason(error)}; take {_OTHER_SIDES}"
         )
 
     def fix_sizes(self, *sizes_px: tuple[int, int]) -> None:
@@ -121,7 +123,7 @@ class TimmEncoder(FolderEncoder):
         if (found := [tuple(one.shape) for one in maps]) != wanted:
             raise SettingsError(
                 f"model.encoder: {self.name}: timm's '{self._network.name}' gives maps of {found} for an image of "
-                f"{height} x {width} pixels, expected {wanted}; take other sides (data.size_px) or another network"
+                f"{height} x {width} pixels, expected {wanted}; take {_OTHER_SIDES}"
             )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
