@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from blemish.errors import BlemishError, CalibrationError, DataError, SettingsError
 from blemish.fleet import cluster
 from blemish.fleet.archive import Shard, open_archive
-from blemish.fleet.fetch import fetch
+from blemish.fleet.fetch import fetch, was_not_fetched
 from blemish.fleet.inspect import Request, inspect_archive
 from blemish.fleet.judge import FAILED, Job, Judge
 from blemish.fleet.ledger import FIELDS, Ledger, result_schema
@@ -202,7 +203,8 @@ def http(part_png: bytes) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked[self.path] += 1
-            found = {"/a.png": 200, "/once.png": 503 if asked[self.path] == 1 else 200}.get(self.path, 404)
+            once = 503 if asked[self.path] == 1 else 200
+            found = {"/a.png": 200, "/once.png": once, "/down.png": 503}.get(self.path, 404)
             self.send_response(found)
             self.send_header("Content-Length", str(len(part_png)))
             self.end_headers()
@@ -224,8 +226,22 @@ def test_an_image_comes_over_http_and_what_fails_once_is_asked_again(http: str, 
     pytest.importorskip("aiohttp", reason="pip install 'blemish[fleet]'")
     assert fetch(f"{http}/a.png") == part_png
     assert fetch(f"{http}/once.png") == part_png
-    with pytest.raises(DataError, match=r"none\.png: no such file"):
+    with pytest.raises(DataError, match=r"none\.png: no such file") as gone:
         fetch(f"{http}/none.png")
+    assert not was_not_fetched(str(gone.value))
+
+
+@pytest.mark.filterwarnings("ignore")  # of aiohttp, when its session is collected
+def test_an_address_that_does_not_answer_is_told_from_a_file_that_is_gone(
+    http: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp", reason="pip install 'blemish[fleet]'")
+    waited: list[float] = []
+    monkeypatch.setattr("blemish.fleet.fetch.time", SimpleNamespace(sleep=waited.append))
+    with pytest.raises(DataError, match=r"down\.png: cannot be fetched \(503") as down:
+        fetch(f"{http}/down.png")
+    assert was_not_fetched(str(down.value))
+    assert len(waited) == 2
 
 
 @pytest.fixture
