@@ -32,10 +32,11 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
 
     def judge_here(archive: Any, pieces: Sequence[Piece], job: Job, _pool: Pool) -> Iterator[Any]:
+        judge_all = Judge(job)
         for piece in pieces:
             rows = piece.read(archive)
             ids.extend(row["id"] for row in rows)
-            yield Judge(job)(pyarrow.Table.from_pylist(rows))
+            yield judge_all(pyarrow.Table.from_pylist(rows))
 
     monkeypatch.setattr("blemish.fleet.work.judged", judge_here)
     monkeypatch.setattr("blemish.fleet.inspect.connected", lambda *_args: nullcontext())
@@ -75,9 +76,10 @@ def test_regions_and_masks_of_a_batch_are_those_at_its_threshold(
     assert summary.judged == len(rows)
     masks = {path.stem: path for path in (request.out / "masks").rglob("*.png")}
     assert masks.keys() == {row["image_sha256"] for row in flagged.values()}
+    predictor = Predictor.load(onnx_file)
     for row in flagged.values():
         threshold = summary.thresholds[row["product"]]
-        wanted = Predictor.load(onnx_file).with_threshold(threshold).predict(row["path"])
+        wanted = predictor.with_threshold(threshold).predict(row["path"])
         assert (row["threshold"], row["region_count"]) == (threshold, len(wanted.regions))
         areas = [region["area_px"] for region in json.loads(row["regions"])]  # of the largest
         assert areas == [region.area_px for region in wanted.regions[: len(areas)]]
