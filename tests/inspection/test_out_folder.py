@@ -145,6 +145,15 @@ def test_the_page_counts_one_image_and_one_region_as_one(tmp_path: Path, count: 
     assert "1 image: 1 anomalous" in page
 
 
+def test_the_page_names_images_below_the_folder_that_they_share(tmp_path: Path) -> None:
+    paths = ("/line 3/day/<a>.png", "/line 3/day/x/b.png")
+    page = write_index([(path, judged_row(path, 3.0)) for path in paths], tmp_path, "inspect.json", "m").read_text()
+    assert "Names are those below /line 3/day." in page
+    assert re.findall(r"</b> ([^ ]*)<br>score", page) == ["&lt;a&gt;.png", "x/b.png"]
+    page = write_index([("a.png", judged_row("a.png", 3.0))], tmp_path, "inspect.json", "m").read_text()
+    assert "below" not in page
+
+
 def test_text_that_a_spreadsheet_would_run_is_marked_as_text() -> None:
     names = ["=1+1.png", "+a.png", "-a.png", "@a.png", "'a.png", "a.png"]
     found = list(csv.DictReader(as_csv(judged_row(name, 0.1) for name in names)))

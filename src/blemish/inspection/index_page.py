@@ -1,6 +1,7 @@
 """The index page of an inspection: plain HTML beside the pictures, the worst image first."""
 
 import heapq
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
@@ -32,6 +33,7 @@ figure.anomalous{border-top-color:var(--bad)}figure.unreadable{border-top-color:
 background:linear-gradient(90deg,#ffe14d,#fa8c14,#d62328,#78005a)}.line{display:inline-block;width:.8em;height:.8em;
 border:2px solid #00e5ff;background:#555}
 img{width:100%;height:220px;object-fit:contain;background:#222}figcaption{overflow-wrap:anywhere}
+figcaption span{white-space:nowrap}
 </style></head><body>
 """
 
@@ -58,11 +60,13 @@ def write_index(rows: Iterable[tuple[str, Row]], out: Path, rows_file: str, mode
         file.write(_HEAD)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("anomalous", "good", "unreadable"))
         file.write(f"<h1>{plural(counts.total(), 'image')}: {said}</h1>\n")
+        folder = _common_folder(row["path"] for _, row in worst)
+        where = f" Names are those below {escape(printable(folder))}." if folder else ""
         link = f'<a href="{quote(rows_file)}">{escape(rows_file)}</a>'
         left = f" The worst {len(worst)} are shown." if counts.total() > len(worst) else ""
-        file.write(f"<p>Judged by {escape(printable(model))}; all rows: {link}.{left}</p>\n{_LEGEND}")
+        file.write(f"<p>Judged by {escape(printable(model))}; all rows: {link}.{left}{where}</p>\n{_LEGEND}")
         file.write("<main>\n")
-        file.writelines(_figure(name, row) for name, row in worst)
+        file.writelines(_figure(name, row, folder) for name, row in worst)
         file.write("</main></body></html>\n")
     return path
 
@@ -78,15 +82,30 @@ def _badness(one: tuple[str, Row]) -> tuple[bool, float]:
     return score is None, 0.0 if score is None else score - (threshold or 0.0)
 
 
-def _figure(name: str, row: Row) -> str:
-    path, verdict = escape(row["path"]), row["verdict"]
+def _common_folder(paths: Iterable[str]) -> str:
+    """The folder that all images lie in or below; "" where there is none.
+
+    >>> _common_folder(["in/a/1.png", "in/b/2.png"]), _common_folder(["1.png", "a/2.png"]), _common_folder([])
+    ('in', '', '')
+    """
+    try:
+        return os.path.commonpath([Path(path).parent for path in paths]).removeprefix(os.curdir)
+    except ValueError:  # none, or some from the root and others not
+        return ""
+
+
+def _figure(name: str, row: Row, folder: str) -> str:
+    path, verdict = escape(os.path.relpath(row["path"], folder) if folder else row["path"]), row["verdict"]
     if row["score"] is None:
         text = f"UNREADABLE<br>{path}<br>{escape(row['message'])}"
         return f'<figure class="unreadable"><figcaption>{text}</figcaption></figure>\n'
     overlay, mask = (f"{folder}/{quote(name)}" for folder in ("overlays", "masks"))
     picture = f'<a href="{overlay}"><img src="{overlay}" alt="heat map of {path}" loading="lazy"></a>'
     regions = f"{plural(row['region_count'], 'region')}, " if row["region_count"] else ""
-    text = f"{path}<br>score {row['score']:.5g} (threshold {row['threshold']:.5g}), p-value {row['p_value']:.4f}"
+    text = (
+        f"{path}<br>score {row['score']:.5g} (threshold {row['threshold']:.5g}),"
+        f" <span>p-value {row['p_value']:.4f}</span>"
+    )
     return (
         f'<figure class="{verdict}">{picture}<figcaption><b>{verdict if verdict == "good" else verdict.upper()}</b> '
         f'{text}<br>{regions}<a href="{mask}">defect mask</a></figcaption></figure>\n'
