@@ -91,7 +91,7 @@ class Case:
     kept: dict[Path, str] = field(default_factory=dict)
     """Files that must stay as they are, by their SHA-256."""
     replaced: Path | None = None
-    """An export that the command may write again, as the tool wrote it; it must end as one that is whole."""
+    """An export that the command may write again, as the tool wrote it; it must be whole in the end."""
     stop_s: float | None = None
     """When Ctrl-C comes."""
     streams: tuple[str, ...] = ()
@@ -573,11 +573,11 @@ def place_case(rng: np.random.Generator, folder: Path, material: Material) -> Ca
         ["evaluate", str(model), str(photos), "-o", out],
         ["data", "check", str(photos), "-o", out],
         ["data", "convert", str(photos), "-o", out],
-        ["data", "synth", "hazelnuts", "-o", out, "--count", "1"],
-        ["challenge", str(model), str(photos / "test/good"), "-o", out, "--defects", "1"],
-        ["compare", str(photos), "--detectors", "nope", "-o", out],
+        ["data", "synth", "hazelnuts", out, "--good", "2", "--defects", "1", "--size", "64"],
+        ["challenge", str(model), str(photos / "train/good"), "-o", out, "--defects", "10", "--contrasts", "0.5"],
+        ["compare", str(photos), "--detectors", "conv_autoencoder", "--seeds", "1", "-o", out, *sets],
         ["sweep", "threshold", str(mine), "-o", out],
-        ["certify", str(model), "--max-false-alarm-rate", "0.5", "-o", out],
+        ["monitor", str(model), str(photos / "train/good"), "--state", out],
         ["sign", str(model), "--key", out],
         [*watch, "--to", out],
         [*watch, "--to", str(folder / "new.csv"), "--out", out],
@@ -593,7 +593,8 @@ def long_commands(folder: Path, material: Material, rng: np.random.Generator) ->
     """Each command that takes a while, writing into a folder."""
     model, exported, photos = str(material.trained), str(material.exported), str(material.photos)
     sets = [word for one in TINY for word in ("--set", one)]
-    out, test = str(folder / "out"), f"{photos}/test"
+    out, test, own = str(folder / "out"), f"{photos}/test", folder / "own.onnx"
+    shutil.copy(exported, own)
     watch = ["watch", str(pick(rng, (model, exported))), test, "--until-idle", "0", "--settle", "0", "--patience", "0"]
     plan = ["--detectors", "conv_autoencoder", *sets]
     return [
@@ -608,14 +609,25 @@ def long_commands(folder: Path, material: Material, rng: np.random.Generator) ->
             "--format",
             pick(rng, ("table", "csv", "json")),
         ],
-        ["challenge", model, f"{test}/good", "-o", out, "--defects", "2", "--contrasts", "0.5"],
+        ["challenge", model, f"{photos}/train/good", "-o", out, "--defects", "10", "--contrasts", "0.5"],
         ["compare", photos, "-o", out, *plan],
-        ["sweep", "setting", photos, *plan[:2], "-o", out, *sets[2:], "--set", "data.size_px=[32,32],[64,64]"],
+        [
+            "sweep",
+            "setting",
+            photos,
+            "--detector",
+            plan[1],
+            "-o",
+            out,
+            *sets[2:],
+            "--set",
+            "data.size_px=[32,32],[64,64]",
+        ],
         ["export", model, "-o", f"{out}.onnx"],
         ["verify", exported],
         ["data", "check", photos, "-o", out],
         ["data", "synth", "hazelnuts", out, "--good", "6", "--defects", "1", "--size", "64"],
-        ["certify", exported, "--good", f"{photos}/train/good", "-o", f"{out}.onnx", "--max-false-alarm-rate", "0.3"],
+        ["certify", str(own), "--good", f"{photos}/train/good", "--max-false-alarm-rate", "0.3"],
         ["monitor", model, f"{photos}/train/good"],
         [*watch, "--to", f"{out}.csv"],
         [*watch, "--to", f"{out}.jsonl", "--out", out],
@@ -627,7 +639,7 @@ def stop_case(rng: np.random.Generator, folder: Path, material: Material) -> Cas
     """Ctrl-C at a drawn moment, most often early."""
     arguments = pick(rng, long_commands(folder, material, rng))
     kept = {path: hashed(path) for path in material.photos.parent.rglob("*") if path.is_file()}
-    return Case(arguments, (0, 1, 2, 3, 130), kept, float(rng.random() ** 2 * 6))
+    return Case(arguments, (0, 1, 2, 3, 130), kept, folder / "own.onnx", float(rng.random() ** 2 * 6))
 
 
 def stream_case(rng: np.random.Generator, folder: Path, material: Material) -> Case:
@@ -635,7 +647,8 @@ def stream_case(rng: np.random.Generator, folder: Path, material: Material) -> C
     streams = pick(
         rng, (("closed", ""), ("", "closed"), ("closed", "closed"), ("unread", ""), ("full", ""), ("", "full"))
     )
-    return Case(pick(rng, long_commands(folder, material, rng)), (0, 1, 2, 3, 141), streams=streams)
+    arguments = pick(rng, long_commands(folder, material, rng))
+    return Case(arguments, (0, 1, 2, 3, 141), replaced=folder / "own.onnx", streams=streams)
 
 
 def hashed(path: Path) -> str:
