@@ -26,7 +26,14 @@ try:
 except (ImportError, RuntimeError) as error:  # torchvision of another torch
     pytest.skip(f"timm does not import ({error}); pip install timm", allow_module_level=True)
 
-STAGES = {"resnet18": 224, "convnext_atto": 224, "mobilenetv3_small_100": 224, "swin_tiny_patch4_window7_224": 224}
+STAGES = {
+    "resnet18": 224,
+    "wide_resnet50_2": 224,
+    "convnext_atto": 224,
+    "efficientnet_b0": 224,
+    "mobilenetv3_small_100": 224,
+    "swin_tiny_patch4_window7_224": 224,
+}
 TOKENS = {"vit_tiny_patch16_224": 224, "vit_small_patch14_reg4_dinov2": 518, "test_vit": 160}
 SMALL: dict[str, dict[str, Any]] = {"feature_autoencoder": {"latent": 4, "width": 8}}
 
