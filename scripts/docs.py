@@ -40,6 +40,8 @@ SOURCE = ROOT / "src" / "blemish"
 PACKAGES = re.compile(r"(```text\nsrc/blemish/\n)(.*?)(```)", re.DOTALL)
 MODULES = re.compile(r"(<!-- modules -->\n)(.*?)(<!-- end of modules -->)", re.DOTALL)
 ASSETS = {".j2": "Template of a page.", ".css": "Style of all pages.", ".html": "Template of a page."}
+SIGNATURE_WIDTH = 76
+"""So many characters of a signature stand beside the contents in a narrow window."""
 NOTE = "<!-- Written by scripts/docs.py; run `make docs` after a change. -->\n"
 
 
@@ -139,12 +141,39 @@ def described(name: str, thing: Any, level: str) -> str:
 
 
 def signature_of(name: str, function: Any) -> str:
-    """How a function is called, types and defaults as its source has them."""
+    """How a function is called, with types and defaults; a long one has a line for each parameter."""
     (node,) = ast.parse(dedent(inspect.getsource(function))).body
     assert isinstance(node, ast.FunctionDef)
-    node.args.args = [one for one in node.args.args if one.arg not in ("self", "cls")]
     given = ast.unparse(node.returns).strip("'") if node.returns else "None"
-    return f"```python\n{name}({ast.unparse(node.args)}) -> {given}\n```\n\n"
+    parameters = list(parameters_of(node.args))
+    shown = f"{name}({', '.join(parameters)}) -> {given}"
+    if len(shown) > SIGNATURE_WIDTH:
+        shown = "\n".join([f"{name}(", *(f"    {one}," for one in parameters), f") -> {given}"])
+    return f"```python\n{shown}\n```\n\n"
+
+
+def parameters_of(args: ast.arguments) -> Iterator[str]:
+    """Each parameter but self and cls, with its type and default."""
+    plain = [*args.posonlyargs, *args.args]
+    defaults = [*[None] * (len(plain) - len(args.defaults)), *args.defaults]
+    for one, default in zip(plain, defaults, strict=True):
+        if one.arg not in ("self", "cls"):
+            yield parameter(one, default)
+        if args.posonlyargs and one is args.posonlyargs[-1]:
+            yield "/"
+    if args.vararg is not None:
+        yield f"*{ast.unparse(args.vararg)}"
+    elif args.kwonlyargs:
+        yield "*"
+    for one, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        yield parameter(one, default)
+    if args.kwarg is not None:
+        yield f"**{ast.unparse(args.kwarg)}"
+
+
+def parameter(one: ast.arg, default: ast.expr | None) -> str:
+    """A parameter as one writes it."""
+    return ast.unparse(one) + ("" if default is None else f" = {ast.unparse(default)}")
 
 
 def as_list(match: re.Match[str]) -> str:
