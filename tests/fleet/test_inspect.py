@@ -244,6 +244,25 @@ def test_an_address_that_does_not_answer_is_told_from_a_file_that_is_gone(
     assert len(waited) == 2
 
 
+def test_an_object_of_a_store_takes_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="pip install 'blemish[fleet]'")
+    store = fsspec.filesystem("memory")
+    for name, content in (("full", b"12345"), ("empty", b"")):
+        store.pipe_file(f"/blemish-{name}", content)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(store), "open", lambda *_args, **_more: pytest.fail("a second request"))
+            assert fetch("memory://blemish-full") == b"12345"
+        assert fetch("memory://blemish-empty") == b""
+        with pytest.raises(DataError, match="no such file"):
+            fetch("memory://blemish-none")
+        monkeypatch.setattr("blemish.fleet.fetch.MAX_FILE_BYTES", 4)
+        with pytest.raises(DataError, match="more than 4 bytes"):
+            fetch("memory://blemish-full")
+    finally:
+        store.rm(["/blemish-full", "/blemish-empty"])
+
+
 @pytest.fixture
 def request_of(tmp_path: Path, onnx_file: Path) -> Request:
     (tmp_path / "registry" / "nut").mkdir(parents=True)

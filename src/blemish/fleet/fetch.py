@@ -61,7 +61,7 @@ def fetch(location: str) -> bytes:
     files, location = _file_system(scheme), scheme + location[len(scheme) :]
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _read(files, location)
+            return _read(files, location, in_one=attempt == 1)
         except DataError:
             raise
         except (FileNotFoundError, PermissionError) as error:
@@ -84,13 +84,20 @@ def was_not_fetched(message: str) -> bool:
     return message.endswith(_NOT_FETCHED)
 
 
-def _read(files: Any, location: str) -> bytes:
-    # One GET, without fsspec's question for the size, which takes a busy server's 503 for a missing file.
-    is_http = scheme_of(location).startswith("http")
+def _read(files: Any, location: str, in_one: bool) -> bytes:
+    """The bytes of a file; `in_one` request for a range of it, which of an empty file no store has."""
     content = bytearray()
-    with files.open(location, "rb", **({"block_size": 0, "size": 1} if is_http else {"cache_type": "none"})) as file:
-        while part := file.read(MAX_FILE_BYTES + 1 - len(content)):
-            content += part
+    if scheme_of(location).startswith("http"):
+        # One GET, without fsspec's question for the size, which takes a busy server's 503 for a missing file.
+        options: dict[str, Any] = {"block_size": 0, "size": 1}
+    else:
+        options = {"cache_type": "none"}
+        if in_one:
+            content += files.cat_file(location, start=0, end=MAX_FILE_BYTES + 1)
+    if not content:
+        with files.open(location, "rb", **options) as file:
+            while part := file.read(MAX_FILE_BYTES + 1 - len(content)):
+                content += part
     if len(content) > MAX_FILE_BYTES:
         raise DataError(f"{location}: more than {MAX_FILE_BYTES} bytes; no image is so large")
     return bytes(content)
