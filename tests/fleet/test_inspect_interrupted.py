@@ -21,7 +21,7 @@ for needed in ("ray", "pyarrow", "aiohttp"):
     pytest.importorskip(needed, reason="pip install 'blemish[fleet]'")
 
 MARK = "BLEMISH_TEST_RUN"
-ENDS_S = 60.0
+ENDS_S = 120.0
 """So long may an interrupted command take to end on a busy machine; it takes a few seconds."""
 
 
