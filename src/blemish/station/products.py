@@ -238,7 +238,7 @@ def set_audit_rate(database: Database, actor: str, product_id: int, rate: float,
         DataError: there is no such product.
     """
     if not 0.0 <= rate <= 1.0:
-        raise SettingsError(f"audit rate: found {rate:g}; it must lie between 0 and 1")
+        raise SettingsError(f"audit rate: found {100 * rate:g} %; it must lie between 0 and 100 %")
     with database.write() as session:
         product = product_of(session, product_id)
         detail = {"from": product.audit_rate, "to": rate, "reason": checked_reason(reason)}
