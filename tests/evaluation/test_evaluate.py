@@ -345,7 +345,8 @@ def test_a_mask_too_small_for_the_models_size_is_said(squares: Path, tmp_path: P
     Image.fromarray(big).save(squares / "test/cut/0.png")
     big[0, 0] = 255
     Image.fromarray(big).save(squares / "ground_truth/cut/0_mask.png")
-    results = measured(brightness_predictor(), read_folder(squares))
+    reduced = EvaluateSettings(repeats=10, full_size=False)
+    results = measured(brightness_predictor(), read_folder(squares), reduced)
     assert "test/cut/0.png" in results["notes"]["unseen_size"]
     assert results["count"]["with_mask"] == 2
 

@@ -169,7 +169,7 @@ def test_page_and_terminal_say_at_which_size_pixels_are_compared(evaluated: tupl
     assert said in html.unescape((out / "report.html").read_text(encoding="utf-8"))
 
 
-def test_maps_are_compared_in_full_resolution_where_that_is_asked(tmp_path: Path) -> None:
+def test_maps_are_compared_in_full_resolution_unless_the_models_size_is_asked_for(tmp_path: Path) -> None:
     """Photos of twice the model's side, with a defect of one pixel: at the model's size it may vanish."""
     for kind in ("good", "spot"):
         for place in range(3):
@@ -182,8 +182,8 @@ def test_maps_are_compared_in_full_resolution_where_that_is_asked(tmp_path: Path
             (tmp_path / f"test/{kind}").mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / f"test/{kind}/{place}.png")
     folder, model = read_folder(tmp_path), brightness_model()
-    small, _ = measure_folder(model, folder, EvaluateSettings(repeats=10))
-    full, judged = measure_folder(model, folder, EvaluateSettings(repeats=10, full_size=True))
+    small, _ = measure_folder(model, folder, EvaluateSettings(repeats=10, full_size=False))
+    full, judged = measure_folder(model, folder, EvaluateSettings(repeats=10))
     assert (small.data.compared_px, full.data.compared_px) == ((32, 32), (64, 64))
     assert (small.data.photo_px, full.data.photo_px) == ((64, 64), (64, 64))
     assert sum(vars(judged.pixels.counts_at(0.5)).values()) == 6 * 64 * 64

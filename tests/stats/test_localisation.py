@@ -44,9 +44,19 @@ def test_a_map_of_where_defects_usually_are_gains_nothing() -> None:
     assert np.mean(list(knowing.localisation_gains().values())) > 0.01
 
 
-def test_there_is_none_without_masks_of_others_of_the_same_size() -> None:
+def test_masks_of_others_are_resized_to_the_map() -> None:
+    own, other = np.eye(4, dtype=bool), np.eye(4, dtype=bool)[::-1]
+    gains = []
+    for scale in (1, 3):
+        scores = PixelScores(others={"b.png": np.kron(other, np.ones((scale, scale), bool))})
+        scores.add("a.png", own * 1.0, own)
+        gains.append(scores.localisation_gains()["a.png"])
+    assert gains[0] == gains[1] > 0.5
+
+
+def test_there_is_none_without_masks_of_others() -> None:
     own = np.eye(4, dtype=bool)
-    for others in ({}, {"a.png": own}, {"b.png": np.eye(5, dtype=bool)}, {"b.png": np.zeros((4, 4), bool)}):
+    for others in ({}, {"a.png": own}, {"b.png": np.zeros((4, 4), bool)}):
         scores = PixelScores(others=others)
         scores.add("a.png", own * 1.0, own)
         scores.add("good.png", np.zeros((4, 4)))

@@ -11,6 +11,7 @@ from blemish.data.images import PixelPolicy
 from blemish.errors import DataError
 from blemish.evaluation.judged import plain_name
 from blemish.evaluation.results import TestData
+from blemish.stats.localisation import at_size
 
 MOST_OTHERS = 16
 """With the masks of so many images each map is compared besides its own."""
@@ -40,9 +41,7 @@ def valid_px(policy: PixelPolicy, size_px: tuple[int, int]) -> NDArray[np.bool_]
     """Which pixels of a map of this height and width lie in the region of interest, (h, w); None: all."""
     if policy.roi is None:
         return None
-    whole = policy.whole_map(policy.roi)
-    rows, columns = (np.arange(wanted) * there // wanted for wanted, there in zip(size_px, whole.shape, strict=True))
-    return whole[np.ix_(rows, columns)]
+    return at_size(policy.whole_map(policy.roi), size_px)
 
 
 def masks_of_some(samples: Sequence[Sample], size_px: tuple[int, int]) -> dict[str, NDArray[np.bool_]]:

@@ -85,10 +85,9 @@ def evaluate_model(
 
     `maps.safetensors` goes there, too: all that is needed to sweep the threshold without scoring anything again.
 
-    Maps and masks are compared at the model's own size, the masks resized by nearest neighbour; with `full_size` at the
-    size of each photo. A flat folder is taken
-    as good test images, and the false alarms among them are counted. Images are judged one by one; the few that the
-    report shows are judged twice.
+    Maps and masks are compared at the size of each photo; without `full_size` at the model's own, the masks resized by
+    nearest neighbour. A flat folder is taken as good test images, and the false alarms among them are counted. Images
+    are judged one by one; the few that the report shows are judged twice.
 
     Raises:
         DataError: there is no test image; an image or a mask cannot be read (unless `skip_bad`); `out` cannot be
@@ -301,7 +300,7 @@ KNOWN = {
 """What is wrong with a test image that the model was made with."""
 
 _UNSEEN = {
-    "size": "what the mask marks is too small for the model's size; train with a larger data.size_px to judge it",
+    "size": "what the mask marks is too small for the model's size; with full_size=true it is judged",
     "roi": "the defect lies outside the region of interest, where no pixel can be called defective",
 }
 

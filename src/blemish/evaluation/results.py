@@ -34,9 +34,9 @@ class EvaluateSettings(Settings):
         description="What marks a defective pixel in the masks, as data.mask_value. None: as the model was trained.",
     )
     full_size: bool = Field(
-        False,
-        description="Compare maps with masks at each photo's own size, and not at the model's; slower, and what "
-        "benchmarks that count every pixel ask for.",
+        True,
+        description="Compare maps with masks in full resolution, at each photo's own size. False: at the model's, the "
+        "masks reduced to it, which takes less time and memory on photos of many megapixels.",
     )
     ignore_value: MaskValue = Field(
         None,

@@ -40,3 +40,16 @@ def localisation_gain(
 
     crossed = [one for one in map(area, others) if not np.isnan(one)]
     return float(area(own) - np.mean(crossed)) if crossed else np.nan
+
+
+def at_size(mask: NDArray[np.bool_], size_px: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask at this height and width, by nearest neighbour; the same one where it has them.
+
+    >>> at_size(np.array([[True, False]]), (2, 4))
+    array([[ True,  True, False, False],
+           [ True,  True, False, False]])
+    """
+    if mask.shape == size_px:
+        return mask
+    rows, columns = (np.arange(wanted) * there // wanted for wanted, there in zip(size_px, mask.shape, strict=True))
+    return mask[np.ix_(rows, columns)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from blemish.errors import DataError
 from blemish.stats.counts import Counts, accuracy, f1, precision, recall
 from blemish.stats.intervals import Interval, Measures, percentile_intervals, resample
-from blemish.stats.localisation import localisation_gain
+from blemish.stats.localisation import at_size, localisation_gain
 from blemish.stats.pixel_levels import (
     ImagePixels,
     Keys,
@@ -51,7 +51,7 @@ class PixelScores:
     measures are exact. Beyond that, neighbouring values are merged, by no more than it takes, and `resolution` says
     how close they were: up to 2 ** -9, measures are within 0.001 of the exact ones (1,000 maps of 1024 x 1024 come
     to about 2 ** -11). `thresholds` given here are counted exactly always; `others` are masks of some of the images by
-    their names, with which the maps of all others are compared for `localisation_gains`.
+    their names, with which the maps of all others are compared for `localisation_gains`, resized to them if need be.
 
     >>> scores = PixelScores(thresholds=[0.5])
     >>> scores.add("good/0.png", np.array([[0.1, 0.2]]))
@@ -93,7 +93,7 @@ class PixelScores:
             raise DataError(f"{name}: added twice; each image counts once")
         image = condense(name, anomaly_map, mask, valid, self._thresholds, self._shift)
         if mask is not None and image.is_defective:
-            crossed = [other for key, other in self.others.items() if key != name and other.shape == mask.shape]
+            crossed = [at_size(other, mask.shape) for key, other in self.others.items() if key != name]
             image = replace(image, gain=localisation_gain(anomaly_map, mask, crossed, valid))
         self._images[name] = image
         self._entries += image.entries
