@@ -50,7 +50,7 @@ def test_every_action_is_pinned_and_no_right_is_given_to_all_jobs(path: Path) ->
 def test_the_matrix_has_every_python_that_the_package_claims() -> None:
     jobs = read(ROOT / ".github/workflows/test.yml")["jobs"]
     claimed = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
-    assert jobs["everything"]["strategy"]["matrix"]["python"] == claimed
+    assert all(job["strategy"]["matrix"]["python"] == claimed for job in jobs.values() if "strategy" in job)
 
 
 def test_the_recipe_needs_what_the_package_needs() -> None:

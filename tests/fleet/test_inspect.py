@@ -1,5 +1,6 @@
 """`blemish fleet inspect` beside Ray: archive, ledger and batch, and what is refused before any work."""
 
+import errno
 import io
 import shutil
 import socket
@@ -184,6 +185,28 @@ def test_what_is_not_the_images_fault_is_no_verdict(tmp_path: Path, onnx_file: P
         rows = Judge(spoilt)(table_of(image, image)).to_pylist()
         assert {row["verdict"] for row in rows} == {FAILED}
         assert message in rows[0]["message"]
+
+
+def test_no_space_is_said_and_leaves_nothing_half_written(
+    tmp_path: Path, onnx_file: Path, part_png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.png").write_bytes(part_png)
+    job = job_of(onnx_file)
+    table = Judge(job)(table_of(tmp_path / "a.png"))
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.Image.Image.save", full)
+        (row,) = Judge(job._replace(masks=str(tmp_path / "masks")))(table_of(tmp_path / "a.png")).to_pylist()
+    assert row["verdict"] == FAILED  # no verdict: the command ends, and tries it again
+    assert "no space left on the disk" in row["message"]
+    ledger = Ledger(tmp_path / "shards")
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(DataError, match="no space left on the disk"):
+        ledger.add(Shard(0, "nut", 1, 1, 1, "a" * 24), "a" * 24, table)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "a.png"]
+    assert "a" * 24 not in ledger
 
 
 def test_models_are_let_go_of_when_others_are_used(tmp_path: Path, onnx_file: Path) -> None:

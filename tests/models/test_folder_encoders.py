@@ -148,6 +148,8 @@ def test_every_detector_takes_every_family_and_is_restored_without_the_folder(
     images = torch.rand(2, *detector.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         maps = detector(images)
+        alone = detector(images[1:])
+    torch.testing.assert_close(alone, maps[1:], rtol=1e-4, atol=1e-4 * float(maps.max()))
     assert maps.shape == (2, *detector.shape[1:])
     assert torch.isfinite(maps).all()
     assert maps.min() >= 0
