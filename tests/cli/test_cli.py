@@ -155,6 +155,30 @@ def test_grey_images_on_a_colour_model_are_noted(model_file: Path, shared_parts:
     assert "note:" not in run("inspect", model_file, tmp_path / "grey.png", colour).stderr
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_few_bits_in_sixteen_are_said_by_inspect_and_evaluate(
+    model_file: Path, shared_parts: Path, tmp_path: Path, bits: int
+) -> None:
+    with Image.open(shared_parts / "test/good/000.png") as image:
+        deep = np.asarray(image.convert("L")).astype(np.uint16) * (1 << (bits - 8))
+    (tmp_path / "good").mkdir()
+    Image.fromarray(deep).save(tmp_path / "good/0.png")
+    note = f"note: the brightest value in the 16-bit photos is {deep.max()} of 65535: {bits} bits in 16?"
+    assert note in " ".join(run("inspect", model_file, tmp_path / "good").stderr.split())
+    evaluated = run("evaluate", model_file, tmp_path / "good", "-o", tmp_path / "out")
+    assert note in " ".join(evaluated.stderr.split())
+
+
+def test_evaluate_says_what_is_read_but_perhaps_not_as_meant(model_file: Path, parts: Path, tmp_path: Path) -> None:
+    photo = parts / "test/bar/000.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(photo) as image:
+        image.save(photo, exif=exif)
+    said = " ".join(run("evaluate", model_file, parts, "-o", tmp_path / "out").stderr.split())
+    assert "note: 1 photo with masks, among them test/bar/000.png, is turned" in said
+
+
 def test_synth_refuses_a_folder_that_is_not_empty(parts: Path) -> None:
     result = run("data", "synth", "hazelnuts", parts, "--good", "1", "--defects", "1", "--size", "64")
     assert result.exit_code == 2

@@ -103,7 +103,7 @@ def evaluate(
 ) -> None:
     """Judge a model on test images: results.json, and report.html to look at."""
     from blemish.data.folder import read_folder
-    from blemish.evaluation.evaluate import KNOWN, evaluate_model
+    from blemish.evaluation.evaluate import AS_READ, KNOWN, evaluate_model
     from blemish.evaluation.results import EvaluateSettings
     from blemish.inference.predictor import Predictor
     from blemish.settings import merge, parse_assignment, validate
@@ -129,6 +129,8 @@ def evaluate(
     for name, note in found.results.notes.items():
         if name in KNOWN:
             log_console.print(f"warning: {note}", markup=False)
+        elif name in AS_READ:
+            log_console.print(f"note: {note}", markup=False)
     _print_measures(found.results)
     _print_ladder(found.results)
     out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
-from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
+from blemish.data.images import prepare
+from blemish.data.notes import depth_note, lossy_note, page_note, profile_note, turned_note
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
 from blemish.evaluation.by_size import judge_regions, measure_sizes
@@ -71,6 +72,7 @@ class TestScores:
     skipped: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
     outside: dict[str, float] = field(default_factory=dict)  # share of its marked pixels outside the region
+    brightest: list[int] = field(default_factory=list)  # the highest value in each image of 16 bits
     known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
 
 
@@ -152,7 +154,12 @@ def _judge(
 def _judge_one(
     predictor: Predictor, sample: Sample, judged: TestScores, samples: Sequence[Sample], at_full_size: bool
 ) -> None:
-    prediction = predictor.predict(sample.path)
+    started = time.perf_counter()
+    predictor.warn_if_withdrawn()
+    prepared = prepare(sample.path, predictor.policy)
+    prediction = predictor.predict_prepared(prepared, sample.path, started)
+    if prepared.brightest is not None:
+        judged.brightest.append(prepared.brightest)
     name = plain_name(sample.name)
     compared = prediction.anomaly_map if at_full_size else prediction.scored_map
     size_px = (compared.shape[0], compared.shape[1])
@@ -293,6 +300,9 @@ def _groups(header: ArtifactHeader, judged: TestScores) -> dict[str, str] | None
         return None
 
 
+AS_READ = ("pages", "turned", "lossy_masks", "profiles", "depth")
+"""The notes on photos and masks that are read, but perhaps not as they were meant."""
+
 KNOWN = {
     "fitted": "among the images fitted, so the figures come out too good; take such images out of the test",
     "calibrated": "among the images calibrated on, so false alarms come out too low; take such images out of the test",
@@ -339,6 +349,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     seen = list(judged.samples.values())
     found = {"pages": page_note(seen), "turned": turned_note(seen), "lossy_masks": lossy_note(seen)}
     found["profiles"] = profile_note(seen)
+    found["depth"] = depth_note(max(judged.brightest, default=None), predictor.policy.white_level)
     notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"

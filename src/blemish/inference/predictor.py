@@ -189,7 +189,7 @@ class Predictor:
             DataError: it cannot be read, or its aspect is not the model's.
         """
         started = time.perf_counter()
-        self._warn_if_withdrawn()
+        self.warn_if_withdrawn()
         return self.predict_prepared(prepare(image, self.policy), image, started)
 
     def predict_prepared(
@@ -220,7 +220,7 @@ class Predictor:
             latency_ms=elapsed_ms,
         )
 
-    def _warn_if_withdrawn(self) -> None:
+    def warn_if_withdrawn(self) -> None:
         """Warn of a withdrawn certificate, or of a watch that cannot be read, once each."""
         if self._check is None:
             return

@@ -78,6 +78,8 @@ class Inspection:
     """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
     paged: int = 0
     """How many images have several pages or frames, of which the first was judged."""
+    brightest: int | None = None
+    """The highest value in the 16-bit images that were judged; None where there was none."""
 
     def __post_init__(self) -> None:
         self._numbers = array("q")
@@ -134,6 +136,8 @@ class Inspection:
                 if one.prediction is not None:
                     self.grey_images += one.is_grey
                     self.colour_images += not one.is_grey
+                    if one.brightest is not None:
+                        self.brightest = max(one.brightest, self.brightest or 0)
                     self._warn_if_slow(one.prediction.latency_ms, len(self.images) - done)
                 self.paged += one.decision.score is not None and one.decision.message != ""
                 self._numbers.append(one.decision.id)

@@ -60,6 +60,7 @@ class InspectedImage(NamedTuple):
     prediction: Prediction | None = None
     original: Image.Image | None = None
     is_grey: bool = False
+    brightest: int | None = None
     error: DataError | None = None
 
 
@@ -111,7 +112,8 @@ class Line:
         prediction = self._predictor.predict_prepared(read.prepared, source.path)
         decision = to_decision(self._predictor, prediction, read.prepared)
         decision = replace(decision, image_sha256=read.sha256, picture=source.name, drawn_at=self._drawn_at)
-        return InspectedImage(source, decision, prediction, read.original, read.prepared.is_grey)
+        facts = read.prepared.is_grey, read.prepared.brightest
+        return InspectedImage(source, decision, prediction, read.original, *facts)
 
     def _read(self, source: Source) -> Read:
         content = read_content(source.path)
