@@ -22,6 +22,7 @@ from blemish.errors import BlemishError, SettingsError
 from blemish.fleet.cluster import check_address, load_ray
 from blemish.fleet.inspect import Request, inspect_archive
 from blemish.fleet.manifest import ManifestRow, find_images, write_manifest
+from blemish.fleet.tasks import Needs, check_needs, run_tasks
 from conftest import draw_part
 from reference.holding_server import WAIT_S, Server
 
@@ -62,10 +63,10 @@ def second(cluster: Any) -> Iterator[Any]:
         cluster.remove_node(node)
 
 
-def add_machine(cluster: Any) -> Any:
+def add_machine(cluster: Any, num_cpus: int = 1, num_gpus: int = 0) -> Any:
     for attempt in range(3):
         try:
-            node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+            node = cluster.add_node(num_cpus=num_cpus, num_gpus=num_gpus, object_store_memory=80_000_000)
             break
         except Exception:
             if attempt == 2:
@@ -295,6 +296,34 @@ def test_a_cluster_of_another_version_is_refused(cluster: Any) -> None:
     finally:
         client.internal_kv_put(key, before, True, namespace=space)
     check_address(cluster.address)
+
+
+def meet(piece: Path) -> str | None:
+    """The GPU it was given, as soon as another piece runs beside it; None where none does."""
+    piece.touch()
+    ends = time.monotonic() + WAIT_S
+    while len(list(piece.parent.iterdir())) < 2:
+        if time.monotonic() > ends:
+            return None
+        time.sleep(0.05)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_two_products_share_a_gpu(cluster: Any, tmp_path: Path) -> None:
+    """On a machine that says it has one: what Ray arranges needs none."""
+    import ray
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a module of tests
+    node = add_machine(cluster, num_cpus=2, num_gpus=1)
+    try:
+        needs = Needs(threads=1, gpus=0.5)
+        check_needs(ray, needs)
+        done = run_tasks(ray, meet, [tmp_path / "a", tmp_path / "b"], needs)
+        assert [one.result for one in done] == ["0", "0"]
+    finally:
+        cluster.remove_node(node)
+        wait_until(lambda: not any(one["Alive"] and "GPU" in one["Resources"] for one in ray.nodes()))
 
 
 def test_a_worker_larger_than_the_cluster_is_refused(
