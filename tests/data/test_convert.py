@@ -83,6 +83,19 @@ def ok_nok(root: Path) -> None:
         mask(root / f"masks/NOK/{n:03}.png")
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"), [("normal", "abnormal"), ("PASS", "FAIL"), ("iO", "niO"), ("no_defect", "defect"), ("ok", "NotOK")]
+)
+def test_folders_of_good_and_bad_parts_are_known_by_their_usual_names(good: str, bad: str, tmp_path: Path) -> None:
+    for name in (good, bad):
+        for n in range(3):
+            photo(tmp_path / "set" / name / f"{n}.png")
+    with pytest.raises(DataError, match="set: laid out as ok_nok; convert it first"):
+        read_folder(tmp_path / "set")
+    counts = convert_dataset(tmp_path / "set", tmp_path / "out", test_good=0.3)
+    assert counts == {"train/good": 2, "test/good": 1, f"test/{bad}": 3}
+
+
 def ksdd2(root: Path) -> None:
     for n in range(5):
         photo(root / f"train/{n}.png")

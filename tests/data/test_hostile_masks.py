@@ -243,6 +243,10 @@ NAMES = {
     "several words (Segments.ai, Cellpose)": ["a_label_ground-truth_semantic.png"],
     "LabelMe": ["a_json/label.png"],
     "Roboflow": ["a_jpg.rf.0123456789abcdef0123456789abcdef_mask.png"],
+    "the number before the word": ["a_0_mask.png", "a_1_mask.png"],
+    "numbers in brackets": ["a (1).png", "a_mask(2).png"],
+    "CVAT": ["a_instance_color_RGB.png"],
+    "two words": ["a_defect_mask.png"],
     "Supervisely, as a number": ["a.jpg_0.png", "a.jpg_1.png"],
 }
 

@@ -6,10 +6,13 @@ from typing import NamedTuple, final
 
 from blemish.errors import DataError
 
-GOOD_NAMES = ("good", "ok", "normal")
+GOOD_NAMES = ("good", "ok", "normal", "pass", "passed", "io", "no_defect", "defect_free")
 """Folders of good images, in any case of letters."""
 
-BAD_NAMES = frozenset({"nok", "ng", "ko", "bad", "anomaly", "anomalous", "defect", "defective", "not_ok", "reject"})
+BAD_NAMES = (
+    *("nok", "ng", "ko", "nio", "not_ok", "notok", "bad", "anomaly", "anomalous", "abnormal"),
+    *("defect", "defects", "defective", "fail", "failed", "reject", "rejects"),
+)
 
 
 @final
@@ -72,7 +75,7 @@ def recognise(root: Path) -> str | None:
     if find_real_iad_split(root) or _looks_like_real_iad(root):
         return "real_iad"
     names = {path.name.lower() for path in below}
-    if names.intersection(GOOD_NAMES) and names & BAD_NAMES:
+    if names.intersection(GOOD_NAMES) and names.intersection(BAD_NAMES):
         return "ok_nok"
     return None
 

@@ -9,12 +9,12 @@ from blemish.errors import DataError
 
 _WORDS = (
     "mask|masks|label|labels|labelids|gt|gtfine|ground[ _-]?truth|anno|annotation|annotations|seg|segmentation|"
-    "semantic|instance|binary|cp|class|colou?r|json"
+    "semantic|instance|binary|cp|class|colou?r|rgb|json|defect|defects|object|objects|pixels"
 )
 """What tools put behind an image's name, some several of them (Segments.ai, Cellpose); LabelMe behind a folder's."""
 _ENDING = re.compile(rf"[ _.-]({_WORDS})$", re.IGNORECASE)
 _BEGINNING = re.compile(rf"^({_WORDS})[ _.-]", re.IGNORECASE)
-_NUMBER = re.compile(r"[ _.-]\d+$")
+_NUMBER = re.compile(r"([ _.-]\d+| ?\(\d+\))$")
 _IMAGE = re.compile(r"[._](png|jpe?g|bmp|tiff?|webp)$", re.IGNORECASE)
 _ROBOFLOW = re.compile(r"\.rf\.\w{16,}$")
 
@@ -67,11 +67,13 @@ def _stems(stem: str) -> Iterator[tuple[str, bool]]:
     ['007_mask_1', '007_mask', '007']
     >>> [stem for stem, _ in _stems("007/001")]
     ['007/001', '007']
+    >>> [stem for stem, _ in _stems("007_1_mask")]
+    ['007_1_mask', '007_1', '007']
     """
     yield from ((name, False) for name in _plain(stem))
-    numbered = _NUMBER.sub("", stem)
-    if numbered != stem:
-        yield from ((name, True) for name in _plain(numbered))
+    for numbered in _plain(stem):  # the number may stand before what is added, too
+        if (without := _NUMBER.sub("", numbered)) != numbered:
+            yield from ((name, True) for name in _plain(without))
     if "/" in stem:
         yield from ((name, True) for name in _plain(stem.rpartition("/")[0]))
 
