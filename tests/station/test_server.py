@@ -104,6 +104,7 @@ def test_an_occupied_port_is_named(tmp_path: Path) -> None:
         code, said = invoke(tmp_path / "new", "--port", port, "--admin-password-file", tmp_path / "secret")
     assert code == 2
     assert f"--port {port}: cannot listen at 127.0.0.1" in said
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:

@@ -59,11 +59,13 @@ def serve(
 ) -> None:
     """Serve the pages of a station and judge what comes to it. The command's name may be left out. Ctrl-C ends it."""
     from blemish.station.accounts import add_user, has_users
-    from blemish.station.server import Listen, serve_station
+    from blemish.station.server import Listen, check_port, serve_station
 
     listen = Listen(host, port, certificate, key, behind_proxy, opcua)
     if language not in ("auto", "en", "de"):
         raise settings_error(f"--language {language}: expected auto, en or de")
+    if not folder.exists():  # of one that is there, a station that runs already is the likelier reason
+        check_port(listen)
     with opened(folder, database, create=True) as (station, store):
         if not has_users(store):
             add_user(store, "terminal", "admin", _first_password(folder, admin_password_file), "administrator")

@@ -76,6 +76,16 @@ def serve_station(
             supervisor.join()
 
 
+def check_port(listen: Listen) -> None:
+    """Refuse a port that is occupied, before anything is written.
+
+    Raises:
+        DataError: it is.
+    """
+    with _bind(listen):
+        pass
+
+
 def configure(app: FastAPI, listen: Listen) -> uvicorn.Config:
     """How the web server works; what requests say of where they come from is believed of the proxy alone."""
     return uvicorn.Config(
