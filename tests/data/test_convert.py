@@ -84,7 +84,15 @@ def ok_nok(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("good", "bad"), [("normal", "abnormal"), ("PASS", "FAIL"), ("iO", "niO"), ("no_defect", "defect"), ("ok", "NotOK")]
+    ("good", "bad"),
+    [
+        ("normal", "abnormal"),
+        ("PASS", "FAIL"),
+        ("iO", "niO"),
+        ("gut", "Schlecht"),
+        ("no_defect", "defect"),
+        ("ok", "NotOK"),
+    ],
 )
 def test_folders_of_good_and_bad_parts_are_known_by_their_usual_names(good: str, bad: str, tmp_path: Path) -> None:
     for name in (good, bad):

@@ -6,11 +6,11 @@ from typing import NamedTuple, final
 
 from blemish.errors import DataError
 
-GOOD_NAMES = ("good", "ok", "normal", "pass", "passed", "io", "no_defect", "defect_free")
+GOOD_NAMES = ("good", "ok", "normal", "pass", "passed", "io", "gut", "no_defect", "defect_free")
 """Folders of good images, in any case of letters."""
 
 BAD_NAMES = (
-    *("nok", "ng", "ko", "nio", "not_ok", "notok", "bad", "anomaly", "anomalous", "abnormal"),
+    *("nok", "ng", "ko", "nio", "schlecht", "fehler", "not_ok", "notok", "bad", "anomaly", "anomalous", "abnormal"),
     *("defect", "defects", "defective", "fail", "failed", "reject", "rejects"),
 )
 
