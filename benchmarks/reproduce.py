@@ -125,6 +125,12 @@ TABLES = {
     "engines": Table(
         "Time to inspect", Cost(4, "reckoned from its steps"), ("benchmarks/inspect_speed.py --engines --images 12",)
     ),
+    "default-speed": Table(
+        "Time to inspect",
+        Cost(9, "measured"),
+        ("benchmarks/default_speed.py {sets} -o {out}",),
+        SIX,
+    ),
     "gpu": Table("On a GPU", Cost(5, "at most; a GPU is needed"), ("benchmarks/gpu.py",)),
     "train-speed": Table(
         "Training speed",

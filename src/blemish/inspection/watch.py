@@ -287,7 +287,9 @@ def watch_folder(
     """
     folder = settings.folder
     if not folder.is_dir():
-        raise DataError(f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'} to watch")
+        raise DataError(
+            f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'} to watch; make it first"
+        )
     for option, other in (("--move-anomalous", settings.move_anomalous), ("--out", settings.out)):
         if other is not None:
             _check_beside(folder, other, option)

@@ -125,24 +125,33 @@ def _check_rate(splits: Sequence[Split], groups: Sequence[str] | None, settings:
         if folds or score.max_false_alarm_rate is None:
             raise
         found = len(set(their_groups or held_out))
-        raise CalibrationError(_too_few_held_out(found, groups is not None, settings)) from None
+        units = len(set(groups)) if groups is not None else len(held_out) + len(splits[0].fit)
+        raise CalibrationError(_too_few_held_out(found, units, groups is not None, settings)) from None
 
 
-def _too_few_held_out(found: int, by_group: bool, settings: RunSettings) -> str:
+def _too_few_held_out(found: int, units: int, by_group: bool, settings: RunSettings) -> str:
     """How many good images it takes in all, when only a part of them is held out."""
-    rate, confidence = settings.score.max_false_alarm_rate, settings.score.confidence
-    assert rate is not None
-    needed, fraction = images_needed(rate, confidence), settings.data.calibration_fraction
+    asked, confidence = settings.score.max_false_alarm_rate, settings.score.confidence
+    assert asked is not None
+    needed, fraction = images_needed(asked, confidence), settings.data.calibration_fraction
     in_all = fewest_to_hold_out(needed, fraction, rate_to_round_to(settings.score))
     sure = "" if confidence is None else f" with confidence {confidence:g}"
     is_rounded = fraction is None and rate_to_round_to(settings.score) is not None
     share = "a fifth to a third" if is_rounded else f"a share of {fraction or DEFAULT_FRACTION:g}"
+    rate = _least_rate(found, units) if is_rounded else smallest_rate(found, confidence)
     return (
-        f"score.max_false_alarm_rate: {rate:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images that "
+        f"score.max_false_alarm_rate: {asked:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images that "
         f"were not fitted on, found {found}; as {share} is held out "
         f"(data.calibration_fraction), {in_all} are needed in all; or ask for "
-        f"{rounded_up(smallest_rate(found, confidence)):g} or more"
+        f"{rounded_up(rate):g} or more"
     )
+
+
+def _least_rate(found: int, units: int) -> float:
+    """That so many good images can promise where as many are held out as a rate makes use of; at least `found` are."""
+    rates = {held_out: smallest_rate(held_out) for held_out in range(found, units // 3 + 1)}
+    possible = (rate for held_out, rate in rates.items() if fewest_to_hold_out(held_out, None, rate) <= units)
+    return min(possible, default=smallest_rate(found))
 
 
 def flat_settings(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
