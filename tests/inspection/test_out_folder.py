@@ -112,6 +112,14 @@ def test_pictures_do_not_go_among_good_training_images(model_file: Path, photos:
     assert not list((parts / "train/good").glob("*/"))
 
 
+def test_pictures_do_not_go_among_test_images_and_masks(model_file: Path, parts: Path) -> None:
+    for out in (parts / "test/bar", parts / "test/bar/out", parts / "ground_truth/bar"):
+        before = sorted(parts.rglob("*"))
+        result = run("inspect", model_file, parts / "test/bar", "-o", out)
+        assert (result.exit_code, "name a folder beside the images" in " ".join(result.stderr.split())) == (2, True)
+        assert sorted(parts.rglob("*")) == before
+
+
 def judged_row(name: str, score: float) -> Row:
     return to_row(Decision(name, "", "anomalous" if score > 2.5 else "good", score, 0.5, 2.5))
 

@@ -137,7 +137,7 @@ def test_settings_of_the_wrong_kind_are_refused_in_plain_words(assignment: str, 
 def test_a_rate_the_images_cannot_promise_is_refused_before_training(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(
         CalibrationError,
-        match=r"needs 99 .* found 2; as a fifth to a third is held out .* 297 are needed in all; or ask for 0\.2 or more",
+        match=r"needs 99 .* found 2; as a fifth to a third is held out .* 297 are needed .*; or ask for 0\.2 or more",
     ):
         train_model(parts, tmp_path / "m", settings("score.max_false_alarm_rate=0.01"))
     assert list(tmp_path.iterdir()) == [parts]

@@ -218,6 +218,17 @@ def refuse_good_folder(path: Path) -> None:
         raise DataError(f"{path}: inside a folder of good training images; name a folder beside the images")
 
 
+def refuse_test_folder(path: Path) -> None:
+    """Refuse to write pictures below the test images or masks of a data set, among which they would be taken for such.
+
+    Raises:
+        DataError: `path` lies below `test` or `ground_truth`, beside which `train` is.
+    """
+    for folder in path.absolute().parents:
+        if folder.name.lower() in ("test", "ground_truth") and (folder.parent / "train").is_dir():
+            raise DataError(f"{path}: inside a data set's {folder.name}; name a folder beside the images")
+
+
 def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:
     """Delete what `atomic_write` left of files in a folder when its process was killed.
 

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import final
 
 import blemish
-from blemish.data.files import fit_name, make_folder, refuse_foreign, refuse_good_folder, remove_left_parts
+from blemish.data.files import (
+    fit_name,
+    make_folder,
+    refuse_foreign,
+    refuse_good_folder,
+    refuse_test_folder,
+    remove_left_parts,
+)
 from blemish.data.folder import image_files
 from blemish.data.images import PixelPolicy
 from blemish.errors import DataError, SettingsError
@@ -182,6 +189,7 @@ def inspect_images(
 def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
     """Refuse a folder in which something would be replaced that no inspection wrote; tidy up after a killed one."""
     refuse_good_folder(out)
+    refuse_test_folder(out)
     if (out / EARLIER).exists() and not (out / NAME).exists():
         raise DataError(f"{out / EARLIER}: of an earlier version, whose rows are not gone on with; give another folder")
     refuse_foreign(out / FORMATS[form].file, FORMATS[form].begins)

@@ -140,15 +140,15 @@ def _too_few_held_out(found: int, units: int, by_group: bool, settings: RunSetti
     share = "a fifth to a third" if is_rounded else f"a share of {fraction or DEFAULT_FRACTION:g}"
     rate = _least_rate(found, units) if is_rounded else smallest_rate(found, confidence)
     return (
-        f"score.max_false_alarm_rate: {asked:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images that "
-        f"were not fitted on, found {found}; as {share} is held out "
+        f"score.max_false_alarm_rate: {asked:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images "
+        f"that were not fitted on, found {found}; as {share} is held out "
         f"(data.calibration_fraction), {in_all} are needed in all; or ask for "
         f"{rounded_up(rate):g} or more"
     )
 
 
 def _least_rate(found: int, units: int) -> float:
-    """That so many good images can promise where as many are held out as a rate makes use of; at least `found` are."""
+    """What so many good images can promise where as many are held out as that takes; at least `found` are."""
     rates = {held_out: smallest_rate(held_out) for held_out in range(found, units // 3 + 1)}
     possible = (rate for held_out, rate in rates.items() if fewest_to_hold_out(held_out, None, rate) <= units)
     return min(possible, default=smallest_rate(found))
