@@ -105,6 +105,20 @@ def test_what_an_inspection_wrote_is_replaced_but_no_picture_put_among_it(
     assert run("inspect", model_file, photos, "-o", out).exit_code == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")
+def test_a_name_that_is_not_utf8_is_left_out_with_a_row(model_file: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "1.png").rename(photos / os.fsdecode(b"bad\xff.png"))
+    calm = [photos, "--skip-bad", "--threshold", "1e9", "--format", "json"]
+    for more in ([], ["-o", tmp_path / "out"]):
+        result = run("inspect", model_file, *calm, *more)
+        rows = json.loads(result.stdout)
+        assert result.exit_code == 3
+        assert [row["verdict"] for row in rows] == ["unreadable", "good", "good"]
+        assert rows[0]["path"].endswith("bad\\udcff.png")
+        assert "not UTF-8; rename it" in rows[0]["message"]
+    assert run("inspect", model_file, photos).exit_code == 2
+
+
 def test_pictures_do_not_go_among_good_training_images(model_file: Path, photos: Path, parts: Path) -> None:
     for out in (parts / "train/good", parts / "train/good/out"):
         result = run("inspect", model_file, photos, "-o", out)

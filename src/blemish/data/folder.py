@@ -171,19 +171,25 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
     return Folder(root, flat)
 
 
-def image_files(folder: Path, deep: bool = True) -> list[Path]:
+NOT_UTF8 = "a file name that is not UTF-8; rename it"
+
+
+def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = None) -> list[Path]:
     """What is named as an image in `folder` (and below it, where `deep`), in the order of names; hidden ones left out.
 
     Links to folders are not followed (`unread_images` has them). Whether a file can be read shows when it is opened.
+    Files whose names are not UTF-8, which no report could name, go to `unnamed` where it is given.
 
     Raises:
-        DataError: a folder that cannot be listed; a file name that is not UTF-8, which no report could name.
+        DataError: a folder that cannot be listed; such a name, and no list for it.
     """
     images = sorted(Path(entry.path) for entry in _entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
-    for path in images:
-        if not _is_utf8(path):
-            raise DataError(f"{str(path)!r}: a file name that is not UTF-8; rename it")
-    return images
+    odd = [path for path in images if not _is_utf8(path)]
+    if odd and unnamed is None:
+        raise DataError(f"{str(odd[0])!r}: {NOT_UTF8}")
+    if unnamed is not None:
+        unnamed += odd
+    return [path for path in images if path not in odd]
 
 
 def unread_images(folder: Path) -> list[Path]:

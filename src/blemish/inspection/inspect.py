@@ -17,7 +17,7 @@ from blemish.data.files import (
     refuse_test_folder,
     remove_left_parts,
 )
-from blemish.data.folder import image_files
+from blemish.data.folder import NOT_UTF8, image_files
 from blemish.data.images import PixelPolicy
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
@@ -180,7 +180,7 @@ def inspect_images(
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     if request.resume and request.out is None:
         raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
-    sources = list(_find(paths, request.out))
+    sources = list(_find(paths, request.out, request.skip_bad))
     if request.out is not None:
         _check_out(request.out, request.form, sources)
     return Inspection(predictor, sources, request, on_image, on_slow)
@@ -237,17 +237,21 @@ def _record(predictor: Predictor, request: Request) -> AbstractContextManager[Re
     return Record.open(make_folder(request.out) / NAME, made_by, request.resume)
 
 
-def _find(paths: Sequence[Path], out: Path | None) -> Iterator[Source]:
+def _find(paths: Sequence[Path], out: Path | None, skip_bad: bool) -> Iterator[Source]:
     """Image files, each with a name of its own for what is written about it; none of what was written about others."""
     taken: set[str] = set()
     written = [] if out is None else [(out / name).resolve() for name in FOLDERS]
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
-        files = image_files(path) if path.is_dir() else [path]
+        unnamed: list[Path] = []
+        files = image_files(path, unnamed=unnamed if skip_bad else None) if path.is_dir() else [path]
+        yield from (
+            Source(Path(ascii(str(odd))[1:-1]), f"not-utf-8-{at}.png", NOT_UTF8) for at, odd in enumerate(unnamed)
+        )
         if any(path.resolve() in folder.parents for folder in written):
             files = [file for file in files if not set(written) & set(file.resolve().parents)]
-        if not files:
+        if not files and not unnamed:
             raise DataError(f"{path}: no images in this folder")
         for file in files:
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name

@@ -37,10 +37,11 @@ FOLDERS = ("overlays", "masks")
 
 
 class Source(NamedTuple):
-    """An image file, and the name of its pictures."""
+    """An image file, the name of its pictures, and why it is not to be opened, if so."""
 
     path: Path
     name: str
+    trouble: str = ""
 
 
 class Read(NamedTuple):
@@ -116,6 +117,8 @@ class Line:
         return InspectedImage(source, decision, prediction, read.original, *facts)
 
     def _read(self, source: Source) -> Read:
+        if source.trouble:
+            raise DataError(f"{source.path}: {source.trouble}")
         content = read_content(source.path)
         sha256 = ""
         if self._record is not None:
