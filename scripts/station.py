@@ -1,15 +1,25 @@
 """`make station`: a station for drawn hazelnuts, which come in one after the other. Usage: station.py [OUT]"""
 
 import secrets
-import shutil
 import subprocess
 import sys
 import threading
 import time
+from itertools import count
 from pathlib import Path
+
+from PIL import Image
+
+from blemish.data.synthetic.dataset import KINDS, draw_hazelnut
 
 EVERY_S = 1.5
 """A hazelnut comes in this often."""
+
+SIZE_PX = 256
+"""As large as those trained on."""
+
+DEFECTIVE_EVERY = 12
+"""One in so many is defective: few enough that the watch over the line sees no change."""
 
 
 def main() -> int:
@@ -35,7 +45,8 @@ def main() -> int:
     if not password.exists():
         password.write_text(secrets.token_urlsafe(12) + "\n", encoding="utf-8")
     print(f"\nlog in as admin with the password {password.read_text().strip()} (kept in {password})\n", flush=True)
-    threading.Thread(target=bring_hazelnuts, args=(data, incoming), daemon=True).start()
+    seed = secrets.randbelow(2**32)  # others than those trained on, and than those of the start before
+    threading.Thread(target=bring_hazelnuts, args=(incoming, seed), daemon=True).start()
     command = [sys.executable, "-m", "blemish", "station", str(station), "--admin-password-file", str(password)]
     try:
         return subprocess.run(command, check=False).returncode
@@ -43,12 +54,18 @@ def main() -> int:
         return 0
 
 
-def bring_hazelnuts(data: Path, incoming: Path) -> None:
-    """Copy the test images, which are no part of the training, again and again, under new names."""
-    images = sorted((data / "test").rglob("*.png"), key=lambda path: path.stem[::-1])
-    for number in range(1_000_000):
-        source = images[number % len(images)]
-        shutil.copy(source, incoming / f"{time.strftime('%H%M%S')}-{number:04}.png")
+def kind_of(number: int) -> str:
+    """Good as those trained on; about one in twelve is defective, of one type after the other."""
+    defects = [kind for kind in KINDS if not kind.endswith("/good")]
+    turn, place = divmod(number, DEFECTIVE_EVERY)
+    return defects[turn % len(defects)] if place == DEFECTIVE_EVERY // 2 else "train/good"
+
+
+def bring_hazelnuts(incoming: Path, seed: int) -> None:
+    """Draw hazelnuts one after the other, none of them twice."""
+    for number in count():
+        image, _ = draw_hazelnut(kind_of(number), number, SIZE_PX, seed)
+        Image.fromarray(image).save(incoming / f"{time.strftime('%H%M%S')}-{number:04}.png")
         time.sleep(EVERY_S)
 
 

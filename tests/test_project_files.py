@@ -1,5 +1,6 @@
 """The files around the package: workflows, recipes and forms say what is true, and are read without an error."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -7,8 +8,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+
+from blemish.data.synthetic.dataset import draw_hazelnut
+from blemish.inspection.monitor_bets import DELTA
+from blemish.stats.martingale import drifted, observe, start_martingale
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -101,3 +107,57 @@ def test_a_wheel_is_tried_with_pythons_that_the_package_takes(monkeypatch: pytes
     assert found
     assert [one for one in found if tuple(map(int, re.findall(r"\d+", one)[:2])) < (3, 11)] == []
     assert len({one.rpartition(".")[0] for one in found}) == len(found)
+
+
+@pytest.fixture
+def station_script() -> Any:
+    """scripts/station.py, whose name the tests of the station have, too."""
+    spec = importlib.util.spec_from_file_location("station_script", ROOT / "scripts/station.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class EnoughError(Exception):
+    """The demo has drawn as many as are wanted."""
+
+
+def test_the_demo_station_draws_a_line_that_is_mostly_good(
+    station_script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn, number = list[tuple[str, int, int]](), 96
+
+    def draw(kind: str, index: int, size_px: int, seed: int) -> Any:
+        if len(drawn) == number:
+            raise EnoughError
+        drawn.append((kind, index, seed))
+        return draw_hazelnut(kind, index, 64, seed)
+
+    monkeypatch.setattr(station_script, "draw_hazelnut", draw)
+    monkeypatch.setattr(station_script, "EVERY_S", 0.0)
+    with pytest.raises(EnoughError):
+        station_script.bring_hazelnuts(tmp_path, 7)
+    kinds = [kind for kind, _, _ in drawn]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "train/good": 88,
+        "test/crack": 2,
+        "test/cut": 2,
+        "test/hole": 2,
+        "test/print": 2,
+    }
+    assert len(set(drawn)) == number
+    assert len({path.read_bytes() for path in tmp_path.glob("*.png")}) == number  # others each time, not a few repeated
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_the_demo_station_raises_no_alarm(station_script: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    held_out, limit = 19, DELTA / 6  # the score is one of six streams
+    watched = start_martingale(rng.normal(size=held_out), digits=4)
+    for number in range(4800):  # two hours, every defect above every good image
+        is_good = station_script.kind_of(number) == "train/good"
+        watched = observe(watched, rng.normal() + (0.0 if is_good else 20.0), rng)
+    assert drifted({"score": watched}, limit) == []

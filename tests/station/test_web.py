@@ -709,3 +709,22 @@ def test_the_card_of_an_unreadable_image_says_why(station: Station, line: Line, 
     judge_all(station)
     page = visit(station, app, "viewer").client.get("/", headers={"Accept-Language": "de"}).text
     assert "<small>eine HTML-Seite oder SVG-Zeichnung; gelesen werden" in page
+
+
+@pytest.mark.parametrize(("language", "good", "unreadable"), [("en", "good", "unreadable"), ("de", "gut", "unlesbar")])
+def test_pictures_that_lead_to_an_image_have_a_name(
+    station: Station, app: FastAPI, judged: list[int], language: str, good: str, unreadable: str
+) -> None:
+    with station.database.write() as session:
+        session.execute(update(Decision).where(Decision.image_id == judged[0]).values(verdict="good"))
+        session.execute(update(Decision).where(Decision.image_id == judged[1]).values(verdict="anomalous"))
+    client = visit(station, app, "viewer").client
+    client.headers["Accept-Language"] = language
+    for page, wanted in (("/", 5), ("/review", 1)):
+        text = client.get(page).text
+        links = re.findall(r'<a class="picture".*?</a>', text, re.DOTALL)
+        assert len(links) >= wanted
+        assert [one for one in links if not re.search(r'alt="\w+, \d\.png"|"unseen">\w+, ', one)] == []
+        if page == "/":
+            assert f'alt="{good}, 0.png"' in text
+            assert f'<span class="unseen">{unreadable}, ' in text
