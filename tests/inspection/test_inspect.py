@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.data.files import check_report_folder
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import Decision
@@ -84,6 +85,18 @@ def test_what_cannot_be_written_is_not_called_a_bad_image(
     with pytest.raises(DataError, match=r"masks: cannot be made a folder: [^;]*$"):
         list(inspect_images(predictor, [photos], request).rows())
     assert not (out / "inspect.json").exists()
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "mine.txt/below"])
+def test_a_file_in_the_place_of_the_folder_is_refused_as_one(
+    predictor: Predictor, model_file: Path, photos: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"mine\.txt: a file, not a folder; "):
+        inspect_images(predictor, [photos], Request(model_file, tmp_path / name))
+    with pytest.raises(DataError, match=r"mine\.txt: a file, not a folder; "):
+        check_report_folder(tmp_path / name, "report.html")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 def test_no_worker_outlives_a_pass_that_failed(

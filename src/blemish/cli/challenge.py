@@ -57,7 +57,7 @@ def challenge(
     settings = validate(ChallengeSettings, asked)
     predictor = Predictor.load(model, device)
     say_withdrawn(predictor.withdrawal)
-    with progress() as report:
+    with progress(at_once=True) as report:
         found = challenge_model(predictor, read_folder(good), out, settings, counter(report, "challenging"))
     results = found.results
     say_skipped(results["data"]["skipped"])

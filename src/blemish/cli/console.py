@@ -97,11 +97,17 @@ def _write_nowhere(stream: TextIO | None = None) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[Any], None]]:
+def progress(at_once: bool = False) -> Iterator[Callable[[Any], None]]:
     """A bar on a terminal's stderr with the time left; Ctrl-C stops between two steps, twice stops at once.
+
+    Where no step comes any more it stops at the end of the block, so that nothing claims success after it. `at_once`
+    is for work of which nothing is kept: there the first Ctrl-C stops it wherever it is.
 
     What is printed meanwhile goes above it, but only where standard output is the same terminal: rich would lead it to
     standard error, away from a file or a pipe.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came, also where something made another error of it, or swallowed it.
     """
     columns = (
         TextColumn("{task.description:<14}", markup=False),
@@ -116,9 +122,9 @@ def progress() -> Iterator[Callable[[Any], None]]:
 
     def stop(_signal: int, _frame: object) -> None:
         nonlocal asked_to_stop
-        if asked_to_stop:
+        again, asked_to_stop = asked_to_stop, True
+        if again or at_once:
             raise KeyboardInterrupt
-        asked_to_stop = True
 
     shown = log_console.is_terminal  # a file or a pipe would keep every state of the bar
     with Bar(*columns, console=log_console, redirect_stdout=sys.stdout.isatty(), disable=not shown) as bar:
@@ -137,8 +143,14 @@ def progress() -> Iterator[Callable[[Any], None]]:
         before = signal.signal(signal.SIGINT, stop)
         try:
             yield report
+        except Exception:
+            if asked_to_stop:
+                raise KeyboardInterrupt from None
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
+        if asked_to_stop:
+            raise KeyboardInterrupt
 
 
 def counter(report: Callable[[Any], None], what: str) -> Callable[[int, int], None]:

@@ -32,7 +32,7 @@ def check(
     run = make_settings(None, settings, set_ or [])
     if out is not None:
         check_report_folder(out, RESULTS, REPORT)
-    with progress() as report:
+    with progress(at_once=True) as report:
         checked = check_data(data, run, counter(report, "looking"))
     written = write_check(checked, run, out) if out is not None else ()
     if form == "json":

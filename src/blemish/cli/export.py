@@ -31,7 +31,7 @@ def export(
     from blemish.training.export import ExportSettings, export_model
 
     settings = validate(ExportSettings, {"opset": opset}, prefix="--")
-    with progress() as report:
+    with progress(at_once=True) as report:
         card = export_model(model, out, settings, good, counter(report, "comparing"))
     _print_export("exported", card, out)
     say_withdrawn(withdrawal(model, header_of(model)))

@@ -123,7 +123,7 @@ def evaluate(
         _write_submission(predictor, data, out, benchmark)
         return
     folder = read_folder(data)
-    with progress() as report:
+    with progress(at_once=True) as report:
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
     say_skipped(found.results.data.skipped)
     for name, note in found.results.notes.items():
@@ -139,7 +139,7 @@ def evaluate(
 def _write_submission(predictor: "Predictor", data: Path, out: Path, benchmark: str) -> None:
     from blemish.evaluation.submission import write_submission
 
-    with progress() as report:
+    with progress(at_once=True) as report:
         folders = write_submission(predictor, data, out, benchmark, counter(report, "judging"))
     for folder in folders:
         out_console.print(f"written: {folder}")

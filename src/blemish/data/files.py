@@ -193,9 +193,10 @@ def check_report_folder(out: Path, *names: str) -> None:
     A table of the name of a JSON file, which stands before it in `names`, is blemish's where that is.
 
     Raises:
-        DataError: a file of one of the `names` is there that blemish did not write; or it is among good images.
+        DataError: a file of one of the `names` is there that blemish did not write; it is among good images, or a file.
     """
     refuse_good_folder(out)
+    refuse_file(out)
     for name in names:
         beside = (out / name).with_suffix(".json")
         if not (name.endswith(".csv") and beside.name in names and beside.exists()):
@@ -227,6 +228,17 @@ def refuse_test_folder(path: Path) -> None:
     for folder in path.absolute().parents:
         if folder.name.lower() in ("test", "ground_truth") and (folder.parent / "train").is_dir():
             raise DataError(f"{path}: inside a data set's {folder.name}; name a folder beside the images")
+
+
+def refuse_file(folder: Path) -> None:
+    """Refuse a folder to write into in whose place, or in that of one above it, a file stands.
+
+    Raises:
+        DataError: a file stands there.
+    """
+    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), None)  # noqa: PTH110, no error
+    if there is not None and not os.path.isdir(there):  # noqa: PTH112
+        raise DataError(f"{there}: a file, not a folder; name a folder to write into")
 
 
 def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:

@@ -12,6 +12,7 @@ import blemish
 from blemish.data.files import (
     fit_name,
     make_folder,
+    refuse_file,
     refuse_foreign,
     refuse_good_folder,
     refuse_test_folder,
@@ -190,6 +191,7 @@ def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
     """Refuse a folder in which something would be replaced that no inspection wrote; tidy up after a killed one."""
     refuse_good_folder(out)
     refuse_test_folder(out)
+    refuse_file(out)
     if (out / EARLIER).exists() and not (out / NAME).exists():
         raise DataError(f"{out / EARLIER}: of an earlier version, whose rows are not gone on with; give another folder")
     refuse_foreign(out / FORMATS[form].file, FORMATS[form].begins)
