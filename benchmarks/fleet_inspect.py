@@ -46,7 +46,7 @@ def prepare(given: argparse.Namespace, folder: Path) -> Request:
     product.mkdir(parents=True)
     shutil.copy(given.model, product / f"model{given.model.suffix}")
     count = given.images or (1280 if given.what == "overhead" else 20_000)
-    files = itertools.islice(itertools.cycle(map(str, image_files(given.folder))), count)
+    files = itertools.islice(itertools.cycle(map(str, image_files(given.folder.absolute()))), count)
     write_manifest((ManifestRow(str(n), file, "part") for n, file in enumerate(files)), folder / "m.parquet")
     workers = given.workers or (1 if given.what == "overhead" else 2)
     shard_rows = given.batch_size if given.what == "overhead" else 256  # small ones, to see when which was finished
