@@ -19,13 +19,12 @@ from blemish.hub.store import home
 from blemish.inference.onnx_check import check_graph
 from blemish.inference.runtime import graph_runtime
 from blemish.inference.torch_runtime import TorchRuntime, restore_detector
-from blemish.models import make_detector, pin, side_multiple
-from blemish.models.detector import Detector, ImageShape
+from blemish.models import make_detector, pin
+from blemish.models.detector import ImageShape
 from blemish.models.encoders import EncoderSettings, FrozenEncoder, choose
 from blemish.models.transformers_encoder import interpolation
 from blemish.training.onnx_graph import to_graph
-from reference.plain_loop import ListOfBatches, PlainLoop
-from reference.tiny_encoders import FAMILIES, save_tiny
+from reference.tiny_encoders import FAMILIES, SMALL, fit_small, save_tiny
 
 pytest.importorskip("transformers")
 
@@ -37,7 +36,6 @@ DETECTORS = [
     "patchcore",
     "reverse_distillation",
 ]
-SMALL: dict[str, dict[str, Any]] = {"feature_autoencoder": {"latent": 4, "width": 8}}
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -118,18 +116,6 @@ def test_positions_are_interpolated_as_torch_does(old: int, new: int, is_smooth:
     torch.testing.assert_close(rows @ square @ columns.mT, expected, rtol=1e-4, atol=1e-5)
 
 
-def fit(detector: str, family: str, folder: Path) -> Detector:
-    model = pin(detector, {"encoder": f"folder:{folder}", **SMALL.get(detector, {})}).model
-    multiple = side_multiple(detector, model)
-    height, width = 2 * multiple, 3 * multiple
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = make_detector(detector, model, ImageShape(3, height, width))
-        images = torch.rand(6, 3, height, width)
-        made.fit(ListOfBatches([images]), PlainLoop(made, steps=2))
-    return made.eval()
-
-
 @pytest.mark.parametrize(
     ("name", "family"),
     [
@@ -142,7 +128,7 @@ def test_every_detector_takes_every_family_and_is_restored_without_the_folder(
     name: str, family: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(folders[family], tmp_path / "carried"))
-    detector = fit(name, family, folder)
+    detector = fit_small(name, folder)
     model = pin(name, {"encoder": f"folder:{folder}", **SMALL.get(name, {})}).model
     shutil.rmtree(folder)
     images = torch.rand(2, *detector.shape, generator=torch.Generator().manual_seed(1))
@@ -163,7 +149,7 @@ def test_every_detector_takes_every_family_and_is_restored_without_the_folder(
 @every_family
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_and_family_is_exported_as_it_is(name: str, family: str, folders: dict[str, Path]) -> None:
-    detector = fit(name, family, folders[family])
+    detector = fit_small(name, folders[family])
     images = np.random.default_rng(1).random((3, *detector.shape), np.float32)
     wanted = TorchRuntime(detector).maps(images)
     graph = to_graph(detector, 18)
@@ -328,7 +314,7 @@ def test_an_encoder_that_is_missing_is_named_with_how_to_get_it(encoder: str, me
 def test_a_hostile_description_in_a_model_file_is_refused(
     change: dict[str, Any], message: str, folders: dict[str, Path]
 ) -> None:
-    detector = fit("patchcore", "dinov2", folders["dinov2"])
+    detector = fit_small("patchcore", folders["dinov2"])
     model = pin("patchcore", {"encoder": f"folder:{folders['dinov2']}"}).model
     spec = model["encoder_spec"]
     model["encoder_spec"] = {**spec, "network": {**spec["network"], **change}}

@@ -15,11 +15,10 @@ from blemish.errors import ArtifactError, SettingsError
 from blemish.inference.onnx_check import check_graph
 from blemish.inference.runtime import graph_runtime
 from blemish.inference.torch_runtime import TorchRuntime, restore_detector
-from blemish.models import make_detector, pin, side_multiple
-from blemish.models.detector import Detector, ImageShape
+from blemish.models import pin
 from blemish.models.encoders import EncoderSettings, FrozenEncoder, choose
 from blemish.training.onnx_graph import to_graph
-from reference.plain_loop import ListOfBatches, PlainLoop
+from reference.tiny_encoders import SMALL, fit_small
 
 try:
     import timm
@@ -35,7 +34,6 @@ STAGES = {
     "swin_tiny_patch4_window7_224": 224,
 }
 TOKENS = {"vit_tiny_patch16_224": 224, "vit_small_patch14_reg4_dinov2": 518, "test_vit": 160}
-SMALL: dict[str, dict[str, Any]] = {"feature_autoencoder": {"latent": 4, "width": 8}}
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +123,6 @@ def test_layers_by_rule_begin_at_stride_4(folder_of: Any) -> None:
     assert choose(settings_of(folder_of("test_resnet"), encoder_layers=(1, 2))).strides == (2, 4)
 
 
-def fit(detector: str, folder: Path) -> Detector:
-    model = pin(detector, {"encoder": f"folder:{folder}", **SMALL.get(detector, {})}).model
-    multiple = side_multiple(detector, model)
-    height, width = 2 * multiple, 3 * multiple
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = make_detector(detector, model, ImageShape(3, height, width))
-        made.fit(ListOfBatches([torch.rand(6, 3, height, width)]), PlainLoop(made, steps=2))
-    return made.eval()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("detector", "name"),
@@ -153,7 +140,7 @@ def test_detectors_are_restored_without_the_folder_and_exported(
     detector: str, name: str, folder_of: Any, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(folder_of(name), tmp_path / "carried"))
-    made = fit(detector, folder)
+    made = fit_small(detector, folder)
     model = pin(detector, {"encoder": f"folder:{folder}", **SMALL.get(detector, {})}).model
     shutil.rmtree(folder)
     images = np.random.default_rng(1).random((2, *made.shape), np.float32)

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from blemish.models import make_detector, pin, side_multiple
+from blemish.models.detector import Detector, ImageShape
+from reference.plain_loop import ListOfBatches, PlainLoop
+
 FAMILIES: dict[str, tuple[str, dict[str, Any], int]] = {
     "resnet": ("ResNet", {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}, 32),
     "convnext": ("ConvNext", {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}, 32),
@@ -79,3 +83,20 @@ def save_tiny(family: str, folder: Path, kind: str = "Model", **changes: Any) ->
     finally:
         logging.disable(logging.NOTSET)
     return folder
+
+
+SMALL: dict[str, dict[str, Any]] = {"feature_autoencoder": {"latent": 4, "width": 8}}
+"""Settings that make a detector small."""
+
+
+def fit_small(detector: str, folder: Path) -> Detector:
+    """A detector on the encoder of a folder, fitted for two steps to six random images."""
+    model = pin(detector, {"encoder": f"folder:{folder}", **SMALL.get(detector, {})}).model
+    multiple = side_multiple(detector, model)
+    height, width = 2 * multiple, 3 * multiple
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = make_detector(detector, model, ImageShape(3, height, width))
+        images = torch.rand(6, 3, height, width)
+        made.fit(ListOfBatches([images]), PlainLoop(made, steps=2))
+    return made.eval()
