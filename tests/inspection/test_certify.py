@@ -1,6 +1,7 @@
 """Certificates: of trained and of exported files, from the scores there are and from new good images."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -182,6 +183,17 @@ def test_an_image_that_is_there_twice_is_refused(model: Path, good: Path, tmp_pa
     shutil.copy(folder / "part0_0.png", folder / "zz.png")
     with pytest.raises(DataError, match=r"zz\.png: the same image as part0_0\.png; each good image counts once"):
         certify_model(model, CertifyRequest(good=folder))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")
+def test_a_name_that_is_not_utf8_is_skipped(model: Path, good: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(good, tmp_path / "copy"))
+    first = min(folder.iterdir())
+    first.rename(folder / os.fsdecode(b"bad\xff.png"))
+    with pytest.raises(DataError, match="not UTF-8; rename it"):
+        certify_model(model, CertifyRequest(good=folder))
+    found = certify_model(model, CertifyRequest(good=folder, skip_bad=True))
+    assert [name.endswith("bad\\udcff.png") for name in found.skipped] == [True]
 
 
 def test_unreadable_images_stop_or_are_skipped(model: Path, good: Path, tmp_path: Path) -> None:

@@ -136,6 +136,16 @@ def test_an_interruption_loses_nothing(model: Path, tmp_path: Path) -> None:
     assert watch(model, paths[4:]).images == 6
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")
+def test_a_name_that_is_not_utf8_is_skipped(model: Path, tmp_path: Path) -> None:
+    folder = write_parts(tmp_path, good=3) / "train/good"
+    (folder / "001.png").rename(folder / os.fsdecode(b"bad\xff.png"))
+    with pytest.raises(DataError, match="not UTF-8; rename it"):
+        watch(model, folder)
+    found = watch(model, folder, skip_bad=True)
+    assert (found.images, [name.endswith("bad\\udcff.png") for name in found.skipped]) == (2, [True])
+
+
 def test_a_bad_image_stops_the_watch_where_it_was_or_is_skipped(model: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "line", 6, seed=9)
     third = sorted(folder.glob("*.png"), key=lambda path: path.stat().st_mtime_ns)[2]

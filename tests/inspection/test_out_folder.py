@@ -134,6 +134,13 @@ def test_pictures_do_not_go_among_test_images_and_masks(model_file: Path, parts:
         assert sorted(parts.rglob("*")) == before
 
 
+def test_a_watch_draws_no_pictures_among_test_images(model_file: Path, photos: Path, parts: Path) -> None:
+    before = sorted(parts.rglob("*"))
+    result = run("watch", model_file, photos, "--until-idle", "0", "--out", parts / "test/bar/out")
+    assert (result.exit_code, "name a folder beside the images" in " ".join(result.stderr.split())) == (2, True)
+    assert sorted(parts.rglob("*")) == before
+
+
 def judged_row(name: str, score: float) -> Row:
     return to_row(Decision(name, "", "anomalous" if score > 2.5 else "good", score, 0.5, 2.5))
 

@@ -192,6 +192,15 @@ def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = No
     return [path for path in images if path not in odd]
 
 
+def told_name(path: Path) -> str:
+    """A path whose name is not UTF-8, as it can be printed.
+
+    >>> told_name(Path("a" + chr(0xDCFF) + ".png"))
+    'a\\\\udcff.png'
+    """
+    return ascii(str(path))[1:-1]
+
+
 def unread_images(folder: Path) -> list[Path]:
     """What is passed over in `folder` and below it: images of kinds that are not read, and links to folders."""
     return sorted(

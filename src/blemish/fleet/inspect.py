@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, final
 
 import blemish
-from blemish.data.files import exclusive_lock, folder_to_fill, refuse_good_folder, remove_left_parts
+from blemish.data.files import (
+    exclusive_lock,
+    folder_to_fill,
+    refuse_good_folder,
+    refuse_test_folder,
+    remove_left_parts,
+)
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import ArtifactError, SettingsError, plural
 from blemish.fleet.archive import Archive, Shard, hash_text, open_archive
@@ -85,6 +91,7 @@ def inspect_archive(
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     began, is_new = time.monotonic(), not request.out.exists()
     refuse_good_folder(request.out)
+    refuse_test_folder(request.out)
     registry = open_registry(request.models)
     with folder_to_fill(request.out):
         try:

@@ -18,7 +18,7 @@ from blemish.data.files import (
     refuse_test_folder,
     remove_left_parts,
 )
-from blemish.data.folder import NOT_UTF8, image_files
+from blemish.data.folder import NOT_UTF8, image_files, told_name
 from blemish.data.images import PixelPolicy
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
@@ -248,9 +248,7 @@ def _find(paths: Sequence[Path], out: Path | None, skip_bad: bool) -> Iterator[S
             raise DataError(f"{path}: no such file or folder")
         unnamed: list[Path] = []
         files = image_files(path, unnamed=unnamed if skip_bad else None) if path.is_dir() else [path]
-        yield from (
-            Source(Path(ascii(str(odd))[1:-1]), f"not-utf-8-{at}.png", NOT_UTF8) for at, odd in enumerate(unnamed)
-        )
+        yield from (Source(Path(told_name(odd)), f"not-utf-8-{at}.png", NOT_UTF8) for at, odd in enumerate(unnamed))
         if any(path.resolve() in folder.parents for folder in written):
             files = [file for file in files if not set(written) & set(file.resolve().parents)]
         if not files and not unnamed:

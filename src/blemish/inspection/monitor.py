@@ -12,7 +12,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blemish.data.files import check_writable, exclusive_lock
-from blemish.data.folder import file_id, image_files
+from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
 from blemish.data.images import prepare
 from blemish.data.photo_values import photo_values
 from blemish.errors import CalibrationError, DataError
@@ -111,11 +111,17 @@ class _File(NamedTuple):
 
 def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     before, saved = watch.images, time.monotonic()
-    skipped, passed_over = dict[str, str](), 0
+    skipped, passed_over, unnamed = dict[str, str](), 0, list[Path]()
     calibrated = set(run.predictor.header.calibration.image_ids)
     is_changed = False
     try:
-        for file in _by_time(images, watch.seen) if isinstance(images, Path) else (_File(p, p.name) for p in images):
+        files = (
+            _by_time(images, watch.seen, unnamed if run.skip_bad else None)
+            if isinstance(images, Path)
+            else (_File(path, path.name) for path in images)
+        )
+        skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
+        for file in files:
             seen = watch.seen.setdefault(file.folder, set()) if file.folder is not None else set()
             if file.key and file.key in seen:
                 passed_over += 1
@@ -182,11 +188,11 @@ def _found(watch: Watch, new_images: int, passed_over: int, skipped: dict[str, s
     )
 
 
-def _by_time(folder: Path, seen: dict[str, set[str]]) -> Iterator[_File]:
+def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None) -> Iterator[_File]:
     """The image files of a folder, the one first that was changed first; what is gone is forgotten."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    files = image_files(folder)
+    files = image_files(folder, unnamed=unnamed)
     if not files:
         raise DataError(f"{folder}: no images in this folder")
     where = folder.resolve().as_posix()

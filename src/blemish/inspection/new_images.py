@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.folder import file_id, image_files
+from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
 from blemish.data.groups import pattern_of, read_groups
 from blemish.data.images import check_contents, pixels_id, prepare
 from blemish.data.photo_values import photo_values
@@ -47,8 +47,9 @@ def score_new_images(
     Raises:
         DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
-    paths = list(_good_files(folder))
-    header, found = predictor.header, NewImages([], [], [], [], [], {})
+    header, found, unnamed = predictor.header, NewImages([], [], [], [], [], {}), list[Path]()
+    paths = list(_good_files(folder, unnamed if skip_bad else None))
+    found.skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
     known = dict.fromkeys(
         (*header.data_card.fit_ids, *header.data_card.fit_pixel_ids),
         "the model was fitted on it; a threshold needs images it has not seen",
@@ -82,14 +83,14 @@ def score_new_images(
     return found
 
 
-def _good_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def _good_files(folder: Path, unnamed: list[Path] | None) -> Iterator[tuple[str, Path]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of good images")
     for part in ("train", "test"):
         if (folder / part).is_dir():
             example = folder / "test" / "good"
             raise DataError(f"{folder}: holds {part}/; give the folder of new good images itself, e.g. {example}")
-    files = image_files(folder)
+    files = image_files(folder, unnamed=unnamed)
     if not files:
         raise DataError(f"{folder}: no images in this folder")
     return ((path.relative_to(folder).as_posix(), path) for path in files)

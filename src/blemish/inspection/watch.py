@@ -20,7 +20,14 @@ from typing import final
 from PIL import Image
 
 from blemish.data.decode import read_content
-from blemish.data.files import check_writable, make_folder, reason, refuse_good_folder, remove_left_parts
+from blemish.data.files import (
+    check_writable,
+    make_folder,
+    reason,
+    refuse_good_folder,
+    refuse_test_folder,
+    remove_left_parts,
+)
 from blemish.data.images import drawable, prepare_content
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.predictor import Prediction, Predictor
@@ -315,5 +322,7 @@ def _check_beside(folder: Path, other: Path, option: str) -> None:
             "beside it"
         )
     refuse_good_folder(other)
+    if option == "--out":  # pictures; images may be moved among those of a type
+        refuse_test_folder(other)
     check_writable(make_folder(other) / "moved.png")
     remove_left_parts(other, deep=True)
