@@ -615,14 +615,15 @@ def test_a_page_that_is_open_turns_amber_when_the_guarantee_goes(
 ) -> None:
     from blemish.station import pages
 
-    monkeypatch.setattr(pages, "STREAM_S", 0.6)
-    monkeypatch.setattr(pages, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(pages, "STATE_EVERY_S", 0.1)
+    monkeypatch.setattr(pages, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(pages, "STATE_EVERY_S", 0.01)
     who, looked, draw = visit(station, app, "viewer"), [], pages._state
 
     def change_after_the_first(*given: Any) -> str:
         html = draw(*given)
-        if not looked:
+        if looked:
+            monkeypatch.setattr(pages, "STREAM_S", 0.0)  # however long it took: the stream ends after the second look
+        else:
             with station.database.write() as session:
                 alarm = DriftAlarm(product_id=line.product_id, model_id=line.model_id, stream="brightness", usual=0.5)
                 alarm.found, alarm.images, alarm.image, alarm.raised_at, alarm.trail_seq = 0.4, 9, "a.png", now(), 1

@@ -85,9 +85,9 @@ async def live_events(request: Request, station: At, after: DecisionId, product:
 
     async def events() -> AsyncIterator[str]:
         clock, known, look_s = asyncio.get_running_loop().time, "", 0.0
-        last, ends = after, clock() + STREAM_S
+        last, begun = after, clock()
         yield "retry: 1000\n\n"
-        while clock() < ends and not await request.is_disconnected():
+        while clock() < begun + STREAM_S and not await request.is_disconnected():
             if clock() >= look_s:
                 html, look_s = await run_in_threadpool(_state, request, station, product), clock() + STATE_EVERY_S
                 if html != known:
