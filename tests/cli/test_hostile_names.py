@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +16,9 @@ from blemish.cli import app
 from blemish.cli.console import emit, log_console, out_console, print_table, say
 from blemish.data.csv_cells import csv_line, escape_cell, unescape_cell
 from blemish.errors import printable
+from conftest import draw_part
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 SPOOF = "a\x1b[2J[bold]:smile:\u202egnp\rDataError: b\x07.png"
 """Clears the screen, is markup and an emoji, reads backwards, begins a line of its own and rings the bell."""
@@ -207,3 +211,56 @@ def test_closed_standard_output_is_an_error_and_closed_standard_error_is_none() 
     assert (ran.returncode, ran.stdout[:1].isdigit()) == (0, True)
     assert closed(2, "nothing").returncode == 2
     assert closed(0, "--version").returncode == 0
+
+
+SMALL = "--set data.size_px=[64,64] --set model.latent=8 --set train.epochs=1 --set score.max_false_alarm_rate=0.5"
+NOT_UTF8 = {
+    "inspect": "inspect {model} {data}/test --threshold 1e9",
+    "evaluate": "evaluate {model} {data} -o {out}",
+    "challenge": "challenge {model} {data} -o {out} --defects 10 --types hole --contrasts 0.5",
+    "certify": "certify {model} --good {data}/test/good --dry-run --max-false-alarm-rate 0.5",
+    "monitor": "monitor {model} {data}/test/good --state {out}.json",
+    "train": f"train {{data}} -o {{out}} --detector conv_autoencoder {SMALL}",
+    "compare": f"compare {{data}} -o {{out}} --detectors conv_autoencoder --seeds 1 {SMALL}",
+    "sweep": f"sweep setting {{data}} -o {{out}} --detector conv_autoencoder {SMALL} --set train.epochs=1,2",
+}
+"""Every command that takes folders and --skip-bad."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("inspect", "evaluate", "certify", "monitor") else pytest.param(name, marks=pytest.mark.slow)
+        for name in NOT_UTF8
+    ],
+)
+def test_names_that_are_not_utf8_are_refused_or_left_out(
+    name: str, model_file: Path, parts: Path, tmp_path: Path
+) -> None:
+    for odd in ("train/good", "test/good", "test/bar", "ground_truth/bar"):
+        some = sorted((parts / odd).iterdir())[0]
+        some.rename(some.with_name(os.fsdecode(b"\xff" + some.name.encode())))
+    for place in range(4, 8):  # enough to challenge
+        draw_part(np.random.default_rng(place))[0].save(parts / f"test/good/{place:03}.png")
+    words = NOT_UTF8[name].format(model=model_file, data=parts, out=tmp_path / "out").split()
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "a file name that is not UTF-8; rename it" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    done = run(*words, "--skip-bad")
+    assert done.exit_code == (3 if name == "inspect" else 0), done.output
+    said = " ".join(done.stderr.split())
+    assert "\\udcff000.png: a file name that is not UTF-8; rename it" in said or name in ("compare", "sweep")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")
+def test_a_data_check_names_what_has_no_utf8_name(parts: Path, tmp_path: Path) -> None:
+    for odd in ("train/good/000.png", "test/bar/000.png", "ground_truth/bar/000_mask.png"):
+        (parts / odd).rename((parts / odd).with_name(os.fsdecode(b"\xff.png")))
+    (parts / os.fsdecode(b"notes\xff.xyz")).touch()
+    checked = run("data", "check", parts, "-o", tmp_path / "out", "--set", "data.size_px=[64,64]")
+    assert checked.exit_code == 1, checked.output
+    for folder in ("train/good", "test/bar", "ground_truth/bar"):
+        assert f"LOOK  unreadable  {folder}/\\udcff.png: a file name that is not UTF-8; rename it" in checked.stdout
+    assert "note  odd file  notes\\udcff.xyz" in checked.stdout

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import Sample, image_files, read_folder, unread_images
 from blemish.data.groups import read_groups
 from blemish.data.images import PixelPolicy, load_image, prepare_content, read_original
@@ -293,7 +294,7 @@ def test_a_colour_profile_is_not_applied_and_said(kind: str, is_new: bool, tmp_p
     samples = [Sample(path, path.name) for path in image_files(tmp_path)]
     assert [sample.header.profile for sample in samples] == ["", "Display P3", "sRGB IEC61966-2.1"]
     np.testing.assert_array_equal(load_image(samples[0].path, COLOUR), load_image(samples[1].path, COLOUR))
-    [note] = photo_notes(samples, COLOUR, None)
+    [note] = photo_notes(samples, COLOUR, DeepPhotos(None))
     assert note.startswith(f"1 of 3 photos, among them p3.{kind}, with the colour profile 'Display P3': values are ")
     assert photo_facts(samples[1]).oddities == ("the colour profile 'Display P3', which is not applied",)
 
@@ -412,12 +413,12 @@ def test_few_bits_in_sixteen_are_said_with_the_brightest_value(tmp_path: Path, b
     folder = read_folder(tmp_path)
 
     def notes(policy: PixelPolicy) -> list[str]:
-        return photo_notes(folder.train, policy, GoodImages(folder.train, policy).brightest)
+        return photo_notes(folder.train, policy, GoodImages(folder.train, policy).deep)
 
     policy = COLOUR if colour else ONE
     assert notes(policy) == [
         f"the brightest value in the 16-bit photos is {deep.max()} of 65535: {bits} bits in 16? "
-        f"Say so: data.white_level={(1 << bits) - 1}"
+        f"Say so: data.white_level={(1 << bits) - 1}; or, where they are only dark, data.white_level=65535"
     ]
     told = policy.model_copy(update={"white_level": (1 << bits) - 1})
     assert notes(told) == []
@@ -430,14 +431,14 @@ def test_few_bits_in_sixteen_are_said_with_the_brightest_value(tmp_path: Path, b
 def test_all_sixteen_bits_are_not_talked_about(tmp_path: Path) -> None:
     tiff(tmp_path / "0.tif", DEEP, photometric="rgb")
     folder = read_folder(tmp_path)
-    assert photo_notes(folder.train, COLOUR, GoodImages(folder.train, COLOUR).brightest) == []
+    assert photo_notes(folder.train, COLOUR, GoodImages(folder.train, COLOUR).deep) == []
 
 
 def test_the_first_of_several_pages_is_used_and_said(tmp_path: Path) -> None:
     path = tiff(tmp_path / "0.tif", np.stack([GREY, GREY // 2, GREY // 4]), photometric="minisblack")
     np.testing.assert_array_equal(load_image(path, ONE), load_image(GREY, ONE))
     assert read_header(path).pages == 3
-    assert photo_notes([Sample(path, "0.tif")], ONE, None) == [
+    assert photo_notes([Sample(path, "0.tif")], ONE, DeepPhotos(None)) == [
         "0.tif: up to 3 pages or frames in a file; the first page is used"
     ]
 

@@ -30,7 +30,14 @@ from blemish.inference.parity import verify
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import open_onnx
 from blemish.inspection.certify import CertifyRequest, certify_model
-from blemish.inspection.new_images import NewImages, changed_message, raised_message, sample_message, suspects
+from blemish.inspection.new_images import (
+    NewImages,
+    changed_message,
+    no_images,
+    raised_message,
+    sample_message,
+    suspects,
+)
 from blemish.inspection.rows import FIELDS
 from blemish.stats.martingale import start_martingale
 from conftest import draw_part, write_parts
@@ -225,7 +232,7 @@ def test_of_a_few_good_images_one_far_above_those_of_before_is_named(model_file:
     )
 
     def found(*scores: float) -> NewImages:
-        return NewImages([f"{place}.png" for place in range(len(scores))], list(scores), [], [], [], {})
+        return no_images()._replace(names=[f"{place}.png" for place in range(len(scores))], scores=list(scores))
 
     assert list(suspects(before, found(0.12, 0.5, 0.11))) == ["1.png"]
     assert suspects(before, found(0.12, 0.15, 0.11)) == {}
@@ -234,7 +241,7 @@ def test_of_a_few_good_images_one_far_above_those_of_before_is_named(model_file:
 
 def test_where_the_threshold_rises_the_images_that_lift_it_are_named(model_file: Path) -> None:
     before = read_artifact(model_file)[0].model_copy(update={"threshold": 0.2})
-    good = NewImages(["a.png", "b.png", "c.png"], [0.3, 0.1, 0.9], [], [], [], {})
+    good = no_images()._replace(names=["a.png", "b.png", "c.png"], scores=[0.3, 0.1, 0.9])
     words = raised_message(before, before.model_copy(update={"threshold": 0.9}), good)
     assert words is not None
     assert "from 0.2 to 0.9, for the old one is exceeded by 2 of 3 new good images: c.png, a.png" in words
@@ -340,7 +347,7 @@ def test_an_exported_file_is_certified_without_torch(onnx_file: Path, good: Path
 def test_where_most_new_images_are_unlike_the_old_none_is_accused(model_file: Path) -> None:
     header = read_artifact(model_file)[0].model_copy(update={"calibration_scores": tuple(np.linspace(0.1, 0.2, 40))})
     higher = np.random.default_rng(0).normal(0.6, 0.02, 30).tolist()
-    good = NewImages([f"{place}.png" for place in range(30)], higher, [], [], [], {})
+    good = no_images()._replace(names=[f"{place}.png" for place in range(30)], scores=higher)
     assert suspects(header, good) == {}
     words = changed_message(header, good)
     assert words is not None
@@ -362,7 +369,7 @@ def test_added_images_must_be_a_random_sample(model: Path, good: Path, tmp_path:
     header = Predictor.load(model, device="cpu").header
     names = [f"{place}.png" for place in range(6)]
     scores = [0.5 * header.threshold] * 3 + [1.1 * header.threshold] * 3  # three were flagged, and somebody disagreed
-    disputed = sample_message(header, NewImages(names, scores, [], [], [], {}))
+    disputed = sample_message(header, no_images()._replace(names=names, scores=scores))
     assert disputed == f"3 of 6 added images are above the threshold, as if they were picked for that; {fair.sample}"
     said = run("certify", model, "--good", picked, "--add", "--dry-run", "--format", "json")
     assert json.loads(said.stdout)["sample"] == fair.sample

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from blemish.cli import app
 from blemish.data.files import exclusive_lock
+from blemish.data.images import prepare
 from blemish.data.photo_values import PHOTO_VALUES, photo_values
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, read_artifact
@@ -237,7 +238,7 @@ def test_what_is_bet_on_is_what_was_calibrated_on(certified: Path) -> None:
     predictor = Predictor.load(certified, device="cpu")
     card = predictor.header.calibration
     good = sorted((certified.parent / "parts/train/good").glob("*.png"))
-    found = [values_of(predictor, path) for path in good]
+    found = [values_of(predictor, prepare(path, predictor.policy), path) for path in good]
     for name, kept in card.photo_values.items():
         assert sorted(one[name] for one in found) == list(kept)
     raised = np.sort([one[SCORE] for one in found]) + card.margin

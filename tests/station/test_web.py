@@ -1,5 +1,6 @@
 """Pages and API: who may do what, attacks, and one way through each page."""
 
+import io
 import json
 import re
 import time
@@ -8,10 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from PIL import Image as Picture
 from sqlalchemy import select, update
 
 from blemish.errors import ArtifactError
@@ -729,3 +732,16 @@ def test_pictures_that_lead_to_an_image_have_a_name(
         if page == "/":
             assert f'alt="{good}, 0.png"' in text
             assert f'<span class="unseen">{unreadable}, ' in text
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "4095 of 65535: 12 bits in 16?"), ("de", "12 Bit in 16?")])
+def test_the_page_of_a_photo_of_few_bits_in_sixteen_says_so(
+    station: Station, line: Line, app: FastAPI, language: str, said: str
+) -> None:
+    deep = io.BytesIO()
+    Picture.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(deep, "PNG")
+    image_id = station.inbox.receive(line.source_id, "deep.png", deep.getvalue()).image_id
+    judge_all(station)
+    client = visit(station, app, "viewer").client
+    assert said in client.get(f"/images/{image_id}", headers={"Accept-Language": language}).text
+    assert "12 bits in 16?" in client.get(f"/api/v1/images/{image_id}").json()["message"]

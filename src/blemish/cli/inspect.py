@@ -20,7 +20,6 @@ from blemish.cli.options import (
     Threshold,
     at_threshold,
 )
-from blemish.data.notes import depth_note
 from blemish.errors import SettingsError, nearest, plural
 from blemish.inspection.rows import FORMATS
 
@@ -117,7 +116,7 @@ def _say_notes(found: "Inspection") -> None:
             "all these images are grey, and the model was trained on colour: what it says of them means little; "
             "train on grey images, or look for what has changed in the camera",
         )
-    if depth := depth_note(found.brightest, found.predictor.policy.white_level):
-        say("note", depth)
+    if found.deep.note:
+        say("note", found.deep.note)
     if found.paged:
         say("note", f"of {plural(found.paged, 'image')} with several pages only page 1 was judged; split the files")

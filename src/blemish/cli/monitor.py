@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from blemish.cli.console import log_console, out_console, say_skipped
+from blemish.cli.console import log_console, out_console, say, say_skipped
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
 
 if TYPE_CHECKING:
@@ -120,5 +120,7 @@ def _print_watch(found: "Watched") -> None:
         )
     if "score" not in found.streams:
         log_console.print("note: calibrated fold by fold, the score itself is not watched; the photo's values are")
+    if found.depth:
+        say("note", found.depth)
     if found.open_group is not None:
         log_console.print(f"note: group '{found.open_group}' counts when the next one begins", markup=False)

@@ -102,7 +102,7 @@ def _sixteen_bits(image: Image.Image, depth: Depth, where: str) -> list[NDArray[
 def brightest_value(image: Image.Image) -> int | None:
     """The highest value in an image of 16-bit integers, roughly where above 14 bits; None of other images."""
     depth = depth_of(image)
-    if depth is None or image.mode == "F":
+    if depth is None or image.mode == "F" or depth.white < 32_767:  # of fewer bits, as the file says
         return None
     if image.mode in SIXTEEN_BIT_MODES:
         return int(np.asarray(image).max())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_ENDINGS.split())
 """Images, too, but of kinds, or under endings, that are not read."""
 
 GOOD = "good"
+Part = Literal["train", "test"]
+PARTS: tuple[Part, ...] = ("train", "test")
 
 ID_DIGITS = 16
 """Of a SHA-256, enough to tell millions of files apart."""
@@ -121,6 +123,22 @@ class Folder:
     test: tuple[Sample, ...] = ()
     good_masks: tuple[Path, ...] = ()
     """Masks of good images, which may mark nothing."""
+    unnamed_train: tuple[Path, ...] = ()
+    """Images whose file names are not UTF-8, and which are no samples therefore."""
+    unnamed_test: tuple[Path, ...] = ()
+    """The same of test images and of masks."""
+
+    def left_out(self, part: Part, skip_bad: bool) -> dict[str, str]:
+        """Why files of a part are no samples, by names that can be printed; all of a flat folder are `test`, too.
+
+        Raises:
+            DataError: there are some, unless `skip_bad`.
+        """
+        is_flat = not self.test and not self.unnamed_test
+        paths = self.unnamed_train if part == "train" or is_flat else self.unnamed_test
+        if paths and not skip_bad:
+            raise DataError(f"{str(paths[0])!r}: {NOT_UTF8}")
+        return {told_name(path.relative_to(self.root)): f"{told_name(path)}: {NOT_UTF8}" for path in paths}
 
     def check_good_masks(self, mask_value: MaskValue, ignore_value: MaskValue = None) -> None:
         """Refuse masks of good images that mark something.
@@ -143,7 +161,8 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
     Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and
     `ground_truth/<defect type>/<stem>_mask.png` (or `<stem>.png`, or several, see data/pairing.py), in any case of
     letters, with `ok` or `normal` for `good`. Flat: images directly in `root`, all of them good. Any depth of folders
-    below `good` or below a defect type is read too. Hidden files are passed over.
+    below `good` or below a defect type is read too. Hidden files are passed over; those whose names are not UTF-8 are
+    no samples (`Folder.left_out`).
 
     Raises:
         DataError: no such folder; no images; images both in `root` and in `train`; a folder that cannot be listed; a
@@ -159,8 +178,9 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
         raise DataError(f"{root}: laid out as {name}; convert it first: blemish data convert {root} -o FOLDER")
     if find_layout(root):
         return _read_mvtec(root, (mask_value, ignore_value))
-    flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False))
-    if not flat:
+    unnamed: list[Path] = []
+    flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False, unnamed=unnamed))
+    if not flat and not unnamed:
         below = [path.name for path in data_sets_below(root)]
         raise DataError(
             f"{root}: several data sets ({join_names(below)}); give one of them"
@@ -168,7 +188,7 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
             else f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; "
             "give a folder of good images, or one with train/good, test/<type> and ground_truth/<type>"
         )
-    return Folder(root, flat)
+    return Folder(root, flat, unnamed_train=tuple(unnamed))
 
 
 NOT_UTF8 = "a file name that is not UTF-8; rename it"
@@ -198,7 +218,7 @@ def told_name(path: Path) -> str:
     >>> told_name(Path("a" + chr(0xDCFF) + ".png"))
     'a\\\\udcff.png'
     """
-    return ascii(str(path))[1:-1]
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def unread_images(folder: Path) -> list[Path]:
@@ -274,27 +294,33 @@ def _read_mvtec(root: Path, values: tuple[MaskValue, MaskValue]) -> Folder:
             raise DataError(f"{others[0]}: only good images are fitted; move it to test/{others[0].name}")
         if not layout.train:
             raise DataError(f"{train / GOOD}: no such folder; good images to fit belong there")
-    fitted = tuple(Sample(path, _name(path, root)) for folder in layout.train for path in image_files(folder))
+    no_train, no_test = list[Path](), list[Path]()
+    fitted = tuple(
+        Sample(path, _name(path, root)) for folder in layout.train for path in image_files(folder, True, no_train)
+    )
     tested: list[Sample] = []
     for folder in layout.test:
         defect_type = GOOD if folder.name.lower() in GOOD_NAMES else folder.name
-        paths = image_files(folder)
+        paths = image_files(folder, unnamed=no_test)
         masks = {} if defect_type == GOOD or layout.masks is None else _masks_of(root, folder, paths, layout.masks)
         for path in paths:
             known = masks.get(path, ())
             tested.append(Sample(path, _name(path, root), defect_type, known, *(values if known else ())))
-    if not fitted and not tested:
+    if not (fitted or tested or no_train or no_test):
         raise DataError(f"{root}: no images below train/good or test")
-    good_masks = () if layout.masks is None else _unread_masks(root, layout.masks, tested)
-    return Folder(root, fitted, tuple(tested), good_masks)
+    good_masks = () if layout.masks is None else _unread_masks(root, layout.masks, tested, no_test)
+    return Folder(root, fitted, tuple(tested), good_masks, tuple(no_train), tuple(no_test))
 
 
-def _unread_masks(root: Path, mask_root: Path, tested: list[Sample]) -> tuple[Path, ...]:
-    """The masks of good images; refused are others that are not looked at although a defect type has none."""
+def _unread_masks(root: Path, mask_root: Path, tested: list[Sample], unnamed: list[Path]) -> tuple[Path, ...]:
+    """The masks of good images; refused are others that are not looked at although a defect type has none.
+
+    Masks whose names are not UTF-8 go to `unnamed`.
+    """
     without = sorted({sample.defect_type for sample in tested if sample.label and not sample.mask_paths})
     used = {path for sample in tested for path in sample.mask_paths}
     good_masks = []
-    for path in image_files(mask_root):
+    for path in image_files(mask_root, unnamed=unnamed):
         if path.relative_to(mask_root).parts[0].lower() in GOOD_NAMES:
             good_masks.append(path)
         elif without and path not in used:
@@ -308,7 +334,7 @@ def _unread_masks(root: Path, mask_root: Path, tested: list[Sample]) -> tuple[Pa
 def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> dict[Path, tuple[Path, ...]]:
     """The masks by image of the defect type that lies in a folder; of all its images or of none."""
     mask_folder = find_child(mask_root, folder.name.lower())
-    masks = image_files(mask_folder) if mask_folder else []
+    masks = image_files(mask_folder, unnamed=[]) if mask_folder else []  # _unread_masks has them
     pairs = pair_masks(
         {path.relative_to(folder).as_posix(): path for path in paths},
         {path.relative_to(mask_folder).as_posix(): path for path in masks if mask_folder},

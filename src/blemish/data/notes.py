@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.data.masks import is_lossy
@@ -12,13 +13,10 @@ from blemish.errors import DataError, join_names, plural
 MIN_REDUCTION = 4.0
 """From this many times smaller on, a reduction is said."""
 
-_BITS = (8, 10, 12, 14)
 
-
-def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, brightest: int | None) -> list[str]:
-    """What to know of photos before a model of them is trusted; `brightest` is the highest 16-bit value in any."""
-    depth = depth_note(brightest, policy.white_level)
-    found = (page_note(samples), depth, profile_note(samples), reduction_note(samples, policy))
+def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, deep: DeepPhotos) -> list[str]:
+    """What to know of photos before a model of them is trusted; `deep` has those of them with 16 bits."""
+    found = (page_note(samples), deep.note, profile_note(samples), reduction_note(samples, policy))
     return [note for note in found if note]
 
 
@@ -29,30 +27,6 @@ def page_note(samples: Sequence[Sample]) -> str:
         return ""
     most = max(sample.header.pages for sample in some)
     return f"{join_names([one.name for one in some])}: up to {most} pages or frames in a file; the first page is used"
-
-
-def depth_note(brightest: int | None, white_level: int | None) -> str:
-    """16-bit photos whose values do not fit the value of white.
-
-    >>> depth_note(4080, None)
-    'the brightest value in the 16-bit photos is 4080 of 65535: 12 bits in 16? Say so: data.white_level=4095'
-    >>> depth_note(4080, 4095), depth_note(None, None)
-    ('', '')
-    """
-    if brightest is None:
-        return ""
-    if white_level is not None:
-        over = (
-            f"the brightest value in the 16-bit photos is {brightest}, above data.white_level={white_level}: it is cut"
-        )
-        return over if brightest > white_level else ""
-    bits = next((bits for bits in _BITS if brightest < 1 << bits), None)
-    if bits is None:
-        return ""
-    return (
-        f"the brightest value in the 16-bit photos is {brightest} of 65535: {bits} bits in 16? "
-        f"Say so: data.white_level={(1 << bits) - 1}"
-    )
 
 
 def profile_note(samples: Sequence[Sample]) -> str:

@@ -18,11 +18,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.data.images import prepare
-from blemish.data.notes import depth_note, lossy_note, page_note, profile_note, turned_note
+from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
 from blemish.evaluation.by_size import judge_regions, measure_sizes
@@ -64,6 +65,7 @@ class TestScores:
 
     __test__ = False  # not a test of pytest's
     pixels: PixelScores
+    deep: DeepPhotos
     images: list[JudgedImage] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
@@ -72,7 +74,6 @@ class TestScores:
     skipped: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
     outside: dict[str, float] = field(default_factory=dict)  # share of its marked pixels outside the region
-    brightest: list[int] = field(default_factory=list)  # the highest value in each image of 16 bits
     known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
 
 
@@ -117,7 +118,9 @@ def measure_folder(
     folder.check_good_masks(**values)
     names = [plain_name(sample.name) for sample in samples]
     conditions = read_conditions(Path(settings.conditions), names) if settings.conditions else {}
+    unnamed = folder.left_out("test", settings.skip_bad)
     judged = _judge(predictor, samples, settings, on_image)
+    judged.skipped.update(unnamed)
     return _results(predictor, folder, judged, settings, conditions), judged
 
 
@@ -136,7 +139,7 @@ def _judge(
     predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage
 ) -> TestScores:
     levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
-    judged = TestScores(PixelScores(sorted(levels)))
+    judged = TestScores(PixelScores(sorted(levels)), DeepPhotos(predictor.policy.white_level))
     for done, sample in enumerate(samples, start=1):
         try:
             _judge_one(predictor, sample, judged, samples, settings.full_size)
@@ -158,9 +161,8 @@ def _judge_one(
     predictor.warn_if_withdrawn()
     prepared = prepare(sample.path, predictor.policy)
     prediction = predictor.predict_prepared(prepared, sample.path, started)
-    if prepared.brightest is not None:
-        judged.brightest.append(prepared.brightest)
     name = plain_name(sample.name)
+    judged.deep.add(name, prepared.brightest)
     compared = prediction.anomaly_map if at_full_size else prediction.scored_map
     size_px = (compared.shape[0], compared.shape[1])
     mask, valid = None, valid_px(predictor.policy, size_px)
@@ -349,7 +351,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     seen = list(judged.samples.values())
     found = {"pages": page_note(seen), "turned": turned_note(seen), "lossy_masks": lossy_note(seen)}
     found["profiles"] = profile_note(seen)
-    found["depth"] = depth_note(max(judged.brightest, default=None), predictor.policy.white_level)
+    found["depth"] = judged.deep.note
     notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"

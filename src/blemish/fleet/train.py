@@ -81,7 +81,7 @@ def _train(
         tell.report(Progress("products", len(records), len(plan)))
 
     work = functools.partial(_train_one, registry=registry.absolute(), wish=wish)
-    rows = sorted(plan, key=lambda row: -len(image_files(row.folder)))
+    rows = sorted(plan, key=lambda row: -len(image_files(row.folder, unnamed=[])))
     written = time.monotonic()
     for done in run_tasks(ray, work, rows, machines.needs, machines.at_once, on_wait):
         row = rows[done.place]

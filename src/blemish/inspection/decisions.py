@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, final
 
+from blemish.data.deep_photos import depth_message
+
 if TYPE_CHECKING:
     from blemish.data.images import Prepared
     from blemish.inference.predictor import Prediction, Predictor
@@ -12,6 +14,9 @@ MAX_REGIONS = 100
 """So many regions of an image are listed, those with the highest peaks; `region_count` counts all."""
 
 Verdict = Literal["good", "anomalous", "unreadable"]
+
+PAGE = "page 1 of "
+"""So a message begins about a file of several pages."""
 
 Entry = Verdict | Literal["model"]
 """A verdict; or `model`, where the model file was replaced during a watch, and no image was decided."""
@@ -39,7 +44,7 @@ class Decision:
     p_value: float | None = None
     threshold: float | None = None
     message: str = ""
-    """Why it is unreadable; which page was judged; what of the model has changed."""
+    """Why it is unreadable; how it was perhaps not read as meant; what of the model has changed."""
     model_sha256: str = ""
     """Of the model file that decided."""
     region_count: int | None = None
@@ -64,7 +69,7 @@ def to_decision(predictor: "Predictor", prediction: "Prediction", prepared: "Pre
         score=prediction.score,
         p_value=prediction.p_value,
         threshold=prediction.threshold,
-        message=page_message(prepared.pages),
+        message=reading_message(prepared),
         model_sha256=model_sha256(predictor),
         region_count=len(prediction.regions),
         regions=[region._asdict() for region in prediction.regions[:MAX_REGIONS]],
@@ -75,6 +80,12 @@ def to_decision(predictor: "Predictor", prediction: "Prediction", prepared: "Pre
 def model_sha256(predictor: "Predictor") -> str:
     """Of the model file; empty where it came from none."""
     return "" if predictor.source is None else predictor.source.sha256
+
+
+def reading_message(prepared: "Prepared") -> str:
+    """What is said of an image that is judged, but perhaps was not read as it was meant; empty of most."""
+    said = (page_message(prepared.pages), depth_message(prepared.brightest, prepared.policy.white_level))
+    return "; ".join(filter(None, said))
 
 
 def page_message(pages: int) -> str:

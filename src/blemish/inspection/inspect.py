@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import final
 
 import blemish
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import (
     fit_name,
     make_folder,
@@ -23,7 +24,7 @@ from blemish.data.images import PixelPolicy
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
 from blemish.inference.predictor import Predictor
-from blemish.inspection.decisions import Decision, Verdict
+from blemish.inspection.decisions import PAGE, Decision, Verdict
 from blemish.inspection.index_page import INDEX, write_index
 from blemish.inspection.pipeline import FOLDERS, Line, Source
 from blemish.inspection.record import WRITTEN_BY, Record
@@ -86,10 +87,10 @@ class Inspection:
     """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
     paged: int = 0
     """How many images have several pages or frames, of which the first was judged."""
-    brightest: int | None = None
-    """The highest value in the 16-bit images that were judged; None where there was none."""
 
     def __post_init__(self) -> None:
+        self.deep = DeepPhotos(self.predictor.policy.white_level)
+        """The 16-bit images that were judged."""
         self._numbers = array("q")
         """Of the decisions of this run, in the order of the images."""
         self._is_slow_said = False
@@ -135,7 +136,7 @@ class Inspection:
     def _pass(self, predictor: Predictor, record: Record | None, out: Path | None) -> Iterator[Row]:
         """Judge all images once, with pictures where there is a folder for them."""
         del self._numbers[:]
-        self.paged = 0  # each image once, though a batch is looked at twice
+        self.paged, self.deep = 0, DeepPhotos(predictor.policy.white_level)  # a batch is looked at twice
         line = Line(predictor, record, out, self.request.workers, self.request.skip_bad)
         with closing(line.decided(self.images)) as all_decided:
             for done, one in enumerate(all_decided, start=1):
@@ -144,10 +145,9 @@ class Inspection:
                 if one.prediction is not None:
                     self.grey_images += one.is_grey
                     self.colour_images += not one.is_grey
-                    if one.brightest is not None:
-                        self.brightest = max(one.brightest, self.brightest or 0)
+                    self.deep.add(str(one.source.path), one.brightest)
                     self._warn_if_slow(one.prediction.latency_ms, len(self.images) - done)
-                self.paged += one.decision.score is not None and one.decision.message != ""
+                self.paged += one.decision.score is not None and one.decision.message.startswith(PAGE)
                 self._numbers.append(one.decision.id)
                 self.on_image(done, len(self.images))
                 yield to_row(one.decision)

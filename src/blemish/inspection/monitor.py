@@ -5,15 +5,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
 
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import check_writable, exclusive_lock
 from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
-from blemish.data.images import prepare
+from blemish.data.images import Prepared, prepare
 from blemish.data.photo_values import photo_values
 from blemish.errors import CalibrationError, DataError
 from blemish.inference.monitor_state import Alarm, read_state, write_state
@@ -44,6 +45,8 @@ class Watched:
     alarms: tuple[Alarm, ...]
     open_group: str | None
     """The group of the last image: counted when the next group begins."""
+    depth: str = ""
+    """Where 16-bit images of this run may have another white than they are taken to have."""
 
 
 def monitor_images(
@@ -112,6 +115,7 @@ class _File(NamedTuple):
 def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     before, saved = watch.images, time.monotonic()
     skipped, passed_over, unnamed = dict[str, str](), 0, list[Path]()
+    deep = DeepPhotos(run.predictor.policy.white_level)
     calibrated = set(run.predictor.header.calibration.image_ids)
     is_changed = False
     try:
@@ -131,7 +135,9 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                 if _id_of(file.path) in calibrated:
                     passed_over += 1
                 else:
-                    raised = watch.look(file.name, values_of(run.predictor, file.path), run.rng)
+                    prepared = prepare(file.path, run.predictor.policy)
+                    raised = watch.look(file.name, values_of(run.predictor, prepared, file.path), run.rng)
+                    deep.add(file.name, prepared.brightest)
             except DataError as error:
                 if not run.skip_bad:
                     raise
@@ -146,7 +152,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     finally:
         if is_changed:
             run.save(watch)
-    return _found(watch, watch.images - before, passed_over, skipped)
+    return replace(_found(watch, watch.images - before, passed_over, skipped), depth=deep.note)
 
 
 def _id_of(path: Path) -> str:
@@ -161,13 +167,8 @@ def to_json(found: Watched) -> str:
     return json.dumps({**asdict(found), "alarms": [alarm.model_dump() for alarm in found.alarms]}, indent=2)
 
 
-def values_of(predictor: Predictor, path: Path) -> dict[str, float]:
-    """What is watched of an image.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    prepared = prepare(path, predictor.policy)
+def values_of(predictor: Predictor, prepared: Prepared, path: Path) -> dict[str, float]:
+    """What is watched of an image; `path` is for messages alone."""
     score = predictor.predict_prepared(prepared, path).score
     return {SCORE: score, **photo_values(prepared.pixels(), predictor.policy.roi)}
 

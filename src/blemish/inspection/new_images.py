@@ -8,6 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
 from blemish.data.groups import pattern_of, read_groups
 from blemish.data.images import check_contents, pixels_id, prepare
@@ -37,6 +38,12 @@ class NewImages(NamedTuple):
     ids: list[str]
     pixel_ids: list[str]
     skipped: dict[str, str]
+    deep: DeepPhotos
+
+
+def no_images(white_level: int | None = None) -> NewImages:
+    """Nothing looked at yet."""
+    return NewImages([], [], [], [], [], {}, DeepPhotos(white_level))
 
 
 def score_new_images(
@@ -47,7 +54,7 @@ def score_new_images(
     Raises:
         DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
-    header, found, unnamed = predictor.header, NewImages([], [], [], [], [], {}), list[Path]()
+    header, found, unnamed = predictor.header, no_images(predictor.policy.white_level), list[Path]()
     paths = list(_good_files(folder, unnamed if skip_bad else None))
     found.skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
     known = dict.fromkeys(
@@ -69,6 +76,7 @@ def score_new_images(
         for identity in ids:
             if identity in known:
                 raise DataError(f"{path}: {known[identity]}; take it out of the folder")
+        found.deep.add(name, prepared.brightest)
         known |= dict.fromkeys(ids, f"the same image as {name}; each good image counts once")
         found.names.append(name)
         found.ids.append(ids[0])

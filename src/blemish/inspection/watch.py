@@ -20,6 +20,7 @@ from typing import final
 from PIL import Image
 
 from blemish.data.decode import read_content
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import (
     check_writable,
     make_folder,
@@ -28,7 +29,7 @@ from blemish.data.files import (
     refuse_test_folder,
     remove_left_parts,
 )
-from blemish.data.images import drawable, prepare_content
+from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan
@@ -78,7 +79,7 @@ class Callbacks:
     begun: Callable[[], None] = lambda: None
     """Told when nothing stands in the way."""
     note: Callable[[str], None] = lambda _text: None
-    """Told of photos that are slow."""
+    """Told of photos that are slow, or perhaps not read as they were meant."""
     model: Callable[[Predictor, str], None] = lambda _predictor, _change: None
     """Told of another model that is used from now on, and what of it has changed."""
 
@@ -106,6 +107,7 @@ class Watcher:
         self._unseen: str | None = None
         self._model = FollowedModel(self.predictor, self.load)
         self._slow = SlowPhotos()
+        self._deep: DeepPhotos | None = DeepPhotos(self.predictor.policy.white_level)
         self._first_look_s = math.inf
 
     def run(self) -> None:
@@ -224,9 +226,18 @@ class Watcher:
         came_s = ready.since_s if ready.since_s > self._first_look_s else None
         for note in self._slow.took(ready.name, came_s, time.monotonic() - started_s):
             self.callbacks.note(note)
+        self._note_depth(ready.name, prepared)
         found = to_decision(self.predictor, prediction, prepared)
         picture = picture_name(ready.name, sha256)
         return replace(found, image_path=ready.name, image_sha256=sha256, picture=picture, drawn_at=drawn_at)
+
+    def _note_depth(self, name: str, prepared: Prepared) -> None:
+        """Say once that the white of 16-bit photos may be another; the record says it of each."""
+        if self._deep is not None:
+            self._deep.add(name, prepared.brightest)
+            if self._deep.note:
+                self.callbacks.note(f"{name}: {self._deep.note}; this is said once")
+                self._deep = None
 
     def _draw(self, original: Image.Image, prediction: Prediction, name: str, sha256: str) -> float | None:
         """Write heat map and mask before the decision, and return their threshold: none in the record is without."""

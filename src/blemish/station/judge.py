@@ -21,6 +21,7 @@ from blemish.data.photo_values import photo_values
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.answers import find_regions
+from blemish.inspection.decisions import reading_message
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
@@ -83,7 +84,8 @@ class Judge:
         except DataError as error:
             kept = str(self._folder.image_path(task.sha256, task.suffix))
             return Judged(None, predictor.threshold, str(error).replace(kept, task.name))
-        return Judged(prediction, predictor.threshold, "", photo_values(prepared.pixels(), predictor.policy.roi))
+        values = photo_values(prepared.pixels(), predictor.policy.roi)
+        return Judged(prediction, predictor.threshold, reading_message(prepared), values)
 
 
 def prepare_kept(predictor: Predictor, path: Path, sha256: str) -> Prepared:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, Prepared, check_contents, load_image, prepare
 from blemish.data.progress import Progress, Report, quiet
@@ -27,8 +28,8 @@ CACHE_BYTES = 1 << 30
 class GoodImages(Dataset[Tensor]):
     """Images `(c, h, w)`, float32 in [0, 1], all decoded once at the start, so that a bad file shows before any work.
 
-    With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason. `brightest` is the
-    highest value in images of 16 bits, None where there are none.
+    With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason. `deep` has those of
+    16 bits.
 
     Raises:
         DataError: a file that cannot be read, unless `skip_bad`.
@@ -44,7 +45,7 @@ class GoodImages(Dataset[Tensor]):
         self.policy = policy
         self.samples: list[Sample] = []
         self.skipped: dict[str, str] = {}
-        self.brightest: int | None = None
+        self.deep = DeepPhotos(policy.white_level)
         self._kept: dict[int, NDArray[np.float32]] = {}
         fits_in_cache = CACHE_BYTES // (4 * policy.channels * math.prod(policy.size_px))
         with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
@@ -58,8 +59,7 @@ class GoodImages(Dataset[Tensor]):
                 else:
                     if len(self.samples) < fits_in_cache:
                         self._kept[len(self.samples)] = prepared.pixels()
-                    if prepared.brightest is not None:
-                        self.brightest = max(prepared.brightest, self.brightest or 0)
+                    self.deep.add(sample.name, prepared.brightest)
                     self.samples.append(sample)
                 report(Progress("reading images", done, len(samples)))
 

@@ -111,7 +111,10 @@ def export_model(
     header, detector, kept = open_detector(model)
     graph = to_graph(detector, settings.opset)
     trained = Trained(header, TorchRuntime(detector), kept)
-    images = {} if good is None else {sample.name: sample.path for sample in read_folder(good).train}
+    folder = None if good is None else read_folder(good)
+    if folder is not None:
+        folder.left_out("train", skip_bad=False)
+    images = {} if folder is None else {sample.name: sample.path for sample in folder.train}
     export = export_exact(trained, graph, settings.opset, images, on_image)
     write_onnx(out, export.graph, export.header, export.card, export.fixtures)
     return export.card

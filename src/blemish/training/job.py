@@ -72,12 +72,12 @@ def good_samples(folder: Folder, settings: DataSettings) -> tuple[list[Sample], 
     """The good images of a folder whose headers can be read, each file once; and those left out, with the reason.
 
     Raises:
-        DataError: there are none; a header that cannot be read, unless `data.skip_bad`.
+        DataError: there are none; a header that cannot be read or a name that is not UTF-8, unless `data.skip_bad`.
     """
+    skipped = folder.left_out("train", settings.skip_bad)
     if not folder.train:
         raise DataError(f"{folder.root}: no good images to fit; put them in train/good")
     kept: list[Sample] = []
-    skipped: dict[str, str] = {}
     for sample in folder.train:
         try:
             sample.size_px(settings.max_image_px)

@@ -110,10 +110,11 @@ def challenge_model(
     started = time.perf_counter()
     _check_types(settings)
     check_report_folder(out, RESULTS, REPORT)
-    photos = _held_out(folder)
+    unnamed, photos = folder.left_out("test", settings.skip_bad), _held_out(folder)
     _refuse_fitted(predictor, photos)
     with folder_to_fill(out):
         work = _measure_photos(predictor, photos, settings)
+        work.skipped.update(unnamed)
         sizes_px = _sizes(predictor, work, settings)
     trials = plan_trials(
         settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed

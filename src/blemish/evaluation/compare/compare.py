@@ -124,7 +124,7 @@ def plan_runs(plan: Plan, out: Path) -> list[Run]:
         for name in plan.detectors
     }
     refuse_unused(plan.assignments, plan.detectors)
-    datasets = read_datasets(plan.data)
+    datasets = read_datasets(plan.data, plan.evaluate.skip_bad)
     check_report_folder(out, JSON, CSV, PAGE)
     make_folder(out)
     return [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from blemish.data.files import atomic_write, make_folder
-from blemish.data.folder import Folder, Sample, hash_samples, read_folder
+from blemish.data.folder import PARTS, Folder, Sample, hash_samples, read_folder
 from blemish.data.progress import Progress, Report
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, nearest
 from blemish.evaluation.compare.summary import Nested
@@ -37,13 +37,14 @@ class Dataset:
     test_sha256: str
 
 
-def read_datasets(roots: Sequence[Path]) -> list[Dataset]:
+def read_datasets(roots: Sequence[Path], skip_bad: bool = False) -> list[Dataset]:
     """The data sets, each under the name of its folder; the second of one name gets its parent's in front.
 
     The first keeps its name, so that a set that is added changes no other's.
 
     Raises:
-        DataError: a folder that cannot be read, has no images to fit or none to test on, or is given twice.
+        DataError: a folder that cannot be read, has no images to fit or none to test on, has names that are not UTF-8
+            (unless `skip_bad`), or is given twice.
     """
     folders = [read_folder(root) for root in roots]
     paths = [folder.root.resolve() for folder in folders]
@@ -51,7 +52,7 @@ def read_datasets(roots: Sequence[Path]) -> list[Dataset]:
     for folder, path in zip(folders, paths, strict=True):
         if paths.count(path) > 1:
             raise DataError(f"{folder.root}: given twice; each dataset is compared once")
-        _check_parts(folder)
+        _check_parts(folder, skip_bad)
         taken = {dataset.name for dataset in datasets}
         datasets.append(Dataset(_free_name(path, taken), folder, *_hashes(folder)))
     return datasets
@@ -77,7 +78,9 @@ def _hashes(folder: Folder) -> tuple[str, str]:
     return hash_samples(folder.train), hash_samples([*folder.test, *masks])
 
 
-def _check_parts(folder: Folder) -> None:
+def _check_parts(folder: Folder, skip_bad: bool) -> None:
+    for part in PARTS:
+        folder.left_out(part, skip_bad)
     if not folder.test:
         raise DataError(
             f"{folder.root}: no test images; put good ones into test/good and, where there are any, "

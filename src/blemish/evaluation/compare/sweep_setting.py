@@ -118,7 +118,7 @@ def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]
         for value in values
     ]
     refuse_unused(others, plan.detectors)
-    dataset = read_datasets([plan.data])[0]
+    dataset = read_datasets([plan.data], plan.evaluate.skip_bad)[0]
     check_report_folder(out, JSON, CSV, PAGE)
     make_folder(out)
     runs = [

@@ -11,7 +11,18 @@ import numpy as np
 
 from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.data.files import check_report_folder, make_folder
-from blemish.data.folder import GOOD, SUFFIXES, Folder, Sample, image_files, read_folder, unread_images
+from blemish.data.folder import (
+    GOOD,
+    NOT_UTF8,
+    PARTS,
+    SUFFIXES,
+    Folder,
+    Sample,
+    image_files,
+    read_folder,
+    told_name,
+    unread_images,
+)
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.photo_values import measure_quality, to_grey
@@ -157,7 +168,7 @@ def _folder(root: Path, data: DataSettings) -> tuple[Folder, list[Finding]]:
         folder = read_folder(root, data.mask_value, data.ignore_value)
     except DataError as error:
         train = root / "train" / GOOD
-        good = image_files(train) if train.is_dir() else []
+        good = image_files(train, unnamed=[]) if train.is_dir() else []
         if not good:
             raise
         folder = Folder(root, tuple(Sample(path, path.relative_to(root).as_posix()) for path in good))
@@ -166,7 +177,10 @@ def _folder(root: Path, data: DataSettings) -> tuple[Folder, list[Finding]]:
         folder.check_good_masks(data.mask_value, data.ignore_value)
     except DataError as error:
         findings.append(Finding("mask", "look", (), str(error)))
-    used = set(folder.good_masks) | {sample.path for sample in (*folder.train, *folder.test)}
+    unnamed = dict.fromkeys(name for part in PARTS for name in folder.left_out(part, skip_bad=True))
+    findings += [Finding("unreadable", "look", (name,), NOT_UTF8) for name in unnamed]
+    used = set(folder.good_masks) | {*folder.unnamed_train, *folder.unnamed_test}
+    used |= {sample.path for sample in (*folder.train, *folder.test)}
     used |= {path for sample in folder.test for path in sample.mask_paths}
     if not any(finding.kind == "layout" for finding in findings):
         findings += _odd_files(root, used)
@@ -176,14 +190,14 @@ def _folder(root: Path, data: DataSettings) -> tuple[Folder, list[Finding]]:
 def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
     findings = []
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path not in used):
-        name = path.relative_to(root).as_posix()
+        name = told_name(path.relative_to(root))
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             findings.append(Finding("odd file", "look", (name,), "an image where none is read"))
         elif path.suffix.lower() not in _HARMLESS and not path.name.startswith("."):
             findings.append(Finding("odd file", "note", (name,), "not a kind of image that is read; passed over"))
     for path in unread_images(root):
         if path.is_symlink() and path.is_dir():
-            name = path.relative_to(root).as_posix()
+            name = told_name(path.relative_to(root))
             findings.append(Finding("odd file", "look", (name,), "a link to a folder, which is not followed"))
     return findings
 

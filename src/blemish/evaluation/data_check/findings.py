@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
+from blemish.data.deep_photos import DeepPhotos
 from blemish.data.duplicates import Fingerprint, Pair, clusters
 from blemish.data.folder import Sample
 from blemish.data.masks import ASPECT_TOLERANCE
-from blemish.data.notes import depth_note, lossy_note, turned_note
+from blemish.data.notes import lossy_note, turned_note
 from blemish.data.photo_values import Quality, tukey_fences
 from blemish.data.profiles import is_plain
 
@@ -170,9 +171,10 @@ def format_findings(images: Sequence[CheckedImage]) -> list[Finding]:
 
 def depth_findings(images: Sequence[CheckedImage], white_level: int | None) -> list[Finding]:
     """16-bit photos whose values do not fit the value of white."""
-    deep = {one.sample.name: one.brightest for one in images if one.brightest is not None}
-    note = depth_note(max(deep.values(), default=None), white_level)
-    return [Finding("format", "look", tuple(deep), note)] if note else []
+    deep = DeepPhotos(white_level, shown=None)
+    for one in images:
+        deep.add(one.sample.name, one.brightest)
+    return [Finding("format", "look", doubt.names, doubt.message) for doubt in deep.doubts()]
 
 
 def turned_findings(images: Sequence[CheckedImage]) -> list[Finding]:
