@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import resource
+import shutil
 import sqlite3
 import sys
 from collections import Counter
@@ -157,6 +158,25 @@ def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("blemish.evaluation.report.figures.to_svg", lambda _figure: b"<svg></svg>")
         yield
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture
+def chromium() -> Iterator[Any]:
+    """A real browser, for slow tests."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

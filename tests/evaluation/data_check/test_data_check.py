@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,7 +199,39 @@ def test_the_page_and_the_json_say_the_same(photos: Path, tmp_path: Path) -> Non
     assert "Good images that look like a defect" in page
     assert "a &amp; b.png" in page
     assert page.count("data:image/jpeg") == 20  # the odd one and the nine strangest others, each with its heat
+    assert page.count('<button class="enlarge"') == 20
     assert "://" not in page
+
+
+@pytest.mark.slow
+def test_every_picture_of_the_page_is_enlarged_by_a_click_and_by_a_key(chromium: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for place in range(9):
+        draw_part(rng, side=800)[0].save(tmp_path / f"{place}.png")
+    shutil.copy(tmp_path / "0.png", tmp_path / "copy.png")
+    settings = make_settings(assignments=SIZE)
+    _, report_path = write_check(check_data(tmp_path, settings), settings, tmp_path / "out")
+    trouble: list[str] = []
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
+    page.goto(report_path.as_uri())
+    small, large = page.locator("main img"), page.locator("dialog#large img")
+    assert small.count() == page.locator("main button.enlarge img").count() > 9
+    for place, is_clicked in enumerate([True, False] * 2):
+        picture = small.nth(place)
+        before = picture.bounding_box()
+        if is_clicked:
+            picture.click()
+        else:
+            page.locator("main button.enlarge").nth(place).press("Enter")
+        large.wait_for(state="visible")
+        assert large.get_attribute("src") == picture.get_attribute("src")
+        assert page.locator("dialog#large p").inner_text() == picture.get_attribute("alt")
+        assert large.bounding_box()["height"] > 2 * before["height"]
+        page.keyboard.press("Escape") if is_clicked else large.click()
+        large.wait_for(state="hidden")
+    assert trouble == []
 
 
 @pytest.mark.slow

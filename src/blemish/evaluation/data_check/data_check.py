@@ -64,7 +64,8 @@ OnImage = Callable[[int, int], None]
 RESULTS, REPORT = "check.json", "check.html"
 SHOWN, MAX_SHOWN = 9, 240
 """So many of the strangest good images that are not flagged are on the page; and so many images in all."""
-THUMBNAIL_PX = 260
+THUMBNAIL_PX, STRANGE_PX = 320, 640
+"""Longer side of the pictures, which can be enlarged; of those with a heat map beside them."""
 
 _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml", ".xml", ".html", ""})
 
@@ -351,7 +352,8 @@ def _thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
 def _thumbnail(path: Path, checked: DataCheck, limit: float | None) -> Thumbnail:
     policy = checked.policy
     original = read_original(path, policy.max_image_px, policy.white_level)
-    original.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    side_px = THUMBNAIL_PX if limit is None else STRANGE_PX
+    original.thumbnail((side_px, side_px))
     small = np.asarray(original)
     seen = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())
     where = None if seen is None else policy.whole_map(seen)
