@@ -1,8 +1,6 @@
 """Dinomaly: its attention, its loss and its halves by hand, and that it takes transformers alone."""
 
-import json
 import math
-import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.errors import SettingsError
-from blemish.inference.onnx_check import check_graph
-from blemish.inference.runtime import graph_runtime
-from blemish.inference.torch_runtime import TorchRuntime, restore_detector
 from blemish.models import make_detector, pin, side_multiple
-from blemish.models.detector import Detector, ImageShape
+from blemish.models.detector import ImageShape
 from blemish.models.dinomaly import (
     Block,
     CountedBatches,
@@ -31,7 +26,6 @@ from blemish.models.dinomaly import (
 from blemish.settings import RunSettings, validate
 from blemish.training.checkpoint import Checkpoint
 from blemish.training.loop import GradientLoop
-from blemish.training.onnx_graph import to_graph
 from reference.plain_loop import ListOfBatches, PlainLoop
 from reference.tiny_encoders import FAMILIES, needed, save_tiny
 
@@ -178,47 +172,6 @@ def test_the_encoder_does_not_learn() -> None:
     made.train().fit(ListOfBatches([torch.rand(2, *SHAPE)]), PlainLoop(made, steps=2))
     assert all(torch.equal(value, before[key]) for key, value in made.encoder.state_dict().items())
     assert not any(torch.equal(old, new) for old, new in zip(decoder, made.decoder.parameters(), strict=True))
-
-
-TRANSFORMERS = ["dinov2", "dinov2_with_registers", "dinov3_vit"]
-
-
-@pytest.fixture
-def accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blemish.models.pinned.check_accepted", lambda *_: None)
-    monkeypatch.setattr("blemish.models.folder_encoder.check_accepted", lambda *_: None)
-
-
-def fit(family: str, folder: Path) -> tuple[Detector, dict[str, Any]]:
-    pinned = pin("dinomaly", {"encoder": f"folder:{save_tiny(family, folder)}"}).model
-    patch = FAMILIES[family][2]
-    assert side_multiple("dinomaly", pinned) == patch
-    made = make_detector("dinomaly", pinned, ImageShape(3, 2 * patch, 3 * patch))
-    made.fit(ListOfBatches([torch.rand(4, *made.shape)]), PlainLoop(made.train(), steps=2))
-    return made.eval(), pinned
-
-
-@pytest.mark.usefixtures("accepted")
-@pytest.mark.parametrize("family", TRANSFORMERS)
-def test_it_is_restored_without_the_folder(family: str, tmp_path: Path) -> None:
-    made, pinned = fit(family, tmp_path / "carried")
-    shutil.rmtree(tmp_path / "carried")
-    images = np.random.default_rng(1).random((2, *made.shape), np.float32)
-    state = {key: value.numpy() for key, value in made.state_dict().items()}
-    restored = restore_detector("dinomaly", json.loads(json.dumps(pinned)), made.shape, state)
-    np.testing.assert_array_equal(TorchRuntime(restored.eval()).maps(images), TorchRuntime(made).maps(images))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("accepted")
-@pytest.mark.parametrize("family", TRANSFORMERS)
-def test_it_is_exported_as_it_is(family: str, tmp_path: Path) -> None:
-    made, _ = fit(family, tmp_path / "tiny")
-    images = np.random.default_rng(1).random((2, *made.shape), np.float32)
-    wanted = TorchRuntime(made).maps(images)
-    graph = to_graph(made, 18)
-    check_graph(graph)  # nothing in it that is refused in a model file
-    np.testing.assert_allclose(graph_runtime(graph).maps(images), wanted, rtol=1e-4, atol=1e-4 * float(wanted.max()))
 
 
 @pytest.mark.parametrize("encoder", ["efficientnet_lite0", "resnet"])

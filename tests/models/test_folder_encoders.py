@@ -2,12 +2,9 @@
 
 import json
 import shutil
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,26 +13,15 @@ from torch import Tensor
 from blemish.errors import ArtifactError, SettingsError
 from blemish.hub.licences import accept
 from blemish.hub.store import home
-from blemish.inference.onnx_check import check_graph
-from blemish.inference.runtime import graph_runtime
-from blemish.inference.torch_runtime import TorchRuntime, restore_detector
+from blemish.inference.torch_runtime import restore_detector
 from blemish.models import make_detector, pin
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import EncoderSettings, FrozenEncoder, choose
 from blemish.models.transformers_encoder import interpolation
-from blemish.training.onnx_graph import to_graph
-from reference.tiny_encoders import FAMILIES, SMALL, fit_small, save_tiny
+from reference.tiny_encoders import FAMILIES, fit_small, save_tiny
 
 pytest.importorskip("transformers")
-
-DETECTORS = [
-    "feature_autoencoder",
-    "feature_dictionary",
-    "feature_ensemble",
-    "padim",
-    "patchcore",
-    "reverse_distillation",
-]
+pytestmark = pytest.mark.usefixtures("offline")
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -44,21 +30,6 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("encoders")
     return {family: save_tiny(family, root / f"tiny-{family}") for family in FAMILIES}
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing may connect; DINOv3's licence is accepted."""
-
-    def refuse(*_: object) -> None:
-        pytest.fail("a connection was tried")
-
-    home = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("BLEMISH_ENCODERS", str(home))
-    accept("dinov3-license", home)
-    with monkeypatch.context() as patch:
-        patch.setattr(socket.socket, "connect", refuse)
-        yield
 
 
 def settings_of(folder: Path, **more: Any) -> EncoderSettings:
@@ -114,48 +85,6 @@ def test_positions_are_interpolated_as_torch_does(old: int, new: int, is_smooth:
     expected = F.interpolate(square, size=(new, old + 3), mode="bicubic", antialias=is_smooth)
     rows, columns = interpolation(old, new, is_smooth), interpolation(old, old + 3, is_smooth)
     torch.testing.assert_close(rows @ square @ columns.mT, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [
-        pytest.param(name, family, marks=() if place % len(FAMILIES) == number else pytest.mark.slow)
-        for place, name in enumerate(DETECTORS)
-        for number, family in enumerate(FAMILIES)
-    ],
-)
-def test_every_detector_takes_every_family_and_is_restored_without_the_folder(
-    name: str, family: str, folders: dict[str, Path], tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(folders[family], tmp_path / "carried"))
-    detector = fit_small(name, folder)
-    model = pin(name, {"encoder": f"folder:{folder}", **SMALL.get(name, {})}).model
-    shutil.rmtree(folder)
-    images = torch.rand(2, *detector.shape, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        maps = detector(images)
-        alone = detector(images[1:])
-    torch.testing.assert_close(alone, maps[1:], rtol=1e-4, atol=1e-4 * float(maps.max()))
-    assert maps.shape == (2, *detector.shape[1:])
-    assert torch.isfinite(maps).all()
-    assert maps.min() >= 0
-    state = {key: value.numpy() for key, value in detector.state_dict().items()}
-    restored = restore_detector(name, json.loads(json.dumps(model)), detector.shape, state).eval()
-    with torch.no_grad():
-        assert torch.equal(restored(images), maps)
-
-
-@pytest.mark.slow
-@every_family
-@pytest.mark.parametrize("name", DETECTORS)
-def test_every_detector_and_family_is_exported_as_it_is(name: str, family: str, folders: dict[str, Path]) -> None:
-    detector = fit_small(name, folders[family])
-    images = np.random.default_rng(1).random((3, *detector.shape), np.float32)
-    wanted = TorchRuntime(detector).maps(images)
-    graph = to_graph(detector, 18)
-    check_graph(graph)  # nothing in it that is refused in a model file
-    found = graph_runtime(graph).maps(images)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.max()))
 
 
 def test_layers_may_be_chosen(folders: dict[str, Path]) -> None:

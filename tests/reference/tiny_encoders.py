@@ -47,6 +47,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 """Of each family: what its classes are called, its configuration, and its coarsest stride."""
 
+TRANSFORMERS = ["dinov2", "dinov2_with_registers", "dinov3_vit"]
+"""Families whose layers all have one grid."""
+
 
 @cache
 def needed(detector: str) -> dict[str, Any]:
