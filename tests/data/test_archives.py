@@ -21,6 +21,7 @@ from blemish.data.archives import check_archive, download, unpack_dataset
 from blemish.data.catalogue import CATALOGUE, DataSet
 from blemish.data.folder import read_folder
 from blemish.errors import DataError
+from conftest import files_of_at_most
 
 PLAIN = DataSet("A set", "page", "licence")
 
@@ -192,6 +193,7 @@ class Handler(BaseHTTPRequestHandler):
     """Serves `content`; the first answer ends in the middle, later ones honour a range."""
 
     content = b""
+    cuts = True
     asked: tuple[str | None, ...] = ()
 
     def do_GET(self) -> None:
@@ -200,9 +202,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
-        if self.path == "/elsewhere":
+        if self.path in ("/elsewhere", "/moved"):
             self.send_response(302)
-            self.send_header("Location", "ftp://127.0.0.1:9/set")
+            self.send_header("Location", "ftp://127.0.0.1:9/set" if self.path == "/elsewhere" else "/untold")
             self.end_headers()
             return
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
@@ -210,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/untold":
             self.send_header("Content-Length", str(len(self.content) - start))
         self.end_headers()
-        end = len(self.content) if asked else len(self.content) // 2
+        end = len(self.content) if asked or not self.cuts else len(self.content) // 2
         self.wfile.write(self.content[start:end])
 
     def log_message(self, *_args: object) -> None:
@@ -254,6 +256,34 @@ def test_a_fetch_goes_nowhere_unsafe_and_ends_at_a_size(
     assert not (tmp_path / "b").exists()
 
 
+def test_a_redirect_is_followed_and_a_proxy_is_asked(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "cuts", False)
+    download(f"{server}/moved", tmp_path / "a")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server)
+    download("http://sets.invalid/set", tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == Handler.content
+
+
+def test_a_server_that_is_not_there_and_a_full_disk_are_said(server: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"cannot be fetched \(.*refused.*\); .* goes on from 0 bytes, or fetch it by hand"
+    ):
+        download("http://127.0.0.1:9/set", tmp_path / "a")
+    with (
+        files_of_at_most(100),
+        pytest.raises(DataError, match=r"cannot be fetched \(.*too large.*goes on from 0 bytes"),
+    ):
+        download(f"{server}/set", tmp_path / "a")
+    archive = zipped(tmp_path / "set.zip", {"x/train/good/0.png": picture() + bytes(1000)})
+    with files_of_at_most(500), pytest.raises(DataError, match="cannot be unpacked: File too large"):
+        unpack_dataset(archive, tmp_path / "out", PLAIN)
+    assert not (tmp_path / "out").exists()
+
+
 def run(*arguments: object) -> tuple[int, str]:
     ran = CliRunner().invoke(app, ["data", *map(str, arguments)])
     return ran.exit_code, ran.output
@@ -273,13 +303,13 @@ def test_the_command_asks_for_the_licence_first(tmp_path: Path, monkeypatch: pyt
     code, said = run("get", "mvtec_a", "-o", tmp_path / "o2", "--accept-licence")
     assert (code, "mvtec_ad" in said) == (2, True)
     code, said = run("get", "real_iad", "-o", tmp_path / "o2", "--accept-licence")
-    assert (code, "--archive" in said) == (2, True)
+    assert (code, "ask for access on" in said, "--archive" in said) == (2, True, True)
 
 
 def test_the_command_fetches_goes_on_and_leaves_no_archive(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CATALOGUE, "btad", CATALOGUE["btad"]._replace(address=f"{server}/set"))
+    monkeypatch.setitem(CATALOGUE, "btad", CATALOGUE["btad"]._replace(address=f"{server}/set", sha256=""))
     arguments = ("get", "btad", "-o", tmp_path / "btad", "--accept-licence")
     assert run(*arguments)[0] == 2
     code, said = run(*arguments)
@@ -287,9 +317,36 @@ def test_the_command_fetches_goes_on_and_leaves_no_archive(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["btad", "served.tar.xz"]
 
 
+def test_what_was_fetched_and_is_another_is_not_kept(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "cuts", False)
+    known = CATALOGUE["btad"]._replace(address=f"{server}/set")
+    monkeypatch.setitem(CATALOGUE, "btad", known)
+    arguments = ("get", "btad", "-o", tmp_path / "btad", "--accept-licence")
+    code, said = run(*arguments)
+    assert (code, known.sha256 in said.replace("\n", "")) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["served.tar.xz"]
+    monkeypatch.setitem(CATALOGUE, "btad", known._replace(sha256=hashlib.sha256(Handler.content).hexdigest()))
+    code, said = run(*arguments)
+    assert (code, "as known" in said) == (0, True)
+
+
+def test_a_folder_with_something_in_it_is_refused_before_anything_is_fetched(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOGUE, "btad", CATALOGUE["btad"]._replace(address=f"{server}/set"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_bytes(picture())
+    code, said = run("get", "btad", "-o", tmp_path / "mine", "--accept-licence")
+    assert (code, "with something in it" in said.replace("\n", " ")) == (2, True)
+    assert Handler.asked == ()
+
+
 def test_every_known_set_has_a_licence_and_a_page() -> None:
     assert all(one.licence and one.page.startswith("https://") for one in CATALOGUE.values())
     assert all(len(one.sha256) in (0, 64) for one in CATALOGUE.values())
+    assert all(bool(one.address) != bool(one.how) for one in CATALOGUE.values())
     code, said = run("list")
     assert code == 0
     assert all(name in said for name in CATALOGUE)

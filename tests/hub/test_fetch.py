@@ -17,7 +17,7 @@ from blemish.hub import fetch as fetching
 from blemish.hub.download import Redirects
 from blemish.hub.fetch import fetch
 from blemish.hub.folder import EncoderCard, hash_weights, read_licence
-from blemish.hub.store import fetched, parse_name, place_of
+from blemish.hub.store import ALIASES, fetched, parse_name, place_of
 from reference.hub import NAME, Hub, serving
 
 WEIGHTS = bytes(range(256)) * 4000  # about a megabyte; nothing here opens it
@@ -227,6 +227,33 @@ def test_names_of_timm_lead_to_its_repositories(hub: Hub, tmp_path: Path) -> Non
     named = parse_name("timm:resnet18.a1_in1k")
     assert named is not None
     assert place_of(named) == tmp_path / "encoders/timm/resnet18.a1_in1k"
+
+
+@pytest.mark.parametrize(("name", "repository"), ALIASES.items())
+def test_names_of_anomalib_lead_to_their_repositories(hub: Hub, name: str, repository: str) -> None:
+    with pytest.raises(DataError, match="404"):
+        fetch(name)
+    wanted = repository.replace("timm:", "timm/").removeprefix("hf:")
+    assert [path for path, _ in hub.asked] == [f"/api/models/{wanted}/revision/main?blobs=true"]
+    table = (
+        (Path(__file__).parents[2] / "docs/howto/encoders.md").read_text(encoding="utf-8").partition("What anomalib")[2]
+    )
+    assert any(f"`{name}`" in line and f"`{repository}`" in line for line in table.splitlines())
+
+
+def test_an_encoder_of_timm_comes_from_its_repository(hub: Hub, tmp_path: Path) -> None:
+    assert fetch(f"timm:{NAME}") == tmp_path / "encoders/timm/someone--tiny"
+    assert [name for name, _ in fetched()] == [f"timm:{NAME}"]
+
+
+def test_a_proxy_is_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", hub.url)
+    monkeypatch.setenv("BLEMISH_HUB_URL", "http://hub.invalid")
+    with pytest.raises(DataError, match="does not have it"):
+        fetch(NAMED)
+    assert hub.asked[0][0] == f"http://hub.invalid/api/models/{NAME}/revision/main?blobs=true"
 
 
 @pytest.mark.parametrize("name", ["folder:here", "hf:../x", "ftp:x", "hf:a/b/c"])

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from blemish.cli.console import counter, out_console, progress
 from blemish.cli.options import SetOption
-from blemish.errors import SettingsError, join_names
+from blemish.errors import DataError, SettingsError, join_names
 
 
 def check(
@@ -68,7 +68,7 @@ def list_sets() -> None:
     for column in ("name", "what it is", "licence", "how to get it"):
         table.add_column(column, overflow="fold")
     for name, one in CATALOGUE.items():
-        how = "fetched" if one.address else f"fill in the form on {one.page}, then --archive"
+        how = "fetched" if one.address else f"{one.how}; then --archive"
         table.add_row(name, one.title, one.licence, how)
     out_console.print(table)
 
@@ -86,12 +86,16 @@ def get(
     """Get a public data set by name, in MVTec's layout. Fetches it only here, and only when its licence is accepted."""
     from blemish.data.archives import check_archive, download, unpack_dataset
     from blemish.data.catalogue import look_up
+    from blemish.data.files import check_is_new
 
     data_set = look_up(name)
     if not accept_licence:
         raise SettingsError(f"{data_set.title}: {data_set.licence} ({data_set.page}); read it, then --accept-licence")
     if archive is None and not data_set.address:
-        raise SettingsError(f"{name}: its page asks for a form first ({data_set.page}); then give --archive FILE")
+        raise SettingsError(
+            f"{name}: no address to fetch it from ({data_set.page}): {data_set.how}; then --archive FILE"
+        )
+    check_is_new(out)
     fetched = Path(f"{out}.archive")
     with progress() as report:
         if archive is None and not fetched.is_file():
@@ -99,7 +103,12 @@ def get(
             download(data_set.address, fetched, lambda done, total: tell(done // 10**6, total // 10**6))
         source = archive or fetched
         tell_check = counter(report, "checking, MB")
-        sha256 = check_archive(source, data_set.sha256, lambda done, total: tell_check(done // 10**6, total // 10**6))
+        try:
+            sha256 = check_archive(source, data_set.sha256, lambda done, of: tell_check(done // 10**6, of // 10**6))
+        except DataError:
+            if archive is None:  # or the same command would never fetch it again
+                fetched.unlink()
+            raise
         folders = unpack_dataset(source, out, data_set, counter(report, "unpacking"))
     if archive is None:
         fetched.unlink()

@@ -11,8 +11,9 @@ NONCOMMERCIAL = "CC BY-NC-SA 4.0: not for commercial use"
 class DataSet(NamedTuple):
     """A public data set.
 
-    `address` is empty where its page asks for a form first; `sha256` where nobody that we know of has published it.
-    `layout` is a reader of `convert`; empty where the folders are read as they are.
+    `address` is empty where there is none that a program may ask; `how` then says where one asks. `sha256` is empty
+    where nobody that we know of has published it. `layout` is a reader of `convert`; empty where the folders are read
+    as they are.
     """
 
     title: str
@@ -21,8 +22,11 @@ class DataSet(NamedTuple):
     address: str = ""
     sha256: str = ""
     layout: str = ""
+    how: str = ""
 
 
+# Addresses and SHA-256: those of anomalib (src/anomalib/data/datamodules/image in open-edge-platform/anomalib); for
+# AD 2 and BTAD found with others too, who fetched them. KolektorSDD2's address is that of its page.
 CATALOGUE: dict[str, DataSet] = {
     "mvtec_ad": DataSet(
         "MVTec AD (Bergmann et al. 2019), 15 categories, 4.9 GB",
@@ -33,9 +37,12 @@ CATALOGUE: dict[str, DataSet] = {
         "cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
     ),
     "mvtec_ad_2": DataSet(
-        "MVTec AD 2 (Heckler-Kram et al. 2025), 8 categories",
+        "MVTec AD 2 (Heckler-Kram et al. 2025), 8 categories, 32.7 GB",
         "https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
         NONCOMMERCIAL,
+        "https://www.mydrive.ch/shares/150997/701c90d3aea6588f404936e32a674602/download/"
+        "466712769-1743429042/mvtec_ad_2.tar.gz",
+        "c0ded99ef32bfc8e352d52beb44515e5b292b8598cb963aadfa91ca0763505e4",
     ),
     "mvtec_loco": DataSet(
         "MVTec LOCO AD (Bergmann et al. 2022), 5 categories, logical and structural defects, 5.8 GB",
@@ -58,6 +65,7 @@ CATALOGUE: dict[str, DataSet] = {
         "https://avires.dimi.uniud.it/papers/btad/btad.zip",
         "CC BY-NC-SA 4.0, as others report it; look at its page",
         "https://avires.dimi.uniud.it/papers/btad/btad.zip",
+        "461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
     ),
     "kolektorsdd2": DataSet(
         "KolektorSDD2 (Bozic et al. 2021), one surface, 0.9 GB",
@@ -71,12 +79,15 @@ CATALOGUE: dict[str, DataSet] = {
         "MPDD (Jezek et al. 2021), 6 metal parts, 1.8 GB",
         "https://github.com/stepanje/MPDD",
         NONCOMMERCIAL,
+        how="download its authors' folder, to which the page leads, as one zip file (SharePoint may ask for a login)",
     ),
     "real_iad": DataSet(
         "Real-IAD (Wang et al. 2024), 30 objects seen from 5 sides",
         "https://realiad4ad.github.io/Real-IAD/",
         NONCOMMERCIAL,
         layout="real_iad",
+        how="ask for access on https://huggingface.co/datasets/REAL-IAD/Real-IAD; fetch an object and realiad_jsons, "
+        "and pack both into one archive",
     ),
 }
 

@@ -314,6 +314,17 @@ def folder_to_fill(path: Path) -> Iterator[Path]:
         raise
 
 
+def check_is_new(out: Path) -> None:
+    """Refuse a folder that `new_folder` would refuse, before a long work.
+
+    Raises:
+        DataError: there is a file of that name or a folder with something in it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "a folder with something in it" if out.is_dir() else "a file"
+        raise DataError(f"{out.resolve()}: found {what}; name a new folder or an empty one")
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill beside `out`, which becomes `out` when the block ends well: it is never half-written.
@@ -321,10 +332,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         DataError: there is a file of that name or a folder with something in it, or it cannot be written.
     """
+    check_is_new(out)
     out = out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "a folder with something in it" if out.is_dir() else "a file"
-        raise DataError(f"{out}: found {what}; name a new folder or an empty one")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
