@@ -34,6 +34,8 @@ def main() -> None:
         except OSError:  # standard error is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.exit(2)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # else it would kill what is tidying up
 
 
 def _open_standard_streams() -> None:

@@ -1,5 +1,8 @@
 """How a command ends."""
 
+import subprocess
+import sys
+
 import pytest
 import typer
 
@@ -16,3 +19,26 @@ def test_a_missing_package_names_what_brings_it(command: str, extra: str, capsys
     assert ended.value.exit_code == ERROR
     assert "needs the package 'pwdlib'; install what" in (said := " ".join(capsys.readouterr().err.split()))
     assert said.endswith(f"pip install 'blemish[{extra}]'")
+
+
+LATE = """
+import os, signal, sys
+from blemish.__main__ import main
+
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):
+        kill(process, number)
+
+late = Late()
+sys.argv = ["blemish", "detectors"]
+main()
+"""
+"""Ctrl-C where Python takes its modules down and has given up its handlers."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends a process there")
+def test_ctrl_c_after_a_command_has_ended_changes_no_exit_code() -> None:
+    ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "padim" in ended.stdout

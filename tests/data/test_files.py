@@ -30,6 +30,41 @@ def test_a_lock_is_held_by_one_process_and_by_none_that_was_killed(tmp_path: Pat
         holder.kill()
     with exclusive_lock(lock, "writing"):
         assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_another_process_has_made_meanwhile_is_left(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    with exclusive_lock(lock, "writing"):
+        lock.unlink()
+        lock.touch()
+    assert lock.exists()
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from blemish.data.files import exclusive_lock
+from blemish.errors import DataError
+counter, left = Path(sys.argv[1]), 200
+while left:
+    try:
+        with exclusive_lock(counter.with_name("a.lock"), "counting"):
+            counter.write_text(str(int(counter.read_text()) + 1))
+            left -= 1
+    except DataError:
+        pass
+"""
+
+
+@pytest.mark.slow
+def test_a_lock_that_is_taken_away_at_the_end_is_never_held_twice(tmp_path: Path) -> None:
+    counter = tmp_path / "count"
+    counter.write_text("0")
+    counting = [subprocess.Popen([sys.executable, "-c", COUNT, str(counter)]) for _ in range(3)]
+    assert [process.wait() for process in counting] == [0, 0, 0]
+    assert counter.read_text() == "600"
+    assert list(tmp_path.iterdir()) == [counter]
 
 
 def test_a_lock_in_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:

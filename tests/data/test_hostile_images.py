@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import runpy
 import struct
 import zlib
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import Sample, image_files, read_folder, unread_images
 from blemish.data.groups import read_groups
-from blemish.data.images import PixelPolicy, load_image, prepare_content, read_original
+from blemish.data.images import PixelPolicy, load_image, prepare, prepare_content, read_original
 from blemish.data.notes import photo_notes
 from blemish.data.profiles import profile_name
+from blemish.data.readings import Readings
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.evaluation.data_check.findings import photo_facts
 from blemish.settings import read_toml
@@ -294,9 +295,66 @@ def test_a_colour_profile_is_not_applied_and_said(kind: str, is_new: bool, tmp_p
     samples = [Sample(path, path.name) for path in image_files(tmp_path)]
     assert [sample.header.profile for sample in samples] == ["", "Display P3", "sRGB IEC61966-2.1"]
     np.testing.assert_array_equal(load_image(samples[0].path, COLOUR), load_image(samples[1].path, COLOUR))
-    [note] = photo_notes(samples, COLOUR, DeepPhotos(None))
+    [note] = photo_notes(samples, COLOUR, Readings(None))
     assert note.startswith(f"1 of 3 photos, among them p3.{kind}, with the colour profile 'Display P3': values are ")
     assert photo_facts(samples[1]).oddities == ("the colour profile 'Display P3', which is not applied",)
+
+
+@pytest.mark.parametrize(("gamma", "name"), [(100_000, "gamma 1"), (55_556, "gamma 1.8"), (45_455, ""), (0, "")])
+def test_the_gamma_of_a_png_is_not_applied_and_said(gamma: int, name: str, tmp_path: Path) -> None:
+    path = png16(tmp_path / "a.png", DEEP, before=(b"gAMA", struct.pack(">I", gamma)))
+    assert read_header(path).profile == name
+    np.testing.assert_array_equal(load_image(path, COLOUR), load_image(png16(tmp_path / "b.png", DEEP), COLOUR))
+
+
+def with_alpha(image: Image.Image, alpha: int) -> Image.Image:
+    image = image.copy()
+    image.putalpha(Image.new("L", image.size, alpha))
+    return image
+
+
+SEE_THROUGH: dict[str, Callable[[Path], object]] = {
+    "RGBA": lambda path: with_alpha(Image.fromarray(RGB), 128).save(path),
+    "grey and alpha": lambda path: with_alpha(Image.fromarray(GREY), 200).save(path),
+    "a colour of a palette": lambda path: Image.fromarray(RGB).quantize(8).save(path, transparency=3),
+    "one colour": lambda path: Image.fromarray(RGB).save(path, transparency=tuple(RGB[0, 0].tolist())),
+    "one grey": lambda path: Image.fromarray(GREY).save(path, transparency=int(GREY[0, 0])),
+}
+
+
+@pytest.mark.parametrize("kind", SEE_THROUGH)
+def test_photos_that_are_transparent_in_part_are_said(kind: str, tmp_path: Path) -> None:
+    SEE_THROUGH[kind](tmp_path / "a.png")
+    with_alpha(Image.fromarray(RGB), 255).save(tmp_path / "opaque.png")
+    folder = read_folder(tmp_path)
+    [note] = photo_notes(folder.train, COLOUR, GoodImages(folder.train, COLOUR).readings)
+    assert note.startswith("1 of 2 photos, a.png: transparent in part, and laid over black")
+
+
+def test_colours_of_fewer_pixels_are_refused_for_the_right_reason(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", RGB, photometric="rgb", extratags=[(530, 3, 2, (2, 2), True)])
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack("<HHI", 262, 3, 1)) + 8
+    content[at : at + 2] = struct.pack("<H", 6)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="colours at a lower resolution, which is not read; save it as 8- or 16-bit"):
+        load_image(path, COLOUR)
+
+
+def test_twelve_bits_that_the_file_tells_of_are_no_twelve_bits_in_sixteen(tmp_path: Path) -> None:
+    pairs = GREY.reshape(SIDE, -1, 2).astype(np.uint32) * 16
+    packed = pairs[..., 0] << 12 | pairs[..., 1]  # two values in three bytes
+    stored = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.uint8).reshape(SIDE, -1)
+    path = tiff(tmp_path / "a.tif", stored, photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    for tag, value in ((256, SIDE), (258, 12)):
+        at = re.search(struct.pack("<H", tag) + b"[\x03\x04]\0\x01\0\0\0", content)
+        assert at is not None
+        content[at.end() : at.end() + 2] = struct.pack("<H", value)
+    path.write_bytes(content)
+    prepared = prepare(path, ONE)
+    np.testing.assert_allclose(prepared.pixels()[0], GREY.astype(int) * 16 / 4095, atol=1e-6)
+    assert prepared.reading.message(None) == ""
 
 
 @pytest.mark.parametrize("content", [bytes(10), bytes(128) + b"\xff" * 60, icc_profile("x", True)[:150]])
@@ -413,7 +471,7 @@ def test_few_bits_in_sixteen_are_said_with_the_brightest_value(tmp_path: Path, b
     folder = read_folder(tmp_path)
 
     def notes(policy: PixelPolicy) -> list[str]:
-        return photo_notes(folder.train, policy, GoodImages(folder.train, policy).deep)
+        return photo_notes(folder.train, policy, GoodImages(folder.train, policy).readings)
 
     policy = COLOUR if colour else ONE
     assert notes(policy) == [
@@ -431,14 +489,14 @@ def test_few_bits_in_sixteen_are_said_with_the_brightest_value(tmp_path: Path, b
 def test_all_sixteen_bits_are_not_talked_about(tmp_path: Path) -> None:
     tiff(tmp_path / "0.tif", DEEP, photometric="rgb")
     folder = read_folder(tmp_path)
-    assert photo_notes(folder.train, COLOUR, GoodImages(folder.train, COLOUR).deep) == []
+    assert photo_notes(folder.train, COLOUR, GoodImages(folder.train, COLOUR).readings) == []
 
 
 def test_the_first_of_several_pages_is_used_and_said(tmp_path: Path) -> None:
     path = tiff(tmp_path / "0.tif", np.stack([GREY, GREY // 2, GREY // 4]), photometric="minisblack")
     np.testing.assert_array_equal(load_image(path, ONE), load_image(GREY, ONE))
     assert read_header(path).pages == 3
-    assert photo_notes([Sample(path, "0.tif")], ONE, DeepPhotos(None)) == [
+    assert photo_notes([Sample(path, "0.tif")], ONE, Readings(None)) == [
         "0.tif: up to 3 pages or frames in a file; the first page is used"
     ]
 

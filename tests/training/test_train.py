@@ -184,6 +184,20 @@ def test_a_missing_output_folder_is_said_before_training(parts: Path, tmp_path: 
         train_model(parts, tmp_path / "nowhere/m.safetensors", settings())
 
 
+def test_two_runs_do_not_train_into_one_file(parts: Path, tmp_path: Path) -> None:
+    out, held = tmp_path / "m.safetensors", []
+
+    def second(_progress: Progress) -> None:
+        if not held:
+            with pytest.raises(DataError, match=r"another process is training .*m\.safetensors; wait for it"):
+                train_model(parts, out, settings())
+            held.append(out.with_name(f".{out.name}.lock").exists())
+
+    train_model(parts, out, settings(), report=second)
+    assert held == [True]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["m.safetensors"]
+
+
 def test_a_flat_folder_of_good_photos_is_enough(parts: Path, tmp_path: Path) -> None:
     header = train_model(parts / "train/good", tmp_path / "m", settings())
     assert header.data_card.fit_images == 10

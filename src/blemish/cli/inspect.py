@@ -116,7 +116,7 @@ def _say_notes(found: "Inspection") -> None:
             "all these images are grey, and the model was trained on colour: what it says of them means little; "
             "train on grey images, or look for what has changed in the camera",
         )
-    if found.deep.note:
-        say("note", found.deep.note)
+    for note in found.readings.notes:
+        say("note", note)
     if found.paged:
         say("note", f"of {plural(found.paged, 'image')} with several pages only page 1 was judged; split the files")

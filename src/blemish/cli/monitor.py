@@ -120,7 +120,7 @@ def _print_watch(found: "Watched") -> None:
         )
     if "score" not in found.streams:
         log_console.print("note: calibrated fold by fold, the score itself is not watched; the photo's values are")
-    if found.depth:
-        say("note", found.depth)
+    for note in found.notes:
+        say("note", note)
     if found.open_group is not None:
         log_console.print(f"note: group '{found.open_group}' counts when the next one begins", markup=False)

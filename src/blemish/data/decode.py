@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, is_deep, prepare_depth
-from blemish.data.profiles import profile_name
+from blemish.data.profiles import gamma_name, profile_name
 from blemish.data.tiff import Tiff, read_floats, read_tiff
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, open_regular, read_regular
@@ -130,7 +130,7 @@ def read_header(path: Path) -> ImageHeader:
                 size_px = (width, height) if orientation >= 5 else (height, width)
                 image_format = {"MPO": "JPEG", "DIB": "BMP"}.get(handle.format or "", handle.format or "")
                 alpha = handle.has_transparency_data
-                profile = profile_name(handle.info.get("icc_profile"))
+                profile = profile_name(handle.info.get("icc_profile")) or gamma_name(handle.info)
                 return ImageHeader(size_px, handle.mode, orientation, pages, image_format, alpha, profile)
         except UnidentifiedImageError:
             if tiff is None:

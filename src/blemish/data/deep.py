@@ -126,6 +126,14 @@ def check_alpha(image: Image.Image, where: str) -> None:
         )
 
 
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel of an image is transparent, wholly or in part."""
+    if not image.has_transparency_data:
+        return False
+    with_alpha = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
+    return int(np.asarray(with_alpha.getchannel("A")).min()) < 255
+
+
 def prepare_depth(handle: ImageFile, tiff: Tiff | None, read_low: Callable[[], Image.Image]) -> Depth | None:
     """The depth of a file that is not decoded yet, which is then decoded right; None of 8 bits."""
     is_min_white = tiff is not None and tiff.is_min_white

@@ -367,9 +367,9 @@ def _umask() -> int:
 
 @contextmanager
 def exclusive_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the system's lock on `path`, an empty file that is made where it is missing and left there.
+    """Hold the system's lock on `path`, an empty file that is made where it is missing, and taken away at the end.
 
-    The system lets go of it when the process dies, however it dies.
+    The system lets go of it when the process dies, however it dies; the file then stays for the next one.
 
     Raises:
         DataError: another process holds it, and `what` says what it is doing; or the file cannot be made or locked.
@@ -379,15 +379,28 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     ...     pass
     """
     check_writable(path)
-    # A soft lock would outlive its process, and a lock on a file that another may delete protects nothing.
+    # A soft lock would outlive its process.
     lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
-    try:
-        lock.acquire()
-    except (Timeout, RuntimeError):  # the latter where this process has it already
-        raise DataError(f"{path}: another process is {what}; wait for it or stop it") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be locked: {reason(error)}; use a folder on a local disk") from None
+    for is_last_try in (False, True):
+        try:
+            lock.acquire()
+            held = path.stat()
+            break
+        except (Timeout, RuntimeError):  # the latter where this process has it already
+            if is_last_try or path.exists():  # else it was taken away between opening and locking it
+                raise DataError(f"{path}: another process is {what}; wait for it or stop it") from None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be locked: {reason(error)}; use a folder on a local disk") from None
     try:
         yield
     finally:
+        _unlink_held(path, held)  # filelock takes no lock on a file that has gone
         lock.release()
+        if _IS_WINDOWS:  # which refuses while it is open
+            _unlink_held(path, held)
+
+
+def _unlink_held(path: Path, held: os.stat_result) -> None:
+    with suppress(OSError):
+        if os.path.samestat(held, path.stat()):  # not one that another process holds by now
+            path.unlink()

@@ -32,8 +32,9 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, named_errors, open_image
-from blemish.data.deep import brightest_value, check_alpha, unit_bands
+from blemish.data.deep import brightest_value, check_alpha, is_transparent, unit_bands
 from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.readings import READ_AS_MEANT, Reading
 from blemish.data.roi import Window, decode_roi
 from blemish.data.tiles import Box
 from blemish.errors import DataError
@@ -176,8 +177,7 @@ class Prepared:
     """Height and width of the image's own, upright."""
     is_grey: bool = False
     """Whether it is stored with one channel, whatever the network sees."""
-    brightest: int | None = None
-    """The highest value in an image of 16 bits that are scaled by the value of white; None of 8 bits."""
+    reading: Reading = READ_AS_MEANT
     pages: int = 1
     """Pages or frames of the file, of which this is the first."""
 
@@ -236,7 +236,8 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     if policy.fit == "pad":
         values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
     pages = original.info.get(PAGES, 1)
-    return Prepared(values, policy, size_px, original.mode in GREY_MODES, brightest_value(original), pages)
+    reading = Reading(brightest_value(original), is_transparent(original))
+    return Prepared(values, policy, size_px, original.mode in GREY_MODES, reading, pages)
 
 
 def _resize(band: Image.Image, size_px: tuple[int, int], part: Edges | None) -> Image.Image:

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.data.masks import is_lossy
 from blemish.data.profiles import is_plain
+from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names, plural
 
 MIN_REDUCTION = 4.0
 """From this many times smaller on, a reduction is said."""
 
 
-def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, deep: DeepPhotos) -> list[str]:
-    """What to know of photos before a model of them is trusted; `deep` has those of them with 16 bits."""
-    found = (page_note(samples), deep.note, profile_note(samples), reduction_note(samples, policy))
+def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
+    """What to know of photos before a model of them is trusted; `readings` says how they were read."""
+    found = (page_note(samples), *readings.notes, profile_note(samples), reduction_note(samples, policy))
     return [note for note in found if note]
 
 

@@ -1,8 +1,11 @@
 """The name of a colour profile (ICC) in an image file; profiles are named and never applied."""
 
 import struct
+from collections.abc import Mapping
+from typing import Any
 
 SRGB = "srgb"
+_SAME_GAMMA = 0.02
 
 
 def profile_name(content: bytes | None) -> str:
@@ -21,6 +24,18 @@ def profile_name(content: bytes | None) -> str:
     except (struct.error, UnicodeDecodeError):
         pass
     return "unnamed"
+
+
+def gamma_name(info: Mapping[Any, Any]) -> str:
+    """What a PNG without a profile says of its gamma, where that is not sRGB's; `info` is Pillow's.
+
+    >>> gamma_name({"gamma": 1.0}), gamma_name({"gamma": 0.45455}), gamma_name({})
+    ('gamma 1', '', '')
+    """
+    gamma = info.get("gamma")
+    if not isinstance(gamma, float) or gamma <= 0 or "srgb" in info or abs(gamma * 2.2 - 1) < _SAME_GAMMA:
+        return ""
+    return f"gamma {1 / gamma:.3g}"
 
 
 def _text(data: bytes) -> str:

@@ -82,6 +82,7 @@ class Tiff(NamedTuple):
         name = "a BigTIFF" if self.is_big else "a TIFF"
         more = [
             _COLOURS.get(self.first(262, 1), ""),
+            "colours at a lower resolution" if self._is_coarse else "",
             "0 is white" if self.is_min_white else "",
             "channels one by one" if self.is_planar else "",
             "in tiles" if 322 in self.tags else "",
@@ -94,6 +95,11 @@ class Tiff(NamedTuple):
     def orientation(self) -> int:
         """As EXIF has it."""
         return self.first(274, 1)
+
+    @property
+    def _is_coarse(self) -> bool:
+        """Whether it is uncompressed YCbCr with fewer pixels of colour than of brightness, as Pillow does not read."""
+        return self.first(262, 1) == 6 and self.first(259, 1) == 1 and set(self.tags.get(530, (1,))) != {1}
 
     def unread_reason(self) -> str:
         """Why pixels that Pillow gives would not be those of the photo; nothing where they are.
@@ -108,7 +114,7 @@ class Tiff(NamedTuple):
             self.first(262, 1) == 6 or (self.bits == 16 and self.samples > 3 and self.first(338, 1) != 2)
         )
         is_odd_grey = self.samples == 2 and self.first(338, 2) == 1  # already multiplied by its opacity
-        if is_swapped or is_odd_plane or is_odd_grey or (self.is_signed and self.bits == 8):
+        if self._is_coarse or is_swapped or is_odd_plane or is_odd_grey or (self.is_signed and self.bits == 8):
             return f"{self.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"
         return ""
 

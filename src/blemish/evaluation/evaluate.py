@@ -18,12 +18,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.data.images import prepare
 from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
+from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
 from blemish.evaluation.by_size import judge_regions, measure_sizes
@@ -65,7 +65,7 @@ class TestScores:
 
     __test__ = False  # not a test of pytest's
     pixels: PixelScores
-    deep: DeepPhotos
+    readings: Readings
     images: list[JudgedImage] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
@@ -139,7 +139,7 @@ def _judge(
     predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage
 ) -> TestScores:
     levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
-    judged = TestScores(PixelScores(sorted(levels)), DeepPhotos(predictor.policy.white_level))
+    judged = TestScores(PixelScores(sorted(levels)), Readings(predictor.policy.white_level))
     for done, sample in enumerate(samples, start=1):
         try:
             _judge_one(predictor, sample, judged, samples, settings.full_size)
@@ -162,7 +162,7 @@ def _judge_one(
     prepared = prepare(sample.path, predictor.policy)
     prediction = predictor.predict_prepared(prepared, sample.path, started)
     name = plain_name(sample.name)
-    judged.deep.add(name, prepared.brightest)
+    judged.readings.add(name, prepared.reading)
     compared = prediction.anomaly_map if at_full_size else prediction.scored_map
     size_px = (compared.shape[0], compared.shape[1])
     mask, valid = None, valid_px(predictor.policy, size_px)
@@ -302,7 +302,7 @@ def _groups(header: ArtifactHeader, judged: TestScores) -> dict[str, str] | None
         return None
 
 
-AS_READ = ("pages", "turned", "lossy_masks", "profiles", "depth")
+AS_READ = ("pages", "turned", "lossy_masks", "profiles", "depth", "transparency")
 """The notes on photos and masks that are read, but perhaps not as they were meant."""
 
 KNOWN = {
@@ -351,7 +351,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     seen = list(judged.samples.values())
     found = {"pages": page_note(seen), "turned": turned_note(seen), "lossy_masks": lossy_note(seen)}
     found["profiles"] = profile_note(seen)
-    found["depth"] = judged.deep.note
+    found["depth"], found["transparency"] = judged.readings.deep.note, judged.readings.transparency
     notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"

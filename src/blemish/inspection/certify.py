@@ -85,8 +85,8 @@ class Certified:
     """What sample added images must be, where some were added."""
     changed: str | None = None
     """That most of the new images are unlike those before, where they are."""
-    depth: str | None = None
-    """Where 16-bit images may have another white than they are taken to have."""
+    notes: tuple[str, ...] = ()
+    """On images that were perhaps not read as they were meant."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     is_written: bool = False
 
@@ -97,7 +97,8 @@ class Certified:
         found += [suspicious_message(name, p) for name, p in self.suspects.items()]
         return [
             *found,
-            *(message for message in (self.sample, self.changed, self.raised, self.depth) if message is not None),
+            *(message for message in (self.sample, self.changed, self.raised) if message is not None),
+            *self.notes,
         ]
 
 
@@ -120,7 +121,7 @@ def to_json(found: Certified) -> str:
             "raised": found.raised,
             "changed": found.changed,
             "sample": found.sample,
-            "depth": found.depth,
+            "notes": list(found.notes),
             "skipped": dict(found.skipped),
             "written": found.is_written,
         },
@@ -177,7 +178,7 @@ def certify_model(
         raised=raised_message(header, found, good),
         sample=sample_message(header, good) if asked.add else None,
         changed=changed_message(header, good),
-        depth=good.deep.note or None,
+        notes=tuple(good.readings.notes),
         skipped=good.skipped,
         is_written=not asked.dry_run,
     )

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, final
 
-from blemish.data.deep_photos import depth_message
-
 if TYPE_CHECKING:
     from blemish.data.images import Prepared
     from blemish.inference.predictor import Prediction, Predictor
@@ -84,7 +82,7 @@ def model_sha256(predictor: "Predictor") -> str:
 
 def reading_message(prepared: "Prepared") -> str:
     """What is said of an image that is judged, but perhaps was not read as it was meant; empty of most."""
-    said = (page_message(prepared.pages), depth_message(prepared.brightest, prepared.policy.white_level))
+    said = (page_message(prepared.pages), prepared.reading.message(prepared.policy.white_level))
     return "; ".join(filter(None, said))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import final
 
 import blemish
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import (
     fit_name,
     make_folder,
@@ -21,6 +20,7 @@ from blemish.data.files import (
 )
 from blemish.data.folder import NOT_UTF8, image_files, told_name
 from blemish.data.images import PixelPolicy
+from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
 from blemish.inference.predictor import Predictor
@@ -89,8 +89,8 @@ class Inspection:
     """How many images have several pages or frames, of which the first was judged."""
 
     def __post_init__(self) -> None:
-        self.deep = DeepPhotos(self.predictor.policy.white_level)
-        """The 16-bit images that were judged."""
+        self.readings = Readings(self.predictor.policy.white_level)
+        """How the images that were judged were read."""
         self._numbers = array("q")
         """Of the decisions of this run, in the order of the images."""
         self._is_slow_said = False
@@ -136,7 +136,7 @@ class Inspection:
     def _pass(self, predictor: Predictor, record: Record | None, out: Path | None) -> Iterator[Row]:
         """Judge all images once, with pictures where there is a folder for them."""
         del self._numbers[:]
-        self.paged, self.deep = 0, DeepPhotos(predictor.policy.white_level)  # a batch is looked at twice
+        self.paged, self.readings = 0, Readings(predictor.policy.white_level)  # a batch is looked at twice
         line = Line(predictor, record, out, self.request.workers, self.request.skip_bad)
         with closing(line.decided(self.images)) as all_decided:
             for done, one in enumerate(all_decided, start=1):
@@ -145,7 +145,7 @@ class Inspection:
                 if one.prediction is not None:
                     self.grey_images += one.is_grey
                     self.colour_images += not one.is_grey
-                    self.deep.add(str(one.source.path), one.brightest)
+                    self.readings.add(str(one.source.path), one.reading)
                     self._warn_if_slow(one.prediction.latency_ms, len(self.images) - done)
                 self.paged += one.decision.score is not None and one.decision.message.startswith(PAGE)
                 self._numbers.append(one.decision.id)

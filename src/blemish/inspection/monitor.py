@@ -11,11 +11,11 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import check_writable, exclusive_lock
 from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
 from blemish.data.images import Prepared, prepare
 from blemish.data.photo_values import photo_values
+from blemish.data.readings import Readings
 from blemish.errors import CalibrationError, DataError
 from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
@@ -45,8 +45,8 @@ class Watched:
     alarms: tuple[Alarm, ...]
     open_group: str | None
     """The group of the last image: counted when the next group begins."""
-    depth: str = ""
-    """Where 16-bit images of this run may have another white than they are taken to have."""
+    notes: tuple[str, ...] = ()
+    """On images of this run that were perhaps not read as they were meant."""
 
 
 def monitor_images(
@@ -115,7 +115,7 @@ class _File(NamedTuple):
 def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     before, saved = watch.images, time.monotonic()
     skipped, passed_over, unnamed = dict[str, str](), 0, list[Path]()
-    deep = DeepPhotos(run.predictor.policy.white_level)
+    readings = Readings(run.predictor.policy.white_level)
     calibrated = set(run.predictor.header.calibration.image_ids)
     is_changed = False
     try:
@@ -137,7 +137,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                 else:
                     prepared = prepare(file.path, run.predictor.policy)
                     raised = watch.look(file.name, values_of(run.predictor, prepared, file.path), run.rng)
-                    deep.add(file.name, prepared.brightest)
+                    readings.add(file.name, prepared.reading)
             except DataError as error:
                 if not run.skip_bad:
                     raise
@@ -152,7 +152,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     finally:
         if is_changed:
             run.save(watch)
-    return replace(_found(watch, watch.images - before, passed_over, skipped), depth=deep.note)
+    return replace(_found(watch, watch.images - before, passed_over, skipped), notes=tuple(readings.notes))
 
 
 def _id_of(path: Path) -> str:

@@ -8,11 +8,11 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
 from blemish.data.groups import pattern_of, read_groups
 from blemish.data.images import check_contents, pixels_id, prepare
 from blemish.data.photo_values import photo_values
+from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError, join_names, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
@@ -38,12 +38,12 @@ class NewImages(NamedTuple):
     ids: list[str]
     pixel_ids: list[str]
     skipped: dict[str, str]
-    deep: DeepPhotos
+    readings: Readings
 
 
 def no_images(white_level: int | None = None) -> NewImages:
     """Nothing looked at yet."""
-    return NewImages([], [], [], [], [], {}, DeepPhotos(white_level))
+    return NewImages([], [], [], [], [], {}, Readings(white_level))
 
 
 def score_new_images(
@@ -76,7 +76,7 @@ def score_new_images(
         for identity in ids:
             if identity in known:
                 raise DataError(f"{path}: {known[identity]}; take it out of the folder")
-        found.deep.add(name, prepared.brightest)
+        found.readings.add(name, prepared.reading)
         known |= dict.fromkeys(ids, f"the same image as {name}; each good image counts once")
         found.names.append(name)
         found.ids.append(ids[0])

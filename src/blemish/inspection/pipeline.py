@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from blemish.data.decode import read_content, read_header
 from blemish.data.files import atomic_write, fit_name, make_folder, refuse_foreign
 from blemish.data.images import Prepared, drawable, prepare_content
+from blemish.data.readings import READ_AS_MEANT, Reading
 from blemish.errors import DataError
 from blemish.inference.overlay import draw_at_full_size
 from blemish.inference.predictor import Prediction, Predictor
@@ -61,7 +62,7 @@ class InspectedImage(NamedTuple):
     prediction: Prediction | None = None
     original: Image.Image | None = None
     is_grey: bool = False
-    brightest: int | None = None
+    reading: Reading = READ_AS_MEANT
     error: DataError | None = None
 
 
@@ -113,7 +114,7 @@ class Line:
         prediction = self._predictor.predict_prepared(read.prepared, source.path)
         decision = to_decision(self._predictor, prediction, read.prepared)
         decision = replace(decision, image_sha256=read.sha256, picture=source.name, drawn_at=self._drawn_at)
-        facts = read.prepared.is_grey, read.prepared.brightest
+        facts = read.prepared.is_grey, read.prepared.reading
         return InspectedImage(source, decision, prediction, read.original, *facts)
 
     def _read(self, source: Source) -> Read:

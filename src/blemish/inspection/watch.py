@@ -20,7 +20,6 @@ from typing import final
 from PIL import Image
 
 from blemish.data.decode import read_content
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.files import (
     check_writable,
     make_folder,
@@ -30,6 +29,7 @@ from blemish.data.files import (
     remove_left_parts,
 )
 from blemish.data.images import Prepared, drawable, prepare_content
+from blemish.data.readings import Readings
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan
@@ -107,7 +107,7 @@ class Watcher:
         self._unseen: str | None = None
         self._model = FollowedModel(self.predictor, self.load)
         self._slow = SlowPhotos()
-        self._deep: DeepPhotos | None = DeepPhotos(self.predictor.policy.white_level)
+        self._readings: Readings | None = Readings(self.predictor.policy.white_level)
         self._first_look_s = math.inf
 
     def run(self) -> None:
@@ -226,18 +226,18 @@ class Watcher:
         came_s = ready.since_s if ready.since_s > self._first_look_s else None
         for note in self._slow.took(ready.name, came_s, time.monotonic() - started_s):
             self.callbacks.note(note)
-        self._note_depth(ready.name, prepared)
+        self._note_reading(ready.name, prepared)
         found = to_decision(self.predictor, prediction, prepared)
         picture = picture_name(ready.name, sha256)
         return replace(found, image_path=ready.name, image_sha256=sha256, picture=picture, drawn_at=drawn_at)
 
-    def _note_depth(self, name: str, prepared: Prepared) -> None:
-        """Say once that the white of 16-bit photos may be another; the record says it of each."""
-        if self._deep is not None:
-            self._deep.add(name, prepared.brightest)
-            if self._deep.note:
-                self.callbacks.note(f"{name}: {self._deep.note}; this is said once")
-                self._deep = None
+    def _note_reading(self, name: str, prepared: Prepared) -> None:
+        """Say once what of photos is perhaps not read as it was meant; the record says it of each."""
+        if self._readings is not None:
+            self._readings.add(name, prepared.reading)
+            for note in self._readings.notes:
+                self.callbacks.note(f"{name}: {note}; this is said once")
+                self._readings = None
 
     def _draw(self, original: Image.Image, prediction: Prediction, name: str, sha256: str) -> float | None:
         """Write heat map and mask before the decision, and return their threshold: none in the record is without."""

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from blemish.data.deep_photos import DeepPhotos
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, Prepared, check_contents, load_image, prepare
 from blemish.data.progress import Progress, Report, quiet
+from blemish.data.readings import Readings
 from blemish.data.tiles import tile_boxes
 from blemish.errors import DataError
 from blemish.settings import AugmentSettings
@@ -28,8 +28,8 @@ CACHE_BYTES = 1 << 30
 class GoodImages(Dataset[Tensor]):
     """Images `(c, h, w)`, float32 in [0, 1], all decoded once at the start, so that a bad file shows before any work.
 
-    With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason. `deep` has those of
-    16 bits.
+    With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason. `readings`
+    has what is to be said of how they were read.
 
     Raises:
         DataError: a file that cannot be read, unless `skip_bad`.
@@ -45,7 +45,7 @@ class GoodImages(Dataset[Tensor]):
         self.policy = policy
         self.samples: list[Sample] = []
         self.skipped: dict[str, str] = {}
-        self.deep = DeepPhotos(policy.white_level)
+        self.readings = Readings(policy.white_level)
         self._kept: dict[int, NDArray[np.float32]] = {}
         fits_in_cache = CACHE_BYTES // (4 * policy.channels * math.prod(policy.size_px))
         with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
@@ -59,7 +59,7 @@ class GoodImages(Dataset[Tensor]):
                 else:
                     if len(self.samples) < fits_in_cache:
                         self._kept[len(self.samples)] = prepared.pixels()
-                    self.deep.add(sample.name, prepared.brightest)
+                    self.readings.add(sample.name, prepared.reading)
                     self.samples.append(sample)
                 report(Progress("reading images", done, len(samples)))
 

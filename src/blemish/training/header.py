@@ -80,7 +80,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
                 *job.encoder_notes,
-                *photo_notes(job.images.samples, job.images.policy, job.images.deep),
+                *photo_notes(job.images.samples, job.images.policy, job.images.readings),
                 *region_notes(job.images.policy, photo_px, job.settings.data.roi),
                 *dict.fromkeys(note for fit in fits for note in fit.notes),
                 *image_notes(job, scores, looks),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blemish.data.files import check_model_name
+from blemish.data.files import check_model_name, exclusive_lock
 from blemish.data.folder import SUFFIXES, read_folder
 from blemish.data.progress import Report, quiet
 from blemish.errors import BlemishError, DataError
@@ -29,7 +29,8 @@ def train_model(
     step 0.
 
     Raises:
-        DataError: the images cannot be read, or are too few; `out` cannot be written, or is an export.
+        DataError: the images cannot be read, or are too few; `out` cannot be written, or is an export, or another
+            process trains it.
         SettingsError: sides the network cannot take; a state to resume from that was made with other settings.
         CalibrationError: too few good images for `score.max_false_alarm_rate`; a threshold of 0.
         TrainingError: the loss is not a number.
@@ -38,6 +39,13 @@ def train_model(
     if is_onnx(out):
         raise DataError(f"{out}: the name of an export, or one that is there; give the trained model another name")
     torch_device(device)
+    with exclusive_lock(out.with_name(f".{out.name}.lock"), f"training {out}"):
+        return _train(data, out, settings, device, resume, report)
+
+
+def _train(
+    data: Path, out: Path, settings: RunSettings, device: str, resume: bool, report: Report
+) -> ArtifactHeader:
     pinned = pin(settings.detector, settings.model)  # which encoder; it must be here
     settings = settings.model_copy(update={"model": pinned.model})
     folder = read_folder(data)
