@@ -43,9 +43,7 @@ def train_model(
         return _train(data, out, settings, device, resume, report)
 
 
-def _train(
-    data: Path, out: Path, settings: RunSettings, device: str, resume: bool, report: Report
-) -> ArtifactHeader:
+def _train(data: Path, out: Path, settings: RunSettings, device: str, resume: bool, report: Report) -> ArtifactHeader:
     pinned = pin(settings.detector, settings.model)  # which encoder; it must be here
     settings = settings.model_copy(update={"model": pinned.model})
     folder = read_folder(data)
