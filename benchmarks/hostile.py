@@ -149,6 +149,8 @@ def main() -> int:
             print(f"{number} begun, {wrong} wrong, {time.monotonic() - started:.0f} s", flush=True)
     while running:
         collect(running, outcomes, options.keep)
+    if not (options.keep or options.only is not None or any(one.faults for one in outcomes)):
+        shutil.rmtree(root, ignore_errors=True)  # folders of failures are kept, and the material with them
     return report(outcomes, options)
 
 

@@ -226,6 +226,14 @@ def test_the_ladder_and_the_next_steps_are_on_the_page(page: str) -> None:
     assert "not supported: needs 99 good images" in page
     assert "<li>Look at &lt;b&gt;train/good/0.png&lt;/b&gt;.</li>" in page
     assert "0 of 1" in page[page.index("by the false alarms allowed") :]
+    assert "To use another" not in page  # there is none but the model's own
+
+
+def test_the_rate_that_is_offered_is_not_the_models_own() -> None:
+    results = example_results()
+    results["ladder"].append({**results["ladder"][1], "max_false_alarm_rate": 0.1, "is_chosen": False})
+    page = render(typed(results), example_drawings())
+    assert "To use another: <code>--max-false-alarm-rate 0.1</code>" in page
 
 
 def test_every_measure_is_explained(page: str) -> None:

@@ -122,6 +122,8 @@ def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tm
     page.wait_for_url("**/report", wait_until="load")
     text = page.locator("main").text_content()
     assert re.search(r"anomalous\s*3", text)
+    zone = page.evaluate("new Date().toLocaleTimeString('en', { timeZoneName: 'short' }).split(' ').pop()")
+    assert page.locator("[data-zone]").text_content() == zone
     page.click("nav >> text=Audit trail")
     page.wait_for_url("**/trail", wait_until="load")
     page.click("text=Check the chain")

@@ -745,3 +745,13 @@ def test_the_page_of_a_photo_of_few_bits_in_sixteen_says_so(
     client = visit(station, app, "viewer").client
     assert said in client.get(f"/images/{image_id}", headers={"Accept-Language": language}).text
     assert "12 bits in 16?" in client.get(f"/api/v1/images/{image_id}").json()["message"]
+
+
+HTML = {"Accept": "text/html"}
+
+
+def test_a_page_that_is_not_there_has_the_menu_of_whoever_is_logged_in(station: Station, app: FastAPI) -> None:
+    page = visit(station, app, "viewer").client.get("/nowhere", headers=HTML)
+    assert (page.status_code, '<a href="/report"' in page.text, 'action="/logout"' in page.text) == (404, True, True)
+    stranger = TestClient(app).get("/nowhere", headers=HTML)
+    assert (stranger.status_code, "/report" in stranger.text) == (404, False)

@@ -75,11 +75,17 @@ async def guard(request: Request) -> AsyncIterator[None]:
         await request.close()
 
 
+async def know_identity(request: Request) -> Identity | None:
+    """Who asks, if anybody is logged in, where no rule has looked yet; kept in the request for the page."""
+    request.state.identity = identity = await run_in_threadpool(_identity, request)
+    return identity
+
+
 async def _check(request: Request) -> None:
     rule = rule_of(request.scope.get("endpoint"))
     if rule is None:
         raise HTTPException(403, "no rule opens this address")
-    request.state.identity = identity = await run_in_threadpool(_identity, request)
+    identity = await know_identity(request)
     is_from_browser = identity is None or identity.scopes is None
     if request.method not in SAFE and is_from_browser and not _is_same_origin(request):
         raise HTTPException(403, "this came from another site")

@@ -1,5 +1,6 @@
 """The web application: what it holds, its routes, and how errors are told."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, final
 
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 import blemish
 from blemish.errors import BlemishError, DataError
-from blemish.station.access import LoginNeededError, guard, login_address
+from blemish.station.access import LoginNeededError, guard, know_identity, login_address
 from blemish.station.accounts import Attempts
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
@@ -135,6 +136,9 @@ async def _no_room(request: Request, error: Any) -> Response:
 
 
 async def _http_error(request: Request, error: Any) -> Response:
+    if not hasattr(request.state, "identity"):  # no route: the page has the menu all the same
+        with suppress(DBAPIError, BlemishError):
+            await know_identity(request)
     return _tell(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 

@@ -19,7 +19,7 @@ from blemish.evaluation.report.pictures import (
     three_thresholds,
     thresholds_in_use,
 )
-from blemish.evaluation.results import FalseAlarms, Results
+from blemish.evaluation.results import FalseAlarms, Results, Rung
 
 THRESHOLD_NAMES = {"calibrated": "the model's", "paper_tau": "the paper's", "oracle_f1": "oracle F1"}
 
@@ -38,6 +38,7 @@ def render(results: Results, drawings: Drawings) -> str:
             names=THRESHOLD_NAMES,
             charts=_charts(results, drawings),
             bars=_bars(results) if results.has_paper_tau else {},
+            other_rate=other_rate(results.ladder),
             panels={name: [panel(one, results) for one in some] for name, some in drawings.panels.items()},
             three=[three_thresholds(one, results) for one in drawings.three_thresholds],
             missed=[panel(one, results) for one in drawings.missed],
@@ -45,6 +46,12 @@ def render(results: Results, drawings: Drawings) -> str:
         )
     )
     return page.rstrip() + "\n"
+
+
+def other_rate(ladder: Sequence[Rung]) -> float | None:
+    """The lowest rate of a ladder that can be used and is not the model's own; None where there is none."""
+    others = (one.max_false_alarm_rate for one in ladder if one.threshold is not None and not one.is_chosen)
+    return min(others, default=None)
 
 
 PAGES = ("report", "compare", "challenge", "data_check")

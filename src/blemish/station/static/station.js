@@ -10,6 +10,12 @@ export function localTimes(root) {
     one.textContent = isToday ? at.toLocaleTimeString(language) : at.toLocaleString(language);
     one.title = one.dateTime;
   }
+  for (const one of root.querySelectorAll("[data-zone]")) {
+    const at = new Date(one.dataset.zone);
+    if (Number.isNaN(at.getTime())) continue;
+    const parts = new Intl.DateTimeFormat(document.documentElement.lang, { timeZoneName: "short" }).formatToParts(at);
+    one.textContent = parts.find((part) => part.type === "timeZoneName").value;
+  }
 }
 
 export function isTyping(event) {
