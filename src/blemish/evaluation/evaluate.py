@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
-from blemish.data.images import prepare
+from blemish.data.images import check_contents, prepare
 from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
 from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names
@@ -160,6 +160,7 @@ def _judge_one(
     started = time.perf_counter()
     predictor.warn_if_withdrawn()
     prepared = prepare(sample.path, predictor.policy)
+    check_contents(prepared, sample.path)
     prediction = predictor.predict_prepared(prepared, sample.path, started)
     name = plain_name(sample.name)
     judged.readings.add(name, prepared.reading)

@@ -13,7 +13,7 @@ import numpy as np
 
 from blemish.data.files import check_writable, exclusive_lock
 from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
-from blemish.data.images import Prepared, prepare
+from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.photo_values import photo_values
 from blemish.data.readings import Readings
 from blemish.errors import CalibrationError, DataError
@@ -136,6 +136,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                     passed_over += 1
                 else:
                     prepared = prepare(file.path, run.predictor.policy)
+                    check_contents(prepared, file.path)
                     raised = watch.look(file.name, values_of(run.predictor, prepared, file.path), run.rng)
                     readings.add(file.name, prepared.reading)
             except DataError as error:
