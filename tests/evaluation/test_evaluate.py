@@ -63,6 +63,7 @@ def brightness_predictor(threshold: float = 0.3, rate: float = 0.1, roi: NDArray
 def write_image(path: Path, level: float, square: float | None = None, stray: float | None = None) -> None:
     """Evenly bright, perhaps with a square of 8 x 8 and with one stray pixel in a corner."""
     pixels = np.full((SIDE, SIDE, 3), round(255 * level), np.uint8)
+    pixels[[0, -1], 0, 0] -= 1  # a photo of one value is refused; the brightest channel stays as it is
     if square is not None:
         pixels[4:12, 4:12] = round(255 * square)
     if stray is not None:
@@ -342,7 +343,7 @@ def test_every_gap_has_its_note(squares: Path, tmp_path: Path, gone: str) -> Non
 
 def test_a_mask_too_small_for_the_models_size_is_said(squares: Path, tmp_path: Path) -> None:
     big = np.zeros((SIDE * 16, SIDE * 16), np.uint8)
-    Image.fromarray(big).save(squares / "test/cut/0.png")
+    Image.fromarray(np.uint8(np.arange(big.size).reshape(big.shape) > big.size // 2)).save(squares / "test/cut/0.png")
     big[0, 0] = 255
     Image.fromarray(big).save(squares / "ground_truth/cut/0_mask.png")
     reduced = EvaluateSettings(repeats=10, full_size=False)

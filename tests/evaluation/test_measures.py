@@ -174,6 +174,7 @@ def test_maps_are_compared_in_full_resolution_unless_the_models_size_is_asked_fo
     for kind in ("good", "spot"):
         for place in range(3):
             pixels = np.full((64, 64, 3), 60, np.uint8)
+            pixels[:2, :2, 0] = 59  # a photo of one value is refused
             mask = np.zeros((64, 64), np.uint8)
             if kind == "spot":
                 pixels[21:23, 11 + 2 * place] = mask[21:23, 11 + 2 * place] = 255

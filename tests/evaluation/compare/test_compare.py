@@ -80,7 +80,7 @@ def test_every_run_has_its_files(done: tuple[Path, Comparison]) -> None:
         for seed in ("seed0", "seed1"):
             names = {path.name for path in (out / "runs/parts" / name / seed).iterdir()}
             assert names == {"run.json", "model.safetensors", "results.json", "report.html", "maps.safetensors"}
-    assert {path.name for path in out.iterdir()} == {"runs", JSON, CSV, PAGE, LOCK}
+    assert {path.name for path in out.iterdir()} == {"runs", JSON, CSV, PAGE}
 
 
 def test_the_numbers_are_those_of_the_runs(done: tuple[Path, Comparison]) -> None:
