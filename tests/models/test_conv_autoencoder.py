@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.models.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
 from blemish.models.detector import ImageShape
-from blemish.models.maps import gaussian_blur, ssim_map
+from blemish.models.maps import gaussian_blur, ssim_residual
 
 PAPER = ImageShape(channels=3, height=256, width=256)
 
@@ -143,7 +143,7 @@ def test_map_follows_the_loss(loss: str) -> None:
     unsmoothed = {
         "l2": difference.abs().amax(1),
         "mse": difference.square().mean(1),
-        "ssim": 1 - ssim_map(images, detector.reconstruct(images)).mean(1),
+        "ssim": ssim_residual(images, detector.reconstruct(images)).mean(1),
     }[loss]
     torch.testing.assert_close(detector(images), gaussian_blur(unsmoothed, 1.5), rtol=1e-4, atol=1e-5)
 

@@ -135,23 +135,13 @@ def _enlarging(side: int, side_px: int, sigma_px: float, device: torch.device) -
     return _band(side_px, sigma_px, math.floor(4 * sigma_px + 0.5), device) @ pixels
 
 
-def ssim_map(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Structural similarity of two images in [0, 1] around each pixel: 1 where they agree, never below -1.
-
-    Gaussian window of 11 x 11 pixels, sigma 1.5, mirrored at the border. Source: Wang et al. 2004, eq. (13).
-
-    >>> x = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
-    >>> ssim_map(x, x).min()
-    tensor(1.)
-    """
-    return 1 - ssim_residual(x, y)
-
-
 def ssim_residual(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """One minus the structural similarity, without the rounding that would make it negative.
+    """One minus the structural similarity of two images in [0, 1] around each pixel: 0 where they agree, 2 at most.
 
-    With a = (mean x - mean y)^2 / (mean x^2 + mean y^2 + C1) and b = var(x - y) / (var x + var y + C2), both
-    >= 0, the similarity is (1 - a)(1 - b), so the residual is a + b (1 - a).
+    Gaussian window of 11 x 11 pixels, sigma 1.5, mirrored at the border. Source: Wang et al. 2004, eq. (13), without
+    the rounding that would make the residual negative: with a = (mean x - mean y)^2 / (mean x^2 + mean y^2 + C1) and
+    b = var(x - y) / (var x + var y + C2), both >= 0, the similarity is (1 - a)(1 - b),
+    so the residual is a + b (1 - a).
 
     >>> x = torch.zeros(1, 1, 16, 16)
     >>> ssim_residual(x, x + 1)[0, 0, 8, 8]  # 1 / (1 + C1)

@@ -18,9 +18,9 @@ from blemish.cli import app
 from blemish.data.files import exclusive_lock
 from blemish.data.progress import Progress, quiet
 from blemish.errors import DataError, SettingsError
-from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Comparison, Plan, compare, plan_runs
+from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Plan, compare, plan_runs
 from blemish.evaluation.compare.content import Content
-from blemish.evaluation.compare.runs import LOCK, Outcome, execute_run
+from blemish.evaluation.compare.runs import LOCK, Compared, Outcome, execute_run
 from blemish.evaluation.compare.summary import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
@@ -36,7 +36,7 @@ def plan(*data: Path, detectors: str = "seed,ae_l2", seeds: int = 1, more: tuple
     return Plan(data, detectors.split(","), seeds, assignments=[*HASTY, *more], evaluate=QUICK)
 
 
-def run(what: Plan, out: Path) -> tuple[Comparison, dict[str, str]]:
+def run(what: Plan, out: Path) -> tuple[Compared[Content], dict[str, str]]:
     """The comparison, and the status of each run by its folder."""
     told: dict[str, str] = {}
 
@@ -54,14 +54,14 @@ def strict(path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def done(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+def done(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Compared[Content]]:
     """Two detectors with two seeds; read only."""
     out = tmp_path_factory.mktemp("comparison")
     return out, run(plan(shared_parts, seeds=2), out)[0]
 
 
 @pytest.fixture
-def copy(done: tuple[Path, Comparison], tmp_path: Path) -> Path:
+def copy(done: tuple[Path, Compared[Content]], tmp_path: Path) -> Path:
     """The same, to be spoilt."""
     return Path(shutil.copytree(done[0], tmp_path / "copy", copy_function=shutil.copy2))
 
@@ -73,7 +73,7 @@ def written(out: Path) -> dict[str, int]:
     }
 
 
-def test_every_run_has_its_files(done: tuple[Path, Comparison]) -> None:
+def test_every_run_has_its_files(done: tuple[Path, Compared[Content]]) -> None:
     out, found = done
     assert found.failed == 0
     for name in ("seed", "ae_l2"):
@@ -83,7 +83,7 @@ def test_every_run_has_its_files(done: tuple[Path, Comparison]) -> None:
     assert {path.name for path in out.iterdir()} == {"runs", JSON, CSV, PAGE}
 
 
-def test_the_numbers_are_those_of_the_runs(done: tuple[Path, Comparison]) -> None:
+def test_the_numbers_are_those_of_the_runs(done: tuple[Path, Compared[Content]]) -> None:
     out, found = done
     content = strict(out / JSON)
     assert content == json.loads(json.dumps(found.content))
@@ -99,7 +99,7 @@ def test_the_numbers_are_those_of_the_runs(done: tuple[Path, Comparison]) -> Non
     assert run["scopes"]["all"]["artifact_bytes"] == (out / "runs/parts/seed/seed1/model.safetensors").stat().st_size
 
 
-def test_own_rates_leave_the_good_images_out(done: tuple[Path, Comparison]) -> None:
+def test_own_rates_leave_the_good_images_out(done: tuple[Path, Compared[Content]]) -> None:
     out, found = done
     for run in found.content["runs"]:
         images = strict(out / f"runs/parts/{run['detector']}/seed{run['seed']}/results.json")["images"]
@@ -108,14 +108,14 @@ def test_own_rates_leave_the_good_images_out(done: tuple[Path, Comparison]) -> N
         assert run["scopes"]["bar"]["own.oracle_f1.precision"] == pytest.approx(hits / max(1, hits + alarms))
 
 
-def test_the_seeds_tau_is_for_algorithm_1_alone(done: tuple[Path, Comparison]) -> None:
+def test_the_seeds_tau_is_for_algorithm_1_alone(done: tuple[Path, Compared[Content]]) -> None:
     for run in done[1].content["runs"]:
         is_seed = run["detector"] == "seed"
         assert run["has_paper_tau"] is is_seed
         assert (run["scopes"]["all"]["paper_tau.f1"] is not None) is is_seed
 
 
-def test_the_csv_has_a_line_for_each_run_and_scope(done: tuple[Path, Comparison]) -> None:
+def test_the_csv_has_a_line_for_each_run_and_scope(done: tuple[Path, Compared[Content]]) -> None:
     rows = list(csv.DictReader(io.StringIO((done[0] / CSV).read_text(encoding="utf-8"))))
     assert [(row["detector"], row["seed"], row["scope"]) for row in rows] == [
         (name, seed, scope) for seed in "01" for name in ("seed", "ae_l2") for scope in ("all", "bar")

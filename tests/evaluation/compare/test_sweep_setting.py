@@ -15,13 +15,12 @@ from blemish.cli import app
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare import COMPARED
 from blemish.evaluation.compare.content import SweepContent
-from blemish.evaluation.compare.runs import RECORD, Outcome
+from blemish.evaluation.compare.runs import RECORD, Compared, Outcome
 from blemish.evaluation.compare.sweep_setting import (
     CSV,
     JSON,
     PAGE,
     SettingSweep,
-    Sweep,
     plan_runs,
     split_values,
     sweep_setting,
@@ -42,12 +41,12 @@ def plan(data: Path, *assignments: str, seeds: int = 1) -> SettingSweep:
 
 
 @pytest.fixture(scope="module")
-def done(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sweep]:
+def done(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Compared[SweepContent]]:
     out = tmp_path_factory.mktemp("sweep")
     return out, sweep_setting(plan(shared_parts, "model.latent=2,4,8"), out, "cpu")
 
 
-def test_each_value_is_a_run_of_its_own(done: tuple[Path, Sweep]) -> None:
+def test_each_value_is_a_run_of_its_own(done: tuple[Path, Compared[SweepContent]]) -> None:
     out, found = done
     assert {path.name for path in (out / "runs/seed").iterdir()} == {f"model.latent={size}" for size in (2, 4, 8)}
     assert [point["settings"]["model"]["latent"] for point in found.content["points"]] == [2, 4, 8]
@@ -58,7 +57,7 @@ def test_each_value_is_a_run_of_its_own(done: tuple[Path, Sweep]) -> None:
     assert len(list(csv.reader(io.StringIO((out / CSV).read_text(encoding="utf-8"))))) == 4
 
 
-def test_the_page_has_curves_and_pictures(done: tuple[Path, Sweep]) -> None:
+def test_the_page_has_curves_and_pictures(done: tuple[Path, Compared[SweepContent]]) -> None:
     page = (done[0] / PAGE).read_text(encoding="utf-8")
     assert page.count("<svg") == 4
     assert (
@@ -67,7 +66,9 @@ def test_the_page_has_curves_and_pictures(done: tuple[Path, Sweep]) -> None:
     assert not re.search(r"https?:|[^\w+/]//[a-z]|@import|url\((?!#)", page)
 
 
-def test_more_values_later_run_alone(done: tuple[Path, Sweep], shared_parts: Path, tmp_path: Path) -> None:
+def test_more_values_later_run_alone(
+    done: tuple[Path, Compared[SweepContent]], shared_parts: Path, tmp_path: Path
+) -> None:
     out = Path(shutil.copytree(done[0], tmp_path / "copy", copy_function=shutil.copy2))
     told: list[Outcome] = []
     found = sweep_setting(plan(shared_parts, "model.latent=8,3,4"), out, "cpu", on_run=told.append)
@@ -118,7 +119,9 @@ def test_values_are_split_at_commas_of_their_own(text: str, values: list[str]) -
     assert split_values(text) == values
 
 
-def test_the_command_sweeps_a_setting(done: tuple[Path, Sweep], shared_parts: Path, tmp_path: Path) -> None:
+def test_the_command_sweeps_a_setting(
+    done: tuple[Path, Compared[SweepContent]], shared_parts: Path, tmp_path: Path
+) -> None:
     out = Path(shutil.copytree(done[0], tmp_path / "copy", copy_function=shutil.copy2))
     (out / PAGE).unlink()
     for run in plan_runs(replace(plan(shared_parts, "model.latent=2,4"), evaluate=EvaluateSettings()), out)[2]:

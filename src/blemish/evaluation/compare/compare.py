@@ -18,6 +18,7 @@ from blemish.evaluation.compare.published import CAVEATS
 from blemish.evaluation.compare.ranking import rank_detectors
 from blemish.evaluation.compare.runs import (
     LOCK,
+    Compared,
     Dataset,
     MapRuns,
     OnRun,
@@ -61,15 +62,6 @@ class Plan:
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
 
 
-@final
-@dataclass(frozen=True)
-class Comparison:
-    """The content of `comparison.json`, and how many runs failed."""
-
-    content: Content
-    failed: int
-
-
 def compare(
     plan: Plan,
     out: Path,
@@ -77,7 +69,7 @@ def compare(
     report: Report = quiet,
     on_run: OnRun = lambda _: None,
     map_runs: MapRuns = run_each,
-) -> Comparison:
+) -> Compared[Content]:
     """Train, calibrate and evaluate every detector on every dataset with every seed, and write what was found.
 
     Runs that were finished before with the same settings and images are kept, one that was cut off goes on. A run
@@ -103,7 +95,7 @@ def compare(
             _add_to_gallery(galleries, outcome, device)
             if is_news:
                 _write(_content(plan, runs, outcomes), galleries, out)
-        return Comparison(_content(plan, runs, outcomes), sum(outcome.status == "failed" for outcome in outcomes))
+        return Compared(_content(plan, runs, outcomes), sum(outcome.status == "failed" for outcome in outcomes))
 
 
 def plan_runs(plan: Plan, out: Path) -> list[Run]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Generic, Literal, TypeVar, final
 
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import PARTS, Folder, Sample, hash_samples, read_folder
@@ -145,6 +145,18 @@ class Outcome:
     error: str | None = None
     results: Results | None = None
     artifact_bytes: int = 0
+
+
+Content = TypeVar("Content")
+
+
+@final
+@dataclass(frozen=True)
+class Compared(Generic[Content]):
+    """The content of the JSON file that was written of the runs, and how many of them failed."""
+
+    content: Content
+    failed: int
 
 
 def settings_of(name: str, toml: Path | None, assignments: Sequence[str], seed: int) -> RunSettings:

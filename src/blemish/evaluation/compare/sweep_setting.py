@@ -17,6 +17,7 @@ from blemish.evaluation.compare.follow import follow
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.runs import (
     LOCK,
+    Compared,
     Dataset,
     MapRuns,
     OnRun,
@@ -53,15 +54,6 @@ class SettingSweep:
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
 
 
-@final
-@dataclass(frozen=True)
-class Sweep:
-    """The content of `sweep.json`, and how many runs failed."""
-
-    content: SweepContent
-    failed: int
-
-
 def sweep_setting(
     plan: SettingSweep,
     out: Path,
@@ -69,7 +61,7 @@ def sweep_setting(
     report: Report = quiet,
     on_run: OnRun = lambda _: None,
     map_runs: MapRuns = run_each,
-) -> Sweep:
+) -> Compared[SweepContent]:
     """Run every value with every seed, and write curves of F1 and the areas.
 
     Runs that were finished before are kept, as in a comparison; after each that was run, all files are written.
@@ -99,7 +91,7 @@ def sweep_setting(
             if is_news:
                 _write(_content(plan, setting, values, dataset, points), gallery, out)
         content = _content(plan, setting, values, dataset, points)
-        return Sweep(content, sum(point["error"] is not None for point in points))
+        return Compared(content, sum(point["error"] is not None for point in points))
 
 
 def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]:
