@@ -53,7 +53,7 @@ docs: $(VENV)/.ready  ## write docs/reference/ and docs/architecture.md again, b
 
 dist: $(VENV)/.ready  ## sdist and wheel, checked; what they depend on (SBOM) and under which licences
 	rm -rf dist build/wheel
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[release]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[release]'
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/check-wheel-contents --ignore W002 dist/*.whl
