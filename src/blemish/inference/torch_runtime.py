@@ -20,6 +20,7 @@ from blemish.inference.limits import run_bounded
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.overrides import TorchFunctionMode
 
     from blemish.models.detector import Detector
 
@@ -180,12 +181,27 @@ def restore_detector(
     problem = _misfit(wanted, tensors)
     if problem is not None:
         raise ArtifactError(f"its tensors do not fit detector '{name}': {problem}")
-    detector = make_detector(name, model, image_shape)
+    with _without_random_weights():
+        detector = make_detector(name, model, image_shape)
     try:
         detector.restore(tensors)
     except RuntimeError as error:
         raise ArtifactError(f"its tensors do not fit detector '{name}': {error}") from None
     return detector
+
+
+def _without_random_weights() -> "TorchFunctionMode":
+    """While it is entered, `torch.nn.init` leaves weights as they are, for those that are overwritten at once."""
+    from torch.overrides import TorchFunctionMode
+
+    class LeaveWeights(TorchFunctionMode):
+        def __torch_function__(self, function: Any, _types: Any, given: Any = (), named: Any = None) -> Any:
+            named = named or {}
+            if getattr(function, "__module__", "") == "torch.nn.init":
+                return given[0] if given else named["tensor"]
+            return function(*given, **named)
+
+    return LeaveWeights()
 
 
 def _misfit(detector: "Detector", tensors: "Mapping[str, Tensor]") -> str | None:

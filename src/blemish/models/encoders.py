@@ -7,7 +7,7 @@ An encoder is a module with `channels` and `strides` that turns images `(b, 3, h
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, cast, final, runtime_checkable
 
 import torch
@@ -121,12 +121,18 @@ def choose(settings: EncoderSettings) -> Choice:
     if (named := parse_name(settings.encoder)) is not None:
         return _choose_of_folder(settings, named)
     build = _row(settings)
-    with torch.device("meta"):
-        specimen = build()
-    channels, strides = tuple(specimen.channels), tuple(specimen.strides)
+    channels, strides = _maps_of(build)
     layers = range(1, len(strides) + 1) if settings.encoder_layers is None else choose_layers(strides, settings)
     places = tuple(layer - 1 for layer in layers)
     return Choice(tuple(channels[i] for i in places), tuple(strides[i] for i in places), places, build)
+
+
+@cache
+def _maps_of(build: Callable[[], Encoder]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of an encoder's maps; it is built without memory for that."""
+    with torch.device("meta"):
+        specimen = build()
+    return tuple(specimen.channels), tuple(specimen.strides)
 
 
 def _choose_of_folder(settings: EncoderSettings, named: Named) -> Choice:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, final
 
 from alembic.config import Config
@@ -158,6 +159,7 @@ def migrate(engine: Engine, to: str = "head") -> None:
         environment.run_migrations()
 
 
+@cache
 def _scripts() -> ScriptDirectory:
     config = Config()
     config.set_main_option("script_location", "blemish.station:migrations")
