@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(50_000, 20, 20)  # hypothesis measures every collection, and most find little
         gc.enable()
 
 
@@ -141,12 +143,15 @@ def _count_opened(event: str, arguments: tuple[object, ...]) -> None:
         _OPENED[-1][Path(arguments[0])] += 1
 
 
-sys.addaudithook(_count_opened)  # one for all tests: a hook cannot be taken away
+@cache
+def _add_hook() -> None:
+    sys.addaudithook(_count_opened)  # one for all tests, when it is first needed: a hook cannot be taken away
 
 
 @pytest.fixture
 def opened() -> Iterator[Counter[Path]]:
     """How often each file was opened since the test began."""
+    _add_hook()
     _OPENED.append(Counter())
     yield _OPENED[-1]
     _OPENED.pop()
