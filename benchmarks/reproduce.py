@@ -1,11 +1,13 @@
 """Make a table of docs/results.md again: says first what that costs, then runs what it takes.
 
     python benchmarks/reproduce.py --list
-    python benchmarks/reproduce.py TABLE [--data ../shared/data] [-o build/reproduce] [--dry-run] [--keep]
+    python benchmarks/reproduce.py TABLE [--data ../shared/data] [-o build/reproduce] [--dry-run] [--small] [--keep]
 
 What is printed goes into OUT/TABLE/table.md as well. Runs that were finished before are kept where the benchmark does
 so. `--dry-run` prints cost and commands alone. `--keep` copies the figures to docs/figures/, from which `make docs`
-writes the tables of README.md and docs/results.md; only tables that are written from there have it.
+writes the tables of README.md and docs/results.md; only tables that are written from there have it. `--small` takes
+drawn sets of a few images in the place of the real ones, few steps and runs, and ends within minutes: it shows that
+every command runs and writes what it must, and its figures say nothing.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, final
@@ -171,12 +173,44 @@ TABLES = {
 """What can be made again, by the name that is asked for."""
 
 
-def commands_of(name: str, data: Path, out: Path) -> Iterator[list[str]]:
+_SMALL_STATION = {"--good 60 --defects 10": "--good 20 --defects 1 --size 64"}
+SMALL: dict[str, Mapping[str, str]] = {
+    "default": {"--seeds 3": "--seeds 1"},
+    "encoders": {},
+    "reverse-distillation": {},
+    "seed": {"--detector seed": "--detector seed --set train.max_steps=4"},
+    "seed-comparison": {
+        _NUTS: f"{_NUTS} --good 20 --defects 1 --size 64",
+        "anogan --seeds 3": "anogan --set anogan:model.search_steps=2 --seeds 3",
+        "--seeds 3": "--seeds 1 --set train.max_steps=2",
+    },
+    "features": {"--seeds 3": "--seeds 1 --set feature_autoencoder:train.max_steps=2"},
+    "fit": {".py": ".py --images 4 --size 64 --repeat 1"},
+    "inspect": {".py": ".py --images 12 --repeat 1"},
+    "engines": {"--images 12": "--images 12 --repeat 1"},
+    "default-speed": {"{sets}": "{sets} --images 2"},
+    "gpu": {".py": ".py --seconds 1 --images 4 --side 64"},
+    "train-speed": {".py": ".py --epochs 1 --size 64 --batch 2"},
+    "station-throughput": {**_SMALL_STATION, "hazelnuts/test": "hazelnuts/test --minutes 0.05"},
+    "station-pages": {**_SMALL_STATION, "100000": "200"},
+    "fleet": {
+        **_SMALL_STATION,
+        "hazelnuts/test": "hazelnuts/test --images 8 --workers 1 --batch-size 4 --repeats 1",
+    },
+    "hostile": {"--count 2000": "--count 9"},
+    "fleet-six-sets": {},
+}
+"""What `--small` puts in the place of what in the commands of a table."""
+
+
+def commands_of(name: str, data: Path, out: Path, is_small: bool = False) -> Iterator[list[str]]:
     """The commands of a table, as they are run; what stands already where a command writes its first file is kept."""
     table = TABLES[name]
     sets = " ".join(shlex.quote((data / one).as_posix()) for one in table.sets)
     places = {"data": shlex.quote(data.as_posix()), "out": shlex.quote(out.as_posix()), "sets": sets}
     for command in table.commands:
+        for full, small in SMALL[name].items() if is_small else ():
+            command = command.replace(full, small)
         first, *rest = shlex.split(command.format(**places))
         program = ["-m", "blemish"] if first == "blemish" else [str(ROOT / first)]
         yield [sys.executable, *program, *rest]
@@ -187,12 +221,21 @@ def list_tables() -> str:
     return "\n".join(f"{name:<21}{table.heading}: {table.cost}" for name, table in TABLES.items())
 
 
-def reproduce(name: str, data: Path, out: Path) -> int:
+def draw_sets(name: str, data: Path) -> None:
+    """Sets of a few small drawn images under the names of those that a table is made of."""
+    from blemish.data.synthetic.dataset import write_hazelnuts
+
+    for seed, one in enumerate(TABLES[name].sets):
+        if not (data / one).is_dir():
+            write_hazelnuts(data / one, good=24, defects=1, size_px=64, seed=seed)
+
+
+def reproduce(name: str, data: Path, out: Path, is_small: bool = False) -> int:
     """Run the commands one after the other; the exit code of the first that fails."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "table.md").open("w", encoding="utf-8") as page:
         page.write(f"{describe()}\n\n")
-        for command in commands_of(name, data, out):
+        for command in commands_of(name, data, out, is_small):
             print(f"\n$ {shlex.join(command)}", flush=True)
             if "synth" in command and (out / "hazelnuts").exists():
                 continue
@@ -215,23 +258,29 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the image sets")
     parser.add_argument("-o", "--out", type=Path, default=Path("build/reproduce"))
     parser.add_argument("--dry-run", action="store_true", help="print the cost and the commands alone")
+    parser.add_argument("--small", action="store_true", help="drawn sets and few steps: that it runs, no figures")
     parser.add_argument("--keep", action="store_true", help="copy the figures to docs/figures/")
     arguments = parser.parse_args()
     if arguments.list or arguments.table is None:
         print(list_tables())
         return 0
-    table, out = TABLES[arguments.table], arguments.out / arguments.table
-    if arguments.keep and not table.figures:
-        parser.error(f"--keep: the table {arguments.table} has no figures in docs/figures/")
-    print(f"{table.heading}: {table.cost}", flush=True)
+    name, data, is_small = arguments.table, arguments.data, arguments.small
+    table, out = TABLES[name], arguments.out / (f"{name}-small" if is_small else name)
+    if arguments.keep and (is_small or not table.figures):
+        parser.error("--keep: not with --small" if is_small else f"--keep: {name} has no figures in docs/figures/")
+    print("a small run: its figures say nothing" if is_small else f"{table.heading}: {table.cost}", flush=True)
+    if is_small:
+        data = out / "sets"
     if arguments.dry_run:
-        print("\n".join(shlex.join(command) for command in commands_of(arguments.table, arguments.data, out)))
+        print("\n".join(shlex.join(command) for command in commands_of(name, data, out, is_small)))
         return 0
-    missing = [str(arguments.data / one) for one in table.sets if not (arguments.data / one).is_dir()]
+    if is_small:
+        draw_sets(name, data)
+    missing = [str(data / one) for one in table.sets if not (data / one).is_dir()]
     if missing:
         print(f"{', '.join(missing)}: no such folder; name the folder of the image sets with --data", file=sys.stderr)
         return 2
-    code = reproduce(arguments.table, arguments.data, out)
+    code = reproduce(name, data, out, is_small)
     for figures in table.figures if arguments.keep and not code else ():
         shutil.copyfile(out / figures, ROOT / "docs" / "figures" / figures)
     return code

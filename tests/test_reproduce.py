@@ -63,6 +63,14 @@ def test_commands_run_what_exists(reproduce: ModuleType) -> None:
                 assert Path(command[1]).is_file()
 
 
+def test_a_small_run_of_every_table_is_smaller(reproduce: ModuleType) -> None:
+    assert list(reproduce.SMALL) == list(reproduce.TABLES)
+    for name, changes in reproduce.SMALL.items():
+        assert [full for full in changes if not any(full in one for one in reproduce.TABLES[name].commands)] == []
+        small = list(reproduce.commands_of(name, Path("sets"), Path("out"), is_small=True))
+        assert (small != list(reproduce.commands_of(name, Path("sets"), Path("out")))) == bool(changes)
+
+
 def test_the_cost_is_said_before_anything_runs(
     reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
