@@ -241,6 +241,7 @@ def test_names_that_are_not_utf8_are_refused_or_left_out(
     for odd in ("train/good", "test/good", "test/bar", "ground_truth/bar"):
         some = sorted((parts / odd).iterdir())[0]
         some.rename(some.with_name(os.fsdecode(b"\xff" + some.name.encode())))
+        (parts / odd / "photo.heic").touch()
     for place in range(4, 8):  # enough to challenge
         draw_part(np.random.default_rng(place))[0].save(parts / f"test/good/{place:03}.png")
     words = NOT_UTF8[name].format(model=model_file, data=parts, out=tmp_path / "out").split()
@@ -251,6 +252,7 @@ def test_names_that_are_not_utf8_are_refused_or_left_out(
     done = run(*words, "--skip-bad")
     assert done.exit_code == (3 if name == "inspect" else 0), done.output
     said = " ".join(done.stderr.split())
+    assert "not read, as only PNG" in said
     assert "\\udcff000.png: a file name that is not UTF-8; rename it" in said or name in ("compare", "sweep")
 
 

@@ -550,6 +550,23 @@ def test_a_settings_file_of_any_length_is_not_read(tmp_path: Path) -> None:
         read_toml(tmp_path / "a.toml")
 
 
+@pytest.mark.parametrize("place", ["train", "train/good", "test", "test/cut"])
+def test_links_in_the_place_of_a_data_sets_own_folders_are_followed_and_not_talked_about(
+    place: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "set"
+    for name in ("train/good/a.png", "test/good/b.png", "test/cut/c.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RGB).save(root / name)
+    before = read_folder(root)
+    (root / place).rename(tmp_path / "elsewhere")
+    (root / place).symlink_to(tmp_path / "elsewhere")
+    assert read_folder(root) == before
+    assert unread_images(root) == []
+    (root / "train/good/more").symlink_to(tmp_path)
+    assert [path.name for path in unread_images(root)] == ["more"]
+
+
 def test_no_image_in_a_folder_is_silently_left_out(tmp_path: Path) -> None:
     odd = odd_files(tmp_path)
     below = tmp_path / "below"

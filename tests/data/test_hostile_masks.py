@@ -234,6 +234,7 @@ NAMES = {
     "loco": ["a/000.png", "a/001.png"],
     "numbered": ["a_mask_1.png", "a_mask_2.png"],
     "numbered alone": ["a_1.png", "a_2.png"],
+    "numbered without a mark": ["a_mask0.png", "a_mask1.png"],
     "first without a number": ["a_mask.png", "a_mask_1.png"],
     "ground truth": ["a_GT.png"],
     "label": ["a-label.tif"],
@@ -358,6 +359,8 @@ UNREAD = {
         r"cuts/a_mask\.png: belongs to no folder below test; masks of 'cut",
     ),
     "in no folder": ("ground_truth/a_mask.png", r"ground_truth/a_mask\.png: belongs to no folder below test"),
+    "of a kind that is not read": ("ground_truth/cut/a_mask.npy", r"cut/a_mask\.npy: not a mask that is read, and no"),
+    "annotations": ("ground_truth/cut/a.json", r"cut/a\.json: not a mask that is read, .* blemish data convert"),
     "of a good image": ("ground_truth/good/b.png", r"good/b\.png: marks 40 pixels of a good image; move the image"),
 }
 
@@ -367,10 +370,18 @@ def test_masks_that_nobody_would_read_are_an_error(kind: str, tmp_path: Path) ->
     place, message = UNREAD[kind]
     for name in ("train/good/a.png", "test/good/b.png", "test/cut/a.png", place):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        marked(TRUE, tmp_path / name)
+        marked(TRUE, tmp_path / name) if name.endswith("png") else (tmp_path / name).touch()
     with pytest.raises(DataError, match=message):
         read_folder(tmp_path).check_good_masks(None)
     if "good" in place:
         read_folder(tmp_path).check_good_masks(77)  # which no pixel is
     (tmp_path / place).unlink()
     assert len(read_folder(tmp_path).test) == 2
+
+
+def test_a_drawing_that_is_in_the_transparency_alone_is_asked_about(tmp_path: Path) -> None:
+    drawn = Image.new("RGBA", (SIDE, SIDE))
+    drawn.putalpha(Image.fromarray(np.uint8(TRUE) * 255))
+    drawn.save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"an empty mask .* is the drawing in its transparency\? Save it as white on"):
+        load_mask(tmp_path / "m.png", (SIDE, SIDE))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from blemish.cli.console import counter, log_console, out_console, print_table, progress, say_skipped
+from blemish.cli.console import counter, log_console, out_console, print_table, progress, say_skipped, say_unread
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def certify(
     with progress() as report:
         found = certify_model(model, asked, state, device, threads, counter(report, "calibrating"))
     say_skipped(found.skipped)
+    say_unread([] if good is None else [good])
     for warning in found.warnings:
         log_console.print(f"warning: {warning}", markup=False)
     if form == "json":

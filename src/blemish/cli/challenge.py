@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from blemish.cli.console import counter, out_console, progress, say, say_skipped, say_withdrawn
+from blemish.cli.console import counter, out_console, progress, say, say_skipped, say_unread, say_withdrawn
 from blemish.cli.options import Device, Model, SkipBad
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def challenge(
         found = challenge_model(predictor, read_folder(good), out, settings, counter(report, "challenging"))
     results = found.results
     say_skipped(results["data"]["skipped"])
+    say_unread([good])
     for photo in results["suspicious"]:
         what = f"was given as good, but is flagged as it is: p-value {photo['p_value']:.3f}"
         say("warning", f"{photo['path']} {what}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from blemish.cli.console import log_console, out_console, say, say_skipped
+from blemish.cli.console import log_console, out_console, say, say_skipped, say_unread
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def monitor(
         is_current=_is_current(model, predictor.header),
     )
     say_skipped(found.skipped)
+    say_unread([images])
     if form == "json":
         typer.echo(to_json(found))
     else:

@@ -46,7 +46,7 @@ def train(
         header = train_model(data, out, run, device, resume, report)
     card = header.data_card
     say_skipped(card.skipped)
-    say_unread([data / "train" if (data / "train").is_dir() else data])
+    say_unread([data])
     for note in card.notes:
         log_console.print(f"note: {note}", markup=False)
     rows = {
@@ -126,6 +126,7 @@ def evaluate(
     with progress(at_once=True) as report:
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
     say_skipped(found.results.data.skipped)
+    say_unread([data])
     for name, note in found.results.notes.items():
         if name in KNOWN:
             log_console.print(f"warning: {note}", markup=False)

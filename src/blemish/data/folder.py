@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -222,16 +222,24 @@ def told_name(path: Path) -> str:
 
 
 def unread_images(folder: Path) -> list[Path]:
-    """What is passed over in `folder` and below it: images of kinds that are not read, and links to folders."""
+    """What is passed over in `folder` and below it: images of kinds that are not read, and links to folders.
+
+    Links in the place of a data set's own folders, such as `train/good`, are followed.
+    """
+    layout = find_layout(folder)
+    places = () if layout is None else (*layout.train, *layout.test, *((layout.masks,) if layout.masks else ()))
+    followed = {one for place in places for one in (place, *place.parents)}
     return sorted(
         Path(entry.path)
-        for entry in _entries(folder, deep=True, links=True)
+        for entry in _entries(folder, deep=True, links=True, followed=followed)
         if Path(entry.name).suffix.lower() in OTHER_IMAGES or (entry.is_symlink() and _is_folder(entry))
     )
 
 
-def _entries(folder: Path, deep: bool, links: bool = False) -> Iterator["os.DirEntry[str]"]:
-    """Everything that is not a folder and not hidden; and, where asked for, links to folders."""
+def _entries(
+    folder: Path, deep: bool, links: bool = False, followed: Collection[Path] = ()
+) -> Iterator["os.DirEntry[str]"]:
+    """Everything that is not a folder and not hidden; and, where asked for, links to folders but those `followed`."""
     try:
         with os.scandir(folder) as found:
             entries = [entry for entry in found if not entry.name.startswith(".")]
@@ -242,11 +250,11 @@ def _entries(folder: Path, deep: bool, links: bool = False) -> Iterator["os.DirE
     for entry in entries:
         if not _is_folder(entry):
             yield entry
-        elif entry.is_symlink():
+        elif entry.is_symlink() and Path(entry.path) not in followed:
             if links:
                 yield entry
         elif deep:
-            yield from _entries(Path(entry.path), deep, links)
+            yield from _entries(Path(entry.path), deep, links, followed)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -341,6 +349,11 @@ def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> d
         {path: _name(path, root) for path in (*paths, *masks)},
         _name(folder, root),
     )
+    if mask_folder and not masks and (others := _named_after(paths, mask_folder)):
+        raise DataError(
+            f"{_name(others[0], root)}: not a mask that is read, and no other is in {_name(mask_folder, root)}; save "
+            "masks as PNG, or draw annotations with: blemish data convert --annotations"
+        )
     without = [path for path in paths if path not in pairs]
     if pairs and without:
         raise DataError(
@@ -348,6 +361,13 @@ def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> d
             f"while other images of '{folder.name}' have one"
         )
     return pairs
+
+
+def _named_after(images: Sequence[Path], folder: Path) -> list[Path]:
+    """Files in a folder and below it that are named after images, and as none that are read."""
+    paths = (Path(entry.path) for entry in _entries(folder, deep=True))
+    stems = tuple(image.stem for image in images)
+    return sorted(path for path in paths if path.suffix.lower() not in SUFFIXES and path.name.startswith(stems))
 
 
 def _name(path: Path, root: Path) -> str:

@@ -60,6 +60,8 @@ def load_mask(
     full = np.logical_or.reduce([_marked(path, image_size_px, mask_value, ignore_value) for path in paths])
     if not full.any():
         wanted = "" if mask_value is None else f"; no pixel is {mask_value} (data.mask_value)"
+        if any(read_header(path).has_alpha for path in paths):
+            wanted += "; is the drawing in its transparency? Save it as white on black"
         raise DataError(
             f"{paths[0]}: an empty mask under a defect type{wanted}; mark its defective pixels or move the image to "
             "good"

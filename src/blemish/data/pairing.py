@@ -15,6 +15,7 @@ _WORDS = (
 _ENDING = re.compile(rf"[ _.-]({_WORDS})$", re.IGNORECASE)
 _BEGINNING = re.compile(rf"^({_WORDS})[ _.-]", re.IGNORECASE)
 _NUMBER = re.compile(r"([ _.-]\d+| ?\(\d+\))$")
+_NUMBERED_WORD = re.compile(rf"([ _.-](?:{_WORDS}))\d+$", re.IGNORECASE)
 _IMAGE = re.compile(r"[._](png|jpe?g|bmp|tiff?|webp)$", re.IGNORECASE)
 _ROBOFLOW = re.compile(r"\.rf\.\w{16,}$")
 
@@ -65,6 +66,8 @@ def _stems(stem: str) -> Iterator[tuple[str, bool]]:
 
     >>> [stem for stem, _ in _stems("007_mask_1")]
     ['007_mask_1', '007_mask', '007']
+    >>> [stem for stem, _ in _stems("007_mask0")]
+    ['007_mask0', '007_mask', '007']
     >>> [stem for stem, _ in _stems("007/001")]
     ['007/001', '007']
     >>> [stem for stem, _ in _stems("007_1_mask")]
@@ -72,7 +75,7 @@ def _stems(stem: str) -> Iterator[tuple[str, bool]]:
     """
     yield from ((name, False) for name in _plain(stem))
     for numbered in _plain(stem):  # the number may stand before what is added, too
-        if (without := _NUMBER.sub("", numbered)) != numbered:
+        if (without := _NUMBERED_WORD.sub(r"\1", _NUMBER.sub("", numbered))) != numbered:
             yield from ((name, True) for name in _plain(without))
     if "/" in stem:
         yield from ((name, True) for name in _plain(stem.rpartition("/")[0]))

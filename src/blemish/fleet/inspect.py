@@ -114,8 +114,7 @@ def inspect_archive(
 def _remove_unjudged(out: Path, is_new: bool) -> None:
     """Leave nothing of a first run that judged nothing."""
     if is_new and not any((out / SHARDS).glob("*.parquet")):
-        for name in (ARCHIVE, LOCK):
-            (out / name).unlink(missing_ok=True)
+        (out / ARCHIVE).unlink(missing_ok=True)
         if (out / SHARDS).is_dir() and not any((out / SHARDS).iterdir()):
             (out / SHARDS).rmdir()
 

@@ -257,9 +257,9 @@ def _find(paths: Sequence[Path], out: Path | None, skip_bad: bool) -> Iterator[S
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             name = name if name.lower().endswith(".png") else f"{name}.png"
             unique, count = _fitted(name), 2
-            while unique in taken:
+            while unique.lower() in taken:  # also where the file system takes 0.png and 0.PNG for one
                 unique, count = _fitted(f"{name[:-4]}-{count}.png"), count + 1
-            taken.add(unique)
+            taken.add(unique.lower())
             yield Source(file, unique)
 
 
