@@ -1,12 +1,13 @@
 """Reports and models replace nothing that blemish did not write, and do not go among good training images."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app
-from blemish.data.files import check_report_folder
+from blemish.data.files import check_report_folder, refuse_foreign
 from blemish.errors import DataError
 
 
@@ -76,3 +77,41 @@ def test_our_own_table_is_known_by_the_file_beside_it(tmp_path: Path) -> None:
         check_report_folder(tmp_path, "sweep.json", "sweep.csv")
     (tmp_path / "sweep.json").write_text('{"versions": {"blemish": "1"}}')
     check_report_folder(tmp_path, "sweep.json", "sweep.csv")
+
+
+NOT_OURS = {
+    "report.html": b"<p>no blemish was found</p>",
+    "results.json": b'{"classes": ["scratch", "blemish"], "version": "1.0"}',
+    "index.html": b"<title>blemish</title>",
+    "a.png": b"\x89PNG\r\n\x1a\n a picture of a blemish",
+}
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_a_users_file_that_has_the_word_is_not_ours(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(NOT_OURS[name])
+    with pytest.raises(DataError, match="blemish did not write that"):
+        refuse_foreign(tmp_path / name, look_at=-1)
+
+
+def test_a_model_is_no_maps_of_an_evaluation(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
+    shutil.copy(model_file, tmp_path / "maps.safetensors")
+    result = CliRunner().invoke(app, ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path)])
+    assert (result.exit_code, "maps.safetensors: blemish did not write that" in result.stderr) == (2, True)
+    assert (tmp_path / "maps.safetensors").read_bytes() == model_file.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["test", "ground_truth", "ground_truth/bar", "Train/ok", ".", "train/good/x"])
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_pictures_do_not_go_into_a_data_set_by_any_name(
+    place: str, is_linked: bool, model_file: Path, parts: Path, tmp_path: Path
+) -> None:
+    out = parts / place
+    if is_linked:
+        out.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "link").symlink_to(out)
+        out = tmp_path / "link"
+    before = sorted(parts.rglob("*"))
+    result = CliRunner().invoke(app, ["inspect", str(model_file), str(parts / "test/good"), "-o", str(out)])
+    assert (result.exit_code, "name a folder beside" in result.stderr) == (2, True)
+    assert sorted(parts.rglob("*")) == before

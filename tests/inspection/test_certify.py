@@ -375,3 +375,11 @@ def test_added_images_must_be_a_random_sample(model: Path, good: Path, tmp_path:
     assert json.loads(said.stdout)["sample"] == fair.sample
     assert f"warning: {fair.sample}" in said.stderr
     assert certify_model(model, CertifyRequest(0.3, good=picked, dry_run=True)).sample is None
+
+
+def test_a_model_behind_a_link_is_certified_where_it_lies(model: Path, tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    link.symlink_to(model)
+    certify_model(link, CertifyRequest(max_false_alarm_rate=0.4))
+    assert link.is_symlink()
+    assert read_artifact(model)[0].max_false_alarm_rate == 0.4

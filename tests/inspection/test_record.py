@@ -188,3 +188,12 @@ def test_several_threads_write_it(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert [row["id"] for row in recorded(tmp_path / "r.sqlite")] == list(range(1, 41))
+
+
+@pytest.mark.parametrize("content", [b"x", b"mine\n", bytes(50)])
+def test_a_small_file_of_others_is_no_empty_record(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"r\.sqlite"), Record.open(path, {WRITTEN_BY: "watch"}):
+        pass
+    assert path.read_bytes() == content

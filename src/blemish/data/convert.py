@@ -45,8 +45,7 @@ def convert_dataset(
         SettingsError: there is no layout of that name.
     """
     source = Path(source)
-    if not source.is_dir():
-        raise DataError(f"{source}: no such folder")
+    _check_folders(source, out)
     if layout is not None and layout not in READERS:
         raise SettingsError(f"--layout {layout}: unknown; {nearest(layout, READERS)}")
     name = layout or recognise(source) or ("mvtec" if find_layout(source) else None)
@@ -61,6 +60,13 @@ def convert_dataset(
             _copy(sample, folder, mask_value)
             on_image(done, len(samples))
     return dict(Counter(sample.name.rpartition("/")[0] for sample in samples))
+
+
+def _check_folders(source: Path, out: Path) -> None:
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder")
+    if source.resolve() in out.resolve().parents:
+        raise DataError(f"{out}: inside {source}, which would then have its images twice; name a folder beside it")
 
 
 def convert_annotated(
@@ -81,8 +87,7 @@ def convert_annotated(
         DataError: annotations that are not understood; an annotated image that is not there; nothing to train on.
         SettingsError: there is no format of that name.
     """
-    if not images.is_dir():
-        raise DataError(f"{images}: no such folder")
+    _check_folders(images, out)
     _, found = read_annotations(annotations, form)
     paths = {_below(path, images): path for path in image_files(images)}
     shapes = match_images(found, paths, annotations)

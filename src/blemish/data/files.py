@@ -5,6 +5,7 @@ import glob
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
+from blemish.data.layouts import GOOD_NAMES
 from blemish.errors import DataError
 
 MAX_NAME_BYTES = 255
@@ -24,6 +26,17 @@ REPLACE_S = 2.0
 """How long a change of a file's name is tried again on Windows."""
 _UNLOCKED_S = 0.5
 """A file that was made so short a time ago may not have been locked by its writer yet."""
+
+_FITTED = ("train", "validation", "val")
+_TESTED = ("test", "test_public", "ground_truth", "groundtruth", "masks")
+
+_MARKS = {
+    ".html": rb'<meta name="generator" content="blemish',
+    ".json": rb'"blemish": "\d|"written_by": "blemish',
+    ".png": rb"Software\0blemish",
+    ".safetensors": rb'"blemish": ?"evaluation"',
+}
+"""What tells files of ours from others by their endings; the word alone may stand in anybody's."""
 
 _LONGEST_HEADER = 100_000_000
 """Of a safetensors file, in bytes; its own library allows no longer one."""
@@ -170,8 +183,8 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
 def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096) -> None:
     """Refuse to replace a file that blemish did not write.
 
-    Ours have the word blemish among their first `look_at` bytes (-1: anywhere), or begin with one of `begins`; an empty
-    file is nobody's.
+    Ours have a mark of their kind (`_MARKS`) among their first `look_at` bytes (-1: anywhere), or begin with one of
+    `begins`; an empty file is nobody's.
 
     Raises:
         DataError: it is another file, a folder, or cannot be read.
@@ -183,7 +196,7 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
         return
     except OSError as error:
         raise DataError(f"{path}: cannot be replaced: {reason(error)}") from None
-    if head and b"blemish" not in head and not head.startswith(tuple(begins)):
+    if head and not re.search(_MARKS.get(path.suffix, rb"blemish"), head) and not head.startswith(tuple(begins)):
         raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
 
 
@@ -214,8 +227,9 @@ def refuse_good_folder(path: Path) -> None:
     Traceback (most recent call last):
     blemish.errors.DataError: parts/train/good/out: inside a folder of good training images; ...
     """
-    parts = [part.lower() for part in path.absolute().parts]
-    if ("train", "good") in itertools.pairwise(parts):
+    named = (path.absolute(), path.resolve())  # as it is called, and where links lead
+    pairs = (pair for one in named for pair in itertools.pairwise(part.lower() for part in one.parts))
+    if any(part in _FITTED and kind in GOOD_NAMES for part, kind in pairs):
         raise DataError(f"{path}: inside a folder of good training images; name a folder beside the images")
 
 
@@ -223,10 +237,12 @@ def refuse_test_folder(path: Path) -> None:
     """Refuse to write pictures below the test images or masks of a data set, among which they would be taken for such.
 
     Raises:
-        DataError: `path` lies below `test` or `ground_truth`, beside which `train` is.
+        DataError: `path` is a folder with `train/good` in it, or is or lies below `test` or its masks beside `train`.
     """
-    for folder in path.absolute().parents:
-        if folder.name.lower() in ("test", "ground_truth") and (folder.parent / "train").is_dir():
+    if (path / "train" / "good").is_dir():
+        raise DataError(f"{path}: a data set, whose masks would be mixed with pictures; name a folder beside it")
+    for folder in (one for named in (path.absolute(), path.resolve()) for one in (named, *named.parents)):
+        if folder.name.lower() in _TESTED and (folder.parent / "train").is_dir():
             raise DataError(f"{path}: inside a data set's {folder.name}; name a folder beside the images")
 
 

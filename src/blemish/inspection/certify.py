@@ -274,7 +274,8 @@ def _added(before: CalibrationCard, n: int, card: CalibrationCard) -> Calibratio
 
 
 def _write(model: Path, header: ArtifactHeader, onnx: OnnxModel | None) -> None:
-    """The model file with another header, completely or not at all."""
+    """The model file with another header, completely or not at all; through a link, the file that it leads to."""
+    model = model.resolve()
     if onnx is None:
         write_artifact(model, header, read_artifact(model)[1])
         return

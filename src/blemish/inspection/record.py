@@ -189,7 +189,7 @@ class Record:
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Make the tables where there are none, or see that they are ours and whole; nothing of others is touched."""
-        is_new = _is_empty(connection)
+        is_new = _is_empty(connection) and self.path.stat().st_size == 0  # SQLite takes a few bytes for nothing, too
         if not is_new:
             _check_ours(connection, self.path)
         connection.execute("PRAGMA journal_mode = DELETE")
