@@ -273,5 +273,5 @@ def test_two_folders_of_good_images_are_refused(tmp_path: Path) -> None:
 def test_a_data_set_is_not_converted_into_itself(tmp_path: Path) -> None:
     (tmp_path / "train/good").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "train/good/0.png")
-    with pytest.raises(DataError, match="inside .*, which would then have its images twice"):
+    with pytest.raises(DataError, match=r"inside .*, which would then have its images twice"):
         convert_dataset(tmp_path, tmp_path / "train/converted")
