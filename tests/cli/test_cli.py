@@ -20,6 +20,8 @@ from blemish.inference.artifact import read_artifact, write_artifact
 from blemish.inspection.rows import FIELDS
 from conftest import TINY
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])

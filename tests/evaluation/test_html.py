@@ -179,6 +179,12 @@ class Elements(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.fixture
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `undrawn`, for single tests: what they look at is text."""
+    monkeypatch.setattr("blemish.evaluation.report.figures.to_svg", lambda _figure: b"<svg></svg>")
+
+
 def test_the_page_needs_nothing_from_outside(page: str) -> None:
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
     for _, attributes in Elements(page).found:
@@ -229,6 +235,7 @@ def test_the_ladder_and_the_next_steps_are_on_the_page(page: str) -> None:
     assert "To use another" not in page  # there is none but the model's own
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_the_rate_that_is_offered_is_not_the_models_own() -> None:
     results = example_results()
     results["ladder"].append({**results["ladder"][1], "max_false_alarm_rate": 0.1, "is_chosen": False})
@@ -241,6 +248,7 @@ def test_every_measure_is_explained(page: str) -> None:
         assert code(measure.explanation) in page
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_what_was_not_computed_says_why() -> None:
     results = example_results()
     results["pixel"]["aupro"] = None
@@ -286,6 +294,7 @@ def test_the_verdict_on_the_promise_is_said(word: str, rate: float, ending: str)
     assert verdict(typed(results))[1].endswith(ending)
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_a_threshold_set_by_hand_promises_nothing() -> None:
     results = example_results() | {"threshold": 0.4}
     assert "at most 5 % were to be expected" in verdict(typed(results))[1]
@@ -300,6 +309,7 @@ def test_numbers_for_reading() -> None:
     assert span(None) == ""
 
 
+@pytest.mark.usefixtures("page", "without_charts")  # in this order: the page has its charts
 def test_the_papers_tau_is_shown_only_on_its_own_scale(page: str) -> None:
     other = {**example_results(), "has_paper_tau": False}
     assert thresholds_in_use(typed(example_results())).keys() - thresholds_in_use(typed(other)).keys() == {"paper_tau"}

@@ -24,6 +24,8 @@ from blemish.stats import Counts, PixelScores, count, f1
 from blemish.stats.pixel_levels import Levels
 from reference.brightness import brightness_model
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 REFERENCE = Path(__file__).parents[2] / "docs/reference/results.md"
 
 

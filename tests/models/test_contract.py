@@ -123,7 +123,7 @@ def fitted(subject: Subject) -> Fitted:
             shape, good = ImageShape(channels, height, height * 3 // 2), GOOD_ON_A_FAMILY.get(name, 4)
         torch.manual_seed(0)
         detector = make_detector(name, model, shape)
-        loop = PlainLoop(detector, steps=32 if channels == 3 or name == "vae" else 12)
+        loop = PlainLoop(detector, steps=64 if family else 32 if channels == 3 or name == "vae" else 12)
         batch = good_images(good, shape)
         detector.fit(ListOfBatches([batch]), loop)
     return Fitted(detector.eval(), model, loop, batch)
