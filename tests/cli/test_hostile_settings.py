@@ -1,7 +1,7 @@
 """Settings that nobody means: each is refused in one line that begins with its name, or trains."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,11 @@ from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
 from blemish.cli import app
-from blemish.errors import SettingsError
+from blemish.data.archives import check_archive
+from blemish.data.files import check_model_name, refuse_foreign
+from blemish.errors import DataError, SettingsError
+from blemish.evaluation.compare.sweep_threshold import sweep_threshold
+from blemish.inference.monitor_state import read_state
 from blemish.inference.predictor import Predictor
 from blemish.models import DETECTORS
 from blemish.settings import LARGEST, MAX_TEXT_BYTES, RunSettings, parse_assignment, read_toml
@@ -180,3 +184,30 @@ def test_a_threshold_must_be_a_number(model_file: Path) -> None:
 def test_an_assignment_without_a_name_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="write it as name=value"):
         parse_assignment(text)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "the watch of a monitor": read_state,
+    "a model's name": lambda path: check_model_name(path, []),
+    "a file to be replaced": refuse_foreign,
+    "the results of an evaluation": lambda path: sweep_threshold(path.parent, path.parent / "out", []),
+    "an archive": lambda path: check_archive(path, ""),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_pipe_in_the_place_of_a_file_is_an_error_and_not_waited_for(reader: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"results\.json: .*a device or a pipe"):
+        READERS[reader](path)
+
+
+def test_a_setting_of_several_lines_sets_nothing_else() -> None:
+    assert parse_assignment("seed=1\nx=2") == {"seed": "1\nx=2"}
+    assert parse_assignment("data.size_px=[64,\n64]") == {"data": {"size_px": [64, 64]}}
+
+
+def test_so_many_threads_are_refused_as_an_option(model_file: Path, shared_parts: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(model_file), str(shared_parts), "--threads", "9" * 30])
+    assert (result.exit_code, "Invalid value for '--threads'" in result.stderr) == (2, True)

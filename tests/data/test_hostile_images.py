@@ -5,6 +5,8 @@ import os
 import re
 import runpy
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -548,6 +550,18 @@ def test_a_settings_file_of_any_length_is_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 34)
     with pytest.raises(SettingsError, match=r"a\.toml: cannot read the settings file: larger than 10 MB"):
         read_toml(tmp_path / "a.toml")
+
+
+@pytest.mark.slow
+def test_an_odd_file_is_told_of_by_the_error_alone(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", RGB, photometric="rgb")
+    content = path.read_bytes()
+    at = content.index(struct.pack("<HHI", 277, 3, 1)) + 8
+    path.write_bytes(content[:at] + struct.pack("<H", 65_535) + content[at + 2 :])
+    script = f"from blemish.data.images import *; load_image({str(path)!r}, PixelPolicy(size_px=(8, 8)))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stderr
+    assert "65535 channels" in said.splitlines()[-1]
+    assert "More samples per pixel" not in said
 
 
 @pytest.mark.parametrize("place", ["train", "train/good", "test", "test/cut"])

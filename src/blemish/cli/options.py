@@ -14,7 +14,7 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or openvino.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Processor threads that work on an image. Else one a core.", show_default=False),
+    typer.Option(min=1, max=1024, help="Processor threads that work on an image. Else one a core.", show_default=False),
 ]
 SetOption = Annotated[
     list[str] | None,

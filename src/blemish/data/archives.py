@@ -22,6 +22,7 @@ from blemish.data.files import new_folder
 from blemish.data.layouts import find_layout, recognise, subfolders
 from blemish.errors import DataError
 from blemish.hub.download import append_answer, ask
+from blemish.settings import open_regular
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 1 << 38
@@ -54,7 +55,7 @@ def check_archive(path: Path, known: str, on_bytes: OnBytes = lambda _done, _tot
     """
     try:
         digest, total, done = hashlib.sha256(), path.stat().st_size, 0
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 done += len(chunk)

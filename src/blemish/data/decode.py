@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import re
 import threading
@@ -20,6 +21,9 @@ from blemish.data.profiles import gamma_name, profile_name
 from blemish.data.tiff import Tiff, read_floats, read_tiff
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, open_regular, read_regular
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+"""What Pillow logs of an odd file is in the error that follows, and stands on standard error only where asked for."""
 
 
 @final

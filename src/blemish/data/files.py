@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from blemish.data.layouts import GOOD_NAMES
 from blemish.errors import DataError
+from blemish.settings import open_regular
 
 MAX_NAME_BYTES = 255
 """Of a file's name, on the file systems in use."""
@@ -173,11 +174,15 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
         raise DataError(f"{path}: the name is too long for the files beside it that are named after it; shorten it")
     if path.suffix.lower() in images:
         raise DataError(f"{path}: the name of an image; give the model one that ends with .safetensors or .onnx")
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        if (head := _head(file)) and b"blemish" not in head:
-            raise DataError(
-                f"{path}: there is a file of that name which is no model; it would be lost, so give another"
-            )
+    try:
+        with open_regular(path) as file:
+            head = _head(file)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DataError(f"{path}: cannot be replaced: {reason(error)}") from None
+    if head and b"blemish" not in head:
+        raise DataError(f"{path}: there is a file of that name which is no model; it would be lost, so give another")
 
 
 def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096) -> None:
@@ -190,7 +195,7 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
         DataError: it is another file, a folder, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(look_at)
     except FileNotFoundError:
         return

@@ -14,10 +14,11 @@ from pydantic import Field, ValidationError
 from blemish.data.files import atomic_write
 from blemish.errors import DataError
 from blemish.inference.artifact import ArtifactHeader
-from blemish.settings import Settings
+from blemish.settings import Settings, read_regular
 from blemish.stats.martingale import Martingale
 
 FORMAT = 2
+MAX_STATE_BYTES = 1 << 28
 """Version of the file; another one is refused."""
 
 
@@ -116,7 +117,7 @@ def read_state(path: Path) -> MonitorState | None:
         DataError: it cannot be read, is something else, or of another format.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_regular(path, MAX_STATE_BYTES).decode("utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:

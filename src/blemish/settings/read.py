@@ -70,9 +70,10 @@ def _parse_value(text: str) -> Any:
     except json.JSONDecodeError:
         pass
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return found["value"] if len(found) == 1 else text  # several lines are several settings, and none to be set so
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,10 @@ from blemish.evaluation.report.pictures import Example, thresholds_in_use
 from blemish.evaluation.results import ImageRow, Results
 from blemish.evaluation.threshold_counts import ALL, MAPS, ThresholdCounts, read_threshold_counts
 from blemish.inference.predictor import Predictor
+from blemish.settings import read_regular
 from blemish.stats import Counts, count, f1, precision, recall
 
+MAX_RESULTS_BYTES = 1 << 29
 JSON, CSV, PAGE = "threshold.json", "threshold.csv", "threshold.html"
 SAME_SCORE = 1e-3
 """Scores this near to each other, as a share of them, may come from one model on two machines."""
@@ -83,7 +85,7 @@ def sweep_threshold(
 def _read_results(evaluation: Path) -> Results:
     path = evaluation / RESULTS
     try:
-        return Results.model_validate_json(path.read_text(encoding="utf-8"))
+        return Results.model_validate_json(read_regular(path, MAX_RESULTS_BYTES))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); give the folder that `blemish evaluate` wrote to"
