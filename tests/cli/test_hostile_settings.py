@@ -211,3 +211,10 @@ def test_a_setting_of_several_lines_sets_nothing_else() -> None:
 def test_so_many_threads_are_refused_as_an_option(model_file: Path, shared_parts: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(model_file), str(shared_parts), "--threads", "9" * 30])
     assert (result.exit_code, "Invalid value for '--threads'" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--settle", "--patience", "--until-idle", "--poll"])
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+def test_a_watch_waits_for_a_time_that_ends(option: str, seconds: str, model_file: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["watch", str(model_file), str(tmp_path), option, seconds])
+    assert (result.exit_code, f"Invalid value for '{option}'" in result.stderr) == (2, True)

@@ -47,13 +47,22 @@ Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for heat maps and defect masks; not inside the watched one.")
 ]
 Poll = Annotated[float, typer.Option(min=0.01, max=3600.0, help="Seconds between two looks at the folder.")]
-Settle = Annotated[float, typer.Option(min=0.0, help="Seconds without a change, after which a file is looked at.")]
+Settle = Annotated[
+    float, typer.Option(min=0.0, max=86_400.0, help="Seconds without a change, after which a file is looked at.")
+]
 Patience = Annotated[
-    float, typer.Option(min=0.0, help="Seconds without a change, after which a broken file is called unreadable.")
+    float,
+    typer.Option(
+        min=0.0, max=86_400.0, help="Seconds without a change, after which a broken file is called unreadable."
+    ),
 ]
 UntilIdle = Annotated[
     float | None,
-    typer.Option(min=0.0, help="Stop when nothing has come for so many seconds; 0: when all that is there is decided."),
+    typer.Option(
+        min=0.0,
+        max=31_536_000.0,
+        help="Stop when nothing has come for so many seconds; 0: when all that is there is decided.",
+    ),
 ]
 
 
