@@ -11,13 +11,9 @@ from blemish.errors import SettingsError
 from blemish.models import feature_ensemble, patch_bank
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
-from blemish.models.feature_ensemble import (
-    CellGaussians,
-    FeatureEnsemble,
-    FeatureEnsembleSettings,
-)
+from blemish.models.feature_ensemble import FeatureEnsemble, FeatureEnsembleSettings
 from blemish.models.feature_maps import concat_scales, local_mean
-from blemish.models.gaussians import place_gaussians
+from blemish.models.gaussians import CellGaussians, place_gaussians
 from blemish.models.maps import gaussian_blur, reducing
 from blemish.models.neighbours import relative_distances
 from blemish.models.patch_bank import PatchBank, residual_metric

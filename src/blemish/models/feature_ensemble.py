@@ -2,30 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import PatchSettings, as_vectors, concat_scales
-from blemish.models.gaussians import (
-    Gaussians,
-    GaussianSums,
-    cell_sides,
-    in_cells,
-    join_gaussians,
-    mahalanobis,
-    most_gaussians,
-    out_of_cells,
-    pooled,
-    shrink_gaussians,
-    whitening,
-)
+from blemish.models.gaussians import CellGaussians, Gaussians, GaussianSums, join_gaussians, most_gaussians
 from blemish.models.maps import Enlarge, Reduce
 from blemish.models.patch_bank import METRIC_ROWS, SMALLEST, PatchBank
 
@@ -65,9 +52,6 @@ IMAGES_TO_EXPLAIN = 40
 
 MAX_FINE_CELLS, MAX_COARSE_CELLS = 512, 16
 """Gaussians of the fine and of the coarse scale, at most: one takes 6 and 400 KiB of the file."""
-
-RIDGE = 0.01
-"""Added to the variances of standardised features, so that every covariance can be inverted."""
 
 FLOOR = 0.01
 """No term counts for less: a hundredth of what is usual, which only images that were fitted come below."""
@@ -252,47 +236,6 @@ class FeatureEnsemble(Detector):
         if self.settings.mean_at == "pixels":
             return [self.enlarge(nearest), self.enlarge(fine), coarse]
         return [nearest, fine, coarse]
-
-
-@final
-class CellGaussians(nn.Module):
-    """A Gaussian of features for each cell of a grid, drawn towards that of the whole grid; how far features are off.
-
-    The Mahalanobis distance over the root of the number of channels; `whitening` takes features as they are.
-    """
-
-    usual: Tensor
-    whitening: Tensor
-
-    def __init__(self, channels: int, grid: tuple[int, int], most: int) -> None:
-        super().__init__()
-        self.grid, self.cell = grid, cell_sides(grid, most)
-        count = math.prod(grid) // math.prod(self.cell)
-        self.register_buffer("usual", torch.zeros(count, channels))
-        self.register_buffer("whitening", torch.eye(channels).repeat(count, 1, 1))
-
-    def observations(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "p c n"]:
-        """The features of each cell."""
-        return in_cells(maps, self.cell)
-
-    @torch.no_grad()
-    def take(self, places: Gaussians, alike: float = 0.0) -> None:
-        """Take over the Gaussians that were measured in the cells, at least this share of each the whole grid's."""
-        weight = max(self.usual.shape[1], round(places.observations * alike / (1 - alike)))
-        mean, covariance, _ = shrink_gaussians(places, weight)
-        std = pooled(places)[1].diagonal().clamp_min(SMALLEST**2).sqrt()
-        self.usual = mean
-        self.whitening = whitening(covariance / (std[:, None] * std), RIDGE) / std
-
-    def drawn(self, places: Gaussians, alike: float) -> "CellGaussians":
-        """Others of the same cells, which have taken over these Gaussians."""
-        cells = deepcopy(self)
-        cells.take(places, alike)
-        return cells
-
-    def forward(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "b i j"]:
-        distances = mahalanobis(self.observations(maps), self.usual, self.whitening) / math.sqrt(maps.shape[1])
-        return out_of_cells(distances, self.cell, self.grid)
 
 
 def normalise(weights: tuple[float, ...]) -> Float[Tensor, " t"]:

@@ -1,14 +1,22 @@
 """Gaussians of good features, one a place or a cell: measured in one pass, drawn towards each other, inverted."""
 
+import math
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from blemish.models.patch_bank import SMALLEST
 
 GAUSSIAN_BYTES = 32 << 20
 """All covariances of one scale, which grow with the square of an encoder's channels, take about so much at most."""
+
+
+RIDGE = 0.01
+"""Added to the variances of standardised features, so that every covariance can be inverted."""
 
 
 @final
@@ -179,3 +187,44 @@ def out_of_cells(values: Float[Tensor, "p n"], cell: tuple[int, int], grid: tupl
     rows, columns = grid[0] // cell[0], grid[1] // cell[1]
     split = values.reshape(rows, columns, -1, *cell)  # (rows, columns, b, down, across)
     return split.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+
+
+@final
+class CellGaussians(nn.Module):
+    """A Gaussian of features for each cell of a grid, drawn towards that of the whole grid; how far features are off.
+
+    The Mahalanobis distance over the root of the number of channels; `whitening` takes features as they are.
+    """
+
+    usual: Tensor
+    whitening: Tensor
+
+    def __init__(self, channels: int, grid: tuple[int, int], most: int) -> None:
+        super().__init__()
+        self.grid, self.cell = grid, cell_sides(grid, most)
+        count = math.prod(grid) // math.prod(self.cell)
+        self.register_buffer("usual", torch.zeros(count, channels))
+        self.register_buffer("whitening", torch.eye(channels).repeat(count, 1, 1))
+
+    def observations(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "p c n"]:
+        """The features of each cell."""
+        return in_cells(maps, self.cell)
+
+    @torch.no_grad()
+    def take(self, places: Gaussians, alike: float = 0.0) -> None:
+        """Take over the Gaussians that were measured in the cells, at least this share of each the whole grid's."""
+        weight = max(self.usual.shape[1], round(places.observations * alike / (1 - alike)))
+        mean, covariance, _ = shrink_gaussians(places, weight)
+        std = pooled(places)[1].diagonal().clamp_min(SMALLEST**2).sqrt()
+        self.usual = mean
+        self.whitening = whitening(covariance / (std[:, None] * std), RIDGE) / std
+
+    def drawn(self, places: Gaussians, alike: float) -> "CellGaussians":
+        """Others of the same cells, which have taken over these Gaussians."""
+        cells = deepcopy(self)
+        cells.take(places, alike)
+        return cells
+
+    def forward(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "b i j"]:
+        distances = mahalanobis(self.observations(maps), self.usual, self.whitening) / math.sqrt(maps.shape[1])
+        return out_of_cells(distances, self.cell, self.grid)
