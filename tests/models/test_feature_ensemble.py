@@ -8,6 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from blemish.errors import SettingsError
+from blemish.inference.onnx_check import check_graph
+from blemish.inference.runtime import graph_runtime
+from blemish.inference.torch_runtime import TorchRuntime
 from blemish.models import feature_ensemble, patch_bank
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
@@ -18,6 +21,7 @@ from blemish.models.maps import gaussian_blur, reducing
 from blemish.models.neighbours import relative_distances
 from blemish.models.patch_bank import PatchBank, residual_metric
 from blemish.settings import validate
+from blemish.training.onnx_graph import to_graph
 from reference.blocks_encoder import BlocksEncoder
 from reference.brute_force import relative_nearest, residuals, shrink_gaussians, spacings
 from reference.plain_loop import ListOfBatches, PlainLoop
@@ -157,12 +161,71 @@ def test_map_is_the_weighted_geometric_mean_of_the_three_terms_over_the_level_of
     torch.testing.assert_close(detector(batch), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def with_and_without_excess() -> list[FeatureEnsemble]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_ensemble, "WHOLE_SIDE_PX", 32)
+        return [fit([images(6)], rows=40, mean_at="places", excess=power) for power in (8.0, 0.0)]
+
+
+def wrong_whole() -> Tensor:
+    wrong = images(1, seed=8)
+    wrong[:, :, 16:48, 32:64] = 0.0  # as good ones never are, each part of it plain
+    return wrong
+
+
+@torch.no_grad()
+def test_a_wrong_whole_is_lifted_and_good_images_are_not(with_and_without_excess: list[FeatureEnsemble]) -> None:
+    good, wrong, (with_excess, without) = images(6)[:2], wrong_whole(), with_and_without_excess
+    assert torch.equal(with_excess.bank.rows, without.bank.rows)  # the other terms are not touched
+    assert torch.equal(with_excess(good), without(good))
+    lifted = with_excess(wrong) / without(wrong)
+    assert lifted.min() > 1 - 1e-5
+    assert lifted[0, 16:48, 32:64].max() > 2
+
+
+@torch.no_grad()
+def test_maps_of_good_images_end_where_they_are_compared_with_others(
+    with_and_without_excess: list[FeatureEnsemble],
+) -> None:
+    with_excess, without = with_and_without_excess
+    own = without(images(6)).amax(dim=(1, 2)).log()  # to rows of their own, too
+    unseen = without(images(6, seed=3)).amax(dim=(1, 2)).log()
+    assert with_excess.excess is not None
+    assert own.max() < with_excess.excess.end < unseen.max() + 0.5
+
+
+@pytest.mark.slow
+def test_excess_is_exported_as_it_is(with_and_without_excess: list[FeatureEnsemble]) -> None:
+    with_excess, batch = with_and_without_excess[0], torch.cat([images(1), wrong_whole()]).numpy()
+    wanted = TorchRuntime(with_excess).maps(batch)
+    graph = to_graph(with_excess, 18)
+    check_graph(graph)  # nothing in it that is refused in a model file
+    np.testing.assert_allclose(graph_runtime(graph).maps(batch), wanted, rtol=1e-4, atol=1e-4 * float(wanted.max()))
+
+
+def test_files_of_before_have_no_excess(fitted: FeatureEnsemble) -> None:
+    assert FeatureEnsemble.defaults["model"]["excess"] > 0
+    assert not [name for name in fitted.state_dict() if name.startswith("excess")]
+
+
+@pytest.mark.parametrize(("side_px", "counts"), [(256, False), (352, False), (384, True), (512, True)])
+def test_excess_counts_where_the_image_is_made_small(side_px: int, counts: bool) -> None:
+    settings = FeatureEnsembleSettings.model_validate({"mean_at": "places", "excess": 1.0})
+    assert (FeatureEnsemble(settings, ImageShape(3, side_px, 512)).excess is not None) == counts
+
+
+def test_excess_needs_the_mean_at_places() -> None:
+    with pytest.raises(SettingsError, match=r"model\.excess: found 1; .*mean_at=places"):
+        FeatureEnsemble(FeatureEnsembleSettings.model_validate({"excess": 1.0}), SHAPE)
+
+
 @torch.no_grad()
 def test_the_coarsest_features_see_a_large_image_small() -> None:
     shape = ImageShape(3, 512, 320)
     detector = FeatureEnsemble(FeatureEnsembleSettings(), shape)
     batch = images(1, shape=shape)
-    patches, whole = detector.look(batch)
+    patches, _, whole = detector.look(batch)
     small = F.interpolate(batch, (416, 256), mode="bilinear", antialias=True)
     torch.testing.assert_close(whole, detector.features(small)[-1], rtol=1e-3, atol=1e-4)
     assert (patches.shape, whole.shape) == ((1, 176, 64, 40), (1, 320, 13, 8))
@@ -238,7 +301,7 @@ def test_dark_photos_are_brightened_and_others_are_left() -> None:
     half = fit([0.2 * bright + 0.3])
     assert half.gain.item() == pytest.approx(0.75 / (0.2 * 0.99 + 0.3), rel=0.01)
     with torch.no_grad():
-        patches, _ = dark.look(0.2 * bright[:1])
+        patches, *_ = dark.look(0.2 * bright[:1])
         expected = concat_scales(dark.features(0.2 * bright[:1] * dark.gain)[:3])
     torch.testing.assert_close(patches, expected)
 

@@ -2,22 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from blemish.errors import SettingsError
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
-from blemish.models.feature_maps import PatchSettings, as_vectors, concat_scales
+from blemish.models.excess import IMAGES, Excess
+from blemish.models.feature_maps import PatchSettings, as_vectors, concat_scales, local_mean
 from blemish.models.gaussians import CellGaussians, Gaussians, GaussianSums, join_gaussians, most_gaussians
 from blemish.models.maps import Enlarge, Reduce
-from blemish.models.patch_bank import METRIC_ROWS, SMALLEST, PatchBank
+from blemish.models.patch_bank import METRIC_ROWS, SMALLEST, Draw, PatchBank
 
 WHOLE_SIDE_PX = 256
 """The shorter side, at most, of the image that the coarsest features see: a wrong whole does not show in its detail."""
+
+MADE_SMALL = 1.5
+"""So many times smaller, at least, the image must be made for its excess to count: otherwise it shows what the patches
+show."""
 
 MAX_PRODUCTS = 6_291_456
 """Places times rows of the bank, at most, which bounds the time of an inspection: 1,024 rows at 512 x 768 pixels."""
@@ -81,6 +87,30 @@ class FeatureEnsembleSettings(PatchSettings):
     mean_at: Literal["places", "pixels"] = Field(
         "pixels", description="Where the mean is taken. Of a new model at places, at pixels in files of before."
     )
+    excess: Annotated[float, Field(ge=0.0, le=8.0)] = Field(
+        0.0,
+        description="Where an image made small is odder than good images ever are, its map is lifted above theirs, by "
+        "this power of the excess, so that wrong wholes are found; not where it is hardly made smaller. 0: never, as "
+        "in files of before.",
+    )
+
+
+class Seen(NamedTuple):
+    """Features of images: patches on their grid; the last two scales of the images made small."""
+
+    patches: Float[Tensor, "b f i j"]
+    middle: Float[Tensor, "b c k l"]
+    whole: Float[Tensor, "b d m n"]
+
+
+class Again(NamedTuple):
+    """Logarithms of the terms of good images compared with others; how narrow Gaussians of places are there."""
+
+    nearest: Float[Tensor, "n i j"]
+    own: Float[Tensor, "n i j"]
+    alike: Float[Tensor, "n i j"]
+    coarse: Float[Tensor, "n i j"]
+    narrow: float
 
 
 @final
@@ -98,7 +128,9 @@ class FeatureEnsemble(Detector):
     2. Fine Gaussians (`CellGaussians`): stride 8, one a cell of at least 2 x 2 places.
     3. Coarse Gaussians: the same of stride 32, of the image made so small that its shorter side has 256 pixels.
 
-    The map is relative to the image's own level (`OWN_LEVEL`), and dark photos are brightened (`brightening`).
+    Where the image made small is odder than good images ever are, the map is lifted (`Excess`): nearest neighbours at
+    stride 16 of it, where it is made smaller by `MADE_SMALL`. The map is relative to the image's own level
+    (`OWN_LEVEL`), and dark photos are brightened (`brightening`).
 
     Sources: the bank of patches and its coreset from Roth et al. 2022 (PatchCore), Gaussians at places from Defard et
     al. 2021 (PaDiM). The metric, the spacing, the cells drawn together and the mean are this project's; why these and
@@ -113,7 +145,7 @@ class FeatureEnsemble(Detector):
     defaults: ClassVar = {
         "augment": {"images_of_one": 1},
         "data": {"side": "shorter", "speed": "thorough"},
-        "model": {"mean_at": "places"},
+        "model": {"mean_at": "places", "excess": 1.0},
     }
     shares: Tensor
     gain: Tensor
@@ -126,10 +158,10 @@ class FeatureEnsemble(Detector):
         channels, strides = self.features.channels, self.features.strides
         check_sides(shape, max(strides))
         self.patch_channels = channels[: max(2, len(channels) - 1)]
-        self.grid = (shape.height // self.features.patch_stride, shape.width // self.features.patch_stride)
+        self.grid = grid_of((shape.height, shape.width), self.features.patch_stride)
         self.small_px = small_size(shape, strides[-1])
         self.features.fix_sizes(self.small_px)
-        small_grid = (self.small_px[0] // strides[-1], self.small_px[1] // strides[-1])
+        small_grid = grid_of(self.small_px, strides[-1])
         self.reduce = Reduce((shape.height, shape.width), self.small_px)
         self.register_buffer("shares", normalise(settings.weights))
         self.register_buffer("gain", torch.ones(()))
@@ -144,6 +176,15 @@ class FeatureEnsemble(Detector):
             if settings.mean_at == "pixels"
             else Enlarge(small_grid, self.grid, coarse_px / self.features.patch_stride)
         )
+        self.middle = max(1, len(strides) - 2)
+        self.excess: Excess | None = None
+        if settings.excess and settings.mean_at == "pixels":
+            raise SettingsError(
+                f"model.excess: found {settings.excess:g}; it needs model.mean_at=places, or set it to 0"
+            )
+        if settings.excess and min(size_px) >= MADE_SMALL * min(self.small_px):
+            middle_grid, sigma = grid_of(self.small_px, strides[self.middle]), coarse_px / self.features.patch_stride
+            self.excess = Excess(channels[self.middle], middle_grid, self.grid, sigma, settings.excess)
 
     @torch.no_grad()
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
@@ -151,49 +192,53 @@ class FeatureEnsemble(Detector):
         self.features.prepare()
         self.gain = brightening(batches)
         fine, coarse = (GaussianSums(), GaussianSums()), GaussianSums()
-        drawn: list[Tensor] = []
-        image: list[Tensor] = []
+        drawn, drawn_small = (Draw(self.settings.candidates + METRIC_ROWS) for _ in range(2))
+        some: list[Tensor] = []
         seen, places = 0, math.prod(self.grid)
         for images in batches:
-            patches, whole = self.look(images)
+            patches, middle, whole = self.look(images)
             for half, sums in enumerate(fine):  # of every other image
-                if len(some := self.fine_of(patches)[(half + seen) % 2 :: 2]):
-                    sums.add(self.fine.observations(some))
+                if len(maps := self.fine_of(patches)[(half + seen) % 2 :: 2]):
+                    sums.add(self.fine.observations(maps))
             coarse.add(self.coarse.observations(whole))
-            share = 2 * (self.settings.candidates + METRIC_ROWS) / (len(batches) * len(images) * places)
-            kept = torch.rand(len(images) * places).to(images.device) < share
-            drawn.append(as_vectors(patches)[kept])
-            image.append(torch.arange(seen, seen + len(images), device=images.device).repeat_interleave(places)[kept])
+            chance = torch.rand(len(images) * places).to(images.device)
+            for draw, maps in ((drawn, patches), (drawn_small, middle)):
+                draw.add(maps, chance, seen, len(batches) * len(images))
+            some.extend(middle[: IMAGES - len(some)].unsqueeze(1))
             seen += len(images)
         self.coarse.take(coarse.gaussians())
-        taken = torch.randperm(sum(map(len, drawn)))[: self.settings.candidates + METRIC_ROWS].to(drawn[0].device)
-        rows = min(self.settings.rows, MAX_PRODUCTS // places)
-        image_of_row = self.bank.fit(torch.cat(drawn)[taken], torch.cat(image)[taken], rows)
+        image_of_row = self.bank.fit(*drawn.some(), min(self.settings.rows, MAX_PRODUCTS // places))
+        if self.excess is not None:
+            self.excess.fit(drawn_small, some)
         first, least, last = self.settings.weights
         halves = [sums.gaussians() for sums in fine if sums.count]
-        aligned = how_aligned(*self.look_again(batches, image_of_row, halves))
+        again = self.look_again(batches, image_of_row, halves)
+        aligned = how_aligned(explained_by_place(again.nearest.flatten(1)), again.narrow)
         self.fine.take(join_gaussians(halves), ALIKE * (1 - aligned))
         weight = least + aligned * max(0.0, MAX_FINE_WEIGHT - least)
         self.shares = normalise((first, weight, last)).to(self.shares.device)
+        if self.excess is not None:
+            fine_again = aligned * again.own + (1 - aligned) * again.alike
+            logs = torch.stack([again.nearest.clamp_min(math.log(FLOOR)), fine_again, again.coarse])
+            self.excess.take_end(self.mean(logs).amax(dim=(1, 2)))
 
-    def look_again(
-        self, batches: Batches, image_of_row: Int[Tensor, " k"], halves: Sequence[Gaussians]
-    ) -> tuple[float, float]:
-        """How much places explain in some good images, and how narrow the Gaussians of the half without them are there.
-
-        No image is compared with rows of its own.
-        """
+    def look_again(self, batches: Batches, image_of_row: Int[Tensor, " k"], halves: Sequence[Gaussians]) -> Again:
+        """The terms of some good images, none of which is compared with rows of its own or Gaussians of its half."""
         own, alike = ([self.fine.drawn(half, share) for half in halves] for share in (0.0, ALIKE))
-        distances: list[Tensor] = []
-        excess: list[Tensor] = []
+        found: list[tuple[Tensor, ...]] = []
         for images in batches:
-            for patches in self.look(images)[0][: IMAGES_TO_EXPLAIN - len(distances)].unsqueeze(1):  # (1, f, i, j)
-                number, other = len(distances), (len(distances) + 1) % len(halves)
-                distances.append(self.bank.distances_to_others(as_vectors(patches), image_of_row != number))
-                excess.append(narrowness(*(cells[other](self.fine_of(patches)) for cells in (own, alike))))
-            if len(distances) == IMAGES_TO_EXPLAIN:
+            seen, left = self.look(images), IMAGES_TO_EXPLAIN - len(found)
+            for patches, whole in zip(seen.patches[:left, None], seen.whole[:left, None], strict=True):
+                number, other = len(found), (len(found) + 1) % len(halves)
+                near = self.bank.distances_to_others(as_vectors(patches), image_of_row != number)
+                fine = [cells[other](self.fine_of(patches)) for cells in (own, alike)]
+                coarse = self.enlarge_coarse(self.coarse(whole))
+                found.append((near.reshape(1, *self.grid), *fine, coarse, narrowness(*fine)[None]))
+            if len(found) == IMAGES_TO_EXPLAIN:
                 break
-        return explained_by_place(torch.stack(distances).clamp_min(SMALLEST).log()), float(torch.stack(excess).mean())
+        near, *terms, narrow = [torch.cat(several) for several in zip(*found, strict=True)]
+        fine_own, fine_alike, coarse = (term.clamp_min(FLOOR).log() for term in terms)
+        return Again(near.clamp_min(SMALLEST).log(), fine_own, fine_alike, coarse, float(narrow.mean()))
 
     @property
     def notes(self) -> list[str]:
@@ -206,14 +251,16 @@ class FeatureEnsemble(Detector):
             f"the parts lie where they always lie: what is odd at its place counts {weight / least:.1f} times as much"
         ]
 
-    def look(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b f i j"], Float[Tensor, "b d k l"]]:
-        """The patches' features on their grid, and the coarsest features of the image made small; both brightened."""
-        images = images * self.gain
+    def look(self, images: Float[Tensor, "b c h w"]) -> Seen:
+        """What the terms are taken from; all of it brightened."""
+        images, count = images * self.gain, len(self.patch_channels)
         if self.small_px == (self.shape.height, self.shape.width):
-            maps = self.features(images)
-            return concat_scales(maps[: len(self.patch_channels)]), maps[-1]
-        whole = self.features(self.reduce(images))[-1]
-        return concat_scales(self.features(images, scales=len(self.patch_channels))), whole
+            small = self.features(images)
+            patches = concat_scales(small[:count])
+        else:
+            small = self.features(self.reduce(images))
+            patches = concat_scales(self.features(images, scales=count))
+        return Seen(patches, local_mean(small[self.middle]), small[-1])
 
     def fine_of(self, patches: Float[Tensor, "b f i j"]) -> Float[Tensor, "b c i j"]:
         """The second finest scale's part of the patches' features."""
@@ -221,21 +268,32 @@ class FeatureEnsemble(Detector):
         return patches[:, first : first + second]
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Weighted geometric mean of the terms, over a power of the image's own level."""
-        logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(images)])  # (3, b, *, *)
-        level = logs[0].mean(dim=(1, 2), keepdim=True)
-        mean = ((self.shares[:, None, None, None] * logs).sum(dim=0) - OWN_LEVEL * level).exp()
-        return mean if self.settings.mean_at == "pixels" else self.enlarge(mean)
+        """Weighted geometric mean of the terms, over a power of the image's own level; lifted by the excess."""
+        seen = self.look(images)
+        logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(seen)])  # (3, b, *, *)
+        mean = self.mean(logs)
+        if self.excess is not None:
+            mean = self.excess(seen.middle, mean)
+        return mean.exp() if self.settings.mean_at == "pixels" else self.enlarge(mean.exp())
 
-    def terms(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _"]]:
+    def mean(self, logs: Float[Tensor, "3 b i j"]) -> Float[Tensor, "b i j"]:
+        """Weighted mean of the terms' logarithms, less a part of the image's own level."""
+        level = logs[0].mean(dim=(1, 2), keepdim=True)
+        return (self.shares[:, None, None, None] * logs).sum(dim=0) - OWN_LEVEL * level
+
+    def terms(self, seen: Seen) -> list[Float[Tensor, "b _ _"]]:
         """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; on the grid of patches, or at
         pixels and blurred (`mean_at`)."""
-        patches, whole = self.look(images)
-        nearest = self.bank(as_vectors(patches)).reshape(-1, *self.grid)
-        fine, coarse = self.fine(self.fine_of(patches)), self.enlarge_coarse(self.coarse(whole))
+        nearest = self.bank(as_vectors(seen.patches)).reshape(-1, *self.grid)
+        fine, coarse = self.fine(self.fine_of(seen.patches)), self.enlarge_coarse(self.coarse(seen.whole))
         if self.settings.mean_at == "pixels":
             return [self.enlarge(nearest), self.enlarge(fine), coarse]
         return [nearest, fine, coarse]
+
+
+def grid_of(size_px: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Places along either side, one every `stride` pixels."""
+    return size_px[0] // stride, size_px[1] // stride
 
 
 def normalise(weights: tuple[float, ...]) -> Float[Tensor, " t"]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from blemish.models.feature_maps import as_vectors
 from blemish.models.neighbours import coreset, nearest_of_others, relative_distances
 
 SMALLEST = 1e-3
@@ -79,6 +80,28 @@ class PatchBank(nn.Module):
         """The same as `forward`, to some of the rows; to all of them where none is left."""
         some = is_other if bool(is_other.any()) else torch.ones_like(is_other)
         return self.distances(patches, self.rows[some], self.spacing[some])
+
+
+@final
+class Draw:
+    """Patches drawn at random from images that come batch after batch, and the number of the image of each."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.patches: list[Tensor] = []
+        self.image: list[Tensor] = []
+
+    def add(self, maps: Float[Tensor, "b f i j"], chance: Float[Tensor, " n"], first: int, images: int) -> None:
+        """Keep, of about so many images, twice the count; `chance` is uniform in [0, 1), for each place or more."""
+        places = maps.shape[2] * maps.shape[3]
+        kept = chance[: len(maps) * places] < 2 * self.count / (images * places)
+        self.patches.append(as_vectors(maps)[kept])
+        self.image.append(torch.arange(first, first + len(maps), device=maps.device).repeat_interleave(places)[kept])
+
+    def some(self) -> tuple[Float[Tensor, "n f"], Int[Tensor, " n"]]:
+        """So many of them at most, in random order, and the number of the image of each."""
+        taken = torch.randperm(sum(map(len, self.patches)))[: self.count].to(self.image[0].device)
+        return torch.cat(self.patches)[taken], torch.cat(self.image)[taken]
 
 
 def residual_metric(patches: Float[Tensor, "n f"], image: Int[Tensor, " n"]) -> Float[Tensor, "f f"]:
