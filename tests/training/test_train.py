@@ -123,7 +123,10 @@ def test_the_threshold_is_the_conformal_one(model_file: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("data.size_px=[256]", r"data\.size_px: should be two numbers in brackets .*; found \[256\]"),
+        ("data.size_px=[256]", r"data\.size_px: should be 2 numbers in brackets .*; found \[256\]"),
+        ("data.mask_value=[1,2]", r"data\.mask_value: should be a whole number.*; found \[1, 2\]"),
+        ("model.weights=[1]", r"model\.weights: should be 3 numbers in brackets .*; found \[1\]"),
+        ("model.weights=[1,2,3,4]", r"model\.weights: should be 3 numbers in brackets .*; found \[1, 2, 3, 4\]"),
         ("data.size_px=[256, 1]", r"data\.size_px\.1: should be greater than or equal to 8; found 1"),
         ("data.roi=[[1, 2], [3]]", r"data\.roi: found \[\[1, 2\], \[3\]\]; expected a mask image"),
         ("train.epochs=2.5", r"train\.epochs: should be a whole number; found 2\.5"),

@@ -1,5 +1,6 @@
 """Settings from nested values, and what is said of those that will not do."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
@@ -42,13 +43,13 @@ def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> s
     if first["type"] == "extra_forbidden":
         where = ".".join(map(str, first["loc"]))
         return f"{prefix}{shortened(where)}: unknown setting; {_suggest(kind, first['loc'], prefix)}"
-    expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
+    expected = dict.fromkeys(_expected(one, found) for one in found if _where(one) == where)
     return f"{prefix}{where}: should be {' or '.join(expected)}; found {shortened(repr(first['input']))}"
 
 
 def _where(error: ErrorDetails) -> str:
     """The setting's name and the place in a list, but not which of several kinds was tried, nor what is missing."""
-    names = [part for part in error["loc"] if isinstance(part, int) or (part != "str" and "[" not in part)]
+    names = [part for part in error["loc"] if isinstance(part, int) or not _IS_KIND.search(part)]
     if error["type"] == "missing" or len(names) < len(error["loc"]):
         names = [part for part in names if isinstance(part, str)]
     return ".".join(map(str, names))
@@ -63,9 +64,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:20]}... ({len(text)} characters)"
 
 
+_IS_KIND = re.compile(r"^(str|int|float|bool|constrained-\w+)$|\[")
+"""What pydantic calls one of several kinds that a setting may have."""
+
 _EXPECTED = {
-    "tuple": "two numbers in brackets with a comma between",
-    "too": "two numbers in brackets with a comma between",  # too_long, too_short
+    "tuple": "numbers in brackets with commas between",
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -75,9 +78,15 @@ _EXPECTED = {
 """By the first word of what pydantic calls the error."""
 
 
-def _expected(error: ErrorDetails) -> str:
+def _expected(error: ErrorDetails, found: Sequence[ErrorDetails]) -> str:
+    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
+        last = max(place for one in found if isinstance(place := one["loc"][-1], int))
+        return f"{last + 1} {_EXPECTED['tuple']}"
     if error["type"] == "missing":
-        return _EXPECTED["tuple"] if isinstance(error["loc"][-1], int) else "given"
+        return "given"
+    if error["type"] in ("too_long", "too_short"):
+        bounds = error["ctx"]
+        return f"{bounds.get('max_length', bounds.get('min_length'))} {_EXPECTED['tuple']}"
     return _EXPECTED.get(error["type"].partition("_")[0], error["msg"].removeprefix("Input should be "))
 
 
