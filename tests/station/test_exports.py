@@ -1,9 +1,11 @@
 """Decisions as CSV, JSON, JSON lines and Parquet: all the same, in bounded memory, each told in the audit trail."""
 
 import csv
+import gc
 import io
 import json
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,17 @@ def test_a_time_and_a_product_are_chosen(database: Database, line: Line) -> None
         export(database, "eva", "xlsx", Wanted())
 
 
+@pytest.fixture
+def collected_as_usual() -> Iterator[None]:
+    """Garbage is collected as in a program, not as seldom as in the other tests."""
+    seldom = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*seldom)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("collected_as_usual")
 def test_memory_does_not_grow_with_the_decisions(
     sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
