@@ -71,8 +71,8 @@ def monitor_images(
 
     Raises:
         CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated again.
-        DataError: an image cannot be read, unless `skip_bad`; the state cannot be read or written, or another process
-            keeps its watch there.
+        DataError: an image cannot be read, unless `skip_bad`; none of those that are new can; the state cannot be read
+            or written, or another process keeps its watch there.
         SettingsError: another probability than before, or one outside (0, 1); groups that cannot be told; the state is
             that of another model.
     """
@@ -114,7 +114,7 @@ class _File(NamedTuple):
 
 def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     before, saved = watch.images, time.monotonic()
-    skipped, passed_over, unnamed = dict[str, str](), 0, list[Path]()
+    skipped, passed_over, unnamed, unreadable = dict[str, str](), 0, list[Path](), list[str]()
     readings = Readings(run.predictor.policy.white_level)
     calibrated = set(run.predictor.header.calibration.image_ids)
     is_changed = False
@@ -143,13 +143,16 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                 if not run.skip_bad:
                     raise
                 skipped[str(file.path)] = str(error)
+                unreadable.append(str(error))
             seen.add(file.key)
-            is_changed = True
-            if raised or time.monotonic() - saved > SAVE_EVERY_S:
+            is_changed = watch.images > before
+            if raised or (is_changed and time.monotonic() - saved > SAVE_EVERY_S):
                 run.save(watch)
                 saved = time.monotonic()
             for alarm in raised:
                 run.on_alarm(alarm)
+        if unreadable and not is_changed:
+            raise DataError(f"none of the {len(unreadable)} new images can be read; the first: {unreadable[0]}")
     finally:
         if is_changed:
             run.save(watch)
