@@ -82,6 +82,22 @@ def _chosen(header: "ArtifactHeader") -> str:
     if header.max_false_alarm_rate <= DEFAULT_RATE:
         return f"* {rate:.3g} % is the default; move it with --max-false-alarm-rate or `blemish certify`"
     return (
-        f"* {rate:.3g} % is the smallest rate that these good images can promise; with more of them it would be "
-        f"{100 * DEFAULT_RATE:g} %"
+        f"* {rate:.3g} % is the smallest rate that the good images held out can promise{_more_held_out(header)}; with "
+        f"more good images it would be {100 * DEFAULT_RATE:g} %"
     )
+
+
+def _more_held_out(header: "ArtifactHeader") -> str:
+    """The rate that the same good images can promise with more of them held out, where that is less."""
+    from blemish.data.split import least_rate
+    from blemish.stats.conformal import rounded_up
+
+    certificate, card = header.certificate, header.data_card
+    if header.run.data.calibration_fraction is not None or certificate.kind != "average":
+        return ""
+    found = certificate.groups or certificate.n
+    units = found + (len(set(card.fit_groups)) if certificate.groups else card.fit_images)
+    rate = rounded_up(least_rate(found, units))
+    if rate >= header.max_false_alarm_rate:
+        return ""
+    return f" ({100 * rate:.3g} % with more of them held out: score.max_false_alarm_rate={rate:g})"

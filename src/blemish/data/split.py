@@ -9,6 +9,7 @@ import numpy as np
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.errors import DataError, plural
+from blemish.stats.conformal import smallest_rate
 
 DEFAULT_FRACTION = 0.2
 """Of the good images, about, are held out where the settings do not say how many."""
@@ -85,6 +86,19 @@ def fewest_to_hold_out(held_out: int, calibration_fraction: float | None, rate: 
     if calibration_fraction is not None or rate is None or held_out > MAX_COUNTED:
         return plain
     return next(units for units in range(held_out + 2, 2 * plain) if count(units, rate) >= held_out)
+
+
+def least_rate(held_out: int, units: int) -> float:
+    """The false-alarm rate that so many good images, or groups, can promise on average, where it is asked for.
+
+    As many are then held out as that takes, at least as many as now, as far as `split_good` does so.
+
+    >>> round(least_rate(8, 40), 4), round(least_rate(1, 5), 4)
+    (0.0714, 0.5)
+    """
+    rates = {count: smallest_rate(count) for count in range(held_out, units // 3 + 1)}
+    possible = (rate for count, rate in rates.items() if fewest_to_hold_out(count, None, rate) <= units)
+    return min(possible, default=smallest_rate(held_out))
 
 
 def split_folds(

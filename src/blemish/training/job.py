@@ -10,7 +10,15 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from blemish.data.folder import Folder, Sample, hash_samples
-from blemish.data.split import DEFAULT_FRACTION, drop_copies, fewest_to_hold_out, groups_of, split_folds, split_good
+from blemish.data.split import (
+    DEFAULT_FRACTION,
+    drop_copies,
+    fewest_to_hold_out,
+    groups_of,
+    least_rate,
+    split_folds,
+    split_good,
+)
 from blemish.errors import CalibrationError, DataError
 from blemish.hub.folder import EncoderCard
 from blemish.inference.calibration import DEFAULT_RATE, calibrate
@@ -138,20 +146,13 @@ def _too_few_held_out(found: int, units: int, by_group: bool, settings: RunSetti
     sure = "" if confidence is None else f" with confidence {confidence:g}"
     is_rounded = fraction is None and rate_to_round_to(settings.score) is not None
     share = "a fifth to a third" if is_rounded else f"a share of {fraction or DEFAULT_FRACTION:g}"
-    rate = _least_rate(found, units) if is_rounded else smallest_rate(found, confidence)
+    rate = least_rate(found, units) if is_rounded else smallest_rate(found, confidence)
     return (
         f"score.max_false_alarm_rate: {asked:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images "
         f"that were not fitted on, found {found}; as {share} is held out "
         f"(data.calibration_fraction), {in_all} are needed in all; or ask for "
         f"{rounded_up(rate):g} or more"
     )
-
-
-def _least_rate(found: int, units: int) -> float:
-    """What so many good images can promise where as many are held out as that takes; at least `found` are."""
-    rates = {held_out: smallest_rate(held_out) for held_out in range(found, units // 3 + 1)}
-    possible = (rate for held_out, rate in rates.items() if fewest_to_hold_out(held_out, None, rate) <= units)
-    return min(possible, default=smallest_rate(found))
 
 
 def flat_settings(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
