@@ -79,7 +79,7 @@ def test_a_watch_says_it_once_and_its_record_of_each(model_file: Path, tmp_path:
     for place in range(3):
         write_deep(tmp_path / f"in/{place}.png", 12, seed=place)
     watched = run("watch", model_file, tmp_path / "in", "--to", tmp_path / "r.csv", "--settle", 0, "--until-idle", 0)
-    assert " ".join(watched.stderr.split()).count("12 bits in 16? Say so: data.white_level=4095") == 1
+    assert " ".join(watched.stderr.split()).count("12 bits in 16? If so, train with data.white_level=4095") == 1
     assert "this is said once" in watched.stderr
     messages = {decision.message for decision in read_record(tmp_path / "r.sqlite")}
     assert messages == {"16-bit values up to 4095 of 65535: 12 bits in 16?"}

@@ -478,7 +478,8 @@ def test_few_bits_in_sixteen_are_said_with_the_brightest_value(tmp_path: Path, b
     policy = COLOUR if colour else ONE
     assert notes(policy) == [
         f"the brightest value in the 16-bit photos is {deep.max()} of 65535: {bits} bits in 16? "
-        f"Say so: data.white_level={(1 << bits) - 1}; or, where they are only dark, data.white_level=65535"
+        f"If so, train with data.white_level={(1 << bits) - 1}; or, where they are only dark, with "
+        "data.white_level=65535"
     ]
     told = policy.model_copy(update={"white_level": (1 << bits) - 1})
     assert notes(told) == []

@@ -11,6 +11,8 @@ _BITS = (8, 10, 12, 14)
 _TIMES_BELOW = 3
 """A photo is far below others when their brightest value is so many times its own."""
 
+_WHITE = 65_535
+
 _SHOWN = 3
 
 
@@ -41,6 +43,12 @@ class DeepPhotos:
     >>> photos.add("b.tif", 65_000)
     >>> photos.note[:78]
     '1 of 2 16-bit photos, a.tif, has no value above 4095, while others reach 65000'
+
+    Nothing is asked where the settings say that white is 65535: dark photos are dark, then.
+
+    >>> photos = DeepPhotos(65_535)
+    >>> photos.add("a.tif", 4080), photos.add("b.tif", 65_000), photos.note
+    (None, None, '')
     """
 
     white_level: int | None
@@ -83,17 +91,19 @@ class DeepPhotos:
         elif self.white_level is None and self._by_bits and (bits := bits_of(highest)) < 16:
             names = tuple(name for one in self._by_bits.values() for name in one.names)
             message = (
-                f"the brightest value in the 16-bit photos is {highest} of 65535: {bits} bits in 16? Say so: "
-                f"data.white_level={(1 << bits) - 1}; or, where they are only dark, data.white_level=65535"
+                f"the brightest value in the 16-bit photos is {highest} of 65535: {bits} bits in 16? If "
+                f"so, train with data.white_level={(1 << bits) - 1}; or, where they are only dark, with "
+                "data.white_level=65535"
             )
             found.append(DepthDoubt(names, message))
-        for bits, one in sorted(self._by_bits.items()):
+        kinds = [] if self.white_level == _WHITE else sorted(self._by_bits.items())  # they are said to be only dark
+        for bits, one in kinds:
             if bits < bits_of(highest) and highest >= _TIMES_BELOW * one.brightest:
                 found.append(DepthDoubt(tuple(one.names), self._far_below(one, bits, highest)))
         return found
 
     def _far_below(self, one: _Alike, bits: int, highest: int) -> str:
-        times = ((self.white_level or 65_535) + 1) / (1 << bits)
+        times = ((self.white_level or _WHITE) + 1) / (1 << bits)
         return (
             f"{self._who(one)}, {'has' if one.count == 1 else 'have'} no value above {(1 << bits) - 1}, while others "
             f"reach {highest}: {bits} bits in 16 beside photos of more, or dark photos? If {bits} bits, they are seen "
