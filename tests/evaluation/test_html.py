@@ -280,6 +280,14 @@ def test_the_verdict_names_misses_and_false_alarms() -> None:
     assert flagged.endswith("more than that, though so few good images prove nothing.")
 
 
+def test_the_verdict_tells_the_types_apart_the_worst_first() -> None:
+    results = example_results()
+    found = copy.deepcopy(results["by_type"]["cut"])
+    found["count"] |= {"flagged_defective": found["count"]["defective"]}
+    results["by_type"] = {"hole": found} | results["by_type"]
+    assert verdict(typed(results))[0].endswith("confidence). By type: cut 0 of 1, hole 1 of 1.")
+
+
 @pytest.mark.parametrize(
     ("word", "rate", "ending"),
     [

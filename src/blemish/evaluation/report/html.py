@@ -81,7 +81,7 @@ def verdict(results: Results) -> list[str]:
         sentences.append(
             f"Finds {count.flagged_defective} of {count.defective} defective images "
             f"({percent(results.image['defect_rate'])}; {percent(found[0])} to {percent(found[1])} "
-            f"with {percent(results.settings.confidence)} confidence)."
+            f"with {percent(results.settings.confidence)} confidence).{_by_type(results)}"
         )
     else:
         sentences.append("There are no defective test images: evaluated for false alarms only.")
@@ -101,6 +101,16 @@ def verdict(results: Results) -> list[str]:
     else:
         sentences.append("There are no good test images: nothing can be said about false alarms.")
     return sentences
+
+
+def _by_type(results: Results) -> str:
+    """How many of each type of defect are found, the worst first; nothing of a single type."""
+    counts = {name: part.count for name, part in results.by_type.items() if part.count.defective}
+    if len(counts) < 2:
+        return ""
+    worst = sorted(counts.items(), key=lambda one: one[1].flagged_defective / one[1].defective)
+    told = (f"{name} {count.flagged_defective} of {count.defective}" for name, count in worst)
+    return f" By type: {', '.join(told)}."
 
 
 def is_calibrated(results: Results) -> bool:
