@@ -46,6 +46,31 @@ def test_nothing_is_written_among_good_images(model_file: Path, parts: Path) -> 
     assert sorted(good.iterdir()) == before
 
 
+@pytest.mark.parametrize("place", ["test", "Test/good", "ground_truth/bar/deep"])
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_nothing_is_written_among_test_images_or_masks(
+    place: str, is_linked: bool, model_file: Path, parts: Path, tmp_path: Path
+) -> None:
+    (parts / place).mkdir(parents=True, exist_ok=True)
+    out = parts / place
+    if is_linked:
+        (tmp_path / "link").symlink_to(parts)
+        out = tmp_path / "link" / place
+    before = sorted(parts.rglob("*"))
+    for command in (
+        ["train", parts, "-o", out / "m.safetensors"],
+        ["export", model_file, "-o", out / "m.onnx"],
+        ["evaluate", model_file, parts, "-o", out],
+        ["challenge", model_file, parts, "-o", out],
+        ["compare", parts, "--detectors", "ae_l2", "-o", out],
+        ["data", "check", parts, "-o", out / "new"],
+        ["data", "synth", "hazelnuts", out / "new"],
+    ):
+        result = CliRunner().invoke(app, [str(part) for part in command])
+        assert (result.exit_code, "inside a data set's" in result.stderr) == (2, True), command
+    assert sorted(parts.rglob("*")) == before
+
+
 @pytest.mark.slow
 def test_our_own_report_is_replaced(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     few = [word for name in ("repeats=10", "worst=0", "panels_per_type=0") for word in ("--set", name)]

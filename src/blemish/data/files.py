@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from blemish.data.layouts import GOOD_NAMES
+from blemish.data.layouts import GOOD_NAMES, find_child
 from blemish.errors import DataError
 from blemish.settings import open_regular
 
@@ -38,6 +38,9 @@ _MARKS = {
     ".safetensors": rb'"blemish": ?"evaluation"',
 }
 """What tells files of ours from others by their endings; the word alone may stand in anybody's."""
+
+PICTURES = ("overlays", "masks")
+"""Folders that an inspection draws pictures into."""
 
 _LONGEST_HEADER = 100_000_000
 """Of a safetensors file, in bytes; its own library allows no longer one."""
@@ -168,7 +171,7 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
         DataError: as `check_writable`; the name of an image; or the file there is no model.
     """
     check_writable(path)
-    refuse_good_folder(path)
+    refuse_image_folder(path)
     remove_left_parts(path.parent, path.name)
     if fit_name(path.name, room=32) != path.name:
         raise DataError(f"{path}: the name is too long for the files beside it that are named after it; shorten it")
@@ -205,15 +208,31 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
         raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
 
 
+def in_pictures(path: Path) -> bool:
+    """Whether a path has a folder of the name of one that an inspection draws pictures into.
+
+    >>> in_pictures(Path("out/masks/a.png")), in_pictures(Path("masks.png"))
+    (True, False)
+    """
+    return not set(PICTURES).isdisjoint(path.parts[:-1])
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a file is a picture that an inspection drew, by the mark near its beginning."""
+    with suppress(OSError), open_regular(path) as file:
+        return re.search(_MARKS[".png"], file.read(256)) is not None
+    return False
+
+
 def check_report_folder(out: Path, *names: str) -> None:
     """Refuse a folder to write reports into, before a long work, where something of the user's would be lost.
 
     A table of the name of a JSON file, which stands before it in `names`, is blemish's where that is.
 
     Raises:
-        DataError: a file of one of the `names` is there that blemish did not write; it is among good images, or a file.
+        DataError: a file of one of the `names` is there that blemish did not write; it is among images, or a file.
     """
-    refuse_good_folder(out)
+    refuse_image_folder(out)
     refuse_file(out)
     for name in names:
         beside = (out / name).with_suffix(".json")
@@ -242,12 +261,22 @@ def refuse_test_folder(path: Path) -> None:
     """Refuse to write pictures below the test images or masks of a data set, among which they would be taken for such.
 
     Raises:
-        DataError: `path` is a folder with `train/good` in it, or is or lies below `test` or its masks beside `train`.
+        DataError: `path` is a folder with `train/good` in it; or as `refuse_image_folder`.
     """
     if (path / "train" / "good").is_dir():
         raise DataError(f"{path}: a data set, whose masks would be mixed with pictures; name a folder beside it")
+    refuse_image_folder(path)
+
+
+def refuse_image_folder(path: Path) -> None:
+    """Refuse to write anything among the good images, the test images or the masks of a data set.
+
+    Raises:
+        DataError: `path` is or lies below `train/good`, or `test` or its masks beside `train`.
+    """
+    refuse_good_folder(path)
     for folder in (one for named in (path.absolute(), path.resolve()) for one in (named, *named.parents)):
-        if folder.name.lower() in _TESTED and (folder.parent / "train").is_dir():
+        if folder.name.lower() in _TESTED and find_child(folder.parent, "train"):
             raise DataError(f"{path}: inside a data set's {folder.name}; name a folder beside the images")
 
 
@@ -339,8 +368,9 @@ def check_is_new(out: Path) -> None:
     """Refuse a folder that `new_folder` would refuse, before a long work.
 
     Raises:
-        DataError: there is a file of that name or a folder with something in it.
+        DataError: there is a file of that name or a folder with something in it; or as `refuse_image_folder`.
     """
+    refuse_image_folder(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "a folder with something in it" if out.is_dir() else "a file"
         raise DataError(f"{out.resolve()}: found {what}; name a new folder or an empty one")

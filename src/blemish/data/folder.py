@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
+from blemish.data.files import in_pictures, is_drawn
 from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.pairing import pair_masks
@@ -197,19 +198,26 @@ NOT_UTF8 = "a file name that is not UTF-8; rename it"
 def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = None) -> list[Path]:
     """What is named as an image in `folder` (and below it, where `deep`), in the order of names; hidden ones left out.
 
-    Links to folders are not followed (`unread_images` has them). Whether a file can be read shows when it is opened.
-    Files whose names are not UTF-8, which no report could name, go to `unnamed` where it is given.
+    Links to folders are not followed (`unread_images` has them), and pictures that an inspection drew are left out.
+    Whether a file can be read shows when it is opened. Files whose names are not UTF-8, which no report could
+    name, go to `unnamed` where it is given.
 
     Raises:
         DataError: a folder that cannot be listed; such a name, and no list for it.
     """
-    images = sorted(Path(entry.path) for entry in _entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
+    named = (Path(entry.path) for entry in _entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
+    images = sorted(path for path in named if not is_picture(path, folder))
     odd = [path for path in images if not _is_utf8(path)]
     if odd and unnamed is None:
         raise DataError(f"{str(odd[0])!r}: {NOT_UTF8}")
     if unnamed is not None:
         unnamed += odd
     return [path for path in images if path not in odd]
+
+
+def is_picture(path: Path, root: Path) -> bool:
+    """Whether an image below `root` is no photo, but one that an inspection drew: in a folder of those, and marked."""
+    return in_pictures(path.relative_to(root)) and is_drawn(path)
 
 
 def told_name(path: Path) -> str:

@@ -12,7 +12,6 @@ import blemish
 from blemish.data.files import (
     exclusive_lock,
     folder_to_fill,
-    refuse_good_folder,
     refuse_test_folder,
     remove_left_parts,
 )
@@ -90,7 +89,6 @@ def inspect_archive(
     if rate is not None and not 1e-12 <= rate < 1.0:
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     began, is_new = time.monotonic(), not request.out.exists()
-    refuse_good_folder(request.out)
     refuse_test_folder(request.out)
     registry = open_registry(request.models)
     with folder_to_fill(request.out):

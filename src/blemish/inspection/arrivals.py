@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, final
 
+from blemish.data.files import in_pictures, is_drawn
 from blemish.data.folder import OTHER_IMAGES, SUFFIXES
 
 
@@ -83,7 +85,8 @@ def scan(folder: Path, on_left_out: Callable[[str, str], None] = lambda _name, _
     """The image files in a folder and below it, by their path in it with forward slashes; hidden ones are left out.
 
     `on_left_out` is told the name of what is left out besides, and why: a folder that may not be read, a link to
-    nothing or to a folder, what is named like an image but is no file, a name that is not UTF-8.
+    nothing or to a folder, what is named like an image but is no file, a name that is not UTF-8. Pictures that an
+    inspection drew there are no images.
 
     Raises:
         OSError: the folder is gone or may not be read.
@@ -92,13 +95,20 @@ def scan(folder: Path, on_left_out: Callable[[str, str], None] = lambda _name, _
     for name, entry in _walk(folder, "", on_left_out):
         try:
             name.encode()
-            found[name] = stamp_of(entry.stat())
+            stamp = stamp_of(entry.stat())
+            if not (in_pictures(Path(name)) and _is_drawn(entry.path, stamp)):
+                found[name] = stamp
         except UnicodeEncodeError:
             on_left_out(ascii(name), "a file name that is not UTF-8; rename it")
         except OSError as error:
             if entry.is_symlink():
                 on_left_out(name, f"a link that cannot be followed: {error.strerror}")  # else it is gone since
     return found
+
+
+@lru_cache(maxsize=100_000)
+def _is_drawn(path: str, _stamp: Stamp) -> bool:
+    return is_drawn(Path(path))
 
 
 def stamp_of(status: os.stat_result) -> Stamp:

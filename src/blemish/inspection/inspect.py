@@ -10,11 +10,11 @@ from typing import final
 
 import blemish
 from blemish.data.files import (
+    PICTURES,
     fit_name,
     make_folder,
     refuse_file,
     refuse_foreign,
-    refuse_good_folder,
     refuse_test_folder,
     remove_left_parts,
 )
@@ -26,7 +26,7 @@ from blemish.inference.calibration import batch_threshold, fewest_selected
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import PAGE, Decision, Verdict
 from blemish.inspection.index_page import INDEX, write_index
-from blemish.inspection.pipeline import FOLDERS, Line, Source
+from blemish.inspection.pipeline import Line, Source
 from blemish.inspection.record import WRITTEN_BY, Record
 from blemish.inspection.rows import FORMATS, Row, to_row, write_rows
 
@@ -181,7 +181,7 @@ def inspect_images(
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     if request.resume and request.out is None:
         raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
-    sources = list(_find(paths, request.out, request.skip_bad))
+    sources = list(_find(paths, request.skip_bad))
     if request.out is not None:
         _check_out(request.out, request.form, sources)
     return Inspection(predictor, sources, request, on_image, on_slow)
@@ -189,14 +189,13 @@ def inspect_images(
 
 def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
     """Refuse a folder in which something would be replaced that no inspection wrote; tidy up after a killed one."""
-    refuse_good_folder(out)
     refuse_test_folder(out)
     refuse_file(out)
     if (out / EARLIER).exists() and not (out / NAME).exists():
         raise DataError(f"{out / EARLIER}: of an earlier version, whose rows are not gone on with; give another folder")
     refuse_foreign(out / FORMATS[form].file, FORMATS[form].begins)
     refuse_foreign(out / INDEX)
-    for folder in FOLDERS:
+    for folder in PICTURES:
         if (out / folder).exists():
             make_folder(out / folder)  # refuses a file of that name
         if not (out / NAME).exists() and (out / folder).is_dir() and any((out / folder).iterdir()):
@@ -239,18 +238,15 @@ def _record(predictor: Predictor, request: Request) -> AbstractContextManager[Re
     return Record.open(make_folder(request.out) / NAME, made_by, request.resume)
 
 
-def _find(paths: Sequence[Path], out: Path | None, skip_bad: bool) -> Iterator[Source]:
-    """Image files, each with a name of its own for what is written about it; none of what was written about others."""
+def _find(paths: Sequence[Path], skip_bad: bool) -> Iterator[Source]:
+    """Image files, each with a name of its own for what is written about it."""
     taken: set[str] = set()
-    written = [] if out is None else [(out / name).resolve() for name in FOLDERS]
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         unnamed: list[Path] = []
         files = image_files(path, unnamed=unnamed if skip_bad else None) if path.is_dir() else [path]
         yield from (Source(Path(told_name(odd)), f"not-utf-8-{at}.png", NOT_UTF8) for at, odd in enumerate(unnamed))
-        if any(path.resolve() in folder.parents for folder in written):
-            files = [file for file in files if not set(written) & set(file.resolve().parents)]
         if not files and not unnamed:
             raise DataError(f"{path}: no images in this folder")
         for file in files:

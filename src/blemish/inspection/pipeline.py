@@ -19,7 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from blemish.data.decode import read_content, read_header
-from blemish.data.files import atomic_write, fit_name, make_folder, refuse_foreign
+from blemish.data.files import PICTURES, atomic_write, fit_name, make_folder, refuse_foreign
 from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.data.readings import READ_AS_MEANT, Reading
 from blemish.errors import DataError
@@ -33,8 +33,6 @@ MAX_PX_AHEAD = 48_000_000
 
 MAX_PX_BEHIND = 32_000_000
 """Of pictures that are being drawn; one at least always is."""
-
-FOLDERS = ("overlays", "masks")
 
 
 class Source(NamedTuple):
@@ -134,7 +132,7 @@ class Line:
         found = record.find_picture(str(source.path), source.name)
         if found is None or found.image_sha256 != sha256 or self._drawn_at not in (None, found.drawn_at):
             return None
-        folders = () if self._out is None else [self._out / folder for folder in FOLDERS]
+        folders = () if self._out is None else [self._out / folder for folder in PICTURES]
         return found if all((folder / source.name).is_file() for folder in folders) else None
 
     def _keep(self, judged: InspectedImage) -> InspectedImage:
@@ -156,7 +154,7 @@ def write_pictures(original: Image.Image, prediction: Prediction, out: Path, nam
         DataError: the folder is not writable, or the disk is full.
     """
     pictures = draw_at_full_size(np.asarray(original), prediction.scored_map, prediction.threshold)
-    for folder, picture in zip(FOLDERS, pictures, strict=True):
+    for folder, picture in zip(PICTURES, pictures, strict=True):
         target = out / folder / name
         make_folder(target.parent)
         refuse_foreign(target)
