@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from blemish.inference.overlay import draw_at_full_size, overlay
 from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
 from blemish.inspection import index_page
+from blemish.inspection.arrivals import scan
 from blemish.inspection.decisions import Decision
 from blemish.inspection.index_page import INDEX, write_index
 from blemish.inspection.rows import Row, as_csv, to_row
@@ -141,6 +143,25 @@ def test_a_watch_draws_no_pictures_among_test_images(model_file: Path, photos: P
     assert sorted(parts.rglob("*")) == before
 
 
+def test_pictures_in_the_inspected_folder_are_no_photos_by_any_name_of_it(
+    model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(photos)
+    assert run("inspect", model_file, photos, "-o", link).exit_code in (0, 1)
+    (photos / "masks/mine.png").write_bytes((photos / "0.png").read_bytes())
+    names = ["0.png", "1.png", "2.png", "masks/mine.png"]
+    for place in (link, photos):
+        rows = json.loads(run("inspect", model_file, place, "--format", "json").stdout)
+        assert [row["path"] for row in rows] == [str(place / name) for name in names]
+        assert sorted(scan(place)) == names
+    (photos / "masks/mine.png").unlink()
+    again = run("inspect", model_file, link, "-o", photos, "--resume", "--format", "json")
+    assert len(json.loads(again.stdout)) == 3
+    shutil.copy(photos / "0.png", photos / "masks/0.png")  # a photo in the place of a picture
+    assert sorted(scan(photos)) == ["0.png", "1.png", "2.png", "masks/0.png"]
+
+
 def judged_row(name: str, score: float) -> Row:
     return to_row(Decision(name, "", "anomalous" if score > 2.5 else "good", score, 0.5, 2.5))
 
@@ -163,6 +184,12 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
     assert "from 0.8 of the threshold to\ntwice it" in page
     assert "prefers-color-scheme:dark" in page
     assert "no &lt;image&gt;" in page
+
+
+def test_the_page_says_of_a_judged_image_what_the_console_does(tmp_path: Path) -> None:
+    decision = Decision("a.png", "", "good", 1.0, 0.5, 2.5, message="12 bits in 16?; laid over <black>")
+    page = write_index([("a.png", to_row(decision))], tmp_path, "inspect.json", "m").read_text()
+    assert "<br>12 bits in 16?; laid over &lt;black&gt;<br>" in page
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 region,"), (2, "2 regions,")])

@@ -101,10 +101,11 @@ def _figure(name: str, row: Row, folder: str) -> str:
         return f'<figure class="unreadable"><figcaption>{text}</figcaption></figure>\n'
     overlay, mask = (f"{folder}/{quote(name)}" for folder in ("overlays", "masks"))
     picture = f'<a href="{overlay}"><img src="{overlay}" alt="heat map of {path}" loading="lazy"></a>'
+    said = f"<br>{escape(row['message'])}" if row["message"] else ""
     regions = f"{plural(row['region_count'], 'region')}, " if row["region_count"] else ""
     text = (
         f"{path}<br>score {row['score']:.5g} (threshold {row['threshold']:.5g}),"
-        f" <span>p-value {row['p_value']:.4f}</span>"
+        f" <span>p-value {row['p_value']:.4f}</span>{said}"
     )
     return (
         f'<figure class="{verdict}">{picture}<figcaption><b>{verdict if verdict == "good" else verdict.upper()}</b> '
