@@ -104,7 +104,7 @@ KINDS: dict[str, Kind] = {
     "twelve bits.png": Kind(lambda path: Image.fromarray(DEEP_GREY >> 4).save(path), "", "12 bits in 16?"),
     "see-through.png": Kind(pillow(SPOTTED, "PNG"), "", "transparent in part"),
     "clear.png": Kind(pillow(CLEAR, "PNG"), None, "every pixel is transparent"),
-    "one value.png": Kind(pillow(Image.new("RGB", (64, 64), (9, 9, 9)), "PNG"), None, "every pixel is"),
+    "one value.png": Kind(pillow(Image.new("RGB", (64, 64), (9, 9, 9)), "PNG"), None, "one value everywhere"),
     "floats to 255.tif": Kind(tiff(GREY.astype(np.float32)), None, "expected [0, 1]"),
     "signed.tif": Kind(tiff((GREY // 2).astype(np.int8)), None, "8-bit signed integers"),
     "complex.tif": Kind(tiff(GREY.astype(np.complex64)), None, "complex numbers"),

@@ -18,6 +18,7 @@ from blemish.data.folder import Folder, file_id, read_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.roi import encode_roi
 from blemish.errors import DataError
+from blemish.evaluation.compare.runs import read_datasets
 from blemish.evaluation.evaluate import Evaluation, evaluate_model, measure_folder
 from blemish.evaluation.examples import show
 from blemish.evaluation.judged import JudgedImage
@@ -25,7 +26,8 @@ from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.artifact import ArtifactHeader, DataCard
 from blemish.inference.predictor import Predictor
-from blemish.settings import RunSettings
+from blemish.settings import DataSettings, RunSettings
+from blemish.training.job import good_samples
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -392,7 +394,7 @@ def test_pictures_of_large_images_are_small_and_keep_their_defects(squares: Path
 def test_unreadable_images_stop_or_are_listed(squares: Path, tmp_path: Path) -> None:
     (squares / "test/good/1.png").write_bytes(b"not an image")
     write_mask(squares / "ground_truth/cut/0_mask.png", rows=slice(0, 0))
-    with pytest.raises(DataError, match=r"0_mask\.png"):
+    with pytest.raises(DataError, match=r"0_mask\.png.*; --skip-bad leaves such files out"):
         evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", QUICK)
     assert not (tmp_path / "out").exists()
     skipping = EvaluateSettings(repeats=50, skip_bad=True)
@@ -408,6 +410,20 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
         (tmp_path / f"test/good/{name}.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match="none of the 2 test images"):
         evaluate_model(brightness_predictor(), read_folder(tmp_path), tmp_path / "out", EvaluateSettings(skip_bad=True))
+
+
+def test_an_empty_train_folder_does_not_keep_from_evaluating(squares: Path) -> None:
+    """Nothing is fitted; masks are still paired."""
+    (squares / "train").mkdir()
+    folder = read_folder(squares)
+    assert measured(brightness_predictor(), folder)["count"]["defective"] == 3
+    assert all(sample.mask_paths for sample in folder.test if sample.label)
+    for fitting in (lambda: good_samples(folder, DataSettings()), lambda: read_datasets([squares])):
+        with pytest.raises(DataError, match="no good images to fit; put them in train/good"):
+            fitting()
+    shutil.rmtree(squares / "test")
+    with pytest.raises(DataError, match="train/good: no such folder"):
+        read_folder(squares)
 
 
 def test_the_images_of_the_training_are_no_test(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_photo_that_is_transparent_everywhere_is_refused(parts: Path, tmp_path
 
 def test_an_image_of_one_value_stops_or_is_skipped(parts: Path, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (0, 51, 0)).save(parts / "train/good/005.png")
-    with pytest.raises(DataError, match=r"005\.png: every pixel is 0, 0\.2, 0 as the network would see it"):
+    with pytest.raises(DataError, match=r"005\.png: the photo has one value everywhere, 0, 0\.2, 0 \(1 is white"):
         train_model(parts, tmp_path / "m.safetensors", settings())
     header = train_model(parts, tmp_path / "m.safetensors", settings("data.skip_bad=true"))
     assert list(header.data_card.skipped) == ["train/good/005.png"]
@@ -109,7 +109,7 @@ def test_what_differs_outside_the_region_alone_is_of_one_value(parts: Path, tmp_
     image.putpixel((1, 1), (255, 255, 255))
     image.save(parts / "train/good/005.png")
     roi = "data.roi=[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]"
-    with pytest.raises(DataError, match=r"005\.png: every pixel is 0, 0, 0"):
+    with pytest.raises(DataError, match=r"005\.png: the photo has one value everywhere, 0, 0, 0"):
         train_model(parts, tmp_path / "m.safetensors", settings(roi))
 
 

@@ -161,7 +161,7 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
 
     Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and
     `ground_truth/<defect type>/<stem>_mask.png` (or `<stem>.png`, or several, see data/pairing.py), in any case of
-    letters, with `ok` or `normal` for `good`. Flat: images directly in `root`, all of them good. Any depth of folders
+    letters, with `ok` or `normal` for `good`; `train` or `test` may be missing. Flat: images directly in `root`, all of them good. Any depth of folders
     below `good` or below a defect type is read too. Hidden files are passed over; those whose names are not UTF-8 are
     no samples (`Folder.left_out`).
 
@@ -308,7 +308,7 @@ def _read_mvtec(root: Path, values: tuple[MaskValue, MaskValue]) -> Folder:
         others = [path for path in subfolders(train) if path.name.lower() not in GOOD_NAMES]
         if others:
             raise DataError(f"{others[0]}: only good images are fitted; move it to test/{others[0].name}")
-        if not layout.train:
+        if not layout.train and not layout.test:
             raise DataError(f"{train / GOOD}: no such folder; good images to fit belong there")
     no_train, no_test = list[Path](), list[Path]()
     fitted = tuple(

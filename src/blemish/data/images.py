@@ -264,8 +264,8 @@ def _refuse_constant(inside: Values, where: str) -> None:
         scale = 255.0 if inside.dtype == np.uint8 else 1.0
         found = ", ".join(f"{value / scale:.3g}" for value in np.atleast_1d(inside[0]).tolist())
         raise DataError(
-            f"{where}: every pixel is {found} as the network would see it (1 is white); look at the file, its "
-            "transparency, data.white_level and data.roi"
+            f"{where}: the photo has one value everywhere, {found} (1 is white); look at the file, its transparency, "
+            "data.white_level and data.roi"
         )
 
 

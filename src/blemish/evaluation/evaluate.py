@@ -145,7 +145,7 @@ def _judge(
             _judge_one(predictor, sample, judged, samples, settings.full_size)
         except DataError as error:
             if not settings.skip_bad:
-                raise
+                raise DataError(f"{error}; --skip-bad leaves such files out") from None
             judged.skipped[plain_name(sample.name)] = plain_name(str(error))
         on_image(done, len(samples))
     judged.known.update(made_with(predictor.header, judged.samples))
