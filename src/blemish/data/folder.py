@@ -161,9 +161,9 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
 
     Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and
     `ground_truth/<defect type>/<stem>_mask.png` (or `<stem>.png`, or several, see data/pairing.py), in any case of
-    letters, with `ok` or `normal` for `good`; `train` or `test` may be missing. Flat: images directly in `root`, all of them good. Any depth of folders
-    below `good` or below a defect type is read too. Hidden files are passed over; those whose names are not UTF-8 are
-    no samples (`Folder.left_out`).
+    letters, with `ok` or `normal` for `good`; `train` or `test` may be missing. Flat: images directly in `root`, all
+    of them good. Any depth of folders below `good` or below a defect type is read too. Hidden files are passed over;
+    those whose names are not UTF-8 are no samples (`Folder.left_out`).
 
     Raises:
         DataError: no such folder; no images; images both in `root` and in `train`; a folder that cannot be listed; a
