@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from blemish.cli.console import log_console, out_console, progress, say, say_unread
+from blemish.cli.console import log_console, out_console, progress, say, say_skipped, say_unread
 from blemish.cli.options import Device, SkipBad
 from blemish.errors import SettingsError
 
@@ -72,6 +72,7 @@ def compare(
     )
     with _runner(ray, address, device) as map_runs, progress() as report:
         found = compare(plan, out.absolute() if ray else out, device, report, _say_run, map_runs)
+    say_skipped(found.skipped)
     say_unread(data)
     _print_comparison(found.content)
     out_console.print(f"written: {out / 'comparison.html'}, and .json and .csv beside it")
@@ -166,6 +167,7 @@ def sweep_setting(
     )
     with _runner(ray, address, device) as map_runs, progress() as report:
         found = sweep_setting(plan, out.absolute() if ray else out, device, report, _say_run, map_runs)
+    say_skipped(found.skipped)
     say_unread([data])
     out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it")
     raise typer.Exit(int(found.failed > 0))

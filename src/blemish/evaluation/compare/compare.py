@@ -28,6 +28,7 @@ from blemish.evaluation.compare.runs import (
     refuse_unused,
     run_each,
     settings_of,
+    skipped_in,
 )
 from blemish.evaluation.compare.summary import ALL, scopes_of, summarise, to_csv
 from blemish.evaluation.report.files import to_json, write_report
@@ -95,7 +96,8 @@ def compare(
             _add_to_gallery(galleries, outcome, device)
             if is_news:
                 _write(_content(plan, runs, outcomes), galleries, out)
-        return Compared(_content(plan, runs, outcomes), sum(outcome.status == "failed" for outcome in outcomes))
+        failed = sum(outcome.status == "failed" for outcome in outcomes)
+        return Compared(_content(plan, runs, outcomes), failed, skipped_in(outcomes))
 
 
 def plan_runs(plan: Plan, out: Path) -> list[Run]:

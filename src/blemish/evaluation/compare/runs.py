@@ -3,9 +3,9 @@
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, final
@@ -145,6 +145,8 @@ class Outcome:
     error: str | None = None
     results: Results | None = None
     artifact_bytes: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Why images were left out of the training or of the evaluation, by name."""
 
 
 Content = TypeVar("Content")
@@ -153,10 +155,19 @@ Content = TypeVar("Content")
 @final
 @dataclass(frozen=True)
 class Compared(Generic[Content]):
-    """The content of the JSON file that was written of the runs, and how many of them failed."""
+    """The content of the JSON file that was written of the runs, and how many of them failed.
+
+    `skipped` has why images were left out of runs.
+    """
 
     content: Content
     failed: int
+    skipped: dict[str, str]
+
+
+def skipped_in(outcomes: Iterable[Outcome]) -> dict[str, str]:
+    """Why images were left out of runs, by data set and name."""
+    return {f"{one.run.dataset.name}/{name}": why for one in outcomes for name, why in one.skipped.items()}
 
 
 def settings_of(name: str, toml: Path | None, assignments: Sequence[str], seed: int) -> RunSettings:
@@ -221,14 +232,13 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
         _forget(run)
     elif before.get("status") == "finished" and before.get("judging") == run.judging and header and _is_complete(run):
         with suppress(OSError, ValueError):  # a damaged results.json is made again
-            return _finished(run, "kept")
+            return _finished(run, "kept", header)
     found: Nested = {"status": "running", "training": run.training, "judging": run.judging}
     _write(run, found)
     for name in (LOG, RESULTS) if before else (LOG,):  # a damaged one is ours, too, but no longer says so
         (run.path / name).unlink(missing_ok=True)
     try:
-        _train_and_evaluate(run, device, report)
-        outcome = _finished(run, "finished")
+        outcome = _finished(run, "finished", _train_and_evaluate(run, device, report))
     except Exception as error:
         _write_log(run, error)
         outcome = Outcome(run, "failed", error=_one_line(error))
@@ -246,10 +256,10 @@ def run_each(runs: Sequence[Run], device: str, report: Report) -> Iterator[Outco
     return (execute_run(run, device, report) for run in runs)
 
 
-def _train_and_evaluate(run: Run, device: str, report: Report) -> None:
+def _train_and_evaluate(run: Run, device: str, report: Report) -> ArtifactHeader:
     folder = run.dataset.folder
     try:
-        train_model(folder.root, run.model, run.settings, device, resume=True, report=report)
+        header = train_model(folder.root, run.model, run.settings, device, resume=True, report=report)
     except ArtifactError:  # the state to resume from is damaged; the next run must not meet it again
         state_path(run.model).unlink(missing_ok=True)
         raise
@@ -257,11 +267,13 @@ def _train_and_evaluate(run: Run, device: str, report: Report) -> None:
     evaluate_model(
         predictor, folder, run.path, run.evaluate, lambda done, total: report(Progress("evaluating", done, total))
     )
+    return header
 
 
-def _finished(run: Run, status: Status) -> Outcome:
+def _finished(run: Run, status: Status, header: ArtifactHeader) -> Outcome:
     results = Results.model_validate_json((run.path / RESULTS).read_text(encoding="utf-8"))
-    return Outcome(run, status, results=results, artifact_bytes=run.model.stat().st_size)
+    skipped = header.data_card.skipped | results.data.skipped
+    return Outcome(run, status, results=results, artifact_bytes=run.model.stat().st_size, skipped=skipped)
 
 
 def _is_complete(run: Run) -> bool:

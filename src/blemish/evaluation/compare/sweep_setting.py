@@ -27,6 +27,7 @@ from blemish.evaluation.compare.runs import (
     refuse_unused,
     run_each,
     settings_of,
+    skipped_in,
 )
 from blemish.evaluation.compare.summary import ALL, scopes_of, spread
 from blemish.evaluation.compare.sweep_page import render_setting
@@ -76,7 +77,7 @@ def sweep_setting(
     with exclusive_lock(out / LOCK, f"sweeping into {out}"):
         dataset = runs[0].dataset
         gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_values)
-        points: list[Point] = []
+        points, outcomes = list[Point](), list[Outcome]()
 
         def title(place: int) -> str:
             run = runs[place]
@@ -84,6 +85,7 @@ def sweep_setting(
 
         for outcome, is_news in follow(runs, map_runs(runs, device, report), report, on_run, title):
             value = values[len(points) % len(values)]
+            outcomes.append(outcome)
             points.append(_point(outcome, value))
             column = f"{outcome.run.name}, {value}"
             if outcome.status != "failed" and column not in gallery.columns:
@@ -91,7 +93,7 @@ def sweep_setting(
             if is_news:
                 _write(_content(plan, setting, values, dataset, points), gallery, out)
         content = _content(plan, setting, values, dataset, points)
-        return Compared(content, sum(point["error"] is not None for point in points))
+        return Compared(content, sum(point["error"] is not None for point in points), skipped_in(outcomes))
 
 
 def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]:
