@@ -60,16 +60,9 @@ def families_of(name: str) -> list[str]:
     return TRANSFORMERS if name == "dinomaly" else list(FAMILIES)
 
 
-def slow_unless_its_turn(place: int, families: list[str], family: str) -> Any:
-    """One family of each detector is tested in the fast tier, another for each."""
-    return () if families[place % len(families)] == family else pytest.mark.slow
-
-
 GREY, COLOUR = ([Subject(name, channels) for name in DETECTORS] for channels in (1, 3))
 ON_FAMILIES = [
-    pytest.param(Subject(name, 3, family), marks=slow_unless_its_turn(place, families_of(name), family))
-    for place, name in enumerate(DETECTORS)
-    for family in families_of(name)
+    pytest.param(Subject(name, 3, family), marks=pytest.mark.slow) for name in DETECTORS for family in families_of(name)
 ]
 every_detector = pytest.mark.parametrize("name", DETECTORS)
 every_subject = pytest.mark.parametrize("subject", [*GREY, *COLOUR, *ON_FAMILIES], ids=str)
