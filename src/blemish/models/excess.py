@@ -41,10 +41,13 @@ NEVER = 1e4
 class Excess(nn.Module):
     """Patches of the image made small, compared with a `PatchBank`; lifts a map where they are farther than `limit`.
 
-    Up to the limit a map stays what it is. Beyond, it is at least what good images reach and as much more as the
-    excess: log F = max(log G, `end` + power * (log d - `limit`)), where d is the distance, enlarged to the grid of the
-    map G and blurred, and `end` a standard deviation above the mean of the largest log G in good images. Both limits
-    are of good images compared with others: two maps, each over what is usual, of which the larger counts.
+    Up to the limit a map stays what it is. Beyond, it is at a peak at least what good images reach and as much more as
+    the excess e = log d - `limit`, where d is the distance, enlarged to the grid of the map G and blurred:
+
+    log F = log G + (G / G_max)^`SHARPNESS` * min(`end` + power * e - log G, `STEEPNESS` * e), where that is positive,
+    and by `MOST` at most; G_max is the largest of G within `WINDOW` places, `end` a standard deviation above the mean
+    of the largest log G in good images. Both limits are of good images compared with others: two maps, each over what
+    is usual, of which the larger counts.
     """
 
     limit: Tensor

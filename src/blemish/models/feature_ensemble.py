@@ -201,10 +201,11 @@ class FeatureEnsemble(Detector):
                 if len(maps := self.fine_of(patches)[(half + seen) % 2 :: 2]):
                     sums.add(self.fine.observations(maps))
             coarse.add(self.coarse.observations(whole))
-            chance = torch.rand(len(images) * places).to(images.device)
-            for draw, maps in ((drawn, patches), (drawn_small, middle)):
-                draw.add(maps, chance, seen, len(batches) * len(images))
-            some.extend(middle[: IMAGES - len(some)].unsqueeze(1))
+            chance, about = torch.rand(len(images) * places).to(images.device), len(batches) * len(images)
+            drawn.add(patches, chance, seen, about)
+            if self.excess is not None:
+                drawn_small.add(middle, chance, seen, about)
+                some.extend(middle[: IMAGES - len(some)].unsqueeze(1))
             seen += len(images)
         self.coarse.take(coarse.gaussians())
         image_of_row = self.bank.fit(*drawn.some(), min(self.settings.rows, MAX_PRODUCTS // places))
