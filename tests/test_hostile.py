@@ -178,6 +178,7 @@ def test_a_photo_is_judged_like_the_plain_one_or_called_unreadable(
             assert rows[name]["score"] == pytest.approx(rows[kind.like]["score"], rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_out_what_cannot_be_read_right(model_file: Path, hostile: Path, tmp_path: Path) -> None:
     done = run("evaluate", model_file, hostile, "-o", tmp_path / "out", "--skip-bad")
     assert done.exit_code == 0, done.output

@@ -149,6 +149,7 @@ class EnoughError(Exception):
     """The demo has drawn as many as are wanted."""
 
 
+@pytest.mark.slow
 def test_the_demo_station_draws_a_line_that_is_mostly_good(
     station_script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -172,6 +172,7 @@ def test_few_bits_in_sixteen_are_said_by_inspect_and_evaluate(
     assert note in " ".join(evaluated.stderr.split())
 
 
+@pytest.mark.slow
 def test_evaluate_says_what_is_read_but_perhaps_not_as_meant(model_file: Path, parts: Path, tmp_path: Path) -> None:
     photo = parts / "test/bar/000.png"
     exif = Image.Exif()

@@ -113,6 +113,7 @@ def test_a_strip_of_a_line_camera_is_fitted_in_tiles_and_its_reduction_is_said_w
     assert "data.tile_px" in reduction_note(samples, whole)
 
 
+@pytest.mark.slow
 def test_sides_beyond_every_limit_are_an_error_and_no_traceback(tmp_path: Path) -> None:
     Image.new("1", (120_000, 8)).save(tmp_path / "a.png")
     with pytest.raises(SettingsError, match=r"the images' size_px\.1: should be less than or equal to 100000"):

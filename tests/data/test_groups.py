@@ -149,6 +149,7 @@ def test_training_by_group_promises_for_groups(parts: Path, tmp_path: Path) -> N
         )
 
 
+@pytest.mark.slow
 def test_other_groups_are_another_run(parts: Path, tmp_path: Path) -> None:
     """A finished model is kept on --resume only while the file says the same."""
     names = [f"train/good/{place:03}.png" for place in range(12)]

@@ -52,6 +52,7 @@ def test_every_chart_is_well_formed_and_self_contained(draw: Callable[[], bytes]
     assert b"currentColor" in svg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", CHARTS.values(), ids=list(CHARTS))
 def test_the_same_chart_has_the_same_bytes(draw: Callable[[], bytes]) -> None:
     assert draw() == draw()

@@ -75,6 +75,7 @@ def results(*names: str) -> Any:
     return pyarrow.Table.from_pylist(rows, schema=result_schema())
 
 
+@pytest.mark.slow
 def test_a_finished_shard_is_found_by_its_key_and_a_damaged_one_is_deleted(tmp_path: Path) -> None:
     shard, table = Shard(3, "nut", 1, 2, 2, ""), results("1", "2")
     Ledger(tmp_path / "shards").add(shard, "a" * 24, table)

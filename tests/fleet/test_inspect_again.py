@@ -64,6 +64,7 @@ def rows_of(request: Request) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in pyarrow.parquet.read_table(request.out / "results.parquet").to_pylist()}
 
 
+@pytest.mark.slow
 def test_regions_and_masks_of_a_batch_are_those_at_its_threshold(
     request_of: Request, judged: list[str], onnx_file: Path
 ) -> None:
@@ -142,6 +143,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, *names: str) -> Callable[[], No
     return down.clear
 
 
+@pytest.mark.slow
 def test_what_was_not_fetched_alone_is_tried_again_by_the_same_command(
     request_of: Request, judged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def settings(*more: str):
     return make_settings("conv_autoencoder", assignments=[*TINY, *more])
 
 
+@pytest.mark.slow
 def test_pixels_farther_outside_than_the_margin_never_matter(parts: Path, tmp_path: Path) -> None:
     model = tmp_path / "m"
     header = train_model(parts, model, settings(LEFT))
@@ -58,6 +59,7 @@ def test_joining_tiles_changes_nothing(height: int, width: int, tile: int, overl
     np.testing.assert_allclose(joined, whole, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_of_tiles_judges_images_of_their_own_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for place in range(4):

@@ -92,6 +92,7 @@ def test_another_rate_is_written_into_the_file_and_inspect_uses_it(model: Path, 
         assert new.is_anomalous == (new.p_value <= 0.7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_new_good_images_replace_the_old(model: Path, good: Path) -> None:
     expected = scores(model, good)
@@ -213,6 +214,7 @@ def test_unreadable_images_stop_or_are_skipped(model: Path, good: Path, tmp_path
     assert (list(found.skipped), found.header.certificate.n) == (["part0_0.png"], 23)
 
 
+@pytest.mark.slow
 def test_a_defective_image_among_the_good_ones_is_named(model: Path, good: Path, tmp_path: Path) -> None:
     folder = tmp_path / "spoiled"
     shutil.copytree(good, folder)
@@ -278,6 +280,7 @@ def test_only_new_good_images_lift_a_withdrawal(model: Path, good: Path, shared_
     assert certify_model(model).withdrawn is None
 
 
+@pytest.mark.slow
 def test_a_photo_saved_anew_is_the_same_photo(model: Path, good: Path, shared_parts: Path, tmp_path: Path) -> None:
     anew = tmp_path / "anew"
     anew.mkdir()
@@ -320,6 +323,7 @@ def test_the_watch_may_be_elsewhere(model: Path, shared_parts: Path, tmp_path: P
     assert "withdrawn" in run("inspect", model, photo, "--state", elsewhere).stderr
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_promised(model: Path, good: Path) -> None:
     result = run("certify", model, "--good", good, "--max-false-alarm-rate", "0.05")
     assert result.exit_code == 0
@@ -355,6 +359,7 @@ def test_where_most_new_images_are_unlike_the_old_none_is_accused(model_file: Pa
     assert changed_message(header, good._replace(scores=[0.15] * 30)) is None
 
 
+@pytest.mark.slow
 def test_added_images_must_be_a_random_sample(model: Path, good: Path, tmp_path: Path) -> None:
     certify_model(model, CertifyRequest(0.05, good=good))
     picked = tmp_path / "picked"

@@ -427,6 +427,7 @@ def test_a_group_is_told_by_the_name_in_the_folder(model: Path, tmp_path: Path) 
         monitor_images(by_group, folder, tmp_path / "other.json", np.random.default_rng(0), groups=str(csv))
 
 
+@pytest.mark.slow
 def test_a_change_smaller_than_the_smallest_that_matters_keeps_the_certificate(model: Path, tmp_path: Path) -> None:
     """Photos a little darker are a real change, which a watch without this setting raises an alarm over."""
 

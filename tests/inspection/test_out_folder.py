@@ -43,6 +43,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_has_a_row_and_an_exit_code(model_file: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "1.png").write_bytes(b"no image")
     calm = [photos, "--skip-bad", "--threshold", "1e9"]
@@ -217,6 +218,7 @@ def test_text_that_a_spreadsheet_would_run_is_marked_as_text() -> None:
     assert [unescape_cell(row["path"]) for row in found] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size_px", [(700, 1800), (40, 30), (300, 20)])
 def test_pictures_drawn_in_strips_are_those_drawn_at_once(size_px: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)

@@ -184,6 +184,7 @@ def killed_at(step: int, run: Step) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that nobody closed any more
 def test_killed_at_any_step_it_decides_once_and_moves(predictor: Predictor, tmp_path: Path) -> None:
     content = photo(tmp_path / "a.png").read_bytes()

@@ -60,7 +60,8 @@ def families_of(name: str) -> list[str]:
     return TRANSFORMERS if name == "dinomaly" else list(FAMILIES)
 
 
-GREY, COLOUR = ([Subject(name, channels) for name in DETECTORS] for channels in (1, 3))
+GREY = [pytest.param(Subject(name, 1), marks=pytest.mark.slow) for name in DETECTORS]
+COLOUR = [Subject(name, 3) for name in DETECTORS]
 ON_FAMILIES = [
     pytest.param(Subject(name, 3, family), marks=pytest.mark.slow) for name in DETECTORS for family in families_of(name)
 ]

@@ -292,6 +292,7 @@ def test_weights_that_are_no_weights_are_refused() -> None:
             validate(FeatureEnsembleSettings, {"weights": weights})
 
 
+@pytest.mark.slow
 def test_dark_photos_are_brightened_and_others_are_left() -> None:
     bright = images(4)
     assert fit([bright]).gain.item() == 1.0

@@ -69,6 +69,7 @@ def watch(database: Database, folder: StationFolder) -> LineWatch:
     return LineWatch(database, folder, lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_change_of_the_line_is_an_alarm_in_the_store_once(
     database: Database, folder: StationFolder, line: Line, decide: Decide
 ) -> None:

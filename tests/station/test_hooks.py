@@ -118,6 +118,7 @@ def test_a_hook_that_was_away_is_told_in_order_when_it_is_back(
     assert (the_hook(sqlite).failures, the_hook(sqlite).trouble) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_worker_tells_and_stops(
     sqlite: Database, folder: StationFolder, onnx_file: Path, receiver: Receiver
 ) -> None:

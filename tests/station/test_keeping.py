@@ -161,6 +161,7 @@ def test_a_retention_that_is_none_is_refused(wrong: tuple[float | None, float | 
         make_retention(*wrong)
 
 
+@pytest.mark.slow
 def test_pages_say_what_was_removed(sqlite: Database, folder: StationFolder, onnx_file: Path) -> None:
     line = set_up_line(sqlite, folder, onnx_file)
     inbox = Inbox(sqlite, folder, draw=lambda: -1.0)  # the line's rate is 0

@@ -88,6 +88,7 @@ def test_only_what_the_audit_lane_confirmed_recalibrates(station: Station, line:
         assert confirmed_good(session, line.product_id, now()) == []
 
 
+@pytest.mark.slow
 def test_a_recalibration_goes_live_by_hand_and_is_taken_back(
     station: Station, app: FastAPI, line: Line, arrive: Arrive
 ) -> None:
@@ -134,6 +135,7 @@ def _entries(action: str) -> object:
     return select(Entry.detail).where(Entry.action == action).order_by(Entry.seq)
 
 
+@pytest.mark.slow
 def test_after_an_alarm_only_images_that_came_later_count(station: Station, line: Line, arrive: Arrive) -> None:
     say(station, arrive(5), "good")
     with station.database.write() as session:
@@ -156,6 +158,7 @@ def test_after_an_alarm_only_images_that_came_later_count(station: Station, line
         assert alarms_of(session, product) == []  # the guarantee stands again
 
 
+@pytest.mark.slow
 def test_the_same_picture_twice_counts_once(station: Station, line: Line, arrive: Arrive) -> None:
     images = arrive(20)
     with station.database.read() as session:

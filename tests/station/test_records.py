@@ -154,6 +154,7 @@ def test_what_is_decided_later_counts_from_1_and_nobody_is_told_of_the_old(
     assert [row["id"] for row in rows] == [-4, -3, -2, -1, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_here_is_known_by_its_hash_until_it_is_brought(
     station: Station, app: FastAPI, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

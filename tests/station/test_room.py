@@ -73,6 +73,7 @@ def image_files(folder: StationFolder) -> list[Path]:
     return [path for path in (folder.root / "images").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_what_comes_in_is_refused_and_what_waits_is_judged(
     station: Station, app: FastAPI, line: Line, disk: Disk
 ) -> None:

@@ -95,6 +95,7 @@ def ask(who: Visitor, method: str, path: str) -> int:
     return int(who.client.request(method, address, headers={"X-CSRF-Token": who.csrf}).status_code)
 
 
+@pytest.mark.slow
 def test_every_route_is_open_to_its_role_and_to_nobody_below(station: Station, app: FastAPI, line: Line) -> None:
     table = list(routes_of(app))
     assert len(table) > 40
@@ -329,6 +330,7 @@ def test_after_logging_in_one_stays_here(station: Station, app: FastAPI) -> None
         assert answer.headers["location"] == "/"
 
 
+@pytest.mark.slow
 def test_what_people_and_files_say_is_text_on_every_page(
     station: Station, app: FastAPI, judged: list[int], line: Line
 ) -> None:
@@ -593,6 +595,7 @@ def test_review_shows_the_worst_first_and_leaves_out_what_was_judged(
     assert shown() == expected[1:]
 
 
+@pytest.mark.slow
 def test_events_are_the_cards_of_the_page(
     station: Station, app: FastAPI, judged: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

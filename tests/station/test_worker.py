@@ -40,6 +40,7 @@ def work(database: Database, folder: StationFolder) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 def test_a_watched_folder_is_judged_and_maps_are_kept(
     sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_verify_names_what_was_changed_and_exits_with_1(
     assert "entry 2 was changed (model by test" in changed.output
 
 
+@pytest.mark.slow
 def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, model_file: Path) -> None:
     from typer.testing import CliRunner
 

@@ -57,6 +57,7 @@ def ranking(scores: PixelScores, fpr_range: tuple[float, float]) -> dict[str, fl
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("digits", [1, 2, None])
 def test_small_sets_are_exact(digits: int | None) -> None:
     images = parts(9, 20, digits=digits)

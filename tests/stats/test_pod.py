@@ -63,6 +63,7 @@ def test_the_band_reaches_nine_tenths_at_a90_95() -> None:
     assert low[0] < curve.pod([curve.a90_95.size])[0] < high[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), confidence=st.sampled_from([0.8, 0.9, 0.95, 0.99]))
 def test_the_band_holds_the_curve_and_widens_with_confidence(seed: int, confidence: float) -> None:
@@ -75,6 +76,7 @@ def test_the_band_holds_the_curve_and_widens_with_confidence(seed: int, confiden
     assert curve.a50.size <= curve.a90.size <= curve.a90_95.size <= surer.a90_95.size
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), factor=st.floats(1e-3, 1e3))
 def test_sizes_in_another_unit_give_the_same_sizes_in_that_unit(seed: int, factor: float) -> None:
@@ -140,5 +142,6 @@ def test_confidence_is_one_sided_and_above_a_half() -> None:
         fit_pod(SIZES, HITS, confidence=0.4)
 
 
+@pytest.mark.slow
 def test_a90_95_is_seldom_below_the_true_a90() -> None:
     assert covered(60, 6.0, 3.0, 60, np.random.default_rng(0)) >= fewest_of(60, 0.95)

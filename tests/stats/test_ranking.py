@@ -92,6 +92,7 @@ def test_one_class_alone_gives_no_number(measure: object, label: bool) -> None:
     assert np.isnan(measure(np.zeros(0), np.zeros(0, bool)))
 
 
+@pytest.mark.slow
 @given(rankings())
 @settings(max_examples=40)
 def test_best_f1_is_the_best_of_all_thresholds(ranking: tuple[np.ndarray, np.ndarray]) -> None:

@@ -36,6 +36,7 @@ def part(policy: PixelPolicy) -> tuple[float, ...] | None:
     return policy.part_px((200, 300))
 
 
+@pytest.mark.slow
 def test_the_box_holds_the_part_wherever_it_was(tmp_path: Path) -> None:
     found = resolve_policy(write(tmp_path / "a", 20), AUTO)
     top, left, bottom, right = part(found) or (0, 0, 0, 0)
@@ -46,6 +47,7 @@ def test_the_box_holds_the_part_wherever_it_was(tmp_path: Path) -> None:
     assert "data.roi=auto: of photos of 200 x 300 px the rows" in region_notes(found, (200, 300), "auto")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [True, False])
 def test_without_a_plain_ground_or_a_part_the_photo_is_seen_whole(tmp_path: Path, plain: bool) -> None:
     samples = write(tmp_path / "a", 20, plain)

@@ -79,6 +79,7 @@ class StopIn:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [0, 1])
 def test_a_run_that_was_cut_off_goes_on_in_its_fold(seven: Path, cross_file: Path, tmp_path: Path, fold: int) -> None:
     with pytest.raises(KeyboardInterrupt):

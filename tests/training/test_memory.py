@@ -67,6 +67,7 @@ def run(detector: Weight, folder: Path, told: list[Progress] | None = None) -> G
     return loop
 
 
+@pytest.mark.slow
 def test_halved_batches_give_the_same_steps_and_weights(tmp_path: Path) -> None:
     told: list[Progress] = []
     plenty, little = Weight(), Weight(most=3)

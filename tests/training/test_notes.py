@@ -52,6 +52,7 @@ def test_parts_that_differ_are_not_remarked_on(shared_parts: Path, tmp_path: Pat
     assert notes_of(shared_parts, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_held_out_image_that_repeats_a_fitted_one_is_named(tmp_path: Path) -> None:
     frames = write_frames(tmp_path / "frames", parts=20, frames=1)
     for number in range(2):  # of 22 images

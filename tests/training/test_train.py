@@ -49,6 +49,7 @@ class StopAt:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_seed_makes_a_run_repeatable(parts: Path, tmp_path: Path) -> None:
     headers = [
         train_model(parts, tmp_path / name, settings(f"seed={seed}"))
@@ -61,6 +62,7 @@ def test_a_seed_makes_a_run_repeatable(parts: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(parts: Path, tmp_path: Path, steps: int) -> None:
     whole = train_model(parts, tmp_path / "whole", settings())
@@ -89,6 +91,7 @@ def test_resuming_a_finished_run_leaves_it_alone(parts: Path, tmp_path: Path) ->
     assert (tmp_path / "m").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_its_curve_is_kept(parts: Path, tmp_path: Path) -> None:
     header = train_model(parts, tmp_path / "m", settings("train.epochs=6", "train.learning_rate=0.003"))
     (losses,) = header.history.values()

@@ -144,6 +144,7 @@ def test_a_type_that_could_not_be_put_has_a_sentence_and_no_empty_chart() -> Non
     assert _chart("hole", [curve], {"defects": [row], "sizes_px": [2, 9]}) is not None
 
 
+@pytest.mark.slow
 def test_results_add_up_and_stronger_defects_are_found_more_often(
     good: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_same_seed_gives_the_same_defects(good: Path, predictor: Predictor, tmp_
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_a_defect_given_as_good_is_named(predictor: Predictor, tmp_path: Path) -> None:
     root = write_parts(tmp_path / "parts", good=6, test=0, seed=9)
     Image.new("RGB", (64, 64), "white").save(root / "train/good/sneaked_in.png")
@@ -248,6 +250,7 @@ def test_bad_input_is_refused(good: Path, predictor: Predictor, shared_parts: Pa
         challenge_model(square, read_folder(flat), tmp_path / "out", QUICK)
 
 
+@pytest.mark.slow
 def test_unreadable_photos_are_skipped_when_asked(good: Path, predictor: Predictor, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -134,6 +134,7 @@ def test_what_is_finished_is_kept(copy: Path, shared_parts: Path) -> None:
     assert found.content == strict(copy / JSON)
 
 
+@pytest.mark.slow
 def test_only_what_changed_runs_again(copy: Path, shared_parts: Path) -> None:
     before = written(copy)
     _, told = run(plan(shared_parts, more=("ae_l2:train.learning_rate=0.01",)), copy)
@@ -143,6 +144,7 @@ def test_only_what_changed_runs_again(copy: Path, shared_parts: Path) -> None:
     assert changed == {name for name in before if "ae_l2/seed0" in name}
 
 
+@pytest.mark.slow
 def test_another_seed_or_detector_is_added(copy: Path, shared_parts: Path) -> None:
     found, told = run(plan(shared_parts, seeds=1, detectors="ae_ssim,seed"), copy)
     assert told == {"parts/ae_ssim/seed0": "finished", "parts/seed/seed0": "kept"}
@@ -186,6 +188,7 @@ def test_a_second_comparison_into_the_folder_is_refused(shared_parts: Path, tmp_
         compare(plan(shared_parts), tmp_path, "cpu")
 
 
+@pytest.mark.slow
 def test_a_run_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> None:
     """A hash over more settings differs; the model still says that it is of these."""
     path = copy / "runs/parts/seed/seed0/run.json"
@@ -195,9 +198,8 @@ def test_a_run_older_than_a_setting_is_kept(copy: Path, shared_parts: Path) -> N
     assert run(plan(shared_parts, detectors="seed"), copy)[1] == {"parts/seed/seed0": "finished"}
 
 
-@pytest.mark.parametrize(
-    "damage", [pytest.param(Path.unlink, marks=pytest.mark.slow), lambda path: path.write_text("{", encoding="utf-8")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{", encoding="utf-8")])
 def test_a_lost_or_damaged_file_is_made_again(copy: Path, shared_parts: Path, damage: Callable[[Path], object]) -> None:
     damage(copy / "runs/parts/seed/seed0/results.json")
     model = copy / "runs/parts/seed/seed0/model.safetensors"
@@ -207,6 +209,7 @@ def test_a_lost_or_damaged_file_is_made_again(copy: Path, shared_parts: Path, da
     assert model.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_crash_stays_in_its_run(copy: Path, shared_parts: Path) -> None:
     broken = plan(shared_parts, detectors="ae_l2,ae_ssim", more=("ae_ssim:data.size_px=[40, 40]",))
     found, told = run(broken, copy)

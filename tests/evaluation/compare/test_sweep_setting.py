@@ -66,6 +66,7 @@ def test_the_page_has_curves_and_pictures(done: tuple[Path, Compared[SweepConten
     assert not re.search(r"https?:|[^\w+/]//[a-z]|@import|url\((?!#)", page)
 
 
+@pytest.mark.slow
 def test_more_values_later_run_alone(
     done: tuple[Path, Compared[SweepContent]], shared_parts: Path, tmp_path: Path
 ) -> None:

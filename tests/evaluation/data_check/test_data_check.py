@@ -156,6 +156,7 @@ def test_few_images_are_checked_but_not_compared(photos: Path) -> None:
     assert not result.must_look
 
 
+@pytest.mark.slow
 def test_what_lies_outside_the_region_is_not_strange(photos: Path) -> None:
     with Image.open(photos / "002.png") as photo:
         photo.paste((255, 255, 255), (0, 0, 12, 12))
@@ -165,6 +166,7 @@ def test_what_lies_outside_the_region_is_not_strange(photos: Path) -> None:
     assert ("002.png",) not in found(checked(photos, inside), "odd one")
 
 
+@pytest.mark.slow
 def test_tiles_are_looked_at_one_by_one(photos: Path) -> None:
     draw_part(np.random.default_rng(5), defect=True)[0].save(photos / "sneaked_in.png")
     result = checked(photos, "data.tile_px=[32, 48]", "data.tile_overlap_px=16")
