@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from blemish.cli import app
 from blemish.data.archives import check_archive
-from blemish.data.files import check_model_name, refuse_foreign
+from blemish.data.outputs import check_model_name, refuse_foreign
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.sweep_threshold import sweep_threshold
 from blemish.inference.monitor_state import read_state

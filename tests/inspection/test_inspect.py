@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.data.files import check_report_folder
+from blemish.data.outputs import check_report_folder
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import Decision

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from blemish.data.files import check_model_name
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import PixelPolicy
+from blemish.data.outputs import check_model_name
 from blemish.data.progress import Progress
 from blemish.data.split import fewest_to_hold_out, split_good
 from blemish.errors import CalibrationError, DataError, SettingsError, TrainingError

@@ -25,7 +25,7 @@ def check(
     """
     import json
 
-    from blemish.data.files import check_report_folder
+    from blemish.data.outputs import check_report_folder
     from blemish.evaluation.data_check.data_check import REPORT, RESULTS, check_data, to_content, write_check
     from blemish.training.settings import make_settings
 
@@ -86,7 +86,7 @@ def get(
     """Get a public data set by name, in MVTec's layout. Fetches it only here, and only when its licence is accepted."""
     from blemish.data.archives import check_archive, download, unpack_dataset
     from blemish.data.catalogue import look_up
-    from blemish.data.files import check_is_new
+    from blemish.data.outputs import check_is_new
 
     data_set = look_up(name)
     if not accept_licence:

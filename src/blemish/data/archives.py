@@ -18,8 +18,8 @@ from typing import IO, Any, cast
 
 from blemish.data.catalogue import DataSet
 from blemish.data.convert import convert_dataset
-from blemish.data.files import new_folder
 from blemish.data.layouts import find_layout, recognise, subfolders
+from blemish.data.outputs import new_folder
 from blemish.errors import DataError
 from blemish.hub.download import append_answer, ask
 from blemish.settings import open_regular

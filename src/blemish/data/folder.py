@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
-from blemish.data.files import in_pictures, is_drawn
 from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
+from blemish.data.outputs import in_pictures, is_drawn
 from blemish.data.pairing import pair_masks
 from blemish.errors import DataError, join_names
 from blemish.settings import MaskValue, open_regular

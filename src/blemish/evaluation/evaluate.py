@@ -18,11 +18,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.files import atomic_write, check_report_folder, folder_to_fill
+from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
 from blemish.data.images import check_contents, prepare
 from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
+from blemish.data.outputs import check_report_folder
 from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions

@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any, final
 
 import blemish
-from blemish.data.files import (
-    exclusive_lock,
-    folder_to_fill,
-    refuse_test_folder,
-    remove_left_parts,
-)
+from blemish.data.files import exclusive_lock, folder_to_fill, remove_left_parts
+from blemish.data.outputs import refuse_test_folder
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import ArtifactError, SettingsError, plural
 from blemish.fleet.archive import Archive, Shard, hash_text, open_archive

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from blemish.data.csv_cells import csv_line, unescape_cell
-from blemish.data.files import atomic_write, refuse_foreign
+from blemish.data.files import atomic_write
 from blemish.data.folder import image_files
 from blemish.data.layouts import find_layout
+from blemish.data.outputs import refuse_foreign
 from blemish.errors import DataError, SettingsError
 from blemish.fleet.registry import refused_name
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import atomic_write, refuse_foreign
+from blemish.data.files import atomic_write
+from blemish.data.outputs import refuse_foreign
 from blemish.fleet.ledger import FIELDS, result_schema
 from blemish.fleet.manifest import load_pyarrow, refuse_foreign_parquet
 from blemish.fleet.pieces import choose

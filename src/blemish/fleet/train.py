@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from blemish.data.files import exclusive_lock, make_folder, refuse_foreign, refuse_good_folder
+from blemish.data.files import exclusive_lock, make_folder
 from blemish.data.folder import image_files
+from blemish.data.outputs import refuse_foreign, refuse_good_folder
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError
 from blemish.fleet.cluster import connected

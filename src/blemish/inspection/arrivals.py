@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.data.files import in_pictures, is_drawn
 from blemish.data.folder import OTHER_IMAGES, SUFFIXES
+from blemish.data.outputs import in_pictures, is_drawn
 
 
 class Stamp(NamedTuple):

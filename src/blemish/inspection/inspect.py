@@ -9,17 +9,10 @@ from pathlib import Path
 from typing import final
 
 import blemish
-from blemish.data.files import (
-    PICTURES,
-    fit_name,
-    make_folder,
-    refuse_file,
-    refuse_foreign,
-    refuse_test_folder,
-    remove_left_parts,
-)
+from blemish.data.files import fit_name, make_folder, remove_left_parts
 from blemish.data.folder import NOT_UTF8, image_files, told_name
 from blemish.data.images import PixelPolicy
+from blemish.data.outputs import PICTURES, refuse_file, refuse_foreign, refuse_test_folder
 from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from blemish.data.files import check_model_name, exclusive_lock
+from blemish.data.files import exclusive_lock
 from blemish.data.folder import SUFFIXES, read_folder
+from blemish.data.outputs import check_model_name
 from blemish.data.progress import Report, quiet
 from blemish.errors import BlemishError, DataError
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.files import new_folder
+from blemish.data.outputs import new_folder
 from blemish.data.synthetic.hazelnut import hazelnut, photograph
 from blemish.data.synthetic.hazelnut_defects import HAZELNUT_DEFECTS
 from blemish.errors import DataError

@@ -16,9 +16,10 @@ from typing import Annotated, final
 import numpy as np
 from pydantic import Field
 
-from blemish.data.files import check_report_folder, folder_to_fill
+from blemish.data.files import folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, as_pixels, load_image, pixels_id, read_values
+from blemish.data.outputs import check_report_folder
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.challenge.challenge_page import Shown, render

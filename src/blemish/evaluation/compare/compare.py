@@ -6,8 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import final
 
-from blemish.data.files import check_report_folder, exclusive_lock, make_folder
+from blemish.data.files import exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
+from blemish.data.outputs import check_report_folder
 from blemish.data.progress import Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare_page import render

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, final
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import check_report_folder, exclusive_lock, make_folder
+from blemish.data.files import exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
+from blemish.data.outputs import check_report_folder
 from blemish.data.progress import Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.content import Point, SweepContent, ValueSummary

@@ -10,8 +10,9 @@ from typing import final
 from pydantic import ValidationError
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import check_report_folder, make_folder
+from blemish.data.files import make_folder
 from blemish.data.folder import read_folder
+from blemish.data.outputs import check_report_folder
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.compare.content import ImageRates, Rates, RatesAt, ThresholdContent, ThresholdCurve
 from blemish.evaluation.compare.sweep_page import render_threshold

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
-from blemish.data.files import check_report_folder, make_folder
+from blemish.data.files import make_folder
 from blemish.data.folder import (
     GOOD,
     NOT_UTF8,
@@ -25,6 +25,7 @@ from blemish.data.folder import (
 )
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
 from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.outputs import check_report_folder
 from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app
-from blemish.data.files import check_report_folder, refuse_foreign
+from blemish.data.outputs import check_report_folder, refuse_foreign
 from blemish.errors import DataError
 
 
