@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app
-from blemish.data.outputs import check_report_folder, refuse_foreign
+from blemish.data.outputs import check_output, check_report_folder, refuse_foreign
 from blemish.errors import DataError
 
 
@@ -46,29 +46,43 @@ def test_nothing_is_written_among_good_images(model_file: Path, parts: Path) -> 
     assert sorted(good.iterdir()) == before
 
 
-@pytest.mark.parametrize("place", ["test", "Test/good", "ground_truth/bar/deep"])
+@pytest.mark.parametrize("place", ["test", "Test/good", "ground_truth/bar/deep", "train/out", "Train/m.json"])
 @pytest.mark.parametrize("is_linked", [False, True])
-def test_nothing_is_written_among_test_images_or_masks(
-    place: str, is_linked: bool, model_file: Path, parts: Path, tmp_path: Path
+def test_a_place_among_a_data_sets_images_is_told_by_any_name(place: str, is_linked: bool, tmp_path: Path) -> None:
+    for name in ("train/good", "test/good"):
+        (tmp_path / "parts" / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "parts")
+    with pytest.raises(DataError, match="inside a data set's"):
+        check_output(tmp_path / ("link" if is_linked else "parts") / place)
+    check_output(tmp_path / "parts/m.json")
+
+
+WRITING: list[list[str]] = [
+    ["train", "PARTS", "-o", "OUT/m.safetensors"],
+    ["export", "MODEL", "-o", "OUT/m.onnx"],
+    ["evaluate", "MODEL", "PARTS", "-o", "OUT"],
+    ["challenge", "MODEL", "PARTS", "-o", "OUT"],
+    ["compare", "PARTS", "--detectors", "ae_l2", "-o", "OUT"],
+    ["data", "check", "PARTS", "-o", "OUT/new"],
+    ["data", "synth", "hazelnuts", "OUT/new"],
+    ["monitor", "MODEL", "PARTS/train/good", "--state", "OUT/state.json"],
+    ["watch", "MODEL", "PARTS/train", "--to", "OUT/watched.csv"],
+    ["fleet", "manifest", "PARTS/train/good", "--product", "nut", "-o", "OUT/m.csv"],
+]
+
+
+@pytest.mark.parametrize("command", WRITING, ids=lambda command: " ".join(command[:2]))
+@pytest.mark.parametrize("place", ["test/good", "train/out"])
+def test_nothing_is_written_among_a_data_sets_images(
+    command: list[str], place: str, model_file: Path, shared_parts: Path
 ) -> None:
-    (parts / place).mkdir(parents=True, exist_ok=True)
-    out = parts / place
-    if is_linked:
-        (tmp_path / "link").symlink_to(parts)
-        out = tmp_path / "link" / place
-    before = sorted(parts.rglob("*"))
-    for command in (
-        ["train", parts, "-o", out / "m.safetensors"],
-        ["export", model_file, "-o", out / "m.onnx"],
-        ["evaluate", model_file, parts, "-o", out],
-        ["challenge", model_file, parts, "-o", out],
-        ["compare", parts, "--detectors", "ae_l2", "-o", out],
-        ["data", "check", parts, "-o", out / "new"],
-        ["data", "synth", "hazelnuts", out / "new"],
-    ):
-        result = CliRunner().invoke(app, [str(part) for part in command])
-        assert (result.exit_code, "inside a data set's" in result.stderr) == (2, True), command
-    assert sorted(parts.rglob("*")) == before
+    before = sorted(shared_parts.rglob("*"))
+    places = {"PARTS": shared_parts, "MODEL": model_file, "OUT": shared_parts / place}
+    for name, path in places.items():
+        command = [word.replace(name, str(path)) for word in command]
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, "inside a data set's" in result.stderr) == (2, True), result.stderr
+    assert sorted(shared_parts.rglob("*")) == before
 
 
 @pytest.mark.slow
@@ -126,7 +140,9 @@ def test_a_model_is_no_maps_of_an_evaluation(model_file: Path, shared_parts: Pat
     assert (tmp_path / "maps.safetensors").read_bytes() == model_file.read_bytes()
 
 
-@pytest.mark.parametrize("place", ["test", "ground_truth", "ground_truth/bar", "Train/ok", ".", "train/good/x"])
+@pytest.mark.parametrize(
+    "place", ["test", "ground_truth", "ground_truth/bar", "Train/ok", ".", "train/good/x", "train/out"]
+)
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_pictures_do_not_go_into_a_data_set_by_any_name(
     place: str, is_linked: bool, model_file: Path, parts: Path, tmp_path: Path

@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 
 from blemish.cli import app as command
 from blemish.data.csv_cells import unescape_cell
-from blemish.errors import SettingsError
+from blemish.errors import DataError, SettingsError
 from blemish.station import accounts, exports, queue
 from blemish.station.app import Station, make_app
+from blemish.station.backup import back_up
 from blemish.station.database import Database
-from blemish.station.exports import COLUMNS, WRITERS, Wanted, export
-from blemish.station.folder import StationFolder
+from blemish.station.exports import COLUMNS, WRITERS, Wanted, export, export_to
+from blemish.station.folder import StationFolder, open_folder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, commit
 from blemish.station.reviews import give_verdict
@@ -187,3 +188,17 @@ def test_the_command_writes_a_new_file_or_none(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.csv", "b.jsonl"]
     with sqlite.read() as session:
         assert session.scalars(select(Entry.actor).where(Entry.action == "export")).all() == ["terminal"] * 2
+
+
+def test_nothing_is_written_among_a_data_sets_images(sqlite: Database, folder: StationFolder, tmp_path: Path) -> None:
+    out = tmp_path / "parts/test/good"
+    out.mkdir(parents=True)
+    (tmp_path / "parts/train").mkdir()
+    for write in (
+        lambda: export_to(sqlite, "eva", out / "a.csv", Wanted()),
+        lambda: back_up(sqlite, folder, out / "a.zip"),
+        lambda: open_folder(out / "station", create=True),
+    ):
+        with pytest.raises(DataError, match="inside a data set's test"):
+            write()
+    assert list(out.iterdir()) == []

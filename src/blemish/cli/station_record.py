@@ -102,7 +102,8 @@ def head(
     database: DatabaseOption = None,
 ) -> None:
     """Print the head of the audit trail, to be kept elsewhere and given to `verify --head` later."""
-    from blemish.data.files import atomic_write, check_writable
+    from blemish.data.files import atomic_write
+    from blemish.data.outputs import check_output
     from blemish.station.heads import head_of
 
     with opened(folder, database) as (station, store), store.read() as session:
@@ -110,7 +111,7 @@ def head(
     if out is None:
         out_console.print(text, markup=False, soft_wrap=True, end="")
         return
-    check_writable(out)
+    check_output(out)
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -32,16 +32,25 @@ _LONGEST_HEADER = 100_000_000
 """Of a safetensors file, in bytes; its own library allows no longer one."""
 
 
+def check_output(path: Path) -> None:
+    """Refuse a file to write that cannot be written, or that would stand among a data set's images.
+
+    Raises:
+        DataError: as `check_writable` and `refuse_image_folder`.
+    """
+    refuse_image_folder(path)
+    check_writable(path)
+
+
 def check_model_name(path: Path, images: Iterable[str]) -> None:
     """Refuse a path where no model may be written, before a long work; nothing but a model is replaced.
 
     `images` are the endings of image files.
 
     Raises:
-        DataError: as `check_writable`; the name of an image; or the file there is no model.
+        DataError: as `check_output`; the name of an image; or the file there is no model.
     """
-    check_writable(path)
-    refuse_image_folder(path)
+    check_output(path)
     remove_left_parts(path.parent, path.name)
     if fit_name(path.name, room=32) != path.name:
         raise DataError(f"{path}: the name is too long for the files beside it that are named after it; shorten it")
@@ -142,11 +151,14 @@ def refuse_image_folder(path: Path) -> None:
     """Refuse to write anything among the good images, the test images or the masks of a data set.
 
     Raises:
-        DataError: `path` is or lies below `train/good`, or `test` or its masks beside `train`.
+        DataError: `path` is or lies below `train/good`, `train` with good images in it, or `test` or its masks beside
+            `train`.
     """
     refuse_good_folder(path)
     for folder in (one for named in (path.absolute(), path.resolve()) for one in (named, *named.parents)):
-        if folder.name.lower() in _TESTED and find_child(folder.parent, "train"):
+        name = folder.name.lower()
+        train = find_child(folder.parent, "train") if name in (*_FITTED, *_TESTED) else None
+        if train is not None and (name in _TESTED or find_child(train, *GOOD_NAMES)):
             raise DataError(f"{path}: inside a data set's {folder.name}; name a folder beside the images")
 
 

@@ -11,7 +11,7 @@ from blemish.data.csv_cells import csv_line, unescape_cell
 from blemish.data.files import atomic_write
 from blemish.data.folder import image_files
 from blemish.data.layouts import find_layout
-from blemish.data.outputs import refuse_foreign
+from blemish.data.outputs import check_output, refuse_foreign
 from blemish.errors import DataError, SettingsError
 from blemish.fleet.registry import refused_name
 
@@ -90,6 +90,7 @@ def write_manifest(rows: Iterable[ManifestRow], path: Path) -> int:
             yield row
 
     suffix = _suffix(path)
+    check_output(path)
     if suffix == ".csv":
         refuse_foreign(path, [_CSV_BEGINS])
     else:

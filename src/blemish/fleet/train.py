@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 
 from blemish.data.files import exclusive_lock, make_folder
 from blemish.data.folder import image_files
-from blemish.data.outputs import refuse_foreign, refuse_good_folder
+from blemish.data.outputs import refuse_foreign, refuse_image_folder
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError
 from blemish.fleet.cluster import connected
@@ -101,7 +101,7 @@ def check_registry(registry: Path, plan: Sequence[PlanRow]) -> None:
     Raises:
         DataError: naming what is there.
     """
-    refuse_good_folder(registry)
+    refuse_image_folder(registry)
     if registry.exists() and not registry.is_dir():
         raise DataError(f"{registry}: a file; name a folder for the registry")
     if not registry.is_dir():

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import check_writable, reason
+from blemish.data.files import reason
+from blemish.data.outputs import check_output
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision
 from blemish.inspection.record import ENDING, Record
@@ -59,7 +60,7 @@ class Export:
         self._head, self._line = FORMS[path.suffix.lower()]
         self._number, self._left = 0, (-1, -1)
         """The last decision in the file, and the file's number and length with it."""
-        check_writable(path)
+        check_output(path)
 
     def follow(self) -> None:
         """Append what the record has and the file has not.

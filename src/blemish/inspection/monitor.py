@@ -11,9 +11,10 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from blemish.data.files import check_writable, exclusive_lock
+from blemish.data.files import exclusive_lock
 from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
 from blemish.data.images import Prepared, check_contents, prepare
+from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
 from blemish.data.readings import Readings
 from blemish.errors import CalibrationError, DataError
@@ -76,7 +77,7 @@ def monitor_images(
         SettingsError: another probability than before, or one outside (0, 1); groups that cannot be told; the state is
             that of another model.
     """
-    check_writable(state_path)
+    check_output(state_path)
     with exclusive_lock(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
         return _watch(
             Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups, smallest_change),

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
 
-from blemish.data.files import check_writable, exclusive_lock, reason
+from blemish.data.files import exclusive_lock, reason
+from blemish.data.outputs import check_output
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision
 
@@ -90,7 +91,7 @@ class Record:
             DataError: not writable, not a record of that command, damaged, or another process writes to it.
             SettingsError: its decisions were made otherwise.
         """
-        check_writable(path)
+        check_output(path)
         path = path.resolve()  # under another name, through a link, it is the same record
         with exclusive_lock(path.with_name(f".{path.name}.lock"), f"writing the record {path}"):
             record = cls(path, made_by)

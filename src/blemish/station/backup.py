@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.files import atomic_write
+from blemish.data.outputs import check_output
 from blemish.errors import DataError
 from blemish.station.database import Database, open_database, reason
 from blemish.station.folder import MARKER, StationFolder, keep_content, open_folder, sha256_of
@@ -42,6 +43,7 @@ def back_up(database: Database, folder: StationFolder, out: Path) -> Kept:
     Raises:
         DataError: it cannot be written there.
     """
+    check_output(out)
     rows = 0
     with atomic_write(out) as temporary, ZipFile(temporary, "w", allowZip64=True) as archive:
         with _snapshot(database) as connection:

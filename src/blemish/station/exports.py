@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write
+from blemish.data.outputs import check_output
 from blemish.errors import DataError, SettingsError
 from blemish.station.database import Database
 from blemish.station.reviews import HIDDEN, Row, hidden_of
@@ -84,6 +85,7 @@ def export_to(database: Database, actor: str, path: Path, wanted: Wanted) -> Non
     """
     if path.exists():
         raise DataError(f"{path}: is there already, and is not replaced; give another name")
+    check_output(path)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         for piece in export(database, actor, path.suffix.removeprefix(".").lower(), wanted):
             file.write(piece)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import final
 
 from blemish.data.files import atomic_write, exclusive_lock, make_folder
+from blemish.data.outputs import refuse_image_folder
 from blemish.errors import DataError
 from blemish.station.room import DiskFullError, is_full
 
@@ -75,6 +76,7 @@ def open_folder(root: Path, *, create: bool = False) -> StationFolder:
         if not create:
             raise DataError(f"{root}: no station; begin one with: blemish station {root}")
         _refuse_foreign(root)
+        refuse_image_folder(root)
         make_folder(root)
         with atomic_write(marker) as temporary:
             content = {"what": "a blemish station", "format": FORMAT, "id": secrets.token_hex(16)}
