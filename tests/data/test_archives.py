@@ -345,7 +345,7 @@ def test_a_folder_with_something_in_it_is_refused_before_anything_is_fetched(
 
 def test_every_known_set_has_a_licence_and_a_page() -> None:
     assert all(one.licence and one.page.startswith("https://") for one in CATALOGUE.values())
-    assert all(len(one.sha256) in (0, 64) for one in CATALOGUE.values())
+    assert all(len(one.sha256) == (64 if one.address else 0) for one in CATALOGUE.values())
     assert all(bool(one.address) != bool(one.how) for one in CATALOGUE.values())
     code, said = run("list")
     assert code == 0

@@ -188,6 +188,19 @@ def test_layouts_that_must_be_converted_are_named_and_converted(kind: str, tmp_p
         assert drawn is None or (drawn[3, 2:5].all() and drawn.sum() == 3)
 
 
+def test_copies_in_the_archive_of_kolektorsdd2_are_left_out_and_other_images_without_masks_are_not(
+    tmp_path: Path,
+) -> None:
+    ksdd2(tmp_path / "set")
+    for name in ("1", "1_GT"):
+        content = (tmp_path / f"set/train/{name}.png").read_bytes()
+        (tmp_path / f"set/train/{name} (copy).png").write_bytes(content)
+    assert convert_dataset(tmp_path / "set", tmp_path / "out")["train/good"] == 5
+    (tmp_path / "set/train/1 (copy).png").write_bytes((tmp_path / "set/train/5_GT.png").read_bytes())
+    with pytest.raises(DataError, match=r"1 \(copy\)\.png: no mask 1 \(copy\)_GT\.\* beside it"):
+        convert_dataset(tmp_path / "set", tmp_path / "other")
+
+
 @pytest.mark.parametrize("kind", DIRECT)
 def test_what_is_read_as_it_is_can_be_converted_too(kind: str, tmp_path: Path) -> None:
     DIRECT[kind](tmp_path / "set")

@@ -26,7 +26,9 @@ class DataSet(NamedTuple):
 
 
 # Addresses and SHA-256: those of anomalib (src/anomalib/data/datamodules/image in open-edge-platform/anomalib); for
-# AD 2 and BTAD found with others too, who fetched them. KolektorSDD2's address is that of its page.
+# AD 2 and BTAD found with others too, who fetched them. KolektorSDD2's address is that of its page, its SHA-256 what
+# several wrote down who fetched 853,126,555 bytes from there. MPDD's authors have it behind a login: the address is a
+# mirror's, the SHA-256 what the mirror tells and others found of its 1,825,041,283 bytes.
 CATALOGUE: dict[str, DataSet] = {
     "mvtec_ad": DataSet(
         "MVTec AD (Bergmann et al. 2019), 15 categories, 4.9 GB",
@@ -62,8 +64,8 @@ CATALOGUE: dict[str, DataSet] = {
     ),
     "btad": DataSet(
         "BTAD (Mishra et al. 2021), 3 products, 1.2 GB",
-        "https://avires.dimi.uniud.it/papers/btad/btad.zip",
-        "CC BY-NC-SA 4.0, as others report it; look at its page",
+        "https://github.com/pankajmishra000/VT-ADL",
+        "CC BY-SA 4.0",
         "https://avires.dimi.uniud.it/papers/btad/btad.zip",
         "461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
     ),
@@ -72,14 +74,15 @@ CATALOGUE: dict[str, DataSet] = {
         "https://www.vicos.si/resources/kolektorsdd2/",
         NONCOMMERCIAL,
         "https://data.vicos.si/datasets/KSDD/KolektorSDD2.zip",
-        "",
+        "edcdb486809b24f1d17b785e30c52fafc5999554dd5fe18ddf77b61ceb6f36a8",
         "ksdd2",
     ),
     "mpdd": DataSet(
-        "MPDD (Jezek et al. 2021), 6 metal parts, 1.8 GB",
+        "MPDD (Jezek et al. 2021), 6 metal parts, 1.8 GB, from a mirror (its authors' folder asks for a login)",
         "https://github.com/stepanje/MPDD",
         NONCOMMERCIAL,
-        how="download its authors' folder, to which the page leads, as one zip file (SharePoint may ask for a login)",
+        "https://huggingface.co/datasets/meksamiao/mpdd/resolve/main/MPDD.zip",
+        "69f8da73eea4a31451a50251e5c261e83e0c53f2d1a39a7d4dfc78b5c434ddd6",
     ),
     "real_iad": DataSet(
         "Real-IAD (Wang et al. 2024), 30 objects seen from 5 sides",

@@ -1,6 +1,7 @@
 """Data sets in other layouts, written as MVTec-style folders: a reader for each layout is one function and one row."""
 
 import csv
+import filecmp
 import io
 import re
 import shutil
@@ -215,7 +216,10 @@ def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
 
 
 def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
-    """KolektorSDD2: `train` and `test` with a `_GT` mask beside each image; defective images in train are left out."""
+    """KolektorSDD2: `train` and `test` with a `_GT` mask beside each image.
+
+    Left out are defective images in train and the `(copy)` of an image and of its mask, which the published archive has.
+    """
     samples = []
     for part in ("train", "test"):
         for path, mask, is_defective in _beside(find_child(root, part) or root / part, "_GT"):
@@ -250,7 +254,7 @@ READERS: dict[str, Reader] = {
 
 def _beside(folder: Path, ending: str) -> Iterable[tuple[Path, Path, bool]]:
     """Images with the mask that lies beside each, and whether anything is marked in it."""
-    files = image_files(folder)
+    files = _without_copies(image_files(folder))
     masks = {path.stem.removesuffix(ending): path for path in files if path.stem.endswith(ending)}
     for path in files:
         if path.stem in masks:
@@ -258,6 +262,17 @@ def _beside(folder: Path, ending: str) -> Iterable[tuple[Path, Path, bool]]:
             yield path, mask, bool(np.asarray(open_image(mask, LARGEST_IMAGE_PX, is_drawn=True)).any())
         elif not path.stem.endswith(ending):
             raise DataError(f"{path}: no mask {path.stem}{ending}.* beside it")
+
+
+def _without_copies(files: Sequence[Path]) -> list[Path]:
+    """Files but those named `NAME (copy)` that are to the last byte what NAME is."""
+    known = set(files)
+    originals = {path: path.with_name(path.name.replace(" (copy)", "")) for path in files}
+    return [
+        path
+        for path, original in originals.items()
+        if original == path or original not in known or not filecmp.cmp(path, original, shallow=False)
+    ]
 
 
 def _held_out(good: Sequence[Path], share: float) -> list[Path]:
