@@ -193,6 +193,7 @@ def options(description: str | None, seeds: int, detectors: Sequence[str], out: 
     parser.add_argument("--detectors", default=",".join(detectors), help="some detectors, with commas between")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="runs at once")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of every run")
     parser.add_argument("-o", "--out", type=Path, default=Path(out))
     return parser
 
@@ -203,6 +204,7 @@ def main() -> None:
     given = parser.parse_args()
     detectors = given.detectors.split(",")
     parts = [Part(PARTS[0].name, tuple(detectors), ()), *PARTS[1:]]
+    parts = [part._replace(assignments=(*part.assignments, *given.set)) for part in parts]
     work = Work(given.seeds, detectors, given.out, parts, given.device, given.workers)
     run_sets(given.data, work, f"{given.name}.json")
 

@@ -18,7 +18,8 @@ def main() -> None:
     given = parser.parse_args()
     detectors = given.detectors.split(",")
     parts = [
-        Part(name, tuple(detectors), ("data.speed=fast", f"model.encoder={name}")) for name in given.encoders.split(",")
+        Part(name, tuple(detectors), ("data.speed=fast", f"model.encoder={name}", *given.set))
+        for name in given.encoders.split(",")
     ]
     work = Work(given.seeds, detectors, given.out, parts, given.device, given.workers)
     run_sets(given.data, work, "encoders.json")
