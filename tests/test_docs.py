@@ -21,6 +21,16 @@ from reference.plain_loop import ListOfBatches
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+CUT = re.compile(r"^(?!\||<!--|```)[^\n]*\S[^\n]*\n(\|[^\n]*)", re.MULTILINE)
+"""A row of a table behind a line of text: a page shows both as one paragraph."""
+
+
+def test_no_table_is_cut_by_a_paragraph() -> None:
+    assert CUT.findall("| a |\ntext\n| b |\n") == ["| b |"]
+    found = {page.name: CUT.findall(page.read_text(encoding="utf-8")) for page in sorted(DOCS.rglob("*.md"))}
+    assert {name: rows for name, rows in found.items() if rows} == {}
+
+
 def code_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 

@@ -218,7 +218,7 @@ def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
 def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
     """KolektorSDD2: `train` and `test` with a `_GT` mask beside each image.
 
-    Left out are defective images in train and the `(copy)` of an image and of its mask, which the published archive has.
+    Left out are defective images in train and the `(copy)` of an image and of its mask that the published archive has.
     """
     samples = []
     for part in ("train", "test"):
