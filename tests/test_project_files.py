@@ -112,6 +112,38 @@ def test_a_linter_finds_nothing(tool: str, arguments: list[str | Path], how: str
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@pytest.fixture
+def changelog(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import changelog
+
+    return changelog
+
+
+def test_the_changelog_has_a_bullet_for_each_change_and_a_version_over_them(changelog: Any) -> None:
+    assert next(iter(changelog.sections(changelog.PLACE.read_text(encoding="utf-8"))))
+    text = "# C\n\n## Unreleased\n\n- b\n\n## 0.2.0, 2026-12-31\n\n- a\n  more\n"
+    assert changelog.sections(text) == {"Unreleased": "- b", "0.2.0": "- a\n  more"}
+    for spoilt in ("0.2.0, 2026-12-31", "Unreleased\n\n- b", "- a"):
+        with pytest.raises(ValueError, match="## "):
+            changelog.sections(text.replace(spoilt, "0.2.0" if spoilt[0] == "0" else "Later", 1))
+    with pytest.raises(ValueError, match=r"the second section of 0\.2\.0"):
+        changelog.sections(text + "## 0.2.0, 2027-01-01\n\n- c\n")
+
+
+def test_a_tag_without_a_section_of_the_changelog_is_not_released(
+    changelog: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "CHANGELOG.md").write_text("## 0.2.0, 2026-12-31\n\n- a\n")
+    monkeypatch.setattr(changelog, "PLACE", tmp_path / "CHANGELOG.md")
+    for tag, code, printed in (("v0.2.0", 0, "- a"), ("v0.3.0", 1, "no section '## 0.3.0, DATE'; there are: 0.2.0")):
+        monkeypatch.setattr(sys, "argv", ["changelog.py", tag])
+        assert changelog.main() == code
+        assert printed in "".join(capsys.readouterr())
+    steps = read(ROOT / ".github/workflows/release.yml")["jobs"]["build"]["steps"]
+    assert next(step["run"] for step in steps if "run" in step) == 'python scripts/changelog.py "$GITHUB_REF_NAME"'
+
+
 def test_the_gallery_shows_every_page_under_the_command_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import gallery
