@@ -2,16 +2,21 @@
 
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 
+from blemish.cli import app
 from blemish.data.synthetic.shapes import extent_px
 from blemish.evaluation.measures import PixelSet
 from blemish.models.detector import ImageShape
@@ -29,6 +34,32 @@ def test_no_table_is_cut_by_a_paragraph() -> None:
     assert CUT.findall("| a |\ntext\n| b |\n") == ["| b |"]
     found = {page.name: CUT.findall(page.read_text(encoding="utf-8")) for page in sorted(DOCS.rglob("*.md"))}
     assert {name: rows for name, rows in found.items() if rows} == {}
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each `blemish` command that a page has on a line of its own."""
+    for block in re.findall(r"(?ms)^```\w*\n(.*?)^```", page.read_text(encoding="utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.lstrip("$ ").startswith("blemish "):
+                words = shlex.split(line.lstrip("$ "), comments=True)[1:]
+                yield list(takewhile(lambda word: word not in ("|", ">", ";", "&&", "&"), words))
+
+
+def test_every_command_of_the_pages_exists_with_its_options() -> None:
+    root = typer.main.get_command(app)
+    count = 0
+    for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))):
+        for words in commands(page):
+            command: Any = root
+            while hasattr(command, "commands"):
+                name = words[0] if words[0] in command.commands or command is root else "serve"
+                assert name in command.commands, f"{page.name}: blemish {' '.join(words)}"
+                command, words = command.commands[name], words[name == words[0] :]
+            known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+            given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+            assert given <= known, f"{page.name}: blemish {command.name}: {given - known}"
+            count += 1
+    assert count > 100
 
 
 def code_blocks(page: str) -> list[str]:
