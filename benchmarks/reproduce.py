@@ -175,9 +175,9 @@ TABLES = {
 
 _SMALL_STATION = {"--good 60 --defects 10": "--good 20 --defects 1 --size 64"}
 SMALL: dict[str, Mapping[str, str]] = {
-    "default": {"--seeds 3": "--seeds 1"},
+    "default": {"--seeds 3": "--seeds 1 --set train.max_steps=2"},
     "encoders": {},
-    "reverse-distillation": {},
+    "reverse-distillation": {"--seeds 1": "--seeds 1 --set train.max_steps=2"},
     "seed": {"--detector seed": "--detector seed --set train.max_steps=4"},
     "seed-comparison": {
         _NUTS: f"{_NUTS} --good 20 --defects 1 --size 64",
