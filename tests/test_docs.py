@@ -6,7 +6,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -101,25 +105,82 @@ def test_the_defect_of_the_how_to_works() -> None:
     assert extent_px(mask) == pytest.approx(24.0, abs=2.0)
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_every_link_leads_somewhere(tmp_path: Path) -> None:
-    root = DOCS.parent
-    shutil.copytree(DOCS, tmp_path / "docs")
-    shutil.copy(root / "zensical.toml", tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages as a site, built without a warning."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(DOCS, folder / "docs")
+    shutil.copy(DOCS.parent / "zensical.toml", folder)
     zensical = Path(sys.executable).with_name("zensical")
-    built = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=tmp_path, capture_output=True, text=True)
+    built = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=folder, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
-    checked = subprocess.run(
-        [sys.executable, root / "scripts" / "docs.py", "--site", tmp_path / "build" / "site"],
-        capture_output=True,
-        text=True,
-    )
+    return folder / "build" / "site"
+
+
+def check_links(site: Path) -> subprocess.CompletedProcess[str]:
+    program = DOCS.parent / "scripts" / "docs.py"
+    return subprocess.run([sys.executable, program, "--site", site], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_every_link_of_the_site_leads_somewhere(site: Path, tmp_path: Path) -> None:
+    checked = check_links(site)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    page = tmp_path / "build" / "site" / "tutorial.html"
+    shutil.copytree(site, tmp_path / "site")
+    page = tmp_path / "site" / "tutorial.html"
     page.write_text(page.read_text().replace("</body>", '<a href="nowhere.html">x</a></body>'))
-    again = subprocess.run(
-        [sys.executable, root / "scripts" / "docs.py", "--site", tmp_path / "build" / "site"],
-        capture_output=True,
-        text=True,
-    )
-    assert "tutorial.html: the link nowhere.html leads nowhere" in again.stdout
+    assert "tutorial.html: the link nowhere.html leads nowhere" in check_links(tmp_path / "site").stdout
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing of each request."""
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+PAGES = ("index", "tutorial", "gallery", "results", "reference/cli", "reference/api", "notebooks/first-model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_site_fits_a_telephone_and_a_desk_and_asks_nobody_else(width: int, served: str, chromium: Any) -> None:
+    asked, wrong = [], []
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page.on("request", lambda one: asked.append(one.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("response", lambda one: wrong.append(f"{one.status} {one.url}") if one.status >= 400 else None)
+    for name in PAGES:
+        page.goto(f"{served}/{name}.html")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert page.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)"), name
+    assert len(asked) > len(PAGES)
+    assert [url for url in asked if not url.startswith((served, "data:"))] == []
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_the_site_is_searched_and_has_a_dark_side(served: str, chromium: Any) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{served}/index.html")
+    field = page.get_by_placeholder("Search")
+    for _ in range(60):  # the page listens to its keys a moment after it is there
+        page.keyboard.press("Control+k")
+        with suppress(sync_api.TimeoutError):
+            field.wait_for(timeout=1000)
+            break
+    field.fill("certificate")
+    page.get_by_text("Every model file carries a certificate").wait_for(timeout=60_000)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    dark = chromium.new_page(color_scheme="dark")
+    dark.goto(f"{served}/index.html")
+    assert page.evaluate(colour) == "rgb(255, 255, 255)" != dark.evaluate(colour)
