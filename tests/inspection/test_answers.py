@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from blemish.inspection.answers import MOST_REGIONS, find_regions
+from blemish.inspection.answers import MOST_REGIONS, find_regions_in_shares
 
 
 @given(
@@ -21,7 +21,7 @@ def test_they_are_the_parts_of_the_map_in_shares(seed: int, map_px: tuple[int, i
         box = rows.start / height, columns.start / width, rows.stop / height, columns.stop / width
         inside = labels == number
         expected.append((*box, float(inside.mean()), float(scored[inside].max())))
-    found = find_regions(scored, threshold)
+    found = find_regions_in_shares(scored, threshold)
     assert len(found) == min(count, MOST_REGIONS)
     assert found == sorted(expected, key=lambda one: -one[-1])[:MOST_REGIONS]
     assert all(type(value) is float for region in found for value in region)
@@ -30,6 +30,6 @@ def test_they_are_the_parts_of_the_map_in_shares(seed: int, map_px: tuple[int, i
 def test_no_more_are_told_than_the_most() -> None:
     scored = np.zeros((41, 41), np.float32)
     scored[::2, ::2] = np.arange(1, 442).reshape(21, 21)
-    found = find_regions(scored, 0.5)
+    found = find_regions_in_shares(scored, 0.5)
     assert len(found) == MOST_REGIONS
     assert [one.peak for one in found] == pytest.approx(range(441, 441 - MOST_REGIONS, -1))

@@ -12,7 +12,7 @@ from blemish.data.images import prepare_content
 from blemish.errors import DataError, SettingsError
 from blemish.inference.monitor_state import withdrawn_message
 from blemish.inference.predictor import Predictor
-from blemish.inspection.answers import Answer, find_regions
+from blemish.inspection.answers import Answer, find_regions_in_shares
 from blemish.inspection.decisions import page_message
 
 MIB = 1 << 20
@@ -102,7 +102,7 @@ def judge_content(predictor: Predictor, name: str, content: bytes) -> dict[str, 
         "p_value": prediction.p_value,
         "decided_at": _now(),
         "message": "; ".join(messages),
-        "regions": [list(region) for region in find_regions(prediction.scored_map, prediction.threshold)],
+        "regions": [list(region) for region in find_regions_in_shares(prediction.scored_map, prediction.threshold)],
     }
     return answer.model_copy(update=told).model_dump()
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from blemish.inference import defect_regions
+from blemish.inference.defect_regions import find_regions
 
 MOST_REGIONS = 50
 """Regions kept of one image, the worst first."""
 
 
 @final
-class Region(NamedTuple):
+class RegionInShares(NamedTuple):
     """One defect: its box in shares of the image's height and width, its share of the image, its highest value."""
 
     top: float
@@ -42,23 +42,23 @@ class Answer(BaseModel):
     regions: list[list[float]] = []
 
 
-def find_regions(scored_map: NDArray[np.float32], threshold: float) -> list[Region]:
+def find_regions_in_shares(scored_map: NDArray[np.float32], threshold: float) -> list[RegionInShares]:
     """The connected parts of the map above the threshold, the highest first, at most `MOST_REGIONS`.
 
     >>> scored = np.zeros((4, 4), np.float32); scored[1, 2:] = 0.5
-    >>> find_regions(scored, 0.25)
-    [Region(top=0.25, left=0.5, bottom=0.5, right=1.0, area=0.125, peak=0.5)]
+    >>> find_regions_in_shares(scored, 0.25)
+    [RegionInShares(top=0.25, left=0.5, bottom=0.5, right=1.0, area=0.125, peak=0.5)]
     """
     height, width = scored_map.shape
-    found = defect_regions.find_regions(scored_map, threshold, (height, width))
+    found = find_regions(scored_map, threshold, (height, width))
     return in_shares((region._asdict() for region in found), (height, width))
 
 
-def in_shares(regions: Iterable[Mapping[str, float]], size_px: tuple[int, int]) -> list[Region]:
+def in_shares(regions: Iterable[Mapping[str, float]], size_px: tuple[int, int]) -> list[RegionInShares]:
     """The first regions in pixels, by their fields' names, in shares of an image of `size_px` (height, width)."""
     height, width = size_px
     return [
-        Region(
+        RegionInShares(
             top=one["top"] / height,
             left=one["left"] / width,
             bottom=(one["top"] + one["height"]) / height,

@@ -20,7 +20,7 @@ from blemish.data.images import Prepared, prepare_content
 from blemish.data.photo_values import photo_values
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.predictor import Prediction, Predictor
-from blemish.inspection.answers import find_regions
+from blemish.inspection.answers import find_regions_in_shares
 from blemish.inspection.decisions import reading_message
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
@@ -119,7 +119,9 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             threshold=judged.threshold,
             verdict=verdict_of(prediction),
             message=judged.message,
-            regions=json.dumps([] if prediction is None else find_regions(prediction.scored_map, judged.threshold)),
+            regions=json.dumps(
+                [] if prediction is None else find_regions_in_shares(prediction.scored_map, judged.threshold)
+            ),
             photo_values=canonical(dict(judged.photo_values)),
             latency_ms=0.0 if prediction is None else prediction.latency_ms,
             decided_at=now(),
