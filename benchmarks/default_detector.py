@@ -27,6 +27,7 @@ from blemish.data.files import atomic_write
 from blemish.data.progress import quiet
 from blemish.evaluation.compare.compare import Plan, compare, plan_runs
 from blemish.evaluation.compare.content import RunRow
+from blemish.evaluation.compare.follow import Runner
 from blemish.evaluation.compare.runs import Outcome, execute_run
 from blemish.evaluation.compare.summary import ALL
 from blemish.evaluation.results import EvaluateSettings
@@ -137,7 +138,7 @@ def run_set(data: Path, work: Work) -> list[dict[str, Any]]:
     """The rows of one set; what was finished before with the same settings and images is kept."""
     rows = []
     for part, plan, out in work.plans(data):
-        runs = compare(plan, out, work.device, on_run=_tell).content["runs"]
+        runs = compare(plan, out, Runner(work.device, on_run=_tell)).content["runs"]
         for name in plan.detectors:
             mine = [run for run in runs if run["detector"] == name]
             each = [found | counts_of(run) for run in mine if (found := figures_of(run))]

@@ -29,6 +29,7 @@ pytest.importorskip("ray", reason="pip install 'blemish[fleet]'")
 from blemish.cli import app
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.compare import Plan, compare
+from blemish.evaluation.compare.follow import Runner
 from blemish.evaluation.compare.sweep_setting import SettingSweep, sweep_setting
 from blemish.evaluation.results import EvaluateSettings
 from blemish.fleet.cluster import connected
@@ -162,9 +163,9 @@ def test_the_same_command_keeps_what_is_there(trained: Trained) -> None:
 def test_a_comparison_with_ray_has_the_same_cells(ray: Any, shared_parts: Path, tmp_path: Path, undrawn: None) -> None:
     quick = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
     plan = Plan([shared_parts], ["conv_autoencoder"], 2, assignments=HASTY, evaluate=quick)
-    alone = compare(plan, tmp_path / "alone", "cpu").content
+    alone = compare(plan, tmp_path / "alone", Runner("cpu")).content
     with ray_runs() as map_runs:
-        fleet = compare(plan, tmp_path / "fleet", "cpu", map_runs=map_runs).content
+        fleet = compare(plan, tmp_path / "fleet", Runner("cpu", map_runs=map_runs)).content
     assert without_times(fleet["runs"]) == without_times(alone["runs"])
     assert [run["status"] for run in fleet["runs"]] == ["finished"] * 2
 
@@ -172,9 +173,9 @@ def test_a_comparison_with_ray_has_the_same_cells(ray: Any, shared_parts: Path, 
 def test_a_sweep_with_ray_has_the_same_points(ray: Any, shared_parts: Path, tmp_path: Path, undrawn: None) -> None:
     quick = EvaluateSettings(repeats=10, panels_per_type=0, worst=0)
     plan = SettingSweep(shared_parts, [*HASTY, "model.latent=4,8"], ["conv_autoencoder"], evaluate=quick)
-    alone = sweep_setting(plan, tmp_path / "alone", "cpu").content
+    alone = sweep_setting(plan, tmp_path / "alone", Runner("cpu")).content
     with ray_runs() as map_runs:
-        fleet = sweep_setting(plan, tmp_path / "fleet", "cpu", map_runs=map_runs).content
+        fleet = sweep_setting(plan, tmp_path / "fleet", Runner("cpu", map_runs=map_runs)).content
     assert without_times(fleet["points"]) == without_times(alone["points"])
     assert [point["error"] for point in fleet["points"]] == [None, None]
 

@@ -1,7 +1,7 @@
 """`blemish compare` and `sweep`: many models side by side."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from blemish.cli.options import Device, SkipBad
 from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
-    from blemish.evaluation.compare.runs import MapRuns
+    from blemish.evaluation.compare.follow import Runner
 
 Ray = Annotated[
     bool, typer.Option("--ray", help="Do the runs with Ray, one a processor, on this machine or at --address.")
@@ -70,8 +70,8 @@ def compare(
         assignments=[*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])],
         evaluate=EvaluateSettings(skip_bad=skip_bad),
     )
-    with _runner(ray, address, device) as map_runs, progress() as report:
-        found = compare(plan, out.absolute() if ray else out, device, report, _say_run, map_runs)
+    with _runner(ray, address, device) as runner:
+        found = compare(plan, out.absolute() if ray else out, runner)
     say_skipped(found.skipped)
     say_unread(data)
     _print_comparison(found.content)
@@ -165,8 +165,8 @@ def sweep_setting(
         settings=settings,
         evaluate=EvaluateSettings(skip_bad=skip_bad),
     )
-    with _runner(ray, address, device) as map_runs, progress() as report:
-        found = sweep_setting(plan, out.absolute() if ray else out, device, report, _say_run, map_runs)
+    with _runner(ray, address, device) as runner:
+        found = sweep_setting(plan, out.absolute() if ray else out, runner)
     say_skipped(found.skipped)
     say_unread([data])
     out_console.print(f"written: {out / 'sweep.html'}, and .json and .csv beside it")
@@ -174,19 +174,19 @@ def sweep_setting(
 
 
 @contextmanager
-def _runner(ray: bool, address: str | None, device: str) -> "Iterator[MapRuns]":
+def _runner(ray: bool, address: str | None, device: str) -> "Iterator[Runner]":
     """What does the runs: this process, or Ray."""
-    if not ray:
-        if address is not None:
-            raise SettingsError(f"--address {address}: goes with --ray")
-        from blemish.evaluation.compare.runs import run_each
+    from blemish.evaluation.compare.follow import Runner
 
-        yield run_each
-        return
-    from blemish.fleet.runs import ray_runs
+    if address is not None and not ray:
+        raise SettingsError(f"--address {address}: goes with --ray")
+    with ExitStack() as both:
+        elsewhere = {}
+        if ray:
+            from blemish.fleet.runs import ray_runs
 
-    with ray_runs(address, gpus=float(device == "cuda")) as map_runs:
-        yield map_runs
+            elsewhere["map_runs"] = both.enter_context(ray_runs(address, gpus=float(device == "cuda")))
+        yield Runner(device, both.enter_context(progress()), _say_run, **elsewhere)
 
 
 def _names(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from blemish.data.progress import Progress, quiet
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Plan, compare, plan_runs
 from blemish.evaluation.compare.content import Content
+from blemish.evaluation.compare.follow import Runner
 from blemish.evaluation.compare.runs import LOCK, Compared, Outcome, execute_run
 from blemish.evaluation.compare.summary import MEASURES
 from blemish.evaluation.results import EvaluateSettings
@@ -43,7 +44,7 @@ def run(what: Plan, out: Path) -> tuple[Compared[Content], dict[str, str]]:
     def tell(outcome: Outcome) -> None:
         told[outcome.run.path.relative_to(out / "runs").as_posix()] = outcome.status
 
-    return compare(what, out, "cpu", on_run=tell), told
+    return compare(what, out, Runner("cpu", on_run=tell)), told
 
 
 def strict(path: Path) -> Any:
@@ -185,7 +186,7 @@ def test_new_test_images_are_judged_by_the_same_model(parts: Path, tmp_path: Pat
 
 def test_a_second_comparison_into_the_folder_is_refused(shared_parts: Path, tmp_path: Path) -> None:
     with exclusive_lock(tmp_path / LOCK, "busy"), pytest.raises(DataError, match="another process is comparing into"):
-        compare(plan(shared_parts), tmp_path, "cpu")
+        compare(plan(shared_parts), tmp_path, Runner("cpu"))
 
 
 @pytest.mark.slow
@@ -251,12 +252,12 @@ def test_an_interruption_leaves_what_is_finished(shared_parts: Path, tmp_path: P
         now[:] = ["ae_l2"]
 
     with pytest.raises(KeyboardInterrupt):
-        compare(plan(shared_parts), tmp_path, "cpu", stop, next_run)
+        compare(plan(shared_parts), tmp_path, Runner("cpu", stop, next_run))
     assert len(strict(tmp_path / JSON)["runs"]) == 1
     assert "1 of 2 runs finished." in (tmp_path / PAGE).read_text(encoding="utf-8")
     assert (tmp_path / "runs/parts/ae_l2/seed0/model.safetensors.state").is_file()
     seen: list[Progress] = []
-    found = compare(plan(shared_parts), tmp_path, "cpu", seen.append)
+    found = compare(plan(shared_parts), tmp_path, Runner("cpu", seen.append))
     assert found.failed == 0
     trained = [each.done for each in seen if each.what == "training"]
     assert trained[0] == 3  # it went on after step 2, and the finished run was not trained at all

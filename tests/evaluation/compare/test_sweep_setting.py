@@ -15,6 +15,7 @@ from blemish.cli import app
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare import COMPARED
 from blemish.evaluation.compare.content import SweepContent
+from blemish.evaluation.compare.follow import Runner
 from blemish.evaluation.compare.runs import RECORD, Compared, Outcome
 from blemish.evaluation.compare.sweep_setting import (
     CSV,
@@ -43,7 +44,7 @@ def plan(data: Path, *assignments: str, seeds: int = 1) -> SettingSweep:
 @pytest.fixture(scope="module")
 def done(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Compared[SweepContent]]:
     out = tmp_path_factory.mktemp("sweep")
-    return out, sweep_setting(plan(shared_parts, "model.latent=2,4,8"), out, "cpu")
+    return out, sweep_setting(plan(shared_parts, "model.latent=2,4,8"), out, Runner("cpu"))
 
 
 def test_each_value_is_a_run_of_its_own(done: tuple[Path, Compared[SweepContent]]) -> None:
@@ -72,14 +73,16 @@ def test_more_values_later_run_alone(
 ) -> None:
     out = Path(shutil.copytree(done[0], tmp_path / "copy", copy_function=shutil.copy2))
     told: list[Outcome] = []
-    found = sweep_setting(plan(shared_parts, "model.latent=8,3,4"), out, "cpu", on_run=told.append)
+    found = sweep_setting(plan(shared_parts, "model.latent=8,3,4"), out, Runner("cpu", on_run=told.append))
     assert [outcome.status for outcome in told] == ["kept", "finished", "kept"]
     assert found.content["values"] == ["8", "3", "4"]
     assert found.content["points"][2]["scopes"] == done[1].content["points"][1]["scopes"]
 
 
 def test_a_value_that_fails_is_shown(shared_parts: Path, tmp_path: Path) -> None:
-    found = sweep_setting(plan(shared_parts, "model.latent=2", "data.size_px=[40, 40],[32, 32]"), tmp_path, "cpu")
+    found = sweep_setting(
+        plan(shared_parts, "model.latent=2", "data.size_px=[40, 40],[32, 32]"), tmp_path, Runner("cpu")
+    )
     assert found.failed == 1
     page = (tmp_path / PAGE).read_text(encoding="utf-8")
     assert "found 40 x 40" in page

@@ -9,11 +9,10 @@ from typing import final
 from blemish.data.files import exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import check_report_folder
-from blemish.data.progress import Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare_page import render
 from blemish.evaluation.compare.content import Content, RunRow
-from blemish.evaluation.compare.follow import follow
+from blemish.evaluation.compare.follow import HERE, Runner
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.published import CAVEATS
 from blemish.evaluation.compare.ranking import rank_detectors
@@ -21,13 +20,10 @@ from blemish.evaluation.compare.runs import (
     LOCK,
     Compared,
     Dataset,
-    MapRuns,
-    OnRun,
     Outcome,
     Run,
     read_datasets,
     refuse_unused,
-    run_each,
     settings_of,
     skipped_in,
 )
@@ -64,20 +60,12 @@ class Plan:
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
 
 
-def compare(
-    plan: Plan,
-    out: Path,
-    device: str = "auto",
-    report: Report = quiet,
-    on_run: OnRun = lambda _: None,
-    map_runs: MapRuns = run_each,
-) -> Compared[Content]:
+def compare(plan: Plan, out: Path, runner: Runner = HERE) -> Compared[Content]:
     """Train, calibrate and evaluate every detector on every dataset with every seed, and write what was found.
 
     Runs that were finished before with the same settings and images are kept, one that was cut off goes on. A run
     that fails is shown as such and leaves the others alone. After each run `comparison.json`,
-    `comparison.csv` and `comparison.html` are written, so that a run that is stopped leaves what it has. `map_runs`
-    may have the runs done elsewhere, such as on other machines that share `out` and the images.
+    `comparison.csv` and `comparison.html` are written, so that a run that is stopped leaves what it has.
 
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
@@ -92,9 +80,9 @@ def compare(
         def title(place: int) -> str:
             return f"{runs[place].dataset.name}, {runs[place].name}, {runs[place].settings.seed}"
 
-        for outcome, is_news in follow(runs, map_runs(runs, device, report), report, on_run, title):
+        for outcome, is_news in runner.follow(runs, title):
             outcomes.append(outcome)
-            _add_to_gallery(galleries, outcome, device)
+            _add_to_gallery(galleries, outcome, runner.device)
             if is_news:
                 _write(_content(plan, runs, outcomes), galleries, out)
         failed = sum(outcome.status == "failed" for outcome in outcomes)

@@ -11,22 +11,18 @@ from blemish.data.csv_cells import csv_line
 from blemish.data.files import exclusive_lock, make_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import check_report_folder
-from blemish.data.progress import Report, quiet
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.content import Point, SweepContent, ValueSummary
-from blemish.evaluation.compare.follow import follow
+from blemish.evaluation.compare.follow import HERE, Runner
 from blemish.evaluation.compare.gallery import Gallery
 from blemish.evaluation.compare.runs import (
     LOCK,
     Compared,
     Dataset,
-    MapRuns,
-    OnRun,
     Outcome,
     Run,
     read_datasets,
     refuse_unused,
-    run_each,
     settings_of,
     skipped_in,
 )
@@ -56,18 +52,10 @@ class SettingSweep:
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
 
 
-def sweep_setting(
-    plan: SettingSweep,
-    out: Path,
-    device: str = "auto",
-    report: Report = quiet,
-    on_run: OnRun = lambda _: None,
-    map_runs: MapRuns = run_each,
-) -> Compared[SweepContent]:
+def sweep_setting(plan: SettingSweep, out: Path, runner: Runner = HERE) -> Compared[SweepContent]:
     """Run every value with every seed, and write curves of F1 and the areas.
 
     Runs that were finished before are kept, as in a comparison; after each that was run, all files are written.
-    `map_runs` may have them done elsewhere.
 
     Raises:
         SettingsError: none or several settings with several values; a setting or a value that will not do.
@@ -84,13 +72,13 @@ def sweep_setting(
             run = runs[place]
             return f"{run.name}, {setting} = {values[place % len(values)]}, seed {run.settings.seed}"
 
-        for outcome, is_news in follow(runs, map_runs(runs, device, report), report, on_run, title):
+        for outcome, is_news in runner.follow(runs, title):
             value = values[len(points) % len(values)]
             outcomes.append(outcome)
             points.append(_point(outcome, value))
             column = f"{outcome.run.name}, {value}"
             if outcome.status != "failed" and column not in gallery.columns:
-                gallery.add(column, Predictor.load(outcome.run.model, device), show="reconstruction")
+                gallery.add(column, Predictor.load(outcome.run.model, runner.device), show="reconstruction")
             if is_news:
                 _write(_content(plan, setting, values, dataset, points), gallery, out)
         content = _content(plan, setting, values, dataset, points)
