@@ -218,7 +218,7 @@ def test_a_panel_has_the_photo_a_close_up_and_heat_on_two_scales(page: str) -> N
     assert captions == ["photo", "reconstruction", *heats, "photo", *heats]
     cut = cut_close_up(np.zeros((64, 96, 3), np.uint8), example().anomaly_map, None, 0.5)
     with_cut = panel(dataclasses.replace(example(), close_up=cut), typed(example_results()))
-    assert [name for name, _ in with_cut["pictures"]][:2] == ["photo", "close-up, brightened"]
+    assert [one.caption for one in with_cut["pictures"]][:2] == ["photo", "close-up, brightened"]
 
 
 def test_images_found_and_false_alarms_lead_the_tiles(page: str) -> None:
@@ -255,6 +255,12 @@ def test_what_was_not_computed_says_why() -> None:
     results["intervals"]["pixel"]["aupro"] = None
     results["notes"]["pixel.aupro"] = "no <mask> at all"
     assert "Not computed: no &lt;mask&gt; at all." in render(typed(results), example_drawings())
+
+
+def test_how_photos_were_read_stands_beside_the_verdict(without_charts: None) -> None:
+    note = "the brightest value in the 16-bit photos is 4080 of 65535: 12 bits in 16?"
+    page = render(typed(example_results() | {"notes": {"depth": note}}), example_drawings())
+    assert note in page[page.index('<section class="verdict') : page.index('<div class="tiles">')]
 
 
 def test_wrong_images_are_marked(page: str) -> None:

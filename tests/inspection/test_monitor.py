@@ -165,20 +165,22 @@ def test_a_bad_image_stops_the_watch_where_it_was_or_is_skipped(model: Path, tmp
     assert (found.images, list(found.skipped)) == (5, [str(third)])
 
 
-def test_a_dead_camera_is_an_error(model: Path, tmp_path: Path) -> None:
-    """Nothing new can be read: not "no change", and the same files are looked at again."""
+def test_a_dead_camera_is_no_calm_line(model: Path, tmp_path: Path) -> None:
+    """Where nothing was ever readable the watch has not begun; later, what is left out is said once, by exit code 3."""
     folder, state = photos(tmp_path / "line", 3, seed=9, change=lambda image: image.point(lambda _: 0)), tmp_path / "s"
     for _ in range(2):
         found = run("monitor", model, folder, "--skip-bad", "--state", state)
         assert (found.exit_code, "no change" in found.output, state.exists()) == (2, False, False)
-        assert "none of the 3 new images can be read; the first:" in " ".join(found.stderr.split())
+        assert "none of the 3 images can be read; the first:" in " ".join(found.stderr.split())
     photos(folder, 1, seed=10)
-    assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 0
-    before = state.read_bytes()
+    assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 3
     assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 0, "nothing is new"
     photos(folder, 1, seed=9, change=lambda image: image.point(lambda _: 0))
-    assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 2
-    assert state.read_bytes() == before
+    found = run("monitor", model, folder, "--skip-bad", "--state", state)
+    assert found.exit_code == 3
+    assert "none of the 1 new images could be read" in " ".join(found.stderr.split())
+    assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 0, "it is said once"
+    assert run("monitor", model, folder, "--state", state).exit_code == 0
 
 
 def test_the_probability_cannot_be_changed_on_the_way(model: Path, tmp_path: Path) -> None:

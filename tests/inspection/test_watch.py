@@ -8,11 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 import blemish.inspection.watch
@@ -132,6 +134,28 @@ def test_an_unreadable_file_is_reported_once_and_the_watch_goes_on(predictor: Pr
     assert watch(predictor, settings(folder)) == ([], [])
     (folder / "a.png").write_bytes(whole)  # and then it is whole after all
     ((decision,), _) = watch(predictor, settings(folder))
+    assert decision.verdict == "anomalous"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_complete_file_that_shows_nothing_is_not_waited_for(predictor: Predictor, folder: Path, suffix: str) -> None:
+    Image.new("L", (16, 16), 7).save(folder / f"a{suffix}")
+    decided, looks = list[Decision](), count()
+    callbacks = Callbacks(decided.append, lambda _trouble: None, lambda _seconds: next(looks) > 50)
+    watch_folder(predictor, settings(folder, patience_s=1e6), callbacks)
+    (decision,) = decided
+    assert (decision.verdict, "one value everywhere" in decision.message) == ("unreadable", True)
+
+
+def test_a_file_of_full_length_without_a_mark_at_its_end_is_waited_for(predictor: Predictor, folder: Path) -> None:
+    """A BMP given its length beforehand holds zeros until its pixels come."""
+    whole = photo(folder / "a.png").with_suffix(".bmp")
+    Image.open(folder / "a.png").save(whole)
+    (folder / "a.png").unlink()
+    content = whole.read_bytes()
+    whole.write_bytes(content[:54] + bytes(len(content) - 54))
+    wanted = settings(folder, patience_s=60.0, until_idle_s=0.01)
+    ((decision,), _) = watch(predictor, wanted, lambda: whole.write_bytes(content))
     assert decision.verdict == "anomalous"
 
 

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from blemish.cli.console import log_console, out_console, say, say_skipped, say_unread
+from blemish.cli.inspect import UNREADABLE
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def monitor(
 ) -> None:
     """Watch for change. Exit code 0: none noticed; 1: something has changed, the certificate is withdrawn; 2: an error.
 
-    Watched are the score, brightness, contrast, sharpness and position. Run again it goes on with what is new.
+    3: none noticed, but at least one image could not be read and was left out (--skip-bad). Watched are the score,
+    brightness, contrast, sharpness and position. Run again, it goes on with the images that are new.
     """
     import sys
 
@@ -79,7 +81,9 @@ def monitor(
         typer.echo(to_json(found))
     else:
         _print_watch(found)
-    raise typer.Exit(int(bool(found.alarms)))
+    if found.skipped and not found.new_images:
+        say("warning", f"none of the {len(found.skipped)} new images could be read; is the camera working?")
+    raise typer.Exit(1 if found.alarms else UNREADABLE if found.skipped else 0)
 
 
 def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:

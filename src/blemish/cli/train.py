@@ -103,8 +103,8 @@ def evaluate(
 ) -> None:
     """Judge a model on test images: results.json, and report.html to look at."""
     from blemish.data.folder import read_folder
-    from blemish.evaluation.evaluate import AS_READ, KNOWN, evaluate_model
-    from blemish.evaluation.results import EvaluateSettings
+    from blemish.evaluation.evaluate import KNOWN, evaluate_model
+    from blemish.evaluation.results import AS_READ, EvaluateSettings
     from blemish.inference.predictor import Predictor
     from blemish.settings import merge, parse_assignment, validate
 

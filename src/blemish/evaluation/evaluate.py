@@ -304,9 +304,6 @@ def _groups(header: ArtifactHeader, judged: TestScores) -> dict[str, str] | None
         return None
 
 
-AS_READ = ("pages", "turned", "lossy_masks", "profiles", "depth", "transparency")
-"""The notes on photos and masks that are read, but perhaps not as they were meant."""
-
 KNOWN = {
     "fitted": "among the images fitted, so the figures come out too good; take such images out of the test",
     "calibrated": "among the images calibrated on, so false alarms come out too low; take such images out of the test",

@@ -248,6 +248,10 @@ class Results(Section):
     seconds: float
 
 
+AS_READ = ("pages", "turned", "lossy_masks", "profiles", "depth", "transparency")
+"""The notes on photos and masks that are read, but perhaps not as they were meant."""
+
+
 def missing_notes(overall: Section, by_type: Mapping[str, Section]) -> dict[str, str]:
     """A sentence for each None among the measures, by its dotted name."""
     notes = {"images": "f1 is null for images without a known defective pixel, good images among them"}

@@ -58,7 +58,8 @@ def write_index(rows: Iterable[tuple[str, Row]], out: Path, rows_file: str, mode
     path = out / INDEX
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(_HEAD)
-        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("anomalous", "good", "unreadable"))
+        kinds = ("anomalous", "good", *(["unreadable"] if counts["unreadable"] else []))
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in kinds)
         file.write(f"<h1>{plural(counts.total(), 'image')}: {said}</h1>\n")
         folder = _common_folder(row["path"] for _, row in worst)
         where = f" Names are those below {escape(printable(folder))}." if folder else ""
@@ -102,12 +103,14 @@ def _figure(name: str, row: Row, folder: str) -> str:
     overlay, mask = (f"{folder}/{quote(name)}" for folder in ("overlays", "masks"))
     picture = f'<a href="{overlay}"><img src="{overlay}" alt="heat map of {path}" loading="lazy"></a>'
     said = f"<br>{escape(row['message'])}" if row["message"] else ""
-    regions = f"{plural(row['region_count'], 'region')}, " if row["region_count"] else ""
+    regions = (
+        f'<br>{plural(row["region_count"], "region")}, <a href="{mask}">defect mask</a>' if row["region_count"] else ""
+    )
     text = (
         f"{path}<br>score {row['score']:.5g} (threshold {row['threshold']:.5g}),"
-        f" <span>p-value {row['p_value']:.4f}</span>{said}"
+        f" <span>p-value {row['p_value']:.3g}</span>{said}"
     )
     return (
         f'<figure class="{verdict}">{picture}<figcaption><b>{verdict if verdict == "good" else verdict.upper()}</b> '
-        f'{text}<br>{regions}<a href="{mask}">defect mask</a></figcaption></figure>\n'
+        f"{text}{regions}</figcaption></figure>\n"
     )

@@ -72,8 +72,8 @@ def monitor_images(
 
     Raises:
         CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated again.
-        DataError: an image cannot be read, unless `skip_bad`; none of those that are new can; the state cannot be read
-            or written, or another process keeps its watch there.
+        DataError: an image cannot be read, unless `skip_bad`; none could ever be read; the state cannot be read or
+            written, or another process keeps its watch there.
         SettingsError: another probability than before, or one outside (0, 1); groups that cannot be told; the state is
             that of another model.
     """
@@ -146,14 +146,14 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                 skipped[str(file.path)] = str(error)
                 unreadable.append(str(error))
             seen.add(file.key)
-            is_changed = watch.images > before
+            is_changed = watch.images > before or (before > 0 and bool(unreadable))
             if raised or (is_changed and time.monotonic() - saved > SAVE_EVERY_S):
                 run.save(watch)
                 saved = time.monotonic()
             for alarm in raised:
                 run.on_alarm(alarm)
-        if unreadable and not is_changed:
-            raise DataError(f"none of the {len(unreadable)} new images can be read; the first: {unreadable[0]}")
+        if unreadable and not watch.images:
+            raise DataError(f"none of the {len(unreadable)} images can be read; the first: {unreadable[0]}")
     finally:
         if is_changed:
             run.save(watch)

@@ -19,7 +19,7 @@ from typing import final
 
 from PIL import Image
 
-from blemish.data.decode import read_content
+from blemish.data.decode import open_image, read_content
 from blemish.data.files import check_writable, make_folder, reason, remove_left_parts
 from blemish.data.images import Prepared, drawable, prepare_content
 from blemish.data.outputs import refuse_good_folder, refuse_test_folder
@@ -209,7 +209,7 @@ class Watcher:
             prepared, original = prepare_content(content, path, self.predictor.policy)
             prediction = self.predictor.predict_prepared(prepared, path)
         except DataError as error:
-            self._unreadable(ready, sha256, str(error))
+            self._unreadable(ready, sha256, str(error), _is_complete(content, path, self.predictor.policy.max_image_px))
             return None
         except BlemishError:  # it is the model's, and no image would fare better
             raise
@@ -241,9 +241,9 @@ class Watcher:
         write_pictures(picture, prediction, self.settings.out, picture_name(name, sha256))
         return prediction.threshold
 
-    def _unreadable(self, ready: Ready, sha256: str, why: str) -> None:
+    def _unreadable(self, ready: Ready, sha256: str, why: str, is_complete: bool = False) -> None:
         if self.record.find(ready.name, sha256) is None:
-            if not ready.is_last_try:
+            if not (is_complete or ready.is_last_try):
                 self._arrivals.try_last(ready.name)
                 return
             model = model_sha256(self.predictor)
@@ -281,6 +281,17 @@ class Watcher:
         if now_s - self._said.get(text, -REMIND_S) >= REMIND_S:
             self._said[text] = now_s
             self.callbacks.trouble(text)
+
+
+def _is_complete(content: bytes, path: Path, max_image_px: int) -> bool:
+    """Whether an image has its end and can be decoded, so that waiting for more of it is of no use.
+
+    BMP and TIFF files have no mark at their end: one of full length may hold zeros that are not written over yet.
+    """
+    try:
+        return open_image(path, max_image_px, content).format in ("PNG", "JPEG", "MPO", "WEBP")
+    except DataError:
+        return False
 
 
 def watch_folder(

@@ -196,6 +196,14 @@ def test_the_verdict_names_the_best_and_the_worst() -> None:
     )
 
 
+def test_of_a_single_seed_the_verdict_says_that_it_may_be_chance() -> None:
+    other = {"found_at.0.05": 0.75}
+    assert "chance" in verdict(content(run("seed"), run("vae", **other)))[-1]
+    two = [run(name, seed, **values) for seed in (0, 1) for name, values in (("seed", {}), ("vae", other))]
+    assert "chance" not in " ".join(verdict(content(*two)))
+    assert "chance" not in " ".join(verdict(content(run("seed")))), "there is no difference"
+
+
 def test_where_all_find_the_same_nobody_is_ahead() -> None:
     assert verdict(content(run("seed"), run("vae")))[1].startswith("On hazelnut, all find 25 %")
 

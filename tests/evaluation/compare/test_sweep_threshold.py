@@ -116,7 +116,7 @@ def test_one_image_at_three_thresholds(model_file: Path, shared_parts: Path, eva
     page = (tmp_path / PAGE).read_text(encoding="utf-8")
     captions = re.findall(r"<span>(.*?)</span></div>", page)
     assert [caption.partition(",")[0] for caption in captions] == [
-        "test image", "tau = 0.7", "tau = 0.2", "tau = 0.1"
+        "test image", "threshold 0.7", "threshold 0.2", "threshold 0.1"
     ]  # fmt: skip
     assert not re.search(r"https?:|[^\w+/]//[a-z]|@import|url\((?!#)", page)
     assert "nothing was scored again" in page

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from blemish.data.files import folder_to_fill
-from blemish.data.folder import Folder, Sample
+from blemish.data.folder import GOOD, PARTS, Folder, Sample
 from blemish.data.images import PixelPolicy, as_pixels, load_image, pixels_id, read_values
 from blemish.data.outputs import check_report_folder
 from blemish.data.synthetic.defects import DEFECTS
@@ -138,7 +138,7 @@ def _content(
         "max_false_alarm_rate": _promised(predictor),
         "model": {"detector": predictor.header.detector, "size_px": list(predictor.policy.size_px)},
         "has_roi": predictor.policy.roi is not None,
-        "data": {"root": folder.root.resolve().name, "photos": len(work.photos), "skipped": work.skipped},
+        "data": {"root": _called(folder.root), "photos": len(work.photos), "skipped": work.skipped},
         "photos_with_part": len(work.on_part),
         "photo_size_px": list(work.twins[0].image_size_px),
         "sizes_px": list(sizes_px),
@@ -374,6 +374,12 @@ def _shown(predictor: Predictor, work: _Work, one: TrialResult, anywhere: bool) 
         mask=mask,
         anomaly_map=resize_map(predictor.predict(image).scored_map, size_px),
     )
+
+
+def _called(root: Path) -> str:
+    """What the page calls a folder: a data set's own name stands before `test/good`."""
+    parts = root.resolve().parts
+    return "/".join(parts[-3:] if parts[-2:] in {(part, GOOD) for part in PARTS} else parts[-1:])
 
 
 def _write(results: Content, shown: Mapping[str, Mapping[str, Shown]], out: Path) -> Challenge:

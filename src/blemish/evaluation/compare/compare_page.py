@@ -75,6 +75,11 @@ def verdict(content: Content) -> list[str]:
                     else f"On {dataset}, all find {percent(most)} of the defective images {price}."
                 )
                 break
+    if len(sentences) > 1 and all(each["seeds"] < 2 for each in content["summary"]):
+        sentences.append(
+            "With one seed, nothing tells these differences from chance: run it again with `--seeds 3`, which keeps "
+            "the finished runs."
+        )
     return sentences
 
 
@@ -98,7 +103,7 @@ def _dataset(name: str, summaries: Sequence[Summary], runs: Sequence[RunRow]) ->
         },
         "tables": tables,
         "leaders": leaders,
-        "chart": _chart([summary for summary in summaries if summary["scopes"]]),
+        "chart": _chart(_in_order(summaries, [row["detector"] for row in leaders])),
     }
 
 
@@ -154,6 +159,11 @@ def _leaders(summaries: Sequence[Summary], runs: Sequence[RunRow], is_published:
             }
         )
     return sorted(rows, key=lambda row: [-_found(row, name) for name in (FOUND_AT, "image.defect_rate", "image.auroc")])
+
+
+def _in_order(summaries: Sequence[Summary], detectors: Sequence[str]) -> list[Summary]:
+    """Those with a result, as their table has them."""
+    return sorted((each for each in summaries if each["scopes"]), key=lambda each: detectors.index(each["detector"]))
 
 
 def _known_means(summaries: Sequence[Summary], name: str) -> list[float]:

@@ -59,7 +59,7 @@ def _panels(content: ThresholdContent, example: Example) -> list[tuple[str, str]
     pictures = [("test image", photo(example.image))]
     for row in content["image"]["at"]:
         found = "" if row.get("f1") is None else f", F1 {row['f1']:.2f}"
-        pictures.append((f"tau = {row['threshold']:g}{found}", at_threshold(example, row["threshold"])))
+        pictures.append((f"threshold {row['threshold']:.4g}{found}", photo(at_threshold(example, row["threshold"]))))
     return pictures
 
 

@@ -65,8 +65,11 @@ OnImage = Callable[[int, int], None]
 RESULTS, REPORT = "check.json", "check.html"
 SHOWN, MAX_SHOWN = 9, 240
 """So many of the strangest good images that are not flagged are on the page; and so many images in all."""
-THUMBNAIL_PX, STRANGE_PX = 320, 640
-"""Longer side of the pictures, which can be enlarged; of those with a heat map beside them."""
+THUMBNAIL_PX, STRANGE_PX, COMPARED_PX = 320, 640, 1024
+"""Longer side of the pictures, which can be enlarged; of those with a heat map beside them; of near duplicates, which
+a person must tell apart."""
+MAX_COMPARED = 60
+"""So many near duplicates are shown at that size, which keeps the page below some 10 MB."""
 
 _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml", ".xml", ".html", ""})
 
@@ -345,15 +348,19 @@ def _thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
     warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
     named = [path for finding in checked.findings for path in finding.paths]
     limit = outlier_limit(checked.oddness.values()) if checked.oddness else 1.0
+    compared = [path for finding in checked.findings if finding.kind == "near duplicate" for path in finding.paths]
+    sides_px = dict.fromkeys(warm, STRANGE_PX) | dict.fromkeys(compared[:MAX_COMPARED], COMPARED_PX)
     by_name = {one.sample.name: one.sample.path for one in checked.images}
     names = [name for name in dict.fromkeys([*warm, *named]) if name in by_name]
-    return {name: _thumbnail(by_name[name], checked, limit if name in warm else None) for name in names[:MAX_SHOWN]}
+    return {
+        name: _thumbnail(by_name[name], checked, sides_px.get(name, THUMBNAIL_PX), limit if name in warm else None)
+        for name in names[:MAX_SHOWN]
+    }
 
 
-def _thumbnail(path: Path, checked: DataCheck, limit: float | None) -> Thumbnail:
+def _thumbnail(path: Path, checked: DataCheck, side_px: int, limit: float | None) -> Thumbnail:
     policy = checked.policy
     original = read_original(path, policy.max_image_px, policy.white_level)
-    side_px = THUMBNAIL_PX if limit is None else STRANGE_PX
     original.thumbnail((side_px, side_px))
     small = np.asarray(original)
     seen = None if limit is None else checked.maps.of(path.relative_to(checked.root).as_posix())

@@ -183,8 +183,8 @@ def threshold_curves(
         row = row + 1 if place and places[place] - places[place - 1] < near else 0
         axes.axvline(mark, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.text(mark, 1.02 + 0.07 * row, name, ha="center", color=INK, fontsize=8)
-    axes.set(ylim=(0, 1), xlabel="threshold")
-    small_legend(axes)
+    axes.set(ylim=(0, 1.01), xlabel="threshold")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8, loc="center left")
     return to_svg(figure)
 
 
@@ -340,5 +340,5 @@ def pod_chart(
     axes.set(xlim=(sizes_px[0] * 0.93, sizes_px[1] * 1.08), ylim=(-reach, 1 + reach))
     axes.set_yticks([0, 0.5, 0.9, 1], ["0", "50 %", "90 %", "100 %"])
     axes.set(xlabel="extent of the defect in the photo's pixels", ylabel="found")
-    small_legend(axes)
+    figure.legend(loc="outside upper right", ncols=4, frameon=False, labelcolor=INK, fontsize=8)
     return to_svg(figure)

@@ -19,7 +19,7 @@ from blemish.evaluation.report.pictures import (
     three_thresholds,
     thresholds_in_use,
 )
-from blemish.evaluation.results import FalseAlarms, Results, Rung
+from blemish.evaluation.results import AS_READ, FalseAlarms, Results, Rung
 
 THRESHOLD_NAMES = {"calibrated": "the model's", "paper_tau": "the paper's", "oracle_f1": "oracle F1"}
 
@@ -35,6 +35,7 @@ def render(results: Results, drawings: Drawings) -> str:
             is_calibrated=is_calibrated(results),
             rows=_measure_rows(results),
             sizes=describe_sizes(results.data),
+            as_read=[results.notes[name] for name in AS_READ if name in results.notes],
             names=THRESHOLD_NAMES,
             charts=_charts(results, drawings),
             bars=_bars(results) if results.has_paper_tau else {},
@@ -68,7 +69,7 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "span": span, "code": code, **filters}
+    environment.filters |= {"number": number, "score": score, "percent": percent, "span": span, "code": code, **filters}
     return environment
 
 
@@ -135,6 +136,15 @@ def number(value: float | None, digits: int = 3) -> str:
     ('0.916', '-', '12.346')
     """
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def score(value: float | None) -> str:
+    """A score or a threshold, which may be of any magnitude, for a table.
+
+    >>> score(427.83901), score(0.0123456), score(None)
+    ('427.8', '0.01235', '-')
+    """
+    return "-" if value is None else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
 
 
 def percent(value: float | None) -> str:

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,14 @@ class Drawings:
     false_alarms: Sequence[Example]
 
 
+class Picture(NamedTuple):
+    """A picture of a row: all of a row get one height, so each takes a width by its `aspect` (width over height)."""
+
+    caption: str
+    address: str
+    aspect: float
+
+
 def panel(example: Example, results: Results) -> dict[str, Any]:
     """The photo, a close-up with what is and what was called defective, the reconstruction, and two heat maps.
 
@@ -61,21 +69,21 @@ def panel(example: Example, results: Results) -> dict[str, Any]:
         example,
         [
             *_photo_and_close_up(example, results.threshold),
-            *([] if example.reconstruction is None else [("reconstruction", photo(example.reconstruction))]),
-            ("heat, from the threshold", _heat(example, results.threshold)),
-            ("heat, on its own scale", photo(own_scale(example.image, example.anomaly_map))),
+            *([] if example.reconstruction is None else [_picture("reconstruction", example.reconstruction)]),
+            _picture("heat, from the threshold", overlay(example.image, example.anomaly_map, results.threshold)),
+            _picture("heat, on its own scale", own_scale(example.image, example.anomaly_map)),
         ],
     )
 
 
-def _photo_and_close_up(example: Example, threshold: float) -> list[tuple[str, str]]:
+def _photo_and_close_up(example: Example, threshold: float) -> list[Picture]:
     cut = example.close_up
     if cut is None:
         called = example.anomaly_map > np.float64(threshold)
-        return [("photo", photo(outlines(example.image, called, example.mask)))]
+        return [_picture("photo", outlines(example.image, called, example.mask))]
     drawn = outlines(cut.image, cut.anomaly_map > np.float64(threshold), cut.mask)
     name = "close-up, brightened" if cut.is_brightened else "close-up"
-    return [("photo", photo(frame(example.image, cut.box))), (name, photo(drawn))]
+    return [_picture("photo", frame(example.image, cut.box)), _picture(name, drawn)]
 
 
 def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
@@ -83,19 +91,19 @@ def three_thresholds(example: Example, results: Results) -> dict[str, Any]:
     levels = thresholds_in_use(results, example.defect_type)
     known = {name: level for name, level in levels.items() if level is not None}
     pictures = [
-        (f"{_THRESHOLD_NAMES[name]}: {level:.3g}", at_threshold(example, level))
+        _picture(f"{_THRESHOLD_NAMES[name]}: {level:.3g}", at_threshold(example, level))
         for name, level in sorted(known.items(), key=lambda pair: -pair[1])
     ]
     return _described(example, pictures)
 
 
-def at_threshold(example: Example, level: float) -> str:
+def at_threshold(example: Example, level: float) -> Rgb:
     """What a threshold calls defective, and what is, on a photo of the defect."""
     cut = example.close_up
     image, anomaly_map, mask = (
         (example.image, example.anomaly_map, example.mask) if cut is None else (cut.image, cut.anomaly_map, cut.mask)
     )
-    return photo(outlines(image, anomaly_map > np.float64(level), mask))
+    return outlines(image, anomaly_map > np.float64(level), mask)
 
 
 def thresholds_in_use(results: Results, defect_type: str | None = None) -> dict[str, float | None]:
@@ -108,12 +116,12 @@ def thresholds_in_use(results: Results, defect_type: str | None = None) -> dict[
     return levels
 
 
-def _described(example: Example, pictures: list[tuple[str, str]]) -> dict[str, Any]:
+def _described(example: Example, pictures: list[Picture]) -> dict[str, Any]:
     return {"name": example.name, "type": example.defect_type, "score": example.score, "pictures": pictures}
 
 
-def _heat(example: Example, threshold: float) -> str:
-    return photo(overlay(example.image, example.anomaly_map, threshold))
+def _picture(caption: str, image: Rgb) -> Picture:
+    return Picture(caption, photo(image), image.shape[1] / image.shape[0])
 
 
 def photo(image: Rgb) -> str:
