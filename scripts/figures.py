@@ -116,18 +116,18 @@ def weak_points() -> str:
     }
     worst = sorted(passed, key=lambda name: -passed[name] / count[name])[:3]
     told = ", ".join(f"{passed[name]:.0f} of {count[name]:.0f} on {name}" for name in worst)
-    parts = [f"A certified threshold still lets defects pass: {told}."]
+    parts = [f"At its certified threshold the default misses defects: {told}."]
     parts.append(_alarms(each))
     verbs = {"AUPRO": "outlines defects better", "found": "finds more", "image AUROC": "ranks images better"}
     for figure, verb in verbs.items():
         if better := "; ".join(_better(rows, figure)):
-            parts.append(f"Another detector {verb}, by more than .01, on {better}.")
+            parts.append(f"Another detector {verb} by more than .01 on {better}.")
     mine, other = (_mean((rows[one, who] for one in _sets(rows)), "image AUROC") for who in (DEFAULT, "patchcore"))
-    parts.append(f"The mean image AUROC is {mine:.3f}, that of `patchcore` at 256 px {other:.3f}.")
+    parts.append(f"The mean image AUROC is {mine:.3f}; `patchcore` at 256 px has {other:.3f}.")
     least, most = _sizes(rows, (DEFAULT,))
-    parts.append(f"A model's file has {least:.0f} to {most:.0f} MB with the default detector, encoder included; ")
-    parts[-1] += "those of `padim` have {:.0f} to {:.0f}.".format(*_sizes(rows, ("padim", "padim, own size")))
-    return textwrap.fill(" ".join(parts), 150, break_long_words=False, break_on_hyphens=False) + "\n"
+    parts.append(f"A model of the default detector is a file of {least:.0f} to {most:.0f} MB, encoder included; ")
+    parts[-1] += "one of `padim`, {:.0f} to {:.0f} MB.".format(*_sizes(rows, ("padim", "padim, own size")))
+    return textwrap.fill(" ".join(parts), 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _alarms(each: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
@@ -137,9 +137,9 @@ def _alarms(each: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     may = {name: good[name] * several[0]["promised"] for name, several in each.items()}
     worst = max(good, key=lambda name: flagged[name] - may[name])
     return (
-        f"Of {sum(good.values()):.0f} good test images {sum(flagged.values()):.0f} are flagged, where on average "
-        f"{sum(may.values()):.0f} may be if they are like those trained on, most too many on {worst} "
-        f"({flagged[worst]:.0f}, {may[worst]:.0f} may be)."
+        f"Of {sum(good.values()):.0f} good test images, {sum(flagged.values()):.0f} are flagged; the promise, an average "
+        f"over images like those trained on, allows {sum(may.values()):.0f}. The largest excess is on {worst}: "
+        f"{flagged[worst]:.0f}, where {may[worst]:.0f} are allowed."
     )
 
 
