@@ -115,7 +115,7 @@ def score_histogram(groups: Mapping[str, ArrayLike], threshold: float) -> bytes:
         log_axis(axes.xaxis)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set(xlabel="score", ylabel="share of its images")
-    small_legend(axes)
+    _legend_above(figure, 2)
     return to_svg(figure)
 
 
@@ -165,7 +165,7 @@ def threshold_curves(
     >>> b"calibrated" in svg, b"oracle" in svg
     (True, False)
     """
-    figure, axes = new_figure(width=7.2, height=3.2)
+    figure, axes = new_figure(width=5.8, height=3.2)
     levels = np.asarray(thresholds, np.float64)
     for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
         axes.plot(
@@ -280,6 +280,11 @@ def small_legend(axes: Axes) -> None:
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
 
 
+def _legend_above(figure: Figure, columns: int) -> None:
+    """What the lines mean, where they reach everywhere in the chart."""
+    figure.legend(loc="outside upper right", ncols=columns, frameon=False, labelcolor=INK, fontsize=8)
+
+
 def _score_edges(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bins in equal steps, or in equal ratios where the largest score is far above the smallest."""
     low, high = float(scores.min()), float(scores.max())
@@ -340,5 +345,5 @@ def pod_chart(
     axes.set(xlim=(sizes_px[0] * 0.93, sizes_px[1] * 1.08), ylim=(-reach, 1 + reach))
     axes.set_yticks([0, 0.5, 0.9, 1], ["0", "50 %", "90 %", "100 %"])
     axes.set(xlabel="extent of the defect in the photo's pixels", ylabel="found")
-    figure.legend(loc="outside upper right", ncols=4, frameon=False, labelcolor=INK, fontsize=8)
+    _legend_above(figure, 4)
     return to_svg(figure)
