@@ -137,8 +137,8 @@ def _alarms(each: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     may = {name: good[name] * several[0]["promised"] for name, several in each.items()}
     worst = max(good, key=lambda name: flagged[name] - may[name])
     return (
-        f"Of {sum(good.values()):.0f} good test images, {sum(flagged.values()):.0f} are flagged; the promise, an average "
-        f"over images like those trained on, allows {sum(may.values()):.0f}. The largest excess is on {worst}: "
+        f"Of {sum(good.values()):.0f} good test images, {sum(flagged.values()):.0f} are flagged; the promise, an "
+        f"average over images like those trained on, allows {sum(may.values()):.0f}. The largest excess is on {worst}: "
         f"{flagged[worst]:.0f}, where {may[worst]:.0f} are allowed."
     )
 

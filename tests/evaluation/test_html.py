@@ -313,7 +313,7 @@ def test_a_threshold_set_by_hand_promises_nothing() -> None:
     results = example_results() | {"threshold": 0.4}
     assert "at most 5 % were to be expected" in verdict(typed(results))[1]
     page = render(typed(results), example_drawings())
-    assert "set by hand; the calibrated one is 0.3000" in page
+    assert "set by hand; the calibrated one is 0.3" in page
     assert "set by hand" not in render(typed(example_results()), example_drawings())
 
 
