@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from blemish.stats.pixel_levels import keys_of, tally, tally_by_group, threshold_key, values_of
+from blemish.stats.pixel_counts import keys_of, tally, tally_by_group, threshold_key, values_of
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 values = hnp.arrays(np.float32, st.integers(1, 30), elements=floats)

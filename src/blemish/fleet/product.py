@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import Folder, hash_samples, read_folder
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError
-from blemish.evaluation.challenge.challenge import MIN_PHOTOS, ChallengeSettings, challenge_model
+from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model
 from blemish.evaluation.challenge.content import PowerFit
 from blemish.evaluation.challenge.curves import fit_power
+from blemish.evaluation.challenge.photos import MIN_PHOTOS
 from blemish.evaluation.compare.runs import named_files
 from blemish.evaluation.data_check.data_check import check_data, write_check
 from blemish.fleet.plan import PlanRow

@@ -13,19 +13,8 @@ from blemish.errors import DataError
 from blemish.stats.counts import Counts, accuracy, f1, precision, recall
 from blemish.stats.intervals import Interval, Measures, percentile_intervals, resample
 from blemish.stats.localisation import at_size, localisation_gain
-from blemish.stats.pixel_levels import (
-    ImagePixels,
-    Keys,
-    Levels,
-    coarse_cuts,
-    coarsen,
-    condense,
-    keys_present,
-    pool,
-    split,
-    threshold_key,
-    values_of,
-)
+from blemish.stats.pixel_counts import ImagePixels, Keys, coarsen, condense, threshold_key, values_of
+from blemish.stats.pixel_levels import Levels, coarse_cuts, keys_present, pool, split
 from blemish.stats.ranking import RocCurve, best_f1_of_levels, log_credit, mean_credit, roc_curve_of_levels
 from blemish.stats.regions import FPR_RANGE, MAX_FPR
 

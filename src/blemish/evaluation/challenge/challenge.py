@@ -17,19 +17,20 @@ import numpy as np
 from pydantic import Field
 
 from blemish.data.files import folder_to_fill
-from blemish.data.folder import GOOD, PARTS, Folder, Sample
-from blemish.data.images import PixelPolicy, as_pixels, load_image, pixels_id, read_values
+from blemish.data.folder import GOOD, PARTS, Folder
+from blemish.data.images import as_pixels, read_values
 from blemish.data.outputs import check_report_folder
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.challenge.challenge_page import Shown, render
 from blemish.evaluation.challenge.content import Content, Curve, DefectRow, Suspicious
 from blemish.evaluation.challenge.curves import power_curve
+from blemish.evaluation.challenge.notes import FEW_DEFECTS, write_notes
+from blemish.evaluation.challenge.photos import Photos, held_out, judge_photos, refuse_fitted, sizes_to_try
 from blemish.evaluation.challenge.trials import Trial, TrialResult, judge_trial, own_region, plan_trials, with_defect
 from blemish.evaluation.report.files import to_json, write_report
-from blemish.inference.artifact import made_with
 from blemish.inference.overlay import as_rgb
-from blemish.inference.predictor import Prediction, Predictor
+from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
 from blemish.settings import Settings
 from blemish.stats import rate_interval
@@ -38,12 +39,6 @@ OnDefect = Callable[[int, int], None]
 """Called after each defect with how many are done, and of how many."""
 
 RESULTS, REPORT = "challenge.json", "challenge.html"
-MIN_PHOTOS = 5
-FEW_PHOTOS = 20
-FEW_DEFECTS = 60
-"""The handbook's least number of defects for a hit-or-miss curve."""
-
-_SMALLEST_SHARE, _LARGEST_SHARE = 0.01, 0.2
 _GIVE_UP_AFTER = 8
 
 
@@ -83,9 +78,7 @@ class Challenge:
 class _Work:
     """What is known so far."""
 
-    photos: list[Sample] = field(default_factory=list)
-    twins: list[Prediction] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    photos: Photos
     judged: list[TrialResult] = field(default_factory=list)
     no_place: dict[tuple[str, float], int] = field(default_factory=lambda: defaultdict(int))
     on_part: set[int] = field(default_factory=set)  # photos whose part was told from the ground
@@ -111,14 +104,15 @@ def challenge_model(
     started = time.perf_counter()
     _check_types(settings)
     check_report_folder(out, RESULTS, REPORT)
-    unnamed, photos = folder.left_out("test", settings.skip_bad), _held_out(folder)
-    _refuse_fitted(predictor, photos)
+    unnamed, samples = folder.left_out("test", settings.skip_bad), held_out(folder)
+    refuse_fitted(predictor, samples)
     with folder_to_fill(out):
-        work = _measure_photos(predictor, photos, settings)
-        work.skipped.update(unnamed)
-        sizes_px = _sizes(predictor, work, settings)
+        photos = judge_photos(predictor, samples, settings.skip_bad)
+        photos.skipped.update(unnamed)
+        sizes_px = sizes_to_try(predictor.policy, photos.twins, settings.smallest_px, settings.largest_px)
+    work = _Work(photos)
     trials = plan_trials(
-        settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos), settings.seed
+        settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos.samples), settings.seed
     )
     _run(predictor, trials, work, settings, on_defect)
     results = _content(predictor, folder, work, sizes_px, settings)
@@ -138,9 +132,9 @@ def _content(
         "max_false_alarm_rate": _promised(predictor),
         "model": {"detector": predictor.header.detector, "size_px": list(predictor.policy.size_px)},
         "has_roi": predictor.policy.roi is not None,
-        "data": {"root": _called(folder.root), "photos": len(work.photos), "skipped": work.skipped},
+        "data": {"root": _called(folder.root), "photos": len(work.photos.samples), "skipped": work.photos.skipped},
         "photos_with_part": len(work.on_part),
-        "photo_size_px": list(work.twins[0].image_size_px),
+        "photo_size_px": list(work.photos.twins[0].image_size_px),
         "sizes_px": list(sizes_px),
         "settings": settings.model_dump(mode="json"),
         "suspicious": _suspicious(work),
@@ -152,7 +146,7 @@ def _content(
         "seconds": 0.0,
     }
     results["more_than_promised"] = _is_too_much(results)
-    results["notes"] = _notes(results, work)
+    results["notes"] = write_notes(results, [twin.image_size_px for twin in work.photos.twins])
     return results
 
 
@@ -165,75 +159,6 @@ def _check_types(settings: ChallengeSettings) -> None:
             raise SettingsError(f"{what} {twice[0]}: given twice; each has one curve")
 
 
-def _refuse_fitted(predictor: Predictor, photos: Sequence[Sample]) -> None:
-    known = made_with(predictor.header, {photo.name: photo for photo in photos if photo.path.is_file()})
-    _refuse([name for name, part in known.items() if part == "fitted"])
-
-
-def _refuse(fitted: Sequence[str]) -> None:
-    if fitted:
-        raise DataError(
-            f"{fitted[0]}: the model was fitted on it{f' and {len(fitted) - 1} more' if len(fitted) > 1 else ''}; what "
-            "it finds on photos it knows says little: give good photos that it has not seen"
-        )
-
-
-def _held_out(folder: Folder) -> Sequence[Sample]:
-    is_flat = not (folder.root / "train").is_dir() and not folder.test
-    good = folder.train if is_flat else [sample for sample in folder.test if not sample.label]
-    if len(good) < MIN_PHOTOS:
-        where = folder.root if is_flat else folder.root / "test" / "good"
-        raise DataError(
-            f"{where}: {len(good)} good photos found, at least {MIN_PHOTOS} are needed, better {FEW_PHOTOS}; "
-            "give photos of good parts that the model was not fitted on"
-        )
-    return good
-
-
-def _measure_photos(predictor: Predictor, good: Sequence[Sample], settings: ChallengeSettings) -> _Work:
-    work, fitted = _Work(), []
-    for sample in good:
-        try:
-            values = read_values(sample.path, predictor.policy)
-            work.twins.append(predictor.predict(values))
-            work.photos.append(sample)
-            if pixels_id(load_image(values, predictor.policy)) in predictor.header.data_card.fit_pixel_ids:
-                fitted.append(sample.name)  # the same pixels in another file
-        except DataError as error:
-            reason = str(error).replace("image array", str(sample.path), 1)  # from the file the array came
-            if not settings.skip_bad:
-                raise DataError(reason) from None
-            work.skipped[sample.name] = reason
-    _refuse(fitted)
-    if len(work.photos) < MIN_PHOTOS:
-        raise DataError(f"good photos: only {len(work.photos)} of {len(good)} can be read; {MIN_PHOTOS} are needed")
-    return work
-
-
-def _sizes(predictor: Predictor, work: _Work, settings: ChallengeSettings) -> tuple[float, float]:
-    shorter = min(_shorter_px(predictor.policy, twin.image_size_px) for twin in work.twins)
-    smallest = settings.smallest_px or max(3.0, _SMALLEST_SHARE * shorter)
-    largest = settings.largest_px or _LARGEST_SHARE * shorter
-    if smallest >= largest and settings.smallest_px is None and settings.largest_px is None:
-        raise DataError(f"the photos' shorter side is {shorter} px: too few for defects from {smallest:g} px on")
-    if smallest >= largest:
-        raise SettingsError(
-            f"sizes from {smallest:g} to {largest:g} px: the smallest must be below the largest; "
-            f"the photos' shorter side is {shorter} px"
-        )
-    if largest > shorter:
-        raise SettingsError(
-            f"sizes up to {largest:g} px: the photos' shorter side is {shorter} px, and no defect larger than that fits"
-        )
-    return smallest, largest
-
-
-def _shorter_px(policy: PixelPolicy, image_size_px: tuple[int, int]) -> int:
-    """The shorter side of what is seen of a photo, in its pixels."""
-    top, left, bottom, right = policy.part_px(image_size_px) or (0, 0, *image_size_px)
-    return round(min(bottom - top, right - left))
-
-
 def _run(
     predictor: Predictor, trials: Sequence[Trial], work: _Work, settings: ChallengeSettings, on_defect: OnDefect
 ) -> None:
@@ -243,7 +168,7 @@ def _run(
         by_photo[trial.photo].append(trial)
     done, placed = 0, set()
     for photo, some in sorted(by_photo.items()):
-        values = read_values(work.photos[photo].path, predictor.policy)
+        values = read_values(work.photos.samples[photo].path, predictor.policy)
         region = own_region(predictor.policy, values, settings.anywhere)
         if region is not None and predictor.policy.roi is None:
             work.on_part.add(photo)
@@ -251,7 +176,7 @@ def _run(
             kind = (trial.defect_type, trial.contrast)
             try:
                 if kind in placed or work.no_place[kind] < _GIVE_UP_AFTER:
-                    work.judged.append(judge_trial(predictor, trial, values, region, work.twins[photo]))
+                    work.judged.append(judge_trial(predictor, trial, values, region, work.photos.twins[photo]))
                     placed.add(kind)
             except DataError:  # this photo has no room for it, or cannot show so strong a change
                 work.no_place[kind] += 1
@@ -285,7 +210,9 @@ def _promised(predictor: Predictor) -> float:
 
 def _suspicious(work: _Work) -> list[Suspicious]:
     """Photos given as good that the model flags as they are, the strangest first."""
-    flagged = [(photo, twin) for photo, twin in zip(work.photos, work.twins, strict=True) if twin.is_anomalous]
+    flagged = [
+        (photo, twin) for photo, twin in zip(work.photos.samples, work.photos.twins, strict=True) if twin.is_anomalous
+    ]
     flagged.sort(key=lambda pair: -pair[1].score)
     return [{"path": photo.name, "score": twin.score, "p_value": twin.p_value} for photo, twin in flagged]
 
@@ -295,7 +222,7 @@ def _row(work: _Work, one: TrialResult) -> DefectRow:
         "defect_type": one.trial.defect_type,
         "contrast": one.trial.contrast,
         "size_px": one.size_px,
-        "photo": work.photos[one.trial.photo].name,
+        "photo": work.photos.samples[one.trial.photo].name,
         "outcome": one.outcome,
     }
 
@@ -304,50 +231,6 @@ def _is_too_much(results: Content) -> bool:
     """Whether more photos are flagged as they are than the promise allows, chance included."""
     flagged, photos = len(results["suspicious"]), results["data"]["photos"]
     return bool(flagged and rate_interval(flagged, photos).low > results["max_false_alarm_rate"])
-
-
-def _notes(results: Content, work: _Work) -> list[str]:
-    notes = []
-    flagged, photos = len(results["suspicious"]), len(work.photos)
-    if results["more_than_promised"]:
-        notes.append(
-            f"{flagged} of {photos} photos given as good are flagged without any synthetic defect, where at most "
-            f"{results['max_false_alarm_rate']:.2%} were promised: are they good, and like those of the calibration?"
-        )
-    before = sum(one.outcome == "alarmed_before" for one in work.judged)
-    if before > 0.1 * len(work.judged):
-        notes.append(f"{before} of {len(work.judged)} defects fell where the photo raises an alarm without them")
-    if photos < FEW_PHOTOS:
-        notes.append(
-            f"only {photos} photos: defects on the same photo share its luck, which the bounds do not know; "
-            f"give {FEW_PHOTOS} or more"
-        )
-    empty = [f"{curve['defect_type']} {curve['contrast']:g}" for curve in results["curves"] if not curve["defects"]]
-    if empty:
-        notes.append(
-            f"none could be put on these photos of: {', '.join(empty)}; they have no room for it, or cannot show so "
-            "weak or so strong a change"
-        )
-    if results["settings"]["defects"] < FEW_DEFECTS:
-        notes.append(
-            f"{results['settings']['defects']} defects a curve; MIL-HDBK-1823A asks for {FEW_DEFECTS} at the least"
-        )
-    if not results["has_roi"]:
-        notes.append(_where(results))
-    if len({twin.image_size_px for twin in work.twins}) > 1:
-        notes.append("the photos differ in size; sizes are in each photo's own pixels")
-    return notes
-
-
-def _where(results: Content) -> str:
-    """Where defects were put, where no region of interest says so."""
-    on_part, photos = results["photos_with_part"], results["data"]["photos"]
-    if on_part == photos:
-        return "the model has no region of interest: defects were put on the part, which differs from a plain ground"
-    found = f"in {photos - on_part} of {photos} photos the part could not be told from its ground, so there"
-    if results["settings"]["anywhere"]:
-        found = "as asked,"
-    return f"the model has no region of interest: {found} defects were put anywhere, beside the part too"
 
 
 def _show(
@@ -362,7 +245,7 @@ def _show(
 
 def _shown(predictor: Predictor, work: _Work, one: TrialResult, anywhere: bool) -> Shown:
     """The defect made again from its seed, and its anomaly map."""
-    photo = work.photos[one.trial.photo]
+    photo = work.photos.samples[one.trial.photo]
     values = read_values(photo.path, predictor.policy)
     size_px = (values.shape[0], values.shape[1])
     image, mask = with_defect(values, own_region(predictor.policy, values, anywhere), one.trial)
