@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.data.folder import image_files
+from blemish.data.image_files import image_files
 from blemish.data.progress import Progress
 from blemish.fleet.cluster import connected
 from blemish.fleet.inspect import Request, inspect_archive

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
-from blemish.data.folder import Sample, image_files, read_folder, unread_images
+from blemish.data.folder import Sample, read_folder
 from blemish.data.groups import read_groups
+from blemish.data.image_files import image_files, unread_images
 from blemish.data.images import PixelPolicy, load_image, prepare, prepare_content, read_original
 from blemish.data.notes import photo_notes
 from blemish.data.profiles import profile_name

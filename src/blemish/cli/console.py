@@ -166,7 +166,7 @@ def say_skipped(skipped: Mapping[str, str]) -> None:
 
 def say_unread(folders: Iterable[Path]) -> None:
     """A note on images that are passed over: what was not judged must not seem to be good."""
-    from blemish.data.folder import unread_images
+    from blemish.data.image_files import unread_images
 
     names = [str(path) for folder in folders if folder.is_dir() for path in unread_images(folder)]
     if names:

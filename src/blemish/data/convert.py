@@ -15,7 +15,8 @@ from PIL import Image
 
 from blemish.data.annotations import Shape, draw_shapes, match_images, read_annotations
 from blemish.data.decode import open_image
-from blemish.data.folder import Sample, image_files, read_folder
+from blemish.data.folder import Sample, read_folder
+from blemish.data.image_files import image_files
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, find_child, find_layout, recognise, subfolders
 from blemish.data.outputs import new_folder
 from blemish.data.pairing import pair_masks

@@ -1,8 +1,7 @@
 """Folders of images: MVTec-style ones, and flat ones of good images."""
 
 import hashlib
-import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,21 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
+from blemish.data.image_files import NOT_UTF8, SUFFIXES, _entries, image_files, told_name
 from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
-from blemish.data.outputs import in_pictures, is_drawn
 from blemish.data.pairing import pair_masks
 from blemish.errors import DataError, join_names
 from blemish.settings import MaskValue, open_regular
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-"""What counts as an image file, by its ending in any case."""
-
-_OTHER_ENDINGS = (
-    "arw avif cr2 cr3 dng exr gif heic heif ico jfif jp2 jpe jxl nef npy orf pbm pgm pnm ppm psd raf rw2 tga"
-)
-OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_ENDINGS.split())
-"""Images, too, but of kinds, or under endings, that are not read."""
 
 GOOD = "good"
 Part = Literal["train", "test"]
@@ -190,94 +180,6 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
             "give a folder of good images, or one with train/good, test/<type> and ground_truth/<type>"
         )
     return Folder(root, flat, unnamed_train=tuple(unnamed))
-
-
-NOT_UTF8 = "a file name that is not UTF-8; rename it"
-
-
-def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = None) -> list[Path]:
-    """What is named as an image in `folder` (and below it, where `deep`), in the order of names; hidden ones left out.
-
-    Links to folders are not followed (`unread_images` has them), and pictures that an inspection drew are left out.
-    Whether a file can be read shows when it is opened. Files whose names are not UTF-8, which no report could
-    name, go to `unnamed` where it is given.
-
-    Raises:
-        DataError: a folder that cannot be listed; such a name, and no list for it.
-    """
-    named = (Path(entry.path) for entry in _entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
-    images = sorted(path for path in named if not is_picture(path, folder))
-    odd = [path for path in images if not _is_utf8(path)]
-    if odd and unnamed is None:
-        raise DataError(f"{str(odd[0])!r}: {NOT_UTF8}")
-    if unnamed is not None:
-        unnamed += odd
-    return [path for path in images if path not in odd]
-
-
-def is_picture(path: Path, root: Path) -> bool:
-    """Whether an image below `root` is no photo, but one that an inspection drew: in a folder of those, and marked."""
-    return in_pictures(path.relative_to(root)) and is_drawn(path)
-
-
-def told_name(path: Path) -> str:
-    """A path whose name is not UTF-8, as it can be printed.
-
-    >>> told_name(Path("a" + chr(0xDCFF) + ".png"))
-    'a\\\\udcff.png'
-    """
-    return path.as_posix().encode("utf-8", "backslashreplace").decode()
-
-
-def unread_images(folder: Path) -> list[Path]:
-    """What is passed over in `folder` and below it: images of kinds that are not read, and links to folders.
-
-    Links in the place of a data set's own folders, such as `train/good`, are followed.
-    """
-    layout = find_layout(folder)
-    places = () if layout is None else (*layout.train, *layout.test, *((layout.masks,) if layout.masks else ()))
-    followed = {one for place in places for one in (place, *place.parents)}
-    return sorted(
-        Path(entry.path)
-        for entry in _entries(folder, deep=True, links=True, followed=followed)
-        if Path(entry.name).suffix.lower() in OTHER_IMAGES or (entry.is_symlink() and _is_folder(entry))
-    )
-
-
-def _entries(
-    folder: Path, deep: bool, links: bool = False, followed: Collection[Path] = ()
-) -> Iterator["os.DirEntry[str]"]:
-    """Everything that is not a folder and not hidden; and, where asked for, links to folders but those `followed`."""
-    try:
-        with os.scandir(folder) as found:
-            entries = [entry for entry in found if not entry.name.startswith(".")]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}; make it readable or take it away") from None
-    for entry in entries:
-        if not _is_folder(entry):
-            yield entry
-        elif entry.is_symlink() and Path(entry.path) not in followed:
-            if links:
-                yield entry
-        elif deep:
-            yield from _entries(Path(entry.path), deep, links, followed)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links that lead in a circle
-        return False
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def file_id(path: Path) -> str:

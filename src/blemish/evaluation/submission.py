@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.folder import image_files
+from blemish.data.image_files import image_files
 from blemish.data.layouts import find_child
 from blemish.data.outputs import new_folder
 from blemish.errors import DataError, SettingsError, nearest

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, final
 
 from blemish.data.csv_cells import csv_line, unescape_cell
 from blemish.data.files import atomic_write
-from blemish.data.folder import image_files
+from blemish.data.image_files import image_files
 from blemish.data.layouts import find_layout
 from blemish.data.outputs import check_output, refuse_foreign
 from blemish.errors import DataError, SettingsError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from blemish.data.files import exclusive_lock, make_folder
-from blemish.data.folder import image_files
+from blemish.data.image_files import image_files
 from blemish.data.outputs import refuse_foreign, refuse_image_folder
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError

@@ -10,7 +10,7 @@ from typing import final
 
 import blemish
 from blemish.data.files import fit_name, make_folder, remove_left_parts
-from blemish.data.folder import NOT_UTF8, image_files, told_name
+from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import PICTURES, refuse_file, refuse_foreign, refuse_test_folder
 from blemish.data.readings import Readings

@@ -12,7 +12,8 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blemish.data.files import exclusive_lock
-from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
+from blemish.data.folder import file_id
+from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values

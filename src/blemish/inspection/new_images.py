@@ -8,8 +8,9 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.folder import NOT_UTF8, file_id, image_files, told_name
+from blemish.data.folder import file_id
 from blemish.data.groups import pattern_of, read_groups
+from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import check_contents, pixels_id, prepare
 from blemish.data.photo_values import photo_values
 from blemish.data.readings import Readings

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from blemish.data.decode import open_image, read_content
-from blemish.data.folder import SUFFIXES
+from blemish.data.image_files import SUFFIXES
 from blemish.errors import BlemishError, DataError
 from blemish.inspection.arrivals import Arrivals, Ready, scan, stamp_of
 from blemish.settings import LARGEST_IMAGE_PX

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from blemish.data.decode import ImageLike
-from blemish.data.folder import SUFFIXES, read_folder
+from blemish.data.folder import read_folder
+from blemish.data.image_files import SUFFIXES
 from blemish.data.outputs import check_model_name
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.artifact import ArtifactHeader

@@ -11,18 +11,8 @@ import numpy as np
 
 from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
 from blemish.data.files import make_folder
-from blemish.data.folder import (
-    GOOD,
-    NOT_UTF8,
-    PARTS,
-    SUFFIXES,
-    Folder,
-    Sample,
-    image_files,
-    read_folder,
-    told_name,
-    unread_images,
-)
+from blemish.data.folder import GOOD, PARTS, Folder, Sample, read_folder
+from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, told_name, unread_images
 from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.outputs import check_report_folder
