@@ -10,10 +10,11 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.decode import ImageHeader, check_pixels, named_errors, read_header
+from blemish.data.decode import ImageHeader, check_pixels, read_header
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, _entries, image_files, told_name
 from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
+from blemish.data.named_errors import named_errors
 from blemish.data.pairing import pair_masks
 from blemish.errors import DataError, join_names
 from blemish.settings import MaskValue, open_regular

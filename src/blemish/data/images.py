@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, named_errors, open_image
+from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, open_image
 from blemish.data.deep import brightest_value, check_alpha, is_transparent, unit_bands
 from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.named_errors import named_errors
 from blemish.data.readings import READ_AS_MEANT, Reading
 from blemish.data.roi import Window, decode_roi
 from blemish.data.tiles import Box

@@ -1,0 +1,80 @@
+"""Errors of reading an image file, with its name and what it is instead of an image."""
+
+import errno
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from blemish.data.tiff import read_tiff
+from blemish.errors import DataError
+from blemish.settings import LARGEST_IMAGE_PX, open_regular
+
+
+class named_errors:  # noqa: N801  # reads as a statement: with named_errors(path)
+    """Turns Pillow's and the system's errors into a DataError with the file's name."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, DataError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"{self.path}: no such file") from None
+        if isinstance(error, IsADirectoryError):
+            raise DataError(f"{self.path}: a folder, not an image") from None
+        if isinstance(error, OSError) and error.errno in (errno.ENODEV, errno.ENXIO):
+            raise DataError(f"{self.path}: a device or a pipe, not an image file") from None
+        if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ELOOP):
+            raise DataError(f"{self.path}: {error.strerror}; not an image that can be read") from None
+        if isinstance(error, PermissionError):
+            raise DataError(f"{self.path}: no permission to read it") from None
+        if isinstance(error, UnidentifiedImageError):
+            raise DataError(f"{self.path}: {_describe_unread(Path(self.path))}") from None
+        if isinstance(error, Image.DecompressionBombError):
+            raise DataError(f"{self.path}: more than {LARGEST_IMAGE_PX} pixels; crop or reduce it first") from None
+        if isinstance(error, MemoryError):
+            raise DataError(f"{self.path}: more than this machine's memory holds") from None
+        if isinstance(error, OSError | SyntaxError | ValueError | EOFError | IndexError | TypeError):
+            raise DataError(f"{self.path}: a damaged or truncated image ({error})") from None
+
+
+_UNREAD = {
+    "a GIF image": rb"GIF8",
+    "a HEIC image": rb"....ftyp(hei|hev|mif1|msf1)",
+    "an AVIF image": rb"....ftypavi",
+    "a Canon raw image": rb"....ftypcrx|(II|MM)..........?CR",
+    "a film": rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ",
+    "a JPEG XL image": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "a JPEG 2000 image": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "a Fujifilm raw image": rb"FUJIFILM",
+    "an OpenEXR image": rb"v/1\x01",
+    "a Radiance image": rb"#\?RADIANCE",
+    "a Photoshop file": rb"8BPS",
+    "a PNM image": rb"P[1-7fF]\s",
+    "an array of numpy's, which the library takes": rb"\x93NUMPY",
+    "a PDF document": rb"%PDF",
+    "a ZIP archive": rb"PK\x03\x04",
+    "a page of HTML or a drawing in SVG": rb"\s*<(!DOCTYPE|html|svg|\?xml)",
+    "a pointer to a file that Git LFS has not fetched": rb"version https://git-lfs",
+    "an empty file": rb"\Z",
+}
+"""What is given as an image and is none that is read, by how it begins."""
+
+
+def _describe_unread(path: Path) -> str:
+    """What a file is that is no image that can be read."""
+    begin = b""
+    with suppress(OSError), open_regular(path) as file:
+        begin = file.read(64)
+        if tiff := read_tiff(file):
+            return f"{tiff.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"
+    found = next((name for name, form in _UNREAD.items() if re.match(form, begin, re.DOTALL | re.IGNORECASE)), "")
+    if not found:
+        return "not an image that can be read (PNG, JPEG, BMP, TIFF or WebP)"
+    return f"{found}; the images that are read are PNG, JPEG, BMP, TIFF and WebP"
