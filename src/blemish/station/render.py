@@ -42,7 +42,7 @@ def environment(language: str = "en") -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        **{one.__name__: _written_in(language, one) for one in (percent, guarantee, figure)},
+        **{one.__name__: _written_in(language, one) for one in (percent, guarantee, figure, score, volume)},
         "moment": moment,
         "details": details,
         "as_json": json.dumps,
@@ -120,6 +120,25 @@ def figure(value: float | None) -> str:
     ('0.1235', '-')
     """
     return "-" if value is None else f"{value:.4g}"
+
+
+def score(value: float | None) -> str:
+    """A score or threshold for a page, always of four digits, so that scores beside each other compare at a glance.
+
+    >>> score(1.2), score(427.83901), score(1234.4), score(None)
+    ('1.200', '427.8', '1234', '-')
+    """
+    return "-" if value is None else f"{value:#.4g}".rstrip(".") if abs(value) < 1e4 else f"{value:.0f}"
+
+
+def volume(size_bytes: float) -> str:
+    """So many bytes for a page.
+
+    >>> volume(12_410_000), volume(20_550_000_000)
+    ('12.4 MB', '20.6 GB')
+    """
+    unit, divisor = ("GB", 1e9) if size_bytes >= 1e9 else ("MB", 1e6)
+    return f"{size_bytes / divisor:.1f} {unit}"
 
 
 def details(text: str) -> list[tuple[str, str]]:
