@@ -1,13 +1,21 @@
 """`blemish certify`: what a model promises, and another promise without training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from blemish.cli.console import counter, log_console, out_console, print_table, progress, say_skipped, say_unread
-from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
+from blemish.cli.console import (
+    counter,
+    new_table,
+    out_console,
+    print_table,
+    progress,
+    say,
+    say_skipped,
+    say_unread,
+)
+from blemish.cli.options import Device, Groups, Model, SkipBad, State, TableOrJson, Threads
 
 if TYPE_CHECKING:
     from blemish.inspection.certify import Certified
@@ -29,7 +37,7 @@ def certify(
     ] = False,
     groups: Groups = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be promised, and write nothing.")] = False,
-    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    form: TableOrJson = "table",
     state: State = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -44,7 +52,7 @@ def certify(
     say_skipped(found.skipped)
     say_unread([] if good is None else [good])
     for warning in found.warnings:
-        log_console.print(f"warning: {warning}", markup=False)
+        say("warning", warning)
     if form == "json":
         typer.echo(to_json(found))
     else:
@@ -65,9 +73,7 @@ def _print_certificate(found: "Certified", model: Path) -> None:
     title = f"{'good images' if header.certificate.groups is None else 'groups of good images'} to add for a promise of"
     if header.certificate.kind == "cross":
         title = "good images to add, and to train with as many folds as images, for a promise of"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    for name in ("", "on average", f"with {100 * found.needs_confidence:g} % confidence"):
-        table.add_column(name, justify="right" if name else "left")
+    table = new_table("", "on average", f"with {100 * found.needs_confidence:g} % confidence", title=title)
     for need in found.needs:
         rate, *counts = (f"{100 * need.max_false_alarm_rate:g} %", need.on_average, need.with_confidence)
         table.add_row(str(rate), *("-" if count is None else str(count or "enough") for count in counts))

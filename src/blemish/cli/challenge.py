@@ -1,16 +1,12 @@
 """`blemish challenge`: which defects would be missed?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from blemish.cli.console import counter, out_console, progress, say, say_skipped, say_unread, say_withdrawn
+from blemish.cli.console import counter, new_table, out_console, progress, say, say_skipped, say_unread, say_withdrawn
 from blemish.cli.options import Device, Model, SkipBad
-
-if TYPE_CHECKING:
-    pass
 
 
 def challenge(
@@ -73,9 +69,8 @@ def challenge(
 
 def _print_curves(curves: Any) -> None:
     """How many defects of each type and contrast were found, and from which size on."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("defect", "contrast", "found", "of", "a50", "a90", "a90/95", "largest missed"):
-        table.add_column(name, justify="left" if name == "defect" else "right")
+    names = ("contrast", "found", "of", "a50", "a90", "a90/95", "largest missed")
+    table = new_table("defect", *names, left=("defect",))
     for curve in curves:
         sizes = [_extent(curve[name]) for name in ("a50", "a90", "a90_95")] if curve["fit"] else ["", "", ""]
         missed = "" if curve["largest_missed_px"] is None else f"{curve['largest_missed_px']:.0f} px"

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from blemish.cli.console import log_console, out_console, progress, say, say_skipped, say_unread
+from blemish.cli.console import log_console, new_table, out_console, progress, say, say_skipped, say_unread
 from blemish.cli.options import Device, SkipBad
 from blemish.errors import SettingsError
 
@@ -109,9 +108,7 @@ def sweep_threshold(
         raise SettingsError("--model and --data: give both of them, or none")
     source = None if model is None or data is None else Source(model, data, device)
     content = sweep_threshold(evaluation, out, None if tau is None else _numbers("--tau", tau), image, source)
-    table = Table(box=None, pad_edge=False)
-    for name in ("threshold", "", "precision", "recall", "F1"):
-        table.add_column(name, justify="right" if name else "left")
+    table = new_table("threshold", "", "precision", "recall", "F1")
     for threshold, name, row in table_rows(content, "all"):
         rates = ("-" if row[rate] is None else f"{row[rate]:.3f}" for rate in ("precision", "recall", "f1"))
         table.add_row(f"{threshold:.4g}", name, *rates)
@@ -210,10 +207,8 @@ def _print_comparison(content: Any) -> None:
     measures = {"found": "image.defect_rate", "at 5 %": "found_at.0.05", "image AUROC": "image.auroc"}
     measures |= {"AUPRO": "pixel.aupro", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
     for dataset in content["plan"]["datasets"]:
-        table = Table(title=dataset, title_justify="left", box=None, pad_edge=False)
-        table.add_column("detector", no_wrap=True)
-        for name in ("seeds", "failed", *measures):
-            table.add_column(name, justify="right")
+        table = new_table("detector", "seeds", "failed", *measures, left=("detector",), title=dataset)
+        table.columns[0].no_wrap = True
         for row in content["summary"]:
             if row["dataset"] == dataset:
                 spreads = [row["scopes"].get("all", {}).get(name) for name in measures.values()]

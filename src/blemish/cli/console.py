@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, final
@@ -183,6 +183,14 @@ def say_withdrawn(alarm: "Alarm | None") -> None:
 
     if alarm is not None:
         say("warning", withdrawn_message(alarm))
+
+
+def new_table(*columns: str, left: Collection[str] = ("",), title: str | None = None) -> Table:
+    """An empty table; columns are on the right, as numbers are, but for those of `left`."""
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    return table
 
 
 def print_table(title: str, rows: dict[str, str]) -> None:

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
-from blemish.cli.console import counter, out_console, progress
-from blemish.cli.options import SetOption
+from blemish.cli.console import counter, new_table, out_console, progress
+from blemish.cli.options import SetOption, TableOrJson
 from blemish.errors import DataError, SettingsError, join_names
 
 
@@ -16,7 +15,7 @@ def check(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for check.json and check.html.")] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     set_: SetOption = None,
-    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    form: TableOrJson = "table",
 ) -> None:
     """Look through images before training. Exit code 0: nothing stands out; 1: look at something; 2: an error.
 
@@ -64,9 +63,8 @@ def list_sets() -> None:
     """List the public data sets that `blemish data get` knows, with their licences."""
     from blemish.data.catalogue import CATALOGUE
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "what it is", "licence", "how to get it"):
-        table.add_column(column, overflow="fold")
+    columns = ("name", "what it is", "licence", "how to get it")
+    table = new_table(*columns, left=columns)
     for name, one in CATALOGUE.items():
         how = "fetched" if one.address else f"{one.how}; then --archive"
         table.add_row(name, one.title, one.licence, how)
@@ -161,8 +159,8 @@ def convert(
         else:
             counts = convert_dataset(source, out, layout, test_good, value, told)
     for folder, number in sorted(counts.items()):
-        out_console.print(f"{folder}: {number}", markup=False)
-    out_console.print(f"written to {out}", markup=False)
+        out_console.print(f"{folder}: {number}")
+    out_console.print(f"written to {out}")
 
 
 def _print_findings(findings: Any) -> None:

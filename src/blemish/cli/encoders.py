@@ -1,20 +1,18 @@
 """`blemish encoders`: which pretrained encoders are here, and how others come here."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from blemish.cli.console import counter, log_console, out_console, progress
-from blemish.cli.options import Model
+from blemish.cli.console import counter, log_console, new_table, out_console, progress, say
+from blemish.cli.options import Model, TableOrJson
 
 Name = Annotated[str, typer.Argument(help="hf:NAME or timm:NAME, e.g. hf:facebook/dinov2-small.", show_default=False)]
 
 
 def list_(
     measure: Annotated[bool, typer.Option("--measure", help="Measure the speed of each here.")] = False,
-    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    form: TableOrJson = "table",
 ) -> None:
     """List the encoders that are on this machine, with licence, size, and speed where it was measured."""
     import json
@@ -34,9 +32,8 @@ def list_(
     if form == "json":
         typer.echo(json.dumps([row._asdict() for row in rows], indent=2, allow_nan=False))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "family", "licence", "MB", "ms at 256 px", ""):
-        table.add_column(column)
+    columns = ("name", "family", "licence", "MB", "ms at 256 px", "")
+    table = new_table(*columns, left=columns)
     for row in rows:
         size = "-" if row.megabytes is None else f"{row.megabytes:.1f}"
         speed = "-" if row.milliseconds is None else f"{row.milliseconds:.1f}"
@@ -66,7 +63,7 @@ def fetch(
     licence, _ = read_licence(place, name)
     out_console.print(f"{name} is in {place}; its licence: {licence}")
     if told := caution(licence):
-        log_console.print(f"note: {told}")
+        say("note", told)
 
 
 def accept(licence: Annotated[str, typer.Argument(help="e.g. dinov3-license", show_default=False)]) -> None:
@@ -83,7 +80,7 @@ def licence(model: Model) -> None:
     """Print which encoder a model file holds, and under which licence; for trained models and exports."""
     from blemish.inference.runtime import header_of
 
-    card = header_of(Path(model)).encoder
+    card = header_of(model).encoder
     if card is None:
         out_console.print("no pretrained encoder, or one of your own without a card")
         return

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from blemish.cli.console import log_console, out_console, progress, say
+from blemish.cli.console import log_console, new_table, out_console, progress, say
 from blemish.cli.options import Threads
 
 if TYPE_CHECKING:
@@ -99,9 +98,8 @@ def _say_product(record: "Record", is_kept: bool) -> None:
 
 
 def _print_ledger(ledger: "Ledger") -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("product", "promised", "needed for 1 %", "90 % from", "MB", "state"):
-        table.add_column(name, justify="left" if name in ("product", "state") else "right", overflow="fold")
+    columns = ("product", "promised", "needed for 1 %", "90 % from", "MB", "state")
+    table = new_table(*columns, left=("product", "state"))
     for row in ledger["products"][:20]:
         model, challenge = row["model"] or {}, row["challenge"] or {}
         rate, needed, size = model.get("max_false_alarm_rate"), model.get("still_needed"), challenge.get("a90_px")

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from blemish.cli.console import log_console, out_console
+from blemish.cli.console import new_table, out_console, say
 
 if TYPE_CHECKING:
     from blemish.evaluation.challenge.quick import Peaks
@@ -32,18 +30,15 @@ def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
     if peaks:
         shares = [None if rung.threshold is None else share_found(peaks, rung.threshold) for rung in rungs]
         columns[f"finds of {len(peaks)}"] = ["" if share is None else f"{100 * share:.0f} %" for share in shares]
-    table = Table(*columns, title="false-alarm rates", box=None, pad_edge=False, title_justify="left")
-    for column in table.columns:
-        column.justify = "right"
+    table = new_table(*columns, left=(), title="false-alarm rates")
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     out_console.print(table)
-    out_console.print(_chosen(header), markup=False)
+    out_console.print(_chosen(header))
     if peaks:
         out_console.print(
             "finds: synthetic defects on held-out good images, a fiftieth to an eighth of the shorter side long and a "
-            "fifth of the range from black to white different; real ones: blemish evaluate, blemish challenge",
-            markup=False,
+            "fifth of the range from black to white different; real ones: blemish evaluate, blemish challenge"
         )
 
 
@@ -57,7 +52,7 @@ def _peaks(model: Path, device: str) -> "list[Peaks]":
     photos = [fixtures[name] for name in sorted(fixtures)]  # a model file keeps no order
     peaks = quick_peaks(Predictor.load(model, device), photos, BUDGET_S) if photos else []
     if len(peaks) < MIN_DEFECTS:
-        log_console.print("note: no synthetic defects were tried, which would take too long here", markup=False)
+        say("note", "no synthetic defects were tried, which would take too long here")
         return []
     return peaks
 

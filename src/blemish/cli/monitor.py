@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from blemish.cli.console import log_console, out_console, say, say_skipped, say_unread
+from blemish.cli.console import log_console, new_table, out_console, say, say_skipped, say_unread
 from blemish.cli.inspect import UNREADABLE
-from blemish.cli.options import Device, Groups, Model, SkipBad, State, Threads
+from blemish.cli.options import Device, Groups, Model, SkipBad, State, TableOrJson, Threads
 
 if TYPE_CHECKING:
     from blemish.inference.artifact import ArtifactHeader
@@ -39,7 +38,7 @@ def monitor(
     ] = None,
     groups: Groups = None,
     state: State = None,
-    form: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
+    form: TableOrJson = "table",
     device: Device = "auto",
     threads: Threads = None,
     skip_bad: SkipBad = False,
@@ -70,8 +69,7 @@ def monitor(
         skip_bad=skip_bad,
         on_alarm=lambda alarm: log_console.print(
             f"ALARM: {alarm.stream} has changed, {alarm.usual:.3g} when calibrated, {alarm.now:.3g} now; noticed after "
-            f"{alarm.images} images, at {alarm.image}",
-            markup=False,
+            f"{alarm.images} images, at {alarm.image}"
         ),
         is_current=_is_current(model, predictor.header),
     )
@@ -104,9 +102,7 @@ def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
 
 
 def _print_watch(found: "Watched") -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "when calibrated", "now", "evidence of change"):
-        table.add_column(name, justify="right" if name else "left")
+    table = new_table("", "when calibrated", "now", "evidence of change")
     for name, stream in found.streams.items():
         now = "-" if stream.now is None else f"{stream.now:.4g}"
         evidence = f"{stream.log10_peak / found.log10_limit:.0%}"
@@ -118,14 +114,12 @@ def _print_watch(found: "Watched") -> None:
         f"{verdict} in {found.images} images, {found.new_images} of them new (chance of ever a false alarm: {chance})"
     )
     if found.is_restarted:
-        log_console.print("note: the model was calibrated again since, so the watch began again")
+        say("note", "the model was calibrated again since, so the watch began again")
     if found.passed_over:
-        log_console.print(
-            f"note: {found.passed_over} files that were watched before, or calibrated on, were passed over"
-        )
+        say("note", f"{found.passed_over} files that were watched before, or calibrated on, were passed over")
     if "score" not in found.streams:
-        log_console.print("note: calibrated fold by fold, the score itself is not watched; the photo's values are")
+        say("note", "calibrated fold by fold, the score itself is not watched; the photo's values are")
     for note in found.notes:
         say("note", note)
     if found.open_group is not None:
-        log_console.print(f"note: group '{found.open_group}' counts when the next one begins", markup=False)
+        say("note", f"group '{found.open_group}' counts when the next one begins")

@@ -1,9 +1,11 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
     from blemish.inference.predictor import Predictor
@@ -46,6 +48,7 @@ SignedBy = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out unreadable images and say so, instead of stopping.")
 ]
+TableOrJson = Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")]
 Threshold = Annotated[float | None, typer.Option(help="A threshold of your own.")]
 MaxFalseAlarmRate = Annotated[
     float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
@@ -53,7 +56,13 @@ MaxFalseAlarmRate = Annotated[
 
 
 def at_threshold(predictor: "Predictor", threshold: float | None, max_false_alarm_rate: float | None) -> "Predictor":
-    """The same model with the threshold that was asked for, if any."""
+    """The same model with the threshold that was asked for, if any.
+
+    Raises:
+        SettingsError: it was asked for in both ways.
+    """
+    if threshold is not None and max_false_alarm_rate is not None:
+        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
     if max_false_alarm_rate is not None:
         return predictor.with_false_alarm_rate(max_false_alarm_rate)
     return predictor if threshold is None else predictor.with_threshold(threshold)

@@ -16,4 +16,4 @@ def sign(
     """Write the signature of a model file beside it, MODEL.sig; `--signed-by` asks for it."""
     from blemish.inference.trust import sign_model
 
-    out_console.print(f"written: {sign_model(model, key)}", markup=False)
+    out_console.print(f"written: {sign_model(model, key)}")

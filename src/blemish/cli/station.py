@@ -74,7 +74,7 @@ def serve(
 
 def log_line(text: str) -> None:
     """Say something about the running station."""
-    log_console.print(text, markup=False)
+    log_console.print(text)
 
 
 def settings_error(text: str) -> Exception:
@@ -128,13 +128,13 @@ def add(
         if model is not None:
             added = add_model(store, station, "terminal", product_id, (model.name, _read_model(model)))
             go_live(store, station, "terminal", added.id, "set up from the terminal")
-            log_console.print(f"{product}: {model.name} is live; checked on {added.parity}", markup=False)
+            log_console.print(f"{product}: {model.name} is live; checked on {added.parity}")
         if watch is not None:
             add_folder(store, "terminal", product_id, watch)
-            log_console.print(f"{product}: watching {watch}", markup=False)
+            log_console.print(f"{product}: watching {watch}")
         if camera is not None:
             add_camera(store, "terminal", product_id, camera, Pace(every_frames, every_s))
-            log_console.print(f"{product}: reading {shown_address(camera)}", markup=False)
+            log_console.print(f"{product}: reading {shown_address(camera)}")
 
 
 def tell(
@@ -166,7 +166,7 @@ def tell(
         else:
             secret = add_hook(store, "terminal", address, product_id)
             log_line(f"{shown_url(address)}: is told from now on; what it is signed with is printed this once")
-            out_console.print(secret, markup=False)
+            out_console.print(secret)
 
 
 def work(
@@ -198,7 +198,7 @@ def work(
     with opened(folder, database) as (station, store):
 
         def say(text: str) -> None:
-            log_console.print(f"trouble: {text}", markup=False)
+            log_console.print(f"trouble: {text}")
 
         is_idle = Worker(store, station, say, threads, settle, opcua).run(stop, until_idle)
         if is_idle and (left := left_waiting(store)):

@@ -25,9 +25,9 @@ def verify(
     with opened(folder, database) as (station, store), store.read() as session:
         found = verify_trail(session, None if head is None else read_head(head, station))
     if found.problem is not None:
-        log_console.print(f"{folder}: {found.problem}; entries before it that hold: {found.entries}", markup=False)
+        log_console.print(f"{folder}: {found.problem}; entries before it that hold: {found.entries}")
         raise typer.Exit(1)
-    out_console.print(f"entries that hold: {found.entries}; head {found.head}", markup=False)
+    out_console.print(f"entries that hold: {found.entries}; head {found.head}")
 
 
 def export(
@@ -109,7 +109,7 @@ def head(
     with opened(folder, database) as (station, store), store.read() as session:
         text = head_of(session, station).to_json() + "\n"
     if out is None:
-        out_console.print(text, markup=False, soft_wrap=True, end="")
+        out_console.print(text, end="")
         return
     check_output(out)
     with atomic_write(out) as temporary:
@@ -145,7 +145,7 @@ def keep(
             before = make_retention(**kept)
             set_retention(store, "terminal", before, reason)
         for name, value in before.model_dump().items():
-            out_console.print(f"{name}: {'no limit' if value is None else f'{value:g}'}", markup=False)
+            out_console.print(f"{name}: {'no limit' if value is None else f'{value:g}'}")
         if now:
             removed = sweep(store, station)
             log_line(f"{plural(removed.images, 'image')} removed, {removed.size_bytes / 1e6:.1f} MB")

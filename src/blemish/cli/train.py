@@ -4,21 +4,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from blemish.cli.console import (
     counter,
-    log_console,
+    new_table,
     out_console,
     print_table,
     progress,
+    say,
     say_skipped,
     say_unread,
     say_withdrawn,
 )
 from blemish.cli.ladder import print_ladder
-from blemish.cli.options import Device, Model, SetOption, Sha256, SignedBy, SkipBad
-from blemish.errors import SettingsError
+from blemish.cli.options import (
+    Device,
+    MaxFalseAlarmRate,
+    Model,
+    SetOption,
+    Sha256,
+    SignedBy,
+    SkipBad,
+    Threshold,
+    at_threshold,
+)
 
 if TYPE_CHECKING:
     from blemish.evaluation.results import Results
@@ -48,7 +57,7 @@ def train(
     say_skipped(card.skipped)
     say_unread([data])
     for note in card.notes:
-        log_console.print(f"note: {note}", markup=False)
+        say("note", note)
     rows = {
         "detector": f"{header.detector}, {header.parameters:,} parameters",
         "image size": "{} x {} px (height x width), {} channel{}".format(
@@ -65,7 +74,7 @@ def train(
     if card.photo_px:
         top, left, bottom, right = header.policy.part_px(card.photo_px) or (0, 0, *card.photo_px)
         if other := say_other_speed((round(bottom - top), round(right - left)), run):
-            out_console.print(other, markup=False)
+            out_console.print(other)
 
 
 def evaluate(
@@ -76,10 +85,8 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for results.json and report.html.", show_default=False)
     ],
-    threshold: Annotated[float | None, typer.Option(help="A threshold of your own.")] = None,
-    max_false_alarm_rate: Annotated[
-        float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
-    ] = None,
+    threshold: Threshold = None,
+    max_false_alarm_rate: MaxFalseAlarmRate = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -111,13 +118,8 @@ def evaluate(
     assignments = [*(set_ or []), *(["skip_bad=true"] if skip_bad else [])]
     settings = validate(EvaluateSettings, merge(*map(parse_assignment, assignments)))
 
-    if threshold is not None and max_false_alarm_rate is not None:
-        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
     predictor = Predictor.load(model, device, sha256=sha256, signed_by=signed_by)
-    if threshold is not None:
-        predictor = predictor.with_threshold(threshold)
-    if max_false_alarm_rate is not None:
-        predictor = predictor.with_false_alarm_rate(max_false_alarm_rate)
+    predictor = at_threshold(predictor, threshold, max_false_alarm_rate)
     say_withdrawn(predictor.withdrawal)
     if benchmark is not None:
         _write_submission(predictor, data, out, benchmark)
@@ -128,13 +130,11 @@ def evaluate(
     say_skipped(found.results.data.skipped)
     say_unread([data])
     for name, note in found.results.notes.items():
-        if name in KNOWN:
-            log_console.print(f"warning: {note}", markup=False)
-        elif name in AS_READ:
-            log_console.print(f"note: {note}", markup=False)
+        if name in KNOWN or name in AS_READ:
+            say("warning" if name in KNOWN else "note", note)
     _print_measures(found.results)
     _print_ladder(found.results)
-    out_console.print(f"written: {found.results_path} and {found.report_path}", markup=False)
+    out_console.print(f"written: {found.results_path} and {found.report_path}")
 
 
 def _write_submission(predictor: "Predictor", data: Path, out: Path, benchmark: str) -> None:
@@ -150,9 +150,7 @@ def detectors() -> None:
     """List the detectors and the presets that `blemish train --detector` takes."""
     from blemish.models import DETECTORS, PRESETS
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name")
-    table.add_column("what it is", overflow="fold")
+    table = new_table("name", "what it is", left=("name", "what it is"))
     for name, kind in DETECTORS.items():
         table.add_row(name, (kind.__doc__ or "").strip().partition("\n")[0])
     for name, preset in PRESETS.items():
@@ -169,7 +167,7 @@ def _print_measures(results: "Results") -> None:
     from blemish.evaluation.compared import describe_sizes
     from blemish.evaluation.measures import MEASURES
 
-    table = _table("", "all images", f"{100 * results.settings.confidence:g} % interval")
+    table = new_table("", "all images", f"{100 * results.settings.confidence:g} % interval")
     for measure in MEASURES.values():
         value = getattr(results, measure.group)[measure.name]
         interval = results.intervals[measure.group][measure.name]
@@ -179,7 +177,7 @@ def _print_measures(results: "Results") -> None:
     if sizes := describe_sizes(results.data):
         out_console.print(sizes)
     rows = [MEASURES[key] for key in BY_TYPE]
-    table = _table("by type", "found", *(measure.titled(results.settings) for measure in rows))
+    table = new_table("by type", "found", *(measure.titled(results.settings) for measure in rows), left=("by type",))
     for name, part in results.by_type.items():
         values = (_figure(getattr(part, measure.group)[measure.name]) for measure in rows)
         table.add_row(name, f"{part.count.flagged_defective} of {part.count.defective}", *values)
@@ -191,7 +189,7 @@ def _print_ladder(results: "Results") -> None:
     """What is found for each false-alarm rate one may allow, and what to try next where little is found."""
     if results.count.defective:
         interval = f"{100 * results.settings.confidence:g} % interval"
-        table = _table("false alarms", "threshold", "found", interval, "good flagged")
+        table = new_table("false alarms", "threshold", "found", interval, "good flagged", left=("false alarms",))
         for rung in results.ladder:
             share = f"{'* ' if rung.is_chosen else ''}{100 * rung.max_false_alarm_rate:.3g} %"
             if rung.threshold is None:
@@ -204,14 +202,7 @@ def _print_ladder(results: "Results") -> None:
     if results.next_steps:
         out_console.print("less than half of the defective images is found; what to try next:")
     for step in results.next_steps:
-        out_console.print(f"- {step}", markup=False)
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(names):
-        table.add_column(name, justify="right" if place else "left")
-    return table
+        out_console.print(f"- {step}")
 
 
 def _figure(value: float | None) -> str:

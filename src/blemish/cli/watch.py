@@ -21,7 +21,7 @@ from blemish.cli.options import (
     Threshold,
     at_threshold,
 )
-from blemish.errors import printable
+from blemish.errors import DataError, SettingsError, printable
 
 if TYPE_CHECKING:
     from blemish.inference.predictor import Predictor
@@ -91,12 +91,8 @@ def watch(
     under the same name is another image. A model file that changes, as `blemish certify` changes it, is loaded again,
     which the record says.
     """
-    from blemish.errors import SettingsError
     from blemish.inference.predictor import Predictor
     from blemish.inspection.watch import WatchSettings
-
-    if threshold is not None and max_false_alarm_rate is not None:
-        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
 
     def load() -> Predictor:
         found = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
@@ -136,8 +132,6 @@ def _watch(predictor: "Predictor", settings: "WatchSettings", load: "Callable[[]
 
 def _export_beside(folder: Path) -> Path:
     """Where decisions are written when nobody says where."""
-    from blemish.errors import SettingsError
-
     absolute = folder.resolve()
     if not absolute.name:
         raise SettingsError(f"--to: {folder} has no folder beside it for the record; give a file")
@@ -182,7 +176,6 @@ class _CertificateWarning:
         self._predictor, self._said = predictor, ""
 
     def warn(self) -> None:
-        from blemish.errors import DataError
         from blemish.inference.monitor_state import withdrawn_message
 
         try:
@@ -191,12 +184,12 @@ class _CertificateWarning:
         except DataError as error:
             message = str(error)
         if message and message != self._said:
-            log_console.print(f"warning: {message}", markup=False)
+            say("warning", message)
         self._said = message or self._said
 
     def follow(self, predictor: "Predictor", change: str) -> None:
         """Look after the certificate of another model from now on."""
-        log_console.print(f"note: {change}", markup=False)
+        say("note", change)
         self._predictor = predictor
 
 
