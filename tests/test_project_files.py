@@ -70,6 +70,71 @@ def test_the_matrix_has_every_python_that_the_package_claims() -> None:
     assert all(job["strategy"]["matrix"]["python"] == claimed for job in jobs.values() if "strategy" in job)
 
 
+UNIX_MODULES = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
+UNIX_NAMES = {
+    *(
+        "fork",
+        "wait",
+        "wait3",
+        "wait4",
+        "waitid",
+        "setsid",
+        "setpgid",
+        "setuid",
+        "setgid",
+        "getuid",
+        "geteuid",
+        "getgid",
+    ),
+    *("getpgid", "killpg", "mkfifo", "mknod", "pread", "pwrite", "sendfile", "statvfs", "fstatvfs", "nice", "chown"),
+    *(
+        "lchown",
+        "fchown",
+        "chroot",
+        "sync",
+        "fdatasync",
+        "O_NOFOLLOW",
+        "O_DIRECTORY",
+        "O_NONBLOCK",
+        "O_CLOEXEC",
+        "O_SYNC",
+    ),
+    *("WIFEXITED", "WEXITSTATUS", "WIFSIGNALED", "WTERMSIG", "uname", "posix_fadvise", "posix_fallocate", "sysconf"),
+    *("register_at_fork", "memfd_create", "getloadavg", "lockf", "sched_getaffinity", "sched_setaffinity", "SIGKILL"),
+    *(
+        "SIGHUP",
+        "SIGQUIT",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGALRM",
+        "SIGCHLD",
+        "SIGPIPE",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGSTOP",
+        "tzset",
+    ),
+    *("SIGCONT", "setitimer", "alarm", "pause", "pthread_sigmask", "pthread_kill", "sigwait", "AF_UNIX"),
+}
+"""Names of `os`, `signal`, `socket` and `time` that Windows lacks."""
+
+
+def unix_names(text: str) -> list[str]:
+    """Modules and names that a module takes for granted and Windows lacks."""
+    imported = [name for name in re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE) if name in UNIX_MODULES]
+    if "with suppress(ModuleNotFoundError, OSError" in text:  # then what follows an import that fails is not reached
+        return imported
+    used = [(one[1], one[2]) for one in re.finditer(r"\b(os|signal|socket|time)\.(\w+)", text) if one[2] in UNIX_NAMES]
+    return imported + [name for module, name in used if f'hasattr({module}, "{name}")' not in text]
+
+
+def test_nothing_needs_what_windows_lacks() -> None:
+    assert unix_names("import os\nimport pwd\nos.nice(10)\n") == ["pwd", "nice"]
+    assert unix_names('if hasattr(os, "nice"):\n    os.nice(10)\n') == []
+    found = {path.name: unix_names(path.read_text(encoding="utf-8")) for path in (ROOT / "src").rglob("*.py")}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
 def test_the_recipe_needs_what_the_package_needs() -> None:
     needed = read(ROOT / "deploy/conda/recipe.yaml")["requirements"]["run"]
     assert [line.replace(" ", "") for line in needed[1:]] == PROJECT["dependencies"]
