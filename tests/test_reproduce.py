@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -70,6 +71,16 @@ def test_a_small_run_of_every_table_is_smaller(reproduce: ModuleType) -> None:
         full, small = (list(reproduce.commands_of(name, Path("sets"), Path("out"), small)) for small in (False, True))
         assert (small != full) == bool(changes or any("{sets}" in one for one in reproduce.TABLES[name].commands))
         assert [command for command in small if sum(word.startswith("sets/") for word in command) > 2] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "shown"), [("train-speed", "ms an image"), ("seed", "| mvtec_toothbrush |")])
+def test_a_small_run_ends_with_its_table(name: str, shown: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "reproduce.py"), name, "--small", "-o", "out"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    assert ran.stdout.startswith("a small run: its figures say nothing")
+    assert shown in (tmp_path / "out" / f"{name}-small" / "table.md").read_text(encoding="utf-8")
 
 
 def test_the_cost_is_said_before_anything_runs(
