@@ -178,7 +178,7 @@ SMALL: dict[str, Mapping[str, str]] = {
     "default": {"--seeds 3": "--seeds 1 --set train.max_steps=2"},
     "encoders": {},
     "reverse-distillation": {"--seeds 1": "--seeds 1 --set train.max_steps=2"},
-    "seed": {"--detector seed": "--detector seed --set train.max_steps=4"},
+    "seed": {"--detector seed": "--detector seed --set train.max_steps=4 --set data.side_px=64"},
     "seed-comparison": {
         _NUTS: f"{_NUTS} --good 20 --defects 1 --size 64",
         "anogan --seeds 3": "anogan --set anogan:model.search_steps=2 --seeds 3",
