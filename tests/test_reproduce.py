@@ -136,7 +136,7 @@ def test_figures_of_a_page_are_those_of_the_json(
     assert "| 0.432 |" not in before
     assert figures.filled(page).count("| 0.432 |") == 6
     assert figures.filled(before) == figures.filled(page)
-    assert "is 0.432, that of `patchcore` at 256 px 0.432" in " ".join(figures.weak_points().split())
+    assert "is 0.432; `patchcore` at 256 px has 0.432" in " ".join(figures.weak_points().split())
 
 
 def test_no_figure_of_the_benchmarks_stands_in_the_readme_by_hand(figures: ModuleType) -> None:
