@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import SettingsError
+from blemish.models.background import Background
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.excess import IMAGES, Excess
@@ -93,6 +94,11 @@ class FeatureEnsembleSettings(PatchSettings):
         "this power of the excess, so that wrong wholes are found; not where it is hardly made smaller. 0: never, as "
         "in files of before.",
     )
+    background: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.0,
+        description="The share of the difference between an image's background and that of good images which is taken "
+        "off its map; the largest value, its score, stays. 0 in files of before.",
+    )
 
 
 class Seen(NamedTuple):
@@ -130,7 +136,8 @@ class FeatureEnsemble(Detector):
 
     Where the image made small is odder than good images ever are, the map is lifted (`Excess`): nearest neighbours at
     stride 16 of it, where it is made smaller by `MADE_SMALL`. The map is relative to the image's own level
-    (`OWN_LEVEL`), and dark photos are brightened (`brightening`).
+    (`OWN_LEVEL`), its background is drawn towards the usual one (`Background`), and dark photos are brightened
+    (`brightening`).
 
     Sources: the bank of patches and its coreset from Roth et al. 2022 (PatchCore), Gaussians at places from Defard et
     al. 2021 (PaDiM). The metric, the spacing, the cells drawn together and the mean are this project's; why these and
@@ -145,7 +152,7 @@ class FeatureEnsemble(Detector):
     defaults: ClassVar = {
         "augment": {"images_of_one": 1},
         "data": {"side": "shorter", "speed": "thorough"},
-        "model": {"mean_at": "places", "excess": 1.0},
+        "model": {"mean_at": "places", "excess": 1.0, "background": 0.5},
     }
     shares: Tensor
     gain: Tensor
@@ -178,10 +185,10 @@ class FeatureEnsemble(Detector):
         )
         self.middle = max(1, len(strides) - 2)
         self.excess: Excess | None = None
-        if settings.excess and settings.mean_at == "pixels":
-            raise SettingsError(
-                f"model.excess: found {settings.excess:g}; it needs model.mean_at=places, or set it to 0"
-            )
+        for name, value in (("excess", settings.excess), ("background", settings.background)):
+            if value and settings.mean_at == "pixels":
+                raise SettingsError(f"model.{name}: found {value:g}; it needs model.mean_at=places, or set it to 0")
+        self.background = Background(settings.background) if settings.background else None
         if settings.excess and min(size_px) >= MADE_SMALL * min(self.small_px):
             middle_grid, sigma = grid_of(self.small_px, strides[self.middle]), coarse_px / self.features.patch_stride
             self.excess = Excess(channels[self.middle], middle_grid, self.grid, sigma, settings.excess)
@@ -218,10 +225,13 @@ class FeatureEnsemble(Detector):
         self.fine.take(join_gaussians(halves), ALIKE * (1 - aligned))
         weight = least + aligned * max(0.0, MAX_FINE_WEIGHT - least)
         self.shares = normalise((first, weight, last)).to(self.shares.device)
-        if self.excess is not None:
+        if self.excess is not None or self.background is not None:
             fine_again = aligned * again.own + (1 - aligned) * again.alike
-            logs = torch.stack([again.nearest.clamp_min(math.log(FLOOR)), fine_again, again.coarse])
-            self.excess.take_end(self.mean(logs).amax(dim=(1, 2)))
+            mean = self.mean(torch.stack([again.nearest.clamp_min(math.log(FLOOR)), fine_again, again.coarse]))
+            if self.excess is not None:
+                self.excess.take_end(mean.amax(dim=(1, 2)))
+            if self.background is not None:
+                self.background.fit(mean)
 
     def look_again(self, batches: Batches, image_of_row: Int[Tensor, " k"], halves: Sequence[Gaussians]) -> Again:
         """The terms of some good images, none of which is compared with rows of its own or Gaussians of its half."""
@@ -269,13 +279,14 @@ class FeatureEnsemble(Detector):
         return patches[:, first : first + second]
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Weighted geometric mean of the terms, over a power of the image's own level; lifted by the excess."""
+        """Weighted geometric mean of the terms, over a power of the image's own level; lifted by the excess; its
+        background drawn towards the usual one."""
         seen = self.look(images)
         logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(seen)])  # (3, b, *, *)
         mean = self.mean(logs)
-        if self.excess is not None:
-            mean = self.excess(seen.middle, mean)
-        return mean.exp() if self.settings.mean_at == "pixels" else self.enlarge(mean.exp())
+        lifted = mean if self.excess is None else self.excess(seen.middle, mean)
+        maps: Tensor = lifted.exp() if self.settings.mean_at == "pixels" else self.enlarge(lifted.exp())
+        return maps if self.background is None else self.background(maps, self.background.power(mean, lifted))
 
     def mean(self, logs: Float[Tensor, "3 b i j"]) -> Float[Tensor, "b i j"]:
         """Weighted mean of the terms' logarithms, less a part of the image's own level."""

@@ -1,0 +1,73 @@
+"""The background of every map is drawn towards the usual one, and its largest value stays."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+BRIGHTEST = 0.2
+"""A map's background is the least of this share of its places, those with the largest values: above most of a good
+image, and below any defect that covers less."""
+
+NARROWEST = 0.05
+"""The largest value lies at least so much above the background (in logarithms), which an even map has not."""
+
+LEAST, MOST = 0.5, 2.0
+"""Powers, at least and at most: no background is moved by more."""
+
+
+@final
+class Background(nn.Module):
+    """Takes off a share of the difference between a map's background and that of good images.
+
+    With the largest value G_max of a map G, its background B and the usual one U, all of them logarithms on the grid of
+    patches: F = F_max * (f / F_max)^p, where f is the map at pixels, F_max its largest value, and
+
+    p = (G_max - B - share * (U - B)) / (G_max - B), from `LEAST` to `MOST`.
+
+    The order of the pixels of an image and its score stay what they are, and so do thresholds of scores. What changes
+    is how pixels of one image compare with those of others: where a good part of a rough image exceeds a defect of a
+    smooth one, one threshold cannot mark the defect alone.
+
+    >>> background = Background(0.5)
+    >>> background.fit(torch.zeros(3, 2, 5))
+    >>> logs = torch.tensor([[[4.0, 2.0, 2.0, 2.0, 2.0], [2.0, 2.0, 2.0, 2.0, 2.0]]])
+    >>> power = background.power(logs, logs)
+    >>> power, background(logs.exp(), power).log().round()[0, 0]
+    (tensor([1.5000]), tensor([4., 1., 1., 1., 1.]))
+    """
+
+    usual: Tensor
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.register_buffer("usual", torch.zeros(()))
+
+    @torch.no_grad()
+    def fit(self, logs: Float[Tensor, "n i j"]) -> None:
+        """The usual background is the mean of that of these maps: good images, each compared with others."""
+        self.usual = background_of(logs).mean()
+
+    def power(self, logs: Float[Tensor, "b i j"], lifted: Float[Tensor, "b i j"]) -> Float[Tensor, " b"]:
+        """To which power each map is taken, over its largest value; `lifted` has that, `logs` the background."""
+        level = background_of(logs)
+        above = (lifted.amax(dim=(1, 2)) - level).clamp_min(NARROWEST)
+        return (1 + self.share * (level - self.usual) / above).clamp(LEAST, MOST)
+
+    def forward(self, maps: Float[Tensor, "b h w"], power: Float[Tensor, " b"]) -> Float[Tensor, "b h w"]:
+        """The maps with their backgrounds moved; none of their values is 0."""
+        largest = maps.amax(dim=(1, 2), keepdim=True)
+        moved: Tensor = largest * (maps / largest).pow(power[:, None, None])
+        return moved
+
+
+def background_of(logs: Float[Tensor, "b i j"]) -> Float[Tensor, " b"]:
+    """The least of the `BRIGHTEST` share of each map.
+
+    >>> background_of(torch.arange(10.0).reshape(1, 2, 5))
+    tensor([8.])
+    """
+    places = logs.flatten(1)
+    return places.topk(max(1, round(BRIGHTEST * places.shape[1])), dim=1).values[:, -1]
