@@ -12,6 +12,7 @@ from blemish.inference.onnx_check import check_graph
 from blemish.inference.runtime import graph_runtime
 from blemish.inference.torch_runtime import TorchRuntime
 from blemish.models import feature_ensemble, patch_bank
+from blemish.models.background import background_of
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
 from blemish.models.feature_ensemble import FeatureEnsemble, FeatureEnsembleSettings
@@ -195,18 +196,50 @@ def test_maps_of_good_images_end_where_they_are_compared_with_others(
     assert own.max() < with_excess.excess.end < unseen.max() + 0.5
 
 
+@pytest.fixture(scope="module")
+def with_background() -> FeatureEnsemble:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_ensemble, "WHOLE_SIDE_PX", 32)
+        return fit([images(6)], rows=40, mean_at="places", excess=8.0, background=0.5)
+
+
+@torch.no_grad()
+def test_scores_do_not_depend_on_the_background(
+    with_background: FeatureEnsemble, with_and_without_excess: list[FeatureEnsemble]
+) -> None:
+    batch = torch.cat([images(2, seed=3), wrong_whole()])
+    found, before = (detector(batch) for detector in (with_background, with_and_without_excess[0]))
+    assert torch.equal(found.amax(dim=(1, 2)), before.amax(dim=(1, 2)))
+    assert not torch.allclose(found, before)
+
+
+@torch.no_grad()
+def test_the_usual_background_is_that_of_good_images_compared_with_others(
+    with_background: FeatureEnsemble, with_and_without_excess: list[FeatureEnsemble]
+) -> None:
+    without = with_and_without_excess[1]
+
+    def level(batch: Tensor) -> Tensor:
+        terms = [term.log() for term in without.terms(without.look(batch))]
+        return background_of(without.mean(torch.stack(terms))).mean()
+
+    assert with_background.background is not None
+    assert level(images(6)) < with_background.background.usual < level(images(6, seed=3)) + 0.2
+
+
 @pytest.mark.slow
-def test_excess_is_exported_as_it_is(with_and_without_excess: list[FeatureEnsemble]) -> None:
-    with_excess, batch = with_and_without_excess[0], torch.cat([images(1), wrong_whole()]).numpy()
-    wanted = TorchRuntime(with_excess).maps(batch)
-    graph = to_graph(with_excess, 18)
+def test_excess_and_background_are_exported_as_they_are(with_background: FeatureEnsemble) -> None:
+    batch = torch.cat([images(1), wrong_whole()]).numpy()
+    wanted = TorchRuntime(with_background).maps(batch)
+    graph = to_graph(with_background, 18)
     check_graph(graph)  # nothing in it that is refused in a model file
     np.testing.assert_allclose(graph_runtime(graph).maps(batch), wanted, rtol=1e-4, atol=1e-4 * float(wanted.max()))
 
 
-def test_files_of_before_have_no_excess(fitted: FeatureEnsemble) -> None:
-    assert FeatureEnsemble.defaults["model"]["excess"] > 0
-    assert not [name for name in fitted.state_dict() if name.startswith("excess")]
+def test_earlier_files_have_neither_excess_nor_background(fitted: FeatureEnsemble) -> None:
+    for name in ("excess", "background"):
+        assert FeatureEnsemble.defaults["model"][name] > 0
+        assert not [key for key in fitted.state_dict() if key.startswith(name)]
 
 
 @pytest.mark.parametrize(("side_px", "counts"), [(256, False), (352, False), (384, True), (512, True)])
@@ -215,9 +248,10 @@ def test_excess_counts_where_the_image_is_made_small(side_px: int, counts: bool)
     assert (FeatureEnsemble(settings, ImageShape(3, side_px, 512)).excess is not None) == counts
 
 
-def test_excess_needs_the_mean_at_places() -> None:
-    with pytest.raises(SettingsError, match=r"model\.excess: found 1; .*mean_at=places"):
-        FeatureEnsemble(FeatureEnsembleSettings.model_validate({"excess": 1.0}), SHAPE)
+@pytest.mark.parametrize("name", ["excess", "background"])
+def test_excess_and_background_need_the_mean_at_places(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"model\.{name}: found 1; .*mean_at=places"):
+        FeatureEnsemble(FeatureEnsembleSettings.model_validate({name: 1.0}), SHAPE)
 
 
 @torch.no_grad()

@@ -72,21 +72,24 @@ def invoke(*arguments: object) -> tuple[int, str]:
     return ran.exit_code, ran.output
 
 
+ANY_PORT = ("--port", 0)  # another station may run on this machine
+
+
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/holiday.jpg").touch()
-    code, said = invoke(tmp_path / "full")
+    code, said = invoke(tmp_path / "full", *ANY_PORT)
     assert code == 2
     assert "other things in it and no station" in said
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["holiday.jpg"]
-    code, said = invoke(tmp_path / "new")
+    code, said = invoke(tmp_path / "new", *ANY_PORT)
     assert code == 2
     assert "--admin-password-file" in said
     (tmp_path / "secret").write_text("short")
-    code, said = invoke(tmp_path / "new", "--admin-password-file", tmp_path / "secret")
+    code, said = invoke(tmp_path / "new", *ANY_PORT, "--admin-password-file", tmp_path / "secret")
     assert code == 2
     assert "10 to 200 characters" in said
-    code, said = invoke(tmp_path / "new", "--language", "fr")
+    code, said = invoke(tmp_path / "new", *ANY_PORT, "--language", "fr")
     assert code == 2
     assert "expected auto, en or de" in said
     code, said = invoke("verify", tmp_path / "none")
@@ -110,6 +113,7 @@ def test_an_occupied_port_is_named(tmp_path: Path) -> None:
 def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(PASSWORD)
     (tmp_path / "cert.pem").touch()
-    arguments = (tmp_path / "new", "--admin-password-file", tmp_path / "secret", "--certificate", tmp_path / "cert.pem")
+    arguments = (tmp_path / "new", *ANY_PORT, "--admin-password-file", tmp_path / "secret")
+    arguments += ("--certificate", tmp_path / "cert.pem")
     assert "give both, or none" in invoke(*arguments)[1]
     assert "no such file" in invoke(*arguments, "--key", tmp_path / "key.pem")[1]
