@@ -425,7 +425,7 @@ def test_a_group_is_told_by_the_name_in_the_folder(model: Path, tmp_path: Path) 
     assert found.open_group == "021"
     csv = tmp_path / "groups.csv"
     csv.write_text("image,group\n")
-    with pytest.raises(SettingsError, match="a file names images of before"):
+    with pytest.raises(SettingsError, match="a file names earlier images"):
         monitor_images(by_group, folder, tmp_path / "other.json", np.random.default_rng(0), groups=str(csv))
 
 

@@ -106,7 +106,7 @@ def test_a_model_file_that_cannot_be_used_leaves_the_one_of_before(model: Path, 
         return Predictor.load(model, device="cpu", sha256="0" * 64)
 
     (said,) = watch(model, folder, damage)
-    assert "the model file has changed, and the model of before goes on deciding" in said
+    assert "the model file has changed, and the previous model goes on deciding" in said
     assert [row["file"] for row in records(folder.parent / "record.csv")] == ["a.png", "b.png"]
     model.write_bytes(model_bytes)
 

@@ -113,11 +113,11 @@ def _with_commands(commands: Mapping[str, Callable[..., None]], group: str = "",
 
 app = _with_commands(COMMANDS, pretty_exceptions_enable=False)
 app.callback(invoke_without_command=True)(root)
-app.add_typer(_with_commands(DATA_COMMANDS, "data"), name="data", help="Make data sets, and look through them.")
+app.add_typer(_with_commands(DATA_COMMANDS, "data"), name="data", help="Make, convert and check data sets.")
 app.add_typer(
     _with_commands(SWEEP_COMMANDS, "sweep"),
     name="sweep",
-    help="Turn one thing through its values: the threshold, or a setting.",
+    help="Vary one thing over its values: the threshold, or a setting.",
 )
 app.add_typer(
     _with_commands(ENCODER_COMMANDS, "encoders"), name="encoders", help="List pretrained encoders, and fetch others."
@@ -130,5 +130,5 @@ app.add_typer(
 app.add_typer(
     _with_commands(STATION_COMMANDS, "station", cls=station.StationGroup),
     name="station",
-    help="Judge images beside the line, and keep a record that can be answered for. `blemish station FOLDER` serves.",
+    help="Judge images beside the line, and keep a record that stands up to an audit. `blemish station FOLDER` serves.",
 )

@@ -27,7 +27,7 @@ def certify(
         float | None, typer.Option(help="The share of new good images that may be flagged, e.g. 0.01.")
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(help="How surely this very threshold keeps it, e.g. 0.95. None: on average.")
+        float | None, typer.Option(help="How surely this threshold keeps it, e.g. 0.95. None: on average.")
     ] = None,
     good: Annotated[
         Path | None, typer.Option(help="Folder of new good images to calibrate on; nothing is trained.")
@@ -43,7 +43,7 @@ def certify(
     threads: Threads = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """What a model promises of false alarms; with options, another promise, which is written into the model file."""
+    """Show what a model promises about false alarms; with options, write another promise into the file."""
     from blemish.inspection.certify import CertifyRequest, certify_model, to_json
 
     asked = CertifyRequest(max_false_alarm_rate, confidence, good, add, groups, skip_bad, dry_run)

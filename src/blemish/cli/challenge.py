@@ -17,18 +17,19 @@ def challenge(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for challenge.json and challenge.html.", show_default=False)
     ],
-    types: Annotated[str | None, typer.Option(help="Types of defects, with commas between. Else all.")] = None,
+    types: Annotated[str | None, typer.Option(help="Types of defects, separated by commas. Default: all.")] = None,
     contrasts: Annotated[
-        str, typer.Option(help="Mean change of a defect's pixels, with commas between; 1 is from black to white.")
+        str, typer.Option(help="Mean change of a defect's pixels, separated by commas; 1 is from black to white.")
     ] = "0.05,0.1,0.2",
     defects: Annotated[int, typer.Option(help="Defects of each type and contrast.")] = 60,
     smallest_px: Annotated[
-        float | None, typer.Option(help="Smallest extent, in the photos' own pixels. Else a hundredth of their side.")
+        float | None,
+        typer.Option(help="Smallest extent, in the photos' own pixels. Default: a hundredth of their side."),
     ] = None,
-    largest_px: Annotated[float | None, typer.Option(help="Largest extent. Else a fifth of their side.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed puts the same defects.")] = 0,
+    largest_px: Annotated[float | None, typer.Option(help="Largest extent. Default: a fifth of their side.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same defects.")] = 0,
     anywhere: Annotated[
-        bool, typer.Option("--anywhere", help="Put defects beside the part, too, where no region of interest is set.")
+        bool, typer.Option("--anywhere", help="Without a region of interest, put defects beside the part, too.")
     ] = False,
     device: Device = "auto",
     skip_bad: SkipBad = False,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from blemish.evaluation.compare.follow import Runner
 
 Ray = Annotated[
-    bool, typer.Option("--ray", help="Do the runs with Ray, one a processor, on this machine or at --address.")
+    bool, typer.Option("--ray", help="Do the runs with Ray, one per processor, on this machine or at --address.")
 ]
 Address = Annotated[
     str | None,
@@ -32,7 +32,7 @@ def compare(
     detectors: Annotated[
         str | None,
         typer.Option(
-            help="Detectors or presets, with commas between; see `blemish detectors`. Left out: the default one, "
+            help="Detectors or presets, separated by commas; see `blemish detectors`. Default: the default one, "
             "patchcore, and the paper's with those it compares with.",
             show_default=False,
         ),
@@ -87,12 +87,12 @@ def sweep_threshold(
     tau: Annotated[
         str | None,
         typer.Option(
-            help="Thresholds to show one image at, with commas between. Else the paper's 0.7,0.2,0.1 on maps like "
+            help="Thresholds to show one image at, separated by commas. Default: the paper's 0.7,0.2,0.1 on maps like "
             "its own, on others the model's threshold, twice and half of it."
         ),
     ] = None,
     image: Annotated[
-        str | None, typer.Option(help="Which test image, e.g. test/cut/003.png. Left out: one of the examples.")
+        str | None, typer.Option(help="Which test image, e.g. test/cut/003.png. Default: one of the examples.")
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="With --data: score the image again, where the evaluation did not keep its map.")
@@ -135,7 +135,7 @@ def sweep_setting(
     detector: Annotated[
         str | None,
         typer.Option(
-            help="Detectors or presets, with commas between; see `blemish detectors`. Left out: the default one and "
+            help="Detectors or presets, separated by commas; see `blemish detectors`. Default: the default one and "
             "patchcore.",
             show_default=False,
         ),

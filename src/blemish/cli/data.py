@@ -17,9 +17,9 @@ def check(
     set_: SetOption = None,
     form: TableOrJson = "table",
 ) -> None:
-    """Look through images before training. Exit code 0: nothing stands out; 1: look at something; 2: an error.
+    """Check images before training. Exit code 0: nothing stands out; 1: look at something; 2: an error.
 
-    Found are unreadable and odd files, mixed sizes, duplicates, blur, bad light, and good images that look like a
+    Finds unreadable and odd files, mixed sizes, duplicates, blur, bad light, and good images that look like a
     defect. Sizes and the region of interest are those of training: --set data.size_px, --set data.roi.
     """
     import json
@@ -121,7 +121,7 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")],
     layout: Annotated[
         str | None,
-        typer.Option(help="How it is laid out: mvtec, visa, ksdd, ksdd2, real_iad or ok_nok. None: as it looks."),
+        typer.Option(help="How it is laid out: mvtec, visa, ksdd, ksdd2, real_iad or ok_nok. Default: found out."),
     ] = None,
     test_good: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the good images to test on, where the set has no split.")
@@ -132,12 +132,15 @@ def convert(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="What another tool wrote of the images in SOURCE: a file, for YOLO a folder.", show_default=False
+            help="Annotations of the images in SOURCE by another tool: a file, or a folder for YOLO.",
+            show_default=False,
         ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="Of --annotations: coco, yolo, label_studio or cvat. None: as they look."),
+        typer.Option(
+            "--format", help="Format of --annotations: coco, yolo, label_studio or cvat. Default: recognised."
+        ),
     ] = None,
 ) -> None:
     """Copy a data set into MVTec's layout: VisA, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2; or images with

@@ -51,8 +51,8 @@ Fdr = Annotated[
     typer.Option(help="Judge the archive as one batch: of those called anomalous, at most this share is good."),
 ]
 Masks = Annotated[bool, typer.Option("--masks", help="Write the defect masks of anomalous images to OUT/masks.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images that a worker is given at a time.")]
-ShardRows = Annotated[int, typer.Option(min=1, help="Images that are finished together, and kept as one file.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images given to a worker at a time.")]
+ShardRows = Annotated[int, typer.Option(min=1, help="Images that are finished together and kept as one file.")]
 WorkerThreads = Annotated[int, typer.Option("--threads", min=1, help="Processors of a worker.")]
 Form = Annotated[str, typer.Option("--format", metavar="parquet|csv", help="csv: results.csv beside results.parquet.")]
 Withdrawn = Annotated[bool, typer.Option("--withdrawn", help="Judge also by models whose certificate is withdrawn.")]
@@ -72,9 +72,9 @@ def inspect(
     form: Form = "parquet",
     withdrawn: Withdrawn = False,
 ) -> None:
-    """Judge every image of a manifest, each once. Interrupted or killed, the same command goes on.
+    """Judge every image of a manifest, each once. If it is interrupted, the same command goes on.
 
-    Exit code 0: all good; 1: one at least is anomalous; 2: an error; 3: none is anomalous, but one at least could not
+    Exit code 0: all good; 1: at least one is anomalous; 2: an error; 3: none is anomalous, but at least one could not
     be read.
     """
     from blemish.fleet.inspect import Request, inspect_archive

@@ -25,19 +25,20 @@ def train(
         Path, typer.Argument(help="CSV or TOML: product, folder, and settings of each.", show_default=False)
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the registry: a model a product.", show_default=False)
+        Path,
+        typer.Option("--out", "-o", help="Folder for the registry, with a model for each product.", show_default=False),
     ],
     address: Address = None,
-    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs a product takes, such as 0.5: two share one.")] = 0.0,
+    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs per product; with 0.5 two share one.")] = 0.0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Products at once. None: as many as there is room for.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Processors a product takes.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Processors per product.")] = 1,
     challenge: Annotated[
         int,
         typer.Option(help="Synthetic defects of each type to try every model with, at least 10. 0: none."),
     ] = 0,
-    check: Annotated[bool, typer.Option(help="Look through each product's images, too.")] = True,
+    check: Annotated[bool, typer.Option(help="Check each product's images, too.")] = True,
 ) -> None:
     """Train a model for each product of a plan. Exit code 0: all are trained; 1: some failed; 2: an error.
 
@@ -63,8 +64,8 @@ def train(
 
 
 def serve(
-    registry: Annotated[Path, typer.Argument(help="Folder with a model a product.", show_default=False)],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 8743,
+    registry: Annotated[Path, typer.Argument(help="Folder with a model for each product.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: a free one.")] = 8743,
     host: Annotated[str, typer.Option(help="0.0.0.0: every network this machine is in.")] = "127.0.0.1",
     address: Address = None,
     replicas: Annotated[int, typer.Option(min=1, help="Processes that judge.")] = 1,

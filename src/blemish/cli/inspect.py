@@ -66,9 +66,9 @@ def inspect(
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
 ) -> None:
-    """Judge images, row by row as they come.
+    """Judge images, with a row for each as soon as it is judged.
 
-    Exit code 0: all good; 1: one at least is anomalous; 2: an error; 3: none is anomalous, but one at least could not
+    Exit code 0: all good; 1: at least one is anomalous; 2: an error; 3: none is anomalous, but at least one could not
     be read and was left out (--skip-bad).
     """
     from blemish.inference.predictor import Predictor

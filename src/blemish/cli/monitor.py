@@ -43,10 +43,11 @@ def monitor(
     threads: Threads = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Watch for change. Exit code 0: none noticed; 1: something has changed, the certificate is withdrawn; 2: an error.
+    """Notice when the line has changed, by score, brightness, contrast, sharpness and position.
 
-    3: none noticed, but at least one image could not be read and was left out (--skip-bad). Watched are the score,
-    brightness, contrast, sharpness and position. Run again, it goes on with the images that are new.
+    Exit code 0: no change noticed; 1: something has changed, and the certificate is withdrawn; 2: an error; 3: no
+    change noticed, but at least one image could not be read and was left out (--skip-bad). Run again, it goes on with
+    the images that are new.
     """
     import sys
 

@@ -16,7 +16,7 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or openvino.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Processor threads that work on an image. Else one a core.", show_default=False),
+    typer.Option(min=1, max=1024, help="Processor threads per image. Default: one per core.", show_default=False),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -27,13 +27,13 @@ SetOption = Annotated[
 Groups = Annotated[
     str | None,
     typer.Option(
-        help="What tells the images that belong together: a regular expression on the name, with one group in "
+        help="Which images belong together: a regular expression on the name, with one group in "
         "brackets, or a CSV file with the columns image and group."
     ),
 ]
 State = Annotated[
     Path | None,
-    typer.Option(help="File of the watch that `blemish monitor` keeps. None: beside the model.", show_default=False),
+    typer.Option(help="State file of `blemish monitor`. Default: beside the model.", show_default=False),
 ]
 Sha256 = Annotated[
     str | None, typer.Option("--sha256", help="Refuse the model file unless it has this SHA-256.", show_default=False)
@@ -46,7 +46,7 @@ SignedBy = Annotated[
     ),
 ]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out unreadable images and say so, instead of stopping.")
+    bool, typer.Option("--skip-bad", help="Leave out unreadable images and name them, instead of stopping.")
 ]
 TableOrJson = Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")]
 Threshold = Annotated[float | None, typer.Option(help="A threshold of your own.")]

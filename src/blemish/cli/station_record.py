@@ -118,17 +118,17 @@ def head(
 
 def keep(
     folder: Folder,
-    days: Annotated[float | None, typer.Option(help="Days that images called good are kept; 0: for ever.")] = None,
+    days: Annotated[float | None, typer.Option(help="Days that good images are kept; 0: forever.")] = None,
     days_rejects: Annotated[
         float | None,
-        typer.Option(help="Days that rejects, images of the audit lane and judged ones are kept; 0: for ever."),
+        typer.Option(help="Days that rejects, audit images and judged ones are kept; 0: forever."),
     ] = None,
     max_gb: Annotated[
         float | None, typer.Option(help="Gigabytes that image files may take in all; 0: no limit.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the audit trail.")] = "set from the terminal",
+    reason: Annotated[str, typer.Option(help="Why; goes into the audit trail.")] = "set from the terminal",
     now: Annotated[
-        bool, typer.Option("--now", help="Remove now what is kept no longer; else the worker does.")
+        bool, typer.Option("--now", help="Remove expired images now, instead of leaving it to the worker.")
     ] = False,
     database: DatabaseOption = None,
 ) -> None:
@@ -170,7 +170,7 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="Folder to make; new or empty.", show_default=False)],
     database: DatabaseOption = None,
 ) -> None:
-    """Make a station from a backup, in a new folder, and check its audit trail. 1: the trail does not hold."""
+    """Make a station from a backup, in a new folder, and check its audit trail. Exit code 1: the trail is broken."""
     from blemish.station.backup import restore as restore_backup
 
     found = restore_backup(source, folder, database)

@@ -108,7 +108,7 @@ def evaluate(
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
 ) -> None:
-    """Judge a model on test images: results.json, and report.html to look at."""
+    """Judge a model on test images, and write results.json and report.html."""
     from blemish.data.folder import read_folder
     from blemish.evaluation.evaluate import KNOWN, evaluate_model
     from blemish.evaluation.results import AS_READ, EvaluateSettings

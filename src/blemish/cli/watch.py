@@ -35,7 +35,7 @@ Folder = Annotated[
 To = Annotated[
     Path | None,
     typer.Option(
-        help="Record of the decisions, .sqlite; or its export, .csv or .jsonl, and the record is beside it. None: "
+        help="Record of the decisions, .sqlite; or its export, .csv or .jsonl, with the record beside it. Default: "
         "FOLDER.decisions.csv, beside the folder.",
         show_default=False,
     ),
@@ -87,9 +87,9 @@ def watch(
     """Judge images as they are written into a folder, each exactly once. Ctrl-C ends it, with exit code 0; 2: an error.
 
     A decision is in the record, an SQLite file, and on the disk before the image is moved; CSV or JSON lines follow it:
-    time, file, SHA-256, score, p-value, threshold, verdict, regions. Killed and started again it goes on. Other content
-    under the same name is another image. A model file that changes, as `blemish certify` changes it, is loaded again,
-    which the record says.
+    time, file, SHA-256, score, p-value, threshold, verdict, regions. If it is killed, start it again and it goes on.
+    Other content under the same name is another image. If the model file changes, for example by `blemish certify`, it
+    is loaded again, and the record says so.
     """
     from blemish.inference.predictor import Predictor
     from blemish.inspection.watch import WatchSettings

@@ -191,7 +191,7 @@ def _refuse(asked: CertifyRequest, header: ArtifactHeader, alarm: Alarm | None, 
             raise SettingsError(f"{name}: goes with --good, the folder of new good images")
     if alarm is not None and asked.is_new and (asked.good is None or asked.add):
         raise CalibrationError(
-            f"{model}: {withdrawn_message(alarm)}; images of before the change, alone or with others, cannot promise "
+            f"{model}: {withdrawn_message(alarm)}; images from before the change, alone or with others, cannot promise "
             "anything"
         )
     if asked.add and header.calibration.folds:

@@ -32,7 +32,7 @@ class FollowedModel:
             is_same = hashlib.sha256(self._source.path.read_bytes()).hexdigest() == self._source.sha256
             found = None if is_same else self._load()
         except (BlemishError, OSError) as error:
-            raise DataError(f"{error}; the model file has changed, and the model of before goes on deciding") from None
+            raise DataError(f"{error}; the model file has changed, and the previous model goes on deciding") from None
         if found is None:
             self._stamp = stamp
         return found

@@ -218,7 +218,7 @@ def _pattern(header: ArtifactHeader, groups: str | None) -> str | None:
         )
     if found is not None and pattern_of(found) is None:
         raise SettingsError(
-            f"--groups {found}: a file names images of before; give a regular expression that tells the group of an "
+            f"--groups {found}: a file names earlier images; give a regular expression that tells the group of an "
             "image to come from its name"
         )
     return found if card.by_group else None

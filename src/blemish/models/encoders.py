@@ -76,8 +76,8 @@ class EncoderSettings(Settings):
     )
     encoder_spec: EncoderSpec | None = Field(
         None,
-        description="What the network of a folder is and which weights it has. Written by training, so that a model "
-        "file needs no folder; not to be set.",
+        description="Network and weights of an encoder from a folder. Written by training, so that a model file needs "
+        "no folder; do not set it.",
     )
 
     @property

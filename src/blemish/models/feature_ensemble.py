@@ -82,22 +82,23 @@ class FeatureEnsembleSettings(PatchSettings):
     )
     weights: tuple[Weight, Weight, Weight] = Field(
         (8.0, 1.0, 1.0),
-        description="Of the nearest neighbour, of the fine and of the coarse Gaussians in the mean; the second is the "
-        "least, and grows to 8 where parts lie where they always lie.",
+        description="Weights of the nearest neighbour, the fine and the coarse Gaussians in the mean. The second is a "
+        "minimum: it grows to 8 where parts always lie in the same place.",
     )
     mean_at: Literal["places", "pixels"] = Field(
-        "pixels", description="Where the mean is taken. Of a new model at places, at pixels in files of before."
+        "pixels",
+        description="Where the mean is taken: at the encoder's places in new models, at pixels in older model files.",
     )
     excess: Annotated[float, Field(ge=0.0, le=8.0)] = Field(
         0.0,
-        description="Where an image made small is odder than good images ever are, its map is lifted above theirs, by "
-        "this power of the excess, so that wrong wholes are found; not where it is hardly made smaller. 0: never, as "
-        "in files of before.",
+        description="If an image, reduced in size, is odder than good images ever are, its map is raised above theirs "
+        "by this power of the excess, which finds parts that are wrong as a whole. Only where images are clearly "
+        "reduced. 0: never, as in older model files.",
     )
     background: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0,
         description="The share of the difference between an image's background and that of good images which is taken "
-        "off its map; the largest value, its score, stays. 0 in files of before.",
+        "off its map; the largest value, its score, stays. 0: not at all, as in older model files.",
     )
 
 

@@ -33,7 +33,7 @@ class PatchBank(nn.Module):
     mean distance to the three nearest other rows plus the mean of that over all rows.
 
     The metric ends in a turn to the rows' own main directions, of which a row keeps `DIRECTIONS`; its last column is
-    the sum of squares of the others (`relative_distances`). Rows of files of before are as long as patches.
+    the sum of squares of the others (`relative_distances`). Rows in older model files are as long as patches.
     """
 
     centre: Tensor

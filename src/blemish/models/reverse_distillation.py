@@ -25,7 +25,7 @@ class ReverseDistillationSettings(EncoderSettings):
     width: Annotated[int, Field(ge=4, le=512)] = Field(
         32, description="Channels of decoder and bottleneck at the finest scale; twice as many at each coarser one."
     )
-    blocks: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Residual blocks a scale.")
+    blocks: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Residual blocks per scale.")
     smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
         4.0, description="Blur the anomaly map by this much. 0: not at all."
     )

@@ -128,7 +128,7 @@ class AugmentSettings(Settings):
     """Changes that keep a good image good, after the seed paper, section 3.2."""
 
     images_of_one: Annotated[int, Field(ge=1, le=100)] = Field(
-        5, description="How many images an epoch makes of each good one, itself included. 1: none but itself."
+        5, description="How many images an epoch makes of each good one, itself included. 1: only itself."
     )
     rotation_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = Field(
         180.0, description="Rotate by up to this angle, either way."
@@ -147,7 +147,7 @@ class TrainSettings(Settings):
     max_steps: Annotated[int, Field(ge=1)] | None = Field(
         800, description="Stop after this many steps, if earlier. None: never."
     )
-    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Images a step.")
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Images per step.")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="Peak learning rate of Adam.")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Decoupled weight decay (AdamW).")
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="Adam's two decay rates.")
@@ -191,7 +191,7 @@ class ScoreSettings(Settings):
 class RunSettings(Settings):
     """Everything that decides what a training run gives."""
 
-    detector: str = Field("feature_ensemble", description="Which detector, by its name in DETECTORS.")
+    detector: str = Field("feature_ensemble", description="Which detector; `blemish detectors` lists them.")
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Makes a run repeatable.")
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()

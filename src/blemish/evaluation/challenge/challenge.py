@@ -58,9 +58,9 @@ class ChallengeSettings(Settings):
         None, description="Largest extent. None: a fifth of the shorter side."
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="How sure each bound is.")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="The same seed puts the same defects.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="The same seed gives the same defects.")
     skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
-    anywhere: bool = Field(False, description="Put defects beside the part, too, where no region of interest is set.")
+    anywhere: bool = Field(False, description="Without a region of interest, put defects beside the part, too.")
 
 
 @final
