@@ -20,6 +20,7 @@ from blemish.data.catalogue import DataSet
 from blemish.data.convert import convert_dataset
 from blemish.data.layouts import find_layout, recognise, subfolders
 from blemish.data.outputs import new_folder
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import DataError
 from blemish.hub.download import append_answer, ask
 from blemish.settings import open_regular
@@ -44,10 +45,8 @@ _DAMAGED = (
 )
 """What the readers of archives raise, OSError aside."""
 
-OnBytes = Callable[[int, int], None]
 
-
-def check_archive(path: Path, known: str, on_bytes: OnBytes = lambda _done, _total: None) -> str:
+def check_archive(path: Path, known: str, on_bytes: OnStep = tell_nobody) -> str:
     """The SHA-256 of an archive.
 
     Raises:
@@ -70,9 +69,7 @@ def check_archive(path: Path, known: str, on_bytes: OnBytes = lambda _done, _tot
     return digest.hexdigest()
 
 
-def unpack_dataset(
-    archive: Path, out: Path, data_set: DataSet, on_file: Callable[[int, int], None] = lambda _done, _total: None
-) -> list[Path]:
+def unpack_dataset(archive: Path, out: Path, data_set: DataSet, on_file: OnStep = tell_nobody) -> list[Path]:
     """The categories of an archive's data set, each a folder below `out` in a layout that `read_folder` takes.
 
     `out` appears complete or not at all.
@@ -118,7 +115,7 @@ def _keep_terms(raw: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def download(address: str, path: Path, on_bytes: OnBytes = lambda _done, _total: None) -> None:
+def download(address: str, path: Path, on_bytes: OnStep = tell_nobody) -> None:
     """Fetch an archive to `path`, from where an earlier call was interrupted; what is on the way ends with `.part`.
 
     Raises:

@@ -20,11 +20,11 @@ from blemish.data.image_files import image_files
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, find_child, find_layout, recognise, subfolders
 from blemish.data.outputs import new_folder
 from blemish.data.pairing import pair_masks
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.real_iad import read_real_iad
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue, read_regular
 
-OnImage = Callable[[int, int], None]
 Reader = Callable[[Path, float], list[Sample]]
 """Samples whose names are the paths to write, from a folder and the share of good images to test on."""
 
@@ -35,7 +35,7 @@ def convert_dataset(
     layout: str | None = None,
     test_good: float = 0.2,
     mask_value: MaskValue = None,
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnStep = tell_nobody,
 ) -> dict[str, int]:
     """Copy a data set into a new folder in MVTec's layout, and say how many images each of its folders got.
 
@@ -77,7 +77,7 @@ def convert_annotated(
     out: Path,
     form: str | None = None,
     test_good: float = 0.2,
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnStep = tell_nobody,
 ) -> dict[str, int]:
     """Copy images into a new folder in MVTec's layout, with masks drawn from what another tool wrote of them.
 

@@ -15,6 +15,13 @@ class Progress(NamedTuple):
 
 Report = Callable[[Progress], None]
 
+OnStep = Callable[[int, int], None]
+"""Told after each step, such as an image, how many are done, and of how many."""
+
 
 def quiet(progress: Progress) -> None:
     """Reports nothing."""
+
+
+def tell_nobody(done: int, total: int) -> None:
+    """Counts steps for nobody."""

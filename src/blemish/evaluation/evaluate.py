@@ -3,13 +3,12 @@
 Beside them goes maps.safetensors, for `blemish sweep threshold`.
 """
 
-import json
 import math
 import platform
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,7 @@ from blemish.data.groups import read_groups
 from blemish.data.images import check_contents, prepare
 from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
 from blemish.data.outputs import check_report_folder
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
@@ -35,6 +35,7 @@ from blemish.evaluation.judged import JudgedImage, image_rows, measure, plain_na
 from blemish.evaluation.ladder import climb
 from blemish.evaluation.next_steps import Judgement, advise
 from blemish.evaluation.paper import is_algorithm_1
+from blemish.evaluation.report.files import to_json
 from blemish.evaluation.report.html import render
 from blemish.evaluation.report.pictures import Drawings
 from blemish.evaluation.results import EvaluateSettings, PromiseCard, Results, TestData, missing_notes
@@ -42,9 +43,6 @@ from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pix
 from blemish.inference.artifact import ArtifactHeader, made_with
 from blemish.inference.predictor import Predictor
 from blemish.stats import PixelScores
-
-OnImage = Callable[[int, int], None]
-"""Called after each image with how many are done, and of how many."""
 
 RESULTS, REPORT = "results.json", "report.html"
 
@@ -83,7 +81,7 @@ def evaluate_model(
     folder: Folder,
     out: Path,
     settings: EvaluateSettings = EvaluateSettings(),  # noqa: B008  # frozen
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnStep = tell_nobody,
 ) -> Evaluation:
     """Judge a model on the test images of a folder, and write `results.json` and `report.html` into `out`.
 
@@ -107,7 +105,7 @@ def evaluate_model(
 
 
 def measure_folder(
-    predictor: Predictor, folder: Folder, settings: EvaluateSettings, on_image: OnImage = lambda _done, _total: None
+    predictor: Predictor, folder: Folder, settings: EvaluateSettings, on_image: OnStep = tell_nobody
 ) -> tuple[Results, TestScores]:
     """What an evaluation finds, all but how long it took, and what its report is drawn from; nothing is written.
 
@@ -136,9 +134,7 @@ def _test_samples(folder: Folder) -> Sequence[Sample]:
     return folder.train
 
 
-def _judge(
-    predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnImage
-) -> TestScores:
+def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnStep) -> TestScores:
     levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
     judged = TestScores(PixelScores(sorted(levels)), Readings(predictor.policy.white_level))
     for done, sample in enumerate(samples, start=1):
@@ -369,8 +365,7 @@ def _threshold_counts(judged: TestScores, results: Results, drawings: Drawings) 
 def _write(results: Results, drawings: Drawings, swept: ThresholdCounts, out: Path) -> Evaluation:
     """All files or none: each is complete before the first gets its name."""
     results_path, report_path = out / RESULTS, out / REPORT
-    text = json.dumps(results.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
-    page = render(results, drawings)
+    text, page = to_json(results.model_dump(mode="json")), render(results, drawings)
     with atomic_write(results_path) as first, atomic_write(report_path) as second:
         first.write_text(text, encoding="utf-8")
         second.write_text(page, encoding="utf-8")

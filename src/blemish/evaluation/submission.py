@@ -1,6 +1,6 @@
 """What a benchmark's server wants to be sent: maps and masks of test images whose truth it keeps to itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from PIL import Image
 from blemish.data.image_files import image_files
 from blemish.data.layouts import find_child
 from blemish.data.outputs import new_folder
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.inference.predictor import Predictor
 
-OnImage = Callable[[int, int], None]
 BENCHMARKS = {"mvtec_ad_2": ("test_private", "test_private_mixed")}
 """For each benchmark, the folders of images to be sent."""
 
@@ -26,7 +26,7 @@ def write_submission(
     data: Path,
     out: Path,
     benchmark: str = "mvtec_ad_2",
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnStep = tell_nobody,
 ) -> list[Path]:
     """Judge the private test images of one object, and write them as MVTec AD 2's server reads them.
 

@@ -1,7 +1,6 @@
 """One image over HTTP becomes an answer: the request is read within bounds, and judged as `blemish inspect` does."""
 
 import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -13,7 +12,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.inference.monitor_state import withdrawn_message
 from blemish.inference.predictor import Predictor
 from blemish.inspection.answers import Answer, find_regions_in_shares
-from blemish.inspection.decisions import page_message
+from blemish.inspection.decisions import now, page_message
 
 MIB = 1 << 20
 LONGEST_NAME = 1000
@@ -77,7 +76,7 @@ def judge_content(predictor: Predictor, name: str, content: bytes) -> dict[str, 
     Raises:
         ArtifactError: the model does not work.
     """
-    asked_at, source = _now(), predictor.source
+    asked_at, source = now(), predictor.source
     answer = Answer(
         name=name,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -93,14 +92,14 @@ def judge_content(predictor: Predictor, name: str, content: bytes) -> dict[str, 
         prediction = predictor.predict_prepared(prepared, name)
     except DataError as error:
         message = "; ".join([str(error), *messages])
-        return answer.model_copy(update={"message": message, "decided_at": _now()}).model_dump() | {"error": str(error)}
+        return answer.model_copy(update={"message": message, "decided_at": now()}).model_dump() | {"error": str(error)}
     if paged := page_message(prepared.pages):
         messages.append(paged)
     told: dict[str, Any] = {
         "verdict": "anomalous" if prediction.is_anomalous else "good",
         "score": prediction.score,
         "p_value": prediction.p_value,
-        "decided_at": _now(),
+        "decided_at": now(),
         "message": "; ".join(messages),
         "regions": [list(region) for region in find_regions_in_shares(prediction.scored_map, prediction.threshold)],
     }
@@ -110,7 +109,3 @@ def judge_content(predictor: Predictor, name: str, content: bytes) -> dict[str, 
 def refuse(status: int, message: str) -> JSONResponse:
     """An error as a station tells it; of 503 with when to try again."""
     return JSONResponse({"error": message}, status, RETRY_AFTER if status == 503 else None)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

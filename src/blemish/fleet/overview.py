@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict
 
 from jinja2 import ChoiceLoader, PackageLoader
 
-from blemish.data.files import atomic_write
 from blemish.errors import DataError, plural
+from blemish.evaluation.report.files import to_json, write_report
 from blemish.evaluation.report.html import page_environment
 from blemish.fleet.product import Challenged, Model, Record
 from blemish.inference.monitor_state import default_state_path, read_state
@@ -60,10 +60,7 @@ def write_overview(registry: Path, records: Iterable[Record], now: datetime | No
         DataError: they cannot be written.
     """
     ledger = ledger_of(registry, records, now or datetime.now(UTC))
-    text, page = json.dumps(ledger, indent=2, allow_nan=False) + "\n", render(ledger, registry.resolve().name)
-    with atomic_write(registry / LEDGER) as first, atomic_write(registry / PAGE) as second:
-        first.write_text(text, encoding="utf-8")
-        second.write_text(page, encoding="utf-8")
+    write_report(registry, {LEDGER: to_json(ledger), PAGE: render(ledger, registry.resolve().name)})
     return ledger
 
 

@@ -1,13 +1,14 @@
 """`blemish certify`: what a model promises, what more good images would allow, and a new promise without training."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, final
 
 from blemish.data.files import check_writable
 from blemish.data.photo_values import gather_values
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import CalibrationError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, read_artifact, write_artifact
 from blemish.inference.calibration import CalibrationCard, calibrate_kept
@@ -28,8 +29,6 @@ from blemish.inspection.new_images import (
 )
 from blemish.stats.conformal import more_images_needed, worst_of_groups
 from blemish.stats.outliers import suspicious_message
-
-OnImage = Callable[[int, int], None]
 
 RATES = (0.05, 0.01, 0.001)
 """False-alarm rates for which the missing images are counted."""
@@ -135,7 +134,7 @@ def certify_model(
     state: Path | None = None,
     device: str = "auto",
     threads: int | None = None,
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnStep = tell_nobody,
 ) -> Certified:
     """The certificate of a model file, trained or exported; or another one, which is written into the file.
 

@@ -13,6 +13,7 @@ from blemish.data.files import fit_name, make_folder, remove_left_parts
 from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import PICTURES, refuse_file, refuse_foreign, refuse_test_folder
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
@@ -31,8 +32,6 @@ EARLIER = "inspect.journal.jsonl"
 
 SLOW_S, LONG_S = 5.0, 600.0
 """An image that takes longer, or a folder of images in tiles, is spoken of."""
-
-OnImage = Callable[[int, int], None]
 
 
 @final
@@ -68,7 +67,7 @@ class Inspection:
     predictor: Predictor
     images: Sequence[Source]
     request: Request
-    on_image: OnImage = lambda _done, _total: None
+    on_image: OnStep = tell_nobody
     on_slow: Callable[[str], None] = lambda _message: None
     """Told once, where it will take long."""
     skipped: dict[str, str] = field(default_factory=dict)
@@ -160,7 +159,7 @@ def inspect_images(
     predictor: Predictor,
     paths: Sequence[Path],
     request: Request,
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnStep = tell_nobody,
     on_slow: Callable[[str], None] = lambda _message: None,
 ) -> Inspection:
     """The inspection of every image in `paths`, files or folders (with the folders below them).

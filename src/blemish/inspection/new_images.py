@@ -1,7 +1,7 @@
 """New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -13,6 +13,7 @@ from blemish.data.groups import pattern_of, read_groups
 from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import check_contents, pixels_id, prepare
 from blemish.data.photo_values import photo_values
+from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError, join_names, plural
 from blemish.inference.artifact import ArtifactHeader
@@ -20,8 +21,6 @@ from blemish.inference.predictor import Predictor
 from blemish.inspection.group_pattern import pattern_in_model
 from blemish.stats.false_discovery import benjamini_hochberg
 from blemish.stats.outliers import SUSPICIOUS, suspicion
-
-OnImage = Callable[[int, int], None]
 
 _BY_CHANCE = 0.01
 
@@ -48,7 +47,7 @@ def no_images(white_level: int | None = None) -> NewImages:
 
 
 def score_new_images(
-    predictor: Predictor, folder: Path, refused: Collection[str], skip_bad: bool, on_image: OnImage
+    predictor: Predictor, folder: Path, refused: Collection[str], skip_bad: bool, on_image: OnStep
 ) -> NewImages:
     """Score the images of a folder; none of those whose file or pixels are among the ids `refused` may be in it.
 

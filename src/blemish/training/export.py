@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NamedTuple, final
@@ -15,6 +15,7 @@ from blemish.data.decode import ImageLike
 from blemish.data.folder import read_folder
 from blemish.data.image_files import SUFFIXES
 from blemish.data.outputs import check_model_name
+from blemish.data.progress import OnStep
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.onnx_file import ExportCard
@@ -39,8 +40,6 @@ from blemish.training.onnx_graph import to_graph
 
 SMALLEST_TOLERANCE = 1e-6
 """About ten roundings of a 32-bit float: another processor adds in another order."""
-
-OnImage = Callable[[int, int], None]
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -91,7 +90,7 @@ def export_model(
     out: Path,
     settings: ExportSettings = ExportSettings(),  # noqa: B008  # frozen
     good: Path | None = None,
-    on_image: OnImage = _silent,
+    on_image: OnStep = _silent,
 ) -> ExportCard:
     """Write a trained model as an ONNX file if it judges as the trained model does; else write nothing.
 
@@ -122,7 +121,7 @@ def export_model(
 
 
 def export_exact(
-    trained: Trained, graph: bytes, opset: int, images: Mapping[str, ImageLike], on_image: OnImage = _silent
+    trained: Trained, graph: bytes, opset: int, images: Mapping[str, ImageLike], on_image: OnStep = _silent
 ) -> Export:
     """The graph as it is, if its maps are those of the trained model within `LARGEST_TOLERANCE`.
 
@@ -152,7 +151,7 @@ def export_exact(
 
 
 def judge(
-    trained: Trained, runtime: Runtime, images: Mapping[str, ImageLike], on_image: OnImage = _silent
+    trained: Trained, runtime: Runtime, images: Mapping[str, ImageLike], on_image: OnStep = _silent
 ) -> Iterator[ExportCheck]:
     """Every image, judged by the trained model and by its export."""
     header = trained.header

@@ -1,6 +1,5 @@
 """Synthetic data sets, written as MVTec-style folders."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.outputs import new_folder
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.synthetic.hazelnut import hazelnut, photograph
 from blemish.data.synthetic.hazelnut_defects import HAZELNUT_DEFECTS
 from blemish.errors import DataError
@@ -18,10 +18,6 @@ KINDS = ("train/good", "test/good", *(f"test/{defect_type}" for defect_type in H
 """The folders of images. Their order seeds the images: append only."""
 
 
-def _ignore(done: int, total: int) -> None:  # noqa: ARG001
-    return
-
-
 def write_hazelnuts(
     out: Path,
     good: int = 60,
@@ -29,7 +25,7 @@ def write_hazelnuts(
     size_px: int = 256,
     seed: int = 0,
     test_good: int | None = None,
-    on_image: Callable[[int, int], None] = _ignore,
+    on_image: OnStep = tell_nobody,
 ) -> dict[str, int]:
     """Draw hazelnuts into a new folder, and say how many images each of its folders got.
 
@@ -66,9 +62,7 @@ def write_hazelnuts(
     return counts
 
 
-def _draw_all(
-    folder: Path, counts: dict[str, int], size_px: int, seed: int, on_image: Callable[[int, int], None]
-) -> None:
+def _draw_all(folder: Path, counts: dict[str, int], size_px: int, seed: int, on_image: OnStep) -> None:
     jobs = [(kind, index) for kind, count in counts.items() for index in range(count)]
     for done, (kind, index) in enumerate(jobs, start=1):
         image, mask = draw_hazelnut(kind, index, size_px, seed)

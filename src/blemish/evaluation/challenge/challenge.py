@@ -7,7 +7,7 @@ MIL-HDBK-1823A and ASTM E2862. It says nothing about defects unlike these.
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from blemish.data.files import folder_to_fill
 from blemish.data.folder import GOOD, PARTS, Folder
 from blemish.data.images import as_pixels, read_values
 from blemish.data.outputs import check_report_folder
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.evaluation.challenge.challenge_page import Shown, render
@@ -34,9 +35,6 @@ from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
 from blemish.settings import Settings
 from blemish.stats import rate_interval
-
-OnDefect = Callable[[int, int], None]
-"""Called after each defect with how many are done, and of how many."""
 
 RESULTS, REPORT = "challenge.json", "challenge.html"
 _GIVE_UP_AFTER = 8
@@ -89,7 +87,7 @@ def challenge_model(
     folder: Folder,
     out: Path,
     settings: ChallengeSettings = ChallengeSettings(),  # noqa: B008  # frozen
-    on_defect: OnDefect = lambda _done, _total: None,
+    on_defect: OnStep = tell_nobody,
 ) -> Challenge:
     """Put synthetic defects on the good photos of a folder and see which are found; write two files into `out`.
 
@@ -160,7 +158,7 @@ def _check_types(settings: ChallengeSettings) -> None:
 
 
 def _run(
-    predictor: Predictor, trials: Sequence[Trial], work: _Work, settings: ChallengeSettings, on_defect: OnDefect
+    predictor: Predictor, trials: Sequence[Trial], work: _Work, settings: ChallengeSettings, on_defect: OnStep
 ) -> None:
     """Photo by photo, so that each is decoded once."""
     by_photo: dict[int, list[Trial]] = defaultdict(list)

@@ -1,7 +1,7 @@
 """`blemish data check`: what to look at in a set of images before a model is trained on it."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from blemish.data.images import PixelPolicy, as_pixels, load_image, read_origina
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.outputs import check_report_folder
 from blemish.data.photo_values import measure_quality, to_grey
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
 from blemish.evaluation.data_check.check_page import Thumbnail, render
@@ -48,9 +49,6 @@ from blemish.models import DETECTORS
 from blemish.models.encoders import EncoderSettings
 from blemish.settings import DataSettings, RunSettings, validate
 from blemish.training.policy import resolve_policy
-
-OnImage = Callable[[int, int], None]
-"""Called after each image with how many are done, and of how many."""
 
 RESULTS, REPORT = "check.json", "check.html"
 SHOWN, MAX_SHOWN = 9, 240
@@ -99,7 +97,7 @@ class Maps:
         )
 
 
-def check_data(root: Path, settings: RunSettings, on_image: OnImage = lambda _done, _total: None) -> DataCheck:
+def check_data(root: Path, settings: RunSettings, on_image: OnStep = tell_nobody) -> DataCheck:
     """Look at every image below `root`, good and defective, and at the other files there.
 
     Sizes, channels and the region of interest are those that training with `settings` would take, but that it always
