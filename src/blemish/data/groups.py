@@ -33,7 +33,8 @@ def read_groups(groups: str, names: Sequence[str], known: Collection[str] = ()) 
     missing = [name for name in names if name not in found]
     if missing:
         what = f"{groups}: says nothing of" if is_file(groups) else f"data.groups: '{groups}' is not found in"
-        raise DataError(f"{what} {_listed(missing)}; every good image needs a group")
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{what} {missing[0]}{more}; every good image needs a group")
     return tuple(found[name] for name in names)
 
 
@@ -91,7 +92,3 @@ def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
 
 def _cell(text: str | None) -> str:
     return unescape_cell((text or "").strip())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

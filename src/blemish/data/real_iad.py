@@ -1,7 +1,6 @@
 """Real-IAD: one object's folder of `OK/S0001/*.jpg` and `NG/<defect>/S0001/*.jpg`, and the JSON file that splits it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,7 +33,7 @@ def read_real_iad(root: Path, _test_good: float) -> list[Sample]:
         samples = [_sample(root, part, one, good) for part, entries in parts.items() for one in entries]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{split}: not a split of Real-IAD: {type(error).__name__}: {error}") from None
-    if lost := [path for sample in samples for path in _files(sample) if not path.is_file()]:
+    if lost := [path for sample in samples for path in (sample.path, *sample.mask_paths) if not path.is_file()]:
         raise DataError(f"{split}: {len(lost)} of the files that it names are not in {root}; the first: {lost[0]}")
     return [sample for sample in samples if not (sample.name.startswith("train/") and sample.label)]
 
@@ -60,8 +59,3 @@ def _inside(root: Path, text: str) -> Path:
     if below.parts[0] == root.resolve().name:
         below = below.relative_to(below.parts[0])
     return root / below
-
-
-def _files(sample: Sample) -> Iterator[Path]:
-    yield sample.path
-    yield from sample.mask_paths

@@ -25,7 +25,10 @@ def tile_boxes(size_px: tuple[int, int], tile_px: tuple[int, int], overlap_px: i
             raise SettingsError(f"data.tile_px: a tile's {name} of {tile} is larger than the image's, {side}")
         if overlap_px >= tile:
             raise SettingsError(f"data.tile_overlap_px: {overlap_px} is not smaller than the tile's {name}, {tile}")
-    tops, lefts = (_starts(side, tile, overlap_px) for side, tile in zip(size_px, tile_px, strict=True))
+    tops, lefts = (
+        sorted({*range(0, side - tile, tile - overlap_px), side - tile})
+        for side, tile in zip(size_px, tile_px, strict=True)
+    )
     return [(top, left, top + tile_px[0], left + tile_px[1]) for top in tops for left in lefts]
 
 
@@ -53,10 +56,6 @@ def join_tiles(
         weights[top:bottom, left:right] += weight
     np.divide(total, weights, out=total)
     return total
-
-
-def _starts(side: int, tile: int, overlap: int) -> list[int]:
-    return sorted({*range(0, side - tile, tile - overlap), side - tile})
 
 
 def _ramp(side: int, overlap: int, fades_in: bool, fades_out: bool) -> NDArray[np.float32]:

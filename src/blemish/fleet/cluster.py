@@ -82,8 +82,9 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
             ray.shutdown()
             if attempt + 1 < STARTS and "timed out during startup" in str(error):
                 continue
+            said = " ".join(str(error).split())[:400]
             where = "this machine" if address is None else f"--address {address}"
-            raise SettingsError(f"{where}: Ray cannot be used: {_in_one_line(error)}") from None
+            raise SettingsError(f"{where}: Ray cannot be used: {said}") from None
     try:
         yield ray
     finally:
@@ -134,7 +135,3 @@ def wait_for_processors(ray: Any, number: int) -> int:
             f"no processor of the cluster was free for {BEGIN_S:.0f} s; see `ray status` for who uses them"
         ) from None
     return found
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

@@ -148,14 +148,12 @@ def drift_of(path: Path, model: Model) -> Drift:
 def render(ledger: Ledger, name: str) -> str:
     """The page, from the content of `ledger.json`."""
     pages = page_environment()
-    environment = pages.overlay(loader=ChoiceLoader([PackageLoader("blemish.fleet", "."), *_loaders(pages.loader)]))
+    environment = pages.overlay(
+        loader=ChoiceLoader([PackageLoader("blemish.fleet", "."), *filter(None, [pages.loader])])
+    )
     rows = ledger["products"]
     page = environment.get_template("registry.html.j2").render(c=ledger, name=name, sentences=verdict(rows))
     return page.rstrip() + "\n"
-
-
-def _loaders(loader: object) -> list[ChoiceLoader]:
-    return [loader] if isinstance(loader, ChoiceLoader) else []
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:

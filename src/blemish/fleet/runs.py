@@ -30,7 +30,7 @@ def ray_runs(address: str | None = None, gpus: float = 0.0) -> Iterator[MapRuns]
             def on_wait() -> None:
                 report(Progress("with Ray", len(ended), len(runs)))
 
-            work = functools.partial(_execute, device=device)
+            work = functools.partial(execute_run, device=device, report=quiet)
             with closing(run_tasks(ray, work, runs, needs, on_wait=on_wait)) as tasks:
                 for place, run in enumerate(runs):
                     while place not in ended:
@@ -39,7 +39,3 @@ def ray_runs(address: str | None = None, gpus: float = 0.0) -> Iterator[MapRuns]
                     yield replace(ended.pop(place), run=run)
 
         yield map_runs
-
-
-def _execute(run: Run, device: str) -> Outcome:
-    return execute_run(run, device, quiet)

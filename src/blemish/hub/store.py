@@ -67,11 +67,9 @@ def parse_name(text: str) -> Named | None:
 
 def place_of(named: Named) -> Path:
     """The folder where an encoder lies, or would lie."""
-    return Path(named.name).expanduser() if named.kind == "folder" else home() / named.kind / _folder_name(named.name)
-
-
-def _folder_name(name: str) -> str:
-    return name.replace("/", "--")
+    return (
+        Path(named.name).expanduser() if named.kind == "folder" else home() / named.kind / named.name.replace("/", "--")
+    )
 
 
 def locate(named: Named, text: str) -> Path:

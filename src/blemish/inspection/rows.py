@@ -1,6 +1,7 @@
 """What is said of an inspected image, a row, in every output format: written one by one, whatever their number."""
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypedDict, cast, final
@@ -82,7 +83,7 @@ def as_json(rows: Iterable[Row]) -> Iterator[str]:
     before, after = "[\n", "[]\n"
     try:
         for row in rows:
-            yield before + _indented(json.dumps(row, indent=2, allow_nan=False))
+            yield before + textwrap.indent(json.dumps(row, indent=2, allow_nan=False), "  ")
             before, after = ",\n", "\n]\n"
     except (Exception, KeyboardInterrupt):
         yield after
@@ -143,7 +144,3 @@ def write_rows(rows: Iterable[Row], out: Path, form: str) -> Path:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.writelines(FORMATS[form].written(rows))
     return path
-
-
-def _indented(text: str) -> str:
-    return "  " + text.replace("\n", "\n  ")

@@ -274,8 +274,9 @@ class PixelScores:
         >>> scores.bootstrap(np.random.default_rng(0), threshold=0.65)["recall"]
         Interval(low=0.2, high=1.0)
         """
+        rates = () if threshold is None else (precision, recall, accuracy, f1)
         measures = (
-            _ranking(levels, max_fpr) | ({} if threshold is None else _rates(counts))
+            _ranking(levels, max_fpr) | {each.__name__: each(counts) for each in rates}
             for levels, counts in self.resampled(rng, threshold or 0.0, repeats)
         )
         return percentile_intervals(measures, confidence)
@@ -324,7 +325,3 @@ def _ranking(levels: Levels, max_fpr: float) -> Measures:
         "aupimo": levels.aupimo(),
         "oracle_f1": levels.oracle_f1(),
     }
-
-
-def _rates(counts: Counts) -> Measures:
-    return {each.__name__: each(counts) for each in (precision, recall, accuracy, f1)}

@@ -118,7 +118,8 @@ def challenge_model(
         f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings) for kind, contrast in _kinds(settings)
     }
     results["seconds"] = time.perf_counter() - started
-    return _write(results, shown, out)
+    write_report(out, {RESULTS: to_json(results), REPORT: render(results, shown)})
+    return Challenge(results, out / RESULTS, out / REPORT)
 
 
 def _content(
@@ -261,9 +262,3 @@ def _called(root: Path) -> str:
     """What the page calls a folder: a data set's own name stands before `test/good`."""
     parts = root.resolve().parts
     return "/".join(parts[-3:] if parts[-2:] in {(part, GOOD) for part in PARTS} else parts[-1:])
-
-
-def _write(results: Content, shown: Mapping[str, Mapping[str, Shown]], out: Path) -> Challenge:
-    """Both files or neither."""
-    write_report(out, {RESULTS: to_json(results), REPORT: render(results, shown)})
-    return Challenge(results, out / RESULTS, out / REPORT)

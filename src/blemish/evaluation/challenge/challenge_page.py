@@ -61,7 +61,11 @@ def verdict(results: Content) -> list[str]:
     sentences = [f"Finds {found:,} of {every:,} synthetic defects."]
     faintest = min(curve["contrast"] for curve in curves)
     for contrast in sorted({curve["contrast"] for curve in curves}, reverse=True):
-        sure = {c["defect_type"]: px for c in curves if c["contrast"] == contrast and (px := _sure_px(c)) is not None}
+        sure = {
+            c["defect_type"]: px
+            for c in curves
+            if c["contrast"] == contrast and c["a90_95"] and (px := c["a90_95"]["px"]) is not None
+        }
         if sure:
             by_size = sorted(sure.items(), key=lambda pair: pair[1])
             listed = ", ".join(f"{_name(defect_type)} from {px:.0f} px" for defect_type, px in by_size)
@@ -110,10 +114,6 @@ def pixels(size: float | None) -> str:
 
 def _name(defect_type: str) -> str:
     return defect_type.replace("_", " ")
-
-
-def _sure_px(curve: Curve) -> float | None:
-    return None if curve["a90_95"] is None else curve["a90_95"]["px"]
 
 
 def _chart(kind: str, curves: Sequence[Curve], results: Content) -> Markup | None:

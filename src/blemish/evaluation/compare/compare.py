@@ -29,7 +29,7 @@ from blemish.evaluation.compare.runs import (
 )
 from blemish.evaluation.compare.summary import ALL, scopes_of, summarise, to_csv
 from blemish.evaluation.report.files import to_json, write_report
-from blemish.evaluation.results import EvaluateSettings, Results
+from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.predictor import Predictor
 from blemish.settings import RunSettings
 
@@ -156,6 +156,7 @@ def _content(plan: Plan, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Co
 def run_row(outcome: Outcome) -> RunRow:
     """What `comparison.json` says of a run."""
     run, results = outcome.run, outcome.results
+    parts = {} if results is None else {ALL: results, **results.by_type}
     return {
         "dataset": run.dataset.name,
         "detector": run.name,
@@ -164,15 +165,11 @@ def run_row(outcome: Outcome) -> RunRow:
         "error": outcome.error,
         "has_paper_tau": results is not None and results.has_paper_tau,
         "scopes": scopes_of(outcome),
-        "count": {} if results is None else _counts(results),
+        "count": {name: part.count.model_dump() for name, part in parts.items()},
         "notes": {} if results is None else _general_notes(results.notes),
         "false_alarms": None if results is None else results.realised_false_alarm_rate.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
     }
-
-
-def _counts(results: Results) -> dict[str, dict[str, int]]:
-    return {name: part.count.model_dump() for name, part in {ALL: results, **results.by_type}.items()}
 
 
 def _general_notes(notes: dict[str, str]) -> dict[str, str]:

@@ -89,6 +89,7 @@ def _dataset(name: str, summaries: Sequence[Summary], runs: Sequence[RunRow]) ->
     tables = [_rate_table(summary, is_published) for summary in summaries]
     rows = [row for table in tables for row in table["rows"]]
     leaders = _leaders(summaries, mine, is_published)
+    by_name = {each["detector"]: each for each in summaries if each["scopes"]}
     return {
         "name": name,
         "count": mine[0]["count"][ALL] if mine else None,
@@ -103,7 +104,7 @@ def _dataset(name: str, summaries: Sequence[Summary], runs: Sequence[RunRow]) ->
         },
         "tables": tables,
         "leaders": leaders,
-        "chart": _chart(_in_order(summaries, [row["detector"] for row in leaders])),
+        "chart": _chart([by_name[row["detector"]] for row in leaders if row["detector"] in by_name]),
     }
 
 
@@ -142,7 +143,8 @@ def _row(label: str, measures: Spreads, own: bool) -> dict[str, Any]:
 
 def _leaders(summaries: Sequence[Summary], runs: Sequence[RunRow], is_published: bool) -> list[dict[str, Any]]:
     """One row a detector, who finds most first."""
-    best = {name: max(means) for name in LEAD if len(means := _known_means(summaries, name)) > 1}
+    known = {name: [m for each in summaries if (m := mean_of(each, name)) is not None] for name in LEAD}
+    best = {name: max(means) for name, means in known.items() if len(means) > 1}
     rows = []
     for summary in summaries:
         measures = summary["scopes"].get(ALL)
@@ -159,15 +161,6 @@ def _leaders(summaries: Sequence[Summary], runs: Sequence[RunRow], is_published:
             }
         )
     return sorted(rows, key=lambda row: [-_found(row, name) for name in (FOUND_AT, "image.defect_rate", "image.auroc")])
-
-
-def _in_order(summaries: Sequence[Summary], detectors: Sequence[str]) -> list[Summary]:
-    """Those with a result, as their table has them."""
-    return sorted((each for each in summaries if each["scopes"]), key=lambda each: detectors.index(each["detector"]))
-
-
-def _known_means(summaries: Sequence[Summary], name: str) -> list[float]:
-    return [mean for each in summaries if (mean := mean_of(each, name)) is not None]
 
 
 def _found(row: Mapping[str, Any], name: str) -> float:

@@ -230,7 +230,11 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
     header = _header(run)
     if before.get("training") != run.training and not _is_of(header, run):
         _forget(run)
-    elif before.get("status") == "finished" and before.get("judging") == run.judging and header and _is_complete(run):
+    elif (
+        (before.get("status"), before.get("judging")) == ("finished", run.judging)
+        and header
+        and all((run.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
+    ):
         with suppress(OSError, ValueError):  # a damaged results.json is made again
             return _finished(run, "kept", header)
     found: Nested = {"status": "running", "training": run.training, "judging": run.judging}
@@ -274,10 +278,6 @@ def _finished(run: Run, status: Status, header: ArtifactHeader) -> Outcome:
     results = Results.model_validate_json((run.path / RESULTS).read_text(encoding="utf-8"))
     skipped = header.data_card.skipped | results.data.skipped
     return Outcome(run, status, results=results, artifact_bytes=run.model.stat().st_size, skipped=skipped)
-
-
-def _is_complete(run: Run) -> bool:
-    return all((run.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
 
 
 def _header(run: Run) -> ArtifactHeader | None:

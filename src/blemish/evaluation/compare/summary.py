@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from blemish.data.csv_cells import csv_line
-from blemish.evaluation.compare.content import RunRow, Spread, Spreads, Summary
+from blemish.evaluation.compare.content import RunRow, Spread, Summary
 from blemish.evaluation.judged import THRESHOLDS
 from blemish.evaluation.measures import MEASURES as ROWS
 from blemish.evaluation.results import ImageRow, Results, Section, Values
@@ -134,14 +134,15 @@ def summarise(runs: Sequence[RunRow]) -> list[Summary]:
                 "detector": detector,
                 "seeds": len(good),
                 "failed": len(group) - len(good),
-                "scopes": {scope: _spreads([run["scopes"][scope] for run in good]) for scope in scopes},
+                "scopes": {
+                    scope: {
+                        name: spread(run["scopes"][scope][name] for run in good) for name in good[0]["scopes"][scope]
+                    }
+                    for scope in scopes
+                },
             }
         )
     return summaries
-
-
-def _spreads(parts: Sequence[Mapping[str, float | None]]) -> Spreads:
-    return {name: spread([part[name] for part in parts]) for name in parts[0]}
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blemish.evaluation.compare.compare_page import mean_std, seconds
-from blemish.evaluation.compare.content import RatesAt, Spread, SweepContent, ThresholdContent, ValueSummary
+from blemish.evaluation.compare.content import RatesAt, SweepContent, ThresholdContent, ValueSummary
 from blemish.evaluation.report.figures import setting_curves, threshold_curves
 from blemish.evaluation.report.html import inline, page_environment
 from blemish.evaluation.report.pictures import Example, at_threshold, photo
@@ -83,7 +83,11 @@ def _setting_charts(setting: str, values: Mapping[str, Any], done: Sequence[Valu
     charts = {}
     for key, title in DRAWN.items():
         lines = {
-            name: {each["label"]: _point(each["measures"][key]) for each in done if each["detector"] == name}
+            name: {
+                each["label"]: (part["mean"], part["min"], part["max"])
+                for each in done
+                if each["detector"] == name and (part := each["measures"][key]) is not None
+            }
             for name in dict.fromkeys(each["detector"] for each in done)
         }
         known = {name: line for name, line in lines.items() if any(line.values())}
@@ -91,7 +95,3 @@ def _setting_charts(setting: str, values: Mapping[str, Any], done: Sequence[Valu
             curves = {name: [line.get(label) for label in values] for name, line in known.items()}
             charts[title] = inline(setting_curves(list(values.values()), curves, setting, title))
     return charts
-
-
-def _point(part: Spread | None) -> tuple[float, float, float] | None:
-    return None if part is None else (part["mean"], part["min"], part["max"])

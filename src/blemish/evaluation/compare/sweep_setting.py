@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import exclusive_lock, make_folder
@@ -194,16 +194,12 @@ def _summary(name: str, value: str, points: Sequence[Point]) -> ValueSummary:
     names = list(good[0]["scopes"][ALL]) if good else []
     return {
         "detector": name,
-        "value": _parsed(value),
+        "value": parse_assignment(f"value={value}")["value"],
         "label": value,
         "seeds": len(good),
         "failed": len(points) - len(good),
         "measures": {name: spread(point["scopes"][ALL][name] for point in good) for name in names},
     }
-
-
-def _parsed(value: str) -> Any:
-    return parse_assignment(f"value={value}")["value"]
 
 
 def to_csv(points: Iterable[Point]) -> str:

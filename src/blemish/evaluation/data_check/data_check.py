@@ -222,17 +222,13 @@ def _check_image(sample: Sample, extractor: FeatureExtractor, grids: dict[str, G
     values, brightest = read_photo(sample.path, policy)
     grey = as_pixels(values).mean(axis=2)
     found = None
-    if _fits(values.shape[:2], policy):
+    height, width = values.shape[:2]
+    if policy.aspect is None or abs(height / width / policy.aspect - 1) <= ASPECT_TOLERANCE:  # as training does
         found = measure_quality(to_grey(load_image(values, policy)), policy.roi)
         if not sample.label:
             grids[sample.name] = extractor.extract(values)
     digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
     return CheckedImage(sample, photo_facts(sample), digest, fingerprint(grey), found, brightest)
-
-
-def _fits(size_px: Sequence[int], policy: PixelPolicy) -> bool:
-    """Whether the aspect is one that training accepts; where not, `size_findings` says so."""
-    return policy.aspect is None or abs(size_px[0] / size_px[1] / policy.aspect - 1) <= ASPECT_TOLERANCE
 
 
 def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:

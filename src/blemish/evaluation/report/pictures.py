@@ -126,8 +126,4 @@ def _picture(caption: str, image: Rgb) -> Picture:
 
 def photo(image: Rgb) -> str:
     """A picture as a `data:` address, for a page."""
-    return _data_address(encode(image, "JPEG"), "image/jpeg")
-
-
-def _data_address(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(encode(image, 'JPEG')).decode()}"
