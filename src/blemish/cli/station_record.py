@@ -18,7 +18,7 @@ def verify(
         typer.Option(help="A head noted before, or its file; that nothing up to it was rewritten is checked too."),
     ] = None,
 ) -> None:
-    """Check the audit trail: that no entry, decision or verdict was changed, left out or put in. 1: something was."""
+    """Check the audit trail: that no entry, decision or verdict was changed, left out or added. 1: one was."""
     from blemish.station.heads import read_head
     from blemish.station.trail import verify_trail
 
