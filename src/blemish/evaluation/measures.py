@@ -100,7 +100,7 @@ def _exact(hits: int, trials: int, confidence: float) -> Interval:
 
 
 def threshold_gap(best: float, own: Counts) -> float:
-    """What F1 lacks to the best that any threshold gives; nan without anything defective."""
+    """How far F1 falls short of the best that any threshold gives; nan without anything defective."""
     return best - f1(own) if own.tp + own.fn else math.nan
 
 
@@ -147,14 +147,14 @@ _ROWS = (
     Measure(
         "image.oracle_f1",
         "best image F1, with hindsight",
-        "The best F1 of images that any one threshold gives; what image F1 lacks to it is the price of not knowing the "
-        "defects (the threshold gap).",
+        "The best F1 of images that any one threshold gives; how far image F1 falls short of it is the price of not "
+        "knowing the defects (the threshold gap).",
         lambda images: best_f1_of_levels(images.good, images.defective)[0],
     ),
     Measure(
         "image.threshold_gap",
         "threshold gap, images",
-        "What image F1 (ClassF1) at the model's threshold lacks to the best with hindsight.",
+        "How far image F1 (ClassF1) at the model's threshold falls short of the best with hindsight.",
         lambda images: threshold_gap(best_f1_of_levels(images.good, images.defective)[0], images.counts),
     ),
     Measure(
@@ -201,7 +201,7 @@ _ROWS = (
     Measure(
         "pixel.precision",
         "pixel precision",
-        "Share of the pixels called defective that are (the paper's equation 1).",
+        "Share of the pixels called defective that are defective (the paper's equation 1).",
         partial(_rate, precision),
     ),
     Measure(
@@ -213,7 +213,7 @@ _ROWS = (
     Measure(
         "pixel.accuracy",
         "pixel accuracy",
-        "Share of all pixels called right (equation 3); high wherever defects are small.",
+        "Share of all pixels judged correctly (equation 3); high wherever defects are small.",
         lambda pixels: accuracy(pixels.counts),
     ),
     Measure(
@@ -237,7 +237,7 @@ _ROWS = (
     Measure(
         "pixel.threshold_gap",
         "threshold gap, pixels",
-        "What pixel F1 (SegF1) at the model's threshold lacks to the best with hindsight.",
+        "How far pixel F1 (SegF1) at the model's threshold falls short of the best with hindsight.",
         lambda pixels: threshold_gap(pixels.levels.oracle_f1(), pixels.counts),
     ),
 )

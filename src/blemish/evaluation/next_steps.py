@@ -66,8 +66,8 @@ def _odd_image(judged: Judgement) -> str:
     name = _name_of(judged, scores[-1]) or "one good image, the highest of those calibrated on,"
     return (
         f"look at {name}: it alone sets the threshold, {header.threshold:.4g}. Without it the threshold would be "
-        f"{without:.4g}, and {found} of the defective images would be found instead of {now}. If it is no good part, "
-        "take it out and train again; if it is one, it must stay, or the promise is void"
+        f"{without:.4g}, and {found} of the defective images would be found instead of {now}. If it is not a good "
+        "part, take it out and train again; if it is one, it must stay, or the promise is void"
     )
 
 
@@ -129,7 +129,7 @@ def _detector(judged: Judgement) -> str:
     names = ",".join([own, *others])
     return (
         f"try another detector: `blemish compare {judged.folder.root} --detectors {names} --seeds 1 -o comparison` "
-        f"sets {join_names([own, *others])} side by side"
+        f"compares {join_names([own, *others])}"
     )
 
 
@@ -141,7 +141,7 @@ def _region(judged: Judgement) -> str:
         return ""
     return (
         f"give a region of interest (`data.roi`): in {len(elsewhere)} of {plural(known, 'image')} with a known defect "
-        "the highest pixel lies beside the defect; where that is the ground around the part, leave the ground out"
+        "the highest pixel lies beside the defect; if it lies in the background, leave the background out"
     )
 
 

@@ -131,9 +131,10 @@ class FalseAlarms(Settings):
 
 @final
 class ConditionRow(Settings):
-    """The images under one value of a condition; `relative_drop` is what their AUROC lacks to all images', as a share.
+    """The images under one value of a condition.
 
-    The promise is one over all good images alike; false alarms of a single condition may lie above it.
+    `relative_drop` is the share by which their AUROC lies below all images'. The promise is one over all good images
+    alike; false alarms of a single condition may lie above it.
     """
 
     value: str
