@@ -15,7 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from blemish.cli import app
+from blemish.cli.ladder import find_peaks
 from blemish.errors import DataError
+from blemish.evaluation.challenge.quick import MIN_DEFECTS
 from blemish.inference.artifact import read_artifact, write_artifact
 from blemish.inspection.rows import FIELDS
 from conftest import TINY
@@ -29,6 +31,16 @@ def run(*arguments: object) -> Result:
 
 def sets(assignments: list[str]) -> list[str]:
     return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def test_the_ladder_tries_defects_where_the_models_size_is_rounded_to_another_aspect(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.cli.ladder.BUDGET_S", 600.0)
+    header, tensors = read_artifact(model_file)
+    policy = header.policy.model_copy(update={"aspect": 0.9})  # of photos that are seen at 64 x 64
+    write_artifact(tmp_path / "m.safetensors", header.model_copy(update={"policy": policy}), tensors)
+    assert len(find_peaks(tmp_path / "m.safetensors", "cpu")) >= MIN_DEFECTS
 
 
 def test_train_writes_one_file_and_says_what_it_did(

@@ -19,7 +19,7 @@ def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
     from blemish.evaluation.challenge.quick import share_found
     from blemish.inference.ladder import threshold_ladder
 
-    rungs, peaks = threshold_ladder(header), _peaks(model, device)
+    rungs, peaks = threshold_ladder(header), find_peaks(model, device)
     unit = "groups" if header.calibration.by_group else "good images"
     columns = {
         "rate": [f"{'* ' if rung.is_chosen else ''}{100 * rung.rate:.3g} %" for rung in rungs],
@@ -42,15 +42,18 @@ def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
         )
 
 
-def _peaks(model: Path, device: str) -> "list[Peaks]":
+def find_peaks(model: Path, device: str) -> "list[Peaks]":
     """What synthetic defects reach on the good images in the model file; none where that would take too long."""
     from blemish.evaluation.challenge.quick import MIN_DEFECTS, quick_peaks
     from blemish.inference.artifact import read_artifact, split_fixtures
-    from blemish.inference.predictor import Predictor
+    from blemish.inference.parity import fixture_predictor
+    from blemish.inference.runtime import open_model
 
+    opened = open_model(model, device)
+    predictor = fixture_predictor(opened.header, opened.runtimes)  # photos as the model sees them, reduced and cut out
     fixtures = split_fixtures(read_artifact(model)[1])[1]
     photos = [fixtures[name] for name in sorted(fixtures)]  # a model file keeps no order
-    peaks = quick_peaks(Predictor.load(model, device), photos, BUDGET_S) if photos else []
+    peaks = quick_peaks(predictor, photos, BUDGET_S) if photos else []
     if len(peaks) < MIN_DEFECTS:
         say("note", "no synthetic defects were tried, which would take too long here")
         return []

@@ -192,7 +192,9 @@ def expectation(name: str, image: NDArray[np.generic], prediction: Prediction) -
     return Expectation(name, image, reduce_map(prediction.scored_map), verdict_of(prediction))
 
 
-def fixture_predictor(header: ArtifactHeader, runtime: Runtime, is_photo: bool = False) -> Predictor:
+def fixture_predictor(
+    header: ArtifactHeader, runtime: Runtime | tuple[Runtime, ...], is_photo: bool = False
+) -> Predictor:
     """The model for images of any aspect, as fixtures have awkward ones on purpose.
 
     They show what the model sees of a photo, or a photo, of which it takes its part.
