@@ -163,20 +163,12 @@ def _judge_one(
     judged.readings.add(name, prepared.reading)
     compared = prediction.anomaly_map if at_full_size else prediction.scored_map
     size_px = (compared.shape[0], compared.shape[1])
-    mask, valid = None, valid_px(predictor.policy, size_px)
-    if sample.mask_paths:
-        mask = sample.load_mask(size_px, prediction.image_size_px)
-        assert mask is not None
+    valid = valid_px(predictor.policy, size_px)
+    mask = sample.load_mask(size_px, prediction.image_size_px)
+    if mask is not None:
         if not judged.pixels.others:
             judged.pixels.others = masks_of_some(samples, size_px)
-        if not mask.any():
-            judged.unseen[name], mask = "size", None
-        elif valid is not None:
-            inside = int(np.count_nonzero(mask & valid))
-            if outside := int(np.count_nonzero(mask)) - inside:
-                judged.outside[name] = outside / (inside + outside)
-            if not inside:
-                judged.unseen[name] = "roi"
+        mask = _seen_of(mask, valid, name, judged)
     if mask is not None or not sample.label:
         if mask is not None and (ignored := sample.load_ignored(mask.shape)) is not None:
             valid = ~ignored if valid is None else valid & ~ignored
@@ -198,6 +190,19 @@ def _judge_one(
     judged.samples[name] = sample
     judged.latencies_ms.append(prediction.latency_ms)
     judged.sizes_px.append(prediction.image_size_px)
+
+
+def _seen_of(
+    mask: NDArray[np.bool_], valid: NDArray[np.bool_] | None, name: str, judged: TestScores
+) -> NDArray[np.bool_] | None:
+    """The mask, None where nothing of it is left at this size; what of it the model does not see is noted."""
+    marked = int(np.count_nonzero(mask))
+    inside = marked if valid is None else int(np.count_nonzero(mask & valid))
+    if inside < marked:
+        judged.outside[name] = (marked - inside) / marked
+    if not inside:
+        judged.unseen[name] = "roi" if marked else "size"
+    return mask if marked else None
 
 
 def peak_is_near(anomaly_map: NDArray[np.floating], mask: NDArray[np.bool_]) -> bool:

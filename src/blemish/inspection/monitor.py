@@ -87,6 +87,14 @@ def monitor_images(
         )
 
 
+class _File(NamedTuple):
+    path: Path
+    name: str
+    """As a group is told from it: without the folder that was given."""
+    folder: str | None = None
+    key: str = ""
+
+
 class _Run(NamedTuple):
     """What goes with a watch through one run."""
 
@@ -105,13 +113,13 @@ class _Run(NamedTuple):
             )
         write_state(self.state_path, watch.to_state())
 
-
-class _File(NamedTuple):
-    path: Path
-    name: str
-    """As a group is told from it: without the folder that was given."""
-    folder: str | None = None
-    key: str = ""
+    def look(self, watch: Watch, file: _File, readings: Readings) -> list[Alarm]:
+        """Watch one image, and say what it raises."""
+        prepared = prepare(file.path, self.predictor.policy)
+        check_contents(prepared, file.path)
+        raised = watch.look(file.name, values_of(self.predictor, prepared, file.path), self.rng)
+        readings.add(file.name, prepared.reading)
+        return raised
 
 
 def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
@@ -137,10 +145,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                 if _id_of(file.path) in calibrated:
                     passed_over += 1
                 else:
-                    prepared = prepare(file.path, run.predictor.policy)
-                    check_contents(prepared, file.path)
-                    raised = watch.look(file.name, values_of(run.predictor, prepared, file.path), run.rng)
-                    readings.add(file.name, prepared.reading)
+                    raised = run.look(watch, file, readings)
             except DataError as error:
                 if not run.skip_bad:
                     raise
