@@ -1,9 +1,13 @@
-"""Lines of CSV files that a spreadsheet shows as text and never runs as a formula."""
+"""CSV files: lines that a spreadsheet shows as text and never runs as a formula, and tables that are read back."""
 
 import csv
 import io
 import re
 from collections.abc import Iterable
+from pathlib import Path
+
+from blemish.errors import DataError
+from blemish.settings import read_text
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """How a cell begins that a spreadsheet would take for a formula, or that was escaped for that."""
@@ -25,6 +29,22 @@ def unescape_cell(text: str) -> str:
     ('=1+2.png', "'a'.png")
     """
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def read_table(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV file with a header, and its rows with the lines they end at; cells without spaces around.
+
+    Raises:
+        DataError: it cannot be read, and `what` says what it is; or it is not CSV.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(read_text(path, what, DataError), newline=""), strict=True)
+        names = list(reader.fieldnames or ())
+        return names, [
+            (reader.line_num, {name: unescape_cell((row[name] or "").strip()) for name in names}) for row in reader
+        ]
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file ({error})") from None
 
 
 def csv_line(values: Iterable[object]) -> str:

@@ -1,14 +1,11 @@
 """Groups of images that belong together, such as several photos of one part."""
 
-import csv
-import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from blemish.data.csv_cells import unescape_cell
+from blemish.data.csv_cells import read_table
 from blemish.errors import DataError, SettingsError
-from blemish.settings import read_text
 
 COLUMNS = ("image", "group")
 
@@ -65,8 +62,11 @@ def _from_names(pattern: str, names: Sequence[str]) -> Mapping[str, str]:
 def _from_file(path: Path, names: Sequence[str], known: Collection[str]) -> Mapping[str, str]:
     there = {*names, *known}
     found: dict[str, str] = {}
-    for line, row in _rows(path):
-        name, group = row
+    header, rows = read_table(path, "the groups")
+    if not set(COLUMNS) <= set(header):
+        raise DataError(f"{path}: found the columns {', '.join(header) or 'none'}; expected image and group")
+    for line, row in rows:
+        name, group = row["image"], row["group"]
         if name not in there:
             example = f"; images are named like {min(there)}" if there else ""
             raise DataError(f"{path}, line {line}: there is no image {name}{example}")
@@ -76,19 +76,3 @@ def _from_file(path: Path, names: Sequence[str], known: Collection[str]) -> Mapp
             raise DataError(f"{path}, line {line}: {name} has no group")
         found[name] = group
     return found
-
-
-def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
-    try:
-        reader = csv.DictReader(io.StringIO(read_text(path, "the groups", DataError), newline=""), strict=True)
-        header = reader.fieldnames or []
-        if not set(COLUMNS) <= set(header):
-            columns = ", ".join(header)
-            raise DataError(f"{path}: found the columns {columns or 'none'}; expected image and group")
-        return [(reader.line_num, (_cell(row["image"]), _cell(row["group"]))) for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path}: not a CSV file ({error})") from None
-
-
-def _cell(text: str | None) -> str:
-    return unescape_cell((text or "").strip())

@@ -1,18 +1,15 @@
 """How a model does under each condition, such as light, day or camera."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from blemish.data.csv_cells import unescape_cell
+from blemish.data.csv_cells import read_table
 from blemish.errors import DataError, join_names
 from blemish.evaluation.false_alarms import Promise, realised_rate
 from blemish.evaluation.judged import JudgedImage, as_number, as_range
 from blemish.evaluation.results import ConditionRow
-from blemish.settings import read_text
 from blemish.stats import auroc, rate_interval
 
 Conditions = Mapping[str, Mapping[str, str]]
@@ -32,20 +29,16 @@ def read_conditions(path: Path, names: Sequence[str]) -> dict[str, dict[str, str
         DataError: the file cannot be read or has no such columns; an image it names twice, or that is not there; an
             image without a value; a condition with more than `MAX_VALUES` values.
     """
-    try:
-        reader = csv.DictReader(io.StringIO(read_text(path, "the conditions", DataError), newline=""), strict=True)
-        columns = [name for name in reader.fieldnames or () if name != IMAGE]
-        if IMAGE not in (reader.fieldnames or ()) or not columns or len(set(columns)) < len(columns):
-            found = ", ".join(reader.fieldnames or ()) or "none"
-            raise DataError(f"{path}: found the columns {found}; expected image and one or more conditions")
-        rows: dict[str, dict[str, str]] = {}
-        for row in reader:
-            name, line = unescape_cell((row[IMAGE] or "").strip()), reader.line_num
-            if name in rows:
-                raise DataError(f"{path}, line {line}: {name} is named twice")
-            rows[name] = {column: unescape_cell((row[column] or "").strip()) for column in columns}
-    except csv.Error as error:
-        raise DataError(f"{path}: not a CSV file ({error})") from None
+    header, told = read_table(path, "the conditions")
+    columns = [name for name in header if name != IMAGE]
+    if IMAGE not in header or not columns or len(set(columns)) < len(columns):
+        found = ", ".join(header) or "none"
+        raise DataError(f"{path}: found the columns {found}; expected image and one or more conditions")
+    rows: dict[str, dict[str, str]] = {}
+    for line, row in told:
+        if row[IMAGE] in rows:
+            raise DataError(f"{path}, line {line}: {row[IMAGE]} is named twice")
+        rows[row[IMAGE]] = row
     _check_rows(path, rows, names)
     conditions = {column: {name: rows[name][column] for name in names} for column in columns}
     for column, values in conditions.items():

@@ -287,10 +287,9 @@ def _promised(predictor: Predictor) -> Promise:
     """What the threshold stands for. For one that was moved it is what the calibration scores lead to expect."""
     header, scores = predictor.header, np.asarray(predictor.header.calibration_scores)
     above = None if header.calibration.folds else int(np.count_nonzero(scores > predictor.threshold))
-    if predictor.threshold != header.threshold:
-        least_flagged = float(np.nextafter(predictor.threshold, np.inf))
-        return Promise(header.p_value(least_flagged), above, scores.size)
-    return Promise(header.max_false_alarm_rate, None if header.certificate.kind == "confidence" else above, scores.size)
+    if predictor.threshold == header.threshold and header.certificate.kind == "confidence":
+        above = None
+    return Promise(header.rate_at(predictor.threshold), above, scores.size)
 
 
 def _groups(header: ArtifactHeader, judged: TestScores) -> dict[str, str] | None:

@@ -142,6 +142,12 @@ class ArtifactHeader(Settings):
         """How unusual a score is among good ones; at most alpha exactly when it exceeds the threshold for alpha."""
         return score_p_value(self.calibration_scores, self.calibration, score)
 
+    def rate_at(self, threshold: float) -> float:
+        """The false-alarm rate of a threshold: that of the header's own is promised, another's is to be expected."""
+        if threshold == self.threshold:
+            return self.max_false_alarm_rate
+        return self.p_value(math.nextafter(threshold, math.inf))
+
 
 def check_roi(roi_png: str, size_px: tuple[int, int]) -> None:
     """Refuse a region of interest that is no picture of that size (height, width), before it is decoded.

@@ -128,7 +128,7 @@ def _content(
     """All but how long it took."""
     results: Content = {
         "threshold": predictor.threshold,
-        "max_false_alarm_rate": _promised(predictor),
+        "max_false_alarm_rate": predictor.header.rate_at(predictor.threshold),
         "model": {"detector": predictor.header.detector, "size_px": list(predictor.policy.size_px)},
         "has_roi": predictor.policy.roi is not None,
         "data": {"root": _called(folder.root), "photos": len(work.photos.samples), "skipped": work.photos.skipped},
@@ -198,13 +198,6 @@ def _curve(work: _Work, kind: str, contrast: float, settings: ChallengeSettings)
         "no_place": work.no_place.get((kind, contrast), 0),
         **power_curve(_of_kind(work, kind, contrast), settings.confidence),
     }
-
-
-def _promised(predictor: Predictor) -> float:
-    """The rate the threshold stands for; of one moved by hand, what the calibration scores lead to expect."""
-    if predictor.threshold == predictor.header.threshold:
-        return predictor.header.max_false_alarm_rate
-    return predictor.header.p_value(float(np.nextafter(predictor.threshold, np.inf)))
 
 
 def _suspicious(work: _Work) -> list[Suspicious]:
