@@ -5,6 +5,7 @@ import dataclasses
 import html
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -331,3 +332,28 @@ def test_the_papers_tau_is_shown_only_on_its_own_scale(page: str) -> None:
     for words in ("F1 at tau", "the paper's tau", "F1 of each image", "at three thresholds"):
         assert words in html.unescape(page)
         assert words not in html.unescape(without)
+
+
+@pytest.mark.slow
+def test_four_pictures_share_a_row_and_nothing_leaves_a_narrow_page(chromium: Any, tmp_path: Path) -> None:
+    """Photos of 3:2 with a square close-up at 1200 px; and at 420 px tables scroll in themselves, the page does not."""
+    rng = np.random.default_rng(0)
+    wide = dataclasses.replace(
+        example(reconstruction=False),
+        image=rng.integers(0, 255, (200, 300, 3), dtype=np.uint8),
+        anomaly_map=rng.random((200, 300), dtype=np.float32),
+        mask=None,
+    )
+    cut = cut_close_up(wide.image, wide.anomaly_map, None, threshold=2.0)
+    drawings = dataclasses.replace(example_drawings(), missed=[dataclasses.replace(wide, close_up=cut)])
+    (tmp_path / "report.html").write_text(render(typed(example_results()), drawings), encoding="utf-8")
+    page = chromium.new_page(viewport={"width": 1200, "height": 900})
+    page.goto((tmp_path / "report.html").as_uri())
+    boxes = [one.bounding_box() for one in page.locator(".strip").first.locator("img").all()]
+    assert len(boxes) == 4
+    assert len({round(box["y"]) for box in boxes}) == 1
+    assert max(box["height"] for box in boxes) - min(box["height"] for box in boxes) < 2
+    assert boxes[-1]["x"] + boxes[-1]["width"] > 1100, "the row is filled"
+    page.set_viewport_size({"width": 420, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+    assert len({round(one.bounding_box()["y"]) for one in page.locator(".strip").first.locator("img").all()}) == 2
