@@ -67,13 +67,14 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def join_names(names: Sequence[str]) -> str:
-    """The first of many names.
+def join_names(names: Sequence[str], count: int | None = None) -> str:
+    """The first of many names; `count` is how many there are, where not all are given.
 
-    >>> join_names(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
+    >>> join_names(["a", "b", "c", "d", "e"]), join_names(["a", "b", "c"], 9)
+    ('a, b, c and 2 more', 'a, b, c and 6 more')
     """
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    more = (len(names) if count is None else count) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

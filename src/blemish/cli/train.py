@@ -72,8 +72,8 @@ def train(
     print_table("trained", rows)
     print_ladder(out, header, device)
     if card.photo_px:
-        top, left, bottom, right = header.policy.part_px(card.photo_px) or (0, 0, *card.photo_px)
-        if other := say_other_speed((round(bottom - top), round(right - left)), run):
+        height, width = header.policy.seen_px(card.photo_px)
+        if other := say_other_speed((round(height), round(width)), run):
             out_console.print(other)
 
 

@@ -111,8 +111,7 @@ class DeepPhotos:
         )
 
     def _who(self, one: _Alike) -> str:
-        more = [*one.names, *[""] * (one.count - len(one.names))]
-        return f"{one.count} of {plural(self._count, '16-bit photo')}, {join_names(more)}"
+        return f"{one.count} of {plural(self._count, '16-bit photo')}, {join_names(one.names, one.count)}"
 
 
 def bits_of(brightest: int) -> int:

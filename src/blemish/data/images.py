@@ -113,6 +113,11 @@ class PixelPolicy(Settings):
         top, left, bottom, right = (edge * scales[place % 2] for place, edge in enumerate(self.window.box))
         return top, left, min(bottom, float(image_size_px[0])), min(right, float(image_size_px[1]))
 
+    def seen_px(self, image_size_px: tuple[int, int]) -> tuple[float, float]:
+        """Height and width of what is seen of an image of this height and width, in its pixels."""
+        top, left, bottom, right = self.part_px(image_size_px) or (0, 0, *image_size_px)
+        return bottom - top, right - left
+
     def whole_map(self, seen: NDArray[T]) -> NDArray[T]:
         """What belongs to the pixels seen `(h, w)` as part of the map of a photo, 0 in the rest."""
         if self.map_px is None:

@@ -58,7 +58,7 @@ class Readings:
         """
         if not self._transparent:
             return ""
-        names = join_names([*self._names, *[""] * (self._transparent - len(self._names))])
+        names = join_names(self._names, self._transparent)
         return (
             f"{self._transparent} of {self._count} photos, {names}: transparent in part, and laid over black; save "
             "them as they are to be seen"

@@ -110,8 +110,7 @@ def _rate(judged: Judgement) -> str:
 
 def _size(judged: Judgement) -> str:
     policy = judged.predictor.policy
-    parts = [policy.part_px(size) or (0, 0, *size) for size in judged.sizes_px]
-    longest = median(max(bottom - top, right - left) for top, left, bottom, right in parts)
+    longest = median(max(policy.seen_px(size)) for size in judged.sizes_px)
     seen = max(policy.tile_px or policy.size_px)
     if policy.tile_px is not None or longest < _COARSER * seen:
         return ""

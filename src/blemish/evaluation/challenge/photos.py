@@ -93,7 +93,7 @@ def sizes_to_try(
         DataError: the photos are too small for any.
         SettingsError: limits that are the wrong way round, or wider than a photo.
     """
-    shorter = min(_shorter_px(policy, twin.image_size_px) for twin in twins)
+    shorter = min(round(min(policy.seen_px(twin.image_size_px))) for twin in twins)
     smallest = smallest_px or max(3.0, _SMALLEST_SHARE * shorter)
     largest = largest_px or _LARGEST_SHARE * shorter
     if smallest >= largest and smallest_px is None and largest_px is None:
@@ -108,9 +108,3 @@ def sizes_to_try(
             f"sizes up to {largest:g} px: the photos' shorter side is {shorter} px, and no defect larger than that fits"
         )
     return smallest, largest
-
-
-def _shorter_px(policy: PixelPolicy, image_size_px: tuple[int, int]) -> int:
-    """The shorter side of what is seen of a photo, in its pixels."""
-    top, left, bottom, right = policy.part_px(image_size_px) or (0, 0, *image_size_px)
-    return round(min(bottom - top, right - left))
