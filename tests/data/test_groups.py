@@ -120,7 +120,7 @@ def test_training_by_group_promises_for_groups(parts: Path, tmp_path: Path) -> N
     header = train_model(parts, tmp_path / "m", make_settings("conv_autoencoder", assignments=wanted))
     assert (header.data_card.calibration_images, len(header.calibration_scores)) == (4, 2)
     assert header.certificate.promise == (
-        "On average at most 33.3 % of new groups of good images have an image flagged (from 4 good images in 2 groups)."
+        "On average at most 33.4 % of new groups of good images have an image flagged (from 4 good images in 2 groups)."
     )
     assert header.threshold == max(header.calibration_scores)
     assert header.p_value(header.threshold * 2) == pytest.approx(1 / 3)

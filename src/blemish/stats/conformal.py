@@ -54,11 +54,11 @@ class Certificate:
 
     @property
     def promise(self) -> str:
-        """The guarantee as one sentence."""
+        """The guarantee as one sentence, its rate in three digits and never less than it is."""
         sure = "On average" if self.confidence is None else f"With confidence {100 * self.confidence:g} %"
         unit = "new good images are" if self.groups is None else "new groups of good images have an image"
         source = plural(self.n, "good image") + ("" if self.groups is None else f" in {plural(self.groups, 'group')}")
-        return f"{sure} at most {100 * self.alpha:.3g} % of {unit} flagged (from {source})."
+        return f"{sure} at most {100 * rounded_up(self.alpha):.3g} % of {unit} flagged (from {source})."
 
 
 def certify(
