@@ -115,7 +115,7 @@ TABLES = {
     ),
     "features": Table(
         "Features instead of pixels, on the same sets",
-        Cost(25, "reckoned from fits of the same detectors"),
+        Cost(24, "measured on a busy machine"),
         (
             "blemish compare {sets} --detectors feature_autoencoder,padim,patchcore --seeds 3 -o {out}/comparison",
             "benchmarks/comparison_table.py {out}/comparison/comparison.json --medians",
