@@ -7,7 +7,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import read_original
-from blemish.inference.overlay import draw_contour, mask_as_rgb, overlay
+from blemish.inference.overlay import Rgb, draw_contour, overlay
 from blemish.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
@@ -39,11 +39,16 @@ def column(predictor: Predictor, sample: Sample) -> np.ndarray:
     pictures = [
         photo,
         overlay(photo, prediction.anomaly_map, prediction.threshold),
-        draw_contour(mask_as_rgb(prediction.defect_mask), truth),
-        mask_as_rgb(truth),
+        draw_contour(black_and_white(prediction.defect_mask), truth),
+        black_and_white(truth),
     ]
     gap = np.full((GAP_PX, photo.shape[1], 3), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=0)
+
+
+def black_and_white(mask: np.ndarray) -> Rgb:
+    """A mask as one to look at: defects white, all else black."""
+    return np.repeat(np.uint8(255) * mask[..., None], 3, axis=2)
 
 
 if __name__ == "__main__":

@@ -100,15 +100,6 @@ def as_rgb(image: NDArray[np.float32]) -> Rgb:
     return np.ascontiguousarray(np.broadcast_to(levels.transpose(1, 2, 0), (*levels.shape[1:], 3)))
 
 
-def mask_as_rgb(mask: NDArray[np.bool_]) -> Rgb:
-    """A mask as one to look at: defects white, all else black.
-
-    >>> mask_as_rgb(np.array([[True, False]]))[0, :, 0]
-    array([255,   0], dtype=uint8)
-    """
-    return np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)
-
-
 def encode(image: Rgb, file_format: Literal["PNG", "JPEG"]) -> bytes:
     """The bytes of an image file.
 
