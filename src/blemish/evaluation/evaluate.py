@@ -9,29 +9,26 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
-from blemish.data.images import check_contents, prepare
 from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
 from blemish.data.outputs import check_report_folder
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
-from blemish.evaluation.by_size import judge_regions, measure_sizes
-from blemish.evaluation.compared import masks_of_some, valid_px
+from blemish.evaluation.by_size import measure_sizes
 from blemish.evaluation.examples import draw
 from blemish.evaluation.false_alarms import Promise, realised_rate
-from blemish.evaluation.judged import JudgedImage, image_rows, measure, plain_name
+from blemish.evaluation.judged import image_rows, measure, plain_name
+from blemish.evaluation.judging import TestScores, judge_images
 from blemish.evaluation.ladder import climb
 from blemish.evaluation.next_steps import Judgement, advise
 from blemish.evaluation.paper import is_algorithm_1
@@ -40,9 +37,8 @@ from blemish.evaluation.report.html import render
 from blemish.evaluation.report.pictures import Drawings
 from blemish.evaluation.results import EvaluateSettings, PromiseCard, Results, TestData, missing_notes
 from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pixels, write_threshold_counts
-from blemish.inference.artifact import ArtifactHeader, made_with
+from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
-from blemish.stats import PixelScores
 
 RESULTS, REPORT = "results.json", "report.html"
 
@@ -55,25 +51,6 @@ class Evaluation:
     results: Results
     results_path: Path
     report_path: Path
-
-
-@final
-@dataclass(frozen=True)
-class TestScores:
-    """What is kept of the test images once their maps are gone; samples and reasons by the images' plain names."""
-
-    __test__ = False  # not a test of pytest's
-    pixels: PixelScores
-    readings: Readings
-    images: list[JudgedImage] = field(default_factory=list)
-    samples: dict[str, Sample] = field(default_factory=dict)
-    latencies_ms: list[float] = field(default_factory=list)
-    sizes_px: list[tuple[int, int]] = field(default_factory=list)
-    compared_px: list[tuple[int, int]] = field(default_factory=list)  # of those whose pixels count
-    skipped: dict[str, str] = field(default_factory=dict)
-    unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
-    outside: dict[str, float] = field(default_factory=dict)  # share of its marked pixels outside the region
-    known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
 
 
 def evaluate_model(
@@ -118,7 +95,7 @@ def measure_folder(
     names = [plain_name(sample.name) for sample in samples]
     conditions = read_conditions(Path(settings.conditions), names) if settings.conditions else {}
     unnamed = folder.left_out("test", settings.skip_bad)
-    judged = _judge(predictor, samples, settings, on_image)
+    judged = judge_images(predictor, samples, settings, on_image)
     judged.skipped.update(unnamed)
     return _results(predictor, folder, judged, settings, conditions), judged
 
@@ -132,89 +109,6 @@ def _test_samples(folder: Folder) -> Sequence[Sample]:
             "defective ones into test/<defect type>"
         )
     return folder.train
-
-
-def _judge(predictor: Predictor, samples: Sequence[Sample], settings: EvaluateSettings, on_image: OnStep) -> TestScores:
-    levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
-    judged = TestScores(PixelScores(sorted(levels)), Readings(predictor.policy.white_level))
-    for done, sample in enumerate(samples, start=1):
-        try:
-            _judge_one(predictor, sample, judged, samples, settings.full_size)
-        except DataError as error:
-            if not settings.skip_bad:
-                raise DataError(f"{error}; --skip-bad leaves such files out") from None
-            judged.skipped[plain_name(sample.name)] = plain_name(str(error))
-        on_image(done, len(samples))
-    judged.known.update(made_with(predictor.header, judged.samples))
-    if not judged.images:
-        raise DataError(f"none of the {len(samples)} test images can be read; the first: {judged.skipped.popitem()[1]}")
-    return judged
-
-
-def _judge_one(
-    predictor: Predictor, sample: Sample, judged: TestScores, samples: Sequence[Sample], at_full_size: bool
-) -> None:
-    started = time.perf_counter()
-    predictor.warn_if_withdrawn()
-    prepared = prepare(sample.path, predictor.policy)
-    check_contents(prepared, sample.path)
-    prediction = predictor.predict_prepared(prepared, sample.path, started)
-    name = plain_name(sample.name)
-    judged.readings.add(name, prepared.reading)
-    compared = prediction.anomaly_map if at_full_size else prediction.scored_map
-    size_px = (compared.shape[0], compared.shape[1])
-    valid = valid_px(predictor.policy, size_px)
-    mask = sample.load_mask(size_px, prediction.image_size_px)
-    if mask is not None:
-        if not judged.pixels.others:
-            judged.pixels.others = masks_of_some(samples, size_px)
-        mask = _seen_of(mask, valid, name, judged)
-    if mask is not None or not sample.label:
-        if mask is not None and (ignored := sample.load_ignored(mask.shape)) is not None:
-            valid = ~ignored if valid is None else valid & ~ignored
-        judged.pixels.add(name, compared, mask, valid=valid)
-        judged.compared_px.append(size_px)
-    judged.images.append(
-        JudgedImage(
-            name=name,
-            defect_type=sample.defect_type,
-            label=sample.label,
-            has_mask=mask is not None and name not in judged.unseen,
-            score=prediction.score,
-            p_value=prediction.p_value,
-            is_anomalous=prediction.is_anomalous,
-            peak_on_defect=None if mask is None else peak_is_near(compared, mask),
-            regions=() if mask is None else judge_regions(mask, compared, predictor.threshold),
-        )
-    )
-    judged.samples[name] = sample
-    judged.latencies_ms.append(prediction.latency_ms)
-    judged.sizes_px.append(prediction.image_size_px)
-
-
-def _seen_of(
-    mask: NDArray[np.bool_], valid: NDArray[np.bool_] | None, name: str, judged: TestScores
-) -> NDArray[np.bool_] | None:
-    """The mask, None where nothing of it is left at this size; what of it the model does not see is noted."""
-    marked = int(np.count_nonzero(mask))
-    inside = marked if valid is None else int(np.count_nonzero(mask & valid))
-    if inside < marked:
-        judged.outside[name] = (marked - inside) / marked
-    if not inside:
-        judged.unseen[name] = "roi" if marked else "size"
-    return mask if marked else None
-
-
-def peak_is_near(anomaly_map: NDArray[np.floating], mask: NDArray[np.bool_]) -> bool:
-    """Whether the highest pixel is in the mask or within 2 % of the map's longer side of it.
-
-    >>> mask = np.zeros((9, 9), bool); mask[4, 4] = True
-    >>> peak_is_near(np.eye(9)[::-1] * np.arange(9), mask), peak_is_near(mask.astype(float), mask)
-    (False, True)
-    """
-    row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
-    reach = max(2, round(0.02 * max(mask.shape)))
-    return bool(mask[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1].any())
 
 
 _NOT_REPEATED: dict[str, Any] = dict.fromkeys(("calibration_scores", "data_card", "history"), True)
