@@ -13,8 +13,9 @@ image, and below any defect that covers less."""
 NARROWEST = 0.05
 """The largest value lies at least so much above the background (in logarithms), which an even map has not."""
 
-LEAST, MOST = 0.5, 2.0
-"""Powers, at least and at most: no background is moved by more."""
+LEAST, MOST = 0.67, 1.5
+"""Powers, at least and at most. No image of the sets at hand comes to either: they are for a defect that covers most of
+the image, and so is its background."""
 
 
 @final
