@@ -286,10 +286,10 @@ class Watcher:
 def _is_complete(content: bytes, path: Path, max_image_px: int) -> bool:
     """Whether an image has its end and can be decoded, so that waiting for more of it is of no use.
 
-    BMP and TIFF files have no mark at their end: one of full length may hold zeros that are not written over yet.
+    Of other formats a file of full length may hold zeros that are not written over yet, and is decoded all the same.
     """
     try:
-        return open_image(path, max_image_px, content).format in ("PNG", "JPEG", "MPO", "WEBP")
+        return open_image(path, max_image_px, content).format in ("PNG", "JPEG", "MPO")
     except DataError:
         return False
 
