@@ -36,7 +36,7 @@ CUT = re.compile(r"^(?!\||<!--|```)[^\n]*\S[^\n]*\n(\|[^\n]*)", re.MULTILINE)
 
 def test_no_table_is_cut_by_a_paragraph() -> None:
     assert CUT.findall("| a |\ntext\n| b |\n") == ["| b |"]
-    found = {page.name: CUT.findall(page.read_text(encoding="utf-8")) for page in sorted(DOCS.rglob("*.md"))}
+    found = {str(page): CUT.findall(page.read_text(encoding="utf-8")) for page in sorted(DOCS.rglob("*.md"))}
     assert {name: rows for name, rows in found.items() if rows} == {}
 
 

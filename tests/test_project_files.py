@@ -131,7 +131,7 @@ def unix_names(text: str) -> list[str]:
 def test_nothing_needs_what_windows_lacks() -> None:
     assert unix_names("import os\nimport pwd\nos.nice(10)\n") == ["pwd", "nice"]
     assert unix_names('if hasattr(os, "nice"):\n    os.nice(10)\n') == []
-    found = {path.name: unix_names(path.read_text(encoding="utf-8")) for path in (ROOT / "src").rglob("*.py")}
+    found = {str(path): unix_names(path.read_text(encoding="utf-8")) for path in (ROOT / "src").rglob("*.py")}
     assert {name: names for name, names in found.items() if names} == {}
 
 
