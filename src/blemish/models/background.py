@@ -27,9 +27,10 @@ class Background(nn.Module):
 
     p = (G_max - B - share * (U - B)) / (G_max - B), from `LEAST` to `MOST`.
 
-    The order of the pixels of an image and its score stay what they are, and so do thresholds of scores. What changes
-    is how pixels of one image compare with those of others: where a good part of a rough image exceeds a defect of a
-    smooth one, one threshold cannot mark the defect alone.
+    The order of the pixels of a map and its largest value stay what they are. So does the score, unless the largest
+    value is not what is scored: maps of tiles are joined, a region may leave it out, and an opening takes it off. What
+    changes is how pixels of one image compare with those of others: where a good part of a rough image exceeds a defect
+    of a smooth one, one threshold cannot mark the defect alone.
 
     >>> background = Background(0.5)
     >>> background.fit(torch.zeros(3, 2, 5))

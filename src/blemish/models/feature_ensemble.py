@@ -98,7 +98,7 @@ class FeatureEnsembleSettings(PatchSettings):
     background: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0,
         description="The share of the difference between an image's background and that of good images which is taken "
-        "off its map; the largest value, its score, stays. 0: not at all, as in older model files.",
+        "off its map; the largest value of the map stays. 0: not at all, as in older model files.",
     )
 
 
