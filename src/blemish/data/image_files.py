@@ -99,6 +99,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def is_utf8(path: Path) -> bool:
+    """Whether the name of a file can be written as UTF-8."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:

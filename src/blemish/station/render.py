@@ -125,10 +125,10 @@ def figure(value: float | None) -> str:
 def score(value: float | None) -> str:
     """A score or threshold for a page, always of four digits, so that scores beside each other compare at a glance.
 
-    >>> score(1.2), score(427.83901), score(1234.4), score(None)
-    ('1.200', '427.8', '1234', '-')
+    >>> score(1.2), score(427.83901), score(1234.4), score(9999.7), score(None)
+    ('1.200', '427.8', '1234', '10000', '-')
     """
-    return "-" if value is None else f"{value:#.4g}".rstrip(".") if abs(value) < 1e4 else f"{value:.0f}"
+    return "-" if value is None else f"{value:#.4g}".rstrip(".") if abs(value) < 9999.5 else f"{value:.0f}"
 
 
 def volume(size_bytes: float) -> str:

@@ -15,7 +15,7 @@ from blemish.data.decode import ImageLike
 from blemish.data.folder import read_folder
 from blemish.data.image_files import SUFFIXES
 from blemish.data.outputs import check_model_name
-from blemish.data.progress import OnStep
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.onnx_file import ExportCard
@@ -40,10 +40,6 @@ from blemish.training.onnx_graph import to_graph
 
 SMALLEST_TOLERANCE = 1e-6
 """About ten roundings of a 32-bit float: another processor adds in another order."""
-
-
-def _silent(_done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 @final
@@ -90,7 +86,7 @@ def export_model(
     out: Path,
     settings: ExportSettings = ExportSettings(),  # noqa: B008  # frozen
     good: Path | None = None,
-    on_image: OnStep = _silent,
+    on_image: OnStep = tell_nobody,
 ) -> ExportCard:
     """Write a trained model as an ONNX file if it judges as the trained model does; else write nothing.
 
@@ -121,7 +117,7 @@ def export_model(
 
 
 def export_exact(
-    trained: Trained, graph: bytes, opset: int, images: Mapping[str, ImageLike], on_image: OnStep = _silent
+    trained: Trained, graph: bytes, opset: int, images: Mapping[str, ImageLike], on_image: OnStep = tell_nobody
 ) -> Export:
     """The graph as it is, if its maps are those of the trained model within `LARGEST_TOLERANCE`.
 
@@ -151,7 +147,7 @@ def export_exact(
 
 
 def judge(
-    trained: Trained, runtime: Runtime, images: Mapping[str, ImageLike], on_image: OnStep = _silent
+    trained: Trained, runtime: Runtime, images: Mapping[str, ImageLike], on_image: OnStep = tell_nobody
 ) -> Iterator[ExportCheck]:
     """Every image, judged by the trained model and by its export."""
     header = trained.header

@@ -141,10 +141,10 @@ def number(value: float | None, digits: int = 3) -> str:
 def score(value: float | None) -> str:
     """A score or a threshold, which may be of any magnitude, for a table.
 
-    >>> score(427.83901), score(0.0123456), score(None)
-    ('427.8', '0.01235', '-')
+    >>> score(427.83901), score(0.0123456), score(9999.7), score(None)
+    ('427.8', '0.01235', '10000', '-')
     """
-    return "-" if value is None else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    return "-" if value is None else f"{value:.4g}" if abs(value) < 9999.5 else f"{value:.0f}"
 
 
 def percent(value: float | None) -> str:
