@@ -18,8 +18,10 @@ R = TypeVar("R")
 ERROR, INTERRUPTED, NOBODY_READS = 2, 130, 141
 
 HOW_TO_GO_ON = {
-    "train": "the same command with --resume goes on from the last state that was kept, if training had begun",
+    "train": "the same command with --resume goes on from the last state kept, or from the start if there is none",
     "inspect": "what went into -o OUT, if you gave one, is kept; the same command with --resume goes on from there",
+    "watch": "every decision is kept; the same command goes on with the images that are not in its record",
+    "compare": "finished runs are kept; the same command goes on with the others",
 }
 OTHERWISE = "the same command goes on from here where it keeps what is finished, else from the start"
 
