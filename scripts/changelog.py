@@ -14,8 +14,8 @@ def sections(text: str) -> Mapping[str, str]:
     """The lines below each heading, by version, newest first; not yet released ones under `Unreleased`.
 
     Raises:
-        ValueError: a heading that names neither a version with its date nor what is unreleased, twice the same, or one
-            with nothing but other than bullets below it.
+        ValueError: a heading that names neither a version with its date nor what is unreleased, two equal headings, or
+            one below which stands nothing, or something else than bullets.
     """
     found: dict[str, str] = {}
     for part in re.split(r"(?m)^## ", text)[1:]:
