@@ -19,6 +19,7 @@ from blemish.cli.options import (
     Threads,
     Threshold,
     at_threshold,
+    check_one_threshold,
 )
 from blemish.errors import SettingsError, nearest, plural
 from blemish.inspection.rows import FORMATS
@@ -76,8 +77,7 @@ def inspect(
     from blemish.inspection.inspect import Request, inspect_images
     from blemish.inspection.pipeline import worker_count
 
-    if sum(option is not None for option in (threshold, max_false_alarm_rate, fdr)) > 1:
-        raise SettingsError("--threshold, --max-false-alarm-rate and --fdr: give one of them")
+    check_one_threshold(threshold=threshold, max_false_alarm_rate=max_false_alarm_rate, fdr=fdr)
     if form not in FORMATS:
         raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
     predictor = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)

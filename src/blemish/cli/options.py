@@ -55,14 +55,23 @@ MaxFalseAlarmRate = Annotated[
 ]
 
 
-def at_threshold(predictor: "Predictor", threshold: float | None, max_false_alarm_rate: float | None) -> "Predictor":
-    """The same model with the threshold that was asked for, if any.
+def check_one_threshold(**options: float | None) -> None:
+    """Refuse a threshold that is asked for in several ways, before the model is loaded.
 
     Raises:
-        SettingsError: it was asked for in both ways.
+        SettingsError: more than one of the options is given.
+
+    >>> check_one_threshold(threshold=1.0, max_false_alarm_rate=0.05)
+    Traceback (most recent call last):
+    blemish.errors.SettingsError: --threshold and --max-false-alarm-rate: give one of them
     """
-    if threshold is not None and max_false_alarm_rate is not None:
-        raise SettingsError("--threshold and --max-false-alarm-rate: give one of them")
+    if sum(value is not None for value in options.values()) > 1:
+        *others, last = (f"--{name.replace('_', '-')}" for name in options)
+        raise SettingsError(f"{', '.join(others)} and {last}: give one of them")
+
+
+def at_threshold(predictor: "Predictor", threshold: float | None, max_false_alarm_rate: float | None) -> "Predictor":
+    """The same model with the threshold that was asked for, if any."""
     if max_false_alarm_rate is not None:
         return predictor.with_false_alarm_rate(max_false_alarm_rate)
     return predictor if threshold is None else predictor.with_threshold(threshold)

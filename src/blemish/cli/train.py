@@ -27,6 +27,7 @@ from blemish.cli.options import (
     SkipBad,
     Threshold,
     at_threshold,
+    check_one_threshold,
 )
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def evaluate(
     from blemish.inference.predictor import Predictor
     from blemish.settings import merge, parse_assignment, validate
 
+    check_one_threshold(threshold=threshold, max_false_alarm_rate=max_false_alarm_rate)
     assignments = [*(set_ or []), *(["skip_bad=true"] if skip_bad else [])]
     settings = validate(EvaluateSettings, merge(*map(parse_assignment, assignments)))
 

@@ -20,6 +20,7 @@ from blemish.cli.options import (
     Threads,
     Threshold,
     at_threshold,
+    check_one_threshold,
 )
 from blemish.errors import DataError, SettingsError, printable
 
@@ -93,6 +94,8 @@ def watch(
     """
     from blemish.inference.predictor import Predictor
     from blemish.inspection.watch import WatchSettings
+
+    check_one_threshold(threshold=threshold, max_false_alarm_rate=max_false_alarm_rate)
 
     def load() -> Predictor:
         found = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)

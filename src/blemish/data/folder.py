@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, read_header
-from blemish.data.image_files import NOT_UTF8, SUFFIXES, _entries, image_files, told_name
+from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, list_entries, told_name
 from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.named_errors import named_errors
@@ -276,7 +276,7 @@ def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> d
 
 def _named_after(images: Sequence[Path], folder: Path) -> list[Path]:
     """Files in a folder and below it that are named after images, and as none that are read."""
-    paths = (Path(entry.path) for entry in _entries(folder, deep=True))
+    paths = (Path(entry.path) for entry in list_entries(folder, deep=True))
     stems = tuple(image.stem for image in images)
     return sorted(path for path in paths if path.suffix.lower() not in SUFFIXES and path.name.startswith(stems))
 

@@ -31,7 +31,7 @@ def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = No
     Raises:
         DataError: a folder that cannot be listed; such a name, and no list for it.
     """
-    named = (Path(entry.path) for entry in _entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
+    named = (Path(entry.path) for entry in list_entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
     images = sorted(path for path in named if not is_picture(path, folder))
     odd = [path for path in images if not is_utf8(path)]
     if odd and unnamed is None:
@@ -65,12 +65,12 @@ def unread_images(folder: Path) -> list[Path]:
     followed = {one for place in places for one in (place, *place.parents)}
     return sorted(
         Path(entry.path)
-        for entry in _entries(folder, deep=True, links=True, followed=followed)
+        for entry in list_entries(folder, deep=True, links=True, followed=followed)
         if Path(entry.name).suffix.lower() in OTHER_IMAGES or (entry.is_symlink() and _is_folder(entry))
     )
 
 
-def _entries(
+def list_entries(
     folder: Path, deep: bool, links: bool = False, followed: Collection[Path] = ()
 ) -> Iterator["os.DirEntry[str]"]:
     """Everything that is not a folder and not hidden; and, where asked for, links to folders but those `followed`."""
@@ -88,7 +88,7 @@ def _entries(
             if links:
                 yield entry
         elif deep:
-            yield from _entries(Path(entry.path), deep, links, followed)
+            yield from list_entries(Path(entry.path), deep, links, followed)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -14,8 +14,8 @@ NARROWEST = 0.05
 """The largest value lies at least so much above the background (in logarithms), which an even map has not."""
 
 LEAST, MOST = 0.67, 1.5
-"""Powers, at least and at most. No image of the sets at hand comes to either: they are for a defect that covers most of
-the image, and so is its background."""
+"""Powers, at least and at most: for a defect that covers most of the image, and so is its background. Test images of
+the five sets with masks have .88 to 1.45 (docs/log.md)."""
 
 
 @final

@@ -15,7 +15,7 @@ from blemish.data.duplicates import SIDE
 from blemish.data.folder import Sample
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.data_check.content import Content
-from blemish.evaluation.data_check.data_check import DataCheck, _thumbnails, check_data, to_content, write_check
+from blemish.evaluation.data_check.data_check import DataCheck, check_data, thumbnails, to_content, write_check
 from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
 from blemish.training.settings import make_settings
 from conftest import draw_part, write_parts
@@ -283,5 +283,5 @@ def test_near_duplicates_are_large_enough_to_tell_apart(tmp_path: Path) -> None:
     with Image.open(tmp_path / "0.png") as first:
         first.point(lambda value: min(255, value + 3)).save(tmp_path / "again.png")
         first.resize((400, 480)).save(tmp_path / "other_size.png")
-    pictures = _thumbnails(checked(tmp_path))
+    pictures = thumbnails(checked(tmp_path))
     assert pictures["0.png"].image.shape[:2] == pictures["again.png"].image.shape[:2] == (480, 480)

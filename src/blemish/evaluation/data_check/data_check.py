@@ -322,11 +322,11 @@ def write_check(checked: DataCheck, settings: RunSettings, out: Path) -> tuple[P
     check_report_folder(out, RESULTS, REPORT)
     make_folder(out)
     content = to_content(checked, settings)
-    write_report(out, {RESULTS: to_json(content), REPORT: render(content, _thumbnails(checked))})
+    write_report(out, {RESULTS: to_json(content), REPORT: render(content, thumbnails(checked))})
     return out / RESULTS, out / REPORT
 
 
-def _thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
+def thumbnails(checked: DataCheck) -> dict[str, Thumbnail]:
     """Small pictures of the images that findings name, and of the strangest others."""
     odd = [finding.paths[0] for finding in checked.findings if finding.kind == "odd one"]
     warm = [*odd, *[name for name in checked.oddness if name not in odd][:SHOWN]]
