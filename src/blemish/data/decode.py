@@ -17,6 +17,7 @@ from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, is_de
 from blemish.data.named_errors import named_errors
 from blemish.data.profiles import gamma_name, profile_name
 from blemish.data.tiff import Tiff, read_floats, read_tiff
+from blemish.data.unwritten import refuse_unwritten
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, open_regular, read_regular
 
@@ -183,11 +184,12 @@ def open_image(
             with SILENCE, _opened(io.BytesIO(content)) as handle:
                 check_pixels(handle.size[::-1], max_image_px, str(path))
                 _check_cost(handle, path, content, is_drawn)
-                _check_end(handle.format, path, content)
+                refuse_unwritten(handle.format, content, str(path), tiff, is_drawn)
                 return _loaded(handle, tiff, content, str(path))
         except UnidentifiedImageError:
             if tiff is None:
                 raise
+            refuse_unwritten("TIFF", content, str(path), tiff)
             image = _from_floats(read_floats(tiff, content, str(path)), str(path))
             image.info[PAGES] = tiff.pages
             image.getexif()[_ORIENTATION] = tiff.orientation
@@ -252,20 +254,6 @@ def _check_cost(handle: Image.Image, path: Path, content: bytes, is_drawn: bool)
             f"{path}: {pixels} pixels in {max(1, len(content) >> 10)} KiB, {expansion:.0f} times smaller than "
             f"decoded, as no photo is (at most {MAX_EXPANSION} times); it looks like a decompression bomb"
         )
-
-
-def _check_end(image_format: str | None, path: Path, content: bytes) -> None:
-    """Refuse a PNG or JPEG whose end is not written yet: Pillow decodes zeros in its place without a word.
-
-    So it is with a copy that is under way into a file that was given its full length beforehand.
-    """
-    is_whole = True
-    if image_format == "PNG":
-        is_whole = b"IEND" in content
-    elif image_format == "JPEG":  # zeros at the end, and no end-of-image marker after the last start of a scan
-        is_whole = not content.endswith(bytes(16)) or content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
-    if not is_whole:
-        raise DataError(f"{path}: a truncated image, its end is missing; copy it again")
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:

@@ -62,6 +62,7 @@ _UNREAD = {
     "a ZIP archive": rb"PK\x03\x04",
     "a page of HTML or a drawing in SVG": rb"\s*<(!DOCTYPE|html|svg|\?xml)",
     "a pointer to a file that Git LFS has not fetched": rb"version https://git-lfs",
+    "a damaged or truncated TIFF": rb"II[*+]\0|MM\0[*+]",
     "an empty file": rb"\Z",
 }
 """What is given as an image and is none that is read, by how it begins."""

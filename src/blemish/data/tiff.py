@@ -131,7 +131,7 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
         is_big = version == 43
         offset = struct.unpack(order + ("Q" if is_big else "I"), start[8:16] if is_big else start[4:8])[0]
         directories = list(_directories(file, order, is_big, offset))
-        return Tiff(order, directories[0], len(directories), is_big) if directories else None
+        return Tiff(order, directories[0], len(directories), is_big) if directories and directories[0] else None
     except (KeyError, struct.error, OSError, OverflowError, ValueError):
         return None
 
