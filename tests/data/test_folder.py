@@ -31,6 +31,30 @@ def test_a_flat_folder_is_all_good(tmp_path: Path) -> None:
     assert folder.test == ()
 
 
+@pytest.mark.parametrize(
+    "beside", ["test/notes.txt", "test/unit/notes.txt", "test/trial.png", "train/run.py", "masks/a.png"]
+)
+def test_a_flat_folder_may_have_other_folders_beside_its_images(beside: str, tmp_path: Path) -> None:
+    for name in ("a.png", beside):
+        touch(tmp_path / name)
+    folder = read_folder(tmp_path)
+    assert ([sample.name for sample in folder.train], folder.test, folder.is_flat) == (["a.png"], (), True)
+
+
+@pytest.mark.parametrize("inside", ["train/good/x.png", "train/x.png", "test/scratch/x.png", "test/good/deep/x.png"])
+def test_images_beside_a_data_set_are_not_passed_over(inside: str, tmp_path: Path) -> None:
+    for name in ("a.png", inside):
+        touch(tmp_path / name)
+    with pytest.raises(DataError, match=rf"a\.png: an image beside the folders of a data set \({inside}\); move good"):
+        read_folder(tmp_path)
+
+
+def test_images_in_train_itself_are_not_passed_over(parts: Path) -> None:
+    touch(parts / "train/000.png")
+    with pytest.raises(DataError, match=r"train/000\.png: not in train/good"):
+        read_folder(parts)
+
+
 def test_masks_are_paired_by_name_not_by_order(tmp_path: Path) -> None:
     for name in ("test/cut/a.png", "test/cut/b.png", "ground_truth/cut/b_mask.png", "ground_truth/cut/a.png"):
         touch(tmp_path / name)

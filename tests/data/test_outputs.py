@@ -57,6 +57,17 @@ def test_a_place_among_a_data_sets_images_is_told_by_any_name(place: str, is_lin
     check_output(tmp_path / "parts/m.json")
 
 
+@pytest.mark.parametrize("place", ["test/out", "masks/out"])
+def test_folders_beside_a_train_that_is_no_data_sets_take_what_is_written(place: str, tmp_path: Path) -> None:
+    for name in ("train/run.py", f"{place}/notes.txt", f"{Path(place).parent}/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    check_output(tmp_path / place / "m.json")
+    (tmp_path / place / "a.png").touch()
+    with pytest.raises(DataError, match="inside a data set's"):
+        check_output(tmp_path / place / "m.json")
+
+
 WRITING: list[list[str]] = [
     ["train", "PARTS", "-o", "OUT/m.safetensors"],
     ["export", "MODEL", "-o", "OUT/m.onnx"],

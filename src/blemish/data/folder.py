@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, read_header
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, list_entries, told_name
-from blemish.data.layouts import GOOD_NAMES, data_sets_below, find_child, find_layout, recognise, subfolders
+from blemish.data.layouts import GOOD_NAMES, Layout, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.named_errors import named_errors
 from blemish.data.pairing import pair_masks
@@ -126,8 +126,7 @@ class Folder:
         Raises:
             DataError: there are some, unless `skip_bad`.
         """
-        is_flat = not self.test and not self.unnamed_test
-        paths = self.unnamed_train if part == "train" or is_flat else self.unnamed_test
+        paths = self.unnamed_train if part == "train" or self.is_flat else self.unnamed_test
         if paths and not skip_bad:
             raise DataError(f"{str(paths[0])!r}: {NOT_UTF8}")
         return {told_name(path.relative_to(self.root)): f"{told_name(path)}: {NOT_UTF8}" for path in paths}
@@ -142,6 +141,12 @@ class Folder:
             refuse_marks(path, mask_value, ignore_value)
 
     @property
+    def is_flat(self) -> bool:
+        """Whether images lie in the root, and are all good."""
+        paths = (*(sample.path for sample in self.train), *self.unnamed_train)
+        return not self.test and not self.unnamed_test and all(path.parent == self.root for path in paths)
+
+    @property
     def defect_types(self) -> tuple[str, ...]:
         """The defect types among the test images, sorted."""
         return tuple(sorted({sample.defect_type for sample in self.test if sample.label}))
@@ -153,13 +158,14 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
     Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and
     `ground_truth/<defect type>/<stem>_mask.png` (or `<stem>.png`, or several, see data/pairing.py), in any case of
     letters, with `ok` or `normal` for `good`; `train` or `test` may be missing. Flat: images directly in `root`, all
-    of them good. Any depth of folders below `good` or below a defect type is read too. Hidden files are passed over;
-    those whose names are not UTF-8 are no samples (`Folder.left_out`).
+    of them good; folders `train` and `test` beside them have no image in `good` or in the folder of a type. Any depth
+    of folders below `good` or below a defect type is read too. Hidden files are passed over; those whose names are not
+    UTF-8 are no samples (`Folder.left_out`).
 
     Raises:
-        DataError: no such folder; no images; images both in `root` and in `train`; a folder that cannot be listed; a
-            mask without its image; a defective image without its mask where its type has masks; two images that one
-            mask would fit; a layout that must be converted first.
+        DataError: no such folder; no images; images both in `root` and in `train` or in a folder of `test`; images in
+            `train` itself; a folder that cannot be listed; a mask without its image; a defective image without its mask
+            where its type has masks; two images that one mask would fit; a layout that must be converted first.
     """
     root = Path(root)
     if not root.exists():
@@ -168,10 +174,11 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
         raise DataError(f"{root}: a file, not a folder of images")
     if name := recognise(root):
         raise DataError(f"{root}: laid out as {name}; convert it first: blemish data convert {root} -o FOLDER")
-    if find_layout(root):
-        return _read_mvtec(root, (mask_value, ignore_value))
     unnamed: list[Path] = []
     flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False, unnamed=unnamed))
+    layout = find_layout(root)
+    if layout and not _stands_beside(flat, layout, root):
+        return _read_mvtec(root, layout, (mask_value, ignore_value))
     if not flat and not unnamed:
         below = [path.name for path in data_sets_below(root)]
         raise DataError(
@@ -204,13 +211,30 @@ def hash_samples(samples: Iterable[Sample]) -> str:
     return digest.hexdigest()
 
 
-def _read_mvtec(root: Path, values: tuple[MaskValue, MaskValue]) -> Folder:
-    layout = find_layout(root)
-    assert layout is not None
+def _stands_beside(flat: Sequence[Sample], layout: Layout, root: Path) -> bool:
+    """Whether folders called `train` and `test` belong to no data set: images lie beside them, and none inside.
+
+    Raises:
+        DataError: images lie beside them and inside.
+    """
+    train = find_child(root, "train")
+    parts = [*layout.train, *layout.test, *([train] if train else [])] if flat else []
+    inside = next((path for part in parts for path in image_files(part, unnamed=[])), None)
+    if inside is not None:
+        raise DataError(
+            f"{flat[0].path}: an image beside the folders of a data set ({_name(inside, root)}); move good ones to "
+            "train/good, others to test/<type>"
+        )
+    return bool(flat)
+
+
+def _read_mvtec(root: Path, layout: Layout, values: tuple[MaskValue, MaskValue]) -> Folder:
     if train := find_child(root, "train"):
         others = [path for path in subfolders(train) if path.name.lower() not in GOOD_NAMES]
         if others:
             raise DataError(f"{others[0]}: only good images are fitted; move it to test/{others[0].name}")
+        if loose := image_files(train, deep=False, unnamed=[]):
+            raise DataError(f"{loose[0]}: not in train/good, where good images to fit belong; move it there")
         if not layout.train and not layout.test:
             raise DataError(f"{train / GOOD}: no such folder; good images to fit belong there")
     no_train, no_test = list[Path](), list[Path]()
@@ -226,7 +250,7 @@ def _read_mvtec(root: Path, values: tuple[MaskValue, MaskValue]) -> Folder:
             known = masks.get(path, ())
             tested.append(Sample(path, _name(path, root), defect_type, known, *(values if known else ())))
     if not (fitted or tested or no_train or no_test):
-        raise DataError(f"{root}: no images below train/good or test")
+        raise DataError(f"{root}: no images in train/good or in a folder of test, such as test/good")
     good_masks = () if layout.masks is None else _unread_masks(root, layout.masks, tested, no_test)
     return Folder(root, fitted, tuple(tested), good_masks, tuple(no_train), tuple(no_test))
 

@@ -1,12 +1,14 @@
 """Which files of a folder are images, told by their names, and which are passed over."""
 
 import os
+import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from blemish.data.layouts import find_layout
-from blemish.data.outputs import in_pictures, is_drawn
 from blemish.errors import DataError
+from blemish.settings import open_regular
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """What counts as an image file, by its ending in any case."""
@@ -17,6 +19,11 @@ _OTHER_ENDINGS = (
 OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_ENDINGS.split())
 """Images, too, but of kinds, or under endings, that are not read."""
 
+
+PICTURES = ("overlays", "masks")
+"""Folders that an inspection draws pictures into."""
+DRAWN_MARK = rb"Software\0blemish"
+"""Stands near the beginning of such a picture, as a regular expression."""
 
 NOT_UTF8 = "a file name that is not UTF-8; rename it"
 
@@ -44,6 +51,22 @@ def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = No
 def is_picture(path: Path, root: Path) -> bool:
     """Whether an image below `root` is no photo, but one that an inspection drew: in a folder of those, and marked."""
     return in_pictures(path.relative_to(root)) and is_drawn(path)
+
+
+def in_pictures(path: Path) -> bool:
+    """Whether a path has a folder of the name of one that an inspection draws pictures into.
+
+    >>> in_pictures(Path("out/masks/a.png")), in_pictures(Path("masks.png"))
+    (True, False)
+    """
+    return not set(PICTURES).isdisjoint(path.parts[:-1])
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a file is a picture that an inspection drew, by the mark near its beginning."""
+    with suppress(OSError), open_regular(path) as file:
+        return re.search(DRAWN_MARK, file.read(256)) is not None
+    return False
 
 
 def told_name(path: Path) -> str:

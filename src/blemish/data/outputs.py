@@ -5,12 +5,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from blemish.data.files import check_writable, fit_name, reason, remove_left_parts
-from blemish.data.layouts import GOOD_NAMES, find_child
+from blemish.data.image_files import DRAWN_MARK, image_files
+from blemish.data.layouts import GOOD_NAMES, find_child, subfolders
 from blemish.errors import DataError
 from blemish.settings import open_regular
 
@@ -20,13 +21,10 @@ _TESTED = ("test", "test_public", "ground_truth", "groundtruth", "masks")
 _MARKS = {
     ".html": rb'<meta name="generator" content="blemish',
     ".json": rb'"blemish": "\d|"written_by": "blemish',
-    ".png": rb"Software\0blemish",
+    ".png": DRAWN_MARK,
     ".safetensors": rb'"blemish": ?"evaluation"',
 }
 """What tells files of ours from others by their endings; the word alone may stand in anybody's."""
-
-PICTURES = ("overlays", "masks")
-"""Folders that an inspection draws pictures into."""
 
 _LONGEST_HEADER = 100_000_000
 """Of a safetensors file, in bytes; its own library allows no longer one."""
@@ -87,22 +85,6 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
         raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
 
 
-def in_pictures(path: Path) -> bool:
-    """Whether a path has a folder of the name of one that an inspection draws pictures into.
-
-    >>> in_pictures(Path("out/masks/a.png")), in_pictures(Path("masks.png"))
-    (True, False)
-    """
-    return not set(PICTURES).isdisjoint(path.parts[:-1])
-
-
-def is_drawn(path: Path) -> bool:
-    """Whether a file is a picture that an inspection drew, by the mark near its beginning."""
-    with suppress(OSError), open_regular(path) as file:
-        return re.search(_MARKS[".png"], file.read(256)) is not None
-    return False
-
-
 def check_report_folder(out: Path, *names: str) -> None:
     """Refuse a folder to write reports into, before a long work, where something of the user's would be lost.
 
@@ -152,13 +134,14 @@ def refuse_image_folder(path: Path) -> None:
 
     Raises:
         DataError: `path` is or lies below `train/good`, `train` with good images in it, or `test` or its masks beside
-            `train`.
+            such a `train`, or beside any where they have images in sub-folders.
     """
     refuse_good_folder(path)
     for folder in (one for named in (path.absolute(), path.resolve()) for one in (named, *named.parents)):
         name = folder.name.lower()
         train = find_child(folder.parent, "train") if name in (*_FITTED, *_TESTED) else None
-        if train is not None and (name in _TESTED or find_child(train, *GOOD_NAMES)):
+        types = subfolders(folder) if train and name in _TESTED else []
+        if (train and find_child(train, *GOOD_NAMES)) or any(image_files(one, unnamed=[]) for one in types):
             raise DataError(f"{path}: inside a data set's {folder.name}; name a folder beside the images")
 
 

@@ -103,7 +103,7 @@ def measure_folder(
 def _test_samples(folder: Folder) -> Sequence[Sample]:
     if folder.test:
         return folder.test
-    if (folder.root / "train").is_dir():
+    if not folder.is_flat:
         raise DataError(
             f"{folder.root / 'test'}: no test images; put good ones into test/good and, where there are any, "
             "defective ones into test/<defect type>"

@@ -7,8 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.data.image_files import OTHER_IMAGES, SUFFIXES
-from blemish.data.outputs import in_pictures, is_drawn
+from blemish.data.image_files import OTHER_IMAGES, SUFFIXES, in_pictures, is_drawn
 
 
 class Stamp(NamedTuple):

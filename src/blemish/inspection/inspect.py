@@ -10,9 +10,9 @@ from typing import final
 
 import blemish
 from blemish.data.files import fit_name, make_folder, remove_left_parts
-from blemish.data.image_files import NOT_UTF8, image_files, told_name
+from blemish.data.image_files import NOT_UTF8, PICTURES, image_files, told_name
 from blemish.data.images import PixelPolicy
-from blemish.data.outputs import PICTURES, refuse_file, refuse_foreign, refuse_test_folder
+from blemish.data.outputs import refuse_file, refuse_foreign, refuse_test_folder
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError

@@ -48,10 +48,9 @@ def held_out(folder: Folder) -> Sequence[Sample]:
     Raises:
         DataError: they are fewer than `MIN_PHOTOS`.
     """
-    is_flat = not (folder.root / "train").is_dir() and not folder.test
-    good = folder.train if is_flat else [sample for sample in folder.test if not sample.label]
+    good = folder.train if folder.is_flat else [sample for sample in folder.test if not sample.label]
     if len(good) < MIN_PHOTOS:
-        where = folder.root if is_flat else folder.root / "test" / "good"
+        where = folder.root if folder.is_flat else folder.root / "test" / "good"
         raise DataError(
             f"{where}: {len(good)} good photos found, at least {MIN_PHOTOS} are needed, better {FEW_PHOTOS}; "
             "give photos of good parts that the model was not fitted on"
