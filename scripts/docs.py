@@ -31,6 +31,7 @@ from blemish.cli import app
 from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from blemish.models import DETECTORS, PRESETS
+from blemish.models.detector import Detector
 from blemish.settings import RunSettings
 
 ROOT = Path(__file__).parents[1]
@@ -196,7 +197,7 @@ def settings_page() -> str:
     parts.append("## Detectors (`model.*`)\n")
     for name, kind in DETECTORS.items():
         first = (kind.__doc__ or "").strip().partition("\n")[0]
-        parts += [f"### `{name}`\n", f"{first}\n", table(kind.Settings, "model."), defaults(kind.defaults)]
+        parts += [f"### `{name}`\n", f"{first}\n", table(kind.Settings, "model."), defaults(kind)]
     parts.append("## Presets\n")
     parts += [f"- `{name}`: {flat(preset)}" for name, preset in PRESETS.items()]
     return "\n".join(part for part in parts if part) + "\n"
@@ -233,9 +234,10 @@ def table(kind: type[BaseModel], prefix: str) -> str:
     return head + "\n".join(rows) + "\n" + "".join(f"\n{part}" for part in nested)
 
 
-def defaults(values: object) -> str:
+def defaults(kind: type[Detector]) -> str:
     """What a detector prefers to the general defaults."""
-    return f"Unless set otherwise: {flat(values)}.\n" if values else ""
+    tiled = f"; in tiles {flat(kind.defaults_in_tiles)}" if kind.defaults_in_tiles else ""
+    return f"Unless set otherwise: {flat(kind.defaults)}{tiled}.\n" if kind.defaults else ""
 
 
 def flat(values: object, prefix: str = "") -> str:

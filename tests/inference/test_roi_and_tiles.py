@@ -1,17 +1,29 @@
 """Regions of interest and tiles: what lies outside never matters, and no seam shows."""
 
 from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 from blemish.data.folder import read_folder
+from blemish.data.progress import quiet
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import SettingsError
 from blemish.inference.predictor import Predictor
+from blemish.models import DETECTORS
+from blemish.models.detector import Detector, ImageShape
+from blemish.settings import Settings
+from blemish.training.batches import GoodImages
+from blemish.training.checkpoint import Checkpoint
+from blemish.training.fit import fit_and_score
+from blemish.training.job import Split, good_samples
+from blemish.training.policy import resolve_policy
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
 from conftest import TINY
@@ -45,6 +57,52 @@ def test_pixels_farther_outside_than_the_margin_never_matter(parts: Path, tmp_pa
     assert not after.defect_mask[:, 16:].any()
     assert after.defect_mask[:, :16].any()
     assert max(region.left + region.width for region in after.regions) <= 16
+
+
+@final
+class Told(Detector):
+    """Learns nothing, and keeps what it is told before it is fitted."""
+
+    Settings = Settings
+
+    def __init__(self, _settings: Settings, shape: ImageShape) -> None:
+        super().__init__(shape)
+        self.seen = [torch.zeros(0, dtype=torch.bool)]
+
+    def look_only_at(self, judged: Tensor) -> None:
+        self.seen.append(judged)
+
+    def fit(self, batches: Any, optimise: Any) -> None:
+        """What was told last becomes part of the state."""
+        self.register_buffer("judged", self.seen[-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("area", "is_told"),
+    [
+        ([], False),
+        (["data.ignore=[0, 0, 0.5, 1]"], True),
+        (["data.roi=[0, 0, 0.5, 1]", "data.tile_px=[32, 32]", "data.tile_overlap_px=8"], False),
+    ],
+)
+def test_a_detector_is_told_what_is_judged_where_that_is_the_same_in_every_pass(
+    area: list[str], is_told: bool, shared_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DETECTORS, "told", Told)
+    size = [] if "tile" in str(area) else ["data.size_px=[32, 64]"]
+    run = make_settings("told", assignments=[*size, *area])
+    samples, _ = good_samples(read_folder(shared_parts), run.data)
+    images = GoodImages(samples[:4], resolve_policy(samples, run))
+    checkpoint = Checkpoint(tmp_path / "state", {}, 1e9, resume=False)
+    found = fit_and_score(images, Split((0, 1), (2, 3)), run, checkpoint, "cpu", quiet).state["judged"]
+    if not is_told:
+        assert found.size == 0
+        return
+    assert found[:, 32:].all()
+    assert not found[:, :32].any()
 
 
 @given(st.integers(4, 60), st.integers(4, 60), st.integers(4, 20), st.integers(0, 12))

@@ -12,7 +12,7 @@ from blemish.inference.onnx_check import check_graph
 from blemish.inference.runtime import graph_runtime
 from blemish.inference.torch_runtime import TorchRuntime
 from blemish.models import feature_ensemble, patch_bank
-from blemish.models.background import background_of
+from blemish.models.background import Background, background_of
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
 from blemish.models.feature_ensemble import FeatureEnsemble, FeatureEnsembleSettings
@@ -23,6 +23,7 @@ from blemish.models.neighbours import relative_distances
 from blemish.models.patch_bank import PatchBank, residual_metric
 from blemish.settings import validate
 from blemish.training.onnx_graph import to_graph
+from blemish.training.settings import make_settings
 from reference.blocks_encoder import BlocksEncoder
 from reference.brute_force import relative_nearest, residuals, shrink_gaussians, spacings
 from reference.plain_loop import ListOfBatches, PlainLoop
@@ -221,7 +222,7 @@ def test_the_usual_background_is_that_of_good_images_compared_with_others(
 
     def level(batch: Tensor) -> Tensor:
         terms = [term.log() for term in without.terms(without.look(batch))]
-        return background_of(without.mean(torch.stack(terms))).mean()
+        return background_of(without.mean(torch.stack(terms)).flatten(1)).mean()
 
     assert with_background.background is not None
     assert level(images(6)) < with_background.background.usual < level(images(6, seed=3)) + 0.2
@@ -240,6 +241,44 @@ def test_earlier_files_have_neither_excess_nor_background(fitted: FeatureEnsembl
     for name in ("excess", "background"):
         assert FeatureEnsemble.defaults["model"][name] > 0
         assert not [key for key in fitted.state_dict() if key.startswith(name)]
+
+
+@torch.no_grad()
+def test_a_region_is_kept_and_a_file_of_before_has_none(
+    with_background: FeatureEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_ensemble, "WHOLE_SIDE_PX", 32)
+    assert with_background.settings.background_of == "image"
+    assert [name for name in with_background.state_dict() if name.startswith("background.")] == ["background.usual"]
+    settings = with_background.settings.model_copy(update={"background_of": "region"})
+    region, judged = Background(0.5), torch.zeros(64, 96, dtype=torch.bool)
+    judged[:, :40] = True
+    region.look_only_at(judged, with_background.grid)
+    state = {f"background.{name}": tensor for name, tensor in region.state_dict().items()}
+    now = FeatureEnsemble(settings, SHAPE).eval()
+    now.restore(state | with_background.state_dict())
+    assert torch.equal(now.state_dict()["background.judged"], judged)
+    batch = images(2, seed=3)
+    found = now(batch)
+    assert not torch.equal(found, with_background(batch))
+    assert torch.equal(found[:, :, :40].amax(dim=(1, 2)), unmoved(now, batch)[:, :, :40].amax(dim=(1, 2)))
+    now.background = Background(0.5)
+    now.background.usual = with_background.state_dict()["background.usual"]
+    assert torch.equal(now(batch), with_background(batch))  # where there is no region
+
+
+def unmoved(detector: FeatureEnsemble, batch: Tensor) -> Tensor:
+    """The maps without their backgrounds moved."""
+    background, detector.background = detector.background, None
+    maps = detector(batch)
+    detector.background = background
+    return maps
+
+
+def test_in_tiles_backgrounds_stay_unless_they_are_asked_for() -> None:
+    tiles = "data.tile_px=[64, 64]"
+    for assignments, share in (([], 0.5), ([tiles], 0.0), ([tiles, "model.background=0.25"], 0.25)):
+        assert make_settings("feature_ensemble", assignments=assignments).model["background"] == share
 
 
 @pytest.mark.parametrize(("side_px", "counts"), [(256, False), (352, False), (384, True), (512, True)])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from blemish.errors import SettingsError
@@ -76,6 +76,9 @@ class Detector(nn.Module, ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of a run, nested, that suit this detector better than the general ones."""
 
+    defaults_in_tiles: ClassVar[Mapping[str, Any]] = {}
+    """The same, where images are judged in tiles (`data.tile_px`); what is not here is as in `defaults`."""
+
     side_multiple: ClassVar[int] = 1
     """Height and width must be multiples of this, and of what the encoder needs where there is one."""
 
@@ -92,6 +95,9 @@ class Detector(nn.Module, ABC):
         """What height and width must be multiples of, with these settings of its own."""
         own = cls.side_multiple
         return math.lcm(own, settings.side_multiple) if isinstance(settings, EncoderSettings) else own
+
+    def look_only_at(self, judged: Bool[Tensor, "h w"]) -> None:
+        """Told before `fit` which pixels are judged, where there is a region of interest; most need not know."""
 
     @abstractmethod
     def fit(self, batches: Batches, optimise: Optimise) -> None:

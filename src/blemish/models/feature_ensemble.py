@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -100,6 +100,11 @@ class FeatureEnsembleSettings(PatchSettings):
         description="The share of the difference between an image's background and that of good images which is taken "
         "off its map; the largest value of the map stays. 0: not at all, as in older model files.",
     )
+    background_of: Literal["region", "image"] = Field(
+        "image",
+        description="Where the background is looked for: in the region of interest in new models, in all of what the "
+        "network sees in older model files.",
+    )
 
 
 class Seen(NamedTuple):
@@ -153,8 +158,9 @@ class FeatureEnsemble(Detector):
     defaults: ClassVar = {
         "augment": {"images_of_one": 1},
         "data": {"side": "shorter", "speed": "thorough"},
-        "model": {"mean_at": "places", "excess": 1.0, "background": 0.5},
+        "model": {"mean_at": "places", "excess": 1.0, "background": 0.5, "background_of": "region"},
     }
+    defaults_in_tiles: ClassVar = {"model": {"background": 0.0}}  # or each tile would be drawn by a power of its own
     shares: Tensor
     gain: Tensor
 
@@ -189,10 +195,17 @@ class FeatureEnsemble(Detector):
         for name, value in (("excess", settings.excess), ("background", settings.background)):
             if value and settings.mean_at == "pixels":
                 raise SettingsError(f"model.{name}: found {value:g}; it needs model.mean_at=places, or set it to 0")
-        self.background = Background(settings.background) if settings.background else None
+        self.background: Background | None = None
+        if settings.background:
+            self.background = Background(settings.background, settings.background_of == "region")
         if settings.excess and min(size_px) >= MADE_SMALL * min(self.small_px):
             middle_grid, sigma = grid_of(self.small_px, strides[self.middle]), coarse_px / self.features.patch_stride
             self.excess = Excess(channels[self.middle], middle_grid, self.grid, sigma, settings.excess)
+
+    def look_only_at(self, judged: Bool[Tensor, "h w"]) -> None:
+        """The background is that of the pixels that are judged."""
+        if self.background is not None:
+            self.background.look_only_at(judged, self.grid)
 
     @torch.no_grad()
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients

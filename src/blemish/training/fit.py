@@ -98,6 +98,8 @@ def _fit(
             shape = ImageShape(images.policy.channels, *images.policy.network_px)
             detector = make_detector(settings.detector, settings.model, shape)
             loop = GradientLoop(detector, settings, device, checkpoint, report)
+            if images.policy.roi is not None and images.policy.tile_px is None:
+                detector.look_only_at(torch.from_numpy(images.policy.roi))
             with explained(loop.device, lambda: loop.is_running):
                 detector.to(loop.device).train()
                 detector.fit(_Watched(_batches(images, split.fit, settings), loop, report, parts), loop)

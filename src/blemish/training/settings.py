@@ -11,7 +11,8 @@ from blemish.settings import RunSettings, errors_in_file, merge, parse_assignmen
 def make_settings(
     detector: str | None = None, toml: Path | None = None, assignments: Sequence[str] = ()
 ) -> RunSettings:
-    """All settings of a run. Later wins: general defaults, the detector's, the preset's, the file's, the assignments'.
+    """All settings of a run. Later wins: general defaults, the detector's, the preset's, the detector's for tiles where
+    there are any, the file's, the assignments'.
 
     `detector` is a detector's or a preset's name; `assignments` are like `train.epochs=100`.
 
@@ -36,5 +37,8 @@ def make_settings(
         with errors_in_file(toml):
             validate(RunSettings, merge(kind.defaults, preset, alone, {"detector": preset["detector"]}))
     settings = validate(RunSettings, merge(kind.defaults, preset, asked, {"detector": preset["detector"]}))
+    if settings.data.tile_px is not None:
+        usual = merge(kind.defaults, preset, kind.defaults_in_tiles)
+        settings = validate(RunSettings, merge(usual, asked, {"detector": preset["detector"]}))
     model = validate(kind.Settings, settings.model, prefix="model.")
     return settings.model_copy(update={"model": model.model_dump(mode="json")})
