@@ -1,6 +1,6 @@
 """How should the feature auto-encoder's terms become one map? Its own way beside others, without any new training.
 
-    blemish train DATA -o model.safetensors
+    blemish train DATA --detector feature_autoencoder -o model.safetensors
     python benchmarks/map_fusion.py DATA model.safetensors [MORE.safetensors ...]
 
 Scores the test images with each of the models (one a seed, say) and joins the terms in several ways. Prints medians
