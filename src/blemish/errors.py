@@ -67,6 +67,26 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def unread(count: int, images: int) -> str:
+    """How many images could not be read, and of how many.
+
+    >>> unread(4, 9), unread(1, 1)
+    ('of 9 images, 4 could not be read', 'of 1 image, 1 could not be read')
+    """
+    return f"of {plural(images, 'image')}, {count} could not be read"
+
+
+def none_readable(count: int, noun: str, first: str) -> str:
+    """That not one of some images can be read, and why the first cannot.
+
+    >>> none_readable(2, "test image", "a.png: empty"), none_readable(1, "image", "a.png: empty")
+    ('none of the 2 test images can be read; the first: a.png: empty', 'the only image cannot be read: a.png: empty')
+    """
+    if count == 1:
+        return f"the only {noun} cannot be read: {first}"
+    return f"none of the {plural(count, noun)} can be read; the first: {first}"
+
+
 def join_names(names: Sequence[str], count: int | None = None) -> str:
     """The first of many names; `count` is how many there are, where not all are given.
 

@@ -7,6 +7,7 @@ import typer
 
 from blemish.cli.console import progress
 from blemish.cli.exit import INTERRUPTED, ending
+from blemish.data.progress import Progress
 from blemish.errors import DataError
 
 
@@ -22,7 +23,7 @@ def test_an_interrupt_after_the_last_step_ends_the_command_before_success_is_cla
 
     def command() -> None:
         with progress() as report:
-            report(("judging", 1, 1, ""))
+            report(Progress("judging", 1, 1))
             interrupt()
             done.append("work")
         done.append("success")
@@ -42,7 +43,7 @@ def test_an_interrupt_waits_for_the_step_that_keeps_the_work() -> None:
             interrupt()
             done.append("step")
             try:
-                report(("training", 1, 9, ""))
+                report(Progress("training", 1, 9))
             except KeyboardInterrupt:
                 done.append("state saved")
                 raise

@@ -53,7 +53,10 @@ def test_an_unreadable_image_has_a_row_and_an_exit_code(model_file: Path, photos
     assert (rows[1]["score"], rows[1]["is_anomalous"]) == (None, None)
     assert "not an image that can be read" in rows[1]["message"]
     assert json.loads((tmp_path / "out/inspect.json").read_text()) == rows
-    assert "0 of 2 anomalous at threshold 1e+09, 1 unreadable" in run("inspect", model_file, *calm).stdout
+    assert (
+        "0 of 2 anomalous at threshold 1e+09; of 3 images, 1 could not be read"
+        in run("inspect", model_file, *calm).stdout
+    )
     found = list(csv.DictReader(run("inspect", model_file, *calm, "--format", "csv").stdout.splitlines()))
     assert [row["score"] == "" for row in found] == [False, True, False]
     assert run("inspect", model_file, photos, "--skip-bad", "--threshold", "0").exit_code == 1

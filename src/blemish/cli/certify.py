@@ -49,7 +49,7 @@ def certify(
     asked = CertifyRequest(max_false_alarm_rate, confidence, good, add, groups, skip_bad, dry_run)
     with progress() as report:
         found = certify_model(model, asked, state, device, threads, counter(report, "calibrating"))
-    say_skipped(found.skipped)
+    say_skipped(found.skipped, found.new_images)
     say_unread([] if good is None else [good])
     for warning in found.warnings:
         say("warning", warning)

@@ -57,7 +57,7 @@ def challenge(
     with progress(at_once=True) as report:
         found = challenge_model(predictor, read_folder(good), out, settings, counter(report, "challenging"))
     results = found.results
-    say_skipped(results["data"]["skipped"])
+    say_skipped(results["data"]["skipped"], results["data"]["photos"])
     say_unread([good])
     for photo in results["suspicious"]:
         what = f"was given as good, but is flagged as it is: p-value {photo['p_value']:.3f}"

@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, final
@@ -15,7 +15,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from blemish.errors import join_names, plural, printable
+from blemish.cli.log_lines import LogLines
+from blemish.data.progress import OnStep, Progress, Report
+from blemish.errors import join_names, plural, printable, unread
 
 if TYPE_CHECKING:
     from blemish.inference.monitor_state import Alarm
@@ -97,8 +99,9 @@ def _write_nowhere(stream: TextIO | None = None) -> None:
 
 
 @contextmanager
-def progress(at_once: bool = False) -> Iterator[Callable[[Any], None]]:
-    """A bar on a terminal's stderr with the time left; Ctrl-C stops between two steps, twice stops at once.
+def progress(at_once: bool = False) -> Iterator[Report]:
+    """A bar on a terminal's stderr with the time left, in a log a line now and then; Ctrl-C stops between two steps,
+    twice stops at once.
 
     Where no step comes any more it stops at the end of the block, so that nothing claims success after it. `at_once`
     is for work of which nothing is kept: there the first Ctrl-C stops it wherever it is.
@@ -127,16 +130,20 @@ def progress(at_once: bool = False) -> Iterator[Callable[[Any], None]]:
             raise KeyboardInterrupt
 
     shown = log_console.is_terminal  # a file or a pipe would keep every state of the bar
+    lines = LogLines(lambda line: say("progress", line))
     with Bar(*columns, console=log_console, redirect_stdout=sys.stdout.isatty(), disable=not shown) as bar:
         tasks: dict[str, Any] = {}
 
-        def report(progress: Any) -> None:
+        def show(progress: Progress) -> None:
             what, done, total, note = progress
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, note=note)
+                tasks[what] = bar.add_task(what, total=total or None, note=note)
             if done < bar.tasks[tasks[what]].completed:  # the same work again, on other images
                 bar.reset(tasks[what])
-            bar.update(tasks[what], completed=done, total=total, note=note)
+            bar.update(tasks[what], completed=done, total=total or None, note=note)
+
+        def report(progress: Progress) -> None:
+            (show if shown else lines.report)(progress)
             if asked_to_stop:
                 raise KeyboardInterrupt
 
@@ -153,15 +160,17 @@ def progress(at_once: bool = False) -> Iterator[Callable[[Any], None]]:
             raise KeyboardInterrupt
 
 
-def counter(report: Callable[[Any], None], what: str) -> Callable[[int, int], None]:
+def counter(report: Report, what: str) -> OnStep:
     """What a library function calls with how much is done and how much there is."""
-    return lambda done, total: report((what, done, total, ""))
+    return lambda done, total: report(Progress(what, done, total))
 
 
-def say_skipped(skipped: Mapping[str, str]) -> None:
-    """Why images were left out."""
+def say_skipped(skipped: Mapping[str, str], read: int | None = None) -> None:
+    """Why images could not be read, and of how many in all, where `read` says how many could."""
     for reason in skipped.values():
         say("skipped", reason)
+    if skipped and read is not None:
+        say("skipped", unread(len(skipped), read + len(skipped)))
 
 
 def say_unread(folders: Iterable[Path]) -> None:

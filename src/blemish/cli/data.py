@@ -25,6 +25,7 @@ def check(
     import json
 
     from blemish.data.outputs import check_report_folder
+    from blemish.evaluation.data_check.content import coverage
     from blemish.evaluation.data_check.data_check import REPORT, RESULTS, check_data, to_content, write_check
     from blemish.training.settings import make_settings
 
@@ -32,12 +33,14 @@ def check(
     if out is not None:
         check_report_folder(out, RESULTS, REPORT)
     with progress(at_once=True) as report:
-        checked = check_data(data, run, counter(report, "looking"))
+        checked = check_data(data, run, report)
     written = write_check(checked, run, out) if out is not None else ()
+    content = to_content(checked, run)
     if form == "json":
-        typer.echo(json.dumps(to_content(checked, run), indent=2, allow_nan=False))
+        typer.echo(json.dumps(content, indent=2, allow_nan=False))
     else:
         _print_findings(checked.findings)
+        out_console.print(coverage(content["images"]))
         for path in written:
             out_console.print(f"written: {path}")
     raise typer.Exit(int(checked.must_look))

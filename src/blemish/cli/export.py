@@ -7,6 +7,7 @@ import typer
 
 from blemish.cli.console import counter, print_table, progress, say_withdrawn
 from blemish.cli.options import Device, Sha256, SignedBy, Threads
+from blemish.errors import plural
 
 if TYPE_CHECKING:
     from blemish.inference.onnx_file import ExportCard
@@ -71,7 +72,7 @@ def verify(
 def _print_export(title: str, card: "ExportCard", out: Path) -> None:
     rows = {
         "graph": f"opset {card.opset}",
-        "compared": f"{card.checked} images with the trained model",
+        "compared": f"{plural(card.checked, 'image')} with the trained model",
         "maps": f"differ by {card.worst:.2g} at most ({card.worst_image})",
         "tolerance": f"{card.tolerance:.0e} of value or threshold, for `blemish verify`",
         "p-values and verdicts": "the same" + (f" but for {card.ties} ties" if card.ties else ""),

@@ -90,7 +90,8 @@ def inspect(
         found = inspect_images(predictor, images, request, count, lambda text: say("note", text))
         for text in FORMATS[form].printed(_counted(found.rows(), verdicts)):
             emit(text)
-    say_skipped(found.skipped)
+    judged = verdicts["good"] + verdicts["anomalous"]
+    say_skipped(found.skipped, None if form == "table" else judged)  # a table ends with it
     say_unread(images)
     _say_notes(found)
     if out is not None:

@@ -6,12 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import log_console, new_table, out_console, say, say_skipped, say_unread
+from blemish.cli.console import (
+    counter,
+    log_console,
+    new_table,
+    out_console,
+    progress,
+    say,
+    say_skipped,
+    say_unread,
+)
 from blemish.cli.inspect import UNREADABLE
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, TableOrJson, Threads
+from blemish.errors import plural
 
 if TYPE_CHECKING:
     from blemish.inference.artifact import ArtifactHeader
+    from blemish.inference.monitor_state import Alarm
     from blemish.inspection.monitor import Watched
 
 
@@ -59,30 +70,38 @@ def monitor(
 
     predictor = Predictor.load(model, device, threads)
     stream = (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
-    found = monitor_images(
-        predictor,
-        stream if images == Path("-") else images,
-        state or default_state_path(model),
-        np.random.default_rng(),
-        max_false_alarm_probability=max_false_alarm_probability,
-        smallest_change=smallest_change,
-        groups=groups,
-        skip_bad=skip_bad,
-        on_alarm=lambda alarm: log_console.print(
-            f"ALARM: {alarm.stream} has changed, {alarm.usual:.3g} when calibrated, {alarm.now:.3g} now; noticed after "
-            f"{alarm.images} images, at {alarm.image}"
-        ),
-        is_current=_is_current(model, predictor.header),
-    )
-    say_skipped(found.skipped)
+    is_stream = images == Path("-")
+    with progress(at_once=is_stream) as report:  # a stream may never bring another path
+        found = monitor_images(
+            predictor,
+            stream if is_stream else images,
+            state or default_state_path(model),
+            np.random.default_rng(),
+            max_false_alarm_probability=max_false_alarm_probability,
+            smallest_change=smallest_change,
+            groups=groups,
+            skip_bad=skip_bad,
+            on_alarm=_say_alarm,
+            on_image=counter(report, "watching"),
+            is_current=_is_current(model, predictor.header),
+        )
+    say_skipped(found.skipped, found.new_images + found.passed_over)
     say_unread([images])
     if form == "json":
         typer.echo(to_json(found))
     else:
         _print_watch(found)
     if found.skipped and not found.new_images:
-        say("warning", f"none of the {len(found.skipped)} new images could be read; is the camera working?")
+        which = "the only new image" if len(found.skipped) == 1 else f"each of the {len(found.skipped)} new images"
+        say("warning", f"{which} could not be read; is the camera working?")
     raise typer.Exit(1 if found.alarms else UNREADABLE if found.skipped else 0)
+
+
+def _say_alarm(alarm: "Alarm") -> None:
+    log_console.print(
+        f"ALARM: {alarm.stream} has changed, {alarm.usual:.3g} when calibrated, {alarm.now:.3g} now; noticed after "
+        f"{plural(alarm.images, 'image')}, at {alarm.image}"
+    )
 
 
 def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
@@ -112,12 +131,14 @@ def _print_watch(found: "Watched") -> None:
     chance = f"{100 * found.max_false_alarm_probability:g} %"
     verdict = f"CHANGED: {', '.join(alarm.stream for alarm in found.alarms)}" if found.alarms else "no change noticed"
     out_console.print(
-        f"{verdict} in {found.images} images, {found.new_images} of them new (chance of ever a false alarm: {chance})"
+        f"{verdict} in {plural(found.images, 'image')}, {found.new_images} of them new (chance of ever a false alarm: "
+        f"{chance})"
     )
     if found.is_restarted:
         say("note", "the model was calibrated again since, so the watch began again")
     if found.passed_over:
-        say("note", f"{found.passed_over} files that were watched before, or calibrated on, were passed over")
+        passed = plural(found.passed_over, "file")
+        say("note", f"{passed} passed over, watched before or calibrated on")
     if "score" not in found.streams:
         say("note", "calibrated fold by fold, the score itself is not watched; the photo's values are")
     for note in found.notes:

@@ -1,10 +1,13 @@
 """Arguments and options that several commands share."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from blemish.cli.console import say
 from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -54,6 +57,9 @@ MaxFalseAlarmRate = Annotated[
     float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
 ]
 
+FAR_ABOVE = 10.0
+"""From so many times the highest score of good images on a threshold is hardly meant."""
+
 
 def check_one_threshold(**options: float | None) -> None:
     """Refuse a threshold that is asked for in several ways, before the model is loaded.
@@ -71,7 +77,34 @@ def check_one_threshold(**options: float | None) -> None:
 
 
 def at_threshold(predictor: "Predictor", threshold: float | None, max_false_alarm_rate: float | None) -> "Predictor":
-    """The same model with the threshold that was asked for, if any."""
+    """The same model with the threshold that was asked for, if any; a note where it can hardly be meant."""
     if max_false_alarm_rate is not None:
         return predictor.with_false_alarm_rate(max_false_alarm_rate)
-    return predictor if threshold is None else predictor.with_threshold(threshold)
+    if threshold is None:
+        return predictor
+    moved = predictor.with_threshold(threshold)
+    if note := threshold_note(threshold, predictor.header.calibration_scores):
+        say("note", note)
+    return moved
+
+
+def threshold_note(threshold: float, scores: Sequence[float]) -> str:
+    """What is said of a threshold above or below all calibration scores of good images; else nothing.
+
+    >>> threshold_note(1e9, [0.1, 0.4])
+    '--threshold 1e+09: above all 2 calibration scores of good images (0.1 to 0.4), 2.5e+09 times the highest; hardly
+    any image can be flagged'
+    >>> threshold_note(0.05, [0.1, 0.4])
+    '--threshold 0.05: below all 2 calibration scores of good images (0.1 to 0.4); nearly every image would be flagged'
+    >>> threshold_note(0.1, [0.1, 0.4])
+    ''
+    """
+    low, high = min(scores), max(scores)
+    if low <= threshold <= high:
+        return ""
+    where = f"all {len(scores)} calibration scores of good images ({low:.3g} to {high:.3g})"
+    if threshold < low:
+        return f"--threshold {threshold:.6g}: below {where}; nearly every image would be flagged"
+    times = threshold / high if high else math.inf
+    what = "hardly any image can be flagged" if times >= FAR_ABOVE else "only what scores higher still is flagged"
+    return f"--threshold {threshold:.6g}: above {where}, {times:.2g} times the highest; {what}"

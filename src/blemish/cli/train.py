@@ -129,7 +129,8 @@ def evaluate(
     folder = read_folder(data)
     with progress(at_once=True) as report:
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
-    say_skipped(found.results.data.skipped)
+    count = found.results.count
+    say_skipped(found.results.data.skipped, count.good + count.defective)
     say_unread([data])
     for name, note in found.results.notes.items():
         if name in KNOWN or name in AS_READ:

@@ -22,7 +22,7 @@ from blemish.cli.options import (
     at_threshold,
     check_one_threshold,
 )
-from blemish.errors import DataError, SettingsError, printable
+from blemish.errors import DataError, SettingsError, plural, printable
 
 if TYPE_CHECKING:
     from blemish.inference.predictor import Predictor
@@ -128,7 +128,7 @@ def _watch(predictor: "Predictor", settings: "WatchSettings", load: "Callable[[]
     with stop:
         verdicts = watch_folder(predictor, settings, callbacks, load)
     log_console.print(
-        f"{verdicts.total()} images decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
+        f"{plural(verdicts.total(), 'image')} decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
         f"{verdicts['unreadable']} unreadable; the record is {settings.to.with_suffix(ENDING)}"
     )
 

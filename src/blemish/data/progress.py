@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Progress(NamedTuple):
-    """How far a piece of work is; `note` is a few words, such as the current loss."""
+    """How far a piece of work is; `note` is a few words, such as the current loss. A `total` of 0: not known."""
 
     what: str
     done: int
@@ -16,7 +16,7 @@ class Progress(NamedTuple):
 Report = Callable[[Progress], None]
 
 OnStep = Callable[[int, int], None]
-"""Told after each step, such as an image, how many are done, and of how many."""
+"""Told after each step, such as an image, how many are done, and of how many; 0: not known."""
 
 
 def quiet(progress: Progress) -> None:

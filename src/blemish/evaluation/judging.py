@@ -12,7 +12,7 @@ from blemish.data.folder import Sample
 from blemish.data.images import check_contents, prepare
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
-from blemish.errors import DataError
+from blemish.errors import DataError, none_readable
 from blemish.evaluation.by_size import judge_regions
 from blemish.evaluation.compared import masks_of_some, valid_px
 from blemish.evaluation.judged import JudgedImage, plain_name
@@ -61,7 +61,7 @@ def judge_images(
         on_image(done, len(samples))
     judged.known.update(made_with(predictor.header, judged.samples))
     if not judged.images:
-        raise DataError(f"none of the {len(samples)} test images can be read; the first: {judged.skipped.popitem()[1]}")
+        raise DataError(none_readable(len(samples), "test image", next(iter(judged.skipped.values()))))
     return judged
 
 

@@ -115,7 +115,7 @@ def _remove_unjudged(out: Path, is_new: bool) -> None:
 
 def _open(request: Request, report: Report) -> Archive:
     def on_row(done: int) -> None:
-        report(Progress("reading", done, done))
+        report(Progress("reading", done, 0))
 
     archive = open_archive((request.out / ARCHIVE).absolute(), request.manifest, request.shard_rows, on_row)
     for scheme in archive.schemes():

@@ -79,9 +79,11 @@ class _Threads:
                 torch.set_num_threads(self._usual)
 
 
-_THREADS = _Threads()
+THREADS = _Threads()
+"""Of this process: `with THREADS.limited_to(1):` around whatever torch computes."""
+
 if hasattr(os, "register_at_fork"):  # a thread of the parent may hold the lock, and is not there to let go of it
-    os.register_at_fork(after_in_child=lambda: _THREADS.__init__())
+    os.register_at_fork(after_in_child=lambda: THREADS.__init__())
 
 
 @final
@@ -120,7 +122,7 @@ class TorchRuntime:
         import torch
 
         def run() -> NDArray[np.float32]:
-            with _THREADS.limited_to(self._threads), _as_on_the_processor(self._device.type), torch.no_grad():
+            with THREADS.limited_to(self._threads), _as_on_the_processor(self._device.type), torch.no_grad():
                 answer = function(torch.from_numpy(images).to(self._device))
                 return np.ascontiguousarray(answer.float().cpu().numpy())
 

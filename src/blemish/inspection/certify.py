@@ -87,6 +87,8 @@ class Certified:
     notes: tuple[str, ...] = ()
     """On images that were perhaps not read as they were meant."""
     skipped: Mapping[str, str] = field(default_factory=dict)
+    new_images: int = 0
+    """How many were scored."""
     is_written: bool = False
 
     @property
@@ -121,6 +123,7 @@ def to_json(found: Certified) -> str:
             "changed": found.changed,
             "sample": found.sample,
             "notes": list(found.notes),
+            "new_images": found.new_images,
             "skipped": dict(found.skipped),
             "written": found.is_written,
         },
@@ -179,6 +182,7 @@ def certify_model(
         changed=changed_message(header, good),
         notes=tuple(good.readings.notes),
         skipped=good.skipped,
+        new_images=len(good.names),
         is_written=not asked.dry_run,
     )
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, final
@@ -17,8 +17,9 @@ from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.readings import Readings
-from blemish.errors import CalibrationError, DataError
+from blemish.errors import CalibrationError, DataError, none_readable, plural
 from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
 from blemish.inspection.monitor_bets import SCORE, Stream, Watch
@@ -62,6 +63,7 @@ def monitor_images(
     groups: str | None = None,
     skip_bad: bool = False,
     on_alarm: OnAlarm = lambda _alarm: None,
+    on_image: OnStep = tell_nobody,
     is_current: Callable[[], bool] = lambda: True,
 ) -> Watched:
     """Watch images in the order they come, or the files of a folder in the order they were last changed.
@@ -82,7 +84,7 @@ def monitor_images(
     with exclusive_lock(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
         return _watch(
             Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups, smallest_change),
-            _Run(predictor, state_path, rng, skip_bad, on_alarm, is_current),
+            _Run(predictor, state_path, rng, skip_bad, on_alarm, on_image, is_current),
             images,
         )
 
@@ -103,13 +105,15 @@ class _Run(NamedTuple):
     rng: np.random.Generator
     skip_bad: bool
     on_alarm: OnAlarm
+    on_image: OnStep
     is_current: Callable[[], bool]
 
     def save(self, watch: Watch) -> None:
         """Keep the watch, if it is still one over this model."""
         if not self.is_current():
             raise CalibrationError(
-                f"the model was calibrated again while it watched, after {watch.images} images; start the watch again"
+                f"the model was calibrated again while it watched, after {plural(watch.images, 'image')}; start the "
+                "watch again"
             )
         write_state(self.state_path, watch.to_state())
 
@@ -135,7 +139,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
             else (_File(path, path.name) for path in images)
         )
         skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
-        for file in files:
+        for file in _counted(files, run.on_image):
             seen = watch.seen.setdefault(file.folder, set()) if file.folder is not None else set()
             if file.key and file.key in seen:
                 passed_over += 1
@@ -159,11 +163,19 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
             for alarm in raised:
                 run.on_alarm(alarm)
         if unreadable and not watch.images:
-            raise DataError(f"none of the {len(unreadable)} images can be read; the first: {unreadable[0]}")
+            raise DataError(none_readable(len(unreadable), "image", unreadable[0]))
     finally:
         if is_changed:
             run.save(watch)
     return replace(_found(watch, watch.images - before, passed_over, skipped), notes=tuple(readings.notes))
+
+
+def _counted(files: Iterable[_File], on_image: OnStep) -> Iterator[_File]:
+    """The files, each counted when it is done with; of a stream nobody knows how many come."""
+    total = len(files) if isinstance(files, Sized) else 0
+    for done, file in enumerate(files, start=1):
+        yield file
+        on_image(done, total)
 
 
 def _id_of(path: Path) -> str:
@@ -200,7 +212,7 @@ def _found(watch: Watch, new_images: int, passed_over: int, skipped: dict[str, s
     )
 
 
-def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None) -> Iterator[_File]:
+def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None) -> list[_File]:
     """The image files of a folder, the one first that was changed first; what is gone is forgotten."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
@@ -215,4 +227,4 @@ def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None
         key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         found.append((status.st_mtime_ns, _File(path, name, where, key)))
     seen[where] = seen.get(where, set()) & {file.key for _, file in found}
-    return iter([file for _, file in sorted(found)])
+    return [file for _, file in sorted(found)]

@@ -15,7 +15,7 @@ from blemish.data.images import check_contents, pixels_id, prepare
 from blemish.data.photo_values import photo_values
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
-from blemish.errors import DataError, SettingsError, join_names, plural
+from blemish.errors import DataError, SettingsError, join_names, none_readable, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
 from blemish.inspection.group_pattern import pattern_in_model
@@ -85,9 +85,7 @@ def score_new_images(
         found.values.append(photo_values(pixels, header.policy.roi))
         on_image(done, len(paths))
     if not found.names:
-        raise DataError(
-            f"{folder}: none of the {len(paths)} images can be read; the first: {min(found.skipped.items())[1]}"
-        )
+        raise DataError(f"{folder}: {none_readable(len(paths), 'image', min(found.skipped.items())[1])}")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypedDict, cast, final
 
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, make_folder
-from blemish.errors import printable
+from blemish.errors import printable, unread
 from blemish.inspection.decisions import Decision, RegionRow, Verdict
 
 
@@ -59,10 +59,10 @@ def as_table(rows: Iterable[Row]) -> Iterator[str]:
         verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
         said = printable(row["path"]) + (f"  ({row['message']})" if row["message"] else "")
         yield f"{verdict:<10}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {said}\n"
-    unread = f", {counts['unreadable']} unreadable" if counts["unreadable"] else ""
-    if threshold is not None or unread:
-        at = "" if threshold is None else f" at threshold {threshold:.6g}"
-        yield f"{counts['anomalous']} of {counts['good'] + counts['anomalous']} anomalous{at}{unread}\n"
+    bad, judged = counts["unreadable"], counts["good"] + counts["anomalous"]
+    parts = [] if threshold is None else [f"{counts['anomalous']} of {judged} anomalous at threshold {threshold:.6g}"]
+    if parts or bad:
+        yield "; ".join(parts + ([unread(bad, judged + bad)] if bad else [])) + "\n"
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:

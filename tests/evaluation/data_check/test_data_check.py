@@ -2,18 +2,22 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageFilter
 from typer.testing import CliRunner, Result
 
 from blemish.cli import app
 from blemish.data.duplicates import SIDE
 from blemish.data.folder import Sample
+from blemish.data.progress import Progress
 from blemish.errors import DataError, SettingsError
+from blemish.evaluation.data_check import look
 from blemish.evaluation.data_check.content import Content
 from blemish.evaluation.data_check.data_check import DataCheck, check_data, thumbnails, to_content, write_check
 from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
@@ -54,6 +58,46 @@ def test_a_clean_set_passes(shared_parts: Path) -> None:
     assert not result.must_look
     assert len(result.images) == 20
     assert len(result.oddness) == 16  # the good ones, to train and to test on
+
+
+def test_it_says_which_images_were_judged_for_what(shared_parts: Path, tmp_path: Path) -> None:
+    settings = make_settings(assignments=SIZE)
+    _, page = write_check(check_data(shared_parts, settings), settings, tmp_path / "out")
+    text = " ".join(page.read_text().split())
+    assert "<p>Nothing stands out.</p>" in text
+    assert (
+        "16 good images were compared with each other for defects, blur and light; 4 defective images were looked"
+        in text
+    )
+
+
+def test_a_check_is_the_same_however_many_photos_are_looked_at_at_once(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "junk.png").write_bytes(b"junk")
+    settings = make_settings(assignments=SIZE)
+    contents = []
+    for workers in (1, 3):
+        monkeypatch.setattr(look, "MAX_WORKERS", workers)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+        contents.append(to_content(check_data(photos, settings), settings))
+    assert contents[0] == contents[1]
+
+
+def test_progress_counts_photos_and_then_comparisons_and_an_interrupt_leaves_no_work_behind(photos: Path) -> None:
+    told: list[Progress] = []
+    check_data(photos, make_settings(assignments=SIZE), told.append)
+    assert [(one.what, one.done, one.total) for one in told] == [
+        *(("looking", done, 14) for done in range(1, 15)),
+        *(("comparing", done, 10) for done in range(1, 11)),
+    ]
+
+    def stop(_progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_data(photos, make_settings(assignments=SIZE), stop)
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("look_")] == []
 
 
 def test_a_defect_among_the_good_comes_out_on_top(photos: Path) -> None:
@@ -239,7 +283,8 @@ def test_every_picture_of_the_page_is_enlarged_by_a_click_and_by_a_key(chromium:
 @pytest.mark.slow
 def test_the_command_ends_with_1_when_something_must_be_looked_at(photos: Path, tmp_path: Path) -> None:
     clean = run("data", "check", photos, "--set", SIZE[0])
-    assert (clean.exit_code, clean.stdout) == (0, "nothing stands out\n")
+    judged = "14 good images were compared with each other for defects, blur and light"
+    assert (clean.exit_code, clean.stdout) == (0, f"nothing stands out\n{judged}\n")
     draw_part(np.random.default_rng(5), defect=True)[0].save(photos / "sneaked_in.png")
     dirty = run("data", "check", photos, "--set", SIZE[0], "-o", tmp_path / "out")
     assert dirty.exit_code == 1

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-from blemish.evaluation.data_check.content import Content
+from blemish.errors import plural
+from blemish.evaluation.data_check.content import Content, coverage
 from blemish.evaluation.report.html import page_environment
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb
@@ -59,6 +60,7 @@ def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
     text = page.render(
         c=content,
         sentence=verdict(content),
+        coverage=coverage(content["images"]),
         groups={kind: [one for one in findings if one["kind"] == kind] for kind in kinds},
         titles=TITLES,
         pictures=pictures,
@@ -71,10 +73,8 @@ def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
 def verdict(content: Content) -> str:
     """What there is to say, in a sentence; the kinds follow with their counts.
 
-    >>> verdict({"to_look_at": {}, "images": [1, 2]})
-    'Nothing stands out in 2 images.'
+    >>> verdict({"to_look_at": {}}), verdict({"to_look_at": {"blur": 1, "mask": 1}})
+    ('Nothing stands out.', '2 things to look at:')
     """
-    looks, images = sum(content["to_look_at"].values()), len(content["images"])
-    if not looks:
-        return f"Nothing stands out in {images} images."
-    return f"{looks} {'thing' if looks == 1 else 'things'} to look at in {images} images:"
+    looks = sum(content["to_look_at"].values())
+    return f"{plural(looks, 'thing')} to look at:" if looks else "Nothing stands out."

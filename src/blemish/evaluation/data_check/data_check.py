@@ -1,6 +1,5 @@
 """`blemish data check`: what to look at in a set of images before a model is trained on it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,15 +8,13 @@ from typing import Any, final
 
 import numpy as np
 
-from blemish.data.duplicates import Pair, clusters, fingerprint, near_duplicates
+from blemish.data.duplicates import Pair, clusters, near_duplicates
 from blemish.data.files import make_folder
 from blemish.data.folder import GOOD, PARTS, Folder, Sample, read_folder
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, told_name, unread_images
-from blemish.data.images import PixelPolicy, as_pixels, load_image, read_original, read_photo
-from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.images import PixelPolicy, read_original
 from blemish.data.outputs import check_report_folder
-from blemish.data.photo_values import measure_quality, to_grey
-from blemish.data.progress import OnStep, tell_nobody
+from blemish.data.progress import Progress, Report, quiet
 from blemish.data.split import groups_of
 from blemish.errors import DataError, plural
 from blemish.evaluation.data_check.check_page import Thumbnail, render
@@ -35,13 +32,13 @@ from blemish.evaluation.data_check.findings import (
     outlier_findings,
     outlier_limit,
     part_of,
-    photo_facts,
     quality_findings,
     size_findings,
     sort_findings,
     turned_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
+from blemish.evaluation.data_check.look import look_at_all, reason
 from blemish.evaluation.report.files import to_json, write_report
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
@@ -97,7 +94,7 @@ class Maps:
         )
 
 
-def check_data(root: Path, settings: RunSettings, on_image: OnStep = tell_nobody) -> DataCheck:
+def check_data(root: Path, settings: RunSettings, report: Report = quiet) -> DataCheck:
     """Look at every image below `root`, good and defective, and at the other files there.
 
     Sizes, channels and the region of interest are those that training with `settings` would take, but that it always
@@ -116,19 +113,17 @@ def check_data(root: Path, settings: RunSettings, on_image: OnStep = tell_nobody
     extractor = FeatureExtractor(policy, _encoder(settings))
     images: list[CheckedImage] = []
     grids: dict[str, Grids] = {}
-    for done, sample in enumerate(headed, start=1):
-        try:
-            images.append(_check_image(sample, extractor, grids))
-            findings += _mask_findings(sample, policy)
-        except DataError as error:
-            findings.append(Finding("unreadable", "look", (sample.name,), _reason(error)))
-        on_image(done, len(headed))
+    for sample, (looked, found) in zip(headed, look_at_all(headed, extractor, report), strict=True):
+        findings += found
+        if looked is not None:
+            images.append(looked.image)
+            if looked.grids is not None:
+                grids[sample.name] = looked.grids
     pairs = near_duplicates(np.stack([one.fingerprint for one in images])) if images else []
     groups = _groups(images, folder, settings)
     together = clusters(len(images), [*pairs, *_pairs_of(images, groups)])
-    maps, notes = _leave_one_out(
-        extractor, grids, dict(zip((one.sample.name for one in images), together, strict=True))
-    )
+    names = (one.sample.name for one in images)
+    maps, notes = _leave_one_out(extractor, grids, dict(zip(names, together, strict=True)), report)
     oddness = _rank_scores(maps)
     findings += [
         *notes,
@@ -200,12 +195,8 @@ def _refused(sample: Sample, settings: RunSettings, findings: list[Finding]) -> 
         sample.size_px(settings.data.max_image_px)
         return False
     except DataError as error:
-        findings.append(Finding("unreadable", "look", (sample.name,), _reason(error)))
+        findings.append(Finding("unreadable", "look", (sample.name,), reason(error)))
         return True
-
-
-def _reason(error: DataError) -> str:
-    return str(error).partition(": ")[2]
 
 
 def _to_fit(root: Path, samples: Sequence[Sample]) -> list[Sample]:
@@ -214,29 +205,6 @@ def _to_fit(root: Path, samples: Sequence[Sample]) -> list[Sample]:
     if not good:
         raise DataError(f"{root}: none of its good images can be read")
     return [sample for sample in good if part_of(sample) == "train"] or good
-
-
-def _check_image(sample: Sample, extractor: FeatureExtractor, grids: dict[str, Grids]) -> CheckedImage:
-    """Decode once; what the encoder sees of a good image goes into `grids`."""
-    policy = extractor.policy
-    values, brightest = read_photo(sample.path, policy)
-    grey = as_pixels(values).mean(axis=2)
-    found = None
-    height, width = values.shape[:2]
-    if policy.aspect is None or abs(height / width / policy.aspect - 1) <= ASPECT_TOLERANCE:  # as training does
-        found = measure_quality(to_grey(load_image(values, policy)), policy.roi)
-        if not sample.label:
-            grids[sample.name] = extractor.extract(values)
-    digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
-    return CheckedImage(sample, photo_facts(sample), digest, fingerprint(grey), found, brightest)
-
-
-def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
-    try:
-        sample.load_mask(policy.window.map_px, sample.size_px(policy.max_image_px))
-        return []
-    except DataError as error:
-        return [Finding("mask", "look", (sample.name,), str(error))]
 
 
 def _groups(images: Sequence[CheckedImage], folder: Folder, settings: RunSettings) -> dict[str, str]:
@@ -257,7 +225,7 @@ def _pairs_of(images: Sequence[CheckedImage], groups: dict[str, str]) -> list[Pa
 
 
 def _leave_one_out(
-    extractor: FeatureExtractor, grids: dict[str, Grids], groups: dict[str, int]
+    extractor: FeatureExtractor, grids: dict[str, Grids], groups: dict[str, int], report: Report
 ) -> tuple[Maps, list[Finding]]:
     """Each good image judged by the others; near duplicates, and images of a group, do not judge each other."""
     names = list(grids)
@@ -267,7 +235,8 @@ def _leave_one_out(
         but = ", copies and images of one group counted once" if len(names) > len(set(own_groups)) else ""
         message = f"{found}{but}: too few to say which is strange; {MIN_TO_COMPARE} are needed"
         return Maps(extractor, None, {}), [Finding("few", "note", (), message)]
-    odd = leave_one_out(extractor, [grids[name] for name in names], own_groups)
+    told = [grids[name] for name in names]
+    odd = leave_one_out(extractor, told, own_groups, lambda done, of: report(Progress("comparing", done, of)))
     return Maps(extractor, odd, {name: row for row, name in enumerate(names)}), []
 
 

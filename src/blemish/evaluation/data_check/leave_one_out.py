@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.data.decode import ImageLike
-from blemish.data.images import PixelPolicy, prepare
+from blemish.data.images import PixelPolicy, Prepared
+from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.inference.score import resize_map
+from blemish.inference.torch_runtime import THREADS
 from blemish.models.detector import ImageShape, check_sides
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 
@@ -34,7 +35,7 @@ _TINY = 1e-12
 _CHUNK = 64  # places looked at together
 
 
-def leave_one_out_distances(features: Features, groups: Sequence[int]) -> Maps:
+def leave_one_out_distances(features: Features, groups: Sequence[int], on_fold: OnStep = tell_nobody) -> Maps:
     """Squared Mahalanobis distance of each image at each place to what images of other groups have there.
 
     As PaDiM has it (Defard et al. 2021), but each image is judged by those of the other folds alone, and each place's
@@ -51,30 +52,36 @@ def leave_one_out_distances(features: Features, groups: Sequence[int]) -> Maps:
     """
     members = [np.flatnonzero(np.asarray(groups) == group) for group in dict.fromkeys(groups)]
     distances = np.empty(features.shape[:2])
-    for start in range(min(FOLDS, len(members))):
-        own = np.concatenate(members[start::FOLDS])
-        rest = np.setdiff1d(np.arange(len(features)), own)
-        mean = features[rest].mean(axis=0, dtype=np.float64)
-        differences = features - mean.astype(np.promote_types(features.dtype, np.float32))  # (n, p, d)
-        root = _root_of_inverse(differences[rest]).astype(differences.dtype)
-        for some in (slice(place, place + _CHUNK) for place in range(0, features.shape[1], _CHUNK)):
-            at_places = (differences[:, some] @ root).transpose(1, 0, 2)  # (c, n, d)
-            distances[own, some] = _distances(at_places[:, own], at_places[:, rest]).T
+    folds = min(FOLDS, len(members))
+    with THREADS.limited_to(1):  # several share each small matrix: no faster, and ten times slower on a busy machine
+        for start in range(folds):
+            own = np.concatenate(members[start::FOLDS])
+            rest = np.setdiff1d(np.arange(len(features)), own)
+            mean = features[rest].mean(axis=0, dtype=np.float64)
+            dtype = np.promote_types(features.dtype, np.float32)
+            differences = torch.from_numpy(features - mean.astype(dtype))  # (n, p, d)
+            root = _root_of_inverse(differences[rest]).to(differences.dtype)
+            for some in (slice(place, place + _CHUNK) for place in range(0, features.shape[1], _CHUNK)):
+                at_places = (differences[:, some] @ root).transpose(0, 1)  # (c, n, d)
+                distances[own, some] = _distances(at_places[:, own], at_places[:, rest]).T.numpy()
+            on_fold(start + 1, folds)
     return distances
 
 
-def _root_of_inverse(differences: Features) -> NDArray[np.float64]:
+def _root_of_inverse(differences: Tensor) -> Tensor:
     """What turns differences to the mean into units of the covariance of all places: a Cholesky factor `(d, d)`."""
-    flat = differences.reshape(-1, differences.shape[2])
-    covariance = np.asarray(flat.T @ flat, np.float64) / len(flat)
-    return np.linalg.cholesky(np.linalg.inv(_shrunk(covariance)))
+    flat = differences.flatten(0, 1)
+    covariance = (flat.T @ flat).double() / len(flat)
+    root: Tensor = torch.linalg.cholesky(torch.linalg.inv(_shrunk(covariance)))
+    return root
 
 
-def _distances(own: Features, rest: Features) -> NDArray[np.floating]:
+def _distances(own: Tensor, rest: Tensor) -> Tensor:
     """Of the rows `(c, k, d)` at c places to the Gaussians of the rest `(c, m, d)`; the prior's covariance is 1."""
-    prior = PRIOR_IMAGES * np.eye(own.shape[2], dtype=own.dtype)
-    inverse = np.linalg.inv(prior + rest.transpose(0, 2, 1) @ rest)  # (c, d, d)
-    distances: NDArray[np.floating] = (rest.shape[1] + PRIOR_IMAGES) * (own @ inverse * own).sum(axis=2)  # (c, k)
+    prior = PRIOR_IMAGES * torch.eye(rest.shape[2], dtype=rest.dtype)
+    root = torch.linalg.cholesky(prior + rest.mT @ rest)  # (c, d, d)
+    apart = torch.linalg.solve_triangular(root, own.mT, upper=False)  # (c, d, k)
+    distances: Tensor = (rest.shape[1] + PRIOR_IMAGES) * apart.square().sum(dim=1)  # (c, k)
     return distances
 
 
@@ -110,10 +117,9 @@ def _without_outliers(logs: Maps) -> Maps:
     return np.asarray(np.minimum(logs, np.quantile(logs, 0.9, axis=0) + (high - low)), np.float64)
 
 
-def _shrunk(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    level = max(float(np.trace(covariance)) / len(covariance), _TINY)
-    shrunk: NDArray[np.float64] = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * np.eye(len(covariance))
-    return shrunk
+def _shrunk(covariance: Tensor) -> Tensor:
+    level = max(float(covariance.trace()) / len(covariance), _TINY)
+    return (1 - SHRINKAGE) * covariance + SHRINKAGE * level * torch.eye(len(covariance), dtype=covariance.dtype)
 
 
 def _smoothed(values: NDArray[np.float64], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -160,6 +166,8 @@ class FeatureExtractor:
         check_sides(ImageShape(policy.channels, *policy.network_px), max(self._encoder.strides))
         self.stride = self._encoder.strides[-1]
         self.policy = policy
+        self.threads = torch.get_num_threads()
+        """So many images may be looked at at once."""
         self._encoder.prepare()
         self.boxes = (
             tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
@@ -168,10 +176,14 @@ class FeatureExtractor:
         )
 
     @torch.no_grad()
-    def extract(self, image: ImageLike) -> Grids:
-        """The deepest features of an image: what is finer tells textures apart more than parts from defects."""
-        prepared = prepare(image, self.policy)
-        return np.stack([self._features(prepared.pixels(box)) for box in self.boxes])
+    def extract(self, prepared: Prepared) -> Grids:
+        """The deepest features of an image: what is finer tells textures apart more than parts from defects.
+
+        In one thread: several images at once gain more than several threads for one, which also wait for each other
+        where the machine has other work.
+        """
+        with THREADS.limited_to(1):
+            return np.stack([self._features(prepared.pixels(box)) for box in self.boxes])
 
     def inside(self) -> NDArray[np.bool_]:
         """Which places `(tiles, h, w)` have their centre in the region of interest."""
@@ -203,8 +215,10 @@ class FeatureExtractor:
         return smooth[0].permute(1, 2, 0).contiguous().numpy().astype(np.float16)
 
 
-def leave_one_out(extractor: FeatureExtractor, grids: Sequence[Grids], groups: Sequence[int]) -> LeaveOneOut:
+def leave_one_out(
+    extractor: FeatureExtractor, grids: Sequence[Grids], groups: Sequence[int], on_fold: OnStep = tell_nobody
+) -> LeaveOneOut:
     """The oddness of each image, from what `extractor` saw in it; images of one group never judge each other."""
     inside = extractor.inside()
     features = np.stack([grid[inside] for grid in grids])  # (n, p, d)
-    return LeaveOneOut(in_units_of_usual(leave_one_out_distances(features, groups), groups, inside))
+    return LeaveOneOut(in_units_of_usual(leave_one_out_distances(features, groups, on_fold), groups, inside))

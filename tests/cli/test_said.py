@@ -1,0 +1,79 @@
+"""What commands say beside their results: of a threshold that can hardly be meant, and of files that were left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from blemish.cli import app
+from blemish.cli.options import threshold_note
+from blemish.errors import DataError
+from blemish.inference.predictor import Predictor
+from blemish.inspection.monitor import monitor_images
+from conftest import draw_part
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for place in range(2):
+        draw_part(np.random.default_rng(place))[0].save(folder / f"{place}.png")
+    return folder
+
+
+@pytest.mark.parametrize("command", ["inspect", "watch", "evaluate"])
+def test_a_threshold_that_no_score_comes_near_is_noted_by_every_command_that_takes_one(
+    command: str, onnx_file: Path, tmp_path: Path
+) -> None:
+    out = ["-o", tmp_path / "report"] if command == "evaluate" else []
+    arguments = [command, onnx_file, tmp_path / "not there", *out]  # which is found out afterwards
+    above, below = (run(*arguments, "--threshold", threshold) for threshold in ("1e9", "0"))
+    assert above.exit_code == below.exit_code == 2
+    assert "note: --threshold 1e+09: above all" in above.stderr
+    assert "hardly any image can be flagged" in above.stderr
+    assert "note: --threshold 0: below all" in below.stderr
+    assert "nearly every image would be flagged" in below.stderr
+
+
+def test_a_threshold_among_the_scores_is_not_spoken_of(onnx_file: Path) -> None:
+    scores = Predictor.load(onnx_file).header.calibration_scores
+    assert [threshold_note(threshold, scores) for threshold in (min(scores), max(scores))] == ["", ""]
+    assert "only what scores higher still is flagged" in threshold_note(1.1 * max(scores), scores)
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_images_that_cannot_be_read_are_counted_among_all_that_were_given(
+    form: str, onnx_file: Path, photos: Path
+) -> None:
+    (photos / "bad.png").write_bytes(b"no image")
+    said = run("inspect", onnx_file, photos, "--skip-bad", "--threshold", "1e9", "--format", form)
+    assert said.exit_code == 3
+    summary = "of 3 images, 1 could not be read"
+    assert (summary in said.stdout, f"skipped: {summary}" in said.stderr) == (form == "table", form == "json")
+
+
+def test_of_one_image_nothing_is_said_in_the_plural(onnx_file: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"^the only image cannot be read: .*bad\.png"):
+        monitor_images(
+            Predictor.load(onnx_file), [bad], tmp_path / "state.json", np.random.default_rng(0), skip_bad=True
+        )
+
+
+def test_a_watch_counts_the_images_of_its_folder(onnx_file: Path, photos: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    monitor_images(
+        Predictor.load(onnx_file),
+        photos,
+        tmp_path / "state.json",
+        np.random.default_rng(0),
+        on_image=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 2), (2, 2)]
