@@ -153,6 +153,8 @@ def test_an_engineer_works_by_keyboard_and_no_page_complains(page: Any, running:
             page.set_viewport_size({"width": width, "height": 1280})
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{path}: {wide} px wider than a window of {width} px"
+        scrolled = "[...document.querySelectorAll('.scroll')].map(one => getComputedStyle(one).backgroundAttachment)"
+        assert all("local" in shown and "scroll" in shown for shown in page.evaluate(scrolled)), "shows no more to come"
         page.set_viewport_size({"width": 800, "height": 1280})
 
     page.goto(running.address + "users")

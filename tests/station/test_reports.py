@@ -1,11 +1,14 @@
 """Guaranteed rates, shift reports and languages."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import update
 
+import blemish
 from blemish.errors import SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.calibration import calibrate
@@ -154,3 +157,12 @@ def test_numbers_are_written_as_the_language_does() -> None:
     text = "{{ 0.0244|percent }} {{ 0.02441|guarantee }} {{ 0.1235|figure }} {{ none|figure }}"
     assert environment("de").from_string(text).render() == "2,44\xa0% 2,45\xa0% 0,1235 -"
     assert environment("en").from_string(text).render() == "2.44\xa0% 2.45\xa0% 0.1235 -"
+
+
+@pytest.mark.parametrize("package", ["station", "evaluation"])
+def test_scores_and_thresholds_are_written_alike_on_all_pages(package: str) -> None:
+    assert [environment(language).filters["score"](1.2) for language in ("en", "de")] == ["1.200", "1,200"]
+    written = Counter[str]()
+    for template in (Path(blemish.__file__).parent / package).rglob("*.j2"):
+        written.update(re.findall(r"\.(?:score|threshold) ?\| ?(\w+)", template.read_text()))
+    assert set(written) == {"score"}

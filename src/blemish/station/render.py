@@ -9,6 +9,7 @@ from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from blemish.inference.score import score_text
 from blemish.station.accounts import Identity
 from blemish.station.words import Say, choose_language
 from blemish.stats.conformal import rounded_up
@@ -42,7 +43,8 @@ def environment(language: str = "en") -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        **{one.__name__: _written_in(language, one) for one in (percent, guarantee, figure, score, volume)},
+        **{one.__name__: _written_in(language, one) for one in (percent, guarantee, figure, volume)},
+        "score": _written_in(language, score_text),
         "moment": moment,
         "details": details,
         "as_json": json.dumps,
@@ -114,21 +116,12 @@ def guarantee(rate: float | None) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A score for a page.
+    """A number for a page.
 
     >>> figure(0.123456), figure(None)
     ('0.1235', '-')
     """
     return "-" if value is None else f"{value:.4g}"
-
-
-def score(value: float | None) -> str:
-    """A score or threshold for a page, always of four digits, so that scores beside each other compare at a glance.
-
-    >>> score(1.2), score(427.83901), score(1234.4), score(9999.7), score(None)
-    ('1.200', '427.8', '1234', '10000', '-')
-    """
-    return "-" if value is None else f"{value:#.4g}".rstrip(".") if abs(value) < 9999.5 else f"{value:.0f}"
 
 
 def volume(size_bytes: float) -> str:

@@ -20,6 +20,7 @@ from blemish.evaluation.report.pictures import (
     thresholds_in_use,
 )
 from blemish.evaluation.results import AS_READ, FalseAlarms, Results, Rung
+from blemish.inference.score import score_text
 
 THRESHOLD_NAMES = {"calibrated": "the model's", "paper_tau": "the paper's", "oracle_f1": "oracle F1"}
 
@@ -69,7 +70,14 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "score": score, "percent": percent, "span": span, "code": code, **filters}
+    environment.filters |= {
+        "number": number,
+        "score": score_text,
+        "percent": percent,
+        "span": span,
+        "code": code,
+        **filters,
+    }
     return environment
 
 
@@ -136,15 +144,6 @@ def number(value: float | None, digits: int = 3) -> str:
     ('0.916', '-', '12.346')
     """
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def score(value: float | None) -> str:
-    """A score or a threshold, which may be of any magnitude, for a table.
-
-    >>> score(427.83901), score(0.0123456), score(9999.7), score(None)
-    ('427.8', '0.01235', '10000', '-')
-    """
-    return "-" if value is None else f"{value:.4g}" if abs(value) < 9999.5 else f"{value:.0f}"
 
 
 def percent(value: float | None) -> str:
