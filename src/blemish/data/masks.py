@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.decode import ImageHeader, open_image, read_content, read_header
+from blemish.data.decode import open_image, read_content, read_header
 from blemish.data.deep import SIXTEEN_BIT_MODES, depth_of
 from blemish.errors import DataError, join_names
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue
@@ -84,13 +84,13 @@ def load_ignored(
     return _resize(ignored, size_px) & ~marked
 
 
-def is_lossy(path: Path, header: ImageHeader | None = None) -> bool:
+def is_lossy(path: Path) -> bool:
     """Whether a mask is stored in a way that changes its values around edges.
 
     Raises:
         DataError: it cannot be read.
     """
-    stored_as = (header or read_header(path)).image_format
+    stored_as = read_header(path).image_format
     return stored_as == "JPEG" or (stored_as in ("WEBP", "TIFF") and bool(_open(path).info.get("lossy")))
 
 

@@ -1,6 +1,5 @@
 """What each of a few false-alarm rates would take and give: the threshold, and how many good images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -26,14 +25,14 @@ class Rung:
     """Whether it is the rate of the model file."""
 
 
-def threshold_ladder(header: ArtifactHeader, rates: Sequence[float] = RATES) -> tuple[Rung, ...]:
-    """The rungs of a model at these rates and its own, the lowest first; thresholds never rise from one to the next.
+def threshold_ladder(header: ArtifactHeader) -> tuple[Rung, ...]:
+    """The rungs of a model at usual rates and its own, the lowest first; thresholds never rise from one to the next.
 
     With the confidence that the model was calibrated with, on average where there is none.
     """
     confidence = header.calibration.confidence
     rungs = []
-    for rate in sorted({*rates, header.max_false_alarm_rate}):
+    for rate in sorted({*RATES, header.max_false_alarm_rate}):
         needed = None if header.calibration.folds else images_needed(rate, confidence)
         rungs.append(Rung(rate, _threshold(header, rate), needed, rate == header.max_false_alarm_rate))
     return tuple(rungs)

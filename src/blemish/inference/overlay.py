@@ -74,19 +74,19 @@ def draw_at_full_size(image: Rgb, scored_map: NDArray[np.float32], threshold: fl
     return picture, mask
 
 
-def draw_contour(image: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int] = _CONTOUR) -> Rgb:
+def draw_contour(image: Rgb, mask: NDArray[np.bool_]) -> Rgb:
     """The image with a line just outside of the mask; the line's width grows with the image.
 
     >>> image = np.zeros((3, 5, 3), np.uint8)
     >>> mask = np.zeros((3, 5), bool); mask[1, 2] = True
-    >>> draw_contour(image, mask, (9, 9, 9))[..., 0]
-    array([[0, 9, 9, 9, 0],
-           [0, 9, 0, 9, 0],
-           [0, 9, 9, 9, 0]], dtype=uint8)
+    >>> draw_contour(image, mask)[..., 2]
+    array([[  0, 255, 255, 255,   0],
+           [  0, 255,   0, 255,   0],
+           [  0, 255, 255, 255,   0]], dtype=uint8)
     """
     grown = grow_mask(mask, _line_px(mask))
     drawn = image.copy()
-    drawn[grown & ~mask] = colour
+    drawn[grown & ~mask] = _CONTOUR
     return drawn
 
 

@@ -1,6 +1,6 @@
 """Pictures of an image for pages: photo, heat map or defect mask; always drawn here, never sent as it came."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from blemish.station.judge import Judge, keep_map, load_map, prepare_kept
 from blemish.station.tables import Decision, Image
 
 Show = Literal["photo", "map", "mask"]
-SHOWS: tuple[Show, ...] = get_args(Show)
 
 SIDES_PX = {"small": 320, "full": 1600}
 """The longer side of what is sent, by its name in the address; nothing is enlarged."""

@@ -6,7 +6,6 @@ What was removed is an entry of the audit trail.
 
 import json
 import shutil
-import time
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
@@ -105,14 +104,14 @@ def kept_now(session: Session, folder: StationFolder) -> Kept:
     return Kept(images, int(size), oldest, removed, shutil.disk_usage(folder.root).free)
 
 
-def sweep(database: Database, folder: StationFolder, now_s: float | None = None) -> Removed:
+def sweep(database: Database, folder: StationFolder) -> Removed:
     """Remove the files that are kept no longer. Images that wait to be judged stay.
 
     Killed in between, it does again what it had not noted.
     """
     with database.read() as session:
         retention = read_retention(session)
-    at, removed = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC), Removed(0, 0)
+    at, removed = datetime.now(UTC), Removed(0, 0)
     for days, is_kept_longer in ((retention.days, False), (retention.days_rejects, True)):
         if days is not None:
             before = (at - timedelta(days=days)).isoformat(timespec="microseconds")

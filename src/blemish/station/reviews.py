@@ -61,14 +61,14 @@ def give_verdict(
         session.add(verdict)
 
 
-def rejects(session: Session, product_id: int | None, limit: int = 24) -> list[Row]:
+def rejects(session: Session, product_id: int | None) -> list[Row]:
     """Anomalous images that nobody has judged, the worst first; those of the audit lane wait for it."""
     is_judged = exists().where(Verdict.image_id == Image.id)
     query = (
         _rows(product_id)
         .where(Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit, Image.removed_at.is_(None))
         .order_by(Decision.p_value, Decision.score.desc())
-        .limit(limit)
+        .limit(24)
     )
     return [Row(row[0], row[1]) for row in session.execute(query)]
 

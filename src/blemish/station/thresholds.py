@@ -69,13 +69,13 @@ def choices(header: ArtifactHeader, scores: list[float], current: float) -> list
     ]
 
 
-def last_scores(session: Session, product_id: int, model_id: int, last: int = LAST) -> list[float]:
+def last_scores(session: Session, product_id: int, model_id: int) -> list[float]:
     """The scores of the last images of a product that this model judged."""
     query = (
         select(Decision.score)
         .where(Decision.product_id == product_id, Decision.model_id == model_id, Decision.score.is_not(None))
         .order_by(Decision.decided_at.desc())  # as the index has them
-        .limit(last)
+        .limit(LAST)
     )
     return [score for score in session.scalars(query) if score is not None]
 
