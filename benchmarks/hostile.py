@@ -519,7 +519,7 @@ def model_case(rng: np.random.Generator, folder: Path, material: Material) -> Ca
 
 def change_and_seal(rng: np.random.Generator, source: Path, model: Path) -> None:
     """A trained model with one value of its header, or one tensor, replaced; its checksum is right."""
-    from blemish.inference.artifact import write_tensors
+    from blemish.inference.tensor_file import write_tensors
 
     length = int.from_bytes(source.read_bytes()[:8], "little")
     metadata = json.loads(source.read_bytes()[8 : 8 + length])["__metadata__"]

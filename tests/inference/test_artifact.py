@@ -9,8 +9,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from blemish.errors import ArtifactError
-from blemish.inference.artifact import FORMAT, read_artifact, write_artifact, write_tensors
+from blemish.inference.artifact import FORMAT, read_artifact, write_artifact
 from blemish.inference.predictor import Predictor
+from blemish.inference.tensor_file import write_tensors
 
 
 def test_header_and_tensors_survive(model_file: Path, tmp_path: Path) -> None:

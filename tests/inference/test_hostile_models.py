@@ -18,13 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 from blemish.data.roi import encode_roi
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference import limits
-from blemish.inference.artifact import read_artifact, write_tensors
+from blemish.inference.artifact import read_artifact
 from blemish.inference.calibration import CalibrationCard
 from blemish.inference.onnx_check import check_graph
 from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, seal, unseal
 from blemish.inference.parity import verify
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxRuntime, open_onnx
+from blemish.inference.tensor_file import write_tensors
 from blemish.inference.torch_runtime import TorchRuntime
 from blemish.inspection.group_pattern import pattern_in_model
 from blemish.models import DETECTORS, make_detector, pin

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from blemish.evaluation.judged import JudgedImage
 from blemish.evaluation.paper import PAPER_TAUS
 from blemish.evaluation.report.pictures import Example
-from blemish.inference.artifact import read_tensors, write_tensors
+from blemish.inference.tensor_file import read_tensors, write_tensors
 from blemish.stats import Counts, PixelScores
 
 MAPS = "maps.safetensors"

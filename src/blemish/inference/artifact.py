@@ -6,26 +6,22 @@ signature: someone who changes the file on purpose can also write a new one.
 """
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, final
 
-import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, ValidationError, model_validator
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from pydantic import Field, ValidationError, model_validator
 
-from blemish.data.files import atomic_write
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.data.roi import decode_roi
 from blemish.errors import ArtifactError
 from blemish.hub.folder import EncoderCard
 from blemish.inference.calibration import CalibrationCard, promise, score_p_value
+from blemish.inference.tensor_file import Tensors, parse_tensors, write_tensors
 from blemish.inference.trust import read_model_file
 from blemish.settings import LARGEST_IMAGE_PX, RunSettings, Settings
 from blemish.stats.conformal import Certificate
@@ -49,8 +45,6 @@ MAX_TILES = 20_000
 
 MAX_NETWORK_PX = 1 << 24
 """Pixels that a network sees at a time."""
-
-Tensors = Mapping[str, NDArray[np.generic]]
 
 
 @final
@@ -234,76 +228,6 @@ def separate_folds(state: Tensors, detectors: int) -> list[dict[str, NDArray[Any
         return [dict(state)]
     heads = [f"fold{fold}." for fold in range(detectors)]
     return [{name[len(head) :]: tensor for name, tensor in state.items() if name.startswith(head)} for head in heads]
-
-
-def write_tensors(path: Path, kind: str, content: Mapping[str, JsonValue], tensors: Tensors) -> None:
-    """A safetensors file of ours: `content` as JSON and a checksum in its header.
-
-    Raises:
-        DataError: it cannot be written there.
-    """
-    text = json.dumps(content, allow_nan=False, sort_keys=True)
-    solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    metadata = {"blemish": kind, "content": text, "sha256": _checksum(text, solid)}
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(save(solid, metadata))  # safetensors' own writing hides why a disk refuses
-
-
-def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What `write_tensors` wrote.
-
-    Raises:
-        ArtifactError: missing, foreign, truncated, or changed since it was written.
-    """
-    return parse_tensors(read_model_file(path), path, kind)
-
-
-def parse_tensors(file: bytes, path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What `write_tensors` wrote, from its bytes.
-
-    Raises:
-        ArtifactError: as `read_tensors`.
-    """
-    try:
-        tensors = load(file)
-        length = int.from_bytes(file[:8], "little")
-        metadata = json.loads(file[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = str(error).removeprefix("Error while deserializing: ")
-        raise ArtifactError(
-            f"{path}: not a model file, or a truncated one ({reason}); blemish train and blemish export write them"
-        ) from None
-    if metadata.get("blemish") != kind:
-        wanted = "a model that blemish train wrote" if kind == "artifact" else f"blemish's {kind}"
-        raise ArtifactError(f"{path}: a safetensors file of something else; {wanted} is needed")
-    text = metadata.get("content", "")
-    if metadata.get("sha256") != _checksum(text, tensors):
-        raise ArtifactError(f"{path}: damaged or changed since it was written (its checksum does not match)")
-    return parse_object(text, path), tensors
-
-
-def parse_object(text: str, path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ArtifactError: it is something else.
-    """
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{path}: its header is missing or damaged")
-    return content
-
-
-def _checksum(text: str, tensors: Tensors) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = np.ascontiguousarray(tensors[name])
-        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
-        digest.update(tensor.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def made_with(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str, str]:

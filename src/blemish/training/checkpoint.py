@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from blemish.errors import SettingsError
-from blemish.inference.artifact import read_tensors, write_tensors
+from blemish.inference.tensor_file import read_tensors, write_tensors
 from blemish.models.detector import Detector
 
 
