@@ -14,18 +14,16 @@ from hypothesis import strategies as st
 from blemish.data.images import PixelPolicy, prepare
 from blemish.errors import ArtifactError
 from blemish.inference.artifact import ArtifactHeader, read_artifact, split_fixtures
-from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, plain_metadata, seal
-from blemish.inference.parity import (
+from blemish.inference.fixtures import (
     FIXTURE_BYTES,
     Expectation,
-    decision,
     keep_fixtures,
     read_expectations,
     seeded_images,
-    verify,
-    with_margin,
     write_expectations,
 )
+from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, plain_metadata, seal
+from blemish.inference.parity import decision, verify, with_margin
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import open_onnx
 

@@ -197,6 +197,7 @@ def parse_artifact(file: bytes, path: Path) -> tuple[ArtifactHeader, dict[str, N
 def split_fixtures(tensors: Tensors) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     """The detector's state, and the images (by name) that travel with it to check an export with.
 
+    >>> import numpy as np
     >>> state, fixtures = split_fixtures({"weight": np.zeros(1), "fixture.good/1.png": np.ones(1)})
     >>> list(state), list(fixtures)
     (['weight'], ['good/1.png'])
@@ -208,6 +209,7 @@ def split_fixtures(tensors: Tensors) -> tuple[dict[str, NDArray[Any]], dict[str,
 def join_folds(states: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
     """The tensors of one detector, or of several under names of their own.
 
+    >>> import numpy as np
     >>> list(join_folds([{"weight": np.zeros(1)}, {"weight": np.ones(1)}]))
     ['fold0.weight', 'fold1.weight']
     """

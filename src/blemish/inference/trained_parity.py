@@ -7,14 +7,8 @@ from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference.artifact import read_artifact, split_fixtures
-from blemish.inference.parity import (
-    LARGEST_TOLERANCE,
-    Verification,
-    compare,
-    expectation,
-    fixture_predictor,
-    seeded_images,
-)
+from blemish.inference.fixtures import expectation, seeded_images
+from blemish.inference.parity import LARGEST_TOLERANCE, Verification, compare, fixture_predictor
 from blemish.inference.runtime import open_model
 from blemish.inference.trust import Trust
 

@@ -12,9 +12,10 @@ from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import CalibrationError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, read_artifact, write_artifact
 from blemish.inference.calibration import CalibrationCard, calibrate_kept
+from blemish.inference.fixtures import Verdict, read_expectations
 from blemish.inference.monitor_state import Alarm, withdrawal, withdrawn_message
 from blemish.inference.onnx_file import unseal
-from blemish.inference.parity import Verdict, decision, read_expectations, scores_with_margin, with_margin, write_onnx
+from blemish.inference.parity import decision, scores_with_margin, with_margin, write_onnx
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxModel, is_onnx, open_onnx
 from blemish.inspection.new_images import (

@@ -18,21 +18,9 @@ from blemish.data.outputs import check_model_name
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.fixtures import Expectation, Verdict, reduce_map, seeded_image, seeded_images, verdict_of
 from blemish.inference.onnx_file import ExportCard
-from blemish.inference.parity import (
-    LARGEST_TOLERANCE,
-    Expectation,
-    Verdict,
-    decision,
-    difference,
-    fixture_predictor,
-    reduce_map,
-    seeded_image,
-    seeded_images,
-    verdict_of,
-    with_margin,
-    write_onnx,
-)
+from blemish.inference.parity import LARGEST_TOLERANCE, decision, difference, fixture_predictor, with_margin, write_onnx
 from blemish.inference.runtime import Runtime, graph_runtime, is_onnx, open_detector
 from blemish.inference.torch_runtime import TorchRuntime
 from blemish.settings import Settings

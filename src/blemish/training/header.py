@@ -15,7 +15,7 @@ from blemish.data.photo_values import gather_values
 from blemish.errors import CalibrationError
 from blemish.inference.artifact import FIXTURE, ArtifactHeader, DataCard
 from blemish.inference.calibration import Calibrated
-from blemish.inference.parity import choose_fixtures, keep_fixtures
+from blemish.inference.fixtures import choose_fixtures, keep_fixtures
 from blemish.training.fit import Fit
 from blemish.training.job import Job
 from blemish.training.notes import ImageLook, calibrate_scores, image_notes, look_at_image
