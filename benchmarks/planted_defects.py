@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from blemish.data.duplicates import clusters, fingerprint, near_duplicates
 from blemish.data.folder import Sample, read_folder
-from blemish.data.images import as_pixels, read_values
+from blemish.data.images import read_values
+from blemish.data.pixels import as_pixels
 from blemish.evaluation.data_check.findings import outlier_limit
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, leave_one_out
 from blemish.settings import RunSettings

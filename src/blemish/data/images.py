@@ -19,7 +19,6 @@ What happens to an image, in this order:
 Arrays are taken as `(h, w, 3)` in the order red, green, blue. OpenCV has blue first: give `array[:, :, ::-1]`.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,20 +31,14 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, open_image
-from blemish.data.deep import brightest_value, check_alpha, is_transparent, unit_bands
+from blemish.data.deep import brightest_value, is_transparent
 from blemish.data.masks import ASPECT_TOLERANCE
-from blemish.data.named_errors import named_errors
+from blemish.data.pixels import Edges, Values, as_pixels, drawable, image_values, refuse_constant
 from blemish.data.readings import READ_AS_MEANT, Reading
 from blemish.data.roi import Window, decode_roi
 from blemish.data.tiles import Box
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, ImageSide, Settings, Side
-
-Values = NDArray[np.uint8] | NDArray[np.float32]
-"""An image at its own size, `(h, w)` or `(h, w, 3)`, as `read_values` gives it."""
-
-Edges = tuple[float, float, float, float]
-"""top, left, bottom, right of a part of an image, in its pixels."""
 
 T = TypeVar("T", bound=np.generic)
 
@@ -237,7 +230,9 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     _check_aspect(original.size, policy, where)
     size_px = (original.height, original.width)
     top, left, bottom, right = policy.box(size_px)
-    values = _values(original, policy, where, (bottom - top, right - left), policy.part_px(size_px))
+    values = image_values(
+        original, policy.white_level, policy.channels, where, (bottom - top, right - left), policy.part_px(size_px)
+    )
     around = [(top, policy.size_px[0] - bottom), (left, policy.size_px[1] - right), (0, 0)]
     if policy.fit == "pad":
         values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
@@ -246,33 +241,13 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     return Prepared(values, policy, size_px, original.mode in GREY_MODES, reading, pages)
 
 
-def _resize(band: Image.Image, size_px: tuple[int, int], part: Edges | None) -> Image.Image:
-    """The band, or a part of it, at a size; pixels beside the part count as far as the filter reaches."""
-    size = size_px[::-1]
-    if part is None:
-        return band if band.size == size else band.resize(size, Image.Resampling.BILINEAR)
-    top, left, bottom, right = part
-    return band.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
-
-
 def check_contents(prepared: Prepared, path: Path) -> None:
     """Refuse an image whose pixels, in the region of interest, are all the same.
 
     Raises:
         DataError: they are.
     """
-    _refuse_constant(prepared.inside, str(path))
-
-
-def _refuse_constant(inside: Values, where: str) -> None:
-    """Refuse pixels `(n,)` or `(n, 3)` that show nothing: a lens cap, an empty frame, a wrong white level."""
-    if (inside[0] == inside[-1]).all() and (inside == inside[0]).all():
-        scale = 255.0 if inside.dtype == np.uint8 else 1.0
-        found = ", ".join(f"{value / scale:.3g}" for value in np.atleast_1d(inside[0]).tolist())
-        raise DataError(
-            f"{where}: the photo has one value everywhere, {found} (1 is white); look at the file, its transparency, "
-            "data.white_level and data.roi"
-        )
+    refuse_constant(prepared.inside, str(path))
 
 
 def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level: int | None = None) -> Image.Image:
@@ -284,20 +259,6 @@ def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level
     return drawable(open_image(image, max_image_px), white_level, name_of(image))
 
 
-def drawable(original: Image.Image, white_level: int | None, where: str) -> Image.Image:
-    """A decoded image in 8-bit RGB, to draw on.
-
-    Raises:
-        DataError: 16-bit or float values out of their range; `where` is what the error calls the image.
-    """
-    with named_errors(where):
-        deep = unit_bands(original, white_level, 3, where)
-        if deep is not None:
-            eight = [Image.fromarray(np.uint8(np.asarray(band) * 255.0 + 0.5)) for band in deep]
-            original = eight[0] if len(eight) == 1 else Image.merge("RGB", eight)
-        return _eight_bit(original, 3, where)
-
-
 def read_photo(path: Path, policy: PixelPolicy) -> tuple[Values, int | None]:
     """As `read_values`, of a file; and its brightest value, see `Prepared`.
 
@@ -305,8 +266,8 @@ def read_photo(path: Path, policy: PixelPolicy) -> tuple[Values, int | None]:
         DataError: as `load_image`.
     """
     original = open_image(path, policy.max_image_px)
-    values = _values(original, policy, str(path))
-    _refuse_constant(values.reshape(-1, *values.shape[2:]), str(path))
+    values = image_values(original, policy.white_level, policy.channels, str(path))
+    refuse_constant(values.reshape(-1, *values.shape[2:]), str(path))
     return values, brightest_value(original)
 
 
@@ -321,42 +282,8 @@ def read_values(image: ImageLike, policy: PixelPolicy) -> Values:
     >>> read_values(np.full((8, 8), 51, np.uint8), PixelPolicy(size_px=(8, 8), channels=3)).shape
     (8, 8, 3)
     """
-    return _values(open_image(image, policy.max_image_px), policy, name_of(image))
-
-
-def _values(
-    original: Image.Image,
-    policy: PixelPolicy,
-    where: str,
-    size_px: tuple[int, int] | None = None,
-    part: Edges | None = None,
-) -> Values:
-    """An image as an array, resized where a size is given, all of it or a part."""
-    with named_errors(where):
-        deep = unit_bands(original, policy.white_level, policy.channels, where)
-        bands = [_eight_bit(original, policy.channels, where)] if deep is None else deep
-        arrays = [np.asarray(band if size_px is None else _resize(band, size_px, part)) for band in bands]
-        return np.array(arrays[0]) if len(arrays) == 1 else np.stack(arrays, axis=2)
-
-
-def pixels_id(pixels: NDArray[np.float32]) -> str:
-    """An image by what the network sees of it, however its file was saved: the start of a SHA-256.
-
-    >>> pixels_id(np.zeros((1, 2, 2), np.float32)) == pixels_id(np.ones((1, 2, 2), np.float32))
-    False
-    """
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
-
-
-def as_pixels(values: Values) -> NDArray[np.float32]:
-    """The image as float32 `(h, w, c)` in [0, 1].
-
-    >>> as_pixels(np.full((2, 3), 255, np.uint8)).shape
-    (2, 3, 1)
-    """
-    scale = np.float32(255 if values.dtype == np.uint8 else 1)
-    pixels = np.asarray(values, np.float32) / scale
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+    original = open_image(image, policy.max_image_px)
+    return image_values(original, policy.white_level, policy.channels, name_of(image))
 
 
 def _check_aspect(size: tuple[int, int], policy: PixelPolicy, where: str) -> None:
@@ -371,16 +298,3 @@ def _check_aspect(size: tuple[int, int], policy: PixelPolicy, where: str) -> Non
             f"{where}: {height} x {width} (height x width), an aspect of {height / width:.3g}; the model is for "
             f"{policy.aspect:.3g}, within {ASPECT_TOLERANCE:.0%}. {advice}"
         )
-
-
-def _eight_bit(image: Image.Image, channels: int, where: str) -> Image.Image:
-    """8-bit grey or RGB. Transparency is laid over black."""
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        check_alpha(with_alpha, where)
-        black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, with_alpha)
-    wanted = "L" if channels == 1 else "RGB"
-    if image.mode == "LAB":  # which becomes grey in two steps only
-        image = image.convert("RGB")
-    return image if image.mode == wanted else image.convert(wanted)

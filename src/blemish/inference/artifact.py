@@ -61,7 +61,7 @@ class DataCard(Settings):
     fit_ids: tuple[str, ...] = ()
     """The images fitted on, by their contents (`file_id` in data/folder.py): none of them may be calibrated on."""
     fit_pixel_ids: tuple[str, ...] = ()
-    """The same images by their pixels (`pixels_id` in data/images.py), however their files were saved."""
+    """The same images by their pixels (`pixels_id` in data/pixels.py), however their files were saved."""
     groups_sha256: str = ""
     fit_groups: tuple[str, ...] = ()
     """The groups of the images fitted on: none of them may be calibrated on."""

@@ -48,7 +48,7 @@ class CalibrationCard(Settings):
     image_ids: tuple[str, ...] = ()
     """See `file_id` in data/folder.py."""
     pixel_ids: tuple[str, ...] = ()
-    """The same images by their pixels: see `pixels_id` in data/images.py."""
+    """The same images by their pixels: see `pixels_id` in data/pixels.py."""
     earlier_ids: tuple[str, ...] = ()
     """Both, of images of certificates that this one replaced: they cannot lift a withdrawal either."""
     photo_values: dict[str, tuple[float, ...]] = Field(default_factory=dict)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from blemish.data.folder import file_id
 from blemish.data.groups import pattern_of, read_groups
 from blemish.data.image_files import NOT_UTF8, image_files, told_name
-from blemish.data.images import check_contents, pixels_id, prepare
+from blemish.data.images import check_contents, prepare
 from blemish.data.photo_values import photo_values
+from blemish.data.pixels import pixels_id
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError, join_names, none_readable, plural

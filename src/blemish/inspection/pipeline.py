@@ -21,8 +21,9 @@ from PIL.PngImagePlugin import PngInfo
 from blemish.data.decode import read_content, read_header
 from blemish.data.files import atomic_write, fit_name, make_folder
 from blemish.data.image_files import PICTURES
-from blemish.data.images import Prepared, drawable, prepare_content
+from blemish.data.images import Prepared, prepare_content
 from blemish.data.outputs import refuse_foreign
+from blemish.data.pixels import drawable
 from blemish.data.readings import READ_AS_MEANT, Reading
 from blemish.errors import DataError
 from blemish.inference.overlay import draw_at_full_size

@@ -21,8 +21,9 @@ from PIL import Image
 
 from blemish.data.decode import open_image, read_content
 from blemish.data.files import check_writable, make_folder, reason, remove_left_parts
-from blemish.data.images import Prepared, drawable, prepare_content
+from blemish.data.images import Prepared, prepare_content
 from blemish.data.outputs import refuse_good_folder, refuse_test_folder
+from blemish.data.pixels import drawable
 from blemish.data.readings import Readings
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.predictor import Prediction, Predictor

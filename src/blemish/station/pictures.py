@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from blemish.data.decode import open_image, read_content
-from blemish.data.images import drawable
+from blemish.data.pixels import drawable
 from blemish.errors import DataError
 from blemish.inference.overlay import draw_contour, encode, overlay
 from blemish.inference.score import resize_map

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 
 from blemish.data.files import make_folder
 from blemish.data.folder import ID_DIGITS
-from blemish.data.images import pixels_id
+from blemish.data.pixels import pixels_id
 from blemish.data.progress import Progress
 from blemish.errors import BlemishError, CalibrationError, DataError, plural
 from blemish.inference.artifact import ArtifactHeader

@@ -6,8 +6,8 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blemish.data.duplicates import Fingerprint, alike_as_they_are, count_parts, fingerprint
-from blemish.data.images import pixels_id
 from blemish.data.photo_values import photo_values
+from blemish.data.pixels import pixels_id
 from blemish.errors import BlemishError, plural
 from blemish.inference.calibration import Calibrated, calibrate
 from blemish.inference.ladder import RATES

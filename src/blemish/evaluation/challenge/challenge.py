@@ -18,8 +18,9 @@ from pydantic import Field
 
 from blemish.data.files import folder_to_fill
 from blemish.data.folder import GOOD, PARTS, Folder
-from blemish.data.images import as_pixels, read_values
+from blemish.data.images import read_values
 from blemish.data.outputs import check_report_folder
+from blemish.data.pixels import as_pixels
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import DataError, SettingsError, nearest

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, final
 
 from blemish.data.folder import Folder, Sample
-from blemish.data.images import PixelPolicy, load_image, pixels_id, read_values
+from blemish.data.images import PixelPolicy, load_image, read_values
+from blemish.data.pixels import pixels_id
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.challenge.notes import FEW_PHOTOS
 from blemish.inference.artifact import made_with

@@ -7,7 +7,8 @@ from typing import Literal, final
 import numpy as np
 from PIL import Image, ImageFilter
 
-from blemish.data.images import PixelPolicy, Values, as_pixels
+from blemish.data.images import PixelPolicy
+from blemish.data.pixels import Values, as_pixels
 from blemish.data.synthetic.defects import DEFECTS, defect_seed
 from blemish.data.synthetic.placing import Mask
 from blemish.data.synthetic.shapes import extent_px

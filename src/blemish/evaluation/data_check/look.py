@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from blemish.data.duplicates import fingerprint
 from blemish.data.folder import Sample
-from blemish.data.images import PixelPolicy, Values, as_pixels, prepare, read_photo
+from blemish.data.images import PixelPolicy, prepare, read_photo
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.photo_values import measure_quality, to_grey
+from blemish.data.pixels import Values, as_pixels
 from blemish.data.progress import Progress, Report
 from blemish.errors import DataError
 from blemish.evaluation.data_check.findings import CheckedImage, Finding, photo_facts
