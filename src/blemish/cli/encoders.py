@@ -17,17 +17,18 @@ def list_(
     """List the encoders that are on this machine, with licence, size, and speed where it was measured."""
     import json
 
+    from blemish.data.progress import counted
     from blemish.errors import BlemishError
     from blemish.hub.store import home
     from blemish.models.encoder_list import list_encoders, measure_encoder
 
-    for row in list_encoders() if measure else ():
-        if row.how_to_get:
-            continue
-        try:
-            measure_encoder(row.name)
-        except BlemishError as error:
-            log_console.print(f"not measured: {row.name}: {error}")
+    here = [row.name for row in list_encoders() if measure and not row.how_to_get]
+    with progress(at_once=True) as report:
+        for name in counted(here, counter(report, "measuring")):
+            try:
+                measure_encoder(name)
+            except BlemishError as error:
+                log_console.print(f"not measured: {name}: {error}")
     rows = list_encoders()
     if form == "json":
         typer.echo(json.dumps([row._asdict() for row in rows], indent=2, allow_nan=False))

@@ -54,12 +54,14 @@ def verify(
     from blemish.inference.trust import Trust
 
     trust = Trust(sha256, signed_by)
-    if is_exported := is_onnx(model):
-        found = verify_file(model, device, threads, trust)
-    else:
-        from blemish.inference.trained_parity import verify_trained
+    with progress(at_once=True) as report:
+        compared = counter(report, "comparing")
+        if is_exported := is_onnx(model):
+            found = verify_file(model, device, threads, trust, compared)
+        else:
+            from blemish.inference.trained_parity import verify_trained
 
-        found = verify_trained(model, device, threads, trust)
+            found = verify_trained(model, device, threads, trust, compared)
     ties = sum(not check.is_same for check in found.checks)
     rows = {
         "images": f"{len(found.checks)}, all within {found.tolerance:.0e} of value or threshold",

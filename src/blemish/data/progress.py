@@ -1,7 +1,9 @@
 """Progress of long work, for whoever shows it."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Progress(NamedTuple):
@@ -25,3 +27,17 @@ def quiet(progress: Progress) -> None:
 
 def tell_nobody(done: int, total: int) -> None:
     """Counts steps for nobody."""
+
+
+def counted(things: Iterable[T], on_step: OnStep) -> Iterator[T]:
+    """Each thing, told of when it is done with; how many a stream brings is not known.
+
+    >>> list(counted("ab", lambda done, total: print(done, "of", total)))
+    1 of 2
+    2 of 2
+    ['a', 'b']
+    """
+    total = len(things) if isinstance(things, Sized) else 0
+    for done, thing in enumerate(things, start=1):
+        yield thing
+        on_step(done, total)

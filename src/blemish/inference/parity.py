@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.files import atomic_write
+from blemish.data.progress import OnStep, counted, tell_nobody
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.fixtures import Expectation, read_expectations, reduce_map, verdict_of, write_expectations
@@ -61,13 +62,14 @@ def verify(
     device: str = "auto",
     threads: int | None = None,
     trust: Trust = Trust(),  # noqa: B008  # immutable
+    on_image: OnStep = tell_nobody,
 ) -> Verification:
     """Judge the fixtures in an exported file, and compare with what is expected of it.
 
     Raises:
         ArtifactError: the file is not intact, or this machine judges otherwise; with the worst image.
     """
-    found = check_fixtures(open_onnx(path, device, threads, trust))
+    found = check_fixtures(open_onnx(path, device, threads, trust), on_image)
     if not found.is_within:
         where = "this machine" if device in ("auto", "cpu") else f"this machine's {device}"
         raise ArtifactError(
@@ -99,12 +101,13 @@ def write_onnx(
             raise ArtifactError(f"{out}: not written: {found.worst.name} differs by {found.worst.difference:.2g} in it")
 
 
-def check_fixtures(model: OnnxModel) -> Verification:
+def check_fixtures(model: OnnxModel, on_image: OnStep = tell_nobody) -> Verification:
     """Judge the fixtures of an exported model as it is run here."""
     predictor = fixture_predictor(model.header.model, model.runtime)
     scale = model.header.export.scale or predictor.threshold
     try:
-        checks = [compare(one, predictor.predict(one.image), scale) for one in read_expectations(model.fixtures)]
+        fixtures = counted(read_expectations(model.fixtures), on_image)
+        checks = [compare(one, predictor.predict(one.image), scale) for one in fixtures]
     except DataError as error:
         raise ArtifactError(f"the images to check the model with are no images ({error}); export it again") from None
     if not checks:

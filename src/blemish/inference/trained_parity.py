@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from blemish.data.progress import OnStep, counted, tell_nobody
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference.artifact import read_artifact, split_fixtures
 from blemish.inference.fixtures import expectation, seeded_images
@@ -18,6 +19,7 @@ def verify_trained(
     device: str,
     threads: int | None = None,
     trust: Trust = Trust(),  # noqa: B008  # immutable
+    on_image: OnStep = tell_nobody,
 ) -> Verification:
     """Judge seeded images, and the good ones that travel with the model, on the processor and on a device.
 
@@ -38,10 +40,10 @@ def verify_trained(
         (fixture_predictor(opened.header, cpu), fixture_predictor(opened.header, there))
         for cpu, there in zip(opened.runtimes, other.runtimes, strict=True)
     ]
+    tasks = [(cpu, there, name, image) for cpu, there in pairs for name, image in images.items()]
     checks = tuple(
         compare(expectation(name, image, cpu.predict(image)), there.predict(image), cpu.threshold)
-        for cpu, there in pairs
-        for name, image in images.items()
+        for cpu, there, name, image in counted(tasks, on_image)
     )
     found = Verification(LARGEST_TOLERANCE, checks)
     if not found.is_within:

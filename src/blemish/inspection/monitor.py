@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, final
@@ -17,7 +17,7 @@ from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
-from blemish.data.progress import OnStep, tell_nobody
+from blemish.data.progress import OnStep, counted, tell_nobody
 from blemish.data.readings import Readings
 from blemish.errors import CalibrationError, DataError, none_readable, plural
 from blemish.inference.monitor_state import Alarm, read_state, write_state
@@ -139,7 +139,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
             else (_File(path, path.name) for path in images)
         )
         skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
-        for file in _counted(files, run.on_image):
+        for file in counted(files, run.on_image):
             seen = watch.seen.setdefault(file.folder, set()) if file.folder is not None else set()
             if file.key and file.key in seen:
                 passed_over += 1
@@ -168,14 +168,6 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
         if is_changed:
             run.save(watch)
     return replace(_found(watch, watch.images - before, passed_over, skipped), notes=tuple(readings.notes))
-
-
-def _counted(files: Iterable[_File], on_image: OnStep) -> Iterator[_File]:
-    """The files, each counted when it is done with; of a stream nobody knows how many come."""
-    total = len(files) if isinstance(files, Sized) else 0
-    for done, file in enumerate(files, start=1):
-        yield file
-        on_image(done, total)
 
 
 def _id_of(path: Path) -> str:
