@@ -36,7 +36,7 @@ def sets(assignments: list[str]) -> list[str]:
 def test_the_ladder_tries_defects_where_the_models_size_is_rounded_to_another_aspect(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.cli.ladder.BUDGET_S", 600.0)
+    monkeypatch.setattr("blemish.cli.ladder.MAX_PHOTO_S", 600.0)
     header, tensors = read_artifact(model_file)
     policy = header.policy.model_copy(update={"aspect": 0.9})  # of photos that are seen at 64 x 64
     write_artifact(tmp_path / "m.safetensors", header.model_copy(update={"policy": policy}), tensors)
@@ -46,7 +46,7 @@ def test_the_ladder_tries_defects_where_the_models_size_is_rounded_to_another_as
 def test_train_writes_one_file_and_says_what_it_did(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.cli.ladder.BUDGET_S", 600.0)  # a busy machine must not change what is said
+    monkeypatch.setattr("blemish.cli.ladder.MAX_PHOTO_S", 600.0)  # a busy machine must not change what is said
     result = run("train", parts, "-o", tmp_path / "m.safetensors", "--detector", "conv_autoencoder", *sets(TINY))
     assert result.exit_code == 0
     assert "10 fitted, 2 held out" in result.stdout

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blemish.cli.console import new_table, out_console, say
+from blemish.cli.console import counter, new_table, out_console, progress, say
 
 if TYPE_CHECKING:
     from blemish.evaluation.challenge.quick import Peaks
     from blemish.inference.artifact import ArtifactHeader
     from blemish.inference.ladder import Rung
 
-BUDGET_S = 8.0
-"""Longer the synthetic defects of the ladder may not take."""
+MAX_PHOTO_S = 1.5
+"""Where a photo takes longer, no synthetic defects are tried for the ladder; else they take a minute at most."""
 
 
 def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
@@ -53,7 +53,8 @@ def find_peaks(model: Path, device: str) -> "list[Peaks]":
     predictor = fixture_predictor(opened.header, opened.runtimes)  # photos as the model sees them, reduced and cut out
     fixtures = split_fixtures(read_artifact(model)[1])[1]
     photos = [fixtures[name] for name in sorted(fixtures)]  # a model file keeps no order
-    peaks = quick_peaks(predictor, photos, BUDGET_S) if photos else []
+    with progress() as report:
+        peaks = quick_peaks(predictor, photos, MAX_PHOTO_S, counter(report, "trying defects")) if photos else []
     if len(peaks) < MIN_DEFECTS:
         say("note", "no synthetic defects were tried, which would take too long here")
         return []

@@ -10,7 +10,7 @@ from PIL import Image
 
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.evaluation.challenge import quick
-from blemish.evaluation.challenge.quick import EACH, quick_peaks, share_found
+from blemish.evaluation.challenge.quick import EACH, MIN_DEFECTS, quick_peaks, share_found
 from blemish.inference.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -40,7 +40,7 @@ class Difference:
 
 def test_every_defect_is_judged_where_it_is(predictor: Predictor, shared_parts: Path) -> None:
     (good,) = photos(shared_parts)[:1]
-    peaks = quick_peaks(Predictor(predictor.header, Difference(good)), [good], budget_s=math.inf)
+    peaks = quick_peaks(Predictor(predictor.header, Difference(good)), [good], max_photo_s=math.inf)
     assert EACH * len(DEFECTS) / 2 < len(peaks) <= EACH * len(DEFECTS)
     assert all(peak.before == 0 for peak in peaks)
     assert share_found(peaks, 0.05) == 1.0
@@ -49,20 +49,19 @@ def test_every_defect_is_judged_where_it_is(predictor: Predictor, shared_parts: 
 
 @pytest.mark.slow
 def test_a_lower_threshold_finds_no_fewer_of_the_same_defects(predictor: Predictor, shared_parts: Path) -> None:
-    peaks = quick_peaks(predictor, photos(shared_parts)[:2], budget_s=math.inf)
+    peaks = quick_peaks(predictor, photos(shared_parts)[:2], max_photo_s=math.inf)
     top = max(peak.before for peak in peaks)
     shares = [share_found(peaks, top * factor) for factor in (1.0, 1.2, 1.5)]
     assert shares == sorted(shares, reverse=True)
     assert share_found(peaks, 0.0) is None  # the good images are above it everywhere
 
 
-def test_the_time_is_kept(predictor: Predictor, shared_parts: Path) -> None:
-    assert quick_peaks(predictor, photos(shared_parts), budget_s=-1.0) == []
-
-
-def test_a_slow_model_is_asked_once(predictor: Predictor, shared_parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("photo_s", "expected"), [(0.9, None), (1.1, 1)])
+def test_all_defects_are_judged_or_after_one_slow_photo_none(
+    photo_s: float, expected: int | None, predictor: Predictor, shared_parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = 0
-    monkeypatch.setattr(quick, "time", SimpleNamespace(monotonic=lambda: 0.6 * asked))
+    monkeypatch.setattr(quick, "time", SimpleNamespace(monotonic=lambda: photo_s * asked))
 
     class Slow(Difference):
         def maps(self, images: np.ndarray) -> np.ndarray:
@@ -71,5 +70,11 @@ def test_a_slow_model_is_asked_once(predictor: Predictor, shared_parts: Path, mo
             return super().maps(images)
 
     (good,) = photos(shared_parts)[:1]
-    assert quick_peaks(Predictor(predictor.header, Slow(good)), [good], budget_s=5.0) == []
-    assert asked == 1
+    told: list[tuple[int, int]] = []
+    model = Predictor(predictor.header, Slow(good))
+    peaks = quick_peaks(model, [good], 1.0, lambda *step: told.append(step))
+    if expected is not None:
+        assert (peaks, asked, told) == ([], expected, [])
+    else:
+        assert len(peaks) == asked - 1 > MIN_DEFECTS
+        assert told[-1] == (EACH * len(DEFECTS), EACH * len(DEFECTS))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.images import read_values
+from blemish.data.progress import OnStep, counted, tell_nobody
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.errors import DataError
 from blemish.evaluation.challenge.trials import own_region, peaks_beside, plan_trials, with_defect
@@ -31,26 +32,29 @@ class Peaks(NamedTuple):
     before: float
 
 
-def quick_peaks(predictor: Predictor, photos: Sequence[NDArray[np.generic]], budget_s: float) -> list[Peaks]:
-    """Put defects of all types on good images in turn, until all are judged or the time is over.
+def quick_peaks(
+    predictor: Predictor,
+    photos: Sequence[NDArray[np.generic]],
+    max_photo_s: float,
+    on_defect: OnStep = tell_nobody,
+) -> list[Peaks]:
+    """Put defects of all types on good images, and judge all of them; or none, where a photo takes longer than that.
 
-    The types take turns, so that a run that is cut off has seen all alike. Defects for which a photo has no place are
-    left out. Where one image takes so long that `MIN_DEFECTS` cannot be judged in time, none is.
+    Never some of them, as many as there is time for: the shares found would then differ with the machine and its load.
+    Defects for which a photo has no place are left out.
     """
-    started = time.monotonic()
     values = [read_values(photo, predictor.policy) for photo in photos]
     regions = [own_region(predictor.policy, one) for one in values]
     side = min(values[0].shape[:2])
     trials = plan_trials(tuple(DEFECTS), (CONTRAST,), EACH, (side * SIZES[0], side * SIZES[1]), len(values), seed=0)
-    twins: dict[int, Prediction] = {}
+    started = time.monotonic()
+    twins: dict[int, Prediction] = {trials[0].photo: predictor.predict(values[trials[0].photo])}
+    if time.monotonic() - started > max_photo_s:
+        return []
     peaks: list[Peaks] = []
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        if time.monotonic() - started > budget_s:
-            break
+    for trial in counted(trials, on_defect):
         if trial.photo not in twins:
             twins[trial.photo] = predictor.predict(values[trial.photo])
-        if not peaks and time.monotonic() - started > budget_s / MIN_DEFECTS:
-            break
         try:
             image, mask = with_defect(values[trial.photo], regions[trial.photo], trial)
         except DataError:  # no place for it
