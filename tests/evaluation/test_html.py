@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemish.evaluation.measures import MEASURES
+from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES
 from blemish.evaluation.report.close_up import cut_close_up
 from blemish.evaluation.report.html import code, number, percent, render, span, verdict
 from blemish.evaluation.report.pictures import Drawings, Example, panel, thresholds_in_use
@@ -227,6 +227,10 @@ def test_images_found_and_false_alarms_lead_the_tiles(page: str) -> None:
     assert tiles[0] == ("0 of 1", "defective images found")
     assert tiles[1] == ("1 of 2", "good images flagged; at most 5 % promised")
     assert "pixel AUROC" not in " ".join(text for _, text in tiles)
+
+
+def test_it_says_why_an_auroc_of_1_finds_not_all(page: str) -> None:
+    assert f"Each with all good test images; {FOUND_AND_AUROC}.</p>" in page
 
 
 def test_the_ladder_and_the_next_steps_are_on_the_page(page: str) -> None:

@@ -168,7 +168,7 @@ BY_TYPE = ("image.auroc", "pixel.aupro", "pixel.f1", "pixel.oracle_f1")
 def _print_measures(results: "Results") -> None:
     """Every measure with its interval, and the headline ones for each defect type."""
     from blemish.evaluation.compared import describe_sizes
-    from blemish.evaluation.measures import MEASURES
+    from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES, falls_short
 
     table = new_table("", "all images", f"{100 * results.settings.confidence:g} % interval")
     for measure in MEASURES.values():
@@ -186,6 +186,8 @@ def _print_measures(results: "Results") -> None:
         table.add_row(name, f"{part.count.flagged_defective} of {part.count.defective}", *values)
     if results.by_type:
         out_console.print(table)
+    if any(falls_short(part.image) for part in results.by_type.values()):
+        out_console.print(FOUND_AND_AUROC)
 
 
 def _print_ladder(results: "Results") -> None:

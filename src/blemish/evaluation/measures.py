@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.evaluation.results import EvaluateSettings
+from blemish.evaluation.results import EvaluateSettings, Values
 from blemish.stats import (
     Counts,
     Interval,
@@ -25,6 +25,23 @@ from blemish.stats import (
 from blemish.stats.intervals import mean_interval
 from blemish.stats.pixel_levels import Levels
 from blemish.stats.ranking import auroc_of_levels, average_precision_of_levels, best_f1_of_levels
+
+FOUND_AND_AUROC = (
+    "found counts images above the threshold, which is set without a look at defects, to keep the promise on good "
+    "images; the image AUROC is about the order of the scores alone, and is 1 where some threshold would tell all of "
+    "these images apart"
+)
+"""Said where the two stand side by side."""
+
+
+def falls_short(image: Values) -> bool:
+    """Whether clearly fewer images are found than their order would allow.
+
+    >>> falls_short({"auroc": 1.0, "defect_rate": 0.5}), falls_short({"auroc": 0.9, "defect_rate": 0.85})
+    (True, False)
+    """
+    auroc, found = image["auroc"], image["defect_rate"]
+    return auroc is not None and found is not None and auroc - found > 0.1
 
 
 class ImageSet(NamedTuple):

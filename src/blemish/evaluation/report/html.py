@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from blemish.errors import plural
 from blemish.evaluation.compared import describe_sizes
-from blemish.evaluation.measures import MEASURES
+from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES
 from blemish.evaluation.report import figures
 from blemish.evaluation.report.pictures import (
     Drawings,
@@ -35,6 +35,7 @@ def render(results: Results, drawings: Drawings) -> str:
             verdict=verdict(results),
             is_calibrated=is_calibrated(results),
             rows=_measure_rows(results),
+            found_and_auroc=FOUND_AND_AUROC,
             sizes=describe_sizes(results.data),
             as_read=[results.notes[name] for name in AS_READ if name in results.notes],
             names=THRESHOLD_NAMES,
