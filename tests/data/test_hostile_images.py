@@ -366,7 +366,7 @@ def test_a_broken_profile_is_only_unnamed(content: bytes) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "floats of 0 to 255": (lambda path: tiff(path, GREY.astype(np.float32)), "float values from"),
+    "floats of 0 to 255": (lambda path: tiff(path, GREY.astype(np.float32)), "floats from"),
     "compressed floats": (
         lambda path: tiff(path, (RGB / 255).astype(np.float32), photometric="rgb", compression="zlib"),
         "3 channels of 32-bit floats, compression deflate",

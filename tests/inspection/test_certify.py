@@ -33,6 +33,7 @@ from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.new_images import (
     NewImages,
     changed_message,
+    good_files,
     no_images,
     raised_message,
     sample_message,
@@ -179,10 +180,18 @@ def test_what_cannot_be_promised_is_refused_and_nothing_is_written(
 
 def test_images_that_were_fitted_on_are_refused(model: Path, parts: Path) -> None:
     """`parts` is drawn as the images trained on were."""
-    with pytest.raises(DataError, match=r"holds train/; give the folder of new good images itself"):
+    with pytest.raises(DataError, match=r"holds images in train; give the folder of new good images itself"):
         certify_model(model, CertifyRequest(good=parts))
     with pytest.raises(DataError, match=r"0\d\d\.png: the model was fitted on it; a threshold needs images it has not"):
         certify_model(model, CertifyRequest(good=parts / "train/good"))
+
+
+def test_a_folder_called_test_without_images_is_no_reason_to_refuse_good_ones(good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    shutil.copytree(good, folder)
+    (folder / "test").mkdir()
+    (folder / "test/notes.txt").touch()
+    assert len(list(good_files(folder, None))) == len(list(good.iterdir()))
 
 
 def test_an_image_that_is_there_twice_is_refused(model: Path, good: Path, tmp_path: Path) -> None:

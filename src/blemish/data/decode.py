@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, is_deep, prepare_depth
+from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, check_unit, is_deep, prepare_depth
 from blemish.data.named_errors import named_errors
 from blemish.data.profiles import gamma_name, profile_name
 from blemish.data.tiff import Tiff, read_floats, read_tiff
@@ -277,9 +277,7 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
 
 
 def _from_floats(array: NDArray[np.floating], where: str) -> Image.Image:
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0.0 and high <= 1.0):  # also false for NaN
-        raise DataError(f"{where}: floats from {low:g} to {high:g}; expected [0, 1], without NaN")
+    check_unit(array, where)
     if array.ndim == 2:
         return Image.fromarray(array.astype(np.float32))
     return Image.fromarray(np.uint8(array * 255.0 + 0.5))

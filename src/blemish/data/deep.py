@@ -56,7 +56,11 @@ def unit_bands(image: Image.Image, white_level: int | None, channels: int, where
             f"{where}: 16-bit {image.mode} of a kind for which data.white_level cannot be honoured; save it "
             "uncompressed, as grey or RGB"
         )
-    planes = [_unit_floats(image, where)] if image.mode == "F" else _sixteen_bits(image, depth, where)
+    if image.mode == "F":
+        planes = [np.array(image, np.float32)]
+        check_unit(planes[0], where)
+    else:
+        planes = _sixteen_bits(image, depth, where)
     alpha = None
     if image.mode == "RGBA":
         check_alpha(image, where)
@@ -74,12 +78,15 @@ def unit_bands(image: Image.Image, white_level: int | None, channels: int, where
     return [Image.fromarray(plane) for plane in planes]
 
 
-def _unit_floats(image: Image.Image, where: str) -> NDArray[np.float32]:
-    values = np.array(image, np.float32)
+def check_unit(values: NDArray[np.floating], where: str) -> None:
+    """Refuse floats that are not all in [0, 1].
+
+    Raises:
+        DataError: one is not, or is NaN; `where` is what the error calls the image.
+    """
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 1.0):  # also true for NaN
-        raise DataError(f"{where}: float values from {low:g} to {high:g}; expected [0, 1], without NaN")
-    return values
+        raise DataError(f"{where}: floats from {low:g} to {high:g}; expected [0, 1], without NaN")
 
 
 def _sixteen_bits(image: Image.Image, depth: Depth, where: str) -> list[NDArray[np.float32]]:

@@ -56,7 +56,7 @@ def score_new_images(
         DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
     header, found, unnamed = predictor.header, no_images(predictor.policy.white_level), list[Path]()
-    paths = list(_good_files(folder, unnamed if skip_bad else None))
+    paths = list(good_files(folder, unnamed if skip_bad else None))
     found.skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
     known = dict.fromkeys(
         (*header.data_card.fit_ids, *header.data_card.fit_pixel_ids),
@@ -90,13 +90,20 @@ def score_new_images(
     return found
 
 
-def _good_files(folder: Path, unnamed: list[Path] | None) -> Iterator[tuple[str, Path]]:
+def good_files(folder: Path, unnamed: list[Path] | None) -> Iterator[tuple[str, Path]]:
+    """Names and paths of the images of a folder that is none of a data set; see `image_files` for `unnamed`.
+
+    Raises:
+        DataError: no such folder, none in it, or some in a folder `train` or `test` below it.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of good images")
     for part in ("train", "test"):
-        if (folder / part).is_dir():
+        if image_files(folder / part, unnamed=[]):
             example = folder / "test" / "good"
-            raise DataError(f"{folder}: holds {part}/; give the folder of new good images itself, e.g. {example}")
+            raise DataError(
+                f"{folder}: holds images in {part}; give the folder of new good images itself, e.g. {example}"
+            )
     files = image_files(folder, unnamed=unnamed)
     if not files:
         raise DataError(f"{folder}: no images in this folder")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from blemish.data.folder import read_folder
+from blemish.data.images import prepare
 from blemish.evaluation.data_check.data_check import check_data
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, leave_one_out
 from blemish.training.policy import resolve_policy
@@ -22,11 +23,13 @@ def test_a_real_defect_hidden_among_fifty_good_images_is_the_strangest(
     folder = read_folder(real_data(name))
     good = [*folder.train, *(sample for sample in folder.test if not sample.label)][:50]
     bad = [sample for sample in folder.test if sample.label][::every]
-    extractor = FeatureExtractor(resolve_policy(good, make_settings(assignments=["data.speed=fast"])))
-    grids = [extractor.extract(sample.path) for sample in good]
+    policy = resolve_policy(good, make_settings(assignments=["data.speed=fast"]))
+    extractor = FeatureExtractor(policy)
+    grids = [extractor.extract(prepare(sample.path, policy)) for sample in good]
     first = 0
     for sample in bad:
-        scores = leave_one_out(extractor, [*grids, extractor.extract(sample.path)], range(len(good) + 1)).scores
+        grid = extractor.extract(prepare(sample.path, policy))
+        scores = leave_one_out(extractor, [*grids, grid], range(len(good) + 1)).scores
         first += int(scores.argmax()) == len(good)
     assert len(bad) >= 9
     assert first >= least_first
