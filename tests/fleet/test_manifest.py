@@ -1,11 +1,13 @@
 """Manifests of archives: written and read again, refused where they are wrong."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from blemish.errors import BlemishError, DataError, SettingsError
+from blemish.fleet.archive import open_archive
 from blemish.fleet.manifest import ManifestRow, find_images, read_manifest, write_manifest
 
 pyarrow = pytest.importorskip("pyarrow", reason="pip install 'blemish[fleet]'")
@@ -99,3 +101,10 @@ def test_train_and_test_are_no_products(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train or test images of one product"):
         list(find_images(folder))
     assert [row.product for row in find_images(folder / "test", "nut")] == ["nut"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_manifest_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.csv")
+    with pytest.raises(DataError, match=r"m\.csv: cannot be read: a device or a pipe, not a file"):
+        open_archive(tmp_path / "archive.sqlite", tmp_path / "m.csv", 256)

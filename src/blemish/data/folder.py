@@ -17,7 +17,7 @@ from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.named_errors import named_errors
 from blemish.data.pairing import pair_masks
 from blemish.errors import DataError, join_names
-from blemish.settings import MaskValue, open_regular
+from blemish.settings import MaskValue, hash_file
 
 GOOD = "good"
 Part = Literal["train", "test"]
@@ -66,8 +66,8 @@ class Sample:
         Raises:
             DataError: it cannot be read.
         """
-        with named_errors(self.path), open_regular(self.path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        with named_errors(self.path):
+            return hash_file(self.path)
 
     @property
     def file_id(self) -> str:

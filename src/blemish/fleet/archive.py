@@ -17,6 +17,7 @@ from blemish.data.files import atomic_write, reason
 from blemish.errors import DataError
 from blemish.fleet.fetch import scheme_of
 from blemish.fleet.manifest import ManifestRow, read_manifest
+from blemish.settings import hash_file
 
 FORMAT = 1
 APPLICATION_ID = 0x626C6661
@@ -81,8 +82,7 @@ def open_archive(
         SettingsError: as `read_manifest`.
     """
     try:
-        with manifest.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hash_file(manifest)
     except OSError as error:
         raise DataError(f"{manifest}: cannot be read: {error.strerror}") from None
     made_of = (sha256, shard_rows, FORMAT)

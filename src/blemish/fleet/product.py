@@ -25,7 +25,7 @@ from blemish.inference.artifact import ArtifactHeader, made_with
 from blemish.inference.monitor_state import calibration_id, model_id
 from blemish.inference.predictor import Predictor
 from blemish.models import pin
-from blemish.settings import Settings
+from blemish.settings import Settings, hash_file
 from blemish.stats.conformal import images_needed
 from blemish.training.export import export_model
 from blemish.training.train import state_path, train_model
@@ -193,8 +193,7 @@ def _is_complete(record: Record, folder: Path, wish: Wish) -> bool:
 
 def _has(path: Path, sha256: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return hash_file(path) == sha256
     except OSError:
         return False
 

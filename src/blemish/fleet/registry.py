@@ -1,6 +1,5 @@
 """A registry: a folder with one model a product, which the fleet trains into, inspects with and serves from."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from blemish.data.files import atomic_write, fit_name
 from blemish.errors import DataError, nearest
-from blemish.settings import Settings
+from blemish.settings import Settings, first_problem, hash_file
 from blemish.settings.files import read_text
 
 NAME = "registry.json"
@@ -119,9 +118,7 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
     try:
         return Content.model_validate_json(text).products
     except ValidationError as error:
-        found = error.errors()[0]
-        where = ".".join(map(str, found["loc"])) or "content"
-        raise DataError(f"{file}: not a registry that this version wrote: {where}: {found['msg']}") from None
+        raise DataError(f"{file}: not a registry that this version wrote: {first_problem(error)}") from None
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
@@ -173,5 +170,4 @@ def first_twice(names: Iterable[str]) -> str | None:
 @lru_cache(maxsize=4096)
 def _hash(path: Path, _mtime_ns: int, _size: int) -> str:
     """Of a file's content, while it is the same file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)

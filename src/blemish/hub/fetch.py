@@ -22,9 +22,10 @@ from filelock import FileLock, Timeout
 
 from blemish.errors import DataError, SettingsError
 from blemish.hub.download import append_answer, ask
-from blemish.hub.folder import CONFIG, PREPROCESSOR, SOURCE, WEIGHTS, check_folder, read_licence
+from blemish.hub.folder import CONFIG, PREPROCESSOR, SOURCE, WEIGHTS, check_folder, hash_weights, read_licence
 from blemish.hub.licences import accept, check_accepted
 from blemish.hub.store import ALIASES, Named, home, parse_name, place_of
+from blemish.settings import hash_file
 
 URL_VARIABLE, DEFAULT_URL = "BLEMISH_HUB_URL", "https://huggingface.co"
 TOKEN_VARIABLE = "HF_TOKEN"
@@ -110,18 +111,17 @@ def _fetch_into(
             _check_room(part, file)
         _fetch_file(named, listing.commit, file, part / file.name, partial(_tell, on_bytes, done, total))
         done += file.size
-    with (part / WEIGHTS).open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256")
-    if sha256 is not None and found.hexdigest() != sha256.lower():
+    found = hash_weights(part)
+    if sha256 is not None and found != sha256.lower():
         (part / WEIGHTS).unlink()
-        raise SettingsError(f"{name}: its weights have SHA-256 {found.hexdigest()}, not {sha256}; nothing is kept")
+        raise SettingsError(f"{name}: its weights have SHA-256 {found}, not {sha256}; nothing is kept")
     check_folder(part, name)
     noted = {
         "name": name,
         "url": _url(),
         "commit": listing.commit,
         "licence": listing.licence,
-        "sha256": found.hexdigest(),
+        "sha256": found,
     }
     (part / SOURCE).write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
 
@@ -193,12 +193,10 @@ def _fetch_file(named: Named, commit: str, file: Remote, path: Path, on_bytes: C
 
 
 def _is_as_told(path: Path, file: Remote) -> bool:
-    with path.open("rb") as content:
-        if file.sha256:
-            return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
-        blob = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)  # as git names its files
-        blob.update(content.read())
-        return blob.hexdigest() == file.git_sha1
+    if file.sha256:
+        return hash_file(path) == file.sha256
+    blob = f"blob {file.size}\0".encode() + path.read_bytes()  # as git names its files
+    return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == file.git_sha1
 
 
 def _is_same(place: Path, listing: Listing) -> bool:

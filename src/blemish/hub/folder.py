@@ -1,6 +1,5 @@
 """What a folder with a pretrained encoder says of itself: configuration, pixels, licence, SHA-256 of the weights."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import Field
 
 from blemish.errors import SettingsError
 from blemish.hub.licences import UNKNOWN
-from blemish.settings import Settings, read_regular
+from blemish.settings import Settings, hash_file, read_regular
 
 CONFIG, WEIGHTS, PREPROCESSOR, SOURCE = "config.json", "model.safetensors", "preprocessor_config.json", "blemish.json"
 
@@ -165,5 +164,4 @@ def _licence_of_card(path: Path) -> str:
 
 def hash_weights(folder: Path) -> str:
     """The SHA-256 of the weights' file."""
-    with (folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(folder / WEIGHTS)

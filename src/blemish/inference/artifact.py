@@ -23,7 +23,7 @@ from blemish.hub.folder import EncoderCard
 from blemish.inference.calibration import CalibrationCard, promise, score_p_value
 from blemish.inference.tensor_file import Tensors, parse_tensors, write_tensors
 from blemish.inference.trust import read_model_file
-from blemish.settings import LARGEST_IMAGE_PX, RunSettings, Settings
+from blemish.settings import LARGEST_IMAGE_PX, RunSettings, Settings, first_problem
 from blemish.stats.conformal import Certificate
 
 FORMAT, OLDEST = 3, 2
@@ -189,9 +189,7 @@ def parse_artifact(file: bytes, path: Path) -> tuple[ArtifactHeader, dict[str, N
     try:
         return ArtifactHeader.model_validate_json(json.dumps(content)), tensors
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path}: its header does not fit this version ({where}: {first['msg']})") from None
+        raise ArtifactError(f"{path}: its header does not fit this version ({first_problem(error)})") from None
 
 
 def split_fixtures(tensors: Tensors) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:

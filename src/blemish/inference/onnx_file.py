@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 from blemish.errors import ArtifactError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.onnx_check import read_varint
-from blemish.settings import Settings
+from blemish.settings import Settings, first_problem
 
 FORMAT = 2
 """Version of what surrounds the graph; another one is refused, with the advice what to do."""
@@ -176,11 +176,8 @@ def read_header(metadata: Mapping[str, str], path: Path) -> OnnxHeader:
     try:
         return OnnxHeader.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(
-            f"{path}: its header does not fit this version ({where}: {first['msg']}); {_ADVICE}"
-        ) from None
+        problem = first_problem(error)
+        raise ArtifactError(f"{path}: its header does not fit this version ({problem}); {_ADVICE}") from None
 
 
 def _parsed(text: str) -> object:

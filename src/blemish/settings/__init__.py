@@ -1,7 +1,7 @@
 """All settings of a run: frozen, typed, read from TOML, changed with `--set name=value`."""
 
 from blemish.settings.base import LARGEST, Settings
-from blemish.settings.files import MAX_TEXT_BYTES, open_regular, read_regular, read_text
+from blemish.settings.files import MAX_TEXT_BYTES, hash_file, open_regular, read_regular, read_text
 from blemish.settings.read import errors_in_file, merge, parse_assignment, read_toml
 from blemish.settings.run import (
     FAST_SIDE_PX,
@@ -16,7 +16,7 @@ from blemish.settings.run import (
     Side,
     TrainSettings,
 )
-from blemish.settings.validate import shortened, validate
+from blemish.settings.validate import first_problem, shortened, validate
 
 __all__ = [
     "FAST_SIDE_PX",
@@ -34,6 +34,8 @@ __all__ = [
     "Side",
     "TrainSettings",
     "errors_in_file",
+    "first_problem",
+    "hash_file",
     "merge",
     "open_regular",
     "parse_assignment",

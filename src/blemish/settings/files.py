@@ -1,6 +1,7 @@
 """Reading files that are regular and not too large: never a device or a pipe, which may have no end."""
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -38,6 +39,16 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         if (length := os.fstat(file.fileno()).st_size) > max_bytes:
             raise OSError(errno.EFBIG, f"{length >> 20} MiB, at most {max_bytes >> 20} MiB are read")
         return file.read(max_bytes)
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: as `open_regular`, or it cannot be read.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def read_text(path: Path, what: str, error: type[BlemishError]) -> str:

@@ -64,6 +64,20 @@ def shortened(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:20]}... ({len(text)} characters)"
 
 
+def first_problem(error: ValidationError) -> str:
+    """Where a file that blemish wrote does not fit, and why, in the words of the library that found it.
+
+    >>> from blemish.settings import TrainSettings
+    >>> try:
+    ...     TrainSettings.model_validate({"epochs": 0})
+    ... except ValidationError as error:
+    ...     print(first_problem(error))
+    epochs: Input should be greater than or equal to 1
+    """
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
+
+
 _IS_KIND = re.compile(r"^(str|int|float|bool|constrained-\w+)$|\[")
 """What pydantic calls one of several kinds that a setting may have."""
 

@@ -25,7 +25,7 @@ from blemish.evaluation.report.pictures import Example, thresholds_in_use
 from blemish.evaluation.results import ImageRow, Results
 from blemish.evaluation.threshold_counts import ALL, MAPS, ThresholdCounts, read_threshold_counts
 from blemish.inference.predictor import Predictor
-from blemish.settings import read_regular
+from blemish.settings import first_problem, read_regular
 from blemish.stats import Counts, count, f1, precision, recall
 
 MAX_RESULTS_BYTES = 1 << 29
@@ -92,10 +92,8 @@ def _read_results(evaluation: Path) -> Results:
             f"{path}: cannot be read ({error.strerror}); give the folder that `blemish evaluate` wrote to"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "all of it"
         raise DataError(
-            f"{path}: not the results of an evaluation by this version ({where}: {first['msg']}); evaluate again"
+            f"{path}: not the results of an evaluation by this version ({first_problem(error)}); evaluate again"
         ) from None
 
 
