@@ -1,11 +1,14 @@
 """What a request may be: read within bounds, refused in words."""
 
 import asyncio
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette", reason="pip install 'blemish[fleet]'")
 
@@ -13,8 +16,9 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from blemish.errors import SettingsError
-from blemish.fleet.answer import READ_ON, Asked, read_body, read_query, refuse
+from blemish.fleet.answer import READ_ON, Asked, judge_content, read_body, read_query, refuse
 from blemish.fleet.serve import Front, Serving
+from blemish.inference.predictor import Predictor
 
 
 def request(parts: Sequence[bytes] = (), query: str = "", declared: str | None = None) -> tuple[Request, list[bytes]]:
@@ -91,3 +95,12 @@ def test_a_registry_that_is_gone_is_said_with_503(tmp_path: Path) -> None:
     answer = asyncio.run(front._products())
     assert answer.status_code == 503
     assert f"{tmp_path / 'gone'}: cannot be read" in bytes(answer.body).decode()
+
+
+def test_an_answer_says_how_a_photo_was_read(onnx_file: Path) -> None:
+    """As the rows of an archive do: here that parts of it are transparent."""
+    pixels = np.random.default_rng(0).integers(1, 256, (64, 64, 4), np.uint8)
+    Image.fromarray(pixels).save(content := io.BytesIO(), format="PNG")
+    answer = judge_content(Predictor.load(onnx_file, threads=1), "a.png", content.getvalue())
+    assert answer["message"] == "transparent in part, and laid over black"
+    assert (answer["verdict"] in ("good", "anomalous"), answer["decided_at"] >= answer["received_at"]) == (True, True)

@@ -12,7 +12,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.inference.monitor_state import withdrawn_message
 from blemish.inference.predictor import Predictor
 from blemish.inspection.answers import Answer, find_regions_in_shares
-from blemish.inspection.decisions import now, page_message
+from blemish.inspection.decisions import now, to_decision
 
 MIB = 1 << 20
 LONGEST_NAME = 1000
@@ -93,16 +93,11 @@ def judge_content(predictor: Predictor, name: str, content: bytes) -> dict[str, 
     except DataError as error:
         message = "; ".join([str(error), *messages])
         return answer.model_copy(update={"message": message, "decided_at": now()}).model_dump() | {"error": str(error)}
-    if paged := page_message(prepared.pages):
-        messages.append(paged)
-    told: dict[str, Any] = {
-        "verdict": "anomalous" if prediction.is_anomalous else "good",
-        "score": prediction.score,
-        "p_value": prediction.p_value,
-        "decided_at": now(),
-        "message": "; ".join(messages),
-        "regions": [list(region) for region in find_regions_in_shares(prediction.scored_map, prediction.threshold)],
-    }
+    decision = to_decision(predictor, prediction, prepared)
+    columns = ("verdict", "score", "p_value", "decided_at")
+    told: dict[str, Any] = {column: getattr(decision, column) for column in columns}
+    told["message"] = "; ".join(filter(None, (*messages, decision.message)))
+    told["regions"] = [list(one) for one in find_regions_in_shares(prediction.scored_map, prediction.threshold)]
     return answer.model_copy(update=told).model_dump()
 
 
