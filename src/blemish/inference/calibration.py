@@ -52,7 +52,7 @@ class CalibrationCard(Settings):
     earlier_ids: tuple[str, ...] = ()
     """Both, of images of certificates that this one replaced: they cannot lift a withdrawal either."""
     photo_values: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """How bright, rich in contrast and sharp the good images are; see data/photo.py."""
+    """How bright, rich in contrast and sharp the good images are; see data/photo_values.py."""
 
     @property
     def known_ids(self) -> tuple[str, ...]:

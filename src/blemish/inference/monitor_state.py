@@ -18,13 +18,13 @@ from blemish.settings import Settings, read_regular
 from blemish.stats.martingale import Martingale
 
 FORMAT = 2
-MAX_STATE_BYTES = 1 << 28
 """Version of the file; another one is refused."""
+MAX_STATE_BYTES = 1 << 28
 
 
 @final
 class Bets(Settings):
-    """A `Martingale` as plain numbers; see trust/martingale.py."""
+    """A `Martingale` as plain numbers; see stats/martingale.py."""
 
     values: tuple[float, ...]
     counts: tuple[int, ...]
@@ -49,7 +49,7 @@ class Alarm(Settings):
     """That something has changed, and when it was noticed."""
 
     stream: str
-    """score, or one of PHOTO_VALUES in data/photo.py."""
+    """score, or one of PHOTO_VALUES in data/photo_values.py."""
     images: int
     """How many images had been watched."""
     image: str

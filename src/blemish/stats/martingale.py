@@ -133,11 +133,9 @@ def observe(
     theta = (int(rng.integers(_GRID)) + 0.5) / _GRID  # never 0 or 1, where a bet would be infinite
     low = (n - less - equal + theta * (equal + 1)) / (n + 1)
     high = (less + (1 - theta) * (equal + 1)) / (n + 1)  # 1 - low, but never rounded to 0
-    bets = _log_bets(low, high)
     if tolerance is not None and tolerance.reach > 0:
-        low, opposite = _tolerant_p_values(martingale, float(score), theta, tolerance)
-        bets = _log_bets_of_both(low, opposite)
-    won = [stake + bet for stake, bet in zip(martingale.log_stakes, bets, strict=True)]
+        low, high = _tolerant_p_values(martingale, float(score), theta, tolerance)
+    won = [stake + bet for stake, bet in zip(martingale.log_stakes, _log_bets(low, high), strict=True)]
     observed = martingale.observed + 1
     log_capital = float(np.logaddexp.reduce([*won, math.log(_in_hand(observed))]))
     counts = martingale.counts.copy() if known else np.insert(martingale.counts, at, 0)
@@ -174,17 +172,10 @@ def drifted(streams: Mapping[str, Martingale], max_false_alarm_probability: floa
 
 
 def _log_bets(low: float, high: float) -> tuple[float, ...]:
-    """log f of a p-value and of 1 - p: each f is >= 0 and has the integral 1 over [0, 1]."""
-    return (
-        math.log(0.5 + high),
-        math.log(0.5 + low),
-        -math.log(2) - math.log(low) / 2,
-        -math.log(2) - math.log(high) / 2,
-    )
+    """log f of the p-value for high scores and of that for low ones: each f is >= 0, and over [0, 1] its integral is 1.
 
-
-def _log_bets_of_both(low: float, high: float) -> tuple[float, ...]:
-    """The same bets, where the p-values of high and of low scores do not add up to 1."""
+    With a tolerance the two add up to more than 1.
+    """
     return (
         math.log(1.5 - low),
         math.log(1.5 - high),
