@@ -16,7 +16,7 @@ from PIL import Image
 from blemish.data.annotations import Shape, draw_shapes, match_images, read_annotations
 from blemish.data.decode import open_image
 from blemish.data.folder import Sample, read_folder
-from blemish.data.image_files import image_files
+from blemish.data.image_files import image_files, name_below
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, find_child, find_layout, recognise, subfolders
 from blemish.data.outputs import new_folder
 from blemish.data.pairing import pair_masks
@@ -91,14 +91,16 @@ def convert_annotated(
     """
     _check_folders(images, out)
     _, found = read_annotations(annotations, form)
-    paths = {_below(path, images): path for path in image_files(images)}
+    paths = {name_below(path, images): path for path in image_files(images)}
     shapes = match_images(found, paths, annotations)
     good = [paths[name] for name in sorted(shapes) if not shapes[name]]
     if not good:
         raise DataError(f"{annotations}: something is marked in every image; good images are needed to train on")
     samples = _good(good, set(_held_out(good, test_good)), images)
     marked = {paths[name]: marks for name, marks in sorted(shapes.items()) if marks}
-    samples += [Sample(path, f"test/{_defect_type(marks)}/{_below(path, images)}") for path, marks in marked.items()]
+    samples += [
+        Sample(path, f"test/{_defect_type(marks)}/{name_below(path, images)}") for path, marks in marked.items()
+    ]
     _refuse_one_target(samples, marked)
     with new_folder(out) as folder:
         for done, sample in enumerate(samples, start=1):
@@ -284,19 +286,15 @@ def _held_out(good: Sequence[Path], share: float) -> list[Path]:
 
 def _good(paths: Sequence[Path], tested: set[Path], root: Path | None = None) -> list[Sample]:
     return [
-        Sample(path, f"{'test' if path in tested else 'train'}/good/{_below(path, root or path.parent)}")
+        Sample(path, f"{'test' if path in tested else 'train'}/good/{name_below(path, root or path.parent)}")
         for path in paths
     ]
 
 
 def _defective(folder: Path, mask_folder: Path | None, defect_type: str) -> list[Sample]:
-    images = {_below(path, folder): path for path in image_files(folder)}
-    masks = {_below(path, mask_folder): path for path in image_files(mask_folder)} if mask_folder else {}
+    images = {name_below(path, folder): path for path in image_files(folder)}
+    masks = {name_below(path, mask_folder): path for path in image_files(mask_folder)} if mask_folder else {}
     pairs = pair_masks(images, masks, {path: str(path) for path in (*images.values(), *masks.values())}, str(folder))
     return [
         Sample(path, f"test/{defect_type}/{name}", defect_type, pairs.get(path, ())) for name, path in images.items()
     ]
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()

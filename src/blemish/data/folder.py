@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, read_header
-from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, list_entries, told_name
+from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, name_below, told_name
 from blemish.data.layouts import GOOD_NAMES, Layout, data_sets_below, find_child, find_layout, recognise, subfolders
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.named_errors import named_errors
-from blemish.data.pairing import pair_masks
+from blemish.data.pairing import masks_of_type
 from blemish.errors import DataError, join_names
 from blemish.settings import MaskValue, hash_file
 
@@ -222,8 +222,8 @@ def _stands_beside(flat: Sequence[Sample], layout: Layout, root: Path) -> bool:
     inside = next((path for part in parts for path in image_files(part, unnamed=[])), None)
     if inside is not None:
         raise DataError(
-            f"{flat[0].path}: an image beside the folders of a data set ({_name(inside, root)}); move good ones to "
-            "train/good, others to test/<type>"
+            f"{flat[0].path}: an image beside the folders of a data set ({name_below(inside, root)}); move good ones "
+            "to train/good, others to test/<type>"
         )
     return bool(flat)
 
@@ -239,16 +239,16 @@ def _read_mvtec(root: Path, layout: Layout, values: tuple[MaskValue, MaskValue])
             raise DataError(f"{train / GOOD}: no such folder; good images to fit belong there")
     no_train, no_test = list[Path](), list[Path]()
     fitted = tuple(
-        Sample(path, _name(path, root)) for folder in layout.train for path in image_files(folder, True, no_train)
+        Sample(path, name_below(path, root)) for folder in layout.train for path in image_files(folder, True, no_train)
     )
     tested: list[Sample] = []
     for folder in layout.test:
         defect_type = GOOD if folder.name.lower() in GOOD_NAMES else folder.name
         paths = image_files(folder, unnamed=no_test)
-        masks = {} if defect_type == GOOD or layout.masks is None else _masks_of(root, folder, paths, layout.masks)
+        masks = {} if defect_type == GOOD or layout.masks is None else masks_of_type(root, folder, paths, layout.masks)
         for path in paths:
             known = masks.get(path, ())
-            tested.append(Sample(path, _name(path, root), defect_type, known, *(values if known else ())))
+            tested.append(Sample(path, name_below(path, root), defect_type, known, *(values if known else ())))
     if not (fitted or tested or no_train or no_test):
         raise DataError(f"{root}: no images in train/good or in a folder of test, such as test/good")
     good_masks = () if layout.masks is None else _unread_masks(root, layout.masks, tested, no_test)
@@ -268,42 +268,7 @@ def _unread_masks(root: Path, mask_root: Path, tested: list[Sample], unnamed: li
             good_masks.append(path)
         elif without and path not in used:
             raise DataError(
-                f"{_name(path, root)}: belongs to no folder below test; masks of '{without[0]}' are looked for in "
-                f"{_name(mask_root, root)}/{without[0]}"
+                f"{name_below(path, root)}: belongs to no folder below test; masks of '{without[0]}' are looked for in "
+                f"{name_below(mask_root, root)}/{without[0]}"
             )
     return tuple(good_masks)
-
-
-def _masks_of(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> dict[Path, tuple[Path, ...]]:
-    """The masks by image of the defect type that lies in a folder; of all its images or of none."""
-    mask_folder = find_child(mask_root, folder.name.lower())
-    masks = image_files(mask_folder, unnamed=[]) if mask_folder else []  # _unread_masks has them
-    pairs = pair_masks(
-        {path.relative_to(folder).as_posix(): path for path in paths},
-        {path.relative_to(mask_folder).as_posix(): path for path in masks if mask_folder},
-        {path: _name(path, root) for path in (*paths, *masks)},
-        _name(folder, root),
-    )
-    if mask_folder and not masks and (others := _named_after(paths, mask_folder)):
-        raise DataError(
-            f"{_name(others[0], root)}: not a mask that is read, and no other is in {_name(mask_folder, root)}; save "
-            "masks as PNG, or draw annotations with: blemish data convert --annotations"
-        )
-    without = [path for path in paths if path not in pairs]
-    if pairs and without:
-        raise DataError(
-            f"{_name(without[0], root)}: no mask {mask_root.name}/{folder.name}/{without[0].stem}_mask.png in {root}, "
-            f"while other images of '{folder.name}' have one"
-        )
-    return pairs
-
-
-def _named_after(images: Sequence[Path], folder: Path) -> list[Path]:
-    """Files in a folder and below it that are named after images, and as none that are read."""
-    paths = (Path(entry.path) for entry in list_entries(folder, deep=True))
-    stems = tuple(image.stem for image in images)
-    return sorted(path for path in paths if path.suffix.lower() not in SUFFIXES and path.name.startswith(stems))
-
-
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()

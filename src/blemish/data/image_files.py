@@ -69,6 +69,11 @@ def is_drawn(path: Path) -> bool:
     return False
 
 
+def name_below(path: Path, root: Path) -> str:
+    """The path below a folder with forward slashes, the same on every machine."""
+    return path.relative_to(root).as_posix()
+
+
 def told_name(path: Path) -> str:
     """A path whose name is not UTF-8, as it can be printed.
 

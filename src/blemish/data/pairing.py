@@ -2,9 +2,11 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from blemish.data.image_files import SUFFIXES, image_files, list_entries, name_below
+from blemish.data.layouts import find_child
 from blemish.errors import DataError
 
 _WORDS = (
@@ -51,6 +53,42 @@ def pair_masks(
             raise DataError(f"{names[mask]}: {names[fitting[0]]} has another mask already, {names[whole[fitting[0]]]}")
         pairs[fitting[0]].append(mask)
     return {image: tuple(some) for image, some in pairs.items()}
+
+
+def masks_of_type(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> dict[Path, tuple[Path, ...]]:
+    """The masks by image of the defect type whose images, `paths`, lie in a folder; of all of them or of none.
+
+    Raises:
+        DataError: as `pair_masks`; some images have none; masks are there of a kind that is not read.
+    """
+    mask_folder = find_child(mask_root, folder.name.lower())
+    masks = image_files(mask_folder, unnamed=[]) if mask_folder else []  # read_folder has them
+    pairs = pair_masks(
+        {name_below(path, folder): path for path in paths},
+        {name_below(path, mask_folder): path for path in masks if mask_folder},
+        {path: name_below(path, root) for path in (*paths, *masks)},
+        name_below(folder, root),
+    )
+    if mask_folder and not masks and (others := _named_after(paths, mask_folder)):
+        raise DataError(
+            f"{name_below(others[0], root)}: not a mask that is read, and no other is in "
+            f"{name_below(mask_folder, root)}; save masks as PNG, or draw annotations with: "
+            "blemish data convert --annotations"
+        )
+    without = [path for path in paths if path not in pairs]
+    if pairs and without:
+        raise DataError(
+            f"{name_below(without[0], root)}: no mask {mask_root.name}/{folder.name}/{without[0].stem}_mask.png in "
+            f"{root}, while other images of '{folder.name}' have one"
+        )
+    return pairs
+
+
+def _named_after(images: Sequence[Path], folder: Path) -> list[Path]:
+    """Files in a folder and below it that are named after images, and as none that are read."""
+    paths = (Path(entry.path) for entry in list_entries(folder, deep=True))
+    stems = tuple(image.stem for image in images)
+    return sorted(path for path in paths if path.suffix.lower() not in SUFFIXES and path.name.startswith(stems))
 
 
 def _stem(name: str) -> str:
