@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from blemish.data.duplicates import clusters, fingerprint, near_duplicates
 from blemish.data.folder import Sample, read_folder
-from blemish.data.images import read_values
+from blemish.data.images import prepare, read_values
 from blemish.data.pixels import as_pixels
 from blemish.evaluation.data_check.findings import outlier_limit
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, leave_one_out
@@ -37,7 +37,7 @@ def rank_each(
 ) -> dict[str, Any]:
     """The rank of each planted defect, 1 the strangest, also without the marked good ones; and the flagged."""
     extractor = FeatureExtractor(resolve_policy(good, settings))
-    grids = {sample.name: extractor.extract(sample.path) for sample in (*good, *bad)}
+    grids = {sample.name: extractor.extract(prepare(sample.path, extractor.policy)) for sample in (*good, *bad)}
     prints = {
         sample.name: fingerprint(as_pixels(read_values(sample.path, extractor.policy)).mean(axis=2))
         for sample in (*good, *bad)

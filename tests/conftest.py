@@ -190,6 +190,18 @@ def parts(tmp_path: Path) -> Path:
     return write_parts(tmp_path / "parts")
 
 
+def draw_discs(count: int, side: int = 256, seed: int = 0) -> list[Image.Image]:
+    """Smooth round parts in slightly different places, each photo with noise of its own."""
+    rng, (rows, columns) = np.random.default_rng(seed), np.mgrid[:side, :side]
+    discs = []
+    for _ in range(count):
+        row, column = rng.normal(side / 2, side / 50, 2)
+        cover = 1 / (1 + np.exp(np.hypot(rows - row, columns - column) - 0.3 * side))
+        values = 30 + 120 * cover + rng.normal(0, 2, (side, side))
+        discs.append(Image.fromarray(np.uint8(values.clip(0, 255))))
+    return discs
+
+
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A file or folder that the first worker to ask for it makes, and all workers of a run read."""
     root = factory.getbasetemp()

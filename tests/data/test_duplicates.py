@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from blemish.data.duplicates import (
+    FINE_ALIKE,
     FRAMES_ALIKE,
     TURNS,
     alike_as_they_are,
     count_parts,
+    fine_correlation,
+    fine_spectrum,
     fingerprint,
     near_duplicates,
 )
 from blemish.data.synthetic.texture import blur
+from conftest import draw_discs
 
 Grey = NDArray[np.float32]
 
@@ -35,9 +39,9 @@ def prints(photos: list[Image.Image]) -> NDArray[np.float32]:
     return np.stack([fingerprint(np.asarray(photo, np.float32) / 255) for photo in photos])
 
 
-def as_jpeg(photo: Image.Image) -> Image.Image:
+def as_jpeg(photo: Image.Image, quality: int = 40) -> Image.Image:
     file = io.BytesIO()
-    photo.save(file, "JPEG", quality=40)
+    photo.save(file, "JPEG", quality=quality)
     return Image.open(file)
 
 
@@ -97,3 +101,17 @@ def test_frames_of_few_parts_are_counted_as_few_parts() -> None:
     correlation = alike_as_they_are(np.stack(prints))
     assert np.median(correlation[:15, :15][np.triu_indices(15, 1)]) < FRAMES_ALIKE
     assert count_parts(correlation)[1] == 4
+
+
+def fine_alike(first: Image.Image, second: Image.Image) -> float:
+    one, other = (fine_spectrum(np.asarray(photo, np.float32) / 255, 256) for photo in (first, second))
+    return fine_correlation(one, other)
+
+
+def test_the_noise_of_a_smooth_part_tells_its_copies_from_other_parts() -> None:
+    discs = draw_discs(4)
+    assert max(fine_alike(discs[0], other) for other in discs[1:]) < 0.75 * FINE_ALIKE
+    moved = Image.fromarray(np.roll(np.asarray(discs[0]), 2, axis=1))
+    brighter = discs[0].point(lambda value: min(255, round(1.05 * value)))
+    for copy in (as_jpeg(discs[0], quality=85), moved, brighter, as_jpeg(brighter, quality=85)):
+        assert fine_alike(discs[0], copy) > 1.25 * FINE_ALIKE

@@ -27,10 +27,17 @@ six sets of photos of different parts one image in eight, at most, has another t
 SAME_PART = 0.80
 """Correlation from which images that look like frames are counted as one part; two different parts have less."""
 
+FINE_ALIKE = 0.16
+"""Correlation of fine structure from which near duplicates are believed. Copies saved as JPEG of quality 85, moved by 2
+pixels and 5 % brighter have 0.19 and more, smooth parts of which each has its own noise mostly less than 0.12."""
+
+FINE_SIDE, FINE_REACH = 256, 4
+"""Side of the picture that fine structure is seen in, and by how many of its pixels the images may be moved."""
+
 _FEW = 8
 _ALIKE_OF_FEW = 0.95
 _STANDS_OUT = 2.0
-_FAINT = 0.03
+_FAINT, _FAINTEST = 0.03, 0.0005
 _BLOCK = 512
 
 Fingerprint = NDArray[np.float32]  # (SIDE, SIDE)
@@ -96,6 +103,34 @@ def near_duplicates(fingerprints: NDArray[np.float32]) -> list[Pair]:
         if first < second and lower > (known.correlation if known else 0.0):
             best[first, second] = Pair(first, second, lower, turn)
     return [best[key] for key in sorted(best)]
+
+
+def fine_spectrum(grey: NDArray[np.float32], side: int, turn: str = "") -> NDArray[np.complex64]:
+    """The spectrum `(side, side // 2 + 1)` of what is finest in an image `(h, w)`, turned; its picture has length 1.
+
+    A grain of noise in a smooth part counts as much as an edge.
+    """
+    small = np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BICUBIC), np.float32)
+    fine = small - blur(small, 1.0)
+    even = fine / np.sqrt(blur(fine * fine, 4.0) + np.float32(_FAINTEST**2))
+    turned = dict(_turned(_unit((even - even.mean())[None]).reshape(1, side, side)))[turn]
+    return np.fft.rfft2(turned[0]).astype(np.complex64)
+
+
+def fine_correlation(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> float:
+    """How alike the fine structure of two images is, by their spectra, where they lie best on each other.
+
+    What lies in the same place on different parts, such as the rim of a disc, hardly counts: it is a small share of the
+    picture. The noise of a photo is in every copy of it, and in no other photo.
+
+    >>> noise = np.random.default_rng(0).random((2, 64, 64), np.float32)
+    >>> one, moved, other = (fine_spectrum(each, 64) for each in (noise[0], np.roll(noise[0], 2), noise[1]))
+    >>> fine_correlation(one, moved) > 0.9 and fine_correlation(one, other) < 0.1
+    True
+    """
+    correlation = np.fft.irfft2(first * np.conj(second))
+    near = np.arange(-FINE_REACH, FINE_REACH + 1)
+    return float(correlation[np.ix_(near, near)].max())
 
 
 def alike_as_they_are(fingerprints: NDArray[np.float32], groups: Sequence[str] | None = None) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from typer.testing import CliRunner, Result
 
 from blemish.cli import app
-from blemish.data.duplicates import SIDE
+from blemish.data.duplicates import SIDE, fingerprint, near_duplicates
 from blemish.data.folder import Sample
 from blemish.data.progress import Progress
 from blemish.errors import DataError, SettingsError
@@ -22,7 +22,7 @@ from blemish.evaluation.data_check.content import Content
 from blemish.evaluation.data_check.data_check import DataCheck, check_data, thumbnails, to_content, write_check
 from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
 from blemish.training.settings import make_settings
-from conftest import draw_part, write_parts
+from conftest import draw_discs, draw_part, write_parts
 from reference.schema import misfits
 
 SIZE = ["data.size_px=[64, 64]"]
@@ -133,6 +133,18 @@ def test_near_copies_are_found_and_do_not_judge_each_other(photos: Path) -> None
     result = checked(photos)
     assert found(result, "near duplicate") == {("defect.png", "defect_again.png"): "look"}
     assert set(list(result.oddness)[:2]) == {"defect.png", "defect_again.png"}
+
+
+@pytest.mark.slow
+def test_smooth_round_parts_are_no_near_duplicates_of_each_other_but_their_copies_are(tmp_path: Path) -> None:
+    discs = draw_discs(12)
+    for place, disc in enumerate(discs):
+        disc.save(tmp_path / f"{place:02}.png")
+    prints = np.stack([fingerprint(np.asarray(disc, np.float32) / 255) for disc in discs])
+    assert near_duplicates(prints)  # at 64 pixels some rims lie on each other
+    assert found(checked(tmp_path), "near duplicate") == {}
+    discs[3].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "copy.jpg", quality=85)
+    assert found(checked(tmp_path), "near duplicate") == {("03.png", "copy.jpg"): "look"}
 
 
 def test_photos_of_one_group_may_be_alike_and_do_not_judge_each_other(photos: Path) -> None:

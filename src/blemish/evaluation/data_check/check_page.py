@@ -26,7 +26,7 @@ TITLES = {
     "duplicate": ("The same pixels twice", "Copies on two sides of a split make thresholds and figures too good."),
     "near duplicate": (
         "Nearly the same",
-        "Copies saved again, or the same part photographed again; smooth parts in the same place look like that, too.",
+        "Copies saved again, or the same part photographed again; parts without texture or noise look like that, too.",
     ),
     "size": ("Sizes", "Images of another size than most are resized; of another aspect, refused."),
     "channels": ("Grey and colour", "Images of another kind than most."),

@@ -38,7 +38,7 @@ from blemish.evaluation.data_check.findings import (
     turned_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
-from blemish.evaluation.data_check.look import look_at_all, reason
+from blemish.evaluation.data_check.look import confirm_pairs, look_at_all, reason
 from blemish.evaluation.report.files import to_json, write_report
 from blemish.inference.overlay import overlay
 from blemish.inference.score import resize_map
@@ -119,7 +119,8 @@ def check_data(root: Path, settings: RunSettings, report: Report = quiet) -> Dat
             images.append(looked.image)
             if looked.grids is not None:
                 grids[sample.name] = looked.grids
-    pairs = near_duplicates(np.stack([one.fingerprint for one in images])) if images else []
+    alike = near_duplicates(np.stack([one.fingerprint for one in images])) if images else []
+    pairs = confirm_pairs(alike, images, policy, report)
     groups = _groups(images, folder, settings)
     together = clusters(len(images), [*pairs, *_pairs_of(images, groups)])
     names = (one.sample.name for one in images)

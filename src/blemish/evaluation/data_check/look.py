@@ -2,23 +2,28 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.duplicates import fingerprint
+from blemish.data.duplicates import FINE_ALIKE, FINE_SIDE, Pair, fine_correlation, fine_spectrum, fingerprint
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, prepare, read_photo
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.photo_values import measure_quality, to_grey
 from blemish.data.pixels import Values, as_pixels
-from blemish.data.progress import Progress, Report
+from blemish.data.progress import Progress, Report, counted
 from blemish.errors import DataError
 from blemish.evaluation.data_check.findings import CheckedImage, Finding, photo_facts
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids
+
+MAX_KEPT = 256
+"""Spectra of images that are kept while near duplicates are compared, 0.3 MB each."""
 
 MAX_WORKERS, MAX_PX_AT_ONCE = 8, 48_000_000
 """So many photos, and so many pixels of them, are looked at at the same time; one photo at least always is."""
@@ -78,6 +83,29 @@ def _mean_of_channels(values: Values) -> NDArray[np.float32]:
     bands = [as_pixels(band)[:, :, 0] for band in np.moveaxis(np.atleast_3d(values), 2, 0)]
     mean: NDArray[np.float32] = sum(bands[1:], start=bands[0]) / np.float32(len(bands))
     return mean
+
+
+def confirm_pairs(
+    pairs: Sequence[Pair], images: Sequence[CheckedImage], policy: PixelPolicy, report: Report
+) -> list[Pair]:
+    """Those near duplicates that share their fine structure, too; smooth parts in the same place do not."""
+
+    @lru_cache(MAX_KEPT)
+    def spectrum(place: int, side: int, turn: str) -> NDArray[np.complex64]:
+        values, _ = read_photo(images[place].sample.path, policy)
+        return fine_spectrum(_mean_of_channels(values), side, turn)
+
+    def confirmed(pair: Pair) -> Iterator[Pair]:
+        first, second = images[pair.first], images[pair.second]
+        side = min(FINE_SIDE, *first.facts.size_px, *second.facts.size_px) // 2 * 2
+        for turn in dict.fromkeys(("", pair.turn)):  # a symmetric part looks turned as well as not
+            spectra = spectrum(pair.first, side, turn), spectrum(pair.second, side, "")
+            if first.pixels_sha256 == second.pixels_sha256 or fine_correlation(*spectra) >= FINE_ALIKE:
+                yield replace(pair, turn=turn)
+                return
+
+    told = counted(pairs, lambda done, total: report(Progress("near duplicates", done, total)))
+    return [found for pair in told for found in confirmed(pair)]
 
 
 def _mask_findings(sample: Sample, policy: PixelPolicy) -> list[Finding]:
