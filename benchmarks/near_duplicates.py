@@ -102,8 +102,8 @@ def count_pairs(title: str, images: Sequence[Image.Image]) -> None:
         of_copies = [pair for pair in both if (pair.first, pair.second) in wanted]
         found, confirmed = found + len(of_copies), confirmed + len(confirm(of_copies, [*greys, *copied]))
     print(
-        f"{title}: of {len(images)} images {len(pairs)} pairs, {len(confirm(pairs, greys))} with the finest structure; of "
-        f"{len(some) * len(COPIES)} copies {found}, {confirmed} with it",
+        f"{title}: of {len(images)} images {len(pairs)} pairs, {len(confirm(pairs, greys))} with the finest structure; "
+        f"of {len(some) * len(COPIES)} copies {found}, {confirmed} with it",
         flush=True,
     )
 
