@@ -319,6 +319,8 @@ def test_a_model_in_the_shadow_is_compared_and_decides_nothing(
     page = who.client.get("/shadow").text
     assert "next.onnx" in page
     form = {"csrf": who.csrf, "product_id": line.product_id, "reason": "enough seen", "model_id": ""}
+    assert who.client.post("/shadow", data={**form, "model_id": "all"}).status_code == 422  # not taken for none
+    assert "No model is in the shadow" not in who.client.get("/shadow").text
     assert who.client.post("/shadow", data=form).status_code == 303
     assert beside.step() is False
     assert "No model is in the shadow" in who.client.get("/shadow").text

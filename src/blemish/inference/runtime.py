@@ -160,7 +160,7 @@ class OnnxModel:
     header: OnnxHeader
     runtime: Runtime
     fixtures: str
-    """JSON, see blemish.inference.parity."""
+    """JSON, see blemish.inference.fixtures."""
 
 
 def open_onnx(

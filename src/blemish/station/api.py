@@ -145,10 +145,7 @@ def upload_source(station: Station, product: str) -> int:
 
 def _row(station: Station, image_id: int) -> reviews.Row:
     with station.database.read() as session:
-        row = reviews.find_row(session, image_id)
-    if row is None:
-        raise DataError(f"image {image_id}: there is none")
-    return row
+        return reviews.row_of(session, image_id)
 
 
 @router.get("/images")

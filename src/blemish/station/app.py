@@ -52,6 +52,8 @@ def station_of(request: Request) -> Station:
 At = Annotated[Station, Depends(station_of)]
 Text = Annotated[str, Form()]
 Number = Annotated[int, Form()]
+NumberOrNone = Annotated[int | None, Form()]
+"""Of a list whose first line stands for all, or for none, and sends nothing."""
 Chosen = Annotated[
     Annotated[int, Field(ge=1, le=2**31 - 1)] | None,
     BeforeValidator(lambda text: text or None),

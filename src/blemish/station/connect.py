@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from blemish.station.access import allow, identity_of
 from blemish.station.api import ProductId, Time
-from blemish.station.app import At, Number, Station, Text
+from blemish.station.app import At, Number, NumberOrNone, Station, Text
 from blemish.station.brokers import Login, add_broker
 from blemish.station.cameras import Pace, add_camera, is_video_file
 from blemish.station.connections import Camera
@@ -75,16 +75,15 @@ def new_broker(
     station: At,
     url: Text,
     password: Text,
-    product: Text = "",
+    product: NumberOrNone = None,
     password_name: Text = "",
     authority_name: Text = "",
     discovery: Text = "",
 ) -> Response:
     """Publish every decision to a broker of MQTT from now on; its password is known by its name alone."""
     check_signature(station, request, password)
-    chosen = int(product) if product.isdigit() else None
     login = Login(password_name.strip(), authority_name.strip(), discovery.strip())
-    add_broker(station.database, identity_of(request).name, url, chosen, login)
+    add_broker(station.database, identity_of(request).name, url, product, login)
     return see_other("/hooks")
 
 

@@ -13,7 +13,7 @@ from blemish.station import runs, shadow, state
 from blemish.station.access import allow, identity_of
 from blemish.station.accounts import Identity
 from blemish.station.api import ImageId
-from blemish.station.app import At, Chosen, Number, Station, Text
+from blemish.station.app import At, Chosen, Number, NumberOrNone, Station, Text
 from blemish.station.products import header_of_model, product_of
 from blemish.station.recalibrate import FALLS_BY, propose
 from blemish.station.render import render, say_of
@@ -199,10 +199,11 @@ def in_the_shadow(request: Request, station: At, product: Chosen = None) -> Resp
 
 @router.post("/shadow")
 @allow("engineer")
-def set_shadow(request: Request, station: At, product_id: Number, reason: Text, model_id: Text = "") -> Response:
+def set_shadow(
+    request: Request, station: At, product_id: Number, reason: Text, model_id: NumberOrNone = None
+) -> Response:
     """Put a model into the shadow of the live one, or none."""
     with station.database.read() as session:
         product_of(session, product_id)
-    chosen = int(model_id) if model_id.isdigit() else None
-    shadow.set_shadow(station.database, identity_of(request).name, product_id, chosen, reason)
+    shadow.set_shadow(station.database, identity_of(request).name, product_id, model_id, reason)
     return see_other(f"/shadow?product={product_id}")

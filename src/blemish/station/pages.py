@@ -128,7 +128,7 @@ def _cards(request: Request, station: Station, after: int, product: int | None) 
 def image(request: Request, station: At, image_id: ImageId) -> Response:
     """One image: its picture, its regions, its score among the calibration scores, what people said of it."""
     with station.database.read() as session:
-        row = _found(session, image_id)
+        row = reviews.row_of(session, image_id)
         if reviews.is_hidden(session, row):
             return see_other(f"/audit?image={image_id}")
         model = None if row.decision is None else session.get(Model, row.decision.model_id)
@@ -146,13 +146,6 @@ def image(request: Request, station: At, image_id: ImageId) -> Response:
             history=session.scalars(same_name.where(Image.id != image_id).order_by(Image.id.desc()).limit(10)).all(),
             product=session.get_one(Product, row.image.product_id),
         )
-
-
-def _found(session: Session, image_id: int) -> reviews.Row:
-    row = reviews.find_row(session, image_id)
-    if row is None:
-        raise HTTPException(404, f"image {image_id}: there is none")
-    return row
 
 
 def _bars(model: Model, score: float, decision: Decision | None) -> dict[str, Any] | None:
@@ -180,7 +173,7 @@ def picture(station: At, image_id: ImageId, show: Show, side: str = "full", mode
     if side not in SIDES_PX:
         raise HTTPException(404, f"side: expected one of {', '.join(SIDES_PX)}")
     with station.database.read() as session:
-        row = _found(session, image_id)
+        row = reviews.row_of(session, image_id)
         check_shown(session, row, show)
         decision = row.decision if model is None else _as_seen_by(session, model, row.image)
     try:

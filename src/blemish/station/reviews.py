@@ -156,6 +156,18 @@ def find_row(session: Session, image_id: int) -> Row | None:
     return next(iter(find_rows(session, [image_id])), None)
 
 
+def row_of(session: Session, image_id: int) -> Row:
+    """As `find_row`.
+
+    Raises:
+        DataError: there is no such image.
+    """
+    row = find_row(session, image_id)
+    if row is None:
+        raise DataError(f"image {image_id}: there is none")
+    return row
+
+
 def find_rows(session: Session, image_ids: Iterable[int]) -> list[Row]:
     """Images by their numbers, with their decisions."""
     query = select(Image, Decision).outerjoin(Decision, Decision.image_id == Image.id).where(Image.id.in_(image_ids))

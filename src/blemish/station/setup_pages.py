@@ -15,7 +15,7 @@ from blemish.station import state
 from blemish.station.access import allow, identity_of
 from blemish.station.accounts import add_user, change_user, set_password
 from blemish.station.api import upload_source
-from blemish.station.app import At, Number, Station, Text
+from blemish.station.app import At, Number, NumberOrNone, Station, Text
 from blemish.station.connections import Camera
 from blemish.station.drift import set_drift
 from blemish.station.hooks import add_hook, end_hook
@@ -182,11 +182,10 @@ def _hooks(request: Request, station: Station, secret: str) -> Response:
 
 @router.post("/hooks")
 @allow("administrator")
-def new_hook(request: Request, station: At, url: Text, password: Text, product: Text = "") -> Response:
+def new_hook(request: Request, station: At, url: Text, password: Text, product: NumberOrNone = None) -> Response:
     """Tell a program elsewhere of every decision from now on; what it is signed with is shown this once."""
     check_signature(station, request, password)
-    chosen = int(product) if product.isdigit() else None
-    return _hooks(request, station, add_hook(station.database, identity_of(request).name, url, chosen))
+    return _hooks(request, station, add_hook(station.database, identity_of(request).name, url, product))
 
 
 @router.post("/hooks/end")
