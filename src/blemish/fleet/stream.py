@@ -44,22 +44,10 @@ def judged(archive: Archive, pieces: Sequence[Piece], job: Job, pool: Pool) -> I
     came: queue.Queue[Any] = queue.Queue(maxsize=4)
     stop = threading.Event()
 
-    def pump() -> None:
-        try:
-            for table in _dataset(archive, pieces, job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
-                while not stop.is_set():
-                    try:
-                        came.put(table, timeout=POLL_S)
-                        break
-                    except queue.Full:
-                        continue
-                if stop.is_set():
-                    return
-            came.put(None)
-        except Exception as error:  # handed to whoever iterates
-            came.put(error)
+    def tables() -> Iterator[Any]:
+        yield from _dataset(archive, pieces, job, pool).iter_batches(batch_size=None, batch_format="pyarrow")
 
-    thread = threading.Thread(target=pump, name="blemish-fleet", daemon=True)
+    thread = threading.Thread(target=_pump, args=(tables(), came, stop), name="blemish-fleet", daemon=True)
     thread.start()
     waited = 0.0
     try:
@@ -86,6 +74,23 @@ def judged(archive: Archive, pieces: Sequence[Piece], job: Job, pool: Pool) -> I
         while not came.empty():  # so that the thread need not wait for a place
             came.get_nowait()
         thread.join(timeout=5.0)
+
+
+def _pump(tables: Iterator[Any], came: "queue.Queue[Any]", stop: threading.Event) -> None:
+    """Put tables into a queue, then None, or the error that ended them; nothing more once told to stop."""
+    try:
+        for table in tables:
+            while not stop.is_set():
+                try:
+                    came.put(table, timeout=POLL_S)
+                    break
+                except queue.Full:
+                    continue
+            if stop.is_set():
+                return
+        came.put(None)
+    except Exception as error:  # handed to whoever iterates
+        came.put(error)
 
 
 def _dataset(archive: Archive, pieces: Sequence[Piece], job: Job, pool: Pool) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.data.photo_values import LUMA
 from blemish.inference.score import resize_map
 from blemish.stats.regions import grow_mask
 
@@ -43,7 +44,7 @@ def overlay(image: Rgb, anomaly_map: NDArray[np.float32], threshold: float) -> R
 def blend_heat(image: Rgb, heat: NDArray[np.float32]) -> Rgb:
     """The image in grey under heat `(h, w)` from 0, where only the image is seen, to 1, where it is hottest."""
     opacity = _STRONGEST_HEAT * np.sqrt(heat)[..., None]  # (h, w, 1)
-    mixed = _luma(image)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
+    mixed = (image @ LUMA)[..., None] * (1 - opacity) + _colours(heat) * opacity  # (h, w, 3)
     return np.rint(mixed).astype(np.uint8)
 
 
@@ -122,11 +123,6 @@ def _heat(anomaly_map: NDArray[np.float32], unit: float) -> NDArray[np.float32]:
 
 def _line_px(mask: NDArray[np.generic]) -> int:
     return max(1, round(int(max(mask.shape)) / 300))
-
-
-def _luma(image: Rgb) -> NDArray[np.float32]:
-    """Brightness as the eye has it (ITU-R 601)."""
-    return np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
 
 
 def _colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:

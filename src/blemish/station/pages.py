@@ -43,12 +43,13 @@ def live(request: Request, station: At, product: Chosen = None) -> Response:
         rows = reviews.recent(session, product)
         hidden = reviews.hidden_of(session, rows)
         today = datetime.now(UTC) - timedelta(hours=8)
+        newest = rows[0].decision if rows else None
         return render(
             request,
             "live.html.j2",
             rows=rows,
             hidden=hidden,
-            last=rows[0].decision.id if rows and rows[0].decision is not None else _last_decision(session),
+            last=newest.id if newest is not None else session.scalar(select(func.max(Decision.id))) or 0,
             counts=state.counts_since(session, today.isoformat(), product),
             **head_of_page(session, station, product),
         )
@@ -67,10 +68,6 @@ def head_of_page(session: Session, station: Station, product: int | None) -> dic
         "waiting": queue_length(session),
         "growth": state.backlog(session).per_minute,
     }
-
-
-def _last_decision(session: Session) -> int:
-    return session.scalar(select(func.max(Decision.id))) or 0
 
 
 @router.get("/live/events")

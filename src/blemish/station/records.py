@@ -191,19 +191,7 @@ def _take_in(
     )
     if session.scalar(select(Decision.id).where(*same)) or session.scalar(select(Image.id).where(*same_image)):
         return Imported(known=1)
-    height, width = old.size_px or (None, None)
-    image = Image(
-        product_id=model.product_id,
-        source_id=source_id,
-        name=name,
-        sha256=one.image_sha256,
-        suffix=old.suffix,
-        size_bytes=old.size_bytes or 0,
-        height_px=height,
-        width_px=width,
-        received_at=decided_at,
-        removed_at=now() if old.size_bytes is None else None,
-    )
+    image = _image_of(old, model.product_id, source_id, decided_at)
     session.add(image)
     session.flush()
     decision = Decision(
@@ -225,6 +213,23 @@ def _take_in(
     )
     put_down(session, actor, decision)
     return Imported(decisions=1, without_image=old.size_bytes is None)
+
+
+def _image_of(old: _Old, product_id: int, source_id: int, received_at: str) -> Image:
+    """The image of a decision of old; one that is not there any more counts as removed."""
+    height, width = old.size_px or (None, None)
+    return Image(
+        product_id=product_id,
+        source_id=source_id,
+        name=_text(old.decision.image_path),
+        sha256=old.decision.image_sha256,
+        suffix=old.suffix,
+        size_bytes=old.size_bytes or 0,
+        height_px=height,
+        width_px=width,
+        received_at=received_at,
+        removed_at=now() if old.size_bytes is None else None,
+    )
 
 
 def _plus(one: Imported, other: Imported) -> Imported:

@@ -103,10 +103,6 @@ def metrics(station: At) -> Response:
             select(Source.path, Camera.lost).join(Source, Source.id == Camera.source_id)
         ):
             lost.labels(path).inc(frames)
-    oldest.set(0.0 if first is None else max(0.0, time.time() - _seconds(first)))
+    oldest.set(0.0 if first is None else max(0.0, time.time() - datetime.fromisoformat(first).timestamp()))
     working.set(is_working(station))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import ArtifactError
@@ -20,7 +20,6 @@ from blemish.station.tables import (
     Hook,
     Image,
     Job,
-    Model,
     Product,
     Source,
     Tally,
@@ -81,7 +80,8 @@ def promise_of(session: Session, product: Product) -> Promise | None:
     threshold = header.threshold if product.threshold is None else product.threshold
     certificate, alarms = header.certificate, alarms_of(session, product)
     waiting = select(func.count()).select_from(Job).where(Job.product_id == product.id)
-    watch = session.execute(select(Watch.images, Watch.trouble).where(*_watch_of(product, model))).first()
+    its = (Watch.product_id == product.id, Watch.model_id == model.id)
+    watch = session.execute(select(Watch.images, Watch.trouble).where(*its)).first()
     return Promise(
         product=product,
         threshold=threshold,
@@ -95,10 +95,6 @@ def promise_of(session: Session, product: Product) -> Promise | None:
         watched=0 if watch is None else watch.images,
         unwatched="" if watch is None else watch.trouble,
     )
-
-
-def _watch_of(product: Product, model: Model) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return Watch.product_id == product.id, Watch.model_id == model.id
 
 
 def troubles(session: Session, station: Station) -> list[Trouble]:
