@@ -66,6 +66,14 @@ def test_black_that_begins_with_a_row_is_of_the_photo() -> None:
         refuse_unwritten("TIFF", content, "a.tif", tiff._replace(tags=tiff.tags | {273: (PAGE_BYTES - 8,)}))
 
 
+@pytest.mark.parametrize("image_format", ["MPO", "DIB", "TIFF", None])
+def test_of_other_kinds_nothing_is_guessed(image_format: str | None) -> None:
+    content = bytes([200]) * PAGE_BYTES + bytes(2 * PAGE_BYTES)
+    refuse_unwritten(image_format, content, "a")
+    with pytest.raises(DataError, match="a: a truncated image"):
+        refuse_unwritten("WEBP", content, "a")
+
+
 def test_a_photo_that_fades_into_black_within_a_row_is_read(tmp_path: Path) -> None:
     _write_half(tmp_path / "a.bmp", np.full((96, 101), 12, np.uint8))
     assert open_image(tmp_path / "a.bmp", 1 << 20).size == (101, 96)

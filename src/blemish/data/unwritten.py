@@ -28,22 +28,24 @@ def refuse_unwritten(
     elif image_format == "JPEG":  # zeros at the end, and no end-of-image marker after the last start of a scan
         is_cut = content.endswith(bytes(16)) and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
     elif is_drawn or not content.endswith(bytes(PAGE_BYTES)):
-        return
+        is_cut = False
     else:
         written = len(content.rstrip(b"\0"))
         is_cut = written % PAGE_BYTES == 0 and (
-            image_format == "WEBP" or _ends_within_a_row(_rows(content, tiff), content, written)
+            image_format == "WEBP" or _ends_within_a_row(_rows(image_format, content, tiff), content, written)
         )
     if is_cut:
         raise DataError(f"{where}: a truncated image, its end is missing; copy it again")
 
 
-def _rows(content: bytes, tiff: Tiff | None) -> tuple[int, int]:
-    """Where uncompressed pixels begin, and how many bytes a row has: 0 where they are compressed."""
-    if tiff is not None:
+def _rows(image_format: str | None, content: bytes, tiff: Tiff | None) -> tuple[int, int]:
+    """Where uncompressed pixels begin, and how many bytes a row has: 0 of compressed ones, and of other kinds."""
+    if image_format == "TIFF" and tiff is not None:
         samples = 1 if tiff.is_planar else tiff.samples
         is_plain = tiff.first(259, 1) == 1 and 273 in tiff.tags
         return tiff.first(273, 0), -(-tiff.size_px[1] * samples * tiff.bits // 8) if is_plain else 0
+    if image_format != "BMP":
+        return 0, 0
     start, width, bits, compression = (
         int.from_bytes(content[at : at + size], "little") for at, size in ((10, 4), (18, 4), (28, 2), (30, 4))
     )

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -59,51 +59,46 @@ class Inbox:
         check_room(self.folder.root, len(content))
         keep_content(self.folder.image_path(sha256, suffix), content)
         height, width = size or (None, None)
-        image = Image(
-            source_id=source_id,
-            name=name,
-            sha256=sha256,
-            suffix=suffix,
-            size_bytes=len(content),
-            changed_ns=changed_ns,
-            height_px=height,
-            width_px=width,
-        )
+        columns: dict[str, Any] = {
+            "source_id": source_id,
+            "name": name,
+            "sha256": sha256,
+            "suffix": suffix,
+            "size_bytes": len(content),
+            "changed_ns": changed_ns,
+            "height_px": height,
+            "width_px": width,
+        }
         try:
             try:
-                return self._insert(image)
+                return self._insert(columns)
             except IntegrityError:  # another one was faster
-                return self._insert(image)
+                return self._insert(columns)
         except DBAPIError as error:
             if is_full(error):
                 raise DiskFullError(f"{name}: no space left for the database; free some") from None
             raise
 
-    def _insert(self, image: Image) -> Received:
+    def _insert(self, columns: dict[str, Any]) -> Received:
+        source_id = columns["source_id"]
         with self.database.write() as session:
             known = session.scalar(
-                select(Image.id).where(
-                    Image.source_id == image.source_id, Image.name == image.name, Image.sha256 == image.sha256
-                )
+                select(Image.id).filter_by(source_id=source_id, name=columns["name"], sha256=columns["sha256"])
             )
             if known is not None:
                 return Received(known, False)
             product = session.scalar(
-                select(Product).join(Source, Source.product_id == Product.id).where(Source.id == image.source_id)
+                select(Product).join(Source, Source.product_id == Product.id).where(Source.id == source_id)
             )
             if product is None:
-                raise DataError(f"source {image.source_id}: there is none")
-            added = Image(**{name: getattr(image, name) for name in _TAKEN})
-            added.product_id, added.received_at = product.id, now()
-            added.is_audit = self._draw() < product.audit_rate
+                raise DataError(f"source {source_id}: there is none")
+            is_audit = self._draw() < product.audit_rate
+            added = Image(**columns, product_id=product.id, received_at=now(), is_audit=is_audit)
             session.add(added)
             session.flush()
             session.add(Job(image_id=added.id, product_id=product.id))
             session.flush()
             return Received(added.id, True)
-
-
-_TAKEN = ("source_id", "name", "sha256", "suffix", "size_bytes", "changed_ns", "height_px", "width_px")
 
 
 def size_of(name: str, content: bytes) -> tuple[int, int] | None:
