@@ -140,12 +140,11 @@ _one_at_a_time = threading.Lock()  # Alembic's environment is global
 
 
 def migrate(engine: Engine, to: str = "head") -> None:
-    """Bring the tables to a migration, up or down; all steps or none."""
+    """Bring the tables up to a migration, all steps or none. There is no way back but a backup."""
     scripts = _scripts()
 
     def steps(current: Any, _context: MigrationContext) -> Any:
-        is_down = to == "base" or (to != "head" and current and to < current[0])
-        return scripts._downgrade_revs(to, current) if is_down else scripts._upgrade_revs(to, current)
+        return scripts._upgrade_revs(to, current)
 
     with (
         _one_at_a_time,

@@ -182,19 +182,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_verdicts_given_at", "verdicts", ["given_at"])
     op.create_index("ix_verdicts_image_id_lane", "verdicts", ["image_id", "lane"])
-
-
-def downgrade() -> None:
-    """Drop them, those first that refer to others."""
-    op.drop_table("verdicts")
-    op.drop_table("jobs")
-    op.drop_table("decisions")
-    op.drop_table("images")
-    op.drop_table("tokens")
-    op.drop_table("sources")
-    op.drop_table("sessions")
-    op.drop_table("models")
-    op.drop_table("users")
-    op.drop_table("trail")
-    op.drop_table("settings")
-    op.drop_table("products")

@@ -24,8 +24,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_hooks"),
         sa.UniqueConstraint("url", name="uq_hooks_url"),
     )
-
-
-def downgrade() -> None:
-    """Drop it."""
-    op.drop_table("hooks")

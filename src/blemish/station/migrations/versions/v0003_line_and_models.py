@@ -106,12 +106,3 @@ def _add_tables() -> None:
         sa.ForeignKeyConstraint(["product_id"], ["products.id"], name="fk_runs_product_id"),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
     )
-
-
-def downgrade() -> None:
-    """Drop them."""
-    for name in ("runs", "shadows", "alarms", "watches", "tallies"):
-        op.drop_table(name)
-    for table, columns in added().items():
-        for column in columns:
-            op.drop_column(table, column.name)

@@ -34,9 +34,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["hook_id"], ["hooks.id"], name="fk_brokers_hook_id"),
         sa.PrimaryKeyConstraint("hook_id", name="pk_brokers"),
     )
-
-
-def downgrade() -> None:
-    """Drop them."""
-    op.drop_table("brokers")
-    op.drop_table("cameras")
