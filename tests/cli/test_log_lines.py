@@ -50,6 +50,7 @@ def test_hours_of_work_do_not_fill_the_log() -> None:
 def test_all_that_is_under_way_is_in_one_line_and_what_is_over_is_not() -> None:
     log = Log()
     log.report(Progress("runs", 0, 4, "hazelnut"))
+    log.report(Progress("fitting", 2, 3))  # a pass that is broken off
     log.work("reading images", 5, 1.0)
     log.work("training", 8, 1.0)
     assert log.lines[0] == (10.0, "runs 0 of 4, hazelnut; training 5 of 8, about 3 s left")

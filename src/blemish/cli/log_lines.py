@@ -20,10 +20,15 @@ class _Work:
     last: Progress
     is_told: bool = False
 
+    @property
+    def is_around(self) -> bool:
+        """Whether other work is part of it, such as a training of many runs: it is told of before its first step."""
+        return self.done_before == 0 and self.last.done < self.last.total
+
 
 @final
 class LogLines:
-    """Writes how far long work is, with the time left; all that is under way in one line.
+    """Writes how far long work is, with the time left; in one line with the work that it is part of.
 
     >>> lines = LogLines(print, now=iter([0, 0, 20, 40]).__next__)
     >>> for done in (0, 50, 100):
@@ -50,7 +55,7 @@ class LogLines:
             work.is_told = False
             self._say(f"{_how_far(progress)}, took {_duration(now - work.began)}", now)
         elif not is_over and now - self._told >= self._wait:
-            under_way = [one for one in self._works.values() if one is work or one.last.done < one.last.total]
+            under_way = [one for one in self._works.values() if one is work or one.is_around]
             for one in under_way:
                 one.is_told = True
             self._say("; ".join(_line(one, now) for one in under_way), now)
@@ -64,7 +69,8 @@ def _line(work: _Work, now: float) -> str:
     last, done = work.last, work.last.done - work.done_before
     note = f", {last.note}" if last.note else ""
     is_known = done > 0 and last.total > 0
-    left = f", about {_duration((now - work.began) / done * (last.total - last.done))} left" if is_known else ""
+    left_s = (now - work.began) / done * (last.total - last.done) if is_known else 0.0
+    left = f", about {_duration(max(1.0, left_s))} left" if is_known else ""
     return f"{_how_far(last)}{note}{left}"
 
 
