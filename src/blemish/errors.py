@@ -67,13 +67,13 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def unread(count: int, images: int) -> str:
-    """How many images could not be read, and of how many.
+def unread(count: int, images: int, what: str = "could not be read") -> str:
+    """How many images could not be read, or what else befell them, and of how many.
 
     >>> unread(4, 9), unread(1, 1)
     ('of 9 images, 4 could not be read', 'of 1 image, 1 could not be read')
     """
-    return f"of {plural(images, 'image')}, {count} could not be read"
+    return f"of {plural(images, 'image')}, {count} {what}"
 
 
 def none_readable(count: int, noun: str, first: str) -> str:

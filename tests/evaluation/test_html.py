@@ -286,7 +286,7 @@ def test_a_page_without_any_picture_is_still_one() -> None:
 
 def test_the_verdict_names_misses_and_false_alarms() -> None:
     found, flagged = verdict(typed(example_results()))
-    assert found == "Finds 0 of 1 defective images (75 %; 50 % to 90 % with 95 % confidence)."
+    assert found == "Finds 0 of 1 defective image (75 %; 50 % to 90 % with 95 % confidence)."
     assert flagged.startswith("Flags 1 of 2 good images (50 %; 1 % to 99 %), where at most 5 % were promised")
     assert flagged.endswith("more than that, though so few good images prove nothing.")
 

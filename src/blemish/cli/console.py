@@ -165,12 +165,12 @@ def counter(report: Report, what: str) -> OnStep:
     return lambda done, total: report(Progress(what, done, total))
 
 
-def say_skipped(skipped: Mapping[str, str], read: int | None = None) -> None:
-    """Why images could not be read, and of how many in all, where `read` says how many could."""
+def say_skipped(skipped: Mapping[str, str], read: int | None = None, what: str = "could not be read") -> None:
+    """Why images could not be read, and of how many in all, where `read` says how many could; `what` as in `unread`."""
     for reason in skipped.values():
         say("skipped", reason)
     if skipped and read is not None:
-        say("skipped", unread(len(skipped), read + len(skipped)))
+        say("skipped", unread(len(skipped), read + len(skipped), what))
 
 
 def say_unread(folders: Iterable[Path]) -> None:

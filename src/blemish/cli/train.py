@@ -55,7 +55,8 @@ def train(
     with progress() as report:
         header = train_model(data, out, run, device, resume, report)
     card = header.data_card
-    say_skipped(card.skipped)
+    read = {*card.fit_ids, *header.calibration.image_ids}
+    say_skipped(card.skipped, len(read), "left out")  # copies, too
     say_unread([data])
     for note in card.notes:
         say("note", note)

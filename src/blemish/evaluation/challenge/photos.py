@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, load_image, read_values
 from blemish.data.pixels import pixels_id
-from blemish.errors import DataError, SettingsError
+from blemish.errors import DataError, SettingsError, plural
 from blemish.evaluation.challenge.notes import FEW_PHOTOS
 from blemish.inference.artifact import made_with
 from blemish.inference.predictor import Prediction, Predictor
@@ -53,7 +53,7 @@ def held_out(folder: Folder) -> Sequence[Sample]:
     if len(good) < MIN_PHOTOS:
         where = folder.root if folder.is_flat else folder.root / "test" / "good"
         raise DataError(
-            f"{where}: {len(good)} good photos found, at least {MIN_PHOTOS} are needed, better {FEW_PHOTOS}; "
+            f"{where}: {plural(len(good), 'good photo')} found, at least {MIN_PHOTOS} are needed, better {FEW_PHOTOS}; "
             "give photos of good parts that the model was not fitted on"
         )
     return good

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from blemish.errors import plural
 from blemish.evaluation.compare import published
 from blemish.evaluation.compare.content import Content, RunRow, Spread, Spreads, Summary
 from blemish.evaluation.compare.summary import ALL, FOUND_AT, mean_of, over_datasets
@@ -61,7 +62,7 @@ def verdict(content: Content) -> list[str]:
     """How far the comparison is, and which detector finds most on each dataset, in plain sentences."""
     done, planned = len(content["runs"]), content["plan"]["runs"]
     failed = sum(run["status"] == "failed" for run in content["runs"])
-    sentences = [f"{done - failed} of {planned} runs finished{f', {failed} failed' if failed else ''}."]
+    sentences = [f"{done - failed} of {plural(planned, 'run')} finished{f', {failed} failed' if failed else ''}."]
     for dataset in content["plan"]["datasets"]:
         for name, price in PRICES.items():
             means = {each["detector"]: mean_of(each, name) for each in content["summary"] if each["dataset"] == dataset}

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from blemish.errors import plural
 from blemish.evaluation.results import Rung
 
 GOOD_COLOUR, DEFECTIVE_COLOUR, THIRD_COLOUR = "#2f86d6", "#e0662a", "#8d6bd1"
@@ -66,7 +67,7 @@ def f1_bars(names: Sequence[str], f1: Sequence[float | None], label: str) -> byt
         axes.set_xticks(range(len(names)), [_plain(name) for name in names], rotation=90, fontsize=7)
     else:
         axes.set_xticks([])
-        axes.set_xlabel(f"{len(names)} images, by name")
+        axes.set_xlabel(f"{plural(len(names), 'image')}, by name")
     axes.set(ylim=(0, 1), xlim=(-0.7, len(names) - 0.3), ylabel=label)
     return to_svg(figure)
 

@@ -77,6 +77,7 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
         "percent": percent,
         "span": span,
         "code": code,
+        "plural": plural,
         **filters,
     }
     return environment
@@ -89,7 +90,7 @@ def verdict(results: Results) -> list[str]:
     found = results.intervals["image"]["defect_rate"]
     if found is not None:
         sentences.append(
-            f"Finds {count.flagged_defective} of {count.defective} defective images "
+            f"Finds {count.flagged_defective} of {plural(count.defective, 'defective image')} "
             f"({percent(results.image['defect_rate'])}; {percent(found[0])} to {percent(found[1])} "
             f"with {percent(results.settings.confidence)} confidence).{_by_type(results)}"
         )
