@@ -17,7 +17,8 @@ def write_notes(results: Content, photo_sizes_px: Collection[tuple[int, int]]) -
     if results["more_than_promised"]:
         notes.append(
             f"{flagged} of {plural(photos, 'photo')} given as good are flagged without any synthetic defect, where at "
-            f"most {results['max_false_alarm_rate']:.2%} were promised: are they good, and like those of the calibration?"
+            f"most {results['max_false_alarm_rate']:.2%} were promised: are they good, and like those of the "
+            "calibration?"
         )
     before = sum(one["outcome"] == "alarmed_before" for one in defects)
     if before > 0.1 * len(defects):
