@@ -137,11 +137,13 @@ def test_gaussians_are_those_of_standardised_features_drawn_together() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("mean_at", ["places", "pixels"])
-def test_map_is_the_weighted_geometric_mean_of_the_three_terms_over_the_level_of_the_image(
-    mean_at: str, fitted: FeatureEnsemble
+@pytest.mark.parametrize(
+    ("mean_at", "level_at"), [("places", "places"), ("places", "image"), ("pixels", "image")], ids=str
+)
+def test_map_is_the_weighted_geometric_mean_of_the_three_terms_over_the_level(
+    mean_at: str, level_at: str, fitted: FeatureEnsemble
 ) -> None:
-    settings = FeatureEnsembleSettings.model_validate({"mean_at": mean_at})
+    settings = FeatureEnsembleSettings.model_validate({"mean_at": mean_at, "level_at": level_at})
     detector = FeatureEnsemble(settings, SHAPE)
     detector.restore(fitted.state_dict())
     batch = images(2, seed=5)
@@ -158,7 +160,10 @@ def test_map_is_the_weighted_geometric_mean_of_the_three_terms_over_the_level_of
     else:
         terms = [nearest, fine, enlarge(coarse, (8, 12), 0.5)]
     mean = terms[0] ** 0.8 * terms[1] ** 0.1 * terms[2] ** 0.1
-    mean /= terms[0].log().mean(dim=(1, 2), keepdim=True).exp() ** 0.25
+    if level_at == "image":
+        mean /= terms[0].log().mean(dim=(1, 2), keepdim=True).exp() ** 0.25
+    else:
+        mean /= gaussian_blur(terms[0].log(), 6.0).exp() ** 0.5
     expected = mean if mean_at == "pixels" else enlarge(mean, (64, 96), 4.0)
     torch.testing.assert_close(detector(batch), expected, rtol=1e-3, atol=1e-4)
 
@@ -237,7 +242,8 @@ def test_excess_and_background_are_exported_as_they_are(with_background: Feature
     np.testing.assert_allclose(graph_runtime(graph).maps(batch), wanted, rtol=1e-4, atol=1e-4 * float(wanted.max()))
 
 
-def test_earlier_files_have_neither_excess_nor_background(fitted: FeatureEnsemble) -> None:
+def test_earlier_files_have_neither_excess_nor_background_and_the_level_of_the_image(fitted: FeatureEnsemble) -> None:
+    assert (fitted.settings.level_at, FeatureEnsemble.defaults["model"]["level_at"]) == ("image", "places")
     for name in ("excess", "background"):
         assert FeatureEnsemble.defaults["model"][name] > 0
         assert not [key for key in fitted.state_dict() if key.startswith(name)]
@@ -287,10 +293,10 @@ def test_excess_counts_where_the_image_is_made_small(side_px: int, counts: bool)
     assert (FeatureEnsemble(settings, ImageShape(3, side_px, 512)).excess is not None) == counts
 
 
-@pytest.mark.parametrize("name", ["excess", "background"])
-def test_excess_and_background_need_the_mean_at_places(name: str) -> None:
-    with pytest.raises(SettingsError, match=rf"model\.{name}: found 1; .*mean_at=places"):
-        FeatureEnsemble(FeatureEnsembleSettings.model_validate({name: 1.0}), SHAPE)
+@pytest.mark.parametrize(("name", "value"), [("excess", 1.0), ("background", 0.5), ("level_at", "places")])
+def test_what_is_taken_at_places_needs_the_mean_there(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=rf"model\.{name}: found {value}; .*mean_at=places"):
+        FeatureEnsemble(FeatureEnsembleSettings.model_validate({name: value}), SHAPE)
 
 
 @torch.no_grad()

@@ -46,9 +46,13 @@ ALIKE = 0.8
 """The share of the whole image in each fine Gaussian where parts lie anywhere: a place that saw the background in the
 fitted images has a narrow Gaussian, to which a good part is a defect."""
 
-OWN_LEVEL = 0.25
-"""So much of an image's own level is taken off: the exponent of the geometric mean of its nearest distances. Good
-images differ in how far all of their patches are from the bank."""
+IMAGE_LEVEL = 0.25
+"""So much of an image's own level is taken off where `level_at` is image: the exponent of the geometric mean of its
+nearest distances. Good images differ in how far all of their patches are from the bank."""
+
+PLACE_LEVEL, AROUND = 0.5, 6.0
+"""So much of the level around each place is taken off otherwise, the mean over a Gaussian window of so many places:
+parts of an image differ as images do, and what is odd all around is seldom a defect."""
 
 WHITE, DARKEST = 0.75, 0.1
 """Photos are brightened until the brightest hundredth of the good ones is this bright, at most from `DARKEST`: the
@@ -88,6 +92,11 @@ class FeatureEnsembleSettings(PatchSettings):
     mean_at: Literal["places", "pixels"] = Field(
         "pixels",
         description="Where the mean is taken: at the encoder's places in new models, at pixels in older model files.",
+    )
+    level_at: Literal["places", "image"] = Field(
+        "image",
+        description="A share of the nearest distances around each place is taken off in new models, of those in the "
+        "image in older model files.",
     )
     excess: Annotated[float, Field(ge=0.0, le=8.0)] = Field(
         0.0,
@@ -141,8 +150,8 @@ class FeatureEnsemble(Detector):
     3. Coarse Gaussians: the same of stride 32, of the image made so small that its shorter side has 256 pixels.
 
     Where the image made small is odder than good images ever are, the map is lifted (`Excess`): nearest neighbours at
-    stride 16 of it, where it is made smaller by `MADE_SMALL`. The map is relative to the image's own level
-    (`OWN_LEVEL`), its background is drawn towards the usual one (`Background`), and dark photos are brightened
+    stride 16 of it, where it is made smaller by `MADE_SMALL`. The map is relative to the level around each place
+    (`PLACE_LEVEL`), its background is drawn towards the usual one (`Background`), and dark photos are brightened
     (`brightening`).
 
     Sources: the bank of patches and its coreset from Roth et al. 2022 (PatchCore), Gaussians at places from Defard et
@@ -158,7 +167,13 @@ class FeatureEnsemble(Detector):
     defaults: ClassVar = {
         "augment": {"images_of_one": 1},
         "data": {"side": "shorter", "speed": "thorough"},
-        "model": {"mean_at": "places", "excess": 1.0, "background": 0.5, "background_of": "region"},
+        "model": {
+            "mean_at": "places",
+            "level_at": "places",
+            "excess": 1.0,
+            "background": 0.5,
+            "background_of": "region",
+        },
     }
     defaults_in_tiles: ClassVar = {"model": {"background": 0.0}}  # or each tile would be drawn by a power of its own
     shares: Tensor
@@ -192,9 +207,10 @@ class FeatureEnsemble(Detector):
         )
         self.middle = max(1, len(strides) - 2)
         self.excess: Excess | None = None
-        for name, value in (("excess", settings.excess), ("background", settings.background)):
-            if value and settings.mean_at == "pixels":
-                raise SettingsError(f"model.{name}: found {value:g}; it needs model.mean_at=places, or set it to 0")
+        for name, off in (("excess", 0.0), ("background", 0.0), ("level_at", "image")):
+            if settings.mean_at == "pixels" and (value := getattr(settings, name)) != off:
+                raise SettingsError(f"model.{name}: found {value}; it needs model.mean_at=places, or set it to {off}")
+        self.around = Enlarge(self.grid, self.grid, AROUND) if settings.level_at == "places" else None
         self.background: Background | None = None
         if settings.background:
             self.background = Background(settings.background, settings.background_of == "region")
@@ -293,8 +309,8 @@ class FeatureEnsemble(Detector):
         return patches[:, first : first + second]
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Weighted geometric mean of the terms, over a power of the image's own level; lifted by the excess; its
-        background drawn towards the usual one."""
+        """Weighted geometric mean of the terms over the level; lifted by the excess; its background drawn towards the
+        usual one."""
         seen = self.look(images)
         logs = torch.stack([term.clamp_min(FLOOR).log() for term in self.terms(seen)])  # (3, b, *, *)
         mean = self.mean(logs)
@@ -303,9 +319,14 @@ class FeatureEnsemble(Detector):
         return maps if self.background is None else self.background(maps, self.background.power(mean, lifted))
 
     def mean(self, logs: Float[Tensor, "3 b i j"]) -> Float[Tensor, "b i j"]:
-        """Weighted mean of the terms' logarithms, less a part of the image's own level."""
-        level = logs[0].mean(dim=(1, 2), keepdim=True)
-        return (self.shares[:, None, None, None] * logs).sum(dim=0) - OWN_LEVEL * level
+        """Weighted mean of the terms' logarithms, less a part of the level of the image or around each place."""
+        nearest = logs[0]
+        level = (
+            IMAGE_LEVEL * nearest.mean(dim=(1, 2), keepdim=True)
+            if self.around is None
+            else PLACE_LEVEL * self.around(nearest)
+        )
+        return (self.shares[:, None, None, None] * logs).sum(dim=0) - level
 
     def terms(self, seen: Seen) -> list[Float[Tensor, "b _ _"]]:
         """What the map is the mean of: nearest neighbour, fine and coarse Gaussians; on the grid of patches, or at
