@@ -11,7 +11,7 @@ from blemish.errors import SettingsError
 from blemish.inference.onnx_check import check_graph
 from blemish.inference.runtime import graph_runtime
 from blemish.inference.torch_runtime import TorchRuntime
-from blemish.models import feature_ensemble, patch_bank
+from blemish.models import alignment, feature_ensemble, patch_bank
 from blemish.models.background import Background, background_of
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
@@ -417,9 +417,9 @@ def test_gaussians_of_places_are_too_narrow_where_each_part_lies_elsewhere() -> 
         cells = CellGaussians(2, (8, 8), most=16)
         half = place_gaussians([cells.observations(maps[::2])])
         own, alike = (cells.drawn(half, share)(maps[1::2]) for share in (0.0, feature_ensemble.ALIKE))
-        found[reach] = feature_ensemble.narrowness(own, alike)
-    assert found[1] < feature_ensemble.NARROW_LITTLE
-    assert found[6] > feature_ensemble.NARROW_MUCH
+        found[reach] = alignment.narrowness(own, alike)
+    assert found[1] < alignment.NARROW_LITTLE
+    assert found[6] > alignment.NARROW_MUCH
 
 
 def test_no_image_is_looked_at_with_gaussians_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,9 +457,9 @@ def test_a_part_where_none_was_fitted_is_usual_unless_parts_lie_where_they_alway
 def test_places_explain_what_lies_where_it_always_lies_and_nothing_of_noise() -> None:
     generator = torch.Generator().manual_seed(0)
     places, noise = torch.randn(200, generator=generator), torch.randn(10, 200, generator=generator)
-    assert feature_ensemble.explained_by_place(places + 0.1 * noise) > 0.9
-    assert feature_ensemble.explained_by_place(noise) < 0.1  # 0 on average; 2,000 draws deviate by .03
-    assert feature_ensemble.explained_by_place(noise[:3]) == 0.0
+    assert alignment.explained_by_place(places + 0.1 * noise) > 0.9
+    assert alignment.explained_by_place(noise) < 0.1  # 0 on average; 2,000 draws deviate by .03
+    assert alignment.explained_by_place(noise[:3]) == 0.0
 
 
 def test_no_row_of_an_image_itself_explains_its_distances(fitted: FeatureEnsemble) -> None:

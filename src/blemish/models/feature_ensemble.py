@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.errors import SettingsError
+from blemish.models.alignment import explained_by_place, how_aligned, narrowness
 from blemish.models.background import Background
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
@@ -31,16 +32,6 @@ MAX_PRODUCTS = 6_291_456
 
 MAX_FINE_WEIGHT = 8.0
 """Of the fine Gaussians, where places explain much: as much as the nearest neighbour has by default."""
-
-EXPLAINS_LITTLE, EXPLAINS_MUCH = 0.3, 0.5
-"""The share that places explain up to which parts lie anywhere, and from which they lie where they always lie: it is
-at most .35 for parts that lie or are turned at random, .43 and more for parts held in place, and for one part that is
-turned on a plain ground: the place tells where the ground is."""
-
-NARROW_LITTLE, NARROW_MUCH = 0.25, 0.35
-"""So much (in logarithms) Gaussians of places alone may raise the largest distance of good images that they have not
-seen over Gaussians `ALIKE`; from the second on parts lie anywhere, whatever places explain. It is .12 to .27 for parts
-held in place, .33 to .52 for parts that are turned or scattered, of which each lies where none has lain."""
 
 ALIKE = 0.8
 """The share of the whole image in each fine Gaussian where parts lie anywhere: a place that saw the background in the
@@ -272,7 +263,7 @@ class FeatureEnsemble(Detector):
             for patches, whole in zip(seen.patches[:left, None], seen.whole[:left, None], strict=True):
                 number, other = len(found), (len(found) + 1) % len(halves)
                 near = self.bank.distances_to_others(as_vectors(patches), image_of_row != number)
-                fine = [cells[other](self.fine_of(patches)) for cells in (own, alike)]
+                fine = [cells[other](self.fine_of(patches)).clamp_min(FLOOR) for cells in (own, alike)]
                 coarse = self.enlarge_coarse(self.coarse(whole))
                 found.append((near.reshape(1, *self.grid), *fine, coarse, narrowness(*fine)[None]))
             if len(found) == IMAGES_TO_EXPLAIN:
@@ -361,54 +352,6 @@ def brightening(batches: Batches) -> Float[Tensor, ""]:
         if len(found) == IMAGES_TO_EXPLAIN:
             break
     return (WHITE / torch.stack(found).mean().clamp_min(DARKEST)).clamp_min(1.0)
-
-
-def how_aligned(explained: float, narrow: float) -> float:
-    """0 where places explain little of the distances or their Gaussians are much too narrow, 1 where neither is so.
-
-    >>> [round(how_aligned(explained, 0.1), 2) for explained in (0.1, 0.4, 0.9)]
-    [0.0, 0.5, 1.0]
-    >>> [round(how_aligned(0.9, narrow), 2) for narrow in (0.1, 0.3, 0.5)]
-    [1.0, 0.5, 0.0]
-    """
-    much = (explained - EXPLAINS_LITTLE) / (EXPLAINS_MUCH - EXPLAINS_LITTLE)
-    wide = (NARROW_MUCH - narrow) / (NARROW_MUCH - NARROW_LITTLE)
-    return min(1.0, max(0.0, much)) * min(1.0, max(0.0, wide))
-
-
-def narrowness(own: Float[Tensor, "b i j"], alike: Float[Tensor, "b i j"]) -> Float[Tensor, ""]:
-    """The logarithm of the largest distance to Gaussians of places over that to those drawn together; image mean.
-
-    >>> narrowness(torch.tensor([[[1.0, 8.0]]]), torch.tensor([[[2.0, 1.0]]])).exp()
-    tensor(4.)
-    """
-    return (largest(own) / largest(alike)).log().mean()
-
-
-def largest(maps: Float[Tensor, "b i j"]) -> Float[Tensor, " b"]:
-    """The largest distance in each map, at least `FLOOR`."""
-    return maps.flatten(1).amax(dim=1).clamp_min(FLOOR)
-
-
-def explained_by_place(values: Float[Tensor, "n p"]) -> float:
-    """The share of the variance over images and places that the place explains, at most 1; 0 of fewer than 4 images.
-
-    The means of the places are taken from one half of the images and explain the other half, and the other way round;
-    the share is the mean of both, and may be below 0 where the halves have nothing in common.
-
-    >>> places = torch.tensor([1.0, 5.0, 2.0, 9.0])
-    >>> explained_by_place(places.repeat(6, 1))
-    1.0
-    """
-    half = len(values) // 2
-    if half < 2:
-        return 0.0
-
-    def explain(some: Tensor, others: Tensor) -> float:
-        left, variance = (others - some.mean(dim=0)).var(), others.var()
-        return float(1 - left / variance) if variance > 0 else 0.0
-
-    return (explain(values[:half], values[half:]) + explain(values[half:], values[:half])) / 2
 
 
 def small_size(shape: ImageShape, multiple: int) -> tuple[int, int]:
