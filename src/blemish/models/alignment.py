@@ -32,6 +32,7 @@ def narrowness(own: Float[Tensor, "b i j"], alike: Float[Tensor, "b i j"]) -> Fl
 
     All distances are above 0.
 
+    >>> import torch
     >>> narrowness(torch.tensor([[[1.0, 8.0]]]), torch.tensor([[[2.0, 1.0]]])).exp()
     tensor(4.)
     """
@@ -44,6 +45,7 @@ def explained_by_place(values: Float[Tensor, "n p"]) -> float:
     The means of the places are taken from one half of the images and explain the other half, and the other way round;
     the share is the mean of both, and may be below 0 where the halves have nothing in common.
 
+    >>> import torch
     >>> places = torch.tensor([1.0, 5.0, 2.0, 9.0])
     >>> explained_by_place(places.repeat(6, 1))
     1.0
