@@ -76,6 +76,11 @@ def unread(count: int, images: int, what: str = "could not be read") -> str:
     return f"of {plural(images, 'image')}, {count} {what}"
 
 
+def bad_file(why: object) -> DataError:
+    """The error of an image that cannot be used, where such images can be left out."""
+    return DataError(f"{why}; --skip-bad leaves such files out")
+
+
 def none_readable(count: int, noun: str, first: str) -> str:
     """That not one of some images can be read, and why the first cannot.
 

@@ -1,5 +1,6 @@
 """What commands say beside their results: of a threshold that can hardly be meant, and of files that were left out."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,22 @@ def test_a_watch_counts_the_images_of_its_folder(onnx_file: Path, photos: Path, 
         on_image=lambda done, total: told.append((done, total)),
     )
     assert told == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("command", ["train", "inspect", "evaluate", "certify", "monitor"])
+def test_an_image_that_cannot_be_read_is_named_with_what_leaves_it_out(
+    command: str, onnx_file: Path, parts: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(onnx_file, tmp_path / "m.onnx"))
+    good = parts / ("train/good" if command == "train" else "test/good")
+    (good / "000.png").write_bytes(b"no image")
+    arguments: dict[str, list[object]] = {
+        "train": [parts, "-o", tmp_path / "m.safetensors"],
+        "inspect": [model, good],
+        "evaluate": [model, parts, "-o", tmp_path / "out"],
+        "certify": [model, "--good", good],
+        "monitor": [model, good],
+    }
+    said = run(command, *arguments[command])
+    assert (said.exit_code, "000.png: not an image" in said.stderr) == (2, True)
+    assert said.stderr.rstrip().endswith("; --skip-bad leaves such files out")

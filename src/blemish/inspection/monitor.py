@@ -19,7 +19,7 @@ from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
 from blemish.data.progress import OnStep, counted, tell_nobody
 from blemish.data.readings import Readings
-from blemish.errors import CalibrationError, DataError, none_readable, plural
+from blemish.errors import CalibrationError, DataError, bad_file, none_readable, plural
 from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
 from blemish.inspection.monitor_bets import SCORE, Stream, Watch
@@ -152,7 +152,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                     raised = run.look(watch, file, readings)
             except DataError as error:
                 if not run.skip_bad:
-                    raise
+                    raise bad_file(error) from None
                 skipped[str(file.path)] = str(error)
                 unreadable.append(str(error))
             seen.add(file.key)

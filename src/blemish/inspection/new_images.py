@@ -16,7 +16,7 @@ from blemish.data.photo_values import photo_values
 from blemish.data.pixels import pixels_id
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
-from blemish.errors import DataError, SettingsError, join_names, none_readable, plural
+from blemish.errors import DataError, SettingsError, bad_file, join_names, none_readable, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
 from blemish.inspection.group_pattern import pattern_in_model
@@ -71,7 +71,7 @@ def score_new_images(
             ids = (file_id(path), pixels_id(pixels))
         except DataError as error:
             if not skip_bad:
-                raise
+                raise bad_file(error) from None
             found.skipped[name] = str(error)
             continue
         for identity in ids:

@@ -16,7 +16,7 @@ from blemish.data.images import PixelPolicy, Prepared, check_contents, load_imag
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.readings import Readings
 from blemish.data.tiles import tile_boxes
-from blemish.errors import DataError
+from blemish.errors import DataError, bad_file
 from blemish.settings import AugmentSettings
 from blemish.training.augment import augment
 
@@ -54,7 +54,7 @@ class GoodImages(Dataset[Tensor]):
                 if isinstance(prepared, DataError):
                     if not skip_bad:
                         pool.shutdown(cancel_futures=True)
-                        raise prepared
+                        raise bad_file(prepared)
                     self.skipped[sample.name] = str(prepared)
                 else:
                     if len(self.samples) < fits_in_cache:
