@@ -73,11 +73,15 @@ def _print_curves(curves: Any) -> None:
     names = ("contrast", "found", "of", "a50", "a90", "a90/95", "largest missed")
     table = new_table("defect", *names, left=("defect",))
     for curve in curves:
-        sizes = [_extent(curve[name]) for name in ("a50", "a90", "a90_95")] if curve["fit"] else ["", "", ""]
-        missed = "" if curve["largest_missed_px"] is None else f"{curve['largest_missed_px']:.0f} px"
+        sizes = [_extent(curve[name]) for name in ("a50", "a90", "a90_95")] if curve["fit"] else ["-"] * 3
+        missed = "-" if curve["largest_missed_px"] is None else f"{curve['largest_missed_px']:.0f} px"
         cells = [curve["defect_type"], f"{curve['contrast']:g}", str(curve["found"]), str(curve["defects"])]
         table.add_row(*cells, *sizes, missed)
     out_console.print(table)
+    out_console.print(
+        "a50, a90: the size from which half, or nine in ten, are found; a90/95: nine in ten with 95 % confidence; "
+        "larger, smaller: beyond the sizes tried"
+    )
 
 
 def _extent(size: Any) -> str:

@@ -125,7 +125,7 @@ def _print_watch(found: "Watched") -> None:
     table = new_table("", "when calibrated", "now", "evidence of change")
     for name, stream in found.streams.items():
         now = "-" if stream.now is None else f"{stream.now:.4g}"
-        evidence = f"{stream.log10_peak / found.log10_limit:.0%}"
+        evidence = f"{100 * stream.log10_peak / found.log10_limit:.0f} %"
         table.add_row(name, f"{stream.usual:.4g}", now, evidence)
     out_console.print(table)
     chance = f"{100 * found.max_false_alarm_probability:g} %"
