@@ -97,3 +97,15 @@ def test_an_image_that_cannot_be_read_is_named_with_what_leaves_it_out(
     said = run(command, *arguments[command])
     assert (said.exit_code, "000.png: not an image" in said.stderr) == (2, True)
     assert said.stderr.rstrip().endswith("; --skip-bad leaves such files out")
+
+
+def test_a_data_sets_masks_are_not_judged_and_said_to_be_left_out(
+    onnx_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "set/test/hole")
+    shutil.copytree(photos, tmp_path / "set/ground_truth/hole")
+    said = run("inspect", onnx_file, tmp_path / "set", "--format", "csv")
+    assert [line.split(",")[0] for line in said.stdout.splitlines()[1:]] == [
+        str(tmp_path / f"set/test/hole/{place}.png") for place in range(2)
+    ]
+    assert "note: 2 images among a data set's masks left out" in said.stderr

@@ -193,7 +193,9 @@ def test_the_command_writes_a_new_file_or_none(
 def test_nothing_is_written_among_a_data_sets_images(sqlite: Database, folder: StationFolder, tmp_path: Path) -> None:
     out = tmp_path / "parts/test/good"
     out.mkdir(parents=True)
-    (tmp_path / "parts/train").mkdir()
+    good = tmp_path / "parts/train/good"
+    good.mkdir(parents=True)
+    (good / "a.png").touch()  # which makes it a data set
     for write in (
         lambda: export_to(sqlite, "eva", out / "a.csv", Wanted()),
         lambda: back_up(sqlite, folder, out / "a.zip"),

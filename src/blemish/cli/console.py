@@ -186,6 +186,18 @@ def say_unread(folders: Iterable[Path]) -> None:
         say("note", f"{what}: {join_names(names)}")
 
 
+def say_masks(folders: Iterable[Path]) -> None:
+    """A note on a data set's masks, which are no photos to judge."""
+    from blemish.data.image_files import mask_files
+
+    for folder in folders:
+        if folder.is_dir() and (masks := mask_files(folder)):
+            say(
+                "note",
+                f"{plural(len(masks), 'image')} among a data set's masks left out, as they are no photos: {folder}",
+            )
+
+
 def say_withdrawn(alarm: "Alarm | None") -> None:
     """A warning, where a watch over the line has withdrawn the model's certificate."""
     from blemish.inference.monitor_state import withdrawn_message

@@ -22,6 +22,10 @@ HOW_TO_GO_ON = {
     "inspect": "what went into -o OUT, if you gave one, is kept; the same command with --resume goes on from there",
     "watch": "every decision is kept; the same command goes on with the images that are not in its record",
     "compare": "finished runs are kept; the same command goes on with the others",
+    **dict.fromkeys(
+        ("evaluate", "challenge", "data check", "certify", "export", "verify"),
+        "nothing of it is kept; the same command starts from the beginning",
+    ),
 }
 OTHERWISE = "the same command goes on from here where it keeps what is finished, else from the start"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import counter, emit, progress, say, say_skipped, say_unread, say_withdrawn
+from blemish.cli.console import counter, emit, progress, say, say_masks, say_skipped, say_unread, say_withdrawn
 from blemish.cli.options import (
     Device,
     MaxFalseAlarmRate,
@@ -93,6 +93,7 @@ def inspect(
     judged = verdicts["good"] + verdicts["anomalous"]
     say_skipped(found.skipped, None if form == "table" else judged)  # a table ends with it
     say_unread(images)
+    say_masks(images)
     _say_notes(found)
     if out is not None:
         say("written", f"{out / INDEX}, and the rows, heat maps and defect masks beside it")

@@ -193,6 +193,8 @@ def _print_measures(results: "Results") -> None:
 
 def _print_ladder(results: "Results") -> None:
     """What is found for each false-alarm rate one may allow, and what to try next where little is found."""
+    from blemish.evaluation.ladder import is_on_ladder
+
     if results.count.defective:
         interval = f"{100 * results.settings.confidence:g} % interval"
         table = new_table("false alarms", "threshold", "found", interval, "good flagged", left=("false alarms",))
@@ -205,6 +207,8 @@ def _print_ladder(results: "Results") -> None:
             counts = (f"{rung.found} of {rung.defective}", between, f"{rung.flagged} of {rung.good}")
             table.add_row(share, f"{rung.threshold:.4g}", *counts)
         out_console.print(table)
+        if not is_on_ladder(results.threshold, results.ladder):
+            out_console.print(f"all else is at the threshold {results.threshold:.4g}, not at that of the *")
     if results.next_steps:
         out_console.print("less than half of the defective images is found; what to try next:")
     for step in results.next_steps:

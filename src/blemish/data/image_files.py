@@ -48,6 +48,16 @@ def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = No
     return [path for path in images if path not in odd]
 
 
+def mask_files(folder: Path) -> list[Path]:
+    """Images in a data set's folder of masks, where `folder` is such a set: they are no photos.
+
+    Raises:
+        DataError: a folder that cannot be listed; a name that is not UTF-8.
+    """
+    layout = find_layout(folder)
+    return [] if layout is None or layout.masks is None else image_files(layout.masks)
+
+
 def is_picture(path: Path, root: Path) -> bool:
     """Whether an image below `root` is no photo, but one that an inspection drew: in a folder of those, and marked."""
     return in_pictures(path.relative_to(root)) and is_drawn(path)

@@ -3,6 +3,7 @@
 Thresholds come from the calibration scores in the model file alone; the test images are only counted at them.
 """
 
+import math
 from collections.abc import Sequence
 
 from blemish.evaluation.judged import JudgedImage, as_range
@@ -18,6 +19,19 @@ def climb(header: ArtifactHeader, images: Sequence[JudgedImage], confidence: flo
     `confidence` is that of the intervals.
     """
     return [_count(rung, images, confidence) for rung in inference.threshold_ladder(header)]
+
+
+def is_on_ladder(threshold: float, ladder: Sequence[Rung]) -> bool:
+    """Whether a threshold is that of the rate which the model promises, and not one asked for.
+
+    An exported model has a slightly higher one.
+
+    >>> ladder = [Rung(max_false_alarm_rate=0.05, is_chosen=True, needed=19, threshold=2.0, defective=0, good=0)]
+    >>> is_on_ladder(2.00001, ladder), is_on_ladder(9.0, ladder)
+    (True, False)
+    """
+    chosen = (rung.threshold for rung in ladder if rung.is_chosen and rung.threshold is not None)
+    return any(math.isclose(threshold, one, rel_tol=1e-3) for one in chosen)
 
 
 def _count(rung: inference.Rung, images: Sequence[JudgedImage], confidence: float) -> Rung:

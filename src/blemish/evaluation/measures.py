@@ -27,9 +27,9 @@ from blemish.stats.pixel_levels import Levels
 from blemish.stats.ranking import auroc_of_levels, average_precision_of_levels, best_f1_of_levels
 
 FOUND_AND_AUROC = (
-    "found counts images above the threshold, which is set without a look at defects, to keep the promise on good "
-    "images; the image AUROC is about the order of the scores alone, and is 1 where some threshold would tell all of "
-    "these images apart"
+    "found counts images above the threshold, which follows from the promise on good images, or is the one you gave, "
+    "and not from these defects; the image AUROC is about the order of the scores alone, and is 1 where some threshold "
+    "would tell all of these images apart"
 )
 """Said where the two stand side by side."""
 
