@@ -9,7 +9,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import PixelPolicy, load_image, prepare
-from blemish.data.notes import reduction_note
+from blemish.data.notes import enlargement_note, reduction_note
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import scored_map
 from blemish.inference.runtime import Runtime
@@ -111,6 +111,17 @@ def test_a_strip_of_a_line_camera_is_fitted_in_tiles_and_its_reduction_is_said_w
     whole = resolve_policy(samples, run())
     assert "photos of up to 64 x 20000 px are seen at" in reduction_note(samples, whole)
     assert "data.tile_px" in reduction_note(samples, whole)
+
+
+def test_photos_that_are_seen_much_larger_than_they_are_are_spoken_of(tmp_path: Path) -> None:
+    for place in range(2):
+        write(tmp_path / f"{place}.png", 16, 24)
+    samples = read_folder(tmp_path).train
+    enlarged, little = (resolve_policy(samples, run(f"data.side_px={side}")) for side in (128, 32))
+    assert "photos of at most 16 x 24 px are seen at" in enlargement_note(samples, enlarged)
+    assert enlargement_note(samples, little) == ""
+    write(tmp_path / "large.png", 80, 120)  # in which there is more
+    assert enlargement_note(read_folder(tmp_path).train, enlarged) == ""
 
 
 @pytest.mark.slow

@@ -299,6 +299,11 @@ def test_what_is_taken_at_places_needs_the_mean_there(name: str, value: object) 
         FeatureEnsemble(FeatureEnsembleSettings.model_validate({name: value}), SHAPE)
 
 
+def test_all_that_needs_the_mean_at_places_is_named_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"or set model\.excess=0\.0 model\.background=0\.0 model\.level_at=image$"):
+        FeatureEnsemble(FeatureEnsembleSettings(**{**FeatureEnsemble.defaults["model"], "mean_at": "pixels"}), SHAPE)
+
+
 @torch.no_grad()
 def test_the_coarsest_features_see_a_large_image_small() -> None:
     shape = ImageShape(3, 512, 320)

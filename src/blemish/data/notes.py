@@ -13,10 +13,14 @@ from blemish.errors import DataError, join_names, plural
 MIN_REDUCTION = 4.0
 """From this many times smaller on, a reduction is said."""
 
+MIN_ENLARGEMENT = 3.0
+"""From this many times larger on, an enlargement of all photos is said."""
+
 
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
     """What to know of photos before a model of them is trusted; `readings` says how they were read."""
-    found = (page_note(samples), *readings.notes, profile_note(samples), reduction_note(samples, policy))
+    sizes = reduction_note(samples, policy), enlargement_note(samples, policy)
+    found = (page_note(samples), *readings.notes, profile_note(samples), *sizes)
     return [note for note in found if note]
 
 
@@ -83,4 +87,20 @@ def reduction_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
     return (
         f"photos of up to {height} x {width} px are seen at {seen_height} x {seen_width}, {factor:.1f} times smaller: "
         f"a defect of less than about {2 * factor:.0f} px may vanish; data.side_px or data.tile_px keep more"
+    )
+
+
+def enlargement_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
+    """Photos that are all seen much larger than they are."""
+    by_factor = {
+        max(seen / side for side, seen in zip(sample.header.size_px, policy.window.map_px, strict=True)): sample
+        for sample in samples
+    }
+    factor = min(by_factor, default=0.0)
+    if factor < MIN_ENLARGEMENT:
+        return ""
+    (height, width), (seen_height, seen_width) = by_factor[factor].header.size_px, policy.window.map_px
+    return (
+        f"photos of at most {height} x {width} px are seen at {seen_height} x {seen_width}, {factor:.1f} times larger: "
+        "that adds no detail, and real defects may not show; take larger photos where you can"
     )

@@ -198,9 +198,8 @@ class FeatureEnsemble(Detector):
         )
         self.middle = max(1, len(strides) - 2)
         self.excess: Excess | None = None
-        for name, off in (("excess", 0.0), ("background", 0.0), ("level_at", "image")):
-            if settings.mean_at == "pixels" and (value := getattr(settings, name)) != off:
-                raise SettingsError(f"model.{name}: found {value}; it needs model.mean_at=places, or set it to {off}")
+        if settings.mean_at == "pixels":
+            _check_all_at_pixels(settings)
         self.around = Enlarge(self.grid, self.grid, AROUND) if settings.level_at == "places" else None
         self.background: Background | None = None
         if settings.background:
@@ -327,6 +326,14 @@ class FeatureEnsemble(Detector):
         if self.settings.mean_at == "pixels":
             return [self.enlarge(nearest), self.enlarge(fine), coarse]
         return [nearest, fine, coarse]
+
+
+def _check_all_at_pixels(settings: FeatureEnsembleSettings) -> None:
+    off = {"excess": 0.0, "background": 0.0, "level_at": "image"}
+    if wrong := [name for name, value in off.items() if getattr(settings, name) != value]:
+        found = ", ".join(f"model.{name}: found {getattr(settings, name)}" for name in wrong)
+        mended = " ".join(f"model.{name}={off[name]}" for name in wrong)
+        raise SettingsError(f"{found}; this needs model.mean_at=places, or set {mended}")
 
 
 def grid_of(size_px: tuple[int, int], stride: int) -> tuple[int, int]:
