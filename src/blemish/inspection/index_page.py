@@ -32,7 +32,7 @@ figure.anomalous{border-top-color:var(--bad)}figure.unreadable{border-top-color:
 .anomalous b{color:var(--bad)}.heat{display:inline-block;width:6em;height:.8em;
 background:linear-gradient(90deg,#ffe14d,#fa8c14,#d62328,#78005a)}.line{display:inline-block;width:.8em;height:.8em;
 border:2px solid #00e5ff;background:#555}
-img{width:100%;height:220px;object-fit:contain;background:#222}figcaption{overflow-wrap:anywhere}
+img{width:100%;height:220px;object-fit:contain}figcaption{overflow-wrap:anywhere}
 figcaption span{white-space:nowrap}
 </style></head><body>
 """
