@@ -1,5 +1,6 @@
 """What commands say beside their results: of a threshold that can hardly be meant, and of files that were left out."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -108,4 +109,18 @@ def test_a_data_sets_masks_are_not_judged_and_said_to_be_left_out(
     assert [line.split(",")[0] for line in said.stdout.splitlines()[1:]] == [
         str(tmp_path / f"set/test/hole/{place}.png") for place in range(2)
     ]
+    assert "note: 2 images among a data set's masks left out" in said.stderr
+
+
+def test_a_mask_whose_name_is_not_utf8_stops_no_inspection_that_leaves_such_files_out(
+    onnx_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "set/test/hole")
+    shutil.copytree(photos, tmp_path / "set/ground_truth/hole")
+    try:
+        shutil.copy(photos / "0.png", tmp_path / "set/ground_truth/hole" / os.fsdecode(b"\xff.png"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    said = run("inspect", onnx_file, tmp_path / "set", "--skip-bad", "--format", "csv")
+    assert said.exit_code == 3
     assert "note: 2 images among a data set's masks left out" in said.stderr

@@ -51,11 +51,13 @@ def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = No
 def mask_files(folder: Path) -> list[Path]:
     """Images in a data set's folder of masks, where `folder` is such a set: they are no photos.
 
+    Those whose names are not UTF-8 are left out.
+
     Raises:
-        DataError: a folder that cannot be listed; a name that is not UTF-8.
+        DataError: a folder that cannot be listed.
     """
     layout = find_layout(folder)
-    return [] if layout is None or layout.masks is None else image_files(layout.masks)
+    return [] if layout is None or layout.masks is None else image_files(layout.masks, unnamed=[])
 
 
 def is_picture(path: Path, root: Path) -> bool:

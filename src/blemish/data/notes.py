@@ -76,31 +76,40 @@ def _has_lossy_mask(sample: Sample) -> bool:
 
 def reduction_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
     """Photos that are seen much smaller than they are."""
-    by_factor = {
-        max(side / seen for side, seen in zip(sample.header.size_px, policy.window.map_px, strict=True)): sample
-        for sample in samples
-    }
-    factor = max(by_factor, default=0.0)
-    if factor < MIN_REDUCTION:
+    size_px, seen_px = max(_sizes(samples, policy), key=lambda sizes: _factor(*sizes))
+    if (factor := _factor(size_px, seen_px)) < MIN_REDUCTION:
         return ""
-    (height, width), (seen_height, seen_width) = by_factor[factor].header.size_px, policy.window.map_px
     return (
-        f"photos of up to {height} x {width} px are seen at {seen_height} x {seen_width}, {factor:.1f} times smaller: "
+        f"photos of up to {_px(size_px)} px are seen at {_px(seen_px)}, {factor:.1f} times smaller: "
         f"a defect of less than about {2 * factor:.0f} px may vanish; data.side_px or data.tile_px keep more"
     )
 
 
 def enlargement_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
     """Photos that are all seen much larger than they are."""
-    by_factor = {
-        max(seen / side for side, seen in zip(sample.header.size_px, policy.window.map_px, strict=True)): sample
-        for sample in samples
-    }
-    factor = min(by_factor, default=0.0)
-    if factor < MIN_ENLARGEMENT:
+    size_px, seen_px = min(_sizes(samples, policy), key=lambda sizes: _factor(sizes[1], sizes[0]))
+    if (factor := _factor(seen_px, size_px)) < MIN_ENLARGEMENT:
         return ""
-    (height, width), (seen_height, seen_width) = by_factor[factor].header.size_px, policy.window.map_px
     return (
-        f"photos of at most {height} x {width} px are seen at {seen_height} x {seen_width}, {factor:.1f} times larger: "
+        f"photos of at most {_px(size_px)} px are seen at {_px(seen_px)}, {factor:.1f} times larger: "
         "that adds no detail, and real defects may not show; take larger photos where you can"
     )
+
+
+def _sizes(samples: Sequence[Sample], policy: PixelPolicy) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Height and width of each photo, and those at which it is seen."""
+    seen_px = policy.window.map_px
+    return [(sample.header.size_px, seen_px) for sample in samples] or [(seen_px, seen_px)]
+
+
+def _factor(larger_px: tuple[int, int], smaller_px: tuple[int, int]) -> float:
+    """How many times larger the first size is, along the side where it is most.
+
+    >>> _factor((8, 30), (4, 10))
+    3.0
+    """
+    return max(larger / smaller for larger, smaller in zip(larger_px, smaller_px, strict=True))
+
+
+def _px(size_px: tuple[int, int]) -> str:
+    return f"{size_px[0]} x {size_px[1]}"
