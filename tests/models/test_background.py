@@ -140,6 +140,7 @@ class Means(Detector):
         return self.background(maps, self.background.power(logs, logs))
 
 
+@pytest.mark.slow
 def test_its_graph_draws_backgrounds_as_it_does() -> None:
     background = of_region()
     background.fit(torch.randn(3, 8, 8) - 1)

@@ -24,6 +24,9 @@ def settings(*more: str):
     return make_settings("conv_autoencoder", assignments=[*CROSS, *more])
 
 
+pytestmark = pytest.mark.slow  # cross_file trains twice
+
+
 @pytest.fixture(scope="module")
 def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_parts(tmp_path_factory.mktemp("seven") / "parts", good=7, test=3)
@@ -79,7 +82,6 @@ class StopIn:
             raise KeyboardInterrupt
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fold", [0, 1])
 def test_a_run_that_was_cut_off_goes_on_in_its_fold(seven: Path, cross_file: Path, tmp_path: Path, fold: int) -> None:
     with pytest.raises(KeyboardInterrupt):

@@ -47,6 +47,7 @@ def done(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return out, sweep_setting(plan(shared_parts, "model.latent=2,4,8"), out, Runner("cpu"))
 
 
+@pytest.mark.slow
 def test_each_value_is_a_run_of_its_own(done: tuple[Path, Compared[SweepContent]]) -> None:
     out, found = done
     assert {path.name for path in (out / "runs/seed").iterdir()} == {f"model.latent={size}" for size in (2, 4, 8)}
@@ -58,6 +59,7 @@ def test_each_value_is_a_run_of_its_own(done: tuple[Path, Compared[SweepContent]
     assert len(list(csv.reader(io.StringIO((out / CSV).read_text(encoding="utf-8"))))) == 4
 
 
+@pytest.mark.slow
 def test_the_page_has_curves_and_pictures(done: tuple[Path, Compared[SweepContent]]) -> None:
     page = (done[0] / PAGE).read_text(encoding="utf-8")
     assert page.count("<svg") == 4
@@ -79,6 +81,7 @@ def test_more_values_later_run_alone(
     assert found.content["points"][2]["scopes"] == done[1].content["points"][1]["scopes"]
 
 
+@pytest.mark.slow
 def test_a_value_that_fails_is_shown(shared_parts: Path, tmp_path: Path) -> None:
     found = sweep_setting(
         plan(shared_parts, "model.latent=2", "data.size_px=[40, 40],[32, 32]"), tmp_path, Runner("cpu")
