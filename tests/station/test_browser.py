@@ -16,7 +16,7 @@ from blemish.station.database import open_database
 from blemish.station.folder import open_folder
 from blemish.station.products import set_audit_rate
 from blemish.station.render import NAVIGATION
-from station.serving import PASSWORD, Running
+from station.serving import PASSWORD, Running, begin, set_up
 from station.waiting import WITHIN_S, wait_until
 
 pytestmark = pytest.mark.slow
@@ -31,14 +31,19 @@ def logged_in(chromium: Any, running: Running, **options: Any) -> Iterator[Any]:
     opened, trouble = context.new_page(), list[str]()
     opened.on("pageerror", lambda error: trouble.append(str(error)))
     opened.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
-    opened.goto(running.address)
-    opened.fill("[name=name]", "admin")
-    opened.fill("[name=password]", PASSWORD)
-    opened.press("[name=password]", "Enter")
-    opened.wait_for_url(running.address)
+    log_in(opened, running)
     yield opened
     context.close()
     assert trouble == []
+
+
+def log_in(page: Any, running: Running) -> None:
+    """Begin a session as admin."""
+    page.goto(running.address)
+    page.fill("[name=name]", "admin")
+    page.fill("[name=password]", PASSWORD)
+    page.press("[name=password]", "Enter")
+    page.wait_for_url(running.address)
 
 
 @pytest.fixture
@@ -209,6 +214,40 @@ def test_an_engineer_works_by_keyboard_and_no_page_complains(page: Any, running:
     assert "Not yet" in page.locator("main").text_content()
     page.goto(running.address + "shadow")
     assert "No model is in the shadow." in page.locator("main").text_content()
+
+
+def test_no_verdict_is_lost_where_the_session_or_the_station_has_ended(
+    chromium: Any, tmp_path: Path, onnx_file: Path
+) -> None:
+    folder, secret = set_up(tmp_path, onnx_file)
+    with begin(folder, secret) as running:
+        set_rate(running, 0.0)
+        assert write_parts(tmp_path / "camera", onnx_file, 3) == 3
+        context = chromium.new_context()
+        context.set_default_timeout(1000 * WITHIN_S)
+        page, live = context.new_page(), context.new_page()
+        assert running.ready()
+        log_in(page, running)
+        live.goto(running.address)
+        wait_for_number(live, ".card.anomalous", 3)
+        page.goto(running.address + "review")
+        cookies = context.cookies()
+        context.clear_cookies()
+        page.keyboard.press("f")
+        page.wait_for_url(re.compile("/login"))
+        context.add_cookies(cookies)
+        page.goto(running.address + "review")
+        wait_for_number(page, ".card", 3)  # it was not noted, and is there again
+        page.keyboard.press("f")
+        wait_for_number(page, ".card", 2)
+        assert page.locator("[data-left]").text_content() == "2"
+        live.keyboard.press("p")
+        live.wait_for_selector("text=Paused")
+    page.keyboard.press("f")
+    page.wait_for_selector(".alarm >> text=does not answer")
+    wait_for_number(page, ".card", 2)
+    live.wait_for_selector("[data-lost]")  # however often it is tried again in between
+    context.close()
 
 
 def test_pages_work_without_script(chromium: Any, running: Running, onnx_file: Path, tmp_path: Path) -> None:

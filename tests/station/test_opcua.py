@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from blemish.cli import app as command
@@ -135,6 +135,15 @@ def test_images_that_are_kept_waiting_are_the_state_error(
     with sqlite.write() as session:
         session.scalars(select(Job)).one().trouble = "the model is damaged"
     assert opcua._look(sqlite, None)[2] == {line.product_id: "Error"}
+
+
+def test_what_came_with_a_record_is_no_result(sqlite: Database, folder: StationFolder, onnx_file: Path) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    decide(sqlite, folder, line.source_id, range(1))
+    assert len(opcua._look(sqlite, None)[1]) == 1
+    with sqlite.write() as session:
+        session.execute(update(Decision).values(id=-1))
+    assert opcua._look(sqlite, None)[1] == []
 
 
 @pytest.mark.slow

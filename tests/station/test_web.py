@@ -571,7 +571,7 @@ def test_the_audit_lane_hides_our_verdict_until_a_person_has_judged(station: Sta
     form = {"csrf": who.csrf, "image_id": image_id, "judgement": "defective"}
     done = who.client.post("/audit", data=form)
     assert "we said" in who.client.get(done.headers["location"]).text
-    assert who.client.post("/audit", data={**form, "judgement": "good"}).status_code == 422
+    assert "late=true" in who.client.post("/audit", data={**form, "judgement": "good"}).headers["location"]
     assert f'class="card {ours}"' in who.client.get("/").text
     assert ours_elsewhere in who.client.get("/api/v1/exports/decisions.json").text
     assert f"<i>verdict</i> {ours}<" in who.client.get("/trail?everything=true").text
@@ -593,6 +593,7 @@ def test_review_shows_the_worst_first_and_leaves_out_what_was_judged(
     assert expected
     who.client.post("/verdict", data={"csrf": who.csrf, "image_id": expected[0], "judgement": "unsure"})
     assert shown() == expected[1:]
+    assert f"<b data-left>{len(expected) - 1}</b>" in who.client.get("/review").text
 
 
 @pytest.mark.slow
@@ -610,7 +611,6 @@ def test_events_are_the_cards_of_the_page(
     assert len(states) == 1  # it has not changed
     assert 'class="promise"' in states[0]
     assert len(events) == len(judged) - 2
-    assert events[-1]["verdict"] == "unreadable"
     assert "&lt;img src=x" in events[-1]["html"]
     resumed = who.client.get("/live/events?after=0", headers={"Last-Event-ID": "4"}).text
     assert re.findall(r"^id: (\d+)$", resumed, re.MULTILINE) == ["5"]
@@ -750,7 +750,105 @@ def test_the_page_of_a_photo_of_few_bits_in_sixteen_says_so(
     assert "12 bits in 16?" in client.get(f"/api/v1/images/{image_id}").json()["message"]
 
 
-HTML = {"Accept": "text/html"}
+HTML, SCRIPT = {"Accept": "text/html"}, {"Accept": "application/json"}
+
+
+def test_a_script_is_never_answered_with_the_page_to_log_in(station: Station, app: FastAPI, judged: list[int]) -> None:
+    who = visit(station, app, "operator")
+    said = {"csrf": who.csrf, "image_id": judged[0], "judgement": "good"}
+    assert who.client.post("/verdict", data=said, headers=SCRIPT).status_code == 204
+    who.post("/logout")
+    answer = who.client.post("/verdict", data=said, headers=SCRIPT)  # a 303 to a page would count as taken
+    assert (answer.status_code, answer.json()) == (401, {"error": "log in, or send a token"})
+    with station.database.read() as session:
+        assert len(session.scalars(select(Verdict)).all()) == 1
+
+
+def test_one_comes_back_to_where_something_did_not_work(station: Station, app: FastAPI, line: Line) -> None:
+    who, form = visit(station, app, "engineer"), {"product_id": line.product_id, "rate": 200, "reason": "as agreed"}
+    for before, back in (("http://testserver/products?a=b", "/products?a=b"), ("http://evil.example/products", "")):
+        headers = {**HTML, "Referer": before, "X-CSRF-Token": who.csrf}
+        answer = who.client.post("/products/audit-rate", data=form, headers=headers)
+        links = re.findall('<a href="([^"]*)" data-back>', answer.text)
+        assert (answer.status_code, links) == (422, [back] if back else [])
+    who.post("/logout")
+    headers = {"Referer": "http://testserver/products"}
+    answer = who.client.post("/products/audit-rate", data=form, headers=headers)
+    assert answer.headers["location"] == "/login?next=/products"
+
+
+def test_what_is_too_large_is_told_on_a_page(station: Station, app: FastAPI) -> None:
+    headers = {**HTML, "Content-Length": str(10 * 1024 * limits.MIB)}
+    answer = TestClient(app).post("/products/image", headers=headers)
+    assert answer.status_code == 413
+    assert "<h1>Too large</h1>" in answer.text
+    assert "Content-Security-Policy" in answer.headers
+
+
+def drawn_for_the_audit_lane(station: Station, line: Line, number: int) -> list[int]:
+    """Images that were decided and wait for a person."""
+    with station.database.write() as session:
+        session.execute(update(Product).values(audit_rate=1.0))
+    found = [station.inbox.receive(line.source_id, f"drawn-{n}.png", picture(n)).image_id for n in range(number)]
+    judge_all(station)
+    return found
+
+
+def test_counts_of_the_live_page_leave_out_what_is_hidden_and_stay_as_they_are(
+    station: Station, app: FastAPI, line: Line, judged: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemish.station import pages
+
+    monkeypatch.setattr(pages, "STREAM_S", 0.05)
+    monkeypatch.setattr(pages, "LOOK_EVERY_S", 0.05)
+    who = visit(station, app, "operator")
+    count = r'data-count="(\w+)">(\d+)<'
+    before = dict(re.findall(count, who.client.get("/").text))
+    assert sum(int(before[one]) for one in ("good", "anomalous", "unreadable")) == len(judged)
+    last = max(judged)
+    drawn = drawn_for_the_audit_lane(station, line, 2)
+    expected = {**before, "audit": "2"}
+    assert dict(re.findall(count, who.client.get("/").text)) == expected
+    for after in (last, last + 1, last + 2):
+        text = who.client.get(f"/live/events?after={after}").text
+        told = json.loads(re.findall(r"^event: state\ndata: (.*)$", text, re.MULTILINE)[-1])["counts"]
+        assert {name: str(number) for name, number in told.items()} == expected
+    who.post("/audit", image_id=str(drawn[0]), judgement="good")
+    now = dict(re.findall(count, who.client.get("/").text))
+    assert now["audit"] == "1"
+    assert sum(int(number) for number in now.values()) == len(judged) + 2
+
+
+def test_streams_end_when_the_server_does(station: Station, app: FastAPI, line: Line) -> None:
+    station.stopping.set()
+    begun = time.monotonic()
+    assert visit(station, app, "viewer").client.get("/live/events?after=0").text == "retry: 1000\n\n"
+    assert time.monotonic() - begun < 30.0
+
+
+def test_two_people_in_the_audit_lane_do_not_get_in_each_others_way(station: Station, app: FastAPI, line: Line) -> None:
+    drawn_for_the_audit_lane(station, line, 7)
+    people = [visit(station, app, "operator"), visit(station, app, "engineer")]
+    shown = [re.findall(r'name="image_id" value="(\d+)"', one.client.get("/audit").text)[0] for one in people]
+    assert shown[0] != shown[1]
+    first, second = people
+    said = {"image_id": shown[0], "judgement": "good"}
+    again = [first.post("/audit", **said).headers["location"] for _ in range(2)]  # type: ignore[attr-defined]
+    assert again == [f"/audit?done={shown[0]}"] * 2  # pressed twice
+    late = second.post("/audit", **said).headers["location"]  # type: ignore[attr-defined]
+    assert "yours was not noted" in second.client.get(late).text
+
+
+def test_a_viewer_is_told_why_an_image_is_not_shown(station: Station, app: FastAPI, line: Line) -> None:
+    (image_id,) = drawn_for_the_audit_lane(station, line, 1)
+    answer = visit(station, app, "viewer").client.get(f"/images/{image_id}", headers=HTML)
+    assert (answer.status_code, "when a person has judged it" in answer.text) == (403, True)
+
+
+def test_a_report_that_ends_before_it_begins_is_refused(station: Station, app: FastAPI) -> None:
+    who = visit(station, app, "viewer")
+    answer = who.client.get("/report?start=2026-11-27T14:00&end=2026-11-27T06:00", headers=HTML)
+    assert (answer.status_code, "give an end after the beginning" in answer.text) == (422, True)
 
 
 def test_a_page_that_is_not_there_has_the_menu_of_whoever_is_logged_in(station: Station, app: FastAPI) -> None:

@@ -116,11 +116,25 @@ def _identity(request: Request) -> Identity | None:
     return None if not cookie else session_identity(database, cookie)
 
 
+def is_from_script(request: Request) -> bool:
+    """Whether a script of a page asks, which must not take another page for its answer."""
+    return request.headers.get("accept", "").startswith("application/json")
+
+
 def _not_logged_in(request: Request) -> Exception:
-    if request.url.path.startswith("/api/") or request.url.path == "/metrics" or "authorization" in request.headers:
+    is_page = not request.url.path.startswith("/api/") and request.url.path != "/metrics"
+    if not is_page or "authorization" in request.headers or is_from_script(request):
         return HTTPException(401, "log in, or send a token", {"WWW-Authenticate": "Bearer"})
     where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return LoginNeededError(where if request.method == "GET" else "/")
+    return LoginNeededError(where if request.method == "GET" else page_before(request))
+
+
+def page_before(request: Request) -> str:
+    """The page of this station that a link or a form was on; "/" where that is not known."""
+    parts = urlsplit(request.headers.get("referer", ""))
+    if parts.netloc != request.headers.get("host", ""):
+        return "/"
+    return safe_next(parts.path + (f"?{parts.query}" if parts.query else ""))
 
 
 def _is_same_origin(request: Request) -> bool:

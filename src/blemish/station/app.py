@@ -1,5 +1,6 @@
 """The web application: what it holds, its routes, and how errors are told."""
 
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, final
@@ -14,7 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 import blemish
 from blemish.errors import BlemishError, DataError
-from blemish.station.access import LoginNeededError, guard, know_identity, login_address
+from blemish.station.access import LoginNeededError, guard, know_identity, login_address, page_before
 from blemish.station.accounts import Attempts
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
@@ -37,6 +38,8 @@ class Station:
     max_image_bytes: int = 64 * MIB
     max_model_bytes: int = 512 * MIB
     attempts: Attempts = field(default_factory=Attempts)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends, so that streams do, too."""
 
     def __post_init__(self) -> None:
         self.inbox = Inbox(self.database, self.folder)
@@ -92,7 +95,7 @@ def make_app(station: Station) -> FastAPI:
         "/products/image": station.max_image_bytes + SMALL_BODY_BYTES,
         "/products/model": station.max_model_bytes + SMALL_BODY_BYTES,
     }
-    app.add_middleware(Limits, max_bytes=SMALL_BODY_BYTES, larger=larger)
+    app.add_middleware(Limits, max_bytes=SMALL_BODY_BYTES, larger=larger, tell=_tell)
     for router in (
         service.router,
         api.router,
@@ -161,6 +164,6 @@ def _tell(request: Request, status: int, message: str, headers: dict[str, str]) 
         return JSONResponse({"error": message}, status, headers)
     if "text/html" not in request.headers.get("accept", "text/html"):  # a script of a page
         return JSONResponse({"error": say_of(request).told(message)}, status, headers)
-    answer = render(request, "error.html.j2", status=status, message=message)
+    answer = render(request, "error.html.j2", status=status, message=message, back=page_before(request))
     answer.status_code = status
     return answer

@@ -1,10 +1,11 @@
 """What is true of every request and answer: how large a body may be, and what a browser may do with a page."""
 
+from collections.abc import Callable
 from typing import final
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MIB = 1 << 20
@@ -23,6 +24,10 @@ HEADERS = {
 }
 
 
+Tell = Callable[[Request, int, str, dict[str, str]], Response]
+"""The answer to a request that is refused: its status, what is said, and headers."""
+
+
 @final
 class TooLargeError(Exception):
     """A body is larger than it may be."""
@@ -32,8 +37,8 @@ class TooLargeError(Exception):
 class Limits:
     """Refuses bodies that are too large before they are read, or while; adds the headers to every answer."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: dict[str, int]) -> None:
-        self._app, self._max_bytes, self._larger = app, max_bytes, larger
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: dict[str, int], tell: Tell) -> None:
+        self._app, self._max_bytes, self._larger, self._tell = app, max_bytes, larger, tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -67,8 +72,8 @@ class Limits:
         except TooLargeError:
             if has_begun:
                 raise
-            said = {"error": f"the body is larger than {limit // MIB} MiB, which is the limit here"}
-            await JSONResponse(said, 413, {"Connection": "close"})(scope, receive, with_headers)
+            said = f"what was sent is larger than {limit // MIB} MiB, which is the limit here"
+            await self._tell(Request(scope), 413, said, {"Connection": "close"})(scope, receive, with_headers)
 
 
 def _add_headers(headers: MutableHeaders, *, is_https: bool) -> None:

@@ -88,6 +88,8 @@ def report(
     """Counts, defect types, escapes and false alarms of a shift."""
     now = datetime.now(UTC)
     first, last = _time(start, now - timedelta(hours=8)), _time(end, now + timedelta(minutes=1))
+    if first >= last:
+        raise SettingsError(f"report: begins at {first[:16]} and ends at {last[:16]}; give an end after the beginning")
     with station.database.read() as session:
         found = shift_report(session, first, last, product)
         drawn = None if found.chart is None else _drawn(found.chart)

@@ -131,7 +131,7 @@ def _look(database: Database, last: int | None) -> tuple[dict[int, Product], lis
     with database.read() as session:
         query = select(Decision).order_by(Decision.id)
         if last is None:
-            newest = select(func.max(Decision.id)).group_by(Decision.product_id)
+            newest = select(func.max(Decision.id)).where(Decision.id > 0).group_by(Decision.product_id)
             decisions = list(session.scalars(query.where(Decision.id.in_(newest))))
         else:
             decisions = list(session.scalars(query.where(Decision.id > last).limit(AT_ONCE)))

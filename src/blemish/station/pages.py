@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from blemish.errors import ArtifactError
 from blemish.station import reviews, state
-from blemish.station.access import allow, identity_of
+from blemish.station.access import allow, identity_of, is_from_script
 from blemish.station.api import ImageId, check_shown
 from blemish.station.app import At, Chosen, Number, Station, Text
 from blemish.station.pictures import SIDES_PX, Show, draw
@@ -42,17 +42,23 @@ def live(request: Request, station: At, product: Chosen = None) -> Response:
     with station.database.read() as session:
         rows = reviews.recent(session, product)
         hidden = reviews.hidden_of(session, rows)
-        today = datetime.now(UTC) - timedelta(hours=8)
         newest = rows[0].decision if rows else None
+        last = newest.id if newest is not None else session.scalar(select(func.max(Decision.id))) or 0
+        waits = reviews.hidden_counts(session, state.hour_of_late(), product, last)
         return render(
             request,
             "live.html.j2",
             rows=rows,
             hidden=hidden,
-            last=newest.id if newest is not None else session.scalar(select(func.max(Decision.id))) or 0,
-            counts=state.counts_since(session, today.isoformat(), product),
+            last=last,
+            counts=state.counts_of_late(session, product, waits),
             **head_of_page(session, station, product),
         )
+
+
+def _hidden_at_first(station: Station, product: int | None, last: int) -> Counter[str]:
+    with station.database.read() as session:
+        return reviews.hidden_counts(session, state.hour_of_late(), product, last)
 
 
 def head_of_page(session: Session, station: Station, product: int | None) -> dict[str, Any]:
@@ -75,24 +81,27 @@ def head_of_page(session: Session, station: Station, product: int | None) -> dic
 async def live_events(request: Request, station: At, after: DecisionId, product: Chosen = None) -> Response:
     """The decisions after one, as server-sent events, each the card that the page shows; and the state when it changes.
 
-    So the page turns amber by itself when drift withdraws a guarantee.
+    So the page turns amber by itself when drift withdraws a guarantee, and its counts are never those of hours ago.
     """
     resumed = request.headers.get("last-event-id", "")
     after = min(int(resumed), LARGEST_ID) if resumed.isdecimal() else after
 
     async def events() -> AsyncIterator[str]:
-        clock, known, look_s = asyncio.get_running_loop().time, "", 0.0
+        clock, known, html, look_s = asyncio.get_running_loop().time, "", "", 0.0
         last, begun = after, clock()
+        hidden = await run_in_threadpool(_hidden_at_first, station, product, after)
         yield "retry: 1000\n\n"
-        while clock() < begun + STREAM_S and not await request.is_disconnected():
-            if clock() >= look_s:
-                html, look_s = await run_in_threadpool(_state, request, station, product), clock() + STATE_EVERY_S
-                if html != known:
-                    known = html
-                    yield f"event: state\ndata: {json.dumps({'html': html})}\n\n"
-            found, last = await run_in_threadpool(_cards, request, station, last, product)
+        while clock() < begun + STREAM_S and not station.stopping.is_set() and not await request.is_disconnected():
+            found, last = await run_in_threadpool(_cards, request, station, last, product, hidden)
             for event in found:
                 yield event
+            if clock() >= look_s or found:
+                if clock() >= look_s:
+                    html, look_s = await run_in_threadpool(_state, request, station, product), clock() + STATE_EVERY_S
+                told = json.dumps({"html": html, **await run_in_threadpool(_counts, station, product, hidden)})
+                if told != known:
+                    known = told
+                    yield f"event: state\ndata: {told}\n\n"
             await asyncio.sleep(LOOK_EVERY_S)
 
     return StreamingResponse(events(), media_type="text/event-stream")
@@ -103,19 +112,28 @@ def _state(request: Request, station: Station, product: int | None) -> str:
         return bytes(render(request, "state.html.j2", **head_of_page(session, station, product)).body).decode()
 
 
-def _cards(request: Request, station: Station, after: int, product: int | None) -> tuple[list[str], int]:
+def _counts(station: Station, product: int | None, hidden: Counter[str]) -> dict[str, Any]:
+    with station.database.read() as session:
+        backlog = state.backlog(session)
+        counts = state.counts_of_late(session, product, hidden)
+    return {"counts": {**counts, "waiting": backlog.waiting}, "growth": backlog.per_minute}
+
+
+def _cards(
+    request: Request, station: Station, after: int, product: int | None, counted: Counter[str]
+) -> tuple[list[str], int]:
+    """Those after a decision; the verdicts of hidden ones are counted in `counted`."""
     with station.database.read() as session:
         rows = reviews.since(session, after)
         hidden = reviews.hidden_of(session, rows)
-        backlog = state.backlog(session) if rows else state.Backlog(0, 0)
     found = []
     for row in rows:
         if product not in (None, row.image.product_id) or row.decision is None:
             continue
         html = bytes(render(request, "card.html.j2", row=row, is_hidden=row.image.id in hidden).body).decode()
-        verdict = reviews.HIDDEN if row.image.id in hidden else row.decision.verdict
-        data = json.dumps({"html": html, "verdict": verdict, "waiting": backlog.waiting, "growth": backlog.per_minute})
-        found.append(f"id: {row.decision.id}\ndata: {data}\n\n")
+        if row.image.id in hidden:
+            counted[row.decision.verdict] += 1
+        found.append(f"id: {row.decision.id}\ndata: {json.dumps({'html': html})}\n\n")
     last = rows[-1].decision.id if rows and rows[-1].decision is not None else after
     return found, last
 
@@ -127,6 +145,8 @@ def image(request: Request, station: At, image_id: ImageId) -> Response:
     with station.database.read() as session:
         row = reviews.row_of(session, image_id)
         if reviews.is_hidden(session, row):
+            if not identity_of(request).may("operator"):
+                raise HTTPException(403, "this image is in the audit lane: it is shown when a person has judged it")
             return see_other(f"/audit?image={image_id}")
         model = None if row.decision is None else session.get(Model, row.decision.model_id)
         score = None if row.decision is None else row.decision.score
@@ -195,8 +215,8 @@ def review(request: Request, station: At, product: Chosen = None) -> Response:
     """Rejects that nobody has judged, the worst first."""
     with station.database.read() as session:
         rows = reviews.rejects(session, product)
-        types = reviews.defect_types(session, product)
-        return render(request, "review.html.j2", rows=rows, types=types, **head_of_page(session, station, product))
+        told = {"left": reviews.rejects_left(session, product), "types": reviews.defect_types(session, product)}
+        return render(request, "review.html.j2", rows=rows, **told, **head_of_page(session, station, product))
 
 
 @router.post("/verdict")
@@ -212,17 +232,24 @@ def give_verdict(
     """What a person says of an image."""
     who = identity_of(request).name
     reviews.give_verdict(station.database, who, image_id, judgement, defect_type=defect_type)
+    if is_from_script(request):
+        return Response(status_code=204)
     return see_other(back if back in ("/review", f"/images/{image_id}") else "/review")
 
 
 @router.get("/audit")
 @allow("operator")
 def audit(
-    request: Request, station: At, product: Chosen = None, image: int | None = None, done: int | None = None
+    request: Request,
+    station: At,
+    product: Chosen = None,
+    image: int | None = None,
+    done: int | None = None,
+    late: bool = False,
 ) -> Response:
     """A random sample of all images, judged by a person before our verdict is shown."""
     with station.database.read() as session:
-        row = reviews.next_to_audit(session, product)
+        row = reviews.next_to_audit(session, product, identity_of(request).user_id)
         asked = None if image is None else reviews.find_row(session, image)
         if asked is not None and reviews.is_hidden(session, asked):
             row = asked
@@ -234,6 +261,7 @@ def audit(
             "audit.html.j2",
             row=row,
             before=before,
+            late=late,
             said=[] if before is None else reviews.verdicts_of(session, before.image.id),
             left=reviews.left_to_audit(session, product),
             types=reviews.defect_types(session, product),
@@ -249,5 +277,11 @@ def give_audit_verdict(
 ) -> Response:
     """What a person says of an image of the audit lane; our verdict is shown afterwards."""
     who = identity_of(request).name
-    reviews.give_verdict(station.database, who, image_id, judgement, defect_type=defect_type, is_audit=True)
+    try:
+        reviews.give_verdict(station.database, who, image_id, judgement, defect_type=defect_type, is_audit=True)
+    except reviews.JudgedAlreadyError:
+        with station.database.read() as session:
+            first = next(one for one in reversed(reviews.verdicts_of(session, image_id)) if one.lane == "audit")
+        if (first.user_name, first.judgement) != (who, judgement):  # else it was sent twice
+            return see_other(f"/audit?done={image_id}&late=true")
     return see_other(f"/audit?done={image_id}")

@@ -1,5 +1,6 @@
 """What people say of images: of rejects, the worst first; and of the audit lane, before they see our verdict."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, final
 
@@ -13,8 +14,16 @@ from blemish.station.trail import append, verdict_detail
 
 LONGEST_TYPE = 80
 
+AT_ONCE = 7
+"""So many people can judge in the audit lane without getting the same images."""
+
 HIDDEN = "audit"
 """In place of a verdict that people must not see yet."""
+
+
+@final
+class JudgedAlreadyError(DataError):
+    """Somebody was faster in the audit lane, where the first verdict counts."""
 
 
 @final
@@ -34,7 +43,8 @@ def give_verdict(
 
     Raises:
         SettingsError: an unknown judgement, or a defect type that is too long or of an image that is not defective.
-        DataError: no such image, not in the audit lane, or judged there already.
+        DataError: no such image, or not in the audit lane.
+        JudgedAlreadyError: judged there already.
     """
     defect_type = defect_type.strip()
     if judgement not in JUDGEMENTS:
@@ -48,7 +58,7 @@ def give_verdict(
         if is_audit and not image.is_audit:
             raise DataError(f"image {image_id}: was not drawn for the audit lane")
         if is_audit and session.scalar(select(_audited(Image.id)).where(Image.id == image_id)):
-            raise DataError(f"image {image_id}: was judged in the audit lane already")
+            raise JudgedAlreadyError(f"image {image_id}: was judged in the audit lane already")
         verdict = Verdict(
             image_id=image_id,
             user_name=user_name,
@@ -63,19 +73,27 @@ def give_verdict(
 
 def rejects(session: Session, product_id: int | None) -> list[Row]:
     """Anomalous images that nobody has judged, the worst first; those of the audit lane wait for it."""
-    is_judged = exists().where(Verdict.image_id == Image.id)
-    query = (
-        _rows(product_id)
-        .where(Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit, Image.removed_at.is_(None))
-        .order_by(Decision.p_value, Decision.score.desc())
-        .limit(24)
-    )
+    query = _unjudged(product_id).order_by(Decision.p_value, Decision.score.desc()).limit(24)
     return [Row(row[0], row[1]) for row in session.execute(query)]
 
 
-def next_to_audit(session: Session, product_id: int | None) -> Row | None:
-    """The oldest image of the audit lane that was not judged there."""
-    query = _rows(product_id).where(*_WAITS).order_by(Image.id).limit(1)
+def rejects_left(session: Session, product_id: int | None) -> int:
+    """How many anomalous images nobody has judged."""
+    return session.scalar(_unjudged(product_id).with_only_columns(func.count())) or 0
+
+
+def _unjudged(product_id: int | None) -> Any:
+    is_judged = exists().where(Verdict.image_id == Image.id)
+    waits = (Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit, Image.removed_at.is_(None))
+    return _rows(product_id).where(*waits)
+
+
+def next_to_audit(session: Session, product_id: int | None, user_id: int = 0) -> Row | None:
+    """The oldest image of the audit lane that was not judged there, of those that are a user's first.
+
+    So people who judge at the same time seldom get the same image.
+    """
+    query = _rows(product_id).where(*_WAITS).order_by((Image.id + user_id) % AT_ONCE, Image.id).limit(1)
     row = session.execute(query).first()
     return None if row is None else Row(row[0], row[1])
 
@@ -106,6 +124,13 @@ def hidden_of(session: Session, rows: Iterable[Row]) -> set[int]:
     ]
     judged = select(Verdict.image_id).where(Verdict.image_id.in_(drawn), Verdict.lane == "audit")
     return set(drawn) - set(session.scalars(judged))
+
+
+def hidden_counts(session: Session, start: str, product_id: int | None, last: int) -> Counter[str]:
+    """Of the decisions since a time, up to one, those whose verdict must not be shown to people yet, by it."""
+    query = _rows(product_id).where(*_WAITS, Decision.decided_at >= start, Decision.id <= last)
+    rows = session.execute(query.with_only_columns(Decision.verdict, func.count()).group_by(Decision.verdict))
+    return Counter({row[0]: row[1] for row in rows})
 
 
 def verdicts_of(session: Session, image_id: int) -> list[Verdict]:

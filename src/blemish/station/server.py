@@ -40,6 +40,20 @@ class Listen(NamedTuple):
     """Where the worker serves OPC UA; None: nowhere."""
 
 
+@final
+class Server(uvicorn.Server):
+    """Sets an event when it begins to end: it waits for open streams, which do not end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End politely."""
+        self._stopping.set()
+        await super().shutdown(sockets)
+
+
 def serve_station(
     database: Database, folder: StationFolder, listen: Listen, language: str, worker: tuple[int | None, Say]
 ) -> None:
@@ -64,11 +78,12 @@ def serve_station(
         supervisor.start()
         say(f"station {folder.root} at {address}; Ctrl-C ends it")
         try:
-            config = configure(make_app(Station(database, folder, language)), listen)
+            pages = Station(database, folder, language)
+            server = Server(configure(make_app(pages), listen), pages.stopping)
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
                 with suppress(KeyboardInterrupt):  # uvicorn ends politely, and then passes the signal on
-                    uvicorn.Server(config).run(sockets=[bound])
+                    server.run(sockets=[bound])
             finally:
                 signal.signal(signal.SIGTERM, before)
         finally:

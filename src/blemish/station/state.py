@@ -1,5 +1,7 @@
 """How a station is doing, for the head of its pages: what is promised, what is wrong, and what to do about it."""
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
@@ -10,6 +12,7 @@ from blemish.errors import ArtifactError
 from blemish.station.app import Station
 from blemish.station.drift import alarms_of
 from blemish.station.queue import queue_length
+from blemish.station.reviews import HIDDEN
 from blemish.station.room import free_bytes, is_short
 from blemish.station.service import is_working
 from blemish.station.spool import shown_url
@@ -157,10 +160,17 @@ def backlog(session: Session) -> Backlog:
     return Backlog(waiting, counts[0] - counts[1])
 
 
-def counts_since(session: Session, start: str, product_id: int | None) -> dict[str, int]:
-    """Decisions since the beginning of an hour, by verdict."""
-    query = select(Tally.verdict, func.sum(Tally.images)).where(Tally.hour >= start[:13]).group_by(Tally.verdict)
+def counts_of_late(session: Session, product_id: int | None, hidden: Mapping[str, int]) -> dict[str, int]:
+    """Decisions since the beginning of the hour eight hours ago, by verdict; those that are hidden count as such."""
+    start = hour_of_late()
+    query = select(Tally.verdict, func.sum(Tally.images)).where(Tally.hour >= start).group_by(Tally.verdict)
     if product_id is not None:
         query = query.where(Tally.product_id == product_id)
-    found = dict.fromkeys(VERDICTS, 0)
-    return found | {row[0]: int(row[1]) for row in session.execute(query)}
+    found = Counter({row[0]: int(row[1]) for row in session.execute(query)})
+    shown = {verdict: max(0, found[verdict] - hidden.get(verdict, 0)) for verdict in VERDICTS}
+    return shown | {HIDDEN: sum(hidden.values())}
+
+
+def hour_of_late() -> str:
+    """The hour, `2026-11-26T07`, from which on the live page counts."""
+    return (datetime.now(UTC) - timedelta(hours=8)).isoformat()[:13]

@@ -1,5 +1,5 @@
 // Cards as they come, newest first.
-import { isShowing, isTyping, localTimes, toggle } from "/static/station.js";
+import { isShowing, isTyping, localTimes, reloadWhenThere, toggle } from "/static/station.js";
 
 const MOST = 48;
 const cards = document.querySelector("[data-live]");
@@ -19,9 +19,8 @@ function show(data) {
 }
 
 function count(data) {
-  const number = document.querySelector(`[data-count="${data.verdict}"]`);
-  if (number) number.textContent = Number(number.textContent) + 1;
-  document.querySelector('[data-count="waiting"]').textContent = data.waiting;
+  for (const [name, number] of Object.entries(data.counts)) document.querySelector(`[data-count="${name}"]`).textContent = number;
+  document.querySelector(".counts .audit").hidden = !data.counts.audit;
   document.querySelector("[data-growth]").textContent = data.growth ? (data.growth > 0 ? "+" : "") + data.growth : "";
 }
 
@@ -31,14 +30,14 @@ if (cards.dataset.product) address.searchParams.set("product", cards.dataset.pro
 const events = new EventSource(address);
 events.addEventListener("message", (event) => {
   const data = JSON.parse(event.data);
-  count(data);
   if (isPaused) held.push(data);
   else show(data);
   if (held.length > MOST) held.shift();
 });
 let known = "";
-events.addEventListener("state", (event) => { // what is promised, and what is wrong
-  const { html } = JSON.parse(event.data);
+events.addEventListener("state", (event) => { // what is promised, what is wrong, and how many there were
+  const { html, ...counts } = JSON.parse(event.data);
+  count(counts);
   if (html === known) return;
   known = html;
   const box = document.querySelector("[data-state]");
@@ -46,16 +45,15 @@ events.addEventListener("state", (event) => { // what is promised, and what is w
   localTimes(box);
 });
 let timer = 0;
-events.addEventListener("open", () => { clearTimeout(timer); lost.hidden = true; });
-events.addEventListener("error", () => {
-  clearTimeout(timer);
-  timer = setTimeout(() => { lost.hidden = false; }, 4000);
-  if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
+events.addEventListener("open", () => { clearTimeout(timer); timer = 0; lost.hidden = true; });
+events.addEventListener("error", () => { // again with every try
+  timer ||= setTimeout(() => { lost.hidden = false; }, 4000);
+  if (events.readyState === EventSource.CLOSED) setTimeout(reloadWhenThere, 5000);
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key.toLowerCase() !== "p" || isTyping(event)) return;
+  if (event.key.toLowerCase() !== "p" || event.repeat || isTyping(event)) return;
   isPaused = !isPaused;
-  cards.toggleAttribute("data-paused", isPaused);
+  document.querySelector("[data-paused]").hidden = !isPaused;
   if (!isPaused) held.splice(0).forEach(show);
 });

@@ -1,21 +1,44 @@
 // What every page does: times of this place, one key between photo and heat map, and forms that a choice sends.
 export const csrf = document.querySelector("meta[name=csrf]")?.content ?? "";
 
+const language = navigator.languages.find((one) => one.startsWith(document.documentElement.lang)) ?? document.documentElement.lang;
+
 export function localTimes(root) {
   for (const one of root.querySelectorAll("time[datetime]")) {
     const at = new Date(one.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     const isToday = at.toDateString() === new Date().toDateString();
-    const language = document.documentElement.lang;
     one.textContent = isToday ? at.toLocaleTimeString(language) : at.toLocaleString(language);
     one.title = one.dateTime;
   }
   for (const one of root.querySelectorAll("[data-zone]")) {
     const at = new Date(one.dataset.zone);
     if (Number.isNaN(at.getTime())) continue;
-    const parts = new Intl.DateTimeFormat(document.documentElement.lang, { timeZoneName: "short" }).formatToParts(at);
+    const parts = new Intl.DateTimeFormat(language, { timeZoneName: "short" }).formatToParts(at);
     one.textContent = parts.find((part) => part.type === "timeZoneName").value;
   }
+}
+
+const failed = document.querySelector("[data-failed]");
+
+// What a script says to the station; whether it was taken. Where it was not, the page says why.
+export async function post(address, fields) {
+  let why = failed.dataset.failed;
+  try {
+    const headers = { Accept: "application/json", "X-CSRF-Token": csrf };
+    const answer = await fetch(address, { method: "POST", body: new URLSearchParams(fields), headers });
+    failed.hidden = answer.ok;
+    if (answer.ok) return true;
+    if (answer.status === 401) return location.reload(); // logs in, and comes back
+    why = (await answer.json()).error;
+  } catch { /* it is away */ }
+  failed.textContent = why;
+  failed.hidden = false;
+}
+
+// The page again, once the station answers: what a browser says of one that is away leads nowhere.
+export function reloadWhenThere() {
+  fetch("/healthz").then((answer) => answer.ok || Promise.reject()).then(() => location.reload(), () => setTimeout(reloadWhenThere, 2000));
 }
 
 export function isTyping(event) {
@@ -37,6 +60,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const one of document.querySelectorAll("[data-submit]")) one.addEventListener("change", () => one.form.requestSubmit());
+
+for (const one of document.querySelectorAll("[data-confirm]")) one.addEventListener("submit", (event) => { if (!confirm(one.dataset.confirm)) event.preventDefault(); });
+
+for (const one of document.querySelectorAll("[data-back]")) one.addEventListener("click", (event) => { if (history.length > 1) { event.preventDefault(); history.back(); } }); // with what was typed there
 
 for (const one of document.querySelectorAll("[data-print]")) { one.hidden = false; one.addEventListener("click", () => window.print()); }
 
