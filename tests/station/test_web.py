@@ -845,6 +845,34 @@ def test_a_viewer_is_told_why_an_image_is_not_shown(station: Station, app: FastA
     assert (answer.status_code, "when a person has judged it" in answer.text) == (403, True)
 
 
+def test_images_are_found_by_name_verdict_and_time(
+    station: Station, app: FastAPI, line: Line, judged: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemish.station import pages
+
+    (drawn,) = drawn_for_the_audit_lane(station, line, 1)
+    who = visit(station, app, "viewer")
+
+    def shown(**asked: object) -> list[int]:
+        page = who.client.get("/images", params=asked, headers=HTML).text
+        return [int(found) for found in re.findall(r'data-image="(\d+)"', page)]
+
+    assert shown() == [drawn, *reversed(judged)]
+    assert shown(name="IMG SRC=X") == [judged[-1]]
+    assert shown(name="%") == shown(start="2100-01-01T00:00") == shown(end="2026-01-01T00:00") == []
+    assert shown(verdict="audit") == [drawn]
+    assert shown(verdict="unreadable", start="2026-01-01T00:00", end="2100-01-01T00:00") == [judged[-1]]
+    assert drawn not in shown(verdict="good") + shown(verdict="anomalous")
+    assert who.client.get("/images?verdict=bad").status_code == 422
+    monkeypatch.setattr(pages, "IMAGES_A_PAGE", 4)
+    page = who.client.get("/images?verdict=&name=.PNG").text
+    (older,) = re.findall('<a href="(/images[?][^"]*)">Older', page)
+    assert re.findall(r'data-image="(\d+)"', who.client.get(older.replace("&amp;", "&")).text) == ["2", "1"]
+    report = who.client.get("/report").text
+    links = [one.replace("&amp;", "&") for one in re.findall('href="(/images[?][^"]*)"', report)]
+    assert [who.client.get(one).status_code for one in links] == [200] * 4
+
+
 def test_a_report_that_ends_before_it_begins_is_refused(station: Station, app: FastAPI) -> None:
     who = visit(station, app, "viewer")
     answer = who.client.get("/report?start=2026-11-27T14:00&end=2026-11-27T06:00", headers=HTML)

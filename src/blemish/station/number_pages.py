@@ -15,7 +15,7 @@ from blemish.station.app import At, Chosen, Number, Station, Text
 from blemish.station.heads import read_head
 from blemish.station.pages import head_of_page
 from blemish.station.render import render
-from blemish.station.reports import HourlyChart, shift_report
+from blemish.station.reports import HourlyChart, shift_report, utc_time
 from blemish.station.sign_in import check_signature, see_other
 from blemish.station.tables import Entry, Product
 from blemish.station.trail import verify_trail
@@ -87,7 +87,8 @@ def report(
 ) -> Response:
     """Counts, defect types, escapes and false alarms of a shift."""
     now = datetime.now(UTC)
-    first, last = _time(start, now - timedelta(hours=8)), _time(end, now + timedelta(minutes=1))
+    first = utc_time(start) or (now - timedelta(hours=8)).isoformat(timespec="seconds")
+    last = utc_time(end) or (now + timedelta(minutes=1)).isoformat(timespec="seconds")
     if first >= last:
         raise SettingsError(f"report: begins at {first[:16]} and ends at {last[:16]}; give an end after the beginning")
     with station.database.read() as session:
@@ -125,17 +126,6 @@ def _drawn(found: HourlyChart) -> dict[str, Any]:
             if point.is_outside and hour >= found.hours[min(found.first_shown, len(points) - 1)]
         ],
     }
-
-
-def _time(text: str | None, default: datetime) -> str:
-    """A time of a form, in UTC."""
-    if not text:
-        return default.isoformat(timespec="seconds")
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(f"time '{text[:40]}': expected for example 2026-11-26T06:00") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
 
 
 @router.get("/trail")

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from blemish.errors import ArtifactError
+from blemish.errors import ArtifactError, SettingsError
 from blemish.station import reviews, state
 from blemish.station.access import allow, identity_of, is_from_script
 from blemish.station.api import ImageId, check_shown
@@ -22,14 +23,16 @@ from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
 from blemish.station.queue import queue_length
 from blemish.station.render import render
-from blemish.station.reports import audit_shares
+from blemish.station.reports import audit_shares, utc_time
 from blemish.station.sign_in import see_other
-from blemish.station.tables import Decision, Image, Model, Product
+from blemish.station.tables import VERDICTS, Decision, Image, Model, Product
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 STREAM_S, LOOK_EVERY_S, STATE_EVERY_S = 60.0, 0.5, 3.0
 """A stream ends after so long and is begun again by the browser: so it notices when a session has ended."""
+
+IMAGES_A_PAGE = 60
 
 LARGEST_ID = 2**63 - 1
 DecisionId = Annotated[int, Query(ge=0, le=LARGEST_ID)]
@@ -136,6 +139,41 @@ def _cards(
         found.append(f"id: {row.decision.id}\ndata: {json.dumps({'html': html})}\n\n")
     last = rows[-1].decision.id if rows and rows[-1].decision is not None else after
     return found, last
+
+
+@router.get("/images")
+@allow("viewer")
+def images(
+    request: Request,
+    station: At,
+    product: Chosen = None,
+    verdict: str = "",
+    start: str = "",
+    end: str = "",
+    name: Annotated[str, Query(max_length=200)] = "",
+    before: Annotated[int | None, Query(ge=-LARGEST_ID, le=LARGEST_ID)] = None,
+) -> Response:
+    """Every image that was decided, the newest first: of a verdict, a time, a name."""
+    known = (*VERDICTS, reviews.HIDDEN)
+    if verdict not in ("", *known):
+        raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(known)}")
+    within = reviews.Within(utc_time(start), utc_time(end), name.strip())
+    with station.database.read() as session:
+        rows = reviews.recent(session, product, IMAGES_A_PAGE, before, verdict or None, within)
+        asked = {"product": product, "verdict": verdict, **within._asdict()}
+        older = {**asked, "before": rows[-1].decision.id if rows and rows[-1].decision is not None else None}
+        return render(
+            request,
+            "images.html.j2",
+            rows=rows,
+            hidden=reviews.hidden_of(session, rows),
+            asked=asked,
+            verdicts=known,
+            older=urlencode({key: value for key, value in older.items() if value})
+            if len(rows) == IMAGES_A_PAGE
+            else "",
+            products=state.products(session),
+        )
 
 
 @router.get("/images/{image_id}")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from blemish.stats.conformal import rounded_up
 NAVIGATION = (
     ("/", "Live", "viewer"),
     ("/review", "Review", "viewer"),
+    ("/images", "Images", "viewer"),
     ("/audit", "Audit lane", "operator"),
     ("/threshold", "Threshold", "viewer"),
     ("/report", "Shift report", "viewer"),
@@ -28,7 +30,13 @@ NAVIGATION = (
 )
 """Address, name, and the role that sees it."""
 
-SECTIONS = (("/recalibrate", "/products"), ("/shadow", "/products"), ("/runs/", "/products"), ("/trail/", "/trail"))
+SECTIONS = (
+    ("/images/", "/images"),
+    ("/recalibrate", "/products"),
+    ("/shadow", "/products"),
+    ("/runs/", "/products"),
+    ("/trail/", "/trail"),
+)
 """Pages that are reached by way of one in the navigation, and that one."""
 
 
@@ -46,6 +54,7 @@ def environment(language: str = "en") -> Environment:
         **{one.__name__: _written_in(language, one) for one in (percent, guarantee, figure, volume)},
         "score": _written_in(language, score_text),
         "moment": moment,
+        "next_hour": next_hour,
         "details": details,
         "as_json": json.dumps,
     }
@@ -154,6 +163,15 @@ def details(text: str) -> list[tuple[str, str]]:
         (name, "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in found.items()
     ]
+
+
+def next_hour(hour: str) -> str:
+    """The hour after one.
+
+    >>> next_hour("2026-11-26T23")
+    '2026-11-27T00'
+    """
+    return (datetime.fromisoformat(f"{hour}:00") + timedelta(hours=1)).isoformat()[:13]
 
 
 def moment(text: str) -> str:

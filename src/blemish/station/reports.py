@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
 from sqlalchemy import func, select
@@ -73,6 +73,21 @@ class Report(NamedTuple):
     """None: fewer than two hours with images."""
     alarms: list[DriftAlarm]
     """Drift that was noticed in this time."""
+
+
+def utc_time(text: str | None) -> str:
+    """A time of a form, in UTC where it does not say otherwise; "" where nothing is given.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if not text:
+        return ""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"time '{text[:40]}': expected for example 2026-11-26T06:00") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
 
 
 def shift_report(session: Session, start: str, end: str, product_id: int | None = None) -> Report:

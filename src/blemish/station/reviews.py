@@ -153,14 +153,34 @@ def defect_types(session: Session, product_id: int | None, limit: int = 9) -> li
     return list(session.scalars(query))
 
 
+@final
+class Within(NamedTuple):
+    """Which decisions are looked for: from a time on, up to one, and what the names of their images hold; "": any."""
+
+    start: str = ""
+    end: str = ""
+    name: str = ""
+
+
 def recent(
-    session: Session, product_id: int | None, limit: int = 24, before: int | None = None, verdict: str | None = None
+    session: Session,
+    product_id: int | None,
+    limit: int = 24,
+    before: int | None = None,
+    verdict: str | None = None,
+    within: Within | None = None,
 ) -> list[Row]:
-    """The last decisions, the newest first; `before` a decision, and of one verdict, where asked for.
+    """The last decisions, the newest first; `before` a decision, of one verdict, and within bounds, where asked for.
 
     Images whose verdict is hidden are of the verdict `audit`, and of no other.
     """
     query = _rows(product_id).order_by(Decision.id.desc()).limit(limit)
+    if within is not None and within.start:
+        query = query.where(Decision.decided_at >= within.start)
+    if within is not None and within.end:
+        query = query.where(Decision.decided_at < within.end)
+    if within is not None and within.name:
+        query = query.where(Image.name.icontains(within.name, autoescape=True))
     if before is not None:
         query = query.where(Decision.id < before)
     if verdict == HIDDEN:

@@ -21,7 +21,7 @@ function show(data) {
 function count(data) {
   for (const [name, number] of Object.entries(data.counts)) document.querySelector(`[data-count="${name}"]`).textContent = number;
   document.querySelector(".counts .audit").hidden = !data.counts.audit;
-  document.querySelector("[data-growth]").textContent = data.growth ? (data.growth > 0 ? "+" : "") + data.growth : "";
+  document.querySelector("[data-growth]").textContent = data.growth ? `${data.growth > 0 ? "+" : ""}${data.growth}/min` : "";
 }
 
 const address = new URL("/live/events", location);
