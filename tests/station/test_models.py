@@ -120,8 +120,9 @@ def test_a_recalibration_goes_live_by_hand_and_is_taken_back(
     assert "Let it judge" in page
     form = {"csrf": who.csrf, "model_id": model.id, "reason": "more images", "password": PASSWORD}
     gone = who.client.post("/products/live", data={**form, "back": "/recalibrate"})
-    assert gone.headers["location"] == "/recalibrate"
-    assert "Take it back" in who.client.get("/recalibrate").text
+    assert gone.headers["location"] == f"/recalibrate?product={line.product_id}&noted=true"
+    page = who.client.get(gone.headers["location"]).text
+    assert ("Take it back" in page, "It is noted" in page) == (True, True)
     back = who.client.post("/products/live", data={**form, "model_id": line.model_id, "reason": "worse than before"})
     assert back.status_code == 303
     with station.database.read() as session:

@@ -777,6 +777,27 @@ def test_one_comes_back_to_where_something_did_not_work(station: Station, app: F
     assert answer.headers["location"] == "/login?next=/products"
 
 
+def test_a_form_that_was_taken_says_so(station: Station, app: FastAPI, line: Line) -> None:
+    who = visit(station, app, "administrator")
+    answers = [
+        who.post("/users/password", user_id="1", password="another horse battery"),
+        visit(station, app, "engineer").post("/products/audit-rate", product_id="1", rate="3", reason="as agreed"),
+    ]
+    assert [one.headers["location"] for one in answers] == ["/users?noted=true", "/products?noted=true"]  # type: ignore[attr-defined]
+    assert 'role="status">It is noted' in visit(station, app, "engineer").client.get("/products?noted=true").text
+
+
+def test_an_image_that_is_sent_by_hand_is_shown(station: Station, app: FastAPI, line: Line) -> None:
+    who = visit(station, app, "operator")
+    sent = {"csrf": who.csrf, "product": "disc"}
+    answer = who.client.post("/products/image", data=sent, files={"image": ("a.png", picture(1))})
+    assert answer.headers["location"] == "/images/1"
+    waits = 'http-equiv="refresh"'
+    assert waits in who.client.get("/images/1").text
+    judge_all(station)
+    assert waits not in who.client.get("/images/1").text
+
+
 def test_what_is_too_large_is_told_on_a_page(station: Station, app: FastAPI) -> None:
     headers = {**HTML, "Content-Length": str(10 * 1024 * limits.MIB)}
     answer = TestClient(app).post("/products/image", headers=headers)

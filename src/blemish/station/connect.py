@@ -15,7 +15,7 @@ from blemish.station.cameras import Pace, add_camera, is_video_file
 from blemish.station.connections import Camera
 from blemish.station.exports import MEDIA_TYPES, Wanted, export
 from blemish.station.products import set_source
-from blemish.station.sign_in import check_signature, see_other
+from blemish.station.sign_in import check_signature, noted
 from blemish.station.tables import Source
 
 router = APIRouter()
@@ -65,7 +65,7 @@ def read_camera(
 ) -> Response:
     """Read a camera or a stream; a video file of this machine for administrators alone."""
     _add(request, station, product_id, address, Pace(every_frames, every_s))
-    return see_other("/products")
+    return noted("/products")
 
 
 @router.post("/hooks/broker", include_in_schema=False)
@@ -84,7 +84,7 @@ def new_broker(
     check_signature(station, request, password)
     login = Login(password_name.strip(), authority_name.strip(), discovery.strip())
     add_broker(station.database, identity_of(request).name, url, product, login)
-    return see_other("/hooks")
+    return noted("/hooks")
 
 
 @api.get("/sources")

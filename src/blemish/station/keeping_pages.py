@@ -9,7 +9,7 @@ from blemish.station.app import At, Text
 from blemish.station.heads import head_of, set_address
 from blemish.station.render import render
 from blemish.station.retention import kept_now, make_retention, read_retention, set_retention
-from blemish.station.sign_in import check_signature, see_other
+from blemish.station.sign_in import check_signature, noted
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -34,7 +34,7 @@ def keep(
         *(_number(name, text) for name, text in (("days", days), ("rejects", days_rejects), ("GB", gb)))
     )
     set_retention(station.database, identity_of(request).name, made, reason)
-    return see_other("/storage")
+    return noted("/storage")
 
 
 def _number(name: str, text: str) -> float | None:

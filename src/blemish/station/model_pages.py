@@ -17,7 +17,7 @@ from blemish.station.app import At, Chosen, Number, NumberOrNone, Station, Text
 from blemish.station.products import header_of_model, product_of
 from blemish.station.recalibrate import FALLS_BY, propose
 from blemish.station.render import render, say_of
-from blemish.station.sign_in import see_other
+from blemish.station.sign_in import noted, see_other
 from blemish.station.tables import Model, Product, Run, Source
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -206,4 +206,4 @@ def set_shadow(
     with station.database.read() as session:
         product_of(session, product_id)
     shadow.set_shadow(station.database, identity_of(request).name, product_id, model_id, reason)
-    return see_other(f"/shadow?product={product_id}")
+    return noted(f"/shadow?product={product_id}")

@@ -16,7 +16,7 @@ from blemish.station.heads import read_head
 from blemish.station.pages import head_of_page
 from blemish.station.render import render
 from blemish.station.reports import HourlyChart, shift_report, utc_time
-from blemish.station.sign_in import check_signature, see_other
+from blemish.station.sign_in import check_signature, noted
 from blemish.station.tables import Entry, Product
 from blemish.station.trail import verify_trail
 
@@ -77,7 +77,7 @@ def move_threshold(
     who = identity_of(request).name
     check_signature(station, request, password)
     thresholds.set_threshold(station.database, who, product_id, expected, reason, model_id)
-    return see_other(f"/threshold?product={product_id}&at={at}")
+    return noted(f"/threshold?product={product_id}&at={at}")
 
 
 @router.get("/report")
@@ -148,8 +148,8 @@ def trail(
         entries = list(session.scalars(query))
         decided = [int(entry.subject) for entry in entries if entry.action == "decision"]
         hidden = {str(number) for number in reviews.hidden_of(session, reviews.find_rows(session, decided))}
-        noted = _noted(station, head) if head.strip() else None
-        verified = verify_trail(session, noted) if check else None
+        sought = _noted(station, head) if head.strip() else None
+        verified = verify_trail(session, sought) if check else None
         last = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
     told = {"verified": verified, "head": last, "everything": everything, "noted": head}
     return render(request, "trail.html.j2", entries=entries, hidden=hidden, **told)

@@ -78,6 +78,7 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
                 "navigation": seen,
                 "path": request.url.path,
                 "section": section,
+                "is_noted": "noted" in request.query_params,
             }
             | values
         )

@@ -31,7 +31,7 @@ from blemish.station.products import (
 from blemish.station.render import render
 from blemish.station.run_kinds import KINDS
 from blemish.station.runs import settle
-from blemish.station.sign_in import check_signature, see_other
+from blemish.station.sign_in import check_signature, noted, see_other
 from blemish.station.spool import behind
 from blemish.station.tables import ROLES, Hook, Model, Role, Run, Source, User
 
@@ -71,7 +71,7 @@ def _header_or_none(model: Model) -> ArtifactHeader | None:
 def new_product(request: Request, station: At, name: Text) -> Response:
     """A new product."""
     add_product(station.database, identity_of(request).name, name)
-    return see_other("/products")
+    return noted("/products")
 
 
 @router.post("/products/folder")
@@ -79,7 +79,7 @@ def new_product(request: Request, station: At, name: Text) -> Response:
 def watch_folder(request: Request, station: At, product_id: Number, path: Text) -> Response:
     """Watch a folder of this machine; administrators alone, for what lies there can be seen on the pages afterwards."""
     add_folder(station.database, identity_of(request).name, product_id, Path(path))
-    return see_other("/products")
+    return noted("/products")
 
 
 @router.post("/products/source")
@@ -87,7 +87,7 @@ def watch_folder(request: Request, station: At, product_id: Number, path: Text) 
 def switch_source(request: Request, station: At, source_id: Number, is_on: Annotated[bool, Form()]) -> Response:
     """Watch a folder no more, or again."""
     set_source(station.database, identity_of(request).name, source_id, is_on=is_on)
-    return see_other("/products")
+    return noted("/products")
 
 
 @router.post("/products/audit-rate")
@@ -97,7 +97,7 @@ def audit_rate(
 ) -> Response:
     """Which share of the images goes to the audit lane from now on, in percent."""
     set_audit_rate(station.database, identity_of(request).name, product_id, rate / 100.0, reason)
-    return see_other("/products")
+    return noted("/products")
 
 
 @router.post("/products/drift")
@@ -113,7 +113,7 @@ def drift_setting(
     """Whether images wait once the guarantee is withdrawn, and which change, in percent, does not count as drift."""
     who, change = identity_of(request).name, smallest_change / 100.0
     set_drift(station.database, who, product_id, stops=stops, smallest_change=change, reason=reason)
-    return see_other("/products")
+    return noted("/products")
 
 
 @router.post("/products/model")
@@ -127,7 +127,7 @@ async def bring_model(request: Request, station: At) -> Response:
         raise SettingsError("product: choose one")
     who = identity_of(request).name
     await run_in_threadpool(add_model, station.database, station.folder, who, int(product_id), (name, content))
-    return see_other("/products")
+    return noted("/products")
 
 
 @router.post("/products/image")
@@ -137,8 +137,8 @@ async def bring_image(request: Request, station: At) -> Response:
     form = await request.form()
     name, content = await _uploaded(form.get("image"))
     source_id = await run_in_threadpool(upload_source, station, str(form.get("product", "")))
-    await run_in_threadpool(station.inbox.receive, source_id, name, content)
-    return see_other("/")
+    received = await run_in_threadpool(station.inbox.receive, source_id, name, content)
+    return see_other(f"/images/{received.image_id}")
 
 
 async def _uploaded(field: object) -> tuple[str, bytes]:
@@ -155,7 +155,10 @@ def set_live(
     """Let a model judge from now on: signed with the password, with a reason."""
     check_signature(station, request, password)
     go_live(station.database, station.folder, identity_of(request).name, model_id, reason)
-    return see_other(back if back in ("/recalibrate", "/shadow") else "/products")
+    if back not in ("/recalibrate", "/shadow"):
+        return noted("/products")
+    with station.database.read() as session:
+        return noted(f"{back}?product={session.get_one(Model, model_id).product_id}")
 
 
 @router.get("/users")
@@ -193,7 +196,7 @@ def new_hook(request: Request, station: At, url: Text, password: Text, product: 
 def take_hook_back(request: Request, station: At, hook_id: Number) -> Response:
     """Tell it no more."""
     end_hook(station.database, identity_of(request).name, hook_id)
-    return see_other("/hooks")
+    return noted("/hooks")
 
 
 @router.post("/users")
@@ -201,7 +204,7 @@ def take_hook_back(request: Request, station: At, hook_id: Number) -> Response:
 def new_user(request: Request, station: At, name: Text, password: Text, role: Text) -> Response:
     """A new user."""
     add_user(station.database, identity_of(request).name, name, password, _role(role))
-    return see_other("/users")
+    return noted("/users")
 
 
 @router.post("/users/change")
@@ -211,7 +214,7 @@ def change(
 ) -> Response:
     """Another role, or a locked account; the user's sessions end."""
     change_user(station.database, identity_of(request).name, user_id, role=_role(role), is_active=is_active)
-    return see_other("/users")
+    return noted("/users")
 
 
 @router.post("/users/password")
@@ -219,7 +222,7 @@ def change(
 def reset_password(request: Request, station: At, user_id: Number, password: Text) -> Response:
     """Another password for a user; sessions and tokens of the account end."""
     set_password(station.database, identity_of(request).name, user_id, password)
-    return see_other("/users")
+    return noted("/users")
 
 
 def _role(text: str) -> Role:

@@ -36,6 +36,11 @@ def see_other(where: str) -> Response:
     return RedirectResponse(where, 303)
 
 
+def noted(where: str) -> Response:
+    """Answer a form with a page that says that it was taken, where that cannot be seen otherwise."""
+    return see_other(f"{where}{'&' if '?' in where else '?'}noted=true")
+
+
 @router.get("/login")
 @public
 def login_page(request: Request, next: str = "/") -> Response:  # the name in the address
@@ -140,7 +145,7 @@ def change_password(request: Request, station: At, password: Text, new: Text) ->
     check_signature(station, request, password)
     who = identity_of(request)
     set_password(station.database, who.name, who.user_id, new)
-    return see_other("/login")
+    return noted("/login")
 
 
 @router.post("/account/token")
@@ -163,4 +168,4 @@ def take_token_back(request: Request, station: At, token_id: Number) -> Response
         token = session.get(Token, token_id)
     if token is not None and token.user_id == who.user_id:
         end_token(station.database, who.name, token_id)
-    return see_other("/account")
+    return noted("/account")

@@ -44,6 +44,12 @@ events.addEventListener("state", (event) => { // what is promised, what is wrong
   box.innerHTML = html; // escaped where it was made
   localTimes(box);
 });
+// A browser has six connections to a station: pages that nobody sees leave them to others.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden && !isPaused) events.close();
+  else if (!document.hidden && events.readyState === EventSource.CLOSED) reloadWhenThere();
+});
+
 let timer = 0;
 events.addEventListener("open", () => { clearTimeout(timer); timer = 0; lost.hidden = true; });
 events.addEventListener("error", () => { // again with every try

@@ -67,5 +67,8 @@ for (const one of document.querySelectorAll("[data-back]")) one.addEventListener
 
 for (const one of document.querySelectorAll("[data-print]")) { one.hidden = false; one.addEventListener("click", () => window.print()); }
 
+const shown = new URL(location);
+if (shown.searchParams.has("noted")) { shown.searchParams.delete("noted"); history.replaceState(null, "", shown); } // said once
+
 export const isShowing = () => showing;
 localTimes(document);
