@@ -492,6 +492,12 @@ def test_moving_the_threshold_is_signed_and_has_a_reason(
         assert verify_trail(session).problem is None
     assert (entry.actor, json.loads(entry.detail)["reason"]) == ("the engineer", "lamp was changed")
     assert "lamp was changed" in who.client.get("/trail").text
+    page = who.client.get("/threshold").text
+    (now_at,) = re.findall('name="before" value="([^"]*)"', page)
+    assert float(now_at) == options[chosen][0]
+    stale = who.client.post("/threshold", data={**form, "before": float(now_at) + 0.1})  # of a page of before
+    assert (stale.status_code, "somebody has moved its threshold" in stale.text) == (422, True)
+    assert who.client.post("/threshold", data={**form, "before": now_at}).status_code == 303
     assert who.client.get(f"/threshold?at={chosen}").status_code == 200
     assert who.client.get("/threshold?at=100000").status_code == 200
 
@@ -689,6 +695,13 @@ def test_pages_stand_a_model_of_another_version(station: Station, app: FastAPI, 
         assert who.client.get(page).status_code == 200, page
     assert "another version" in who.client.get("/products").text
     assert who.client.get("/threshold").status_code == 200
+
+
+def test_a_page_about_a_model_begins_with_a_product_that_has_one(station: Station, line: Line, app: FastAPI) -> None:
+    add_product(station.database, "test", "a product without a model")
+    who = visit(station, app, "viewer")
+    for path in ("/recalibrate", "/threshold"):
+        assert f'<option value="{line.product_id}" selected>' in who.client.get(path).text
 
 
 def test_pages_of_several_products_show_all_of_them_or_one(station: Station, line: Line, app: FastAPI) -> None:

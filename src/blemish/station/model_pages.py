@@ -137,7 +137,8 @@ def recalibrate(request: Request, station: At, product: Chosen = None) -> Respon
     runs.settle(station.database, station.folder)
     with station.database.read() as session:
         all_products = state.products(session)
-        chosen = next((one for one in all_products if product in (None, one.id)), None)
+        wanted = [one for one in all_products if product in (None, one.id)]
+        chosen = next((one for one in wanted if one.model_id is not None), next(iter(wanted), None))
         made = select(Run).where(Run.kind == "recalibrate").order_by(Run.id.desc()).limit(10)
         made = made.where(Run.product_id == (chosen.id if chosen is not None else 0))
         rows = [(one, json.loads(one.result) if one.state == "done" else None) for one in session.scalars(made)]

@@ -72,11 +72,12 @@ def move_threshold(
     expected: Annotated[float, Form()],
     reason: Text,
     password: Text,
+    before: Annotated[float | None, Form()] = None,
 ) -> Response:
     """Move the threshold for good: signed with the password, with a reason."""
     who = identity_of(request).name
     check_signature(station, request, password)
-    thresholds.set_threshold(station.database, who, product_id, expected, reason, model_id)
+    thresholds.set_threshold(station.database, who, product_id, expected, reason, model_id, before)
     return noted(f"/threshold?product={product_id}&at={at}")
 
 

@@ -87,13 +87,20 @@ def live_model(session: Session, product_id: int) -> tuple[Model, ArtifactHeader
 
 
 def set_threshold(
-    database: Database, actor: str, product_id: int, threshold: float, reason: str, expected_model_id: int
+    database: Database,
+    actor: str,
+    product_id: int,
+    threshold: float,
+    reason: str,
+    expected_model_id: int,
+    expected: float | None = None,
 ) -> None:
-    """Move the threshold of a product, for a reason that stands in the audit trail.
+    """Move the threshold of a product, for a reason that stands in the audit trail; `expected` is what it was before.
 
     Raises:
         SettingsError: not a finite number >= 0, or no reason.
-        DataError: there is no such product, or another model is live than the one it was chosen for.
+        DataError: there is no such product, or another model is live than the one it was chosen for, or somebody has
+            moved the threshold meanwhile.
     """
     if not (math.isfinite(threshold) and threshold >= 0.0):
         raise SettingsError(f"threshold: {threshold} is not a finite number >= 0")
@@ -103,6 +110,8 @@ def set_threshold(
             raise DataError(f"product '{product.name}': another model is live since; look at its scores first")
         model, header = live
         before = header.threshold if product.threshold is None else product.threshold
+        if expected not in (None, before):
+            raise DataError(f"product '{product.name}': somebody has moved its threshold since; look at it first")
         rate = guaranteed_rate(header, threshold)
         detail = {
             "from": before,
