@@ -916,5 +916,7 @@ def test_a_report_that_ends_before_it_begins_is_refused(station: Station, app: F
 def test_a_page_that_is_not_there_has_the_menu_of_whoever_is_logged_in(station: Station, app: FastAPI) -> None:
     page = visit(station, app, "viewer").client.get("/nowhere", headers=HTML)
     assert (page.status_code, '<a href="/report"' in page.text, 'action="/logout"' in page.text) == (404, True, True)
+    german = visit(station, app, "viewer").client.get("/nowhere", headers={**HTML, "Accept-Language": "de"})
+    assert "unter dieser Adresse gibt es keine Seite" in german.text
     stranger = TestClient(app).get("/nowhere", headers=HTML)
     assert (stranger.status_code, "/report" in stranger.text) == (404, False)

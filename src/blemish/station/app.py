@@ -27,6 +27,13 @@ from blemish.station.room import DiskFullError, is_full
 SMALL_BODY_BYTES = 1 * MIB
 
 
+SAID = {
+    "Not Found": "there is no page at this address",
+    "Method Not Allowed": "there is a page at this address, but it takes nothing that is sent in this way",
+}
+"""What the framework says of its own, in words that are translated."""
+
+
 @final
 @dataclass
 class Station:
@@ -144,7 +151,8 @@ async def _http_error(request: Request, error: Any) -> Response:
     if not hasattr(request.state, "identity"):  # no route: the page has the menu all the same
         with suppress(DBAPIError, BlemishError):
             await know_identity(request)
-    return _tell(request, error.status_code, str(error.detail), dict(error.headers or {}))
+    said = SAID.get(str(error.detail), str(error.detail))
+    return _tell(request, error.status_code, said, dict(error.headers or {}))
 
 
 async def _too_large(request: Request, _error: Any) -> Response:
