@@ -84,6 +84,20 @@ def test_no_space_left_is_said(tmp_path: Path) -> None:
         record.add(decision("b.png"))  # and opened again it takes more
 
 
+def test_a_full_disk_in_a_transaction_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """SQLite takes such a transaction back by itself, so that nothing is left to roll back."""
+    with Record.open(tmp_path / "r.sqlite", WATCH) as record:
+        with record._connected() as connection:
+            connection.execute("PRAGMA max_page_count = 1")
+        with (
+            pytest.raises(DataError, match=r"r\.sqlite: cannot be written: no space left on the disk; free some"),
+            record._connected() as connection,
+            record_module._transaction(connection),
+        ):
+            connection.execute("INSERT INTO settings VALUES ('a', ?)", ["long " * 10_000])
+        record.add(decision("a.png"))
+
+
 def test_others_read_it_meanwhile_and_one_that_locks_it_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
