@@ -4,6 +4,7 @@ import base64
 import importlib.metadata
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -26,6 +27,14 @@ def states(folder: Path) -> dict[str, set[str]]:
 def test_here_nothing_is_wrong(tmp_path: Path) -> None:
     assert "bad" not in set().union(*states(tmp_path).values())
     assert list(tmp_path.iterdir()) == []  # it tried to write, and left nothing
+
+
+@pytest.mark.parametrize(("free", "state"), [(3_000_000, "bad"), (300_000_000, "note"), (3_000_000_000, "good")])
+def test_a_disk_without_room_for_a_model_is_wrong(
+    free: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    assert states(tmp_path)["disk"] == {state}
 
 
 def test_the_spot_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ EXTRAS = {
 }
 """Extras of the package that are looked at, and what each is for."""
 
-LEAST_FREE_BYTES = 1_000_000_000
+LEAST_FREE_BYTES, MODEL_BYTES = 1_000_000_000, 25_000_000
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SELF_TEST_PX = 96
 SELF_TEST_GOOD = 20
@@ -161,9 +161,10 @@ def _disk(folder: Path) -> Iterator[Finding]:
         yield Finding("folder", "bad", str(error), "models and results must go elsewhere: -o PATH")
     for place in dict.fromkeys((folder, Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(place).free
-        is_tight = free < LEAST_FREE_BYTES
-        advice = "a model takes some 25 MB, results take as much as their images" if is_tight else ""
-        yield Finding("disk", "note" if is_tight else "good", f"{free / 1e9:.1f} GB free at {place.resolve()}", advice)
+        state: State = "bad" if free < MODEL_BYTES else "note" if free < LEAST_FREE_BYTES else "good"
+        advice = "" if state == "good" else "a model takes some 25 MB, results take as much as their images"
+        amount = f"{free / 1e9:.1f} GB" if state == "good" else f"{free / 1e6:.0f} MB"
+        yield Finding("disk", state, f"{amount} free at {place.resolve()}", advice)
 
 
 def _terminal(_folder: Path) -> Iterator[Finding]:
