@@ -190,5 +190,9 @@ def test_maps_are_compared_in_full_resolution_unless_the_models_size_is_asked_fo
     assert (small.data.compared_px, full.data.compared_px) == ((32, 32), (64, 64))
     assert (small.data.photo_px, full.data.photo_px) == ((64, 64), (64, 64))
     assert sum(vars(judged.pixels.counts_at(0.5)).values()) == 6 * 64 * 64
+    with Image.open(tmp_path / "test/good/0.png") as photo:
+        photo.resize((96, 96)).save(tmp_path / "test/good/0.png")
+    mixed, _ = measure_folder(model, folder, EvaluateSettings(repeats=10))
+    assert (full.data.of_other_sizes, mixed.data.of_other_sizes) == (0, 1)
     assert full.at_threshold["calibrated"].counts.tp + full.at_threshold["calibrated"].counts.fn == 6
     assert full.count.with_mask == 3

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
-from blemish.errors import DataError
+from blemish.errors import DataError, plural
 from blemish.evaluation.judged import plain_name
 from blemish.evaluation.results import TestData
 from blemish.stats.localisation import at_size
@@ -23,14 +23,15 @@ def describe_sizes(data: TestData) -> str:
     >>> from types import SimpleNamespace
     >>> describe_sizes(SimpleNamespace(compared_px=(64, 64), photo_px=(128, 128)))
     "pixels are compared at the model's 64 x 64 (height x width), masks of 128 x 128 reduced: ...full_size=true..."
-    >>> describe_sizes(SimpleNamespace(compared_px=(128, 96), photo_px=(128, 96)))
-    'pixels are compared with masks in full resolution, 128 x 96 (height x width)'
+    >>> describe_sizes(SimpleNamespace(compared_px=(128, 96), photo_px=(128, 96), of_other_sizes=3))
+    'pixels are compared with masks in full resolution, 128 x 96 (height x width), and 3 images at theirs'
     """
     if data.compared_px is None or data.photo_px is None:
         return ""
     compared, photo = (" x ".join(map(str, size)) for size in (data.compared_px, data.photo_px))
     if compared == photo:
-        return f"pixels are compared with masks in full resolution, {compared} (height x width)"
+        others = f", and {plural(data.of_other_sizes, 'image')} at theirs" if data.of_other_sizes else ""
+        return f"pixels are compared with masks in full resolution, {compared} (height x width){others}"
     return (
         f"pixels are compared at the model's {compared} (height x width), masks of {photo} reduced: "
         "not the full resolution, which full_size=true takes"

@@ -142,6 +142,7 @@ def _results(
             calibrated=[name for name, found in judged.known.items() if found == "calibrated"],
             roi_share=_roi_share(predictor),
             compared_px=_most_common(judged.compared_px),
+            of_other_sizes=len(judged.compared_px) - max(Counter(judged.compared_px).values(), default=0),
             photo_px=_most_common(judged.sizes_px),
             outside_roi=judged.outside,
         ),

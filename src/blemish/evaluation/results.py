@@ -207,6 +207,8 @@ class TestData(Settings):
     roi_share: float
     compared_px: tuple[int, int] | None = None
     """Height and width at which most maps are compared with masks; None: with no mask."""
+    of_other_sizes: int = 0
+    """How many maps are compared with masks at another height and width."""
     photo_px: tuple[int, int] | None = None
     """Height and width of most photos."""
     outside_roi: dict[str, float] = Field(default_factory=dict)
