@@ -99,6 +99,8 @@ def _say_product(record: "Record", is_kept: bool) -> None:
 
 
 def _print_ledger(ledger: "Ledger") -> None:
+    from blemish.stats.conformal import promised_percent
+
     columns = ("product", "promised", "needed for 1 %", "90 % from", "MB", "state")
     table = new_table(*columns, left=("product", "state"))
     for row in ledger["products"][:20]:
@@ -106,7 +108,7 @@ def _print_ledger(ledger: "Ledger") -> None:
         rate, needed, size = model.get("max_false_alarm_rate"), model.get("still_needed"), challenge.get("a90_px")
         table.add_row(
             row["product"],
-            "-" if rate is None else f"{100 * rate:.3g} %",
+            promised_percent(rate),
             "-" if needed is None else str(needed),
             "-" if size is None else f"{size:.0f} px",
             f"{model['bytes'] / 1e6:.1f}" if model else "-",

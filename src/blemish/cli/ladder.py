@@ -18,11 +18,12 @@ def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
     """A table of rates, and a sentence on the one that was chosen."""
     from blemish.evaluation.challenge.quick import share_found
     from blemish.inference.ladder import threshold_ladder
+    from blemish.stats.conformal import promised_percent
 
     rungs, peaks = threshold_ladder(header), find_peaks(model, device)
     unit = "groups" if header.calibration.by_group else "good images"
     columns = {
-        "rate": [f"{'* ' if rung.is_chosen else ''}{100 * rung.rate:.3g} %" for rung in rungs],
+        "rate": [f"{'* ' if rung.is_chosen else ''}{promised_percent(rung.rate)}" for rung in rungs],
         "threshold": [f"too few {unit}" if rung.threshold is None else f"{rung.threshold:.4g}" for rung in rungs],
     }
     if not header.calibration.folds:
@@ -74,14 +75,15 @@ def _needed(rung: "Rung", header: "ArtifactHeader") -> str:
 def _chosen(header: "ArtifactHeader") -> str:
     """How the rate came about, and how to have another."""
     from blemish.inference.calibration import DEFAULT_RATE
+    from blemish.stats.conformal import promised_percent
 
-    rate = 100 * header.max_false_alarm_rate
+    rate = promised_percent(header.max_false_alarm_rate)
     if header.run.score.max_false_alarm_rate is not None:
         return "* as set (score.max_false_alarm_rate); move it with --max-false-alarm-rate or `blemish certify`"
     if header.max_false_alarm_rate <= DEFAULT_RATE:
-        return f"* {rate:.3g} % is the default; move it with --max-false-alarm-rate or `blemish certify`"
+        return f"* {rate} is the default; move it with --max-false-alarm-rate or `blemish certify`"
     return (
-        f"* {rate:.3g} % is the smallest rate that the good images held out can promise{_more_held_out(header)}; with "
+        f"* {rate} is the smallest rate that the good images held out can promise{_more_held_out(header)}; with "
         f"more good images it would be {100 * DEFAULT_RATE:g} %"
     )
 
@@ -89,7 +91,7 @@ def _chosen(header: "ArtifactHeader") -> str:
 def _more_held_out(header: "ArtifactHeader") -> str:
     """The rate that the same good images can promise with more of them held out, where that is less."""
     from blemish.data.split import least_rate
-    from blemish.stats.conformal import rounded_up
+    from blemish.stats.conformal import promised_percent, rounded_up
 
     certificate, card = header.certificate, header.data_card
     if header.run.data.calibration_fraction is not None or certificate.kind != "average":
@@ -99,4 +101,4 @@ def _more_held_out(header: "ArtifactHeader") -> str:
     rate = rounded_up(least_rate(found, units))
     if rate >= header.max_false_alarm_rate:
         return ""
-    return f" ({100 * rate:.3g} % with more of them held out: score.max_false_alarm_rate={rate:g})"
+    return f" ({promised_percent(rate)} with more of them held out: score.max_false_alarm_rate={rate:g})"

@@ -194,12 +194,13 @@ def _print_measures(results: "Results") -> None:
 def _print_ladder(results: "Results") -> None:
     """What is found for each false-alarm rate one may allow, and what to try next where little is found."""
     from blemish.evaluation.ladder import is_on_ladder
+    from blemish.stats.conformal import promised_percent
 
     if results.count.defective:
         interval = f"{100 * results.settings.confidence:g} % interval"
         table = new_table("false alarms", "threshold", "found", interval, "good flagged", left=("false alarms",))
         for rung in results.ladder:
-            share = f"{'* ' if rung.is_chosen else ''}{100 * rung.max_false_alarm_rate:.3g} %"
+            share = f"{'* ' if rung.is_chosen else ''}{promised_percent(rung.max_false_alarm_rate)}"
             if rung.threshold is None:
                 table.add_row(share, "-", f"needs {rung.needed} good images" if rung.needed else "-", "-", "-")
                 continue

@@ -244,6 +244,17 @@ def rounded_up(rate: float) -> float:
     return short if short >= rate else round(short + 10.0**-digits, digits)
 
 
+def promised_percent(rate: float | None) -> str:
+    """A promised rate as it is shown everywhere: in three digits, and never less than it is; a dash for none.
+
+    >>> promised_percent(1 / 9), promised_percent(0.05), promised_percent(0.0), promised_percent(None)
+    ('11.2 %', '5 %', '0 %', '-')
+    """
+    if rate is None:
+        return "-"
+    return f"{100 * rounded_up(rate) if rate > 0.0 else 0.0:.3g} %"
+
+
 def _ordered(scores: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(scores, dtype=np.float64).ravel()
     refuse_nan(array)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from blemish.evaluation.challenge.content import Content
+from blemish.stats.conformal import promised_percent
 
 FEW_PHOTOS = 20
 FEW_DEFECTS = 60
@@ -14,9 +15,10 @@ def write_notes(results: Content, photo_sizes_px: Collection[tuple[int, int]]) -
     notes = []
     flagged, photos, defects = len(results["suspicious"]), results["data"]["photos"], results["defects"]
     if results["more_than_promised"]:
+        promised = promised_percent(results["max_false_alarm_rate"])
         notes.append(
             f"{flagged} of {photos} photos given as good are flagged without any synthetic defect, where at most "
-            f"{results['max_false_alarm_rate']:.2%} were promised: are they good, and like those of the calibration?"
+            f"{promised} were promised: are they good, and like those of the calibration?"
         )
     before = sum(one["outcome"] == "alarmed_before" for one in defects)
     if before > 0.1 * len(defects):

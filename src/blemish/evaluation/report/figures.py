@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemish.errors import plural
 from blemish.evaluation.results import Rung
+from blemish.stats.conformal import promised_percent
 
 GOOD_COLOUR, DEFECTIVE_COLOUR, THIRD_COLOUR = "#2f86d6", "#e0662a", "#8d6bd1"
 """Blue, orange and violet of middling lightness: told apart by the colour-blind, legible on black and on white."""
@@ -150,7 +151,7 @@ def ladder_chart(ladder: Sequence[Rung]) -> bytes:
         axes.bar([place], [share], width=0.62, color=DEFECTIVE_COLOUR, alpha=0.85 if rung.is_chosen else 0.5)
         axes.plot([place, place], rung.interval, color=INK, linewidth=1.3)
         axes.text(place, 1.03, f"{rung.found} of {rung.defective}", ha="center", color=INK, fontsize=8)
-    axes.set_xticks(range(len(ladder)), [f"{100 * rung.max_false_alarm_rate:.3g} %" for rung in ladder])
+    axes.set_xticks(range(len(ladder)), [promised_percent(rung.max_false_alarm_rate) for rung in ladder])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set(ylim=(0, 1.12), xlim=(-0.6, len(ladder) - 0.4), xlabel="false alarms allowed", ylabel="defective found")
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])

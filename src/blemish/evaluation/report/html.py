@@ -21,6 +21,7 @@ from blemish.evaluation.report.pictures import (
 )
 from blemish.evaluation.results import AS_READ, FalseAlarms, Results, Rung
 from blemish.inference.score import score_text
+from blemish.stats.conformal import promised_percent
 
 THRESHOLD_NAMES = {"calibrated": "the model's", "paper_tau": "the paper's", "oracle_f1": "oracle F1"}
 
@@ -75,6 +76,7 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
         "number": number,
         "score": score_text,
         "percent": percent,
+        "promised_percent": promised_percent,
         "span": span,
         "code": code,
         "plural": plural,
@@ -107,7 +109,7 @@ def verdict(results: Results) -> list[str]:
         sentences.append(
             f"Flags {realised.flagged} of {units} "
             f"({percent(realised.rate)}; {percent(low)} to {percent(high)}), "
-            f"where at most {percent(realised.promised)} were {promised}: {_kept_rate(realised)}"
+            f"where at most {promised_percent(realised.promised)} were {promised}: {_kept_rate(realised)}"
         )
     else:
         sentences.append("There are no good test images: nothing can be said about false alarms.")
