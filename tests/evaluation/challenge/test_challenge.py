@@ -20,6 +20,7 @@ from blemish.evaluation.challenge.challenge_page import _chart, verdict
 from blemish.evaluation.challenge.content import Content
 from blemish.evaluation.challenge.trials import Trial, beside, judge_trial, own_region, plan_trials, with_defect
 from blemish.inference.predictor import Predictor
+from blemish.settings import validate
 from conftest import TINY, draw_part, write_parts
 from reference.schema import misfits
 
@@ -239,6 +240,8 @@ def test_bad_input_is_refused(good: Path, predictor: Predictor, shared_parts: Pa
         challenge_model(predictor, read_folder(good), tmp_path / "out", QUICK.model_copy(update={"smallest_px": 50.0}))
     with pytest.raises(SettingsError, match="no defect larger than that fits"):
         challenge_model(predictor, read_folder(good), tmp_path / "out", QUICK.model_copy(update={"largest_px": 5000.0}))
+    with pytest.raises(SettingsError, match="defects: should be less than or equal to 10000; found 1000000"):
+        validate(ChallengeSettings, {"defects": 1_000_000})
     for twice in ({"defect_types": ("hole", "hole")}, {"contrasts": (0.1, 0.1)}):
         with pytest.raises(SettingsError, match=r"(hole|contrast 0\.1): given twice"):
             challenge_model(predictor, read_folder(good), tmp_path / "out", QUICK.model_copy(update=twice))

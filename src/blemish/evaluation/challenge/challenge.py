@@ -49,7 +49,9 @@ class ChallengeSettings(Settings):
     contrasts: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
         (0.05, 0.1, 0.2), description="Mean change of a defect's pixels; 1 is from black to white."
     )
-    defects: Annotated[int, Field(ge=10)] = Field(FEW_DEFECTS, description="Defects of each type and contrast.")
+    defects: Annotated[int, Field(ge=10, le=10_000)] = Field(
+        FEW_DEFECTS, description="Defects of each type and contrast."
+    )
     smallest_px: Annotated[float, Field(ge=2.0)] | None = Field(
         None, description="Smallest extent, in the photos' own pixels. None: a hundredth of the shorter side."
     )
