@@ -75,6 +75,7 @@ def test_each_setting_takes_a_value_or_is_named(detector: str) -> None:
         ("data.size_px=[16384, 16384]", "data.size_px: 16384 x 16384 in one piece takes more memory"),
         ("data.side_px=16384", "data.side_px: 16384 x 16384 in one piece takes more memory"),
         ("data.roi=[[nan, 0], [1, 1], [0, 1]]", "data.roi"),
+        ("model.encoder_layers=[2, 1]", "model.encoder_layers: should be at least one layer, in rising order, e.g. [2"),
     ],
 )
 def test_what_is_refused_is_said(assignment: str, message: str) -> None:

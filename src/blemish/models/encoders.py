@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, cast, final, 
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from blemish.errors import SettingsError, nearest
@@ -98,7 +99,7 @@ class EncoderSettings(Settings):
     @classmethod
     def _rising(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if layers is not None and (not layers or list(layers) != sorted(set(layers))):
-            raise ValueError("give at least one layer, in rising order, e.g. [2, 3]")
+            raise PydanticCustomError("rising", "at least one layer, in rising order, e.g. [2, 3]")
         return layers
 
 
