@@ -192,7 +192,12 @@ def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
 
 def settings_page() -> str:
     """Every setting with its default, and what each detector and preset sets otherwise."""
-    parts = [NOTE, "# Settings\n", "In a TOML file for `--settings`, or one by one with `--set name=value`.\n"]
+    parts = [
+        NOTE,
+        "# Settings\n",
+        "In a TOML file for `--settings`, or one by one with `--set name=value`. `train` names those that "
+        "were set and have no effect beside the others.\n",
+    ]
     parts.append(table(RunSettings, ""))
     parts.append("## Detectors (`model.*`)\n")
     for name, kind in DETECTORS.items():

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from blemish.errors import CalibrationError, DataError, SettingsError
+from blemish.models import DETECTORS, PRESETS
 from blemish.training.export import export_model
 from blemish.training.job import Job
 from blemish.training.settings import make_settings
@@ -50,6 +51,31 @@ def test_frames_that_are_grouped_are_as_they_should_be(tmp_path: Path) -> None:
 
 def test_parts_that_differ_are_not_remarked_on(shared_parts: Path, tmp_path: Path) -> None:
     assert notes_of(shared_parts, tmp_path) == []
+
+
+def test_settings_without_effect_are_said(shared_parts: Path, tmp_path: Path) -> None:
+    unused = ("data.speed=thorough", "data.side_px=32", "data.tile_overlap_px=3", "data.white_level=4095")
+    assert notes_of(shared_parts, tmp_path, *unused, "data.roi=[0, 0, 1, 1]", "score.folds=3") == [
+        "data.side_px, data.speed: set, but without effect, as data.size_px says how large photos are seen",
+        "data.tile_overlap_px: set, but without effect, as data.tile_px is not set",
+        "data.white_level: set, but without effect, as no photo has 16 bits",
+        "data.roi: set, but without effect, as the photo is seen and judged whole",
+        "score.folds: set, but without effect, as score.calibration is not cross",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*DETECTORS.keys() - {"dinomaly"}, *PRESETS])
+def test_settings_of_the_detector_and_those_that_count_are_not_said(
+    name: str, shared_parts: Path, tmp_path: Path
+) -> None:
+    """Of the gradient loop they count where the detector has one, whatever it says of itself."""
+    steps = ["data.size_px=[64, 64]", "train.max_steps=2", "train.batch_size=4"]
+    run = make_settings(name, assignments=steps)
+    notes = train_model(shared_parts, tmp_path / "m.safetensors", run).data_card.notes
+    said = [note for note in notes if "without effect" in note]
+    learns = run.detector not in ("feature_dictionary", "feature_ensemble", "padim", "patchcore")
+    assert said == ([] if learns else [f"train.max_steps: set, but without effect, as {name} does not learn in steps"])
 
 
 @pytest.mark.slow

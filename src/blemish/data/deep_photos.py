@@ -59,13 +59,13 @@ class DeepPhotos:
     def __post_init__(self) -> None:
         self._by_bits: dict[int, _Alike] = {}
         self._over = _Alike()
-        self._count = 0
+        self.count = 0  # of photos of 16 bits
 
     def add(self, name: str, brightest: int | None) -> None:
         """Count a photo; one whose `brightest` is None has not 16 bits (see `Prepared`)."""
         if brightest is None:
             return
-        self._count += 1
+        self.count += 1
         is_over = self.white_level is not None and brightest > self.white_level
         alike = self._over if is_over else self._by_bits.setdefault(bits_of(brightest), _Alike())
         alike.count += 1
@@ -111,7 +111,7 @@ class DeepPhotos:
         )
 
     def _who(self, one: _Alike) -> str:
-        return f"{one.count} of {plural(self._count, '16-bit photo')}, {join_names(one.names, one.count)}"
+        return f"{one.count} of {plural(self.count, '16-bit photo')}, {join_names(one.names, one.count)}"
 
 
 def bits_of(brightest: int) -> int:

@@ -20,6 +20,7 @@ from blemish.training.fit import Fit
 from blemish.training.job import Job
 from blemish.training.notes import ImageLook, calibrate_scores, image_notes, look_at_image
 from blemish.training.policy import commonest_size, region_notes, without_paths
+from blemish.training.unused import unused_notes
 
 
 def held_out_scores(job: Job, fits: Sequence[Fit]) -> dict[int, float]:
@@ -82,6 +83,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
                 *job.encoder_notes,
                 *photo_notes(job.images.samples, job.images.policy, job.images.readings),
                 *region_notes(job.images.policy, photo_px, job.settings.data.roi),
+                *unused_notes(job, has_steps=any(fit.history for fit in fits)),
                 *dict.fromkeys(note for fit in fits for note in fit.notes),
                 *image_notes(job, scores, looks),
             ),
