@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections import Counter
 from hashlib import file_digest
 from pathlib import Path
@@ -159,8 +160,18 @@ def test_a_loss_that_is_not_a_number_is_said(parts: Path, tmp_path: Path) -> Non
 def test_too_few_images_are_said(tmp_path: Path) -> None:
     for name, colour in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
-    with pytest.raises(DataError, match="2 good images found; at least 3 are needed"):
+    with pytest.raises(DataError, match=f"{re.escape(str(tmp_path))}: 2 good images found; at least 3 are"):
         train_model(tmp_path, tmp_path / "m.safetensors", settings())
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "c.png")
+    with pytest.raises(DataError, match="2 good images found, copies and unreadable files left out; at least 3"):
+        train_model(tmp_path, tmp_path / "m.safetensors", settings())
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nope: no such folder"):
+        train_model("nope", str(tmp_path / "m.safetensors"), settings())
+    with pytest.raises(SettingsError, match=r"nope\.toml: cannot read the settings file"):
+        make_settings(toml="nope.toml")
 
 
 def test_a_bad_image_stops_or_is_skipped_and_counted(parts: Path, tmp_path: Path) -> None:

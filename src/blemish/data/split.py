@@ -8,7 +8,7 @@ import numpy as np
 
 from blemish.data.folder import Folder, Sample
 from blemish.data.groups import read_groups
-from blemish.errors import DataError, plural
+from blemish.errors import DataError
 from blemish.stats.conformal import smallest_rate
 
 DEFAULT_FRACTION = 0.2
@@ -130,10 +130,6 @@ def split_folds(
 
 def _units(samples: Sequence[Sample], groups: Sequence[str] | None) -> list[list[int]]:
     """The places of the images that must stay together."""
-    if len(samples) < 3:
-        raise DataError(
-            f"{plural(len(samples), 'good image')} found; at least 3 are needed: 2 to fit, 1 to calibrate on"
-        )
     if groups is None:
         return [[place] for place in range(len(samples))]
     units: dict[str, list[int]] = {}

@@ -19,12 +19,15 @@ from blemish.data.split import (
     split_folds,
     split_good,
 )
-from blemish.errors import CalibrationError, DataError, bad_file
+from blemish.errors import CalibrationError, DataError, bad_file, plural
 from blemish.hub.folder import EncoderCard
 from blemish.inference.calibration import DEFAULT_RATE, calibrate
 from blemish.settings import DataSettings, RunSettings, ScoreSettings
 from blemish.stats.conformal import images_needed, rounded_up, smallest_rate
 from blemish.training.batches import GoodImages
+
+FEWEST = 3
+"""Good images to train on."""
 
 
 @final
@@ -105,6 +108,12 @@ def split_samples(samples: Sequence[Sample], folder: Folder, settings: RunSettin
         DataError: too few images, or groups.
         CalibrationError: too few are held out for `score.max_false_alarm_rate`.
     """
+    if (found := len(samples)) < FEWEST:
+        left_out = ", copies and unreadable files left out" if found < len(folder.train) else ""
+        raise DataError(
+            f"{folder.root}: {plural(found, 'good image')} found{left_out}; at least {FEWEST} are needed: 2 to fit, 1 "
+            "to calibrate on"
+        )
     groups, rng = groups_of(samples, folder, settings.data.groups), np.random.default_rng(settings.seed)
     if settings.score.calibration == "cross":
         parts = split_folds(samples, settings.score.folds, rng, groups)

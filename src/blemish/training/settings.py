@@ -9,7 +9,7 @@ from blemish.settings import RunSettings, errors_in_file, merge, parse_assignmen
 
 
 def make_settings(
-    detector: str | None = None, toml: Path | None = None, assignments: Sequence[str] = ()
+    detector: str | None = None, toml: Path | str | None = None, assignments: Sequence[str] = ()
 ) -> RunSettings:
     """All settings of a run. Later wins: general defaults, the detector's, the preset's, the detector's for tiles where
     there are any, the file's, the assignments'.
@@ -23,6 +23,7 @@ def make_settings(
     >>> make_settings("paper", assignments=["train.epochs=3"]).train.epochs
     3
     """
+    toml = Path(toml) if toml else None
     assigned = merge(*(parse_assignment(text) for text in assignments))
     asked = merge(read_toml(toml) if toml else {}, assigned)
     if detector and assigned.get("detector", detector) != detector:

@@ -22,7 +22,12 @@ from blemish.training.policy import resolve_policy, without_paths
 
 
 def train_model(
-    data: Path, out: Path, settings: RunSettings, device: str = "auto", resume: bool = False, report: Report = quiet
+    data: Path | str,
+    out: Path | str,
+    settings: RunSettings,
+    device: str = "auto",
+    resume: bool = False,
+    report: Report = quiet,
 ) -> ArtifactHeader:
     """Train a detector on the good images of `data`, calibrate it on held-out ones, and write it to `out`.
 
@@ -37,6 +42,7 @@ def train_model(
         CalibrationError: too few good images for `score.max_false_alarm_rate`; a threshold of 0.
         TrainingError: the loss is not a number.
     """
+    data, out = Path(data), Path(out)
     check_model_name(out, SUFFIXES)
     if is_onnx(out):
         raise DataError(f"{out}: the name of an export, or one that is there; give the trained model another name")
