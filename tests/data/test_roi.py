@@ -149,6 +149,7 @@ def test_a_small_region_of_a_large_photo_makes_no_giant_map(tmp_path: Path) -> N
     [
         (((10, 10), (20, 20), (20, 10), (10, 20)), "data.roi: polygon 1 of 1 crosses itself"),
         (((10, 10), (20, 20), (30, 30)), "polygon 1 of 1 has no area"),
+        (((0.5, 0.5), (1.5, 0.5), (1.5, 1.5)), "polygon 1 of 1 covers at most one pixel: as a number is above 1, all"),
         (((10, 10), (340, 10), (20, 20)), r"a corner lies outside the photo: found x from 10 to 340 .* 64 wide and 48"),
         (((-0.1, 0), (1, 0), (1, 1)), "a corner lies outside the photo: found x from -0.1"),
     ],

@@ -125,7 +125,7 @@ def read_area(name: str, given: str | tuple[Polygon, ...], photo_px: tuple[int, 
 
     Raises:
         DataError: the mask cannot be read, or is of another aspect.
-        SettingsError: a polygon that leaves the photo, crosses itself or has no area; an empty mask.
+        SettingsError: a polygon that leaves the photo, crosses itself or has hardly any area; an empty mask.
 
     >>> area = read_area("data.roi", (((0, 0), (50, 0), (50, 100), (0, 100)),), (100, 100))
     >>> area.box(), area.draw(Window((2, 4), (2, 4), (0, 0))).tolist()
@@ -148,6 +148,11 @@ def read_area(name: str, given: str | tuple[Polygon, ...], photo_px: tuple[int, 
         problem = "crosses itself" if crosses_itself(corners) else "has no area" if _area(corners) < 1e-9 else ""
         if problem:
             raise SettingsError(f"{name}: polygon {number} of {len(polygons)} {problem}; give its corners in order")
+        if in_pixels and _area(corners) <= 1.0:  # probably meant as shares
+            raise SettingsError(
+                f"{name}: polygon {number} of {len(polygons)} covers at most one pixel: as a number is above 1, all "
+                "are pixels; give all as pixels, or all as shares"
+            )
     return AreaOfPhoto(polygons)
 
 
