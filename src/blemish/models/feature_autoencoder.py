@@ -83,9 +83,9 @@ class FeatureAutoencoder(Detector):
         "data": {"side": "shorter"},
         "train": {
             "epochs": 1000,
-            "max_steps": 200,
+            "max_steps": 400,
             "batch_size": 8,
-            "learning_rate": 4e-3,
+            "learning_rate": 2e-3,
             "weight_decay": 1e-4,
             "schedule": "one_cycle",
         },
