@@ -120,6 +120,15 @@ def test_texts_that_are_translated_when_they_are_shown_are_texts_that_the_progra
             "m.onnx 0123abcd, calibrated again on 1 image of the audit lane",
             "m.onnx 0123abcd, neu kalibriert, Auditspur: 1 Bild",
         ),
+        (
+            "only 1 photo: defects on the same photo share its luck, which the bounds do not know; give 20 or more",
+            "nur mit 1 Bild geprüft: Fehler auf demselben Bild teilen dessen Glück, was die Grenzen nicht wissen; "
+            "geben Sie 20 oder mehr",
+        ),
+        (
+            "1 of 1 defect fell where the photo raises an alarm without them",
+            "1 Fehler gesetzt, davon 1 dorthin, wo das Bild schon ohne sie gemeldet wird",
+        ),
         ("left out: print: a folder, not an image", "ausgelassen: print: ein Ordner, kein Bild"),
         ("/in/a: Permission denied", "/in/a: keine Berechtigung"),
         ("a: b; c {d} %s", "a: b; c {d} %s"),

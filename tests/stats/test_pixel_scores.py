@@ -279,7 +279,7 @@ def test_what_is_wrong_is_said() -> None:
         scores.add("b.png", ones, np.ones((3, 2), bool))
     with pytest.raises(DataError, match=r"b\.png: no pixel is valid"):
         scores.add("b.png", ones, valid=np.zeros((2, 3), bool))
-    with pytest.raises(DataError, match=r"b\.png: 1 values of the anomaly map are not finite"):
+    with pytest.raises(DataError, match=r"b\.png: values of the anomaly map that are not finite: 1"):
         scores.add("b.png", np.array([[1.0, np.nan]]))
     with pytest.raises(DataError, match=r"z\.png: no such image"):
         scores.subset(["a.png", "z.png"])

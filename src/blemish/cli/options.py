@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from blemish.cli.console import say
-from blemish.errors import SettingsError
+from blemish.errors import SettingsError, plural
 
 if TYPE_CHECKING:
     from blemish.inference.predictor import Predictor
@@ -102,7 +102,7 @@ def threshold_note(threshold: float, scores: Sequence[float]) -> str:
     low, high = min(scores), max(scores)
     if low <= threshold <= high:
         return ""
-    where = f"all {len(scores)} calibration scores of good images ({low:.3g} to {high:.3g})"
+    where = f"all {plural(len(scores), 'calibration score')} of good images ({low:.3g} to {high:.3g})"
     if threshold < low:
         return f"--threshold {threshold:.6g}: below {where}; nearly every image would be flagged"
     times = threshold / high if high else math.inf

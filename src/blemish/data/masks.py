@@ -10,7 +10,7 @@ from PIL import Image
 
 from blemish.data.decode import open_image, read_content, read_header
 from blemish.data.deep import SIXTEEN_BIT_MODES, depth_of
-from blemish.errors import DataError, join_names
+from blemish.errors import DataError, join_names, plural
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue
 
 ASPECT_TOLERANCE = 0.05
@@ -106,7 +106,9 @@ def refuse_marks(path: Path, mask_value: MaskValue = None, ignore_value: MaskVal
         DataError: it does, or cannot be read.
     """
     if count := int(_marked(path, None, mask_value, ignore_value).sum()):
-        raise DataError(f"{path}: marks {count} pixels of a good image; move the image to its defect type's folder")
+        raise DataError(
+            f"{path}: marks {plural(count, 'pixel')} of a good image; move the image to its defect type's folder"
+        )
 
 
 def _open(path: Path) -> Image.Image:
@@ -245,7 +247,7 @@ def _refuse_blurred(marked: NDArray[Any], path: Path) -> None:
     faint = marked[marked <= marked.max() / 2]
     if len(np.unique(faint)) > MAX_FAINT_VALUES and len(faint) > MAX_FAINT_SHARE * (len(marked) - len(faint)):
         raise DataError(
-            f"{path}: {len(marked) - len(faint)} pixels are bright and {len(faint)} are faint, of "
+            f"{path}: bright pixels: {len(marked) - len(faint)}, and faint ones: {len(faint)}, of "
             f"{len(np.unique(faint))} values, as JPEG and smoothing leave them around a drawing; save the mask in two "
             "values, or say which means defective: data.mask_value (blemish evaluate: --set mask_value=...)"
         )

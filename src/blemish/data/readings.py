@@ -3,7 +3,7 @@
 from typing import NamedTuple, final
 
 from blemish.data.deep_photos import DeepPhotos, depth_message
-from blemish.errors import join_names
+from blemish.errors import join_names, plural
 
 _SHOWN = 3
 
@@ -54,14 +54,14 @@ class Readings:
         >>> readings = Readings(None)
         >>> readings.add("a.png", Reading(is_transparent=True))
         >>> readings.transparency
-        '1 of 1 photos, a.png: transparent in part, and laid over black; save them as they are to be seen'
+        '1 of 1 photo, a.png: transparent in part, and laid over black; save them as they are to be seen'
         """
         if not self._transparent:
             return ""
         names = join_names(self._names, self._transparent)
         return (
-            f"{self._transparent} of {self._count} photos, {names}: transparent in part, and laid over black; save "
-            "them as they are to be seen"
+            f"{self._transparent} of {plural(self._count, 'photo')}, {names}: transparent in part, and laid over "
+            "black; save them as they are to be seen"
         )
 
     @property

@@ -226,7 +226,7 @@ class Front:
     async def _counted(self, request: Request) -> Response:
         if self._inside >= self._wanted.most:
             self._answered["", "refused"] += 1
-            said = refuse(503, f"{self._inside} images wait already; try again")
+            said = refuse(503, f"images that wait already: {self._inside}; try again")
             await read_body(request, self._max_bytes, keep=False)
             return said
         self._inside += 1

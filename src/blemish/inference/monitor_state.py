@@ -12,7 +12,7 @@ from typing import Annotated, Any, final
 from pydantic import Field, ValidationError
 
 from blemish.data.files import atomic_write
-from blemish.errors import DataError
+from blemish.errors import DataError, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.settings import Settings, read_regular
 from blemish.stats.martingale import Martingale
@@ -204,6 +204,6 @@ def withdrawn_message(alarm: Alarm) -> str:
     """
     return (
         f"the certificate is withdrawn: {alarm.stream} has changed ({alarm.usual:.3g} when calibrated, {alarm.now:.3g} "
-        f"at the alarm, after {alarm.images} images, at {alarm.image}); calibrate again with: "
+        f"at the alarm, after {plural(alarm.images, 'image')}, at {alarm.image}); calibrate again with: "
         "blemish certify MODEL --good FOLDER"
     )

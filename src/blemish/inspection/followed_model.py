@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from typing import final
 
-from blemish.errors import BlemishError, DataError
+from blemish.errors import BlemishError, DataError, plural
 from blemish.inference.monitor_state import model_id
 from blemish.inference.predictor import Predictor
 from blemish.inspection.arrivals import Stamp
@@ -48,5 +48,5 @@ def change_message(before: Predictor, after: Predictor) -> str:
     what = "calibrated again" if model_id(before.header) == model_id(after.header) else "another model"
     return (
         f"the model file has changed ({what}): threshold {before.threshold:.6g} -> {after.threshold:.6g}, "
-        f"false-alarm rate {old.alpha:g} -> {new.alpha:g}, from {old.n} -> {new.n} good images"
+        f"false-alarm rate {old.alpha:g} -> {new.alpha:g}, from {old.n} -> {plural(new.n, 'good image')}"
     )

@@ -116,7 +116,9 @@ def sweep(database: Database, folder: StationFolder) -> Removed:
         if days is not None:
             before = (at - timedelta(days=days)).isoformat(timespec="microseconds")
             which = and_(Image.received_at < before, _is_kept_longer() if is_kept_longer else not_(_is_kept_longer()))
-            removed = _plus(removed, _remove_all(database, folder, which, f"older than {days:g} days"))
+            removed = _plus(
+                removed, _remove_all(database, folder, which, f"older than {days:g} day{'' if days == 1 else 's'}")
+            )
     if retention.max_gb is not None:
         for which in (not_(_is_kept_longer()), _is_kept_longer()):
             removed = _plus(removed, _shrink(database, folder, which, retention.max_gb))

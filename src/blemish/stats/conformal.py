@@ -264,7 +264,9 @@ def _ordered(scores: ArrayLike) -> NDArray[np.float64]:
 def _paired(scores: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.generic]]:
     values, members = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(groups).ravel()
     if values.size != members.size:
-        raise CalibrationError(f"groups: found {members.size} ids for {values.size} scores; give one for each")
+        raise CalibrationError(
+            f"groups: found {members.size} ids for {plural(values.size, 'score')}; give one for each"
+        )
     return values, members
 
 

@@ -236,7 +236,9 @@ def _check_values(name: str, anomaly_map: NDArray[np.floating], valid: NDArray[n
     finite = np.isfinite(anomaly_map)
     strange = int(np.count_nonzero(~finite if valid is None else ~finite & valid))
     if strange:
-        raise DataError(f"{name}: {strange} values of the anomaly map are not finite; a detector must not give such")
+        raise DataError(
+            f"{name}: values of the anomaly map that are not finite: {strange}; a detector must not give such"
+        )
 
 
 def _sums_above(keys: Keys, counts: Tallies, limits: Keys) -> NDArray[np.int64]:

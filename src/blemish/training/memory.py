@@ -7,7 +7,7 @@ from typing import final
 
 import torch
 
-from blemish.errors import TrainingError
+from blemish.errors import TrainingError, plural
 
 SMALLEST_PART = 2
 """Images: batch normalisation cannot use one."""
@@ -76,7 +76,7 @@ def smaller_parts(parts: int, images: int, step: int, device: torch.device) -> t
 
 def too_little_memory(device: torch.device, images: int | None = None) -> TrainingError:
     """The error where smaller parts do not help; `images` were taken at once."""
-    at_once = "" if images is None else f" with {images} images at once"
+    at_once = "" if images is None else f" with {plural(images, 'image')} at once"
     return TrainingError(
         f"training: out of memory on {device}{at_once}; lower train.batch_size, data.side_px or "
         "data.size_px, end other programs that use its memory, or use --device cpu"

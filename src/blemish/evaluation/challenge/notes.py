@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from blemish.errors import plural
 from blemish.evaluation.challenge.content import Content
 from blemish.stats.conformal import promised_percent
 
@@ -17,15 +18,16 @@ def write_notes(results: Content, photo_sizes_px: Collection[tuple[int, int]]) -
     if results["more_than_promised"]:
         promised = promised_percent(results["max_false_alarm_rate"])
         notes.append(
-            f"{flagged} of {photos} photos given as good are flagged without any synthetic defect, where at most "
-            f"{promised} were promised: are they good, and like those of the calibration?"
+            f"{flagged} of {plural(photos, 'photo')} given as good {'is' if flagged == 1 else 'are'} flagged without "
+            f"any synthetic defect, where at most {promised} were promised; look at what "
+            "is flagged: is all of it good, and like the photos of the calibration?"
         )
     before = sum(one["outcome"] == "alarmed_before" for one in defects)
     if before > 0.1 * len(defects):
-        notes.append(f"{before} of {len(defects)} defects fell where the photo raises an alarm without them")
+        notes.append(f"{before} of {plural(len(defects), 'defect')} fell where the photo raises an alarm without them")
     if photos < FEW_PHOTOS:
         notes.append(
-            f"only {photos} photos: defects on the same photo share its luck, which the bounds do not know; "
+            f"only {plural(photos, 'photo')}: defects on the same photo share its luck, which the bounds do not know; "
             f"give {FEW_PHOTOS} or more"
         )
     empty = [f"{curve['defect_type']} {curve['contrast']:g}" for curve in results["curves"] if not curve["defects"]]
@@ -36,7 +38,8 @@ def write_notes(results: Content, photo_sizes_px: Collection[tuple[int, int]]) -
         )
     if results["settings"]["defects"] < FEW_DEFECTS:
         notes.append(
-            f"{results['settings']['defects']} defects a curve; MIL-HDBK-1823A asks for {FEW_DEFECTS} at the least"
+            f"{plural(results['settings']['defects'], 'defect')} a curve; MIL-HDBK-1823A asks for {FEW_DEFECTS} at the "
+            "least"
         )
     if not results["has_roi"]:
         notes.append(_where(results))
@@ -50,7 +53,7 @@ def _where(results: Content) -> str:
     on_part, photos = results["photos_with_part"], results["data"]["photos"]
     if on_part == photos:
         return "the model has no region of interest: defects were put on the part, which differs from a plain ground"
-    found = f"in {photos - on_part} of {photos} photos the part could not be told from its ground, so there"
+    found = f"in {photos - on_part} of {plural(photos, 'photo')} the part could not be told from its ground, so there"
     if results["settings"]["anywhere"]:
         found = "as asked,"
     return f"the model has no region of interest: {found} defects were put anywhere, beside the part too"
