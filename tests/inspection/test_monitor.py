@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.data.files import exclusive_lock
 from blemish.data.images import prepare
 from blemish.data.photo_values import PHOTO_VALUES, photo_values
@@ -21,10 +19,12 @@ from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, read_artifact
 from blemish.inference.monitor_state import calibration_id, default_state_path, model_id, read_state, withdrawal
 from blemish.inference.predictor import Predictor
+from blemish.inspection import monitor_bets
 from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.monitor import monitor_images, values_of
 from blemish.inspection.monitor_bets import SCORE, Watch
 from conftest import draw_part, write_parts
+from reference.command import run
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "brightness": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
@@ -33,10 +33,6 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "centre_x": lambda image: ImageChops.offset(image, 12, 0),
     "centre_y": lambda image: ImageChops.offset(image, 0, -12),
 }
-
-
-def run(*arguments: object, lines: str | None = None) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=lines)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +162,7 @@ def test_a_bad_image_stops_the_watch_where_it_was_or_is_skipped(model: Path, tmp
 
 
 def test_a_dead_camera_is_no_calm_line(model: Path, tmp_path: Path) -> None:
-    """Where nothing was ever readable the watch has not begun; later, what is left out is said once, by exit code 3."""
+    """Where nothing was ever readable the watch has not begun; later, exit code 3 says that something is left out."""
     folder, state = photos(tmp_path / "line", 3, seed=9, change=lambda image: image.point(lambda _: 0)), tmp_path / "s"
     for _ in range(2):
         found = run("monitor", model, folder, "--skip-bad", "--state", state)
@@ -174,13 +170,19 @@ def test_a_dead_camera_is_no_calm_line(model: Path, tmp_path: Path) -> None:
         assert "none of the 3 images can be read; the first:" in " ".join(found.stderr.split())
     photos(folder, 1, seed=10)
     assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 3
-    assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 0, "nothing is new"
+    again = run("monitor", model, folder, "--skip-bad", "--state", state)
+    assert (again.exit_code, "skipped: 3 files left out before, and unchanged: " in again.stderr) == (3, True)
     photos(folder, 1, seed=9, change=lambda image: image.point(lambda _: 0))
     found = run("monitor", model, folder, "--skip-bad", "--state", state)
     assert found.exit_code == 3
     assert "the only new image could not be read" in " ".join(found.stderr.split())
-    assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 0, "it is said once"
-    assert run("monitor", model, folder, "--state", state).exit_code == 0
+    again = run("monitor", model, folder, "--skip-bad", "--state", state)
+    assert (again.exit_code, "is the camera working" in again.stderr) == (3, False), "why is said once"
+    assert run("monitor", model, folder, "--state", state).exit_code == 2
+    for path in folder.glob("*.png"):
+        path.unlink()
+    photos(folder, 1, seed=11)
+    assert run("monitor", model, folder, "--skip-bad", "--state", state).exit_code == 0
 
 
 def test_the_probability_cannot_be_changed_on_the_way(model: Path, tmp_path: Path) -> None:
@@ -266,13 +268,13 @@ def test_what_is_bet_on_is_what_was_calibrated_on(certified: Path) -> None:
 def test_the_command_reads_paths_and_says_what_has_changed(model: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "line", 20, seed=3, change=CHANGES["brightness"])
     lines = "".join(f"{path}\n" for path in sorted(folder.glob("*.png"))) + "\n"
-    result = run("monitor", model, "-", "--format", "json", lines=lines)
+    result = run("monitor", model, "-", "--format", "json", input=lines)
     told = json.loads(result.stdout)
     assert result.exit_code == 1
     assert result.stderr.count("ALARM: ") == len(told["alarms"]) > 0
     assert told["alarms"][0]["image"] in lines
     assert told["images"] == 20
-    again = run("monitor", model, "-", lines=lines.splitlines()[0])
+    again = run("monitor", model, "-", input=lines.splitlines()[0])
     assert again.exit_code == 1
     assert "CHANGED: " in again.stdout
     assert "ALARM" not in again.stderr
@@ -335,10 +337,29 @@ def test_files_never_seen_are_watched_however_old(model: Path, tmp_path: Path) -
         os.utime(path, ns=(10**17, 10**17))
     found = watch(model, older)
     assert (found.new_images, found.passed_over) == (6, 0)
-    for path in older.iterdir():
+    for path in photos(tmp_path / "late", 6, seed=3).iterdir():
+        os.utime(path, ns=(10**17, 10**17))
         shutil.copy2(path, tmp_path / "line" / f"late-{path.name}")
     found = watch(model, tmp_path / "line")
     assert (found.new_images, found.passed_over) == (6, 8)
+
+
+def test_a_copy_of_an_image_counts_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same folder, in another one, in a stream, and after a restart; a warning where nothing else comes."""
+    line = photos(tmp_path / "line", 4, seed=1)
+    for path in list(line.iterdir()):
+        shutil.copy(path, line / f"copy-{path.name}")
+    found = watch(model, line)
+    assert (found.images, found.new_images, found.copies) == (4, 4, 4)
+    shutil.copytree(line, tmp_path / "other")
+    found = watch(model, tmp_path / "other")
+    assert (found.images, found.new_images, found.copies) == (4, 0, 8)
+    said = run("monitor", model, "-", input="".join(f"{path}\n" for path in sorted(line.iterdir())))
+    assert "note: 8 files passed over as copies" in said.stderr
+    assert "no new image but copies of images watched before; is the camera working?" in " ".join(said.stderr.split())
+    monkeypatch.setattr(monitor_bets, "REMEMBERED", 2)
+    watch(model, photos(tmp_path / "more", 3, seed=2))
+    assert len(read_state(default_state_path(model)).recent_ids) == 2
 
 
 def test_images_calibrated_on_are_not_watched(model: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from blemish.cli.console import (
 )
 from blemish.cli.inspect import UNREADABLE
 from blemish.cli.options import Device, Groups, Model, SkipBad, State, TableOrJson, Threads
-from blemish.errors import plural
+from blemish.errors import join_names, plural
 
 if TYPE_CHECKING:
     from blemish.inference.artifact import ArtifactHeader
@@ -85,7 +85,10 @@ def monitor(
             on_image=counter(report, "watching"),
             is_current=_is_current(model, predictor.header),
         )
-    say_skipped(found.skipped, found.new_images + found.passed_over)
+    say_skipped(found.skipped, found.new_images + found.passed_over + found.copies)
+    if found.still_unreadable:
+        files = plural(len(found.still_unreadable), "file")
+        say("skipped", f"{files} left out before, and unchanged: {join_names(found.still_unreadable)}")
     say_unread([images])
     if form == "json":
         typer.echo(to_json(found))
@@ -94,7 +97,9 @@ def monitor(
     if found.skipped and not found.new_images:
         which = "the only new image" if len(found.skipped) == 1 else f"each of the {len(found.skipped)} new images"
         say("warning", f"{which} could not be read; is the camera working?")
-    raise typer.Exit(1 if found.alarms else UNREADABLE if found.skipped else 0)
+    elif found.copies and not found.new_images:
+        say("warning", "no new image but copies of images watched before; is the camera working?")
+    raise typer.Exit(1 if found.alarms else UNREADABLE if found.skipped or found.still_unreadable else 0)
 
 
 def _say_alarm(alarm: "Alarm") -> None:
@@ -139,6 +144,8 @@ def _print_watch(found: "Watched") -> None:
     if found.passed_over:
         passed = plural(found.passed_over, "file")
         say("note", f"{passed} passed over, watched before or calibrated on")
+    if found.copies:
+        say("note", f"{plural(found.copies, 'file')} passed over as copies of images watched before, which count once")
     if "score" not in found.streams:
         say("note", "calibrated fold by fold, the score itself is not watched; the photo's values are")
     for note in found.notes:

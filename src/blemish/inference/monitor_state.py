@@ -83,7 +83,10 @@ class MonitorState(Settings):
     recent: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     alarms: tuple[Alarm, ...] = ()
     seen: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """By folder: which of its files have been watched, by name, size and time of the last change."""
+    """By folder: which of its files have been watched, by name, size and time of the last change; with a mark at the
+    end: which could not be read."""
+    recent_ids: tuple[str, ...] = ()
+    """The last images that were watched, by `file_id` in data/folder.py: a copy of one is no other image."""
     open_group: OpenGroup | None = None
     closed_groups: tuple[str, ...] = ()
     """The last ones, none of which may come back."""

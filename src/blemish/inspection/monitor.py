@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -26,6 +26,9 @@ from blemish.inspection.monitor_bets import SCORE, Stream, Watch
 
 SAVE_EVERY_S = 5.0
 
+UNREADABLE = "!"
+"""At the end of the key of a file that could not be read."""
+
 OnAlarm = Callable[[Alarm], None]
 
 
@@ -38,7 +41,11 @@ class Watched:
     new_images: int
     passed_over: int
     """Files that an earlier run had watched, or that the model was calibrated on."""
+    copies: int
+    """Files of the same content as images that were watched before; each image counts once."""
     skipped: dict[str, str]
+    still_unreadable: tuple[str, ...]
+    """Files that an earlier run could not read, and that have not changed since."""
     is_restarted: bool
     """The watch began again, because the model was calibrated again."""
     max_false_alarm_probability: float
@@ -69,7 +76,8 @@ def monitor_images(
     """Watch images in the order they come, or the files of a folder in the order they were last changed.
 
     The watch goes on from `state_path` and is kept there, also when it is interrupted. Files of a folder that an
-    earlier run has seen are passed over, and images that the model was calibrated on. Without a probability it is the
+    earlier run has seen are passed over, and so are images that the model was calibrated on, and copies of those that
+    were watched (see `REMEMBERED`). Without a probability it is the
     one before, or 1 %; without a smallest change likewise, or 0: every change counts. `is_current` is asked now and
     then whether the model file is still the one that is watched by.
 
@@ -128,7 +136,8 @@ class _Run(NamedTuple):
 
 def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     before, saved = watch.images, time.monotonic()
-    skipped, passed_over, unnamed, unreadable = dict[str, str](), 0, list[Path](), list[str]()
+    skipped, passed_over, copies = dict[str, str](), 0, 0
+    unnamed, unreadable, still_unreadable = list[Path](), list[str](), list[str]()
     readings = Readings(run.predictor.policy.white_level)
     calibrated = set(run.predictor.header.calibration.image_ids)
     is_changed = False
@@ -144,19 +153,27 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
             if file.key and file.key in seen:
                 passed_over += 1
                 continue
+            if run.skip_bad and file.key and file.key + UNREADABLE in seen:
+                still_unreadable.append(str(file.path))
+                continue
             raised: list[Alarm] = []
             try:
-                if _id_of(file.path) in calibrated:
+                identity = _id_of(file.path)
+                if identity in calibrated:
                     passed_over += 1
+                elif identity in watch.ids:
+                    copies += 1
                 else:
                     raised = run.look(watch, file, readings)
+                    watch.remember(identity)
+                seen.add(file.key)
             except DataError as error:
                 if not run.skip_bad:
                     raise bad_file(error) from None
                 skipped[str(file.path)] = str(error)
                 unreadable.append(str(error))
-            seen.add(file.key)
-            is_changed = watch.images > before or (before > 0 and bool(unreadable))
+                seen.add(file.key + UNREADABLE)
+            is_changed = watch.images > before or (before > 0 and bool(unreadable or copies))
             if raised or (is_changed and time.monotonic() - saved > SAVE_EVERY_S):
                 run.save(watch)
                 saved = time.monotonic()
@@ -167,7 +184,22 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     finally:
         if is_changed:
             run.save(watch)
-    return replace(_found(watch, watch.images - before, passed_over, skipped), notes=tuple(readings.notes))
+    return Watched(
+        images=watch.images,
+        new_images=watch.images - before,
+        passed_over=passed_over,
+        copies=copies,
+        skipped=skipped,
+        still_unreadable=tuple(still_unreadable),
+        is_restarted=watch.is_restarted,
+        max_false_alarm_probability=watch.delta,
+        smallest_change=watch.smallest_change,
+        log10_limit=math.log10(len(watch.martingales) / watch.delta),
+        streams=watch.streams(),
+        alarms=tuple(watch.alarms),
+        open_group=None if watch.open_group is None else watch.open_group.group,
+        notes=tuple(readings.notes),
+    )
 
 
 def _id_of(path: Path) -> str:
@@ -188,22 +220,6 @@ def values_of(predictor: Predictor, prepared: Prepared, path: Path) -> dict[str,
     return {SCORE: score, **photo_values(prepared.pixels(), predictor.policy.roi)}
 
 
-def _found(watch: Watch, new_images: int, passed_over: int, skipped: dict[str, str]) -> Watched:
-    return Watched(
-        images=watch.images,
-        new_images=new_images,
-        passed_over=passed_over,
-        skipped=skipped,
-        is_restarted=watch.is_restarted,
-        max_false_alarm_probability=watch.delta,
-        smallest_change=watch.smallest_change,
-        log10_limit=math.log10(len(watch.martingales) / watch.delta),
-        streams=watch.streams(),
-        alarms=tuple(watch.alarms),
-        open_group=None if watch.open_group is None else watch.open_group.group,
-    )
-
-
 def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None) -> list[_File]:
     """The image files of a folder, the one first that was changed first; what is gone is forgotten."""
     if not folder.is_dir():
@@ -218,5 +234,6 @@ def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None
         content = f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
         key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         found.append((status.st_mtime_ns, _File(path, name, where, key)))
-    seen[where] = seen.get(where, set()) & {file.key for _, file in found}
+    keys = {file.key for _, file in found}
+    seen[where] = {key for key in seen.get(where, ()) if key.removesuffix(UNREADABLE) in keys}
     return [file for _, file in sorted(found)]

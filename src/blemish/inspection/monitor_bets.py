@@ -38,6 +38,10 @@ CLOSED_GROUPS = 1000
 """So many groups are remembered, to notice when one comes back."""
 
 
+REMEMBERED = 10_000
+"""So many images are remembered by their content, to notice copies of them."""
+
+
 @final
 @dataclass(frozen=True)
 class Stream:
@@ -99,6 +103,7 @@ class Watch:
         self.alarms, self.images = list(self.state.alarms), self.state.images
         # Images of before a new calibration are not the line's present: they stay watched.
         self.seen = {} if state is None else {folder: set(keys) for folder, keys in state.seen.items()}
+        self.ids = {} if state is None else dict.fromkeys(state.recent_ids)
         self.open_group = self.state.open_group
         self.closed = deque(self.state.closed_groups, CLOSED_GROUPS)
 
@@ -128,6 +133,12 @@ class Watch:
         self.closed.append(done.group)
         return self._bet(name, _as_one(done.values), rng)
 
+    def remember(self, identity: str) -> None:
+        """Know an image that was watched when it comes again; the one that came first is forgotten first."""
+        self.ids[identity] = None
+        while len(self.ids) > REMEMBERED:
+            del self.ids[next(iter(self.ids))]
+
     def _bet(self, name: str, values: dict[str, float], rng: np.random.Generator) -> list[Alarm]:
         for stream, martingale in self.martingales.items():
             self.martingales[stream] = observe(martingale, values[stream], rng, self.tolerances[stream])
@@ -153,6 +164,7 @@ class Watch:
                 "recent": {name: tuple(values) for name, values in self.recent.items()},
                 "alarms": tuple(self.alarms),
                 "seen": {folder: tuple(sorted(keys)) for folder, keys in self.seen.items()},
+                "recent_ids": tuple(self.ids),
                 "open_group": self.open_group,
                 "closed_groups": tuple(self.closed),
             }
