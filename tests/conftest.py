@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -118,6 +118,14 @@ def recorded(path: Path) -> list[dict[str, Any]]:
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'decisions'").fetchone():
             return []
         return [dict(row) for row in connection.execute("SELECT * FROM decisions ORDER BY id")]
+
+
+def write_photos(folder: Path, count: int, defects: Collection[int] = ()) -> Path:
+    """A flat folder of drawn parts: 0.png and so on, those numbered in `defects` with one."""
+    folder.mkdir()
+    for place in range(count):
+        draw_part(np.random.default_rng(place), defect=place in defects)[0].save(folder / f"{place}.png")
+    return folder
 
 
 def write_parts(root: Path, good: int = 12, test: int = 4, seed: int = 0) -> Path:

@@ -17,9 +17,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy
 from blemish.inspection.record import read_record
@@ -27,6 +25,7 @@ from blemish.settings import DataSettings
 from blemish.training.batches import GoodImages
 from blemish.training.job import good_samples
 from conftest import draw_part
+from reference.command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -127,10 +126,6 @@ KINDS: dict[str, Kind] = {
 }
 REFUSED = {name: kind.said for name, kind in KINDS.items() if kind.like is None}
 READ = {name: kind for name, kind in KINDS.items() if kind.like is not None}
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

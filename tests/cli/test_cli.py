@@ -12,21 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.cli.ladder import find_peaks
 from blemish.errors import DataError
 from blemish.evaluation.challenge.quick import MIN_DEFECTS
 from blemish.inference.artifact import read_artifact, write_artifact
 from blemish.inspection.rows import FIELDS
 from conftest import TINY
+from reference.command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def sets(assignments: list[str]) -> list[str]:

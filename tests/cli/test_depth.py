@@ -6,18 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from blemish.cli import app
 from blemish.data.deep_photos import DeepPhotos, depth_message
 from blemish.inspection.record import read_record
 from conftest import draw_part
+from reference.command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def said(result: Result) -> str:

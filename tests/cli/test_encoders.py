@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.inference.artifact import read_artifact
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import header_of
+from reference.command import run
 from reference.hub import NAME, Hub, serving
 from reference.tiny_encoders import save_tiny
 
@@ -27,10 +26,6 @@ from blemish.cli import app
 app()
 """
 """The command line where the base install alone is there."""
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

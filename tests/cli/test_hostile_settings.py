@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import BaseModel
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from blemish.cli import app
 from blemish.data.archives import check_archive
@@ -21,6 +21,7 @@ from blemish.settings import LARGEST, MAX_TEXT_BYTES, RunSettings, parse_assignm
 from blemish.stats.conformal import certify, images_needed, smallest_rate
 from blemish.training.settings import make_settings
 from conftest import TINY
+from reference.command import run
 
 HOSTILE = (
     *("1e-320", "1e-100", "1e308", "1e400", "inf", "-inf", "nan", "-1", "-0.0", "0", "true", "false", "None", "''"),
@@ -45,10 +46,6 @@ def refusal(detector: str, assignment: str) -> str | None:
     except SettingsError as error:
         return str(error)
     return None
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize("detector", DETECTORS)

@@ -6,27 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.cli.options import threshold_note
 from blemish.errors import DataError
 from blemish.inference.predictor import Predictor
 from blemish.inspection.monitor import monitor_images
-from conftest import draw_part
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from conftest import write_photos
+from reference.command import run
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for place in range(2):
-        draw_part(np.random.default_rng(place))[0].save(folder / f"{place}.png")
-    return folder
+    return write_photos(tmp_path / "photos", 2)
 
 
 @pytest.mark.parametrize("command", ["inspect", "watch", "evaluate"])

@@ -7,15 +7,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from typer.testing import CliRunner, Result
 
 from blemish import ArtifactError, Predictor, SettingsError
-from blemish.cli import app
 from blemish.inference.trust import sign_model, signature_path
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from reference.command import run
 
 
 def write_keys(folder: Path, name: str, private: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> tuple[Path, Path]:

@@ -11,9 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import read_artifact
@@ -42,12 +40,9 @@ from blemish.inspection.new_images import (
 from blemish.inspection.rows import FIELDS
 from blemish.stats.martingale import start_martingale
 from conftest import draw_part, write_parts
+from reference.command import run
 
 KINDS = ["trained", "exported"]
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.data.csv_cells import unescape_cell
 from blemish.data.files import atomic_write, remove_left_parts
 from blemish.inference.overlay import draw_at_full_size, overlay
@@ -27,20 +25,13 @@ from blemish.inspection.arrivals import scan
 from blemish.inspection.decisions import Decision
 from blemish.inspection.index_page import INDEX, write_index
 from blemish.inspection.rows import Row, as_csv, to_row
-from conftest import draw_part
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from conftest import write_photos
+from reference.command import run
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for place in range(3):
-        draw_part(np.random.default_rng(place), defect=place == 1)[0].save(folder / f"{place}.png")
-    return folder
+    return write_photos(tmp_path / "photos", 3, defects=[1])
 
 
 @pytest.mark.slow

@@ -15,14 +15,7 @@ from blemish.inference.predictor import Predictor
 from blemish.inspection.inspect import Request, inspect_images
 from blemish.inspection.slow_photos import ARRIVALS, SlowPhotos
 from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
-from conftest import draw_part
-
-
-def photos(folder: Path, count: int) -> Path:
-    folder.mkdir()
-    for place in range(count):
-        draw_part(np.random.default_rng(place))[0].save(folder / f"{place:02}.png")
-    return folder
+from conftest import draw_part, write_photos
 
 
 def test_one_slow_photo_among_quick_ones_is_said_once() -> None:
@@ -52,12 +45,12 @@ def test_a_burst_that_is_worked_off_before_the_next_is_no_trouble() -> None:
 
 
 def test_a_watch_says_which_photo_was_slow(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, now = photos(tmp_path / "in", 8), [0.0]
+    folder, now = write_photos(tmp_path / "in", 8), [0.0]
     monkeypatch.setattr(blemish.inspection.watch, "time", SimpleNamespace(monotonic=lambda: now[0]))
     prepare = blemish.inspection.watch.prepare_content
 
     def slowly(content: bytes, path: Path, policy: object) -> object:
-        now[0] += 30.0 if path.name == "06.png" else 0.1
+        now[0] += 30.0 if path.name == "6.png" else 0.1
         return prepare(content, path, policy)  # type: ignore[arg-type]
 
     monkeypatch.setattr(blemish.inspection.watch, "prepare_content", slowly)
@@ -70,13 +63,13 @@ def test_a_watch_says_which_photo_was_slow(model_file: Path, tmp_path: Path, mon
     settings = WatchSettings(folder, tmp_path / "r.sqlite", settle_s=0.0, until_idle_s=0.0)
     callbacks = Callbacks(lambda _: None, pytest.fail, wait, note=notes.append)
     assert watch_folder(Predictor.load(model_file), settings, callbacks).total() == 8
-    assert [note.partition(";")[0] for note in notes] == ["06.png: took 30 s, the others 0.1 s"]
+    assert [note.partition(";")[0] for note in notes] == ["6.png: took 30 s, the others 0.1 s"]
 
 
 def test_an_inspection_says_after_the_first_photo_how_long_the_rest_takes(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, now = photos(tmp_path / "in", 5), [0.0]
+    folder, now = write_photos(tmp_path / "in", 5), [0.0]
 
     def counter() -> float:
         now[0] += 38.0  # asked before and after each photo
@@ -86,7 +79,7 @@ def test_an_inspection_says_after_the_first_photo_how_long_the_rest_takes(
     events: list[str] = []
     rows = inspect_images(Predictor.load(model_file), [folder], Request(model_file), on_slow=events.append).rows()
     events.extend(Path(row["path"]).name for row in rows)
-    assert events[1:] == ["00.png", "01.png", "02.png", "03.png", "04.png"]
+    assert events[1:] == ["0.png", "1.png", "2.png", "3.png", "4.png"]
     assert events[0].startswith("the model took 38 s for an image of 64 x 64 pixels: about 3 min for the 4 left;")
 
 

@@ -11,19 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.errors import DataError
 from blemish.inference.predictor import Predictor
 from blemish.inspection.arrivals import scan
 from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
 from conftest import draw_part
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from reference.command import run
 
 
 @pytest.fixture

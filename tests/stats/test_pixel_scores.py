@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from blemish.errors import DataError
-from blemish.stats import Counts, PixelScores, count, f1
+from blemish.stats import Counts, Interval, PixelScores, accuracy, count, f1
 from blemish.stats.intervals import percentile_intervals, resample
 from reference.slow_areas import slow_aupimo, slow_aupro
 
@@ -234,27 +234,37 @@ def resampled_by_hand(images: Images, repeats: int, seed: int) -> list[dict[str,
     return rows
 
 
+def intervals(scores: PixelScores, repeats: int, seed: int = 0, max_fpr: float = 0.3) -> dict[str, Interval]:
+    """Intervals of the measures of the images drawn again, with pixels counted at the threshold 0.3."""
+    rows = (
+        {name: getattr(levels, name)() for name in ("auroc", "average_precision", "aupimo", "oracle_f1")}
+        | {"aupro": levels.aupro(max_fpr), "f1": f1(counts), "accuracy": accuracy(counts)}
+        for levels, counts in scores.resampled(np.random.default_rng(seed), 0.3, repeats)
+    )
+    return percentile_intervals(rows)
+
+
 @pytest.mark.parametrize(("digits", "tolerance"), [(2, 1e-9), (None, 3e-3)])
-def test_bootstrap_is_that_of_images_drawn_by_hand(digits: int | None, tolerance: float) -> None:
+def test_images_drawn_again_measure_like_those_drawn_by_hand(digits: int | None, tolerance: float) -> None:
     images = parts(12, 40, digits=digits)
-    found = scored(images).bootstrap(np.random.default_rng(6), threshold=0.3, repeats=15)
+    found = intervals(scored(images), 15, seed=6)
     for name, interval in percentile_intervals(resampled_by_hand(images, 15, seed=6)).items():
         assert found[name] == pytest.approx(interval, abs=tolerance)
 
 
-def test_bootstrap_surrounds_the_measures() -> None:
+def test_images_drawn_again_surround_the_measures() -> None:
     scores = scored(parts(30, 40))
-    found = scores.bootstrap(np.random.default_rng(0), threshold=0.3, repeats=300)
+    found = intervals(scores, 300)
     measures = ranking(scores, (1e-5, 1e-4)) | {"f1": f1(scores.counts_at(0.3))}
     for name, (low, high) in found.items():
         if name in measures:
             assert low < measures[name] < high
 
 
-def test_bootstrap_knows_the_limit_of_the_false_positive_rate() -> None:
+def test_images_drawn_again_know_the_limit_of_the_false_positive_rate() -> None:
     scores = scored(parts(30, 40))
     for max_fpr in (0.02, 1.0):
-        low, high = scores.bootstrap(np.random.default_rng(0), repeats=100, max_fpr=max_fpr)["aupro"]
+        low, high = intervals(scores, 100, max_fpr=max_fpr)["aupro"]
         assert low < scores.aupro(max_fpr) < high
     assert scores.aupro(0.02) < low
 
@@ -264,7 +274,7 @@ def test_good_images_alone_give_no_ranking_but_an_accuracy() -> None:
     assert all(np.isnan(value) for value in ranking(scores, (1e-5, 1e-4)).values())
     assert scores.aupimo_each() == {}
     assert np.isnan(scores.roc_curve().true_positive_rate).all()
-    found = scores.bootstrap(np.random.default_rng(0), threshold=0.3, repeats=20)
+    found = intervals(scores, 20)
     assert np.isnan(found["aupro"]).all()
     assert 0.5 < found["accuracy"].low <= found["accuracy"].high < 1.0
 

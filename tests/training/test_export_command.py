@@ -3,15 +3,10 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
+from reference.command import run
 
 pytestmark = pytest.mark.slow
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 def test_a_model_is_exported_and_verified(model_file: Path, tmp_path: Path) -> None:

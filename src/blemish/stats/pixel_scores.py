@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import DataError
-from blemish.stats.counts import Counts, accuracy, f1, precision, recall
-from blemish.stats.intervals import Interval, Measures, percentile_intervals, resample
+from blemish.stats.counts import Counts
+from blemish.stats.intervals import resample
 from blemish.stats.localisation import at_size, localisation_gain
 from blemish.stats.pixel_counts import ImagePixels, Keys, coarsen, condense, threshold_key, values_of
 from blemish.stats.pixel_levels import Levels, coarse_cuts, keys_present, pool, split
@@ -253,34 +253,6 @@ class PixelScores:
         defective, _ = np.histogram(values, bins, weights=levels.defective)
         return PixelHistogram(edges, good.astype(np.int64), defective.astype(np.int64))
 
-    def bootstrap(
-        self,
-        rng: np.random.Generator,
-        threshold: float | None = None,
-        repeats: int = 1000,
-        confidence: float = 0.95,
-        max_fpr: float = MAX_FPR,
-    ) -> dict[str, Interval]:
-        """Intervals of `auroc`, `average_precision`, `aupro`, `aupimo` and `oracle_f1`, and with a threshold also of
-        `precision`, `recall`, `accuracy` and `f1`.
-
-        Resamples images, good and defective ones apart; the detector and the threshold stay as they are.
-        Beyond 2000 levels of the map, the ranking measures are computed on levels merged to that many. `max_fpr` is
-        that of `aupro`.
-
-        >>> scores = PixelScores()
-        >>> for n in range(10):
-        ...     scores.add(f"{n}.png", np.array([[0.0, 0.1 * n]]), mask=np.array([[False, n > 4]]))
-        >>> scores.bootstrap(np.random.default_rng(0), threshold=0.65)["recall"]
-        Interval(low=0.2, high=1.0)
-        """
-        rates = () if threshold is None else (precision, recall, accuracy, f1)
-        measures = (
-            _ranking(levels, max_fpr) | {each.__name__: each(counts) for each in rates}
-            for levels, counts in self.resampled(rng, threshold or 0.0, repeats)
-        )
-        return percentile_intervals(measures, confidence)
-
     def resampled(self, rng: np.random.Generator, threshold: float, repeats: int) -> Iterator[tuple[Levels, Counts]]:
         """Levels (at most 2000) and counts at the threshold of images drawn with replacement, `repeats` times.
 
@@ -315,13 +287,3 @@ class PixelScores:
     def _values(self) -> NDArray[np.float64]:
         """The lowest value of each level."""
         return values_of(self._keys_and_levels[0] << np.uint32(self._shift)).astype(np.float64)
-
-
-def _ranking(levels: Levels, max_fpr: float) -> Measures:
-    return {
-        "auroc": levels.auroc(),
-        "average_precision": levels.average_precision(),
-        "aupro": levels.aupro(max_fpr),
-        "aupimo": levels.aupimo(),
-        "oracle_f1": levels.oracle_f1(),
-    }

@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.data.images import PixelPolicy, load_image, read_values
 from blemish.data.roi import encode_roi
@@ -22,15 +20,12 @@ from blemish.evaluation.challenge.trials import Trial, beside, judge_trial, own_
 from blemish.inference.predictor import Predictor
 from blemish.settings import validate
 from conftest import TINY, draw_part, write_parts
+from reference.command import run
 from reference.schema import misfits
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 QUICK = ChallengeSettings(defect_types=("hole", "print"), contrasts=(0.1, 0.4), defects=10)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from typer.testing import CliRunner, Result
 
-from blemish.cli import app
 from blemish.data.duplicates import SIDE, fingerprint, near_duplicates
 from blemish.data.folder import Sample
 from blemish.data.progress import Progress
@@ -23,6 +21,7 @@ from blemish.evaluation.data_check.data_check import DataCheck, check_data, thum
 from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
 from blemish.training.settings import make_settings
 from conftest import draw_discs, draw_part, write_parts
+from reference.command import run
 from reference.schema import misfits
 
 SIZE = ["data.size_px=[64, 64]"]
@@ -46,10 +45,6 @@ def photos(tmp_path: Path) -> Path:
     for place in range(14):
         draw_part(rng)[0].save(folder / f"{place:03}.png")
     return folder
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_a_clean_set_passes(shared_parts: Path) -> None:
