@@ -399,9 +399,23 @@ def test_unreadable_images_stop_or_are_listed(squares: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
     skipping = EvaluateSettings(repeats=50, skip_bad=True)
     found = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", skipping)
-    assert set(plain(found)["data"]["skipped"]) == {"test/good/1.png", "test/cut/0.png"}
-    assert plain(found)["count"]["images"] == 5
-    assert "2 skipped" in found.report_path.read_text(encoding="utf-8")
+    told, page = plain(found), found.report_path.read_text(encoding="utf-8")
+    assert set(told["data"]["skipped"]) == {"test/good/1.png"}
+    assert "1 skipped" in page
+
+
+def test_an_image_whose_mask_cannot_be_used_counts_by_its_score_alone(squares: Path, tmp_path: Path) -> None:
+    whole = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "whole", QUICK))
+    (squares / "ground_truth/cut/0_mask.png").write_bytes(b"no mask")
+    skipping = EvaluateSettings(repeats=50, skip_bad=True)
+    found = evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "out", skipping)
+    told, page = plain(found), found.report_path.read_text(encoding="utf-8")
+    assert (told["data"]["skipped"], list(told["data"]["bad_masks"])) == ({}, ["test/cut/0.png"])
+    assert told["image"] == whole["image"]
+    assert told["count"] == whole["count"] | {"with_mask": whole["count"]["with_mask"] - 1}
+    assert "masks" not in told["notes"]
+    assert "test/cut/0.png: with a mask that cannot be used" in told["notes"]["bad_masks"]
+    assert ("1 bad mask" in page, "0_mask.png: " in page, "skipped</strong>" in page) == (True, True, False)
 
 
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:

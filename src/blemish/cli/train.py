@@ -131,7 +131,9 @@ def evaluate(
     with progress(at_once=True) as report:
         found = evaluate_model(predictor, folder, out, settings, counter(report, "evaluating"))
     count = found.results.count
-    say_skipped(found.results.data.skipped, count.good + count.defective)
+    say_skipped(found.results.data.skipped, count.images)
+    bad = found.results.data.bad_masks
+    say_skipped(bad, count.images - len(bad), "judged by score alone, for want of a mask that can be used")
     say_unread([data])
     for name, note in found.results.notes.items():
         if name in KNOWN or name in AS_READ:

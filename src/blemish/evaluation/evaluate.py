@@ -138,6 +138,7 @@ def _results(
         data=TestData(
             root=plain_name(folder.root.resolve().name),
             skipped=judged.skipped,
+            bad_masks=judged.bad_masks,
             fitted=[name for name, found in judged.known.items() if found == "fitted"],
             calibrated=[name for name, found in judged.known.items() if found == "calibrated"],
             roi_share=_roi_share(predictor),
@@ -234,9 +235,12 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
             "counted"
         )
     unknown = [image.name for image in judged.images if image.label and not image.has_mask]
-    unknown = [name for name in unknown if name not in judged.unseen]
+    unknown = [name for name in unknown if name not in judged.unseen and name not in judged.bad_masks]
     if unknown:
         notes["masks"] = f"{join_names(unknown)}: defective, but without a mask; judged as images, not by their pixels"
+    if judged.bad_masks:
+        names = join_names(list(judged.bad_masks))
+        notes["bad_masks"] = f"{names}: with a mask that cannot be used; judged as images, not by their pixels"
     if predictor.header.calibration.by_group and _groups(predictor.header, judged) is None:
         notes["groups"] = (
             "the model was calibrated by group, but the names of the test images do not tell their groups: false "

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -36,6 +36,7 @@ class TestScores:
     sizes_px: list[tuple[int, int]] = field(default_factory=list)
     compared_px: list[tuple[int, int]] = field(default_factory=list)  # of those whose pixels count
     skipped: dict[str, str] = field(default_factory=dict)
+    bad_masks: dict[str, str] = field(default_factory=dict)  # of images that count by their scores alone
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
     outside: dict[str, float] = field(default_factory=dict)  # share of its marked pixels outside the region
     known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
@@ -47,13 +48,13 @@ def judge_images(
     """Judge test images one by one.
 
     Raises:
-        DataError: one cannot be read (unless `skip_bad`), or none can.
+        DataError: one, or a mask, cannot be read (unless `skip_bad`), or none can.
     """
     levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
     judged = TestScores(PixelScores(sorted(levels)), Readings(predictor.policy.white_level))
     for done, sample in enumerate(samples, start=1):
         try:
-            _judge_one(predictor, sample, judged, samples, settings.full_size)
+            _judge_one(predictor, sample, judged, samples, settings)
         except DataError as error:
             if not settings.skip_bad:
                 raise bad_file(error) from None
@@ -66,7 +67,7 @@ def judge_images(
 
 
 def _judge_one(
-    predictor: Predictor, sample: Sample, judged: TestScores, samples: Sequence[Sample], at_full_size: bool
+    predictor: Predictor, sample: Sample, judged: TestScores, samples: Sequence[Sample], settings: EvaluateSettings
 ) -> None:
     started = time.perf_counter()
     predictor.warn_if_withdrawn()
@@ -75,16 +76,23 @@ def _judge_one(
     prediction = predictor.predict_prepared(prepared, sample.path, started)
     name = plain_name(sample.name)
     judged.readings.add(name, prepared.reading)
-    compared = prediction.anomaly_map if at_full_size else prediction.scored_map
+    compared = prediction.anomaly_map if settings.full_size else prediction.scored_map
     size_px = (compared.shape[0], compared.shape[1])
     valid = valid_px(predictor.policy, size_px)
-    mask = sample.load_mask(size_px, prediction.image_size_px)
+    try:
+        mask = sample.load_mask(size_px, prediction.image_size_px)
+        ignored = sample.load_ignored(size_px)
+    except DataError as error:
+        if not settings.skip_bad:
+            raise
+        judged.bad_masks[name] = plain_name(str(error))
+        sample, mask, ignored = replace(sample, mask_paths=()), None, None
     if mask is not None:
         if not judged.pixels.others:
             judged.pixels.others = masks_of_some(samples, size_px)
         mask = _seen_of(mask, valid, name, judged)
     if mask is not None or not sample.label:
-        if mask is not None and (ignored := sample.load_ignored(mask.shape)) is not None:
+        if mask is not None and ignored is not None:
             valid = ~ignored if valid is None else valid & ~ignored
         judged.pixels.add(name, compared, mask, valid=valid)
         judged.compared_px.append(size_px)

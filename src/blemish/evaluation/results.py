@@ -48,7 +48,11 @@ class EvaluateSettings(Settings):
         description="CSV file with a column image and one for each condition (light, day, camera): false alarms and "
         "defects found are then told for each of its values.",
     )
-    skip_bad: bool = Field(False, description="Leave out unreadable images, and list them, instead of stopping.")
+    skip_bad: bool = Field(
+        False,
+        description="Leave out unreadable images, and list them, instead of stopping; an image whose "
+        "mask cannot be used counts by its score alone.",
+    )
     panels_per_type: Annotated[int, Field(ge=0, le=20)] = Field(2, description="Panels a defect type in the report.")
     worst: Annotated[int, Field(ge=0, le=50)] = Field(6, description="Misses and false alarms in the report.")
 
@@ -202,6 +206,8 @@ class TestData(Settings):
 
     root: str
     skipped: dict[str, str]
+    bad_masks: dict[str, str] = Field(default_factory=dict)
+    """By image, why its mask cannot be used; such an image counts by its score alone."""
     fitted: list[str]
     calibrated: list[str]
     roi_share: float

@@ -146,7 +146,7 @@ class Outcome:
     results: Results | None = None
     artifact_bytes: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
-    """Why images were left out of the training or of the evaluation, by name."""
+    """Why images, or their masks, were left out of the training or of the evaluation, by name."""
 
 
 Content = TypeVar("Content")
@@ -276,7 +276,7 @@ def _train_and_evaluate(run: Run, device: str, report: Report) -> ArtifactHeader
 
 def _finished(run: Run, status: Status, header: ArtifactHeader) -> Outcome:
     results = Results.model_validate_json((run.path / RESULTS).read_text(encoding="utf-8"))
-    skipped = header.data_card.skipped | results.data.skipped
+    skipped = header.data_card.skipped | results.data.skipped | results.data.bad_masks
     return Outcome(run, status, results=results, artifact_bytes=run.model.stat().st_size, skipped=skipped)
 
 
