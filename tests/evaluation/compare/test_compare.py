@@ -343,6 +343,29 @@ def test_the_command_says_what_failed_and_exits_with_1(copy: Path, shared_parts:
     assert re.search(r"parts\s(?s:.*)ae_ssim +0 +1 +-", result.stdout)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("train/good/000.png", "000.png: not an image"),
+        ("test/bar/001.png", "001.png: not an image"),
+        ("ground_truth/bar/001_mask.png", "001_mask.png: "),
+    ],
+)
+def test_a_file_that_no_run_could_read_is_an_error_before_the_first(
+    parts: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    (parts / name).write_bytes(b"no image")
+    out = tmp_path / "out"
+    for asked in (
+        ("compare", "--detectors", "ae_l2"),
+        ("sweep", "setting", "--detector", "ae_l2", "--set", "train.batch_size=2,3"),
+    ):
+        said = command(*asked, parts, "-o", out)
+        assert (said.exit_code, message in said.stderr) == (2, True), said.output
+        assert said.stderr.rstrip().endswith("; --skip-bad leaves such files out")
+    assert not (out / "runs").exists()
+
+
 def test_the_command_refuses_an_unknown_detector(shared_parts: Path, tmp_path: Path) -> None:
     result = command("compare", shared_parts, "-o", tmp_path / "out", "--detectors", "ae_l3")
     assert result.exit_code == 2

@@ -23,6 +23,7 @@ from blemish.evaluation.compare.runs import (
     Outcome,
     Run,
     read_datasets,
+    refuse_bad_files,
     refuse_unused,
     settings_of,
     skipped_in,
@@ -69,11 +70,13 @@ def compare(plan: Plan, out: Path, runner: Runner = HERE) -> Compared[Content]:
 
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
-        DataError: a dataset that cannot be read or has no test images; `out` cannot be written, or another process
+        DataError: a dataset that cannot be read, in which an image or a mask cannot be read (unless
+            `evaluate.skip_bad`), or without test images; `out` cannot be written, or another process
             compares into it.
     """
     runs = plan_runs(plan, out)
     with exclusive_lock(out / LOCK, f"comparing into {out}"):
+        refuse_bad_files(runs, runner.report)
         outcomes: list[Outcome] = []
         galleries: dict[str, Gallery] = {}
 

@@ -5,15 +5,16 @@ import json
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, final
 
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import PARTS, Folder, Sample, hash_samples, read_folder
+from blemish.data.images import PixelPolicy, read_photo
 from blemish.data.progress import Progress, Report
-from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, nearest
+from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, bad_file, nearest
 from blemish.evaluation.compare.summary import Nested
 from blemish.evaluation.evaluate import REPORT, RESULTS, evaluate_model
 from blemish.evaluation.results import EvaluateSettings, Results
@@ -216,6 +217,27 @@ def refuse_unused(assignments: Sequence[str], names: Sequence[str]) -> None:
         head, colon, _ = text.partition(":")
         if colon and "=" not in head and head not in names:
             raise SettingsError(f"--set {text}: no detector '{head}' is trained here; {nearest(head, names)}")
+
+
+def refuse_bad_files(runs: Sequence[Run], report: Report) -> None:
+    """Refuse images and masks that cannot be read before the first run, and not in each of them.
+
+    Raises:
+        DataError: the first of them, unless bad files are left out.
+    """
+    of_sets = {run.dataset.name: run for run in runs if not run.evaluate.skip_bad}.values()
+    samples = [(run, sample) for run in of_sets for sample in (*run.dataset.folder.train, *run.dataset.folder.test)]
+    for done, (run, sample) in enumerate(samples, start=1):
+        data = run.settings.data
+        policy = PixelPolicy(size_px=(8, 8), white_level=data.white_level, max_image_px=data.max_image_px)
+        try:
+            height, width, *_ = read_photo(sample.path, policy)[0].shape
+            replace(sample, **run.mask_values).load_mask((height, width), (height, width))
+        except DataError as error:
+            raise bad_file(error) from None
+        report(Progress("reading", done, len(samples)))
+    for run in of_sets:
+        run.dataset.folder.check_good_masks(**run.mask_values)
 
 
 def execute_run(run: Run, device: str, report: Report) -> Outcome:

@@ -22,6 +22,7 @@ from blemish.evaluation.compare.runs import (
     Outcome,
     Run,
     read_datasets,
+    refuse_bad_files,
     refuse_unused,
     settings_of,
     skipped_in,
@@ -59,11 +60,13 @@ def sweep_setting(plan: SettingSweep, out: Path, runner: Runner = HERE) -> Compa
 
     Raises:
         SettingsError: none or several settings with several values; a setting or a value that will not do.
-        DataError: the data cannot be read or have no test images; `out` cannot be written, or another process sweeps
+        DataError: the data cannot be read, an image or a mask among them cannot (unless `evaluate.skip_bad`), or they
+            have no test images; `out` cannot be written, or another process sweeps
             into it.
     """
     setting, values, runs = plan_runs(plan, out)
     with exclusive_lock(out / LOCK, f"sweeping into {out}"):
+        refuse_bad_files(runs, runner.report)
         dataset = runs[0].dataset
         gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_values)
         points, outcomes = list[Point](), list[Outcome]()
