@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
-from blemish.cli.exit import ERROR, ending
+from blemish.cli import ladder
+from blemish.cli.exit import ERROR, INTERRUPTED, ending
+from conftest import TINY
+from reference.command import run
 
 
 @pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("station serve", "station")])
@@ -42,3 +46,24 @@ def test_ctrl_c_after_a_command_has_ended_changes_no_exit_code() -> None:
     ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "padim" in ended.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_after_the_model_was_written_says_that_it_is_there(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ladder, "find_peaks", interrupted)
+    model = tmp_path / "m.safetensors"
+    sets = [word for setting in TINY for word in ("--set", setting)]
+    command = ["train", parts, "-o", model, "--detector", "conv_autoencoder", *sets]
+    said = run(*command)
+    assert said.exit_code == INTERRUPTED
+    assert f"interrupted; the model is written and complete: {model}; the same command with --resume" in said.stderr
+    monkeypatch.undo()
+    before = model.stat().st_mtime_ns
+    again = run(*command, "--resume")
+    assert (again.exit_code, "false-alarm rates" in again.stdout) == (0, True)
+    assert model.stat().st_mtime_ns == before

@@ -39,8 +39,8 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
         try:
             with _interruptible():
                 return function(*args, **kwargs)
-        except KeyboardInterrupt:
-            log_console.print(f"interrupted; {HOW_TO_GO_ON.get(name, OTHERWISE)}")
+        except KeyboardInterrupt as where:  # which may say itself how to go on
+            log_console.print(f"interrupted; {str(where) or HOW_TO_GO_ON.get(name, OTHERWISE)}")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(NOBODY_READS) from None

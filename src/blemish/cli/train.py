@@ -32,7 +32,9 @@ from blemish.cli.options import (
 
 if TYPE_CHECKING:
     from blemish.evaluation.results import Results
+    from blemish.inference.artifact import ArtifactHeader
     from blemish.inference.predictor import Predictor
+    from blemish.settings import RunSettings
 
 
 def train(
@@ -46,14 +48,27 @@ def train(
     skip_bad: SkipBad = False,
 ) -> None:
     """Train a detector on good images, calibrate its threshold on held-out ones, write one model file."""
-    from blemish.training.policy import say_other_speed
     from blemish.training.settings import make_settings
     from blemish.training.train import train_model
 
     assignments = [*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])]
     run = make_settings(detector, settings, assignments)
-    with progress() as report:
-        header = train_model(data, out, run, device, resume, report)
+    header: ArtifactHeader | None = None
+    try:
+        with progress() as report:
+            header = train_model(data, out, run, device, resume, report)
+        _print_trained(header, data, out)
+        print_ladder(out, header, device)
+        _print_other_speed(header, run)
+    except KeyboardInterrupt:
+        if header is None:
+            raise
+        raise KeyboardInterrupt(
+            f"the model is written and complete: {out}; the same command with --resume prints what it says of it"
+        ) from None
+
+
+def _print_trained(header: "ArtifactHeader", data: Path, out: Path) -> None:
     card = header.data_card
     read = {*card.fit_ids, *header.calibration.image_ids}
     say_skipped(card.skipped, len(read), "left out")  # copies, too
@@ -72,9 +87,13 @@ def train(
         "model file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
     }
     print_table("trained", rows)
-    print_ladder(out, header, device)
-    if card.photo_px:
-        height, width = header.policy.seen_px(card.photo_px)
+
+
+def _print_other_speed(header: "ArtifactHeader", run: "RunSettings") -> None:
+    from blemish.training.policy import say_other_speed
+
+    if header.data_card.photo_px:
+        height, width = header.policy.seen_px(header.data_card.photo_px)
         if other := say_other_speed((round(height), round(width)), run):
             out_console.print(other)
 
