@@ -129,6 +129,14 @@ def test_texts_that_are_translated_when_they_are_shown_are_texts_that_the_progra
             "1 of 1 defect fell where the photo raises an alarm without them",
             "1 Fehler gesetzt, davon 1 dorthin, wo das Bild schon ohne sie gemeldet wird",
         ),
+        (
+            "5 good images are few: the threshold rests on 1 of them, and how much good parts differ can hardly be "
+            "told, so that good parts may be flagged and defects missed; 30 or more are advised, 57 to promise 5 % of "
+            "false alarms",
+            "5 gute Bilder sind wenig: Die Schwelle beruht auf 1 davon, und wie verschieden gute Teile sind, lässt "
+            "sich kaum sagen, sodass gute gemeldet und Fehler übersehen werden können; geraten sind 30 oder mehr, für "
+            "eine Zusage von 5 % Fehlalarmen 57",
+        ),
         ("left out: print: a folder, not an image", "ausgelassen: print: ein Ordner, kein Bild"),
         ("/in/a: Permission denied", "/in/a: keine Berechtigung"),
         ("a: b; c {d} %s", "a: b; c {d} %s"),

@@ -1,5 +1,6 @@
 """What training says of the good images, and what it refuses of them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,29 @@ def write_frames(folder: Path, parts: int, frames: int) -> Path:
 
 
 def notes_of(data: Path, tmp_path: Path, *more: str) -> list[str]:
-    return list(train_model(data, tmp_path / "m.safetensors", settings(*more)).data_card.notes)
+    """All but that the images are few."""
+    notes = train_model(data, tmp_path / "m.safetensors", settings(*more)).data_card.notes
+    return [note for note in notes if "are few: " not in note]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("good", "more", "said"),
+    [
+        (5, (), ["5 good images are few: the threshold rests on 1 of them, ... advised, 57 to promise 5 % of false"]),
+        (5, ("data.calibration_fraction=0.5",), ["on 2 of them, ... advised, 38 to promise"]),
+        (6, ("score.calibration=cross", "score.folds=3"), ["6 good images are few: ... rests on 6 ... are advised$"]),
+        (12, (r"data.groups=(\d)\.",), ["10 groups are few: the threshold rests on 2 of them"]),
+        (30, (), []),
+    ],
+)
+def test_few_good_images_are_called_few(good: int, more: Sequence[str], said: list[str], tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts", good=good, test=0)
+    notes = train_model(parts, tmp_path / "m.safetensors", settings(*more)).data_card.notes
+    few = [note for note in notes if "are few: " in note]
+    assert len(few) == len(said)
+    for note, pattern in zip(few, said, strict=True):
+        assert re.search(pattern.replace("...", ".*"), note), note
 
 
 def test_frames_of_few_parts_are_said(tmp_path: Path) -> None:

@@ -63,28 +63,31 @@ def find_peaks(model: Path, device: str) -> "list[Peaks]":
 
 
 def _needed(rung: "Rung", header: "ArtifactHeader") -> str:
-    from blemish.data.split import fewest_to_hold_out
+    from blemish.training.job import images_in_all
 
     if rung.images_needed is None:
         return ""
-    rate = rung.rate if header.run.score.confidence is None else None
-    in_all = fewest_to_hold_out(rung.images_needed, header.run.data.calibration_fraction, rate)
-    return f"{rung.images_needed} (of {in_all} in all)"
+    return f"{rung.images_needed} (of {images_in_all(rung.rate, header.run)} in all)"
 
 
 def _chosen(header: "ArtifactHeader") -> str:
     """How the rate came about, and how to have another."""
     from blemish.inference.calibration import DEFAULT_RATE
     from blemish.stats.conformal import promised_percent
+    from blemish.training.job import images_in_all
 
     rate = promised_percent(header.max_false_alarm_rate)
     if header.run.score.max_false_alarm_rate is not None:
         return "* as set (score.max_false_alarm_rate); move it with --max-false-alarm-rate or `blemish certify`"
     if header.max_false_alarm_rate <= DEFAULT_RATE:
         return f"* {rate} is the default; move it with --max-false-alarm-rate or `blemish certify`"
+    more = "more good images"
+    if not header.calibration.folds:
+        unit = "groups" if header.calibration.by_group else "good images"
+        more = f"{images_in_all(DEFAULT_RATE, header.run)} {unit} in all"
     return (
         f"* {rate} is the smallest rate that the good images held out can promise{_more_held_out(header)}; with "
-        f"more good images it would be {100 * DEFAULT_RATE:g} %"
+        f"{more} it would be {100 * DEFAULT_RATE:g} %"
     )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from blemish.errors import SettingsError
+from blemish.errors import SettingsError, plural
 from blemish.models.alignment import explained_by_place, how_aligned, narrowness
 from blemish.models.background import Background
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
@@ -196,7 +196,7 @@ class FeatureEnsemble(Detector):
             if settings.mean_at == "pixels"
             else Enlarge(small_grid, self.grid, coarse_px / self.features.patch_stride)
         )
-        self.middle = max(1, len(strides) - 2)
+        self.middle, self.compared = max(1, len(strides) - 2), 0
         self.excess: Excess | None = None
         if settings.mean_at == "pixels":
             _check_all_at_pixels(settings)
@@ -241,6 +241,7 @@ class FeatureEnsemble(Detector):
         first, least, last = self.settings.weights
         halves = [sums.gaussians() for sums in fine if sums.count]
         again = self.look_again(batches, image_of_row, halves)
+        self.compared = len(again.nearest)
         aligned = how_aligned(explained_by_place(again.nearest.flatten(1)), again.narrow)
         self.fine.take(join_gaussians(halves), ALIKE * (1 - aligned))
         weight = least + aligned * max(0.0, MAX_FINE_WEIGHT - least)
@@ -279,7 +280,8 @@ class FeatureEnsemble(Detector):
         if weight < least + 0.5:
             return []
         return [
-            f"the parts lie where they always lie: what is odd at its place counts {weight / least:.1f} times as much"
+            f"as far as {plural(self.compared, 'good image')} tell, parts always lie in the same place: what is odd at "
+            f"its place counts {weight / least:.1f} times as much"
         ]
 
     def look(self, images: Float[Tensor, "b c h w"]) -> Seen:

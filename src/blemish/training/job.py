@@ -125,6 +125,13 @@ def split_samples(samples: Sequence[Sample], folder: Folder, settings: RunSettin
     return splits
 
 
+def images_in_all(rate: float, settings: RunSettings) -> int:
+    """How many good images, or groups, it takes for so many to be held out as promise this rate."""
+    score, fraction = settings.score, settings.data.calibration_fraction
+    rounded_to = rate if score.confidence is None else None
+    return fewest_to_hold_out(images_needed(rate, score.confidence), fraction, rounded_to)
+
+
 def rate_to_round_to(score: ScoreSettings) -> float | None:
     """The rate of which `split_good` is told; None where the threshold has a confidence, which counts otherwise."""
     return (score.max_false_alarm_rate or DEFAULT_RATE) if score.confidence is None else None

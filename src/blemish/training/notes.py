@@ -1,6 +1,6 @@
 """What is said of the good images after a run: an odd one, images saved twice, frames of few parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -9,10 +9,10 @@ from blemish.data.duplicates import Fingerprint, alike_as_they_are, count_parts,
 from blemish.data.photo_values import photo_values
 from blemish.data.pixels import pixels_id
 from blemish.errors import BlemishError, plural
-from blemish.inference.calibration import Calibrated, calibrate
+from blemish.inference.calibration import DEFAULT_RATE, Calibrated, calibrate
 from blemish.inference.ladder import RATES
 from blemish.stats.outliers import SUSPICIOUS, suspicion, suspicious_message
-from blemish.training.job import Job
+from blemish.training.job import Job, images_in_all
 
 FEW_PARTS_SHARE = 1 / 3
 """From this share of good images with a near duplicate on, they are called frames of few parts. Of six sets of photos
@@ -21,6 +21,9 @@ an image in eight has one at most."""
 ALIKE = 0.93
 """Correlation from which an image that was held out is named as a near duplicate of a fitted one."""
 
+
+FEW = 30
+"""Good images, or groups of them, fewer than which are said to be few."""
 
 MAX_COMPARED = 4000
 """So many images, evenly among them, are compared with each other at most."""
@@ -63,7 +66,29 @@ def calibrate_scores(job: Job, scores: Mapping[int, float], rate: float | None =
 
 def image_notes(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> list[str]:
     """What whoever trained should know of single images and of how they belong together."""
-    return [*_odd_notes(job, scores), *_saved_twice(job, scores, looks), *_frame_notes(job, looks)]
+    return [
+        *_few_note(job, scores),
+        *_odd_notes(job, scores),
+        *_saved_twice(job, scores, looks),
+        *_frame_notes(job, looks),
+    ]
+
+
+def _few_note(job: Job, scores: Mapping[int, float]) -> list[str]:
+    """What is said where the good images, or groups, are few: how many would be better, and why."""
+    of_all: Collection[object] = range(len(job.images)) if job.groups is None else set(job.groups)
+    if (count := len(of_all)) >= FEW:
+        return []
+    behind = len(scores) if job.groups is None else len({job.groups[place] for place in scores})
+    advised = f"{FEW} or more are advised"
+    if len(job.splits) == 1:
+        in_all = max(FEW, images_in_all(DEFAULT_RATE, job.settings))
+        advised = f"{FEW} or more are advised, {in_all} to promise {100 * DEFAULT_RATE:g} % of false alarms"
+    return [
+        f"{plural(count, 'good image' if job.groups is None else 'group')} are few: the threshold rests on {behind} of "
+        "them, and how much good parts differ can hardly be told, so that good parts may be flagged and defects "
+        f"missed; {advised}"
+    ]
 
 
 def _odd_notes(job: Job, scores: Mapping[int, float]) -> list[str]:
