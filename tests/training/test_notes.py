@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.data.folder import Folder, Sample
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.models import DETECTORS, PRESETS
 from blemish.training.export import export_model
-from blemish.training.job import Job
+from blemish.training.job import Job, split_samples
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
 from conftest import TINY, write_parts
@@ -99,6 +100,24 @@ def test_settings_of_the_detector_and_those_that_count_are_not_said(
     said = [note for note in notes if "without effect" in note]
     learns = run.detector not in ("feature_dictionary", "feature_ensemble", "padim", "patchcore")
     assert said == ([] if learns else [f"train.max_steps: set, but without effect, as {name} does not learn in steps"])
+
+
+@pytest.mark.parametrize(
+    ("good", "asked", "said"),
+    [
+        (60, ("0.04",), "at most 20 are held out .* add 12 or more, to 72 in all; .*=0.4 leaves 36 to fit.* 0.0477 "),
+        (60, ("0.05", "data.calibration_fraction=0.2"), "12 are held out .* add 33 or more, to 93 .*=0.32 leaves 41"),
+        (60, ("0.1", "score.confidence=0.9"), "with confidence 0.9 needs 22 .* 12 are held out .*=0.37 leaves 38"),
+        (20, ("0.05",), "of the 20 here, at most 6 are held out .* add 37 or more, to 57 in all; or ask for 0.143 "),
+    ],
+)
+def test_too_few_held_out_say_what_can_be_done(good: int, asked: Sequence[str], said: str) -> None:
+    samples = [Sample(Path(f"{place}.png"), f"{place}.png") for place in range(good)]
+    wanted = (f"score.max_false_alarm_rate={asked[0]}", *asked[1:])
+    with pytest.raises(CalibrationError, match=said) as refused:
+        split_samples(samples, Folder(Path(), tuple(samples)), settings(*wanted))
+    if (hint := re.search(r"data.calibration_fraction=[\d.]+", str(refused.value))) is not None:
+        split_samples(samples, Folder(Path(), tuple(samples)), settings(*wanted, hint[0]))
 
 
 @pytest.mark.slow

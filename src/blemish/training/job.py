@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,6 @@ import numpy as np
 
 from blemish.data.folder import Folder, Sample, hash_samples
 from blemish.data.split import (
-    DEFAULT_FRACTION,
     drop_copies,
     fewest_to_hold_out,
     groups_of,
@@ -154,20 +154,24 @@ def _check_rate(splits: Sequence[Split], groups: Sequence[str] | None, settings:
 
 
 def _too_few_held_out(found: int, units: int, by_group: bool, settings: RunSettings) -> str:
-    """How many good images it takes in all, when only a part of them is held out."""
+    """How many good images, or groups, of `units` are held out, or could be; and what would do."""
     asked, confidence = settings.score.max_false_alarm_rate, settings.score.confidence
     assert asked is not None
     needed, fraction = images_needed(asked, confidence), settings.data.calibration_fraction
-    in_all = fewest_to_hold_out(needed, fraction, rate_to_round_to(settings.score))
-    sure = "" if confidence is None else f" with confidence {confidence:g}"
     is_rounded = fraction is None and rate_to_round_to(settings.score) is not None
-    share = "a fifth to a third" if is_rounded else f"a share of {fraction or DEFAULT_FRACTION:g}"
     rate = least_rate(found, units) if is_rounded else smallest_rate(found, confidence)
+    held_out = f"at most {max(found, units // 3)}" if is_rounded else f"{found}"
+    in_all, more = images_in_all(asked, settings), ""
+    if 2 * needed <= units:
+        share = math.ceil(100 * needed / units) / 100
+        left = units - round(share * units)
+        more = f"; hold more of them out (data.calibration_fraction={share:g} leaves {left} to fit)"
+    sure = "" if confidence is None else f" with confidence {confidence:g}"
+    what = f"{'groups of ' if by_group else ''}good images"
     return (
-        f"score.max_false_alarm_rate: {asked:g}{sure} needs {needed} {'groups of ' if by_group else ''}good images "
-        f"that were not fitted on, found {found}; as {share} is held out "
-        f"(data.calibration_fraction), {in_all} are needed in all; or ask for "
-        f"{rounded_up(rate):g} or more"
+        f"score.max_false_alarm_rate: {asked:g}{sure} needs {needed} {what} that are not fitted on; of the {units} "
+        f"here, {held_out} are held out (data.calibration_fraction); add {in_all - units} or more, to {in_all} in all"
+        f"{more}; or ask for {rounded_up(rate):g} or more"
     )
 
 
