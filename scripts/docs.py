@@ -12,12 +12,12 @@ import inspect
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from textwrap import dedent
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,7 +32,8 @@ from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from blemish.models import DETECTORS, PRESETS
 from blemish.models.detector import Detector
-from blemish.settings import RunSettings
+from blemish.settings import RunSettings, merge
+from blemish.training.job import flat_settings
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -192,17 +193,20 @@ def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
 
 def settings_page() -> str:
     """Every setting with its default, and what each detector and preset sets otherwise."""
+    usual = RunSettings().detector
     parts = [
         NOTE,
         "# Settings\n",
-        "In a TOML file for `--settings`, or one by one with `--set name=value`. `train` names those that "
-        "were set and have no effect beside the others.\n",
+        "In a TOML file for `--settings`, or one by one with `--set name=value`. Defaults are what a new model gets of "
+        f"`{usual}`, the default detector; where another one takes something else, that stands below its own "
+        "settings. `train` names those that were set and have no effect beside the others.\n",
+        table(RunSettings, "", defaults_of(DETECTORS[usual])),
+        "## Detectors (`model.*`)\n",
     ]
-    parts.append(table(RunSettings, ""))
-    parts.append("## Detectors (`model.*`)\n")
     for name, kind in DETECTORS.items():
         first = (kind.__doc__ or "").strip().partition("\n")[0]
-        parts += [f"### `{name}`\n", f"{first}\n", table(kind.Settings, "model."), defaults(kind)]
+        own = table(kind.Settings, "model.", defaults_of(kind))
+        parts += [f"### `{name}`\n", f"{first}\n", own, unlike(kind, DETECTORS[usual])]
     parts.append("## Presets\n")
     parts += [f"- `{name}`: {flat(preset)}" for name, preset in PRESETS.items()]
     return "\n".join(part for part in parts if part) + "\n"
@@ -226,23 +230,31 @@ def results_page() -> str:
     return text
 
 
-def table(kind: type[BaseModel], prefix: str) -> str:
-    """A Markdown table of one model's fields, those of nested models after it."""
+def table(kind: type[BaseModel], prefix: str, given: Mapping[str, object] = MappingProxyType({})) -> str:
+    """A Markdown table of one model's fields, those of nested models after it; `given` replaces defaults."""
     rows, nested = [], []
     for name, field in kind.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            nested.append(f"### `{prefix}{name}.*`\n\n{table(field.annotation, f'{prefix}{name}.')}")
+            nested.append(f"### `{prefix}{name}.*`\n\n{table(field.annotation, f'{prefix}{name}.', given)}")
         elif name != "model":
             text = (field.description or "").replace("|", "\\|")
-            rows.append(f"| `{prefix}{name}` | `{field.get_default(call_default_factory=True)}` | {text} |")
+            default = given.get(f"{prefix}{name}", field.get_default(call_default_factory=True))
+            rows.append(f"| `{prefix}{name}` | `{default}` | {text} |")
     head = "| setting | default | meaning |\n|---|---|---|\n" if rows else ""
     return head + "\n".join(rows) + "\n" + "".join(f"\n{part}" for part in nested)
 
 
-def defaults(kind: type[Detector]) -> str:
-    """What a detector prefers to the general defaults."""
-    tiled = f"; in tiles {flat(kind.defaults_in_tiles)}" if kind.defaults_in_tiles else ""
-    return f"Unless set otherwise: {flat(kind.defaults)}{tiled}.\n" if kind.defaults else ""
+def defaults_of(kind: type[Detector]) -> dict[str, object]:
+    """All that a new model of a detector gets unless it is set, by names with dots."""
+    return flat_settings(merge(RunSettings().model_dump(exclude={"detector"}), kind.defaults))
+
+
+def unlike(kind: type[Detector], usual: type[Detector]) -> str:
+    """What a detector takes instead of what the general tables say, and what it takes in tiles."""
+    own, others = defaults_of(kind), defaults_of(usual)
+    instead = {name: value for name, value in own.items() if not name.startswith("model.") and others[name] != value}
+    parts = {"Instead of the defaults above": instead, "In tiles": kind.defaults_in_tiles}
+    return "".join(f"{what}: {flat(values)}.\n" for what, values in parts.items() if values)
 
 
 def flat(values: object, prefix: str = "") -> str:

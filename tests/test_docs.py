@@ -24,7 +24,10 @@ from blemish.cli import app
 from blemish.data.synthetic.shapes import extent_px
 from blemish.evaluation.measures import PixelSet
 from blemish.models.detector import ImageShape
+from blemish.settings import RunSettings
 from blemish.stats import Counts
+from blemish.training.job import flat_settings
+from blemish.training.settings import make_settings
 from reference.plain_loop import ListOfBatches
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -38,6 +41,18 @@ def test_no_table_is_cut_by_a_paragraph() -> None:
     assert CUT.findall("| a |\ntext\n| b |\n") == ["| b |"]
     found = {str(page): CUT.findall(page.read_text(encoding="utf-8")) for page in sorted(DOCS.rglob("*.md"))}
     assert {name: rows for name, rows in found.items() if rows} == {}
+
+
+def test_the_page_of_settings_has_the_defaults_that_a_new_model_gets() -> None:
+    page = (DOCS / "reference/settings.md").read_text(encoding="utf-8")
+    general, *sections = re.split(r"(?m)^### `(?=\w+`$)", page)
+    for kind, part in [(RunSettings().detector, general), *((text.split("`")[0], text) for text in sections)]:
+        usual = flat_settings(make_settings(kind).model_dump())
+        told = re.findall(r"(?m)^\| `([\w.]+)` \| `(.*?)` \|", part)
+        instead = re.search(r"(?m)^Instead of the defaults above: (.*)$", part)
+        told += re.findall(r"`([\w.]+)=(.*?)`", instead[1]) if instead else []
+        assert told
+        assert [(name, value) for name, value in told if value.strip("()") != str(usual[name]).strip("[()]")] == []
 
 
 def commands(page: Path) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from blemish.inference.runtime import header_of
 from reference.command import run
 
 pytestmark = pytest.mark.slow
@@ -15,6 +16,9 @@ def test_a_model_is_exported_and_verified(model_file: Path, tmp_path: Path) -> N
     assert exported.exit_code == 0, exported.stderr
     assert "compared               7 images with the trained model" in exported.stdout
     assert "p-values and verdicts  the same" in exported.stdout
+    raised, before = (header_of(path).threshold for path in (out, model_file))
+    assert raised > before
+    assert f"{raised:.9g}, raised by the tolerance from {before:.9g}" in exported.stdout
     verified = run("verify", out, "--threads", 1)
     assert verified.exit_code == 0
     assert "judges here as where it was made" in verified.stdout

@@ -129,6 +129,10 @@ def test_the_threshold_is_the_conformal_one(model_file: Path) -> None:
     [
         ("data.size_px=[256]", r"data\.size_px: should be 2 numbers in brackets .*; found \[256\]"),
         ("data.mask_value=[1,2]", r"data\.mask_value: should be a whole number.*; found \[1, 2\]"),
+        ("data.tile_px=128", r"data\.tile_px: should be 2 numbers .*, e\.g\. data\.tile_px=\[128,128\]; found 128"),
+        ("data.tile_px=3", r"data\.tile_px: should be 2 numbers .*, e\.g\. data\.tile_px=\[256,256\]; found 3"),
+        ("data.mask_value=red", r"a whole number or 3 numbers in .*, e\.g\. data\.mask_value=\[255,0,0\]; found 'red'"),
+        ("model.encoder_layers=3", r"should be numbers in .*, e\.g\. model\.encoder_layers=\[3\]; found 3"),
         ("model.weights=[1]", r"model\.weights: should be 3 numbers in brackets .*; found \[1\]"),
         ("model.weights=[1,2,3,4]", r"model\.weights: should be 3 numbers in brackets .*; found \[1, 2, 3, 4\]"),
         ("data.size_px=[256, 1]", r"data\.size_px\.1: should be greater than or equal to 8; found 1"),
@@ -144,7 +148,7 @@ def test_settings_of_the_wrong_kind_are_refused_in_plain_words(assignment: str, 
 def test_a_rate_the_images_cannot_promise_is_refused_before_training(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(
         CalibrationError,
-        match=r"needs 99 .* found 2; as a fifth to a third is held out .* 297 are needed .*; or ask for 0\.2 or more",
+        match=r"needs 99 .* of the 12 here, at most 4 are held out .*, to 297 in all; or ask for 0\.2 or more",
     ):
         train_model(parts, tmp_path / "m", settings("score.max_false_alarm_rate=0.01"))
     assert list(tmp_path.iterdir()) == [parts]

@@ -34,8 +34,9 @@ def export(
     settings = validate(ExportSettings, {"opset": opset}, prefix="--")
     with progress(at_once=True) as report:
         card = export_model(model, out, settings, good, counter(report, "comparing"))
-    _print_export("exported", card, out)
-    say_withdrawn(withdrawal(model, header_of(model)))
+    trained = header_of(model)
+    _print_export(card, (trained.threshold, header_of(out).threshold), out)
+    say_withdrawn(withdrawal(model, trained))
 
 
 def verify(
@@ -71,13 +72,14 @@ def verify(
     print_table(f"{model} judges here as {'where it was made' if is_exported else 'on the processor'}", rows)
 
 
-def _print_export(title: str, card: "ExportCard", out: Path) -> None:
+def _print_export(card: "ExportCard", thresholds: tuple[float, float], out: Path) -> None:
     rows = {
         "graph": f"opset {card.opset}",
         "compared": f"{plural(card.checked, 'image')} with the trained model",
         "maps": f"differ by {card.worst:.2g} at most ({card.worst_image})",
         "tolerance": f"{card.tolerance:.0e} of value or threshold, for `blemish verify`",
         "p-values and verdicts": "the same" + (f" but for {card.ties} ties" if card.ties else ""),
+        "threshold": "{1:.9g}, raised by the tolerance from {0:.9g}".format(*thresholds),
         "file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
     }
-    print_table(title, rows)
+    print_table("exported", rows)

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from contextlib import suppress
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -43,8 +44,42 @@ def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> s
     if first["type"] == "extra_forbidden":
         where = ".".join(map(str, first["loc"]))
         return f"{prefix}{shortened(where)}: unknown setting; {_suggest(kind, first['loc'], prefix)}"
-    expected = dict.fromkeys(_expected(one, found) for one in found if _where(one) == where)
-    return f"{prefix}{where}: should be {' or '.join(expected)}; found {shortened(repr(first['input']))}"
+    expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
+    text = f"{prefix}{where}: should be {' or '.join(expected)}"
+    if any(_LIST in one for one in expected):
+        count, example = _list_like(kind, where, first["input"])
+        text = text.replace(_LIST, f"{count}{_LIST}") + f", e.g. {prefix}{_setting(where)}={example}"
+    return f"{text}; found {shortened(repr(first['input']))}"
+
+
+def _setting(where: str) -> str:
+    """Its name, without the place in a list."""
+    return re.sub(r"(\.\d+)+$", "", where)
+
+
+def _list_like(kind: type[BaseModel], where: str, found: object) -> tuple[str, str]:
+    """How many numbers a setting takes, empty where any number of them will do, and such a list as it is written.
+
+    It is made of the number that was found, else of the default, or of what is usual.
+    """
+    *above, name = _setting(where).split(".")
+    group = _group_at(kind, above)
+    field = group.model_fields[name]
+    args = _tuple_in(field.annotation)
+    count = 0 if Ellipsis in args else len(args)
+    values: Sequence[object] = field.default if isinstance(field.default, tuple) else _EXAMPLES.get(count, (1, 2))
+    if isinstance(found, int | float):
+        with suppress(ValidationError):
+            group.model_validate({name: (same := [found] * (count or 1))})
+            values = same
+    return f"{count} " if count else "", f"[{','.join(map(str, values))}]"
+
+
+def _tuple_in(annotation: object) -> tuple[object, ...]:
+    """What a tuple among the kinds that a setting may have is of."""
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)
+    return next((found for one in get_args(annotation) if (found := _tuple_in(one))), ())
 
 
 def _where(error: ErrorDetails) -> str:
@@ -81,8 +116,14 @@ def first_problem(error: ValidationError) -> str:
 _IS_KIND = re.compile(r"^(str|int|float|bool|constrained-\w+)$|\[")
 """What pydantic calls one of several kinds that a setting may have."""
 
+_LIST = "numbers in brackets with commas between"
+
+_EXAMPLES = {2: (256, 256), 3: (255, 0, 0)}
+"""Height and width; a colour."""
+
 _EXPECTED = {
-    "tuple": "numbers in brackets with commas between",
+    "tuple": _LIST,
+    "dict": "names and numbers in braces, e.g. {hole=0.25}",
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -92,15 +133,11 @@ _EXPECTED = {
 """By the first word of what pydantic calls the error."""
 
 
-def _expected(error: ErrorDetails, found: Sequence[ErrorDetails]) -> str:
-    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
-        last = max(place for one in found if isinstance(place := one["loc"][-1], int))
-        return f"{last + 1} {_EXPECTED['tuple']}"
+def _expected(error: ErrorDetails) -> str:
     if error["type"] == "missing":
-        return "given"
+        return _LIST if isinstance(error["loc"][-1], int) else "given"
     if error["type"] in ("too_long", "too_short"):
-        bounds = error["ctx"]
-        return f"{bounds.get('max_length', bounds.get('min_length'))} {_EXPECTED['tuple']}"
+        return _LIST
     return _EXPECTED.get(error["type"].partition("_")[0], error["msg"].removeprefix("Input should be "))
 
 
@@ -124,6 +161,11 @@ def _fields_below(kind: type[BaseModel], name: str) -> list[str]:
 
 
 def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    return list(_group_at(kind, path).model_fields)
+
+
+def _group_at(kind: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
+    """The settings that stand under a name."""
     for part in path:
         annotation = kind.model_fields[str(part)].annotation
         kind = next(
@@ -131,4 +173,4 @@ def _fields_at(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
             for option in (annotation, *get_args(annotation))
             if isinstance(option, type) and issubclass(option, BaseModel)
         )
-    return list(kind.model_fields)
+    return kind
