@@ -8,10 +8,12 @@ from zipfile import ZipFile
 import pytest
 from sqlalchemy import func, select
 
+from blemish.data.progress import Progress
 from blemish.errors import DataError
 from blemish.station import queue
 from blemish.station.backup import back_up, restore
 from blemish.station.database import Database, open_database
+from blemish.station.exports import Wanted, export_to
 from blemish.station.folder import StationFolder, open_folder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, commit
@@ -38,6 +40,33 @@ def rows(database: Database) -> dict[str, list[tuple[object, ...]]]:
     with database.engine.connect() as connection:
         tables = [table for table in Base.metadata.sorted_tables if table.name != "sessions"]
         return {table.name: sorted(map(tuple, connection.execute(select(table)))) for table in tables}
+
+
+@pytest.mark.slow
+def test_long_work_tells_how_far_it_is(made: Database, folder: StationFolder, tmp_path: Path) -> None:
+    told: list[Progress] = []
+
+    def last() -> dict[str, tuple[int, int]]:
+        found = {one.what: (one.done, one.total) for one in told}
+        told.clear()
+        return found
+
+    kept = back_up(made, folder, tmp_path / "a.zip", told.append)
+    assert last() == {"rows": (kept.rows, kept.rows), "files": (5, 5)}
+    with made.read() as session:
+        entries = verify_trail(session, report=told.append).entries
+    assert last() == {"entries": (entries, entries), "decisions": (3, 3)}
+    export_to(made, "test", tmp_path / "a.csv", Wanted(), told.append)
+    assert last() == {"decisions": (3, 3)}
+    restore(tmp_path / "a.zip", tmp_path / "again", None, told.append)
+    assert last() == {"rows": (kept.rows, 0), "files": (5, 5), "entries": (entries, entries), "decisions": (3, 3)}
+
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "a.zip", tmp_path / "never", None, interrupt)
+    assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.slow

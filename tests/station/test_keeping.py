@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from blemish.cli import app as cli
+from blemish.data.progress import Progress
 from blemish.errors import SettingsError
 from blemish.station import accounts, queue, reviews
 from blemish.station.app import Station, make_app
@@ -119,7 +120,9 @@ def test_images_go_by_size_the_oldest_first_and_good_ones_before_others(
     with database.write() as session:
         session.execute(update(Image).values(size_bytes=1_000_000))
     set_retention(database, "eva", Retention(max_gb=0.003), "the disk is small")
-    assert sweep(database, folder) == (2, 2_000_000)
+    told: list[Progress] = []
+    assert sweep(database, folder, told.append) == (2, 2_000_000)
+    assert told[-1] == Progress("images removed", 2, 0)
     assert there(database, folder) == [reject, *good[2:]]
     set_retention(database, "eva", Retention(max_gb=0.000001), "the disk is tiny")
     sweep(database, folder)

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 from blemish.cli import app as command
+from blemish.data.progress import Progress
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision as Old
 from blemish.inspection.record import WRITTEN_BY, Record
@@ -69,7 +70,9 @@ def test_decisions_come_with_the_images_that_are_what_was_judged(
     line, sha256 = set_up_line(database, folder, onnx_file), sha256_of(onnx_file.read_bytes())
     old = write_record(tmp_path / "watched.sqlite", sha256)
     before = (tmp_path / "watched.sqlite").read_bytes()
-    assert import_record(database, folder, tmp_path / "watched.sqlite", [], None) == (4, 3, 0)
+    told: list[Progress] = []
+    assert import_record(database, folder, tmp_path / "watched.sqlite", [], None, told.append) == (4, 3, 0)
+    assert told == [Progress("decisions", 4, 4)]
     assert (tmp_path / "watched.sqlite").read_bytes() == before
     found = decisions_of(database)
     assert [one.id for one in found] == [-4, -3, -2, -1]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import log_console, out_console
+from blemish.cli.console import log_console, out_console, progress
 from blemish.cli.station import DatabaseOption, Folder, log_line, opened, settings_error
 
 
@@ -22,8 +22,8 @@ def verify(
     from blemish.station.heads import read_head
     from blemish.station.trail import verify_trail
 
-    with opened(folder, database) as (station, store), store.read() as session:
-        found = verify_trail(session, None if head is None else read_head(head, station))
+    with opened(folder, database) as (station, store), store.read() as session, progress(at_once=True) as report:
+        found = verify_trail(session, None if head is None else read_head(head, station), report)
     if found.problem is not None:
         log_console.print(f"{folder}: {found.problem}; entries before it that hold: {found.entries}")
         raise typer.Exit(1)
@@ -48,7 +48,9 @@ def export(
 
     with opened(folder, database) as (_, store):
         product_id = None if product is None else find_product(store, product)
-        export_to(store, "terminal", out, Wanted(product_id, _in_utc("--start", start), _in_utc("--end", end)))
+        wanted = Wanted(product_id, _in_utc("--start", start), _in_utc("--end", end))
+        with progress(at_once=True) as report:
+            export_to(store, "terminal", out, wanted, report)
     log_line(f"{out}: written")
 
 
@@ -77,8 +79,8 @@ def import_record(
     from blemish.errors import plural
     from blemish.station.records import import_record as take_in
 
-    with opened(folder, database) as (station, store):
-        done = take_in(store, station, record, images or [], product)
+    with opened(folder, database) as (station, store), progress() as report:
+        done = take_in(store, station, record, images or [], product, report)
     log_line(
         f"{record}: {plural(done.decisions, 'decision')} taken in, without an image: {done.without_image}; "
         f"known before: {done.known}"
@@ -147,7 +149,8 @@ def keep(
         for name, value in before.model_dump().items():
             out_console.print(f"{name}: {'no limit' if value is None else f'{value:g}'}")
         if now:
-            removed = sweep(store, station)
+            with progress() as report:
+                removed = sweep(store, station, report)
             log_line(f"{plural(removed.images, 'image')} removed, {removed.size_bytes / 1e6:.1f} MB")
 
 
@@ -160,8 +163,8 @@ def backup(
     from blemish.errors import plural
     from blemish.station.backup import back_up
 
-    with opened(folder, database) as (station, store):
-        kept = back_up(store, station, out)
+    with opened(folder, database) as (station, store), progress(at_once=True) as report:
+        kept = back_up(store, station, out, report)
     log_line(f"{out}: {plural(kept.rows, 'row')} and {plural(kept.files, 'file')}; not there any more: {kept.missing}")
 
 
@@ -173,7 +176,8 @@ def restore(
     """Make a station from a backup, in a new folder, and check its audit trail. Exit code 1: the trail is broken."""
     from blemish.station.backup import restore as restore_backup
 
-    found = restore_backup(source, folder, database)
+    with progress(at_once=True) as report:
+        found = restore_backup(source, folder, database, report)
     if found.problem is not None:
         log_line(f"{folder}: {found.problem}")
         raise typer.Exit(1)

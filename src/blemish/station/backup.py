@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.files import atomic_write
 from blemish.data.outputs import check_output
+from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError
 from blemish.station.database import Database, open_database, reason
 from blemish.station.folder import MARKER, StationFolder, keep_content, open_folder, sha256_of
@@ -37,7 +38,7 @@ class Kept(NamedTuple):
     """Files that the store refers to and that are not there any more."""
 
 
-def back_up(database: Database, folder: StationFolder, out: Path) -> Kept:
+def back_up(database: Database, folder: StationFolder, out: Path, report: Report = quiet) -> Kept:
     """Write a backup, whole or not at all; the station may run meanwhile.
 
     Raises:
@@ -50,19 +51,23 @@ def back_up(database: Database, folder: StationFolder, out: Path) -> Kept:
             revision = MigrationContext.configure(connection).get_current_revision()
             marker = json.loads((folder.root / MARKER).read_text(encoding="utf-8"))
             archive.writestr("backup.json", json.dumps({**marker, "migration": revision}))
+            total = sum(connection.scalar(select(func.count()).select_from(table)) or 0 for table in _tables())
             for table in _tables():
                 with archive.open(f"tables/{table.name}.jsonl", "w", force_zip64=True) as file:
                     for row in connection.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE)):
                         file.write(json.dumps(row._asdict()).encode() + b"\n")
                         rows += 1
+                        if rows % ROWS_AT_ONCE == 0 or rows == total:
+                            report(Progress("rows", rows, total))
             paths = dict(_paths(connection, folder))
         there = {name: path for name, path in paths.items() if path.is_file()}
-        for name, path in there.items():
+        for done, (name, path) in enumerate(there.items(), start=1):
             archive.write(path, f"files/{name}")
+            report(Progress("files", done, len(there)))
     return Kept(rows, len(there), len(paths) - len(there))
 
 
-def restore(source: Path, root: Path, url: str | None) -> Verified:
+def restore(source: Path, root: Path, url: str | None, report: Report = quiet) -> Verified:
     """Make a station from a backup, in a folder and a database that are empty; returns what its trail says.
 
     Raises:
@@ -72,8 +77,8 @@ def restore(source: Path, root: Path, url: str | None) -> Verified:
         raise DataError(f"{root}: not empty; a backup is restored into a new folder")
     try:
         with ZipFile(source) as archive:
-            return _restore(archive, source, root, url)
-    except Exception as error:
+            return _restore(archive, source, root, url, report)
+    except (Exception, KeyboardInterrupt) as error:
         shutil.rmtree(root, ignore_errors=True)
         match error:
             case BadZipFile() | KeyError() | json.JSONDecodeError():
@@ -85,7 +90,7 @@ def restore(source: Path, root: Path, url: str | None) -> Verified:
         raise
 
 
-def _restore(archive: ZipFile, source: Path, root: Path, url: str | None) -> Verified:
+def _restore(archive: ZipFile, source: Path, root: Path, url: str | None, report: Report) -> Verified:
     told = json.loads(archive.read("backup.json"))
     root.mkdir(parents=True, exist_ok=True)
     marker = {name: value for name, value in told.items() if name != "migration"}
@@ -95,12 +100,17 @@ def _restore(archive: ZipFile, source: Path, root: Path, url: str | None) -> Ver
     try:
         with database.engine.begin() as connection:
             _check_fits(connection, told["migration"], source)
+            rows = 0
             for table in _tables():
-                _fill(connection, table, archive)
-            for name, path in _paths(connection, folder):
+                for added in _fill(connection, table, archive):
+                    rows += added
+                    report(Progress("rows", rows, 0))
+            paths = list(_paths(connection, folder))
+            for done, (name, path) in enumerate(paths, start=1):
                 _take_out(archive, name, path)
+                report(Progress("files", done, len(paths)))
         with database.read() as session:
-            return verify_trail(session)
+            return verify_trail(session, report=report)
     finally:
         database.close()
 
@@ -119,16 +129,19 @@ def _check_fits(connection: Connection, migration: str, source: Path) -> None:
     connection.execute(delete(Base.metadata.tables["settings"]))
 
 
-def _fill(connection: Connection, table: Table, archive: ZipFile) -> None:
+def _fill(connection: Connection, table: Table, archive: ZipFile) -> Iterator[int]:
+    """Put the rows of a table in; how many, time and again."""
     rows: list[dict[str, Any]] = []
     with archive.open(f"tables/{table.name}.jsonl") as file:
         for line in file:
             rows.append(json.loads(line))
             if len(rows) == ROWS_AT_ONCE:
                 connection.execute(insert(table), rows)
+                yield len(rows)
                 rows = []
     if rows:
         connection.execute(insert(table), rows)
+        yield len(rows)
     if connection.dialect.name == "postgresql" and "id" in table.c:  # the next number is none that was restored
         name = {"name": table.name}
         highest = connection.scalar(select(func.max(table.c.id)))

@@ -7,11 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write
 from blemish.data.outputs import check_output
+from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError, SettingsError
 from blemish.station.database import Database
 from blemish.station.reviews import HIDDEN, Row, hidden_of
@@ -58,7 +59,7 @@ class Wanted(NamedTuple):
     end: str | None = None
 
 
-def export(database: Database, actor: str, kind: str, wanted: Wanted) -> Iterator[bytes]:
+def export(database: Database, actor: str, kind: str, wanted: Wanted, report: Report = quiet) -> Iterator[bytes]:
     """The pieces of an export; the entry of the audit trail is on the disk when this returns.
 
     Raises:
@@ -73,10 +74,10 @@ def export(database: Database, actor: str, kind: str, wanted: Wanted) -> Iterato
         raise SettingsError(f"start: {wanted.start} is after end {wanted.end}")
     with database.write() as session:
         append(session, actor, "export", "decisions", {"kind": kind, **wanted._asdict()})
-    return write(_pages(database, wanted))
+    return write(_pages(database, wanted, report))
 
 
-def export_to(database: Database, actor: str, path: Path, wanted: Wanted) -> None:
+def export_to(database: Database, actor: str, path: Path, wanted: Wanted, report: Report = quiet) -> None:
     """Write an export into a new file, whole or not at all; its ending says which kind.
 
     Raises:
@@ -87,11 +88,11 @@ def export_to(database: Database, actor: str, path: Path, wanted: Wanted) -> Non
         raise DataError(f"{path}: is there already, and is not replaced; give another name")
     check_output(path)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        for piece in export(database, actor, path.suffix.removeprefix(".").lower(), wanted):
+        for piece in export(database, actor, path.suffix.removeprefix(".").lower(), wanted, report):
             file.write(piece)
 
 
-def _pages(database: Database, wanted: Wanted) -> Iterator[list[Cells]]:
+def _pages(database: Database, wanted: Wanted, report: Report) -> Iterator[list[Cells]]:
     """Decisions in the order they were made; no transaction is open between two pages."""
     query = select(Decision, Product.name, Image).join(Product, Product.id == Decision.product_id)
     query = query.join(Image, Image.id == Decision.image_id)
@@ -101,6 +102,8 @@ def _pages(database: Database, wanted: Wanted) -> Iterator[list[Cells]]:
         query = query.where(Decision.decided_at >= wanted.start)
     if wanted.end is not None:
         query = query.where(Decision.decided_at < wanted.end)
+    with database.read() as session:
+        total, done = session.scalar(select(func.count()).select_from(query.subquery())) or 0, 0
     last = -(2**63)
     while True:
         with database.read() as session:
@@ -114,7 +117,8 @@ def _pages(database: Database, wanted: Wanted) -> Iterator[list[Cells]]:
             return
         rows = [_row(decision, product, verdicts.get(decision.image_id)) for decision, product, _ in found]
         yield [row | UNSEEN if row["image_id"] in hidden else row for row in rows]
-        last = found[-1][0].id
+        last, done = found[-1][0].id, done + len(found)
+        report(Progress("decisions", done, max(done, total)))
 
 
 def _row(decision: Decision, product: str, verdict: Verdict | None) -> Cells:

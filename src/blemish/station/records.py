@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from blemish.data.decode import read_content
 from blemish.data.image_files import SUFFIXES
+from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inspection import decisions, record
 from blemish.inspection.answers import in_shares
@@ -53,7 +54,12 @@ class _Old(NamedTuple):
 
 
 def import_record(
-    database: Database, folder: StationFolder, path: Path, images: Iterable[Path], product: str | None
+    database: Database,
+    folder: StationFolder,
+    path: Path,
+    images: Iterable[Path],
+    product: str | None,
+    report: Report = quiet,
 ) -> Imported:
     """Take the decisions of a record in; those that were taken in before are left as they are.
 
@@ -84,6 +90,7 @@ def import_record(
                 models = _models_for(session, actor, product_id, path, found)
                 for number, old in prepared:
                     done = _plus(done, _take_in(session, actor, source_id, models, number, old))
+            report(Progress("decisions", batch[-1][0] - below + 1, len(found)))
         with database.write() as session:
             told = {"decisions": done.decisions, "without_image": done.without_image, "known": done.known}
             if done.decisions:

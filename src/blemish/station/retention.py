@@ -6,6 +6,7 @@ What was removed is an entry of the audit trail.
 
 import json
 import shutil
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
@@ -13,6 +14,7 @@ from pydantic import Field, ValidationError
 from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select
 from sqlalchemy.orm import Session
 
+from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
 from blemish.settings import Settings
 from blemish.station.database import Database
@@ -104,7 +106,7 @@ def kept_now(session: Session, folder: StationFolder) -> Kept:
     return Kept(images, int(size), oldest, removed, shutil.disk_usage(folder.root).free)
 
 
-def sweep(database: Database, folder: StationFolder) -> Removed:
+def sweep(database: Database, folder: StationFolder, report: Report = quiet) -> Removed:
     """Remove the files that are kept no longer. Images that wait to be judged stay.
 
     Killed in between, it does again what it had not noted.
@@ -116,12 +118,19 @@ def sweep(database: Database, folder: StationFolder) -> Removed:
         if days is not None:
             before = (at - timedelta(days=days)).isoformat(timespec="microseconds")
             which = and_(Image.received_at < before, _is_kept_longer() if is_kept_longer else not_(_is_kept_longer()))
-            removed = _plus(
-                removed, _remove_all(database, folder, which, f"older than {days:g} day{'' if days == 1 else 's'}")
-            )
+            why = f"older than {days:g} day{'' if days == 1 else 's'}"
+            removed = _told(removed, report, _remove_all(database, folder, which, why))
     if retention.max_gb is not None:
         for which in (not_(_is_kept_longer()), _is_kept_longer()):
-            removed = _plus(removed, _shrink(database, folder, which, retention.max_gb))
+            removed = _told(removed, report, _shrink(database, folder, which, retention.max_gb))
+    return removed
+
+
+def _told(removed: Removed, report: Report, more: Iterable[Removed]) -> Removed:
+    """What was removed in all; told of after each part."""
+    for done in more:
+        removed = Removed(removed.images + done.images, removed.size_bytes + done.size_bytes)
+        report(Progress("images removed", removed.images, 0))
     return removed
 
 
@@ -130,29 +139,22 @@ def _is_kept_longer() -> ColumnElement[bool]:
     return or_(Image.is_audit, Decision.verdict != "good", judged)
 
 
-def _plus(one: Removed, other: Removed) -> Removed:
-    return Removed(one.images + other.images, one.size_bytes + other.size_bytes)
-
-
-def _remove_all(database: Database, folder: StationFolder, which: ColumnElement[bool], why: str) -> Removed:
-    removed = Removed(0, 0)
+def _remove_all(database: Database, folder: StationFolder, which: ColumnElement[bool], why: str) -> Iterator[Removed]:
     while (done := _remove(database, folder, which, why, None)).images:
-        removed = _plus(removed, done)
-    return removed
+        yield done
 
 
-def _shrink(database: Database, folder: StationFolder, which: ColumnElement[bool], max_gb: float) -> Removed:
-    removed = Removed(0, 0)
+def _shrink(database: Database, folder: StationFolder, which: ColumnElement[bool], max_gb: float) -> Iterator[Removed]:
     while True:
         with database.read() as session:
             there = select(func.coalesce(func.sum(Image.size_bytes), 0)).where(Image.removed_at.is_(None))
             above = int(session.scalar(there) or 0) - max_gb * GB
         if above <= 0:
-            return removed
+            return
         done = _remove(database, folder, which, f"more than {max_gb:g} GB", above)
         if not done.images:
-            return removed
-        removed = _plus(removed, done)
+            return
+        yield done
 
 
 def _remove(

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, final
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from blemish.data.progress import Progress, Report, quiet
 from blemish.station.tables import Decision, Entry, Verdict, now
 
 FIRST = "0" * 64
+AT_ONCE = 1000
 """What the first entry has in place of the SHA-256 of one before."""
 
 STATION = "station"
@@ -72,19 +74,22 @@ class Verified(NamedTuple):
     problem: str | None = None
 
 
-def verify_trail(session: Session, noted_head: str | None = None) -> Verified:
+def verify_trail(session: Session, noted_head: str | None = None, report: Report = quiet) -> Verified:
     """Go through the chain from its beginning, and through the decisions and verdicts that its entries are about."""
+    total = session.scalar(select(func.count()).select_from(Entry)) or 0
     kept, previous, has_noted = 0, FIRST, noted_head is None
-    with session.scalars(select(Entry).order_by(Entry.seq).execution_options(yield_per=1000)) as entries:
+    with session.scalars(select(Entry).order_by(Entry.seq).execution_options(yield_per=AT_ONCE)) as entries:
         for entry in entries:
             problem = _entry_problem(entry, kept + 1, previous)
             if problem is not None:
                 return Verified(kept, previous, problem)
             kept, previous = entry.seq, entry.sha256
             has_noted = has_noted or previous == noted_head
+            if kept % AT_ONCE == 0 or kept == total:
+                report(Progress("entries", kept, total))
     if not has_noted:
         return Verified(kept, previous, f"the noted head {noted_head} is not in the chain: its end was cut off")
-    return Verified(kept, previous, _row_problem(session))
+    return Verified(kept, previous, _row_problem(session, report))
 
 
 def _entry_problem(entry: Entry, seq: int, previous: str) -> str | None:
@@ -97,19 +102,21 @@ def _entry_problem(entry: Entry, seq: int, previous: str) -> str | None:
     return None
 
 
-def _row_problem(session: Session) -> str | None:
+def _row_problem(session: Session, report: Report) -> str | None:
     """A decision or verdict that is not what its entry says, or an entry without its row."""
     told: list[tuple[str, Any, Callable[[Any], dict[str, Any]]]] = [
         ("decision", Decision, decision_detail),
         ("verdict", Verdict, verdict_detail),
     ]
     for action, table, detail in told:
+        entries = session.scalar(select(func.count()).where(Entry.action == action)) or 0
         rows = select(table, Entry.detail).join(Entry, Entry.seq == table.trail_seq).order_by(table.trail_seq)
-        with session.execute(rows.execution_options(yield_per=1000)) as found:
-            for row, written in found:
+        with session.execute(rows.execution_options(yield_per=AT_ONCE)) as found:
+            for done, (row, written) in enumerate(found, start=1):
                 if canonical(detail(row)) != written:
                     return f"{action} {row.id} was changed: entry {row.trail_seq} of the trail says otherwise"
-        entries = session.scalar(select(func.count()).where(Entry.action == action)) or 0
+                if done % AT_ONCE == 0 or done == entries:
+                    report(Progress(f"{action}s", done, entries))
         kept = session.scalar(select(func.count()).select_from(table)) or 0
         if entries != kept:
             return f"entries '{action}' in the trail: {entries}; rows of the table: {kept}"
