@@ -327,7 +327,7 @@ def test_a_jpeg_mask_has_no_ringing(mode: str, quality: int, tmp_path: Path) -> 
 def test_a_mask_with_wide_dim_edges_is_refused_and_labels_are_not(tmp_path: Path) -> None:
     soft = Image.fromarray(np.uint8(LARGE) * 255).resize((8, 6), Image.Resampling.BILINEAR).resize((128, 96))
     soft.save(tmp_path / "soft.png")
-    with pytest.raises(DataError, match=r"soft\.png: \d+ pixels are bright and \d+ are faint.*mask_value"):
+    with pytest.raises(DataError, match=r"soft\.png: bright pixels: \d+, and faint ones: \d+.*mask_value"):
         load_mask(tmp_path / "soft.png", LARGE.shape)
     labels = np.uint8(LARGE) * (np.arange(128) // 3 + 1).astype(np.uint8)
     Image.fromarray(labels).save(tmp_path / "labels.png")

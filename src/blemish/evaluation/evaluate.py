@@ -239,8 +239,10 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     if unknown:
         notes["masks"] = f"{join_names(unknown)}: defective, but without a mask; judged as images, not by their pixels"
     if judged.bad_masks:
-        names = join_names(list(judged.bad_masks))
-        notes["bad_masks"] = f"{names}: with a mask that cannot be used; judged as images, not by their pixels"
+        notes["bad_masks"] = (
+            f"{join_names(list(judged.bad_masks))}: with a mask that cannot be used; judged as images, not by their "
+            "pixels"
+        )
     if predictor.header.calibration.by_group and _groups(predictor.header, judged) is None:
         notes["groups"] = (
             "the model was calibrated by group, but the names of the test images do not tell their groups: false "
