@@ -11,6 +11,7 @@ from PIL import Image
 from blemish.data.folder import Folder, Sample
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.models import DETECTORS, PRESETS
+from blemish.settings import DataSettings, RunSettings
 from blemish.training.export import export_model
 from blemish.training.job import Job, split_samples
 from blemish.training.settings import make_settings
@@ -86,6 +87,12 @@ def test_settings_without_effect_are_said(shared_parts: Path, tmp_path: Path) ->
         "data.roi: set, but without effect, as the photo is seen and judged whole",
         "score.folds: set, but without effect, as score.calibration is not cross",
     ]
+
+
+def test_general_defaults_are_not_taken_for_settings_that_were_set(shared_parts: Path, tmp_path: Path) -> None:
+    run = RunSettings(detector="padim", data=DataSettings(size_px=(64, 64)))
+    notes = train_model(shared_parts, tmp_path / "m.safetensors", run).data_card.notes
+    assert [note for note in notes if "without effect" in note] == []
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ _STEPS = tuple(f"train.{name}" for name in TrainSettings.model_fields if name no
 def unused_notes(job: Job, has_steps: bool) -> list[str]:
     """What is said of settings that decide nothing; `has_steps` is whether the detector learnt by gradient steps.
 
-    A setting counts as set where it has another value than the detector and its presets give it.
+    A setting counts as set where it has another value than the detector, its presets and the general defaults give it.
     """
     settings, policy, known = job.settings, job.images.policy, _set(job.settings)
     data, is_cross = settings.data, settings.score.calibration == "cross"
@@ -42,10 +42,10 @@ def unused_notes(job: Job, has_steps: bool) -> list[str]:
 
 
 def _set(settings: RunSettings) -> set[str]:
-    """The names of settings with another value than the detector and its presets give them."""
-    name, kind = settings.detector, DETECTORS[settings.detector]
-    usual = ({}, *(preset for preset in PRESETS.values() if preset["detector"] == name))
-    flats = [_flat(validate(RunSettings, merge(kind.defaults, one, {"detector": name}))) for one in usual]
+    """The names of settings with another value than the detector, its presets and the general defaults give them."""
+    name, own = settings.detector, DETECTORS[settings.detector].defaults
+    usual = ({}, own, *(merge(own, preset) for preset in PRESETS.values() if preset["detector"] == name))
+    flats = [_flat(validate(RunSettings, merge(one, {"detector": name}))) for one in usual]
     return {key for key, value in _flat(settings).items() if all(flat.get(key) != value for flat in flats)}
 
 
