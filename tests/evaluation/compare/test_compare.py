@@ -21,7 +21,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.compare import CSV, JSON, PAGE, Plan, compare, plan_runs
 from blemish.evaluation.compare.content import Content
 from blemish.evaluation.compare.follow import Runner
-from blemish.evaluation.compare.runs import LOCK, Compared, Outcome, execute_run
+from blemish.evaluation.compare.runs import LOCK, Compared, Outcome, execute_run, refuse_bad_files
 from blemish.evaluation.compare.summary import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
@@ -364,6 +364,13 @@ def test_a_file_that_no_run_could_read_is_an_error_before_the_first(
         assert (said.exit_code, message in said.stderr) == (2, True), said.output
         assert said.stderr.rstrip().endswith("; --skip-bad leaves such files out")
     assert not (out / "runs").exists()
+
+
+def test_a_bad_file_that_training_leaves_out_is_no_error(parts: Path, tmp_path: Path) -> None:
+    (parts / "train/good/000.png").write_bytes(b"no image")
+    refuse_bad_files(plan_runs(plan(parts, more=("data.skip_bad=true",)), tmp_path / "out"), quiet)
+    with pytest.raises(DataError, match=r"000\.png: not an image"):
+        refuse_bad_files(plan_runs(plan(parts), tmp_path / "out"), quiet)
 
 
 def test_the_command_refuses_an_unknown_detector(shared_parts: Path, tmp_path: Path) -> None:

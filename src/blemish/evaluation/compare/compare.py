@@ -71,8 +71,7 @@ def compare(plan: Plan, out: Path, runner: Runner = HERE) -> Compared[Content]:
     Raises:
         SettingsError: an unknown detector, preset or setting, or one that a detector does not have.
         DataError: a dataset that cannot be read, in which an image or a mask cannot be read (unless
-            `evaluate.skip_bad`), or without test images; `out` cannot be written, or another process
-            compares into it.
+            `evaluate.skip_bad`), or without test images; `out` cannot be written, or another process compares into it.
     """
     runs = plan_runs(plan, out)
     with exclusive_lock(out / LOCK, f"comparing into {out}"):

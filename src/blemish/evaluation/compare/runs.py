@@ -226,7 +226,12 @@ def refuse_bad_files(runs: Sequence[Run], report: Report) -> None:
         DataError: the first of them, unless bad files are left out.
     """
     of_sets = {run.dataset.name: run for run in runs if not run.evaluate.skip_bad}.values()
-    samples = [(run, sample) for run in of_sets for sample in (*run.dataset.folder.train, *run.dataset.folder.test)]
+    samples = [
+        (run, sample)
+        for run in of_sets
+        for part in (() if run.settings.data.skip_bad else run.dataset.folder.train, run.dataset.folder.test)
+        for sample in part
+    ]
     for done, (run, sample) in enumerate(samples, start=1):
         data = run.settings.data
         policy = PixelPolicy(size_px=(8, 8), white_level=data.white_level, max_image_px=data.max_image_px)

@@ -61,8 +61,7 @@ def sweep_setting(plan: SettingSweep, out: Path, runner: Runner = HERE) -> Compa
     Raises:
         SettingsError: none or several settings with several values; a setting or a value that will not do.
         DataError: the data cannot be read, an image or a mask among them cannot (unless `evaluate.skip_bad`), or they
-            have no test images; `out` cannot be written, or another process sweeps
-            into it.
+            have no test images; `out` cannot be written, or another process sweeps into it.
     """
     setting, values, runs = plan_runs(plan, out)
     with exclusive_lock(out / LOCK, f"sweeping into {out}"):
