@@ -77,9 +77,9 @@ def monitor_images(
 
     The watch goes on from `state_path` and is kept there, also when it is interrupted. Files of a folder that an
     earlier run has seen are passed over, and so are images that the model was calibrated on, and copies of those that
-    were watched (see `REMEMBERED`). Without a probability it is the
-    one before, or 1 %; without a smallest change likewise, or 0: every change counts. `is_current` is asked now and
-    then whether the model file is still the one that is watched by.
+    were watched (see `REMEMBERED`). Without a probability it is the one before, or 1 %; without a smallest change
+    likewise, or 0: every change counts. `is_current` is asked now and then whether the model file is still the one that
+    is watched by.
 
     Raises:
         CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated again.

@@ -16,8 +16,9 @@ from blemish.data.progress import Progress, Report, quiet
 from blemish.station.tables import Decision, Entry, Verdict, now
 
 FIRST = "0" * 64
-AT_ONCE = 1000
 """What the first entry has in place of the SHA-256 of one before."""
+
+AT_ONCE = 1000
 
 STATION = "station"
 """Who decides when no person does."""
