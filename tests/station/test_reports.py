@@ -102,13 +102,13 @@ def test_a_shift_report_by_hand(sqlite: Database, folder: StationFolder, onnx_fi
         report = shift_report(session, "2000-01-01", "2100-01-01")
         nothing = shift_report(session, "2000-01-01", "2001-01-01")
         assert audit_shares(session, line.product_id) == report.audit
-    assert report.counts == {"good": 3, "anomalous": 3, "unreadable": 2}
+    assert report.counts == {"good": 3, "anomalous": 3, "unreadable": 2, "audit": 0}
     assert report.audit[1:] == (Share(1, 3), Share(1, 2), Share(1, 3))
     assert report.audit.audited == 6
     assert report.defect_types == [("crack", 3), ("dent", 1)]
     low, high = Share(1, 3).interval
     assert (low, high) == pytest.approx((0.00840, 0.90570), abs=1e-5)  # Clopper & Pearson's tables
-    assert nothing.counts == {"good": 0, "anomalous": 0, "unreadable": 0}
+    assert nothing.counts == {"good": 0, "anomalous": 0, "unreadable": 0, "audit": 0}
     assert nothing.audit.misses.interval == (0.0, 1.0)
 
 

@@ -904,7 +904,23 @@ def test_images_are_found_by_name_verdict_and_time(
     assert re.findall(r'data-image="(\d+)"', who.client.get(older.replace("&amp;", "&")).text) == ["2", "1"]
     report = who.client.get("/report").text
     links = [one.replace("&amp;", "&") for one in re.findall('href="(/images[?][^"]*)"', report)]
-    assert [who.client.get(one).status_code for one in links] == [200] * 4
+    assert all(who.client.get(one).status_code == 200 for one in links)
+    counts = {name: int(n) for name, n in re.findall(r'href="/images[?]verdict=(\w+)&[^"]*">(\d+)<', report)}
+    assert counts == {name: len(shown(verdict=name)) for name in ("good", "anomalous", "unreadable", "audit")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("/images?name=a%00b", 422),
+        ("/images?start=9999-12-31T23:59-14:00", 422),
+        ("/report?end=0001-01-01T00:00%2B14:00", 422),
+        ("/images?name=%22%3E%3Cscript%3E", 200),
+    ],
+)
+def test_hostile_queries_are_refused_or_find_nothing(asked: str, status: int, station: Station, app: FastAPI) -> None:
+    answer = visit(station, app, "viewer").client.get(asked, headers=HTML)
+    assert (answer.status_code, "<script>" in answer.text) == (status, False)
 
 
 def test_a_report_that_ends_before_it_begins_is_refused(station: Station, app: FastAPI) -> None:

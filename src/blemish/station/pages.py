@@ -25,7 +25,7 @@ from blemish.station.queue import queue_length
 from blemish.station.render import render
 from blemish.station.reports import audit_shares, utc_time
 from blemish.station.sign_in import see_other
-from blemish.station.tables import VERDICTS, Decision, Image, Model, Product
+from blemish.station.tables import Decision, Image, Model, Product
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -91,8 +91,8 @@ async def live_events(request: Request, station: At, after: DecisionId, product:
 
     async def events() -> AsyncIterator[str]:
         clock, known, html, look_s = asyncio.get_running_loop().time, "", "", 0.0
-        last, begun = after, clock()
-        hidden = await run_in_threadpool(_hidden_at_first, station, product, after)
+        last, hidden = after, await run_in_threadpool(_hidden_at_first, station, product, after)
+        begun = clock()
         yield "retry: 1000\n\n"
         while clock() < begun + STREAM_S and not station.stopping.is_set() and not await request.is_disconnected():
             found, last = await run_in_threadpool(_cards, request, station, last, product, hidden)
@@ -150,13 +150,12 @@ def images(
     verdict: str = "",
     start: str = "",
     end: str = "",
-    name: Annotated[str, Query(max_length=200)] = "",
+    name: Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")] = "",
     before: Annotated[int | None, Query(ge=-LARGEST_ID, le=LARGEST_ID)] = None,
 ) -> Response:
     """Every image that was decided, the newest first: of a verdict, a time, a name."""
-    known = (*VERDICTS, reviews.HIDDEN)
-    if verdict not in ("", *known):
-        raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(known)}")
+    if verdict not in ("", *reviews.SHOWN):
+        raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(reviews.SHOWN)}")
     within = reviews.Within(utc_time(start), utc_time(end), name.strip())
     with station.database.read() as session:
         rows = reviews.recent(session, product, IMAGES_A_PAGE, before, verdict or None, within)
@@ -168,7 +167,7 @@ def images(
             rows=rows,
             hidden=reviews.hidden_of(session, rows),
             asked=asked,
-            verdicts=known,
+            verdicts=reviews.SHOWN,
             older=urlencode({key: value for key, value in older.items() if value})
             if len(rows) == IMAGES_A_PAGE
             else "",

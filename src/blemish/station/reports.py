@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import SettingsError
-from blemish.station.tables import VERDICTS, Decision, DriftAlarm, Tally, Verdict
+from blemish.station.reviews import SHOWN, SHOWN_VERDICT
+from blemish.station.tables import Decision, DriftAlarm, Image, Tally, Verdict
 from blemish.stats.control_chart import ControlChart, laney_p_chart
 from blemish.stats.intervals import Interval, rate_interval
 
@@ -85,9 +86,9 @@ def utc_time(text: str | None) -> str:
         return ""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
         raise SettingsError(f"time '{text[:40]}': expected for example 2026-11-26T06:00") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
 
 
 def shift_report(session: Session, start: str, end: str, product_id: int | None = None) -> Report:
@@ -101,10 +102,9 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
         within.append(Decision.product_id == product_id)
     hour = func.substr(Decision.decided_at, 1, 13)
     by_hour: dict[str, dict[str, int]] = {}
-    for at, verdict, count in session.execute(
-        select(hour, Decision.verdict, func.count()).where(*within).group_by(hour, Decision.verdict).order_by(hour)
-    ):
-        by_hour.setdefault(at, dict.fromkeys(VERDICTS, 0))[verdict] = count
+    counted = select(hour, SHOWN_VERDICT, func.count()).join(Image, Image.id == Decision.image_id).where(*within)
+    for at, verdict, count in session.execute(counted.group_by(hour, SHOWN_VERDICT.name).order_by(hour)):
+        by_hour.setdefault(at, dict.fromkeys(SHOWN, 0))[verdict] = count
     said = select(Verdict, Decision.verdict).join(Decision, Decision.image_id == Verdict.image_id)
     rows = session.execute(said.where(*within).order_by(Verdict.id)).all()
     last = {verdict.image_id: verdict for verdict, _ in rows}.values()
@@ -112,7 +112,7 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
     return Report(
         start=start,
         end=end,
-        counts={name: sum(hour[name] for hour in by_hour.values()) for name in VERDICTS},
+        counts={name: sum(hour[name] for hour in by_hour.values()) for name in SHOWN},
         by_hour=list(by_hour.items()),
         defect_types=sorted(types.items(), key=lambda one: (-one[1], one[0])),
         judged_good=sum(verdict.judgement == "good" for verdict in last),

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, final
 
-from sqlalchemy import Exists, and_, exists, func, not_, select
+from sqlalchemy import Exists, and_, case, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from blemish.errors import DataError, SettingsError
 from blemish.station.database import Database
-from blemish.station.tables import JUDGEMENTS, Decision, Image, Verdict, now
+from blemish.station.tables import JUDGEMENTS, VERDICTS, Decision, Image, Product, Verdict, now
 from blemish.station.trail import append, verdict_detail
 
 LONGEST_TYPE = 80
@@ -19,6 +19,8 @@ AT_ONCE = 7
 
 HIDDEN = "audit"
 """In place of a verdict that people must not see yet."""
+
+SHOWN = (*VERDICTS, HIDDEN)
 
 
 @final
@@ -85,7 +87,7 @@ def rejects_left(session: Session, product_id: int | None) -> int:
 def _unjudged(product_id: int | None) -> Any:
     is_judged = exists().where(Verdict.image_id == Image.id)
     waits = (Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit, Image.removed_at.is_(None))
-    return _rows(product_id).where(*waits)
+    return _by_product(product_id).where(*waits)
 
 
 def next_to_audit(session: Session, product_id: int | None, user_id: int = 0) -> Row | None:
@@ -128,7 +130,7 @@ def hidden_of(session: Session, rows: Iterable[Row]) -> set[int]:
 
 def hidden_counts(session: Session, start: str, product_id: int | None, last: int) -> Counter[str]:
     """Of the decisions since a time, up to one, those whose verdict must not be shown to people yet, by it."""
-    query = _rows(product_id).where(*_WAITS, Decision.decided_at >= start, Decision.id <= last)
+    query = _by_product(product_id).where(*_WAITS, Decision.decided_at >= start, Decision.id <= last)
     rows = session.execute(query.with_only_columns(Decision.verdict, func.count()).group_by(Decision.verdict))
     return Counter({row[0]: row[1] for row in rows})
 
@@ -183,10 +185,8 @@ def recent(
         query = query.where(Image.name.icontains(within.name, autoescape=True))
     if before is not None:
         query = query.where(Decision.id < before)
-    if verdict == HIDDEN:
-        query = query.where(*_WAITS)
-    elif verdict is not None:
-        query = query.where(Decision.verdict == verdict, not_(and_(*_WAITS)))
+    if verdict is not None:
+        query = query.where(verdict == SHOWN_VERDICT)
     return [Row(row[0], row[1]) for row in session.execute(query)]
 
 
@@ -224,6 +224,11 @@ def _rows(product_id: int | None) -> Any:
     return query if product_id is None else query.where(Decision.product_id == product_id)
 
 
+def _by_product(product_id: int | None) -> Any:
+    """As `_rows`, found by the indices of decisions, which begin with the product."""
+    return _rows(product_id).where(Decision.product_id.in_(select(Product.id)))
+
+
 def _audited(image_id: object) -> Exists:
     given = aliased(Verdict)
     return exists().where(and_(given.image_id == image_id, given.lane == "audit"))
@@ -231,3 +236,6 @@ def _audited(image_id: object) -> Exists:
 
 _WAITS = (Image.is_audit, Image.removed_at.is_(None), Decision.verdict != "unreadable", ~_audited(Image.id))
 """Of images that are to be judged in the audit lane."""
+
+SHOWN_VERDICT = case((and_(*_WAITS), HIDDEN), else_=Decision.verdict).label("shown_verdict")
+"""A verdict as people may see it; of a decision joined with its image."""
