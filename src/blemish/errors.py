@@ -44,6 +44,9 @@ class WithdrawnWarning(UserWarning):
     """The certificate of the model that predicts is withdrawn: the line has changed since it was calibrated."""
 
 
+LEAST_LIKENESS = 0.6
+"""Of a mistyped name and a known one, by `difflib`, for the known one to be suggested."""
+
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -103,15 +106,18 @@ def join_names(names: Sequence[str], count: int | None = None) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name.
+    """A hint for a mistyped name: the first in order of those that are as near.
 
     >>> nearest("patchcor", ["patchcore", "padim"])
     "did you mean 'patchcore'?"
     >>> nearest("x", ["patchcore", "padim"])
     'known: padim, patchcore'
+    >>> nearest("net", ["net1", "net0"])
+    "did you mean 'net0'?"
     """
     import difflib  # here: most runs end well
 
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+    likeness = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in known}
+    best = max(known, key=likeness.__getitem__, default="")
+    return f"did you mean '{best}'?" if likeness.get(best, 0.0) >= LEAST_LIKENESS else f"known: {', '.join(known)}"

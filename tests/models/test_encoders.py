@@ -128,7 +128,7 @@ def test_a_model_with_an_encoder_of_ones_own_is_restored(own_encoder: str, name:
 
 def test_an_encoder_that_is_not_there_is_refused_with_what_to_do() -> None:
     with pytest.raises(
-        SettingsError, match=r"model\.encoder: unknown encoder 'efficientnet'; did you mean .* in blemish"
+        SettingsError, match=r"unknown encoder 'efficientnet' \(.* in blemish.*\); did you mean 'efficientnet_lite0'\?$"
     ):
         make_detector("padim", {"encoder": "efficientnet"}, ImageShape(3, 32, 32))
 

@@ -194,8 +194,10 @@ def test_models_and_exports_do_not_replace_each_other(model_file: Path, parts: P
     trained.write_bytes(model_file.read_bytes())
     (tmp_path / "other.safetensors").write_bytes(model_file.read_bytes())
     exported.write_bytes(b"\x08\x08\x12\x07blemish")
-    with pytest.raises(DataError, match=r"deployed\.onnx: the name of an export"):
+    with pytest.raises(DataError, match=r"deployed\.onnx: an export is there, .* such as deployed\.safetensors"):
         train_model(parts, exported, settings())
+    with pytest.raises(DataError, match=r"new\.onnx: ends as exports do; give the trained model another name, such as"):
+        train_model(parts, tmp_path / "new.onnx", settings())
     with pytest.raises(DataError, match=r"other\.safetensors: a trained model, which would be lost"):
         export_model(trained, tmp_path / "other.safetensors")
     assert exported.read_bytes() == b"\x08\x08\x12\x07blemish"

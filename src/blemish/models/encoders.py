@@ -176,8 +176,8 @@ def _row(settings: EncoderSettings) -> Callable[[], Encoder]:
     name, deep = settings.encoder, f"{settings.encoder}_deep"
     if name not in ENCODERS:
         raise SettingsError(
-            f"model.encoder: unknown encoder '{name}'; {nearest(name, ENCODERS)}; one of your own must be in "
-            "blemish.models.encoders.ENCODERS before a model with it is trained or loaded"
+            f"model.encoder: unknown encoder '{name}' (one of your own must be in blemish.models.encoders.ENCODERS "
+            f"before a model with it is trained or loaded); {nearest(name, ENCODERS)}"
         )
     coarse = settings.coarsest_stride > max(EfficientNetLite.strides)
     wants_deep = coarse if settings.encoder_layers is None else max(settings.encoder_layers) > 3

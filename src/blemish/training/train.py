@@ -45,7 +45,8 @@ def train_model(
     data, out = Path(data), Path(out)
     check_model_name(out, SUFFIXES)
     if is_onnx(out):
-        raise DataError(f"{out}: the name of an export, or one that is there; give the trained model another name")
+        found = "an export is there, which would be lost" if out.is_file() else "ends as exports do"
+        raise DataError(f"{out}: {found}; give the trained model another name, such as {out.stem}.safetensors")
     torch_device(device)
     with exclusive_lock(out.with_name(f".{out.name}.lock"), f"training {out}"):
         return _train(data, out, settings, device, resume, report)
