@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from blemish.stats.conformal import promised_percent
+
 FOLDER = Path(__file__).parents[1] / "docs" / "figures"
 PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
 DEFAULT = "feature_ensemble"
@@ -63,7 +65,7 @@ def default_detector() -> str:
         figures, each = rows[name, DEFAULT]["figures"], rows[name, DEFAULT]["each"]
         aupro = "no masks" if figures["AUPRO"] is None else _number(figures["AUPRO"], 3)
         found, flagged = (_counts(each, kind) for kind in ("defective", "good"))
-        promised = f"{100 * each[0]['promised']:.3g} %"
+        promised = promised_percent(each[0]["promised"])
         lines.append([name, _number(figures["image AUROC"], 3), aupro, found, flagged, promised])
     return table(lines)
 

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 from blemish.inference.score import score_text
 from blemish.station.accounts import Identity
 from blemish.station.words import Say, choose_language
-from blemish.stats.conformal import rounded_up
+from blemish.stats.conformal import promised_percent
 
 NAVIGATION = (
     ("/", "Live", "viewer"),
@@ -119,10 +119,10 @@ def percent(share: float | None, digits: int = 2) -> str:
 def guarantee(rate: float | None) -> str:
     """A guaranteed rate for a page, never rounded to less than it is.
 
-    >>> guarantee(1 / 41), guarantee(None)
-    ('2.44 %', '-')
+    >>> guarantee(1 / 41), guarantee(0.001234), guarantee(None)
+    ('2.44 %', '0.124 %', '-')
     """
-    return percent(None if rate is None else rounded_up(rate))
+    return promised_percent(rate)
 
 
 def figure(value: float | None) -> str:
