@@ -22,7 +22,7 @@ from blemish.station.app import Station
 from blemish.station.database import Database, open_database
 from blemish.station.folder import StationFolder, keep_content, open_folder
 from blemish.station.intake import Inbox
-from blemish.station.products import add_folder
+from blemish.station.products import add_folder, product_named
 from blemish.station.room import DiskFullError, is_full
 from blemish.station.state import BACKLOG
 from blemish.station.tables import Decision, Image, Job, Source
@@ -39,8 +39,11 @@ class Disk:
 
     def __init__(self) -> None:
         self.free = 1 << 40
+        self.step = 0
+        """So much is written between two looks."""
 
     def usage(self, _folder: object) -> Any:
+        self.free -= self.step
         return NamedTuple("Usage", [("total", int), ("used", int), ("free", int)])(1 << 40, 0, self.free)
 
 
@@ -100,15 +103,16 @@ def test_a_watched_folder_waits_and_is_taken_in_when_there_is_room(
     camera = tmp_path / "camera"
     camera.mkdir()
     source_id = add_folder(station.database, "test", line.product_id, camera)
-    disk.free = 1
+    disk.free, disk.step = room.RESERVE_BYTES - 1, 1 << 18
     for seed in range(3):
         (camera / f"{seed}.png").write_bytes(picture(seed))
-    (said,) = work(station.database, station.folder)
-    assert "0 MiB are left on the disk" in said
+    assert work(station.database, station.folder) == [f"{camera}: {room.NO_ROOM}"]  # once, not at every look
+    page = visit(station, app, "viewer").client.get("/").text
+    assert ("The disk is full" in page, "do not come in" in page) == (True, False)
     with station.database.read() as session:
         assert "free some" in session.get_one(Source, source_id).trouble
     assert (count(station.database, Image), image_files(station.folder)) == (0, [])
-    disk.free = 1 << 40
+    disk.free, disk.step = 1 << 40, 0
     assert work(station.database, station.folder) == []
     assert count(station.database, Decision) == 3
     with station.database.read() as session:
@@ -185,6 +189,23 @@ def test_what_was_leased_when_the_database_failed_is_given_back_untried(
         assert session.scalars(select(Job.attempts)).one() == 0
 
 
+def test_trouble_that_cannot_be_noted_is_not_said_at_every_look(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    (tmp_path / "camera").mkdir()
+    add_folder(sqlite, "test", line.product_id, tmp_path / "camera")
+    (tmp_path / "camera").rmdir()
+    with sqlite.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE UPDATE ON sources BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    with beside(lambda say, stop: Worker(sqlite, folder, say, 1, 0.1).run(stop)) as said:
+        assert wait_until(lambda: said)
+        time.sleep(0.2)  # a few looks
+        assert [one for one in said if "camera" in one or "database" in one] == said == ["the database fails: full"]
+
+
 @pytest.mark.skipif(os.getuid() != 0 if hasattr(os, "getuid") else True, reason="only root may mount a small disk")
 def test_on_a_disk_that_is_really_full(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = tmp_path / "small"
@@ -243,7 +264,10 @@ def test_a_queue_that_grows_is_said_by_how_much(few_and_many: Station, app: Fast
     viewer = visit(few_and_many, app, "viewer").client
     said = f"Images come faster than they are judged: {BACKLOG + 2} wait, {BACKLOG + 2} more than a minute ago."
     assert said in viewer.get("/").text
-    assert f">+{BACKLOG + 2}</dd>" in viewer.get("/").text
+    assert f">+{BACKLOG + 2}/min</dd>" in viewer.get("/").text
+    other = product_named(few_and_many.database, "test", "other")
+    assert 'data-count="waiting">0</dd>' in viewer.get(f"/?product={other}").text
+    assert f">+{BACKLOG + 2}/min</dd>" in viewer.get(f"/?product={other - 1}").text
     german = viewer.get("/", headers={"Accept-Language": "de"}).text
     assert "Bilder kommen schneller, als sie beurteilt werden" in german
     work(few_and_many.database, few_and_many.folder)

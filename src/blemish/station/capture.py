@@ -23,6 +23,7 @@ from blemish.station.cameras import MISSING, CameraSettings, Counted, count, end
 from blemish.station.database import Database, reason
 from blemish.station.intake import Inbox, note_trouble
 from blemish.station.queue import waiting
+from blemish.station.room import NO_ROOM, DiskFullError
 from blemish.station.tables import Image
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ class CameraReader:
                 return
             except (BlemishError, SQLAlchemyError) as error:
                 self._is_failing = True
-                self._note(f"{self._camera.shown}: frames cannot be kept: {reason(error)}")
+                why = NO_ROOM if isinstance(error, DiskFullError) else f"frames cannot be kept: {reason(error)}"
+                self._note(f"{self._camera.shown}: {why}")
             if not self._camera.is_file:
                 self._counts.add(lost=1)
                 return

@@ -167,9 +167,9 @@ def note_trouble(database: Database, source_id: int, trouble: str, say: Callable
         before = session.scalar(select(Source.trouble).where(Source.id == source_id))
     if before is None or before == trouble:
         return
-    if trouble:
-        say(trouble)
     with database.write() as session:
         source = session.get(Source, source_id)
         if source is not None:
             source.trouble = trouble
+    if trouble:  # once it is noted, or it would be said at every look
+        say(trouble)

@@ -74,8 +74,8 @@ def head_of_page(session: Session, station: Station, product: int | None) -> dic
         "product": product,
         "promises": [one for one in promises if one is not None],
         "troubles": state.troubles(session, station),
-        "waiting": queue_length(session),
-        "growth": state.backlog(session).per_minute,
+        "waiting": queue_length(session, product),
+        "growth": state.backlog(session, product).per_minute,
     }
 
 
@@ -117,7 +117,7 @@ def _state(request: Request, station: Station, product: int | None) -> str:
 
 def _counts(station: Station, product: int | None, hidden: Counter[str]) -> dict[str, Any]:
     with station.database.read() as session:
-        backlog = state.backlog(session)
+        backlog = state.backlog(session, product)
         counts = state.counts_of_late(session, product, hidden)
     return {"counts": {**counts, "waiting": backlog.waiting}, "growth": backlog.per_minute}
 

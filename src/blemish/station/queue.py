@@ -114,9 +114,10 @@ def waiting(database: Database) -> int:
         return queue_length(session)
 
 
-def queue_length(session: Session) -> int:
-    """How many images are not judged yet."""
-    return session.scalar(select(func.count()).select_from(Job)) or 0
+def queue_length(session: Session, product_id: int | None = None) -> int:
+    """How many images are not judged yet, of a product or of all."""
+    query = select(func.count()).select_from(Job)
+    return session.scalar(query if product_id is None else query.where(Job.product_id == product_id)) or 0
 
 
 def left_waiting(database: Database) -> str:

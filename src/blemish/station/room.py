@@ -13,6 +13,10 @@ RESERVE_BYTES = 128 << 20
 """Below this no image is taken in; decisions about those that wait, a few kB each, still find room."""
 
 
+NO_ROOM = "images find no room on the disk; free some"
+"""What is noted of a source while the disk is full: of one text, whatever the image and however much is left."""
+
+
 class DiskFullError(DataError):
     """There is no room for what should be kept; nothing of it was."""
 

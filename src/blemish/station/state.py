@@ -13,7 +13,7 @@ from blemish.station.app import Station
 from blemish.station.drift import alarms_of
 from blemish.station.queue import queue_length
 from blemish.station.reviews import HIDDEN
-from blemish.station.room import free_bytes, is_short
+from blemish.station.room import NO_ROOM, free_bytes, is_short
 from blemish.station.service import is_working
 from blemish.station.spool import shown_url
 from blemish.station.tables import (
@@ -82,7 +82,6 @@ def promise_of(session: Session, product: Product) -> Promise | None:
     model, header = live
     threshold = header.threshold if product.threshold is None else product.threshold
     certificate, alarms = header.certificate, alarms_of(session, product)
-    waiting = select(func.count()).select_from(Job).where(Job.product_id == product.id)
     its = (Watch.product_id == product.id, Watch.model_id == model.id)
     watch = session.execute(select(Watch.images, Watch.trouble).where(*its)).first()
     return Promise(
@@ -94,7 +93,7 @@ def promise_of(session: Session, product: Product) -> Promise | None:
         is_by_group=certificate.groups is not None,
         is_own=product.threshold is not None,
         alarms=alarms,
-        waiting=(session.scalar(waiting) or 0) if alarms and product.stops_when_withdrawn else 0,
+        waiting=queue_length(session, product.id) if alarms and product.stops_when_withdrawn else 0,
         watched=0 if watch is None else watch.images,
         unwatched="" if watch is None else watch.trouble,
     )
@@ -110,6 +109,7 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
     without = select(Product.name).join(Job, Job.product_id == Product.id).where(Product.model_id.is_(None)).distinct()
     hooks = session.scalars(select(Hook.url).where(Hook.failures > 0))
     if is_short(station.folder.root):
+        sources = [one for one in sources if not one.trouble.endswith(NO_ROOM)]  # said here
         left = f"{free_bytes(station.folder.root) >> 20}"
         found.append(
             Trouble(
@@ -129,7 +129,11 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
     return [
         *found,
         *(Trouble("A hook cannot be told, and is tried again: {url}", {"url": shown_url(url)}) for url in hooks),
-        *(Trouble("A watched folder cannot be read: {why}", {"why": why}) for kind, why in sources if kind == "folder"),
+        *(
+            Trouble("A watched folder's images do not come in: {why}", {"why": why})
+            for kind, why in sources
+            if kind == "folder"
+        ),
         *(Trouble("A camera gives no images: {why}", {"why": why}) for kind, why in sources if kind == "camera"),
         *(Trouble("Images wait: {why}", {"why": why}) for why in jobs),
         *(
@@ -147,15 +151,17 @@ class Backlog(NamedTuple):
     per_minute: int
 
 
-def backlog(session: Session) -> Backlog:
-    """How long the queue is, and how it grows; a queue of a few images is none that grows."""
-    waiting = queue_length(session)
+def backlog(session: Session, product_id: int | None = None) -> Backlog:
+    """How long the queue is, of a product or of all, and how it grows; a queue of a few images is none that grows."""
+    waiting = queue_length(session, product_id)
     if waiting < BACKLOG:
         return Backlog(waiting, 0)
     since = (datetime.now(UTC) - timedelta(minutes=1)).isoformat(timespec="microseconds")
     counts = []
-    for key, at in ((Image.id, Image.received_at), (Decision.id, Decision.decided_at)):
-        newest = select(at.label("at")).order_by(key.desc()).limit(MOST_A_MINUTE).subquery()
+    for table, at in ((Image, Image.received_at), (Decision, Decision.decided_at)):
+        query = select(at.label("at")).limit(MOST_A_MINUTE)
+        its = query.where(table.product_id == product_id, at >= since)  # as there are indices
+        newest = (query.order_by(table.id.desc()) if product_id is None else its).subquery()
         counts.append(session.scalar(select(func.count()).where(newest.c.at >= since)) or 0)
     return Backlog(waiting, counts[0] - counts[1])
 

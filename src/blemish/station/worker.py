@@ -28,7 +28,7 @@ from blemish.station.intake import Inbox, WatchedFolder, note_trouble
 from blemish.station.judge import Judge, commit, keep_map
 from blemish.station.opcua import serve_opcua
 from blemish.station.queue import Task, give_back, give_back_all, put_back, release_all, take
-from blemish.station.room import is_short
+from blemish.station.room import NO_ROOM, DiskFullError, is_short
 from blemish.station.shadow import ShadowJudge
 from blemish.station.tables import Source
 from blemish.station.telling import tell_hooks
@@ -159,7 +159,7 @@ class Worker:
                 self._say(str(error))
 
     def _take_in(self, stop: threading.Event) -> None:
-        inbox = Inbox(self._database, self._folder)
+        inbox, failure = Inbox(self._database, self._folder), ""
         watched: dict[int, WatchedFolder] = {}
         cameras: Crew[CameraSettings] = Crew(lambda one, end: CameraReader(inbox, one, self._say, end).run())
         while not stop.is_set():
@@ -169,8 +169,11 @@ class Worker:
                     if source_id not in watched or watched[source_id].path != path:
                         watched[source_id] = WatchedFolder(inbox, source_id, path, self._settle_s)
                     self._look(watched[source_id], source_id)
+                failure = ""
             except SQLAlchemyError as error:
-                self._say(f"the database fails: {reason(error)}")
+                if failure != reason(error):
+                    failure = reason(error)
+                    self._say(f"the database fails: {failure}")
                 self._has_looked.set()
                 stop.wait(TROUBLE_S)
             self._has_looked.set()
@@ -183,6 +186,8 @@ class Worker:
             folder.look()
         except OSError as error:
             trouble = f"{folder.path}: {error.strerror}"
+        except DiskFullError:
+            trouble = f"{folder.path}: {NO_ROOM}"
         except BlemishError as error:
             trouble = str(error)
         note_trouble(self._database, source_id, trouble, self._say)
