@@ -160,9 +160,11 @@ def test_grey_images_on_a_colour_model_are_noted(model_file: Path, shared_parts:
     colour = shared_parts / "test/good/000.png"
     with Image.open(colour) as image:
         image.convert("L").save(tmp_path / "grey.png")
-    note = "note: all these images are grey, and the model was trained on colour"
-    assert note in run("inspect", model_file, tmp_path / "grey.png").stderr
-    assert "note:" not in run("inspect", model_file, tmp_path / "grey.png", colour).stderr
+    grey = tmp_path / "grey.png"
+    assert "note: the photo is grey, and the model was trained on colour" in run("inspect", model_file, grey).stderr
+    assert "note: all these photos are grey" in run("inspect", model_file, grey, grey).stderr
+    assert f"note: 1 of 2 photos is grey ({grey})" in run("inspect", model_file, grey, colour).stderr
+    assert "note:" not in run("inspect", model_file, colour).stderr
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])

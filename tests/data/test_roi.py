@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 
 from blemish.data.folder import Sample
@@ -16,7 +16,7 @@ from blemish.data.roi import MAX_MAP_PX, AreaOfPhoto, Window, encode_roi, place_
 from blemish.errors import DataError, SettingsError
 from blemish.settings import DataSettings, validate
 from blemish.settings.shapes import MAX_CORNERS
-from blemish.training.policy import resolve_policy
+from blemish.training.policy import region_notes, resolve_policy
 from blemish.training.settings import make_settings
 
 SQUARE = ((10, 10), (20, 10), (20, 20), (10, 20))
@@ -188,6 +188,46 @@ def test_bad_masks_are_refused(tmp_path: Path) -> None:
         policy(good, "data.roi=[0, 0, 0.5, 0.5]", "data.ignore=[0, 0, 0.6, 0.6]")
     with pytest.raises(SettingsError, match=r"data\.ignore: needs images of one aspect"):
         policy(good, "data.fit=pad", "data.ignore=[0, 0, 0.6, 0.6]")
+
+
+PHOTO = np.random.default_rng(0).normal(120, 40, (64, 64)).clip(0, 255).astype(np.uint8)
+
+
+def on_ground(ground: int, colour: str) -> Image.Image:
+    """A photo of a part that covers a sixth of it."""
+    pixels = np.full((64, 64), ground, np.uint8)
+    pixels[20:46, 20:46] = PHOTO[20:46, 20:46]
+    return Image.merge("RGB", [Image.fromarray(np.roll(pixels, shift, axis=0)) for shift in range(3)]).convert(colour)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("photo", [Image.fromarray(PHOTO), *(on_ground(0, mode) for mode in ("L", "RGB"))])
+@pytest.mark.parametrize("name", ["data.roi", "data.ignore"])
+def test_a_photo_is_no_mask(tmp_path: Path, name: str, photo: Image.Image, suffix: str) -> None:
+    photo.save(tmp_path / f"photo.{suffix}")
+    with pytest.raises(
+        DataError, match=rf"{name}: .*photo\.{suffix}: a (photo|picture of .*), not a mask.*; draw the area"
+    ):
+        read_area(name, str(tmp_path / f"photo.{suffix}"), (64, 64))
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("radius", [2, 20])
+def test_a_drawing_stays_a_mask_as_a_jpeg(tmp_path: Path, radius: int, quality: int) -> None:
+    mask = Image.new("L", (64, 64))
+    ImageDraw.Draw(mask).ellipse((32 - radius, 32 - radius, 32 + radius, 32 + radius), fill=255)
+    mask.filter(ImageFilter.GaussianBlur(1)).save(tmp_path / "m.jpg", quality=quality)
+    assert read_area("data.ignore", str(tmp_path / "m.jpg"), (64, 64)).box() is not None
+
+
+def test_how_much_is_not_judged_is_said(tmp_path: Path) -> None:
+    good = samples(tmp_path, (64, 64))
+    said = "25 % of each photo is not judged, as it lies outside data.roi or in data.ignore: no defect is found there"
+    for setting in ("data.roi=[0, 0, 1, 0.75]", "data.ignore=[0, 0.75, 1, 1]"):
+        found = policy(good, setting, "data.size_px=[64, 64]")
+        assert region_notes(found, (64, 64), None)[-1] == said.replace("25", f"{100 * (1 - found.judged_share):.3g}")
+        assert found.judged_share == pytest.approx(0.75, abs=0.01)
+    assert region_notes(policy(good), (64, 64), None) == []
 
 
 def test_a_part_outside_the_map_is_refused() -> None:

@@ -112,12 +112,6 @@ def _say_notes(found: "Inspection") -> None:
             "note",
             f"with so few calibration images, {found.fewest} of this batch must stand out for any to be selected",
         )
-    if found.predictor.policy.channels == 3 and found.grey_images and not found.colour_images:
-        say(
-            "note",
-            "all these images are grey, and the model was trained on colour: what it says of them means little; "
-            "train on grey images, or look for what has changed in the camera",
-        )
     for note in found.readings.notes:
         say("note", note)
     if found.paged:

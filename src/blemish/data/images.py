@@ -34,7 +34,7 @@ from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, open_imag
 from blemish.data.deep import brightest_value, is_transparent
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.pixels import Edges, Values, as_pixels, drawable, image_values, refuse_constant
-from blemish.data.readings import READ_AS_MEANT, Reading
+from blemish.data.readings import READ_AS_MEANT, Reading, Readings
 from blemish.data.roi import Window, decode_roi
 from blemish.data.tiles import Box
 from blemish.errors import DataError
@@ -76,6 +76,15 @@ class PixelPolicy(Settings):
     def shown(self) -> NDArray[np.bool_] | None:
         """What the network is shown `(h, w)`: the region of interest and a margin; None where it is all."""
         return self.roi if self.shown_png is None else decode_roi(self.shown_png)
+
+    def new_readings(self) -> Readings:
+        """Where photos that a model with this policy judges are counted."""
+        return Readings(self.white_level, in_colour=self.channels == 3)
+
+    @property
+    def judged_share(self) -> float:
+        """The share of a photo's pixels in which defects are looked for."""
+        return 1.0 if self.roi is None else float(self.roi.sum() / math.prod(self.window.map_px))
 
     @property
     def window(self) -> Window:
@@ -174,8 +183,6 @@ class Prepared:
     policy: PixelPolicy
     image_size_px: tuple[int, int]
     """Height and width of the image's own, upright."""
-    is_grey: bool = False
-    """Whether it is stored with one channel, whatever the network sees."""
     reading: Reading = READ_AS_MEANT
     pages: int = 1
     """Pages or frames of the file, of which this is the first."""
@@ -237,8 +244,8 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     if policy.fit == "pad":
         values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
     pages = original.info.get(PAGES, 1)
-    reading = Reading(brightest_value(original), is_transparent(original))
-    return Prepared(values, policy, size_px, original.mode in GREY_MODES, reading, pages)
+    reading = Reading(brightest_value(original), is_transparent(original), original.mode in GREY_MODES)
+    return Prepared(values, policy, size_px, reading, pages)
 
 
 def check_contents(prepared: Prepared, path: Path) -> None:

@@ -29,6 +29,9 @@ LOSSY_TOLERANCE = 32
 MAX_EDGE_SHARE = 0.25
 """A lossy mask of few colours has at most so many pixels that are far from the mask's colour and the background's."""
 
+MIN_PHOTO_SHARE = 0.02
+"""A photo of a part on dark ground has more than that between dark and bright, and of what is lit at least half."""
+
 MAX_LABEL = 64
 """Labels of defect types are at most that; 255 beside such, or 65535, may mean "not judged" (VOC, Cityscapes)."""
 VOID_COLOUR = (224, 224, 192)
@@ -200,7 +203,8 @@ def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
         colours = np.asarray(mask.convert("RGBA"))
         values = colours[:, :, :3].max(axis=2)
         marked = (values > 0) & (colours[:, :, 3] > 0)
-        _refuse_picture(colours[marked], path)
+        advice = "draw the defects alone, or say which colour marks them: data.mask_value"
+        _refuse_picture(colours[marked], str(path), advice)
     if mask.info["lossy"]:
         if 0 < values.max() < MAX_LABEL:
             raise DataError(f"{path}: a {mask.format} of labels up to {values.max()}, which it changes; save it as PNG")
@@ -253,15 +257,35 @@ def _refuse_blurred(marked: NDArray[Any], path: Path) -> None:
         )
 
 
-def _refuse_picture(colours: NDArray[np.uint8], path: Path) -> None:
+def refuse_photo(mask: Image.Image, values: NDArray[Any], name: str) -> None:
+    """Refuse what no one has drawn: of many colours, or with much that is neither dark nor bright.
+
+    `values` `(h, w)` are its brightness, of any scale; `name` is how it is called.
+
+    Raises:
+        DataError: it looks like a photo.
+    """
+    advice = "draw the area alone, white on black, and save it as PNG"
+    if mask.mode not in ("1", "L", "F", *SIXTEEN_BIT_MODES):
+        colours = np.asarray(mask.convert("RGBA")).reshape(-1, 4)
+        _refuse_picture(colours[colours[:, :3].any(axis=1)], name, advice)
+    share = values / (float(values.max()) or 1.0)
+    tolerance = LOSSY_TOLERANCE / 255
+    is_between = (share > tolerance) & (share < 1.0 - tolerance)
+    between, lit = float(is_between.mean()), float((share > tolerance).mean())
+    is_much = between > MAX_EDGE_SHARE or (between > MIN_PHOTO_SHARE and between > lit / 2)
+    if is_much and len(np.unique(values[is_between])) > MAX_FAINT_VALUES:
+        raise DataError(
+            f"{name}: a photo, not a mask: {between:.0%} of it is neither dark nor bright; {advice}".replace("%", " %")
+        )
+
+
+def _refuse_picture(colours: NDArray[np.uint8], name: str, advice: str) -> None:
     """Refuse marked pixels `(n, 4)` of so many colours that they are no drawing."""
     packed = colours[:, :3].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     found, counts = np.unique(packed, return_counts=True)
     if len(found) > MAX_COLOURS and np.sort(counts)[-MAX_COLOURS:].sum() < len(packed) / 2:
-        raise DataError(
-            f"{path}: a picture of {len(found)} colours, not a mask; draw the defects alone, or say which colour marks "
-            "them: data.mask_value"
-        )
+        raise DataError(f"{name}: a picture of {len(found)} colours, not a mask; {advice}")
 
 
 def _refuse_nearly_all(marked: NDArray[np.bool_], path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from blemish.data.decode import open_image
 from blemish.data.deep import SIXTEEN_BIT_MODES
-from blemish.data.masks import ASPECT_TOLERANCE
+from blemish.data.masks import ASPECT_TOLERANCE, refuse_photo
 from blemish.data.tiles import Box
 from blemish.errors import DataError, SettingsError
 from blemish.settings import LARGEST_IMAGE_PX
@@ -124,7 +124,7 @@ def read_area(name: str, given: str | tuple[Polygon, ...], photo_px: tuple[int, 
     have another size, if it has the photos' aspect.
 
     Raises:
-        DataError: the mask cannot be read, or is of another aspect.
+        DataError: the mask cannot be read, is of another aspect, or is a photo.
         SettingsError: a polygon that leaves the photo, crosses itself or has hardly any area; an empty mask.
 
     >>> area = read_area("data.roi", (((0, 0), (50, 0), (50, 100), (0, 100)),), (100, 100))
@@ -167,6 +167,7 @@ def _read_mask(name: str, path: str, photo_px: tuple[int, int]) -> AreaOfPhoto:
             f"{photo_px[1]}; draw it on one of them"
         )
     values = np.asarray(mask if mask.mode in ("1", "L", *SIXTEEN_BIT_MODES, "F") else mask.convert("L"))
+    refuse_photo(mask, values, f"{name}: {path}")
     least = values.max() / 2 if mask.format in ("JPEG", "MPO") else 0  # which changes values
     area = AreaOfPhoto(mask=np.asarray(values > least))
     if area.box() is None:

@@ -3,7 +3,6 @@
 Beside them goes maps.safetensors, for `blemish sweep threshold`.
 """
 
-import math
 import platform
 import statistics
 import time
@@ -141,7 +140,7 @@ def _results(
             bad_masks=judged.bad_masks,
             fitted=[name for name, found in judged.known.items() if found == "fitted"],
             calibrated=[name for name, found in judged.known.items() if found == "calibrated"],
-            roi_share=_roi_share(predictor),
+            roi_share=predictor.policy.judged_share,
             compared_px=_most_common(judged.compared_px),
             of_other_sizes=len(judged.compared_px) - max(Counter(judged.compared_px).values(), default=0),
             photo_px=_most_common(judged.sizes_px),
@@ -171,12 +170,6 @@ def _promise_card(header: ArtifactHeader, promise: Promise) -> PromiseCard:
         calibration_groups=certificate.groups,
         calibrated_threshold=header.threshold,
     )
-
-
-def _roi_share(predictor: Predictor) -> float:
-    """The share of a photo's pixels inside the region of interest."""
-    policy = predictor.policy
-    return 1.0 if policy.roi is None else float(policy.roi.sum() / math.prod(policy.window.map_px))
 
 
 def _promised(predictor: Predictor) -> Promise:
@@ -219,6 +212,8 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
             "a flat folder: all its images were taken as good; if the model was fitted or calibrated on some of them, "
             "the false alarms come out too low"
         )
+    if folder.layout_notes:
+        notes["layout"] = "; ".join(folder.layout_notes)
     for how, advice in KNOWN.items():
         names = [name for name, found in judged.known.items() if found == how]
         if names:
@@ -251,6 +246,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     seen = list(judged.samples.values())
     found = {"pages": page_note(seen), "turned": turned_note(seen), "lossy_masks": lossy_note(seen)}
     found["profiles"] = profile_note(seen)
+    found["grey"] = judged.readings.grey
     found["depth"], found["transparency"] = judged.readings.deep.note, judged.readings.transparency
     notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:

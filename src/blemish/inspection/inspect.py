@@ -14,7 +14,6 @@ from blemish.data.image_files import NOT_UTF8, PICTURES, image_files, mask_files
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import refuse_file, refuse_foreign, refuse_test_folder
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.data.readings import Readings
 from blemish.errors import DataError, SettingsError, bad_file
 from blemish.inference.calibration import batch_threshold, fewest_selected
 from blemish.inference.predictor import Predictor
@@ -72,16 +71,13 @@ class Inspection:
     """Told once, where it will take long."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Why images could not be read, by path."""
-    colour_images: int = 0
-    """How many of those that were judged are stored in colour; `grey_images` likewise."""
-    grey_images: int = 0
     fewest: int = 1
     """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
     paged: int = 0
     """How many images have several pages or frames, of which the first was judged."""
 
     def __post_init__(self) -> None:
-        self.readings = Readings(self.predictor.policy.white_level)
+        self.readings = self.predictor.policy.new_readings()
         """How the images that were judged were read."""
         self._numbers = array("q")
         """Of the decisions of this run, in the order of the images."""
@@ -128,15 +124,13 @@ class Inspection:
     def _pass(self, predictor: Predictor, record: Record | None, out: Path | None) -> Iterator[Row]:
         """Judge all images once, with pictures where there is a folder for them."""
         del self._numbers[:]
-        self.paged, self.readings = 0, Readings(predictor.policy.white_level)  # a batch is looked at twice
+        self.paged, self.readings = 0, predictor.policy.new_readings()  # a batch is looked at twice
         line = Line(predictor, record, out, self.request.workers, self.request.skip_bad)
         with closing(line.decided(self.images)) as all_decided:
             for done, one in enumerate(all_decided, start=1):
                 if one.error is not None:
                     self._leave_out(one.source, one.error)
                 if one.prediction is not None:
-                    self.grey_images += one.is_grey
-                    self.colour_images += not one.is_grey
                     self.readings.add(str(one.source.path), one.reading)
                     self._warn_if_slow(one.prediction.latency_ms, len(self.images) - done)
                 self.paged += one.decision.score is not None and one.decision.message.startswith(PAGE)

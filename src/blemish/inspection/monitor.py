@@ -138,7 +138,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     before, saved = watch.images, time.monotonic()
     skipped, passed_over, copies = dict[str, str](), 0, 0
     unnamed, unreadable, still_unreadable = list[Path](), list[str](), list[str]()
-    readings = Readings(run.predictor.policy.white_level)
+    readings = run.predictor.policy.new_readings()
     calibrated = set(run.predictor.header.calibration.image_ids)
     is_changed = False
     try:

@@ -42,9 +42,9 @@ class NewImages(NamedTuple):
     readings: Readings
 
 
-def no_images(white_level: int | None = None) -> NewImages:
+def no_images(readings: Readings | None = None) -> NewImages:
     """Nothing looked at yet."""
-    return NewImages([], [], [], [], [], {}, Readings(white_level))
+    return NewImages([], [], [], [], [], {}, readings or Readings(None))
 
 
 def score_new_images(
@@ -55,7 +55,7 @@ def score_new_images(
     Raises:
         DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
-    header, found, unnamed = predictor.header, no_images(predictor.policy.white_level), list[Path]()
+    header, found, unnamed = predictor.header, no_images(predictor.policy.new_readings()), list[Path]()
     paths = list(good_files(folder, unnamed if skip_bad else None))
     found.skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
     known = dict.fromkeys(

@@ -62,7 +62,6 @@ class InspectedImage(NamedTuple):
     decision: Decision
     prediction: Prediction | None = None
     original: Image.Image | None = None
-    is_grey: bool = False
     reading: Reading = READ_AS_MEANT
     error: DataError | None = None
 
@@ -115,8 +114,7 @@ class Line:
         prediction = self._predictor.predict_prepared(read.prepared, source.path)
         decision = to_decision(self._predictor, prediction, read.prepared)
         decision = replace(decision, image_sha256=read.sha256, picture=source.name, drawn_at=self._drawn_at)
-        facts = read.prepared.is_grey, read.prepared.reading
-        return InspectedImage(source, decision, prediction, read.original, *facts)
+        return InspectedImage(source, decision, prediction, read.original, read.prepared.reading)
 
     def _read(self, source: Source) -> Read:
         if source.trouble:

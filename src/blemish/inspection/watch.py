@@ -102,7 +102,7 @@ class Watcher:
         self._unseen: str | None = None
         self._model = FollowedModel(self.predictor, self.load)
         self._slow = SlowPhotos()
-        self._readings: Readings | None = Readings(self.predictor.policy.white_level)
+        self._readings: Readings | None = self.predictor.policy.new_readings()
         self._first_look_s = math.inf
 
     def run(self) -> None:

@@ -122,16 +122,23 @@ def _window(region: Region | None, settings: RunSettings, photo_px: tuple[int, i
 
 
 def region_notes(policy: PixelPolicy, photo_px: tuple[int, int], roi: object) -> list[str]:
-    """Which part of photos of this height and width the network sees, where that is not all."""
-    part = policy.part_px(photo_px)
-    if part is None:
+    """Which part of photos of this height and width is seen, and how much is not judged, where that is not all."""
+    part, notes = policy.part_px(photo_px), []
+    if part is None and roi == AUTO:
         found = "the part lies on no plain ground in nearly all of them, or fills them"
-        return [f"data.roi=auto: the photos are seen whole, as {found}"] if roi == AUTO else []
-    top, left, bottom, right = map(round, part)
-    return [
-        f"{'data.roi=auto' if roi == AUTO else 'region of interest'}: of photos of {photo_px[0]} x {photo_px[1]} px "
-        f"the rows {top} to {bottom} and the columns {left} to {right} are seen; nothing outside can be found"
-    ]
+        notes.append(f"data.roi=auto: the photos are seen whole, as {found}")
+    if part is not None:
+        top, left, bottom, right = map(round, part)
+        notes.append(
+            f"{'data.roi=auto' if roi == AUTO else 'region of interest'}: of photos of {photo_px[0]} x {photo_px[1]} "
+            f"px the rows {top} to {bottom} and the columns {left} to {right} are seen; nothing outside can be found"
+        )
+    if policy.judged_share < 1.0:
+        notes.append(
+            f"{100 * (1 - policy.judged_share):.3g} % of each photo is not judged, as it lies outside data.roi or in "
+            "data.ignore: no defect is found there"
+        )
+    return notes
 
 
 def without_paths(settings: RunSettings) -> RunSettings:
