@@ -125,3 +125,12 @@ def test_a_file_is_hashed_and_its_header_read_once(parts: Path, opened: Counter[
     assert sample == Sample(sample.path, sample.name)
     with pytest.raises(DataError, match=r"000\.png: 64 x 64 = 4096 pixels, the limit is 4095"):
         sample.size_px(4095)
+
+
+def test_types_without_images_are_told(parts: Path) -> None:
+    assert read_folder(parts).layout_notes == ()
+    touch(parts / "ground_truth/cut/007_mask.png")
+    (parts / "test/dent").mkdir()
+    masks, empty = read_folder(parts).layout_notes
+    assert masks.startswith("ground_truth/cut: 1 mask, of no test image; the type is not tested")
+    assert empty.startswith("test/dent: no images; the type is not tested")

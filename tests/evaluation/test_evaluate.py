@@ -325,6 +325,11 @@ def test_one_type_without_masks_leaves_the_others_theirs(squares: Path, tmp_path
     assert results["notes"]["masks"].startswith("test/hole/0.png: ")
 
 
+def test_a_type_without_images_is_told(squares: Path, tmp_path: Path) -> None:
+    results = measured(brightness_predictor(), read_folder(without(squares, "test/cut")))
+    assert results["notes"]["layout"].startswith("ground_truth/cut: 2 masks, of no test image; the type is not tested")
+
+
 def test_only_defective_images_without_masks_still_give_a_report(squares: Path, tmp_path: Path) -> None:
     folder = read_folder(without(squares, "ground_truth", "test/good"))
     results = plain(evaluate_model(brightness_predictor(), folder, tmp_path / "out", QUICK))

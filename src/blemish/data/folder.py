@@ -1,6 +1,7 @@
 """Folders of images: MVTec-style ones, and flat ones of good images."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from blemish.data.layouts import GOOD_NAMES, Layout, data_sets_below, find_child
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.named_errors import named_errors
 from blemish.data.pairing import masks_of_type
-from blemish.errors import DataError, join_names
+from blemish.errors import DataError, join_names, plural
 from blemish.settings import MaskValue, hash_file
 
 GOOD = "good"
@@ -119,6 +120,21 @@ class Folder:
     """Images whose file names are not UTF-8, and which are no samples therefore."""
     unnamed_test: tuple[Path, ...] = ()
     """The same of test images and of masks."""
+    stray_masks: tuple[Path, ...] = ()
+    """Masks below the folder of a type that `test` has no images of."""
+    empty_types: tuple[str, ...] = ()
+    """Folders of test images that hold none, by their names below the root."""
+
+    @property
+    def layout_notes(self) -> tuple[str, ...]:
+        """What is said of types without images, which no figure counts."""
+        below = [name_below(path, self.root).split("/") for path in self.stray_masks]
+        types = Counter("/".join(parts[: 3 if parts[0].lower().startswith("test") else 2]) for parts in below)
+        stray = [f"{folder}: {plural(count, 'mask')}, of no test image" for folder, count in types.items()]
+        empty = [f"{folder}: no images" for folder in self.empty_types]
+        return tuple(
+            f"{found}; the type is not tested, so add its images or take the folder away" for found in [*stray, *empty]
+        )
 
     def left_out(self, part: Part, skip_bad: bool) -> dict[str, str]:
         """Why files of a part are no samples, by names that can be printed; all of a flat folder are `test`, too.
@@ -242,27 +258,33 @@ def _read_mvtec(root: Path, layout: Layout, values: tuple[MaskValue, MaskValue])
         Sample(path, name_below(path, root)) for folder in layout.train for path in image_files(folder, True, no_train)
     )
     tested: list[Sample] = []
+    empty = []
     for folder in layout.test:
         defect_type = GOOD if folder.name.lower() in GOOD_NAMES else folder.name
+        named = len(no_test)
         paths = image_files(folder, unnamed=no_test)
+        if not paths and len(no_test) == named:
+            empty.append(name_below(folder, root))
         masks = {} if defect_type == GOOD or layout.masks is None else masks_of_type(root, folder, paths, layout.masks)
         for path in paths:
             known = masks.get(path, ())
             tested.append(Sample(path, name_below(path, root), defect_type, known, *(values if known else ())))
     if not (fitted or tested or no_train or no_test):
         raise DataError(f"{root}: no images in train/good or in a folder of test, such as test/good")
-    good_masks = () if layout.masks is None else _unread_masks(root, layout.masks, tested, no_test)
-    return Folder(root, fitted, tuple(tested), good_masks, tuple(no_train), tuple(no_test))
+    good, stray = ((), ()) if layout.masks is None else _unread_masks(root, layout.masks, tested, no_test)
+    return Folder(root, fitted, tuple(tested), good, tuple(no_train), tuple(no_test), stray, tuple(empty))
 
 
-def _unread_masks(root: Path, mask_root: Path, tested: list[Sample], unnamed: list[Path]) -> tuple[Path, ...]:
-    """The masks of good images; refused are others that are not looked at although a defect type has none.
+def _unread_masks(
+    root: Path, mask_root: Path, tested: list[Sample], unnamed: list[Path]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The masks of good images, and others that are not looked at; those are refused where a defect type has none.
 
     Masks whose names are not UTF-8 go to `unnamed`.
     """
     without = sorted({sample.defect_type for sample in tested if sample.label and not sample.mask_paths})
     used = {path for sample in tested for path in sample.mask_paths}
-    good_masks = []
+    good_masks, stray = list[Path](), list[Path]()
     for path in image_files(mask_root, unnamed=unnamed):
         if path.relative_to(mask_root).parts[0].lower() in GOOD_NAMES:
             good_masks.append(path)
@@ -271,4 +293,6 @@ def _unread_masks(root: Path, mask_root: Path, tested: list[Sample], unnamed: li
                 f"{name_below(path, root)}: belongs to no folder below test; masks of '{without[0]}' are looked for in "
                 f"{name_below(mask_root, root)}/{without[0]}"
             )
-    return tuple(good_masks)
+        elif path not in used:
+            stray.append(path)
+    return tuple(good_masks), tuple(stray)

@@ -189,6 +189,14 @@ def test_mixed_sizes_kinds_and_odd_files_are_named(photos: Path) -> None:
     assert "flat.png" not in result.oddness  # training would refuse it
 
 
+def test_types_without_images_are_told(parts: Path) -> None:
+    (parts / "test/dent").mkdir()
+    (parts / "ground_truth/cut").mkdir()
+    shutil.copy(parts / "ground_truth/bar/000_mask.png", parts / "ground_truth/cut/000.png")
+    said = [finding.message.partition(";")[0] for finding in checked(parts).findings if finding.kind == "odd file"]
+    assert said == ["ground_truth/cut: 1 mask, of no test image", "test/dent: no images"]
+
+
 def test_bad_masks_and_a_bad_layout_do_not_stop_the_check(parts: Path) -> None:
     Image.new("L", (64, 64)).save(parts / "ground_truth/bar/000_mask.png")
     assert found(checked(parts), "mask") == {("test/bar/000.png",): "look"}

@@ -30,7 +30,7 @@ TITLES = {
     ),
     "size": ("Sizes", "Images of another size than most are resized; of another aspect, refused."),
     "channels": ("Grey and colour", "Images of another kind than most."),
-    "odd file": ("Other files", "Nothing reads them."),
+    "odd file": ("Other files and folders", "Nothing reads them."),
     "format": ("Unusual files", "They are read; it is good to know."),
     "few": ("Few images", ""),
 }

@@ -168,7 +168,8 @@ def _folder(root: Path, data: DataSettings) -> tuple[Folder, list[Finding]]:
         findings.append(Finding("mask", "look", (), str(error)))
     unnamed = dict.fromkeys(name for part in PARTS for name in folder.left_out(part, skip_bad=True))
     findings += [Finding("unreadable", "look", (name,), NOT_UTF8) for name in unnamed]
-    used = set(folder.good_masks) | {*folder.unnamed_train, *folder.unnamed_test}
+    findings += [Finding("odd file", "look", (), note) for note in folder.layout_notes]
+    used = {*folder.good_masks, *folder.stray_masks} | {*folder.unnamed_train, *folder.unnamed_test}
     used |= {sample.path for sample in (*folder.train, *folder.test)}
     used |= {path for sample in folder.test for path in sample.mask_paths}
     if not any(finding.kind == "layout" for finding in findings):
