@@ -409,6 +409,7 @@ def test_unreadable_images_stop_or_are_listed(squares: Path, tmp_path: Path) -> 
     assert "1 skipped" in page
 
 
+@pytest.mark.slow
 def test_an_image_whose_mask_cannot_be_used_counts_by_its_score_alone(squares: Path, tmp_path: Path) -> None:
     whole = plain(evaluate_model(brightness_predictor(), read_folder(squares), tmp_path / "whole", QUICK))
     (squares / "ground_truth/cut/0_mask.png").write_bytes(b"no mask")

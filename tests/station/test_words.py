@@ -73,8 +73,11 @@ def test_a_number_of_things_is_said_in_two_ways() -> None:
 
 
 NOT_OURS = {os.strerror(code) for code in errno.errorcode} | {"timed out", "[Errno {}] {}"}
-PUT_TOGETHER = {"{} good images in {}", "1 good image in {}", "{}, or ask for {} or more"}
-"""Of two texts, by `Certificate.promise` and by the error of too few images."""
+TOO_FEW = "at least {} are needed: 2 to fit, 1 to calibrate on"
+PUT_TOGETHER = {"{} good images in {}", "1 good image in {}", "{}, or ask for {} or more"} | {
+    f"{{}} found{more}; {TOO_FEW}" for more in ("", ", copies and unreadable files left out")
+}
+"""Of two texts, by `Certificate.promise` and by the errors of too few images."""
 
 
 def made_texts() -> set[str]:
@@ -108,6 +111,12 @@ def test_texts_that_are_translated_when_they_are_shown_are_texts_that_the_progra
 @pytest.mark.parametrize(
     ("made", "german"),
     [
+        (
+            "C:/x: 2 good images found, copies and unreadable files left out; at least 3 are needed: 2 to fit, 1 to "
+            "calibrate on",
+            "C:/x: 2 gute Bilder gefunden, ohne Kopien und unlesbare Dateien; nötig sind mindestens 3: 2 zum Lernen, "
+            "1 zum Kalibrieren",
+        ),
         (
             "7 images, largest difference 1.2e-06 (seeded image of 97 x 49)",
             "7 Bilder, größte Abweichung 1,2e-06 (erzeugtes Bild mit 97 x 49)",

@@ -11,7 +11,8 @@ from PIL import Image
 from blemish.data.folder import Folder, Sample
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.models import DETECTORS, PRESETS
-from blemish.settings import DataSettings, RunSettings
+from blemish.settings import RunSettings
+from blemish.training import unused
 from blemish.training.export import export_model
 from blemish.training.job import Job, split_samples
 from blemish.training.settings import make_settings
@@ -89,10 +90,10 @@ def test_settings_without_effect_are_said(shared_parts: Path, tmp_path: Path) ->
     ]
 
 
-def test_general_defaults_are_not_taken_for_settings_that_were_set(shared_parts: Path, tmp_path: Path) -> None:
-    run = RunSettings(detector="padim", data=DataSettings(size_px=(64, 64)))
-    notes = train_model(shared_parts, tmp_path / "m.safetensors", run).data_card.notes
-    assert [note for note in notes if "without effect" in note] == []
+@pytest.mark.parametrize("name", DETECTORS)
+def test_defaults_are_not_taken_for_settings_that_were_set(name: str) -> None:
+    for run in (RunSettings(detector=name), make_settings(name)):
+        assert {one for one in unused._set(run) if not one.startswith("model.")} == set()
 
 
 @pytest.mark.slow
