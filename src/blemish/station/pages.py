@@ -160,7 +160,8 @@ def images(
     with station.database.read() as session:
         rows = reviews.recent(session, product, IMAGES_A_PAGE, before, verdict or None, within)
         asked = {"product": product, "verdict": verdict, **within._asdict()}
-        older = {**asked, "before": rows[-1].decision.id if rows and rows[-1].decision is not None else None}
+        last = rows[-1].decision if len(rows) == IMAGES_A_PAGE else None
+        older = {} if last is None else {**asked, "before": last.id}
         return render(
             request,
             "images.html.j2",
@@ -168,9 +169,7 @@ def images(
             hidden=reviews.hidden_of(session, rows),
             asked=asked,
             verdicts=reviews.SHOWN,
-            older=urlencode({key: value for key, value in older.items() if value})
-            if len(rows) == IMAGES_A_PAGE
-            else "",
+            older=urlencode({key: value for key, value in older.items() if value}),
             products=state.products(session),
         )
 

@@ -15,7 +15,7 @@ from blemish.station.trail import append, verdict_detail
 LONGEST_TYPE = 80
 
 AT_ONCE = 7
-"""So many people can judge in the audit lane without getting the same images."""
+"""So many people can judge in the audit lane at once and begin with different images."""
 
 HIDDEN = "audit"
 """In place of a verdict that people must not see yet."""
@@ -91,7 +91,7 @@ def _unjudged(product_id: int | None) -> Any:
 
 
 def next_to_audit(session: Session, product_id: int | None, user_id: int = 0) -> Row | None:
-    """The oldest image of the audit lane that was not judged there, of those that are a user's first.
+    """The next image of the audit lane for a user: a seventh of them first, another one for each.
 
     So people who judge at the same time seldom get the same image.
     """
