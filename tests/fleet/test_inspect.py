@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from blemish.fleet.inspect import Request, inspect_archive
 from blemish.fleet.judge import FAILED, Job, Judge
 from blemish.fleet.ledger import FIELDS, Ledger, result_schema
 from blemish.fleet.manifest import ManifestRow, write_manifest
+from blemish.fleet.results import first_unreadable, write_results
 from blemish.inference.calibration import BatchPart, CalibrationCard, batch_threshold, batch_thresholds, score_p_value
 from blemish.inference.predictor import Predictor
 from blemish.stats import benjamini_hochberg, largest_selected
@@ -168,6 +170,14 @@ def test_a_judge_says_what_the_predictor_says(tmp_path: Path, onnx_file: Path, p
     assert [row["verdict"] for row in (bad, gone)] == ["unreadable", "unreadable"]
     assert (len(bad["image_sha256"]), gone["image_sha256"], gone["score"]) == (64, "", None)
     assert "no such file" in gone["message"]
+
+
+def test_the_first_image_that_could_not_be_read_is_found_in_the_results(tmp_path: Path) -> None:
+    rows = [dict.fromkeys(FIELDS) | {"verdict": verdict, "message": verdict} for verdict in ("good", "unreadable")]
+    for some, wanted in ((rows[:1], ""), (rows, "unreadable")):
+        tables = [pyarrow.Table.from_pylist(some, result_schema())]
+        write_results(partial(list, tables), tmp_path, with_csv=False)
+        assert first_unreadable(tmp_path) == wanted
 
 
 def test_what_is_not_the_images_fault_is_no_verdict(tmp_path: Path, onnx_file: Path, part_png: bytes) -> None:

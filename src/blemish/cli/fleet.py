@@ -78,7 +78,7 @@ def inspect(
     be read.
     """
     from blemish.fleet.inspect import Request, inspect_archive
-    from blemish.fleet.results import NOT_FETCHED
+    from blemish.fleet.results import NOT_FETCHED, first_unreadable
 
     if form not in ("parquet", "csv"):
         raise SettingsError(f"--format {form}: unknown; parquet or csv")
@@ -94,6 +94,9 @@ def inspect(
     if unfetched := found.total(NOT_FETCHED):
         say("note", f"{plural(unfetched, 'image')} could not be fetched; the same command tries them again")
     counts = {name: found.total(name) for name in ("good", "anomalous", "unreadable")}
+    if unreadable := counts["unreadable"]:
+        first = "; the first" if unreadable > 1 else ""
+        say("note", f"{plural(unreadable, 'image')} could not be read{first}: {first_unreadable(out)}")
     print_table("verdicts", {name: str(count) for name, count in counts.items()})
     say("written", f"{out / 'results.parquet'}, and summary.json beside it")
     raise typer.Exit(1 if counts["anomalous"] else UNREADABLE if counts["unreadable"] else 0)

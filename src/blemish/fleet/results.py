@@ -54,6 +54,16 @@ def write_results(tables: Tables, out: Path, with_csv: bool) -> Counts:
     return counts
 
 
+def first_unreadable(out: Path) -> str:
+    """Why the first image without a verdict could not be read, by the results in a folder; empty where all have one."""
+    with load_pyarrow().parquet.ParquetFile(out / RESULTS) as results:
+        for batch in results.iter_batches(columns=["verdict", "message"]):
+            for row in batch.to_pylist():
+                if row["verdict"] == "unreadable":
+                    return str(row["message"])
+    return ""
+
+
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
     """Write what is told of all results, as JSON.
 
