@@ -19,7 +19,7 @@ from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, read_artifact
 from blemish.inference.monitor_state import calibration_id, default_state_path, model_id, read_state, withdrawal
 from blemish.inference.predictor import Predictor
-from blemish.inspection import monitor_bets
+from blemish.inspection import monitor, monitor_bets
 from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.monitor import monitor_images, values_of
 from blemish.inspection.monitor_bets import SCORE, Watch
@@ -360,6 +360,16 @@ def test_a_copy_of_an_image_counts_once(model: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(monitor_bets, "REMEMBERED", 2)
     watch(model, photos(tmp_path / "more", 3, seed=2))
     assert len(read_state(default_state_path(model)).recent_ids) == 2
+
+
+def test_copies_in_a_row_are_told_of_at_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that has stopped sends its last photo for ever; each new image begins the count again."""
+    monkeypatch.setattr(monitor, "FROZEN", 3)
+    first, second = sorted(photos(tmp_path / "line", 2, seed=1).iterdir())
+    said = run("monitor", model, "-", input="".join(f"{path}\n" for path in [first] * 3 + [second] * 5))
+    warning = f"warning: the last 3 images, up to {second.name}, are copies of images watched before"
+    assert " ".join(said.stderr.split()).count(warning) == 1
+    assert f"up to {first.name}" not in said.stderr
 
 
 def test_images_calibrated_on_are_not_watched(model: Path, tmp_path: Path) -> None:

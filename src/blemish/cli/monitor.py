@@ -82,6 +82,7 @@ def monitor(
             groups=groups,
             skip_bad=skip_bad,
             on_alarm=_say_alarm,
+            on_copies=_say_copies,
             on_image=counter(report, "watching"),
             is_current=_is_current(model, predictor.header),
         )
@@ -106,6 +107,12 @@ def _say_alarm(alarm: "Alarm") -> None:
     log_console.print(
         f"ALARM: {alarm.stream} has changed, {alarm.usual:.3g} when calibrated, {alarm.now:.3g} now; noticed after "
         f"{plural(alarm.images, 'image')}, at {alarm.image}"
+    )
+
+
+def _say_copies(count: int, last: str) -> None:
+    say(
+        "warning", f"the last {count} images, up to {last}, are copies of images watched before; is the camera working?"
     )
 
 

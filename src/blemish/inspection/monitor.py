@@ -59,6 +59,10 @@ class Watched:
     """On images of this run that were perhaps not read as they were meant."""
 
 
+FROZEN = 20
+"""So many copies in a row are told of at once: a camera that has stopped may send its last photo for ever."""
+
+
 def monitor_images(
     predictor: Predictor,
     images: Iterable[Path] | Path,
@@ -70,6 +74,7 @@ def monitor_images(
     groups: str | None = None,
     skip_bad: bool = False,
     on_alarm: OnAlarm = lambda _alarm: None,
+    on_copies: Callable[[int, str], None] = lambda _count, _name: None,
     on_image: OnStep = tell_nobody,
     is_current: Callable[[], bool] = lambda: True,
 ) -> Watched:
@@ -77,9 +82,9 @@ def monitor_images(
 
     The watch goes on from `state_path` and is kept there, also when it is interrupted. Files of a folder that an
     earlier run has seen are passed over, and so are images that the model was calibrated on, and copies of those that
-    were watched (see `REMEMBERED`). Without a probability it is the one before, or 1 %; without a smallest change
-    likewise, or 0: every change counts. `is_current` is asked now and then whether the model file is still the one that
-    is watched by.
+    were watched (see `REMEMBERED`); `on_copies` is told how many came in a row, `FROZEN`, and the name of the last.
+    Without a probability it is the one before, or 1 %; without a smallest change likewise, or 0: every change counts.
+    `is_current` is asked now and then whether the model file is still the one that is watched by.
 
     Raises:
         CalibrationError: the model does not know how bright or sharp good photos are; or it was calibrated again.
@@ -92,7 +97,7 @@ def monitor_images(
     with exclusive_lock(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
         return _watch(
             Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups, smallest_change),
-            _Run(predictor, state_path, rng, skip_bad, on_alarm, on_image, is_current),
+            _Run(predictor, state_path, rng, skip_bad, on_alarm, on_copies, on_image, is_current),
             images,
         )
 
@@ -113,6 +118,7 @@ class _Run(NamedTuple):
     rng: np.random.Generator
     skip_bad: bool
     on_alarm: OnAlarm
+    on_copies: Callable[[int, str], None]
     on_image: OnStep
     is_current: Callable[[], bool]
 
@@ -136,7 +142,7 @@ class _Run(NamedTuple):
 
 def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     before, saved = watch.images, time.monotonic()
-    skipped, passed_over, copies = dict[str, str](), 0, 0
+    skipped, passed_over, copies, in_a_row = dict[str, str](), 0, 0, 0
     unnamed, unreadable, still_unreadable = list[Path](), list[str](), list[str]()
     readings = run.predictor.policy.new_readings()
     calibrated = set(run.predictor.header.calibration.image_ids)
@@ -162,8 +168,11 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                 if identity in calibrated:
                     passed_over += 1
                 elif identity in watch.ids:
-                    copies += 1
+                    copies, in_a_row = copies + 1, in_a_row + 1
+                    if in_a_row == FROZEN:
+                        run.on_copies(in_a_row, file.name)
                 else:
+                    in_a_row = 0
                     raised = run.look(watch, file, readings)
                     watch.remember(identity)
                 seen.add(file.key)
