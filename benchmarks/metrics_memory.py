@@ -18,6 +18,7 @@ from machine import describe, write_json
 from numpy.typing import NDArray
 
 from blemish.stats import PixelScores
+from blemish.stats.intervals import percentile_intervals
 
 THRESHOLD = 0.35
 Map = NDArray[np.float32]
@@ -94,7 +95,8 @@ def measure(images: int, side_px: int) -> list[dict[str, Any]]:
 
 
 def intervals(scores: PixelScores) -> dict[str, Any]:
-    return dict(scores.bootstrap(np.random.default_rng(0), THRESHOLD))
+    resampled = scores.resampled(np.random.default_rng(0), THRESHOLD, 1000)
+    return dict(percentile_intervals({"auroc": levels.auroc(), "aupro": levels.aupro()} for levels, _ in resampled))
 
 
 def main() -> None:
