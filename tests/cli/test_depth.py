@@ -68,7 +68,7 @@ def test_each_row_says_it_and_json_of_certify(model_file: Path, mixed: Path) -> 
     found = run(
         "certify", model_file, "--good", mixed, "--dry-run", "--max-false-alarm-rate", "0.5", "--format", "json"
     )
-    assert json.loads(found.stdout)["notes"][0].startswith(NOTE.format("3.png"))
+    assert any(note.startswith(NOTE.format("3.png")) for note in json.loads(found.stdout)["notes"])
 
 
 def test_a_watch_says_it_once_and_its_record_of_each(model_file: Path, tmp_path: Path) -> None:
