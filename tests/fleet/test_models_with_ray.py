@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -32,6 +33,7 @@ from blemish.evaluation.compare.compare import Plan, compare
 from blemish.evaluation.compare.follow import Runner
 from blemish.evaluation.compare.sweep_setting import SettingSweep, sweep_setting
 from blemish.evaluation.results import EvaluateSettings
+from blemish.fleet import serve as serving
 from blemish.fleet.cluster import connected
 from blemish.fleet.overview import read_ledger
 from blemish.fleet.registry import open_registry
@@ -351,7 +353,7 @@ def test_ctrl_c_ends_all_that_was_started(trained: Trained) -> None:
         assert "2 products at http://127.0.0.1:" in told[-1], told
         assert len(alive(mark)) > 3
         server.send_signal(signal.SIGINT)
-        assert server.wait(ENOUGH_S) == 0
+        assert server.wait(ENOUGH_S) == 0, server.stderr.read()
         deadline = time.monotonic() + ENOUGH_S
         while alive(mark) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -359,3 +361,22 @@ def test_ctrl_c_ends_all_that_was_started(trained: Trained) -> None:
     finally:
         server.kill()
         server.communicate()
+
+
+def test_ctrl_c_as_soon_as_it_says_that_it_works_ends_it_politely(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray.serve
+
+    def say(text: str) -> None:
+        said.append(text)
+        signal.raise_signal(signal.SIGINT)
+
+    said: list[str] = []
+    monkeypatch.setattr(serving, "connected", lambda _address: contextlib.nullcontext(ray))
+    monkeypatch.setattr(serving, "_check_room", lambda *_: None)
+    monkeypatch.setattr(serving, "_start", lambda *_: "http://127.0.0.1:1/")
+    monkeypatch.setattr(ray.serve, "status", lambda: SimpleNamespace(applications={}))
+    monkeypatch.setattr(ray.serve, "shutdown", lambda: said.append("shut down"))
+    serve_registry(Serving(trained.registry, port=0), say)
+    assert said[0].endswith("; Ctrl-C ends it")

@@ -11,6 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from blemish.station.database import Database
+from blemish.station.folder import StationFolder
+from blemish.station.server import Listen, serve_station
 from station.line import picture
 from station.serving import PASSWORD, Running
 from station.waiting import WITHIN_S, wait_until
@@ -57,6 +60,19 @@ def test_it_serves_judges_restarts_its_worker_and_ends_politely(running: Running
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(WITHIN_S) == 0
     assert worker_pids(running.folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_as_soon_as_it_says_that_it_works_ends_it_politely(
+    sqlite: Database, folder: StationFolder, number: signal.Signals
+) -> None:
+    def say(text: str) -> None:
+        if "Ctrl-C ends it" in text:
+            signal.raise_signal(number)
+
+    serve_station(sqlite, folder, Listen("127.0.0.1", 0), "en", (1, say))
+    assert worker_pids(folder.root) == []
 
 
 @pytest.mark.slow

@@ -79,10 +79,10 @@ def serve_registry(
         try:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)
             address = _start(serve, wanted)
-            say(f"{plural(len(products), 'product')} at {address}; Ctrl-C ends it")
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt):  # from before anyone can have read that it works
+                say(f"{plural(len(products), 'product')} at {address}; Ctrl-C ends it")
                 while not stop.wait(3600.0):
                     pass
         finally:

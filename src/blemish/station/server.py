@@ -75,18 +75,15 @@ def serve_station(
         supervisor = threading.Thread(
             target=_keep_working, args=(database, folder, (threads, listen.opcua), say, stop), daemon=True
         )
-        supervisor.start()
-        say(f"station {folder.root} at {address}; Ctrl-C ends it")
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            pages = Station(database, folder, language)
-            server = Server(configure(make_app(pages), listen), pages.stopping)
-            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-            try:
-                with suppress(KeyboardInterrupt):  # uvicorn ends politely, and then passes the signal on
-                    server.run(sockets=[bound])
-            finally:
-                signal.signal(signal.SIGTERM, before)
+            with suppress(KeyboardInterrupt):  # uvicorn ends politely, and then passes the signal on
+                supervisor.start()
+                say(f"station {folder.root} at {address}; Ctrl-C ends it")
+                pages = Station(database, folder, language)
+                Server(configure(make_app(pages), listen), pages.stopping).run(sockets=[bound])
         finally:
+            signal.signal(signal.SIGTERM, before)
             stop.set()
             supervisor.join()
 
