@@ -190,6 +190,50 @@ def test_bad_masks_are_refused(tmp_path: Path) -> None:
         policy(good, "data.fit=pad", "data.ignore=[0, 0, 0.6, 0.6]")
 
 
+def test_a_mask_that_leaves_nothing_to_judge_is_refused_and_one_that_leaves_nothing_out_is_noted(
+    tmp_path: Path,
+) -> None:
+    Image.new("L", (64, 64), 255).save(tmp_path / "white.png")
+    good, whole = samples(tmp_path, (64, 64)), tmp_path / "white.png"
+    for ignored in (str(whole), "[0, 0, 1, 1]"):
+        with pytest.raises(SettingsError, match=r"^data\.ignore: covers every pixel of the 256 x 256 image; .* white"):
+            policy(good, f"data.ignore={ignored}")
+    for region in (str(whole), "[0, 0, 1, 1]"):
+        [note] = region_notes(policy(good, f"data.roi={region}"), (64, 64), region)
+        assert note.startswith("data.roi: covers the whole photo, so that nothing is left out;")
+
+
+def drawn(mode: str, ground: int, over: int, alpha: tuple[int, int]) -> Image.Image:
+    """A mask with a ground and a square, each with its alpha."""
+    colour, opacity = Image.new("L", (64, 64), ground), Image.new("L", (64, 64), alpha[0])
+    colour.paste(over, (16, 16, 48, 48))
+    opacity.paste(alpha[1], (16, 16, 48, 48))
+    return Image.merge(mode, [colour] * (len(mode) - 1) + [opacity])
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize(("ground", "over", "alpha"), [(255, 255, (0, 255)), (0, 255, (0, 255)), (0, 200, (255, 255))])
+def test_what_is_transparent_in_a_mask_of_a_region_is_black(
+    tmp_path: Path, mode: str, ground: int, over: int, alpha: tuple[int, int]
+) -> None:
+    drawn(mode, ground, over, alpha).save(tmp_path / "m.png")
+    assert read_area("data.roi", str(tmp_path / "m.png"), (64, 64)).box() == (0.25, 0.25, 0.75, 0.75)
+    drawn(mode, ground, 0, alpha).save(tmp_path / "black.png")  # on what is transparent, or black itself
+    with pytest.raises(SettingsError, match=r"without a single pixel above 0; .*; is the drawing in its transparency"):
+        read_area("data.ignore", str(tmp_path / "black.png"), (64, 64))
+
+
+def test_a_mask_of_a_region_is_read_as_one_of_a_defect_is(tmp_path: Path) -> None:
+    mask = Image.new("L", (64, 64))
+    ImageDraw.Draw(mask).ellipse((20, 20, 40, 40), fill=255)
+    mask.save(tmp_path / "m.webp", quality=50)
+    left, _, right, _ = read_area("data.roi", str(tmp_path / "m.webp"), (64, 64)).box() or (0, 0, 0, 0)
+    assert (left, right) == pytest.approx((20 / 64, 41 / 64), abs=2 / 64)
+    mask.save(tmp_path / "m.tif", save_all=True, append_images=[mask])
+    with pytest.raises(DataError, match=r"^data\.roi: .*m\.tif: a mask of 2 pages or frames; .* a region as one image"):
+        read_area("data.roi", str(tmp_path / "m.tif"), (64, 64))
+
+
 PHOTO = np.random.default_rng(0).normal(120, 40, (64, 64)).clip(0, 255).astype(np.uint8)
 
 

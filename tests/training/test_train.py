@@ -129,6 +129,7 @@ def test_the_threshold_is_the_conformal_one(model_file: Path) -> None:
     [
         ("data.size_px=[256]", r"data\.size_px: should be 2 numbers in brackets .*; found \[256\]"),
         ("data.mask_value=[1,2]", r"data\.mask_value: should be a whole number.*; found \[1, 2\]"),
+        ("data.mask_value=[1,2,300]", r"^data\.mask_value\.2: should be less than or equal to 255; found 300$"),
         ("data.tile_px=128", r"data\.tile_px: should be 2 numbers .*, e\.g\. data\.tile_px=\[128,128\]; found 128"),
         ("data.tile_px=3", r"data\.tile_px: should be 2 numbers .*, e\.g\. data\.tile_px=\[256,256\]; found 3"),
         ("data.mask_value=red", r"a whole number or 3 numbers in .*, e\.g\. data\.mask_value=\[255,0,0\]; found 'red'"),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.decode import open_image, read_content, read_header
+from blemish.data.decode import PAGES, open_image, read_content, read_header
 from blemish.data.deep import SIXTEEN_BIT_MODES, depth_of
 from blemish.errors import DataError, join_names, plural
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue
@@ -82,7 +82,7 @@ def load_ignored(
     Raises:
         DataError: as `load_mask`.
     """
-    ignored = np.logical_or.reduce([_equal(_open(path), ignore_value) for path in paths])
+    ignored = np.logical_or.reduce([_equal(open_mask(path), ignore_value) for path in paths])
     marked = load_mask(paths, size_px, None, mask_value, ignore_value)
     return _resize(ignored, size_px) & ~marked
 
@@ -94,7 +94,7 @@ def is_lossy(path: Path) -> bool:
         DataError: it cannot be read.
     """
     stored_as = read_header(path).image_format
-    return stored_as == "JPEG" or (stored_as in ("WEBP", "TIFF") and bool(_open(path).info.get("lossy")))
+    return stored_as == "JPEG" or (stored_as in ("WEBP", "TIFF") and bool(open_mask(path).info.get("lossy")))
 
 
 def _resize(mask: NDArray[np.bool_], size_px: tuple[int, int]) -> NDArray[np.bool_]:
@@ -114,10 +114,19 @@ def refuse_marks(path: Path, mask_value: MaskValue = None, ignore_value: MaskVal
         )
 
 
-def _open(path: Path) -> Image.Image:
-    """A mask, upright; `info["lossy"]` says whether it is stored as JPEG or lossy WebP."""
+def open_mask(path: Path) -> Image.Image:
+    """A mask, upright; `info["lossy"]` says whether it is stored as JPEG or lossy WebP.
+
+    Raises:
+        DataError: it cannot be read, or has several pages.
+    """
     content = read_content(path)
     mask = open_image(path, LARGEST_IMAGE_PX, content, is_drawn=True)
+    if (pages := mask.info[PAGES]) > 1:
+        raise DataError(
+            f"{path}: a mask of {pages} pages or frames; save each defect as a mask of its own, _1, _2 ..., and a "
+            "region as one image"
+        )
     is_jpeg = mask.format in ("JPEG", "MPO") or mask.info.get("compression") == "jpeg"
     mask.info["lossy"] = is_jpeg or (mask.format == "WEBP" and b"VP8 " in _chunks(content))
     return mask
@@ -136,9 +145,7 @@ def _chunks(content: bytes) -> set[bytes]:
 def _marked(
     path: Path, image_size_px: tuple[int, int] | None, mask_value: MaskValue, ignore_value: MaskValue
 ) -> NDArray[np.bool_]:
-    if (pages := read_header(path).pages) > 1:
-        raise DataError(f"{path}: a mask of {pages} pages or frames; save each defect as a mask of its own, _1, _2 ...")
-    mask = _open(path)
+    mask = open_mask(path)
     size_px = (mask.height, mask.width)
     if image_size_px is not None and size_px != image_size_px:
         turned = "; was it drawn before the photo was turned (EXIF)?" if size_px == image_size_px[::-1] else ""

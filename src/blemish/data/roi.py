@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from blemish.data.decode import open_image
-from blemish.data.deep import SIXTEEN_BIT_MODES
-from blemish.data.masks import ASPECT_TOLERANCE, refuse_photo
+from blemish.data.deep import SIXTEEN_BIT_MODES, depth_of
+from blemish.data.masks import ASPECT_TOLERANCE, open_mask, refuse_photo
 from blemish.data.tiles import Box
 from blemish.errors import DataError, SettingsError
-from blemish.settings import LARGEST_IMAGE_PX
 from blemish.settings.shapes import Polygon, bounds
 from blemish.stats.regions import grow_mask
 
@@ -112,6 +110,10 @@ class Region(NamedTuple):
             inside, shown = inside & ~ignored, shown & ~ignored
         if not inside.any():
             height, width = window.map_px
+            if self.roi is None:
+                raise SettingsError(
+                    f"data.ignore: covers every pixel of the {height} x {width} image; what counts in a mask is white"
+                )
             but = ", as data.ignore covers it" if self.ignore is not None else ""
             raise SettingsError(f"data.roi: no pixel of the {height} x {width} image lies inside it{but}")
         return inside, shown
@@ -158,7 +160,7 @@ def read_area(name: str, given: str | tuple[Polygon, ...], photo_px: tuple[int, 
 
 def _read_mask(name: str, path: str, photo_px: tuple[int, int]) -> AreaOfPhoto:
     try:
-        mask = open_image(Path(path), LARGEST_IMAGE_PX, is_drawn=True)
+        mask = open_mask(Path(path))
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     if abs(mask.height / mask.width * photo_px[1] / photo_px[0] - 1.0) > ASPECT_TOLERANCE:
@@ -166,13 +168,23 @@ def _read_mask(name: str, path: str, photo_px: tuple[int, int]) -> AreaOfPhoto:
             f"{name}: {path}: a mask of {mask.height} x {mask.width} (height x width), the photos are {photo_px[0]} x "
             f"{photo_px[1]}; draw it on one of them"
         )
-    values = np.asarray(mask if mask.mode in ("1", "L", *SIXTEEN_BIT_MODES, "F") else mask.convert("L"))
-    refuse_photo(mask, values, f"{name}: {path}")
-    least = values.max() / 2 if mask.format in ("JPEG", "MPO") else 0  # which changes values
-    area = AreaOfPhoto(mask=np.asarray(values > least))
+    shown = _on_black(mask)
+    values = np.asarray(shown if shown.mode in ("1", "L", *SIXTEEN_BIT_MODES, "F") else shown.convert("L"))
+    if (depth := depth_of(mask)) is not None and depth.is_min_white:
+        values = depth.white - values
+    refuse_photo(shown, values, f"{name}: {path}")
+    area = AreaOfPhoto(mask=np.asarray(values > (values.max() / 2 if mask.info["lossy"] else 0)))
     if area.box() is None:
-        raise SettingsError(f"{name}: {path}: a mask without a single pixel above 0; what counts is white in it")
+        hint = "; is the drawing in its transparency? Save it as white on black" if shown is not mask else ""
+        raise SettingsError(f"{name}: {path}: a mask without a single pixel above 0; what counts is white in it{hint}")
     return area
+
+
+def _on_black(mask: Image.Image) -> Image.Image:
+    """What is transparent in a mask is black."""
+    if not mask.has_transparency_data:
+        return mask
+    return Image.alpha_composite(Image.new("RGBA", mask.size, (0, 0, 0, 255)), mask.convert("RGBA"))
 
 
 def _area(corners: NDArray[np.float64]) -> float:

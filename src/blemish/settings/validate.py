@@ -38,13 +38,15 @@ def validate(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
 def _message_of(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
     """What is wrong with the first setting at fault, without the words of the library that found it."""
     found = error.errors()
-    first, where = found[0], _where(found[0])
+    of_one = [one for one in found if _setting(_where(one)) == _setting(_where(found[0]))]
+    first = max(of_one, key=lambda one: _where(one).count("."))  # the kind that fits but for a number in its list
+    where = _where(first)
     if first["type"] == "refused":
         return first["msg"]
     if first["type"] == "extra_forbidden":
         where = ".".join(map(str, first["loc"]))
         return f"{prefix}{shortened(where)}: unknown setting; {_suggest(kind, first['loc'], prefix)}"
-    expected = dict.fromkeys(_expected(one) for one in found if _where(one) == where)
+    expected = dict.fromkeys(_expected(one) for one in of_one if _where(one) == where)
     text = f"{prefix}{where}: should be {' or '.join(expected)}"
     if any(_LIST in one for one in expected):
         count, example = _list_like(kind, where, first["input"])
@@ -85,7 +87,7 @@ def _tuple_in(annotation: object) -> tuple[object, ...]:
 def _where(error: ErrorDetails) -> str:
     """The setting's name and the place in a list, but not which of several kinds was tried, nor what is missing."""
     names = [part for part in error["loc"] if isinstance(part, int) or not _IS_KIND.search(part)]
-    if error["type"] == "missing" or len(names) < len(error["loc"]):
+    if error["type"] == "missing":
         names = [part for part in names if isinstance(part, str)]
     return ".".join(map(str, names))
 

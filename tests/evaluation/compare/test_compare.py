@@ -373,6 +373,28 @@ def test_a_bad_file_that_training_leaves_out_is_no_error(parts: Path, tmp_path: 
         refuse_bad_files(plan_runs(plan(parts), tmp_path / "out"), quiet)
 
 
+def test_files_are_looked_at_with_each_runs_own_settings(parts: Path, tmp_path: Path) -> None:
+    def look(*more: str) -> None:
+        refuse_bad_files(plan_runs(plan(parts, more=more), tmp_path / "out"), quiet)
+
+    for name in ("ae_l2", "seed"):
+        with pytest.raises(DataError, match=r"pixels, the limit is 64; .*; --skip-bad leaves"):
+            look(f"{name}:data.max_image_px=64")
+    (parts / "train/good/000.png").write_bytes(b"no image")
+    for name in ("ae_l2", "seed"):
+        with pytest.raises(DataError, match=r"000\.png: not an image"):
+            look(f"{name}:data.skip_bad=true")
+    look("ae_l2:data.skip_bad=true", "seed:data.skip_bad=true")
+
+
+def test_the_files_of_runs_that_are_kept_are_not_looked_at(copy: Path, shared_parts: Path) -> None:
+    told: list[Progress] = []
+    refuse_bad_files(plan_runs(plan(shared_parts, seeds=2), copy), told.append)
+    assert not told
+    refuse_bad_files(plan_runs(plan(shared_parts, seeds=3), copy), told.append)
+    assert told
+
+
 def test_the_command_refuses_an_unknown_detector(shared_parts: Path, tmp_path: Path) -> None:
     result = command("compare", shared_parts, "-o", tmp_path / "out", "--detectors", "ae_l3")
     assert result.exit_code == 2

@@ -222,26 +222,27 @@ def refuse_unused(assignments: Sequence[str], names: Sequence[str]) -> None:
 def refuse_bad_files(runs: Sequence[Run], report: Report) -> None:
     """Refuse images and masks that cannot be read before the first run, and not in each of them.
 
+    Runs that are kept are not looked at, and each image once for all runs that read it in the same way.
+
     Raises:
         DataError: the first of them, unless bad files are left out.
     """
-    of_sets = {run.dataset.name: run for run in runs if not run.evaluate.skip_bad}.values()
-    samples = [
-        (run, sample)
-        for run in of_sets
-        for part in (() if run.settings.data.skip_bad else run.dataset.folder.train, run.dataset.folder.test)
-        for sample in part
-    ]
-    for done, (run, sample) in enumerate(samples, start=1):
-        data = run.settings.data
+    to_do = [run for run in runs if _kept(run) is None]
+    looks: dict[tuple[Sample, PixelPolicy], None] = {}
+    for run in to_do:
+        data, folder = run.settings.data, run.dataset.folder
         policy = PixelPolicy(size_px=(8, 8), white_level=data.white_level, max_image_px=data.max_image_px)
+        train = () if data.skip_bad else folder.train
+        test = () if run.evaluate.skip_bad else [replace(sample, **run.mask_values) for sample in folder.test]
+        looks |= dict.fromkeys((sample, policy) for sample in (*train, *test))
+    for done, (sample, policy) in enumerate(looks, start=1):
         try:
             height, width, *_ = read_photo(sample.path, policy)[0].shape
-            replace(sample, **run.mask_values).load_mask((height, width), (height, width))
+            sample.load_mask((height, width), (height, width))
         except DataError as error:
             raise bad_file(error) from None
-        report(Progress("reading", done, len(samples)))
-    for run in of_sets:
+        report(Progress("reading", done, len(looks)))
+    for run in {(run.dataset.name, *run.mask_values.values()): run for run in to_do}.values():
         run.dataset.folder.check_good_masks(**run.mask_values)
 
 
@@ -253,17 +254,11 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
     Raises:
         DataError: the run's folder cannot be written.
     """
+    if kept := _kept(run):
+        return kept
     before = _read(run)
-    header = _header(run)
-    if before.get("training") != run.training and not _is_of(header, run):
+    if not _is_trained(run, before, _header(run)):
         _forget(run)
-    elif (
-        (before.get("status"), before.get("judging")) == ("finished", run.judging)
-        and header
-        and all((run.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
-    ):
-        with suppress(OSError, ValueError):  # a damaged results.json is made again
-            return _finished(run, "kept", header)
     found: Nested = {"status": "running", "training": run.training, "judging": run.judging}
     _write(run, found)
     for name in (LOG, RESULTS) if before else (LOG,):  # a damaged one is ours, too, but no longer says so
@@ -276,6 +271,18 @@ def execute_run(run: Run, device: str, report: Report) -> Outcome:
         found["error"] = outcome.error
     _write(run, {**found, "status": outcome.status})
     return outcome
+
+
+def _kept(run: Run) -> Outcome | None:
+    """What came of a run that was finished before, with the same settings and images; None of one still to do."""
+    before, header = _read(run), _header(run)
+    is_judged = (before.get("status"), before.get("judging")) == ("finished", run.judging)
+    is_whole = all((run.path / name).is_file() for name in (RESULTS, REPORT, MAPS))
+    if header is None or not (is_judged and is_whole and _is_trained(run, before, header)):
+        return None
+    with suppress(OSError, ValueError):  # a damaged results.json is made again
+        return _finished(run, "kept", header)
+    return None
 
 
 MapRuns = Callable[[Sequence[Run], str, Report], Iterator[Outcome]]
@@ -315,13 +322,13 @@ def _header(run: Run) -> ArtifactHeader | None:
         return None
 
 
-def _is_of(header: ArtifactHeader | None, run: Run) -> bool:
-    """Whether a model is of these settings and images although the hashes differ.
+def _is_trained(run: Run, before: Nested, header: ArtifactHeader | None) -> bool:
+    """Whether the model that is there, or the state to resume from, is of these settings and images.
 
-    They do where settings have come into the world that the model is older than, and that are left at what they are
-    unless asked for.
+    The hashes differ, too, where settings have come into the world that the model is older than, and that are left at
+    what they are unless asked for.
     """
-    return (
+    return before.get("training") == run.training or (
         header is not None
         and header.run == run.settings
         and not named_files(run.settings)
