@@ -17,10 +17,10 @@ from blemish.station import queue, reviews
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
-from blemish.station.judge import Judged, commit
+from blemish.station.judge import Judge, Judged, commit
 from blemish.station.products import add_product
 from blemish.station.render import environment
-from blemish.station.reports import Share, audit_shares, shift_report, summary_rows
+from blemish.station.reports import Share, audit_shares, hourly_chart, shift_report, summary_rows
 from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally, now
 from blemish.station.thresholds import choices, guaranteed_rate
 from station.line import picture, set_up_line
@@ -151,6 +151,29 @@ def test_the_chart_takes_its_limits_from_the_week_and_shows_the_shift(sqlite: Da
     assert [row[1] for row in rows if row[0] == "share of rejects"] == ["2026-11-25T06", "2026-11-25T07"]
     with sqlite.read() as session, pytest.raises(SettingsError, match="end"):
         shift_report(session, "2026-11-25T06:00:00", "no time")
+
+
+def test_the_chart_counts_no_image_that_waits_in_the_audit_lane(
+    sqlite: Database, folder: StationFolder, onnx_file: Path
+) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    with sqlite.write() as session:
+        session.execute(update(Product).values(audit_rate=1.0))
+    for seed in range(3):
+        Inbox(sqlite, folder).receive(line.source_id, f"{seed}.png", picture(seed))
+    judge = Judge(folder)
+    for task in queue.take(sqlite, "me"):
+        commit(sqlite, "me", task, judge.judge(task))
+    reviews.give_verdict(sqlite, "eva", 1, "good", is_audit=True)
+    with sqlite.write() as session:  # two older hours, so that there is a chart
+        for hour in ("2026-11-25T06", "2026-11-25T07"):
+            session.add(Tally(product_id=line.product_id, hour=hour, verdict="good", images=9))
+    with sqlite.read() as session:
+        report = shift_report(session, "2026-11-20", "2100-01-01")
+        chart = hourly_chart(session, "2026-11-20", "2100-01-01")
+    assert report.counts["audit"] == 2
+    assert chart is not None
+    assert sum(chart.of) == 2 * 9 + 1
 
 
 def test_numbers_are_written_as_the_language_does() -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import SettingsError
-from blemish.station.reviews import SHOWN, SHOWN_VERDICT
+from blemish.station.reviews import SHOWN, SHOWN_VERDICT, hidden_by_hour
 from blemish.station.tables import Decision, DriftAlarm, Image, Tally, Verdict
 from blemish.stats.control_chart import ControlChart, laney_p_chart
 from blemish.stats.intervals import Interval, rate_interval
@@ -128,6 +128,8 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
 def hourly_chart(session: Session, start: str, end: str, product_id: int | None = None) -> HourlyChart | None:
     """The control chart of the rejects among the images that could be read, an hour a point.
 
+    Images that wait in the audit lane, whose verdicts are hidden, are not among them yet.
+
     Its limits come from the week that ends with the report, or from its own time where that is longer: a shift alone
     has too few hours to tell what is usual.
     """
@@ -136,12 +138,15 @@ def hourly_chart(session: Session, start: str, end: str, product_id: int | None 
     except (ValueError, OverflowError):
         raise SettingsError(f"end '{end[:40]}': expected for example 2026-11-26T06:00") from None
     query = select(Tally.hour, Tally.verdict, func.sum(Tally.images)).group_by(Tally.hour, Tally.verdict)
-    query = query.where(Tally.hour >= min(start, week)[:13], Tally.hour <= end[:13], Tally.verdict != "unreadable")
+    first = min(start, week)[:13]
+    query = query.where(Tally.hour >= first, Tally.hour <= end[:13], Tally.verdict != "unreadable")
     if product_id is not None:
         query = query.where(Tally.product_id == product_id)
     by_hour: dict[str, Counter[str]] = {}
     for hour, verdict, images in session.execute(query.order_by(Tally.hour)):
         by_hour.setdefault(hour, Counter())[verdict] = int(images)
+    hidden = hidden_by_hour(session, first, product_id)
+    by_hour = {hour: left for hour, counts in by_hour.items() if (left := counts - hidden.get(hour, Counter()))}
     hours, of = list(by_hour), [counts.total() for counts in by_hour.values()]
     chart = laney_p_chart([counts["anomalous"] for counts in by_hour.values()], of)
     return None if chart is None else HourlyChart(hours, of, chart, bisect_left(hours, start[:13]))

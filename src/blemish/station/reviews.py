@@ -135,6 +135,16 @@ def hidden_counts(session: Session, start: str, product_id: int | None, last: in
     return Counter({row[0]: row[1] for row in rows})
 
 
+def hidden_by_hour(session: Session, start: str, product_id: int | None) -> dict[str, Counter[str]]:
+    """As `hidden_counts`, of all decisions since a time, by the hour: `2026-11-26T07`."""
+    hour = func.substr(Decision.decided_at, 1, 13)
+    query = _by_product(product_id).where(*_WAITS, Decision.decided_at >= start).group_by(hour, Decision.verdict)
+    found: dict[str, Counter[str]] = {}
+    for at, verdict, images in session.execute(query.with_only_columns(hour, Decision.verdict, func.count())):
+        found.setdefault(at, Counter())[verdict] = images
+    return found
+
+
 def verdicts_of(session: Session, image_id: int) -> list[Verdict]:
     """What people said of an image, the last first."""
     return list(session.scalars(select(Verdict).where(Verdict.image_id == image_id).order_by(Verdict.id.desc())))

@@ -12,10 +12,18 @@ export function localTimes(root) {
     one.title = one.dateTime;
   }
   for (const one of root.querySelectorAll("[data-zone]")) {
-    const at = new Date(one.dataset.zone);
+    const at = one.dataset.zone ? new Date(one.dataset.zone) : new Date();
     if (Number.isNaN(at.getTime())) continue;
     const parts = new Intl.DateTimeFormat(language, { timeZoneName: "short" }).formatToParts(at);
     one.textContent = parts.find((part) => part.type === "timeZoneName").value;
+  }
+  for (const one of root.querySelectorAll("input[data-utc]")) {
+    const sent = one.defaultValue && new Date(`${one.defaultValue}Z`);
+    if (sent) one.value = new Date(sent.getTime() - 60000 * sent.getTimezoneOffset()).toISOString().slice(0, 19);
+    one.form.addEventListener("formdata", (event) => {
+      const at = new Date(one.value);
+      if (!Number.isNaN(at.getTime())) event.formData.set(one.name, at.toISOString().slice(0, 19));
+    });
   }
 }
 
