@@ -64,7 +64,8 @@ def test_photos_of_fewer_bits_beside_full_ones_are_named(
 
 def test_each_row_says_it_and_json_of_certify(model_file: Path, mixed: Path) -> None:
     rows = json.loads(run("inspect", model_file, mixed, "--format", "json").stdout)
-    assert [row["message"] for row in rows] == ["", "", "", depth_message(4095, None), ""]
+    grey = "grey, and the model was trained on colour"
+    assert [row["message"] for row in rows] == [grey, grey, grey, f"{grey}; {depth_message(4095, None)}", grey]
     found = run(
         "certify", model_file, "--good", mixed, "--dry-run", "--max-false-alarm-rate", "0.5", "--format", "json"
     )
@@ -78,7 +79,7 @@ def test_a_watch_says_it_once_and_its_record_of_each(model_file: Path, tmp_path:
     assert " ".join(watched.stderr.split()).count("12 bits in 16? If so, train with data.white_level=4095") == 1
     assert "this is said once" in watched.stderr
     messages = {decision.message for decision in read_record(tmp_path / "r.sqlite")}
-    assert messages == {"16-bit values up to 4095 of 65535: 12 bits in 16?"}
+    assert messages == {"grey, and the model was trained on colour; 16-bit values up to 4095 of 65535: 12 bits in 16?"}
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])

@@ -99,7 +99,11 @@ def test_the_row_says_which_of_several_pages_was_judged(model_file: Path, tmp_pa
     )
     said = "page 1 of 3 was judged, the others were not looked at"
     rows = list(inspect_images(Predictor.load(model_file), [folder], Request(model_file)).rows())
-    assert [row["message"] for row in rows] == [said, "", said.replace("3", "2")]
+    assert [row["message"] for row in rows] == [
+        said,
+        "",
+        said.replace("3", "2") + "; grey, and the model was trained on colour",
+    ]
     result = CliRunner().invoke(app, ["inspect", str(model_file), str(folder)])
     assert f"a.tif  ({said})" in result.stdout
     assert "of 2 images with several pages only page 1 was judged" in result.stderr

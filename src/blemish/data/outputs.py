@@ -186,7 +186,7 @@ def new_folder(out: Path) -> Iterator[Path]:
                 out.rmdir()
             filled.rename(out)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror}; name another folder") from error
+        raise DataError(f"{out}: cannot be written: {reason(error)}") from error
 
 
 def _head(file: BinaryIO) -> bytes:

@@ -82,7 +82,9 @@ def model_sha256(predictor: "Predictor") -> str:
 
 def reading_message(prepared: "Prepared") -> str:
     """What is said of an image that is judged, but perhaps was not read as it was meant; empty of most."""
-    said = (page_message(prepared.pages), prepared.reading.message(prepared.policy.white_level))
+    is_grey = prepared.reading.is_grey and prepared.policy.channels == 3
+    grey = "grey, and the model was trained on colour" if is_grey else ""
+    said = (page_message(prepared.pages), grey, prepared.reading.message(prepared.policy.white_level))
     return "; ".join(filter(None, said))
 
 

@@ -15,11 +15,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, delete, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from blemish.data.files import atomic_write
+from blemish.data.files import atomic_write, reason
 from blemish.data.outputs import check_output
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError
-from blemish.station.database import Database, open_database, reason
+from blemish.station.database import Database, open_database
+from blemish.station.database import reason as database_reason
 from blemish.station.folder import MARKER, StationFolder, keep_content, open_folder, sha256_of
 from blemish.station.tables import Base, Image, Model, Session
 from blemish.station.trail import Verified, verify_trail
@@ -84,9 +85,9 @@ def restore(source: Path, root: Path, url: str | None, report: Report = quiet) -
             case BadZipFile() | KeyError() | json.JSONDecodeError():
                 raise DataError(f"{source}: not a backup of a station, or a damaged one") from None
             case OSError():
-                raise DataError(f"{source}: cannot be restored: {error.strerror or error}") from None
+                raise DataError(f"{source}: cannot be restored: {reason(error)}") from None
             case SQLAlchemyError():
-                raise DataError(f"{source}: cannot be restored: the database fails: {reason(error)}") from None
+                raise DataError(f"{source}: cannot be restored: the database fails: {database_reason(error)}") from None
         raise
 
 

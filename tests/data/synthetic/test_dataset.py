@@ -1,5 +1,6 @@
 """Synthetic data sets: repeatable to the byte, exact in their masks, and never half-written."""
 
+import errno
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -165,8 +166,17 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/nuts: cannot be written: .*; name another folder"):
+    with pytest.raises(DataError, match=r"file/nuts: cannot be written: Not a directory"):
         write_hazelnuts(tmp_path / "file" / "nuts", good=1, size_px=64)
+
+
+def test_a_full_disk_is_said_as_everywhere(tmp_path: Path) -> None:
+    def refuse(_done: int, _total: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match=r"nuts: cannot be written: no space left on the disk; free some$"):
+        write_hazelnuts(tmp_path / "nuts", good=1, size_px=64, on_image=refuse)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
