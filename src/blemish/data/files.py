@@ -214,6 +214,8 @@ def reason(error: OSError) -> str:
     """
     if error.errno == errno.ENOENT:
         return "its folder does not exist; make it first"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "a file stands where a folder is needed"
     if error.errno == errno.ENOSPC:
         return "no space left on the disk; free some"
     return error.strerror or str(error)
