@@ -34,6 +34,8 @@ def samples(count: int) -> list[Sample]:
 def test_a_file_and_a_pattern_say_the_same(tmp_path: Path) -> None:
     rows = "group,note,image\n" + "".join(f"{name[11]},x,{name}\n" for name in reversed(NAMES))
     assert read_groups(write(tmp_path / "g.csv", rows), NAMES) == read_groups(r"good/(\w)\d", NAMES) == ("a", "a", "b")
+    padded = rows.replace(",image", ", image ") + ",,\n"  # as a spreadsheet may leave it
+    assert read_groups(write(tmp_path / "g.csv", padded), NAMES) == ("a", "a", "b")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,7 @@ def test_a_file_and_a_pattern_say_the_same(tmp_path: Path) -> None:
         ("image,group\ntrain/good/a1.png\n", r"line 2: train/good/a1\.png has no group"),
         ("name,part\nx,1\n", "found the columns name, part; expected image and group"),
         ("", "found the columns none; expected image and group"),
+        ("image;group\nx;1\n", "semicolons between the cells; save it with commas"),
         ('image,group\n"a"b,1\n', "not a CSV file"),
     ],
 )

@@ -60,6 +60,7 @@ def test_folders_are_relative_to_the_plan(root: Path, monkeypatch: pytest.Monkey
     [
         ("", "the column 'product' is not among none"),
         ("product,folder\n", "no products"),
+        ("product\tfolder\nnut\tnuts\n", "tabs between the cells; save it with commas"),
         ("produkt,folder\nnut,nuts\n", "the column 'product' is not among produkt, folder; did you mean 'produkt'"),
         ("product,folder,folder\nnut,nuts,nuts\n", "the column 'folder' is twice"),
         ("product,folder,seed,Seed\nnut,nuts,1,2\n", "the column 'Seed' is there twice"),

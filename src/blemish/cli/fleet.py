@@ -98,5 +98,6 @@ def inspect(
         first = "; the first" if unreadable > 1 else ""
         say("note", f"{plural(unreadable, 'image')} could not be read{first}: {first_unreadable(out)}")
     print_table("verdicts", {name: str(count) for name, count in counts.items()})
-    say("written", f"{out / 'results.parquet'}, and summary.json beside it")
+    beside = "results.csv and summary.json" if request.with_csv else "summary.json"
+    say("written", f"{out / 'results.parquet'}, and {beside} beside it")
     raise typer.Exit(1 if counts["anomalous"] else UNREADABLE if counts["unreadable"] else 0)

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from blemish.errors import DataError
@@ -34,17 +34,30 @@ def unescape_cell(text: str) -> str:
 def read_table(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV file with a header, and its rows with the lines they end at; cells without spaces around.
 
+    Rows of empty cells, as spreadsheets leave them below a table, are none.
+
     Raises:
         DataError: it cannot be read, and `what` says what it is; or it is not CSV.
     """
     try:
         reader = csv.DictReader(io.StringIO(read_text(path, what, DataError), newline=""), strict=True)
-        names = list(reader.fieldnames or ())
-        return names, [
-            (reader.line_num, {name: unescape_cell((row[name] or "").strip()) for name in names}) for row in reader
-        ]
+        reader.fieldnames = names = [name.strip() for name in reader.fieldnames or ()]
+        refuse_other_commas(path, names)
+        rows = ((reader.line_num, {name: unescape_cell((row[name] or "").strip()) for name in names}) for row in reader)
+        return names, [(line, cells) for line, cells in rows if any(cells.values())]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from None
+
+
+def refuse_other_commas(path: Path, header: Sequence[str]) -> None:
+    """Refuse a table with other signs between its cells, as spreadsheets write it in many countries.
+
+    Raises:
+        DataError: the header is one cell with semicolons or tabs in it.
+    """
+    if len(header) == 1 and (sign := next((one for one in (";", "\t") if one in header[0]), "")):
+        found = "semicolons" if sign == ";" else "tabs"
+        raise DataError(f"{path}: {found} between the cells; save it with commas (CSV UTF-8, comma delimited)")
 
 
 def csv_line(values: Iterable[object]) -> str:

@@ -184,7 +184,7 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be made a folder: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be made a folder: {reason(error)}") from None
     return path
 
 

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from blemish.data.csv_cells import csv_line, unescape_cell
+from blemish.data.csv_cells import csv_line, refuse_other_commas, unescape_cell
 from blemish.data.files import atomic_write
 from blemish.data.image_files import image_files
 from blemish.data.layouts import find_layout
@@ -129,8 +129,9 @@ def _read_csv(path: Path) -> Iterator[tuple[str, ...]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)
-            places = _places(path, next(lines, []))
-            for line in filter(None, lines):
+            refuse_other_commas(path, header := [name.strip() for name in next(lines, [])])
+            places = _places(path, header)
+            for line in filter(any, lines):  # not what spreadsheets leave below a table
                 if len(line) <= max(places):
                     raise DataError(f"{path}: line {lines.line_num} has {len(line)} cells; it ends too early")
                 yield tuple(unescape_cell(line[place]) for place in places)

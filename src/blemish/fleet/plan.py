@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from blemish.data.csv_cells import refuse_other_commas
 from blemish.errors import BlemishError, DataError, SettingsError, nearest
 from blemish.fleet.registry import first_twice, refused_name
 from blemish.settings import RunSettings
@@ -75,6 +76,7 @@ def _read_csv(path: Path) -> Iterator[_Told]:
     except csv.Error as error:
         raise DataError(f"{path}: not CSV: {error}") from None
     header = [name.strip() for name in rows[0]] if rows else []
+    refuse_other_commas(path, header)
     _check_names(path, header)
     for number, cells in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in cells):
