@@ -611,3 +611,21 @@ def test_a_condition_that_a_test_image_lacks_is_an_error_before_anything_is_judg
     with pytest.raises(DataError, match=r"light\.csv: says nothing of test/"):
         measure_folder(brightness_predictor(), read_folder(squares), settings, lambda done, _total: judged.append(done))
     assert judged == []
+
+
+def test_padding_is_neither_judged_nor_shown_where_a_detector_shows_what_it_makes_of_an_image(tmp_path: Path) -> None:
+    for kind, name in (("good", "a"), ("cut", "b")):
+        write_image(tmp_path / f"test/{kind}/{name}.png", 0.1, square=0.9 if kind == "cut" else None)
+        path = tmp_path / f"test/{kind}/{name}.png"
+        Image.open(path).crop((0, 0, SIDE, SIDE // 2)).save(path)
+    mask = np.zeros((SIDE // 2, SIDE), np.uint8)
+    mask[4:12, 4:12] = 255
+    (tmp_path / "ground_truth/cut").mkdir(parents=True)
+    Image.fromarray(mask).save(tmp_path / "ground_truth/cut/b_mask.png")
+    plain_one = brightness_predictor()
+    policy = PixelPolicy(size_px=(SIDE, SIDE), channels=3, fit="pad")
+    padded = Predictor(plain_one.header.model_copy(update={"policy": policy}), Brightness())
+    made = padded.reconstruct(tmp_path / "test/cut/b.png")
+    assert made is not None
+    assert made.shape == (3, SIDE // 2, SIDE)
+    assert measured(padded, read_folder(tmp_path))["has_paper_tau"]

@@ -24,7 +24,10 @@ def tile_boxes(size_px: tuple[int, int], tile_px: tuple[int, int], overlap_px: i
         if tile > side:
             raise SettingsError(f"data.tile_px: a tile's {name} of {tile} is larger than the image's, {side}")
         if overlap_px >= tile:
-            raise SettingsError(f"data.tile_overlap_px: {overlap_px} is not smaller than the tile's {name}, {tile}")
+            raise SettingsError(
+                f"data.tile_overlap_px: {overlap_px} is not smaller than the tile's {name}, {tile}; set it to "
+                f"{tile // 4}, or larger tiles"
+            )
     tops, lefts = (
         sorted({*range(0, side - tile, tile - overlap_px), side - tile})
         for side, tile in zip(size_px, tile_px, strict=True)

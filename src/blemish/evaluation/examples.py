@@ -104,7 +104,7 @@ def show(predictor: Predictor, image: JudgedImage, sample: Sample) -> Example:
         defect_type=image.defect_type,
         score=image.score,
         image=_shown(load_image(sample.path, policy)[:, top:bottom, left:right], size_px),
-        reconstruction=None if reconstruction is None else _shown(reconstruction[:, top:bottom, left:right], size_px),
+        reconstruction=None if reconstruction is None else _shown(reconstruction, size_px),
         anomaly_map=resize_map(seen, size_px),
         mask=None if mask is None else resize_map(policy.seen_of_map(mask).astype(np.float32), size_px) > 0,
         close_up=cut_close_up(original, prediction.scored_map, large, prediction.threshold),

@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 
 from blemish.data.folder import Sample
-from blemish.data.images import load_image
+from blemish.data.images import prepare
 from blemish.errors import DataError
 from blemish.inference.predictor import Predictor
 from blemish.inference.score import remove_small_regions
@@ -26,10 +26,13 @@ def is_algorithm_1(predictor: Predictor, samples: Sequence[Sample]) -> bool:
             reconstruction = predictor.reconstruct(sample.path)
             if reconstruction is None:
                 return False
-            difference = np.abs(load_image(sample.path, predictor.policy) - reconstruction).max(axis=0)  # (h, w)
-            if predictor.policy.roi is not None:
-                difference = difference * predictor.policy.roi
+            prepared, policy = prepare(sample.path, predictor.policy), predictor.policy
+            top, left, bottom, right = prepared.box
+            shown = prepared.pixels()[:, top:bottom, left:right]
+            difference = np.abs(shown - reconstruction).max(axis=0)  # (h, w)
+            if policy.roi is not None:  # never of padded images
+                difference = difference * policy.roi
             expected = remove_small_regions(difference, predictor.header.run.score.min_defect_px)
-            whole = predictor.policy.whole_map(expected)
-            return bool(np.allclose(predictor.predict(sample.path).scored_map, whole, atol=1e-4))
+            found = predictor.predict_prepared(prepared).scored_map
+            return bool(np.allclose(found, policy.whole_map(expected), atol=1e-4))
     return False

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageLike, name_of
-from blemish.data.images import PixelPolicy, Prepared, load_image, prepare
+from blemish.data.images import PixelPolicy, Prepared, prepare
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWarning
 from blemish.inference.artifact import ArtifactHeader
@@ -248,12 +248,15 @@ class Predictor:
     def reconstruct(self, image: ImageLike) -> NDArray[np.float32] | None:
         """How the image would look if it were good, `(c, h, w)` in [0, 1]; None where the detector shows no image.
 
-        None also for images judged in tiles. Of several detectors the first is asked.
+        Of what is seen of the image, without padding. None also for images judged in tiles. Of several detectors the
+        first is asked.
         """
         if self.policy.tile_px is not None:
             return None
-        answer = self._runtimes[0].reconstruct(load_image(image, self.policy)[None])
-        return None if answer is None else answer[0]
+        prepared = prepare(image, self.policy)
+        answer = self._runtimes[0].reconstruct(prepared.pixels()[None])
+        top, left, bottom, right = prepared.box
+        return None if answer is None else answer[0, :, top:bottom, left:right]
 
     def p_value(self, score: float) -> float:
         """(1 + the number of calibration scores at least as high) / (1 + their number); other with folds."""
