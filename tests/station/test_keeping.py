@@ -209,6 +209,8 @@ def test_a_saved_head_proves_that_nothing_before_it_was_rewritten(
     saved = tmp_path / "head.json"
     said = CliRunner().invoke(cli, ["station", "head", str(folder.root), "-o", str(saved)])
     assert said.exit_code == 0, said.output
+    printed = CliRunner().invoke(cli, ["station", "head", str(folder.root)]).stdout
+    assert json.loads(printed) | {"at": ""} == json.loads(saved.read_text(encoding="utf-8")) | {"at": ""}
     verify = ["station", "verify", str(folder.root), "--head", str(saved)]
     with sqlite.write() as session:
         append(session, "test", "note", "later", {})

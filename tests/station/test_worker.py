@@ -254,6 +254,18 @@ def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, 
     database.close()
 
 
+def test_a_product_is_not_begun_with_what_is_not_there(tmp_path: Path, model_file: Path, onnx_file: Path) -> None:
+    from typer.testing import CliRunner
+
+    from blemish.cli import app
+
+    arguments = ["station", "add", str(tmp_path / "new"), "--product", "disc", "--model"]
+    for wrong in ([model_file], [onnx_file, "--watch", tmp_path / "gone"]):
+        refused = CliRunner().invoke(app, [*arguments, *map(str, wrong)])
+        assert refused.exit_code == 2, refused.output
+        assert not (tmp_path / "new").exists()
+
+
 def worked_until_idle(folder: StationFolder) -> tuple[int, str]:
     from typer.testing import CliRunner
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import counter, log_console, new_table, out_console, progress, say
+from blemish.cli.console import counter, emit, log_console, new_table, out_console, progress, say
 from blemish.cli.options import Model, TableOrJson
 
 Name = Annotated[str, typer.Argument(help="hf:NAME or timm:NAME, e.g. hf:facebook/dinov2-small.", show_default=False)]
@@ -87,4 +87,4 @@ def licence(model: Model) -> None:
         return
     out_console.print(f"{card.name}, licence: {card.licence}, SHA-256 of its weights: {card.sha256}")
     if card.licence_text:
-        out_console.print(f"\n{card.licence_text.rstrip()}")
+        emit(f"\n{card.licence_text.rstrip()}\n")

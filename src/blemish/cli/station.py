@@ -121,12 +121,15 @@ def add(
 ) -> None:
     """Set up a product of a station from the terminal: its model, and where its images come from."""
     from blemish.station.cameras import Pace, add_camera, shown_address
-    from blemish.station.products import add_folder, add_model, go_live, product_named
+    from blemish.station.products import add_folder, add_model, folder_there, go_live, product_named
 
+    content = None if model is None else _read_model(model)  # what is not there is said before anything is set up
+    if watch is not None:
+        folder_there(watch)
     with opened(folder, database, create=True) as (station, store):
         product_id = product_named(store, "terminal", product)
-        if model is not None:
-            added = add_model(store, station, "terminal", product_id, (model.name, _read_model(model)))
+        if model is not None and content is not None:
+            added = add_model(store, station, "terminal", product_id, (model.name, content))
             go_live(store, station, "terminal", added.id, "set up from the terminal")
             log_console.print(f"{product}: {model.name} is live; checked on {added.parity}")
         if watch is not None:

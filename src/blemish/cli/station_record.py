@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import log_console, out_console, progress
+from blemish.cli.console import emit, log_console, out_console, progress
 from blemish.cli.station import DatabaseOption, Folder, log_line, opened, settings_error
 
 
@@ -111,7 +111,7 @@ def head(
     with opened(folder, database) as (station, store), store.read() as session:
         text = head_of(session, station).to_json() + "\n"
     if out is None:
-        out_console.print(text, end="")
+        emit(text)
         return
     check_output(out)
     with atomic_write(out) as temporary:

@@ -43,9 +43,7 @@ def add_folder(database: Database, actor: str, product_id: int, path: Path) -> i
     Raises:
         SettingsError: no such folder here, or it is watched already.
     """
-    path = path.expanduser().resolve()
-    if not path.is_dir():
-        raise SettingsError(f"{path}: no such folder on this machine; make it first")
+    path = folder_there(path)
     with database.write() as session:
         if session.scalar(select(Source.id).where(Source.kind == "folder", Source.path == str(path))) is not None:
             raise SettingsError(f"{path}: is watched already; give another folder")
@@ -54,6 +52,18 @@ def add_folder(database: Database, actor: str, product_id: int, path: Path) -> i
         session.flush()
         append(session, actor, "source", path, {"product_id": product_id, "source_id": source.id})
         return source.id
+
+
+def folder_there(path: Path) -> Path:
+    """A folder that images are to be written into, as it is kept.
+
+    Raises:
+        SettingsError: there is none here.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_dir():
+        raise SettingsError(f"{path}: no such folder on this machine; make it first")
+    return path
 
 
 def add_model(
