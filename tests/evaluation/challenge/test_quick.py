@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from blemish.data.synthetic.defects import DEFECTS
 from blemish.evaluation.challenge import quick
 from blemish.evaluation.challenge.quick import EACH, MIN_DEFECTS, quick_peaks, share_found
+from blemish.evaluation.challenge.trials import beside
 from blemish.inference.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -78,3 +79,9 @@ def test_all_defects_are_judged_or_after_one_slow_photo_none(
     else:
         assert len(peaks) == asked - 1 > MIN_DEFECTS
         assert told[-1] == (EACH * len(DEFECTS), EACH * len(DEFECTS))
+
+
+def test_what_lies_beside_a_defect_is_found_as_by_pillow() -> None:
+    mask = np.random.default_rng(0).random((40, 90)) > 0.995
+    grown = Image.fromarray(np.uint8(mask)).filter(ImageFilter.MaxFilter(2 * 2 + 1))
+    assert (beside(mask) == np.asarray(grown)).all()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from blemish.data.images import PixelPolicy
 from blemish.data.pixels import Values, as_pixels
@@ -14,6 +14,7 @@ from blemish.data.synthetic.placing import Mask
 from blemish.data.synthetic.shapes import extent_px
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.score import resize_map
+from blemish.stats.regions import grow_mask
 from blemish.training.part_region import part_region
 
 NEAR_SHARE = 0.02
@@ -154,6 +155,4 @@ def beside(mask: Mask) -> Mask:
     >>> int(beside(mask).sum())
     25
     """
-    reach = max(2, round(NEAR_SHARE * max(mask.shape)))
-    grown = Image.fromarray(np.uint8(mask)).filter(ImageFilter.MaxFilter(2 * reach + 1))
-    return np.asarray(grown) > 0
+    return grow_mask(mask, max(2, round(NEAR_SHARE * max(mask.shape))))
