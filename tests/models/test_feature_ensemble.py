@@ -478,3 +478,11 @@ def test_no_row_of_an_image_itself_explains_its_distances(fitted: FeatureEnsembl
     some = fitted.bank.distances_to_others(points, whose != 0)
     assert (some >= fitted.bank(points) - 1e-6).all()
     assert (fitted.bank.distances_to_others(points, whose < 0) == fitted.bank(points)).all()
+
+
+def test_features_that_were_kept_are_those_that_would_be_taken_again(
+    fitted: FeatureEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_ensemble, "KEPT_BYTES", 0)
+    again = fit([images(4), images(3, seed=1)], rows=40).state_dict()
+    assert all(torch.equal(one, again[name]) for name, one in fitted.state_dict().items())

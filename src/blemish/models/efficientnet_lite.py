@@ -162,10 +162,10 @@ def convolution(channels: int, out_channels: int, kernel: int, stride: int = 1, 
     """
     if stride == 1:
         padded = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, groups=groups)
-        return nn.Sequential(padded, nn.ReLU6())
+        return nn.Sequential(padded, nn.ReLU6(inplace=True))
     before, after = (kernel - 2) // 2, (kernel - 1) // 2
     strided = nn.Conv2d(channels, out_channels, kernel, stride, groups=groups)
-    return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), strided, nn.ReLU6())
+    return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), strided, nn.ReLU6(inplace=True))
 
 
 def convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:

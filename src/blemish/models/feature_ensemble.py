@@ -1,7 +1,7 @@
 """FeatureEnsemble: distances to the nearest good patch and to what is usual at a place, taken together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, final
 
 import torch
@@ -51,6 +51,9 @@ encoder learned from photos of usual light, and tells little apart in the dark."
 
 IMAGES_TO_EXPLAIN = 40
 """Good images, at most, from which the light, and what places explain, are measured: half explain the other half."""
+
+KEPT_BYTES = 1 << 28
+"""Of features of these images, at most; beyond it they are taken again."""
 
 MAX_FINE_CELLS, MAX_COARSE_CELLS = 512, 16
 """Gaussians of the fine and of the coarse scale, at most: one takes 6 and 400 KiB of the file."""
@@ -221,9 +224,12 @@ class FeatureEnsemble(Detector):
         fine, coarse = (GaussianSums(), GaussianSums()), GaussianSums()
         drawn, drawn_small = (Draw(self.settings.candidates + METRIC_ROWS) for _ in range(2))
         some: list[Tensor] = []
+        kept: dict[int, Seen] = {}  # of the first batches, for `look_again`
         seen, places = 0, math.prod(self.grid)
-        for images in batches:
-            patches, middle, whole = self.look(images)
+        for number, images in enumerate(batches):
+            patches, middle, whole = found = self.look(images)
+            if seen < IMAGES_TO_EXPLAIN and _bytes([*kept.values(), found]) <= KEPT_BYTES:
+                kept[number] = found
             for half, sums in enumerate(fine):  # of every other image
                 if len(maps := self.fine_of(patches)[(half + seen) % 2 :: 2]):
                     sums.add(self.fine.observations(maps))
@@ -240,7 +246,7 @@ class FeatureEnsemble(Detector):
             self.excess.fit(drawn_small, some)
         first, least, last = self.settings.weights
         halves = [sums.gaussians() for sums in fine if sums.count]
-        again = self.look_again(batches, image_of_row, halves)
+        again = self.look_again(batches, kept, image_of_row, halves)
         self.compared = len(again.nearest)
         aligned = how_aligned(explained_by_place(again.nearest.flatten(1)), again.narrow)
         self.fine.take(join_gaussians(halves), ALIKE * (1 - aligned))
@@ -254,12 +260,17 @@ class FeatureEnsemble(Detector):
             if self.background is not None:
                 self.background.fit(mean)
 
-    def look_again(self, batches: Batches, image_of_row: Int[Tensor, " k"], halves: Sequence[Gaussians]) -> Again:
-        """The terms of some good images, none of which is compared with rows of its own or Gaussians of its half."""
+    def look_again(
+        self, batches: Batches, kept: Mapping[int, Seen], image_of_row: Int[Tensor, " k"], halves: Sequence[Gaussians]
+    ) -> Again:
+        """The terms of some good images, none of which is compared with rows of its own or Gaussians of its half.
+
+        `kept` has features of batches by their place; those of others are taken again.
+        """
         own, alike = ([self.fine.drawn(half, share) for half in halves] for share in (0.0, ALIKE))
         found: list[tuple[Tensor, ...]] = []
-        for images in batches:
-            seen, left = self.look(images), IMAGES_TO_EXPLAIN - len(found)
+        for place, images in enumerate(batches):
+            seen, left = kept.get(place) or self.look(images), IMAGES_TO_EXPLAIN - len(found)
             for patches, whole in zip(seen.patches[:left, None], seen.whole[:left, None], strict=True):
                 number, other = len(found), (len(found) + 1) % len(halves)
                 near = self.bank.distances_to_others(as_vectors(patches), image_of_row != number)
@@ -336,6 +347,10 @@ def _check_all_at_pixels(settings: FeatureEnsembleSettings) -> None:
         found = ", ".join(f"model.{name}: found {getattr(settings, name)}" for name in wrong)
         mended = " ".join(f"model.{name}={off[name]}" for name in wrong)
         raise SettingsError(f"{found}; this needs model.mean_at=places, or set {mended}")
+
+
+def _bytes(several: Sequence[Seen]) -> int:
+    return sum(part.nbytes for seen in several for part in seen)
 
 
 def grid_of(size_px: tuple[int, int], stride: int) -> tuple[int, int]:
