@@ -342,7 +342,7 @@ def test_an_epoch_repeats_itself_and_differs_from_the_next() -> None:
 
 
 def test_images_beyond_the_cache_are_decoded_again(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blemish.training.batches.CACHE_BYTES", 4 * 3 * 64 * 64 * 5)
+    monkeypatch.setattr("blemish.training.batches.CACHE_BYTES", 3 * 64 * 64 * 5)
     samples = read_folder(parts).train
     policy = PixelPolicy(size_px=(64, 64))
     few, all_kept = GoodImages(samples, policy), GoodImages(samples, policy)

@@ -201,10 +201,10 @@ class Prepared:
     def pixels(self, box: tuple[int, int, int, int] | None = None) -> NDArray[np.float32]:
         """What the network sees, float32 `(c, h, w)` in [0, 1]; of a box (top, left, bottom, right), or of all."""
         top, left, bottom, right = box or (0, 0, *self.policy.size_px)
-        channels_last = as_pixels(self.values[top:bottom, left:right])  # (h, w, c)
-        if channels_last.shape[2] != self.policy.channels:
-            channels_last = np.repeat(channels_last, self.policy.channels, axis=2)
-        image = np.array(channels_last.transpose(2, 0, 1), order="C")
+        channels_first = np.atleast_3d(self.values[top:bottom, left:right]).transpose(2, 0, 1)  # (c, h, w)
+        image = as_pixels(np.ascontiguousarray(channels_first))  # turned while its values are short
+        if len(image) != self.policy.channels:
+            image = np.repeat(image, self.policy.channels, axis=0)
         if self.policy.shown is not None:
             image *= self.policy.shown[top:bottom, left:right]
         return image

@@ -1,18 +1,15 @@
 """Good images as batches for training."""
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from blemish.data.folder import Sample
-from blemish.data.images import PixelPolicy, Prepared, check_contents, load_image, prepare
+from blemish.data.images import PixelPolicy, Prepared, check_contents, prepare
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.readings import Readings
 from blemish.data.tiles import tile_boxes
@@ -21,7 +18,7 @@ from blemish.settings import AugmentSettings
 from blemish.training.augment import augment
 
 CACHE_BYTES = 1 << 30
-"""Decoded images are kept in memory up to this much; beyond it they are decoded again in each epoch."""
+"""Decoded images are kept in memory up to this much; beyond it they are decoded again each time."""
 
 
 @final
@@ -46,8 +43,8 @@ class GoodImages(Dataset[Tensor]):
         self.samples: list[Sample] = []
         self.skipped: dict[str, str] = {}
         self.readings = Readings(policy.white_level)
-        self._kept: dict[int, NDArray[np.float32]] = {}
-        fits_in_cache = CACHE_BYTES // (4 * policy.channels * math.prod(policy.size_px))
+        self._kept: dict[int, Prepared] = {}
+        left = CACHE_BYTES
         with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
             loaded = pool.map(lambda sample: _try_load(sample, policy), samples)
             for done, (sample, prepared) in enumerate(zip(samples, loaded, strict=True), start=1):
@@ -57,8 +54,9 @@ class GoodImages(Dataset[Tensor]):
                         raise bad_file(prepared)
                     self.skipped[sample.name] = str(prepared)
                 else:
-                    if len(self.samples) < fits_in_cache:
-                        self._kept[len(self.samples)] = prepared.pixels()
+                    left -= prepared.values.nbytes
+                    if left >= 0:
+                        self._kept[len(self.samples)] = prepared
                     self.readings.add(sample.name, prepared.reading)
                     self.samples.append(sample)
                 report(Progress("reading images", done, len(samples)))
@@ -67,8 +65,11 @@ class GoodImages(Dataset[Tensor]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = self._kept.get(index)
-        return torch.from_numpy(load_image(self.samples[index].path, self.policy) if image is None else image)
+        return torch.from_numpy(self.prepared(index).pixels())
+
+    def prepared(self, index: int) -> Prepared:
+        """One image, decoded."""
+        return self._kept.get(index) or prepare(self.samples[index].path, self.policy)
 
 
 @final

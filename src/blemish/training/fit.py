@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Subset
 
-from blemish.data.images import prepare
 from blemish.data.progress import Progress, Report
 from blemish.inference.predictor import scored_map
 from blemish.inference.score import max_score
@@ -138,7 +137,7 @@ def _scores(
     # As it will be when it is read from its file: another memory layout would round its scores differently.
     runtime = TorchRuntime(detector.to(memory_format=torch.contiguous_format), device)  # type: ignore[call-overload]
     for done, place in enumerate(places, start=1):
-        yield max_score(scored_map(runtime, prepare(images.samples[place].path, images.policy), settings.score))
+        yield max_score(scored_map(runtime, images.prepared(place), settings.score))
         report(Progress("calibrating", done, len(places)))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from blemish.data.groups import pattern_of
-from blemish.data.images import prepare
 from blemish.data.notes import photo_notes
 from blemish.data.photo_values import gather_values
 from blemish.errors import CalibrationError
@@ -32,8 +31,8 @@ def held_out_scores(job: Job, fits: Sequence[Fit]) -> dict[int, float]:
 def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
     """A few of the images calibrated on, to check an export with."""
     places = list(scores)
-    chosen = (job.images.samples[places[one]] for one in choose_fixtures(list(scores.values())))
-    kept = keep_fixtures((sample.name, prepare(sample.path, job.images.policy)) for sample in chosen)
+    chosen = (places[one] for one in choose_fixtures(list(scores.values())))
+    kept = keep_fixtures((job.images.samples[place].name, job.images.prepared(place)) for place in chosen)
     return {f"{FIXTURE}{name}": image for name, image in kept.items()}
 
 
