@@ -190,17 +190,12 @@ def test_bad_masks_are_refused(tmp_path: Path) -> None:
         policy(good, "data.fit=pad", "data.ignore=[0, 0, 0.6, 0.6]")
 
 
-def test_a_mask_that_leaves_nothing_to_judge_is_refused_and_one_that_leaves_nothing_out_is_noted(
-    tmp_path: Path,
-) -> None:
+def test_a_mask_that_leaves_nothing_to_judge_is_refused(tmp_path: Path) -> None:
     Image.new("L", (64, 64), 255).save(tmp_path / "white.png")
     good, whole = samples(tmp_path, (64, 64)), tmp_path / "white.png"
     for ignored in (str(whole), "[0, 0, 1, 1]"):
         with pytest.raises(SettingsError, match=r"^data\.ignore: covers every pixel of the 256 x 256 image; .* white"):
             policy(good, f"data.ignore={ignored}")
-    for region in (str(whole), "[0, 0, 1, 1]"):
-        [note] = region_notes(policy(good, f"data.roi={region}"), (64, 64), region)
-        assert note.startswith("data.roi: covers the whole photo, so that nothing is left out;")
 
 
 def drawn(mode: str, ground: int, over: int, alpha: tuple[int, int]) -> Image.Image:

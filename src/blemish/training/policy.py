@@ -127,8 +127,6 @@ def region_notes(policy: PixelPolicy, photo_px: tuple[int, int], roi: object) ->
     if part is None and roi == AUTO:
         found = "the part lies on no plain ground in nearly all of them, or fills them"
         notes.append(f"data.roi=auto: the photos are seen whole, as {found}")
-    elif part is None and roi is not None and policy.judged_share == 1.0:
-        notes.append("data.roi: covers the whole photo, so that nothing is left out; is it the region that was meant?")
     if part is not None:
         top, left, bottom, right = map(round, part)
         notes.append(
