@@ -12,10 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from blemish.cli import app
+from blemish.data.decode import ImageLike
+from blemish.data.images import Prepared
 from blemish.data.outputs import check_report_folder
 from blemish.errors import DataError, SettingsError
-from blemish.inference.predictor import Predictor
+from blemish.inference.predictor import Prediction, Predictor
+from blemish.inspection import pipeline
 from blemish.inspection.decisions import Decision
 from blemish.inspection.inspect import NAME, Request, inspect_images
 from blemish.inspection.rows import Row, as_csv, as_json, to_row
@@ -61,6 +66,58 @@ def test_rows_are_those_of_predict_in_order(
     assert [row["path"] for row in found] == [one.path for one in expected]
     assert [row["score"] for row in found] == [one.score for one in expected]  # bit for bit
     assert [row["is_anomalous"] for row in found] == [one.is_anomalous for one in expected]
+
+
+def test_an_exported_model_judges_several_at_once(
+    onnx_file: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, both = Predictor.load(onnx_file, threads=1), threading.Barrier(2)
+    inspection = inspect_images(predictor, [photos], Request(onnx_file, tmp_path / "out", workers=2))
+    expected = [predictor.predict(source.path) for source in inspection.images]
+    assert len(expected) % 2 == 0
+    judge = Predictor.predict_prepared
+
+    def meet(self: Predictor, prepared: Prepared, image: ImageLike | None = None) -> Prediction:
+        both.wait(60.0)  # for the other, which one after the other would never come
+        return judge(self, prepared, image)
+
+    monkeypatch.setattr(Predictor, "predict_prepared", meet)
+    found = list(inspection.rows())
+    assert [(row["path"], row["score"]) for row in found] == [(one.path, one.score) for one in expected]  # bit for bit
+    (photos / "d.tif").write_bytes((photos / "d.tif").read_bytes()[:500])
+    monkeypatch.undo()
+    rows = inspect_images(predictor, [photos], Request(onnx_file, skip_bad=True, workers=2)).rows()
+    assert [row["verdict"] == "unreadable" for row in rows] == [Path(str(row["path"])).name == "d.tif" for row in found]
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "images", "each"),
+    [(None, 2, 2, 1), (None, 16, 2, 4), (None, 16, 1, None), (3, 16, 2, 3)],
+)
+def test_as_many_images_are_judged_at_once_as_there_are_cores_for(
+    onnx_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int | None,
+    cores: int,
+    images: int,
+    each: int | None,
+) -> None:
+    found: list[int | None] = []
+    load = Predictor.load.__func__  # type: ignore[attr-defined]
+
+    def loaded(cls: type[Predictor], path: Path, device: str, threads: int | None, **others: object) -> Predictor:
+        found.append(threads)
+        return load(cls, path, device, threads, **others)
+
+    monkeypatch.setattr(Predictor, "load", classmethod(loaded))
+    monkeypatch.setattr(pipeline, "_cores", lambda: cores)
+    paths = [tmp_path / f"{number}.png" for number in range(images)]
+    for path in paths:
+        draw_part(np.random.default_rng(0))[0].save(path)
+    option = [] if asked is None else ["--threads", str(asked)]
+    assert CliRunner().invoke(app, ["inspect", str(onnx_file), *map(str, paths), *option]).exit_code in (0, 1)
+    assert found == [each]
 
 
 def test_an_unreadable_file_comes_up_in_its_place(predictor: Predictor, model_file: Path, photos: Path) -> None:

@@ -73,14 +73,16 @@ def inspect(
     be read and was left out (--skip-bad).
     """
     from blemish.inference.predictor import Predictor
+    from blemish.inference.runtime import is_onnx
     from blemish.inspection.index_page import INDEX
     from blemish.inspection.inspect import Request, inspect_images
-    from blemish.inspection.pipeline import worker_count
+    from blemish.inspection.pipeline import threads_each, worker_count
 
     check_one_threshold(threshold=threshold, max_false_alarm_rate=max_false_alarm_rate, fdr=fdr)
     if form not in FORMATS:
         raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
-    predictor = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
+    each = threads_each(images) if threads is None and device in ("auto", "cpu") and is_onnx(model) else threads
+    predictor = Predictor.load(model, device, each, state=state, sha256=sha256, signed_by=signed_by)
     predictor = at_threshold(predictor, threshold, max_false_alarm_rate)
     request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
     say_withdrawn(predictor.withdrawal)

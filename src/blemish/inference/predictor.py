@@ -20,7 +20,7 @@ from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWar
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.defect_regions import Region, find_regions
 from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_state_path, withdrawn_message
-from blemish.inference.runtime import Runtime, check_maps, open_model
+from blemish.inference.runtime import OnnxRuntime, Runtime, check_maps, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.inference.trust import Trust
 from blemish.settings import ScoreSettings
@@ -175,6 +175,11 @@ class Predictor:
         if not 0.0 < max_false_alarm_rate < 1.0:
             raise SettingsError(f"max_false_alarm_rate: {max_false_alarm_rate} is not between 0 and 1")
         return self.with_threshold(self.header.certify(max_false_alarm_rate, confidence).threshold)
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether several threads may judge with it at the same time: exported to ONNX, on a processor."""
+        return all(isinstance(one, OnnxRuntime) and one.takes_several for one in self._runtimes)
 
     @property
     def policy(self) -> PixelPolicy:

@@ -43,8 +43,10 @@ class OnnxRuntime:
     1
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, takes_several: bool = False) -> None:
         self._session = session
+        self.takes_several = takes_several
+        """Whether several threads may have images judged at the same time."""
 
     def maps(self, images: Images) -> NDArray[np.float32]:
         """Anomaly maps `(b, h, w)`.
@@ -71,7 +73,7 @@ def _open_graph(content: bytes, device: str, threads: int | None) -> Runtime:
         from blemish.inference.openvino_runtime import OpenVinoRuntime
 
         return OpenVinoRuntime(content, threads)
-    return OnnxRuntime(_session(content, threads, device))
+    return OnnxRuntime(_session(content, threads, device), takes_several=device == "cpu")
 
 
 def _session(content: bytes, threads: int | None, device: str) -> Any:

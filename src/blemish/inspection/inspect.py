@@ -132,7 +132,7 @@ class Inspection:
                     self._leave_out(one.source, one.error)
                 if one.prediction is not None:
                     self.readings.add(str(one.source.path), one.reading)
-                    self._warn_if_slow(one.prediction.latency_ms, len(self.images) - done)
+                    self._warn_if_slow(one.prediction.latency_ms / line.at_once, len(self.images) - done)
                 self.paged += one.decision.score is not None and one.decision.message.startswith(PAGE)
                 self._numbers.append(one.decision.id)
                 self.on_image(done, len(self.images))

@@ -1,7 +1,8 @@
 """The way of many images through a model: read and decoded ahead of the network, drawn and written behind it.
 
-Reading and drawing have threads of their own. The network sees one image after the other, in the caller's thread, as
-`Predictor.predict` has it, so the scores are the same bit for bit, and so is the order.
+Reading and drawing have threads of their own. Where a network takes several images at once, the thread that has read an
+image judges it; else the network sees one after the other, in the caller's thread. Each is judged alone, as
+`Predictor.predict` does it, so the scores are the same bit for bit, and so is the order.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar, final
 
@@ -79,6 +81,8 @@ class Line:
         self._predictor, self._record, self._out, self._workers = predictor, record, out, workers
         self._skip_bad = skip_bad
         self._drawn_at = None if out is None else predictor.threshold
+        self.at_once = workers if predictor.takes_several else 1
+        """So many images may be in the network."""
 
     def decided(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
         """Each image in order, when its pictures are written and its decision is on the disk.
@@ -97,14 +101,22 @@ class Line:
 
     def _through_the_network(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
         bound = Bound(2 * self._workers, MAX_PX_AHEAD)
+        if self.at_once > 1:
+            with closing(work_ahead(self._read_and_judge, images, self._workers, bound, _decoded_px)) as all_judged:
+                for _, judged in all_judged:
+                    yield judged.result()
+            return
         with closing(work_ahead(self._read, images, self._workers, bound, _decoded_px)) as all_read:
             for source, future in all_read:
-                yield self._judge(source, future)
+                yield self._judge(source, future.result)
 
-    def _judge(self, source: Source, future: Future[Read]) -> InspectedImage:
+    def _read_and_judge(self, source: Source) -> InspectedImage:
+        return self._judge(source, partial(self._read, source))
+
+    def _judge(self, source: Source, read_it: Callable[[], Read]) -> InspectedImage:
         path = str(source.path)
         try:
-            read = future.result()
+            read = read_it()
         except DataError as error:
             bad = Decision(path, "", "unreadable", message=str(error), model_sha256=model_sha256(self._predictor))
             return InspectedImage(source, bad, error=error)
@@ -213,8 +225,17 @@ class Bound:
 
 def worker_count(threads: int | None) -> int:
     """Workers beside a network that runs in `threads`; None: as many as there are cores for this process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MAX_WORKERS, threads or cores))
+    return max(1, min(MAX_WORKERS, threads or _cores()))
+
+
+def threads_each(images: Sequence[Path]) -> int | None:
+    """How many threads work on one image where as many images as there are workers are judged at once; None: all."""
+    is_one = len(images) == 1 and images[0].is_file()
+    return None if is_one else max(1, _cores() // worker_count(None))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work_ahead(
