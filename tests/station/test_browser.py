@@ -88,8 +88,9 @@ def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tm
     wait_for_number(page, ".card.anomalous", 3)  # they arrive by themselves
     hide = "Object.defineProperty(document, 'hidden', {value: true, configurable: true})"
     page.evaluate(f"{hide}; document.dispatchEvent(new Event('visibilitychange'))")
-    page.evaluate("window.isOld = true; delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
-    page.wait_for_function("!window.isOld")  # it had let go of its connection, and has begun again
+    again = "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(f"document.documentElement.dataset.old = ''; {again}")
+    wait_for_number(page, "html[data-old]", 0)  # it had let go of its connection, and has begun again
     wait_for_number(page, ".card.anomalous", 3)
     assert page.locator("[data-count=anomalous]").text_content() == "3"
     picture = page.locator(".card img").first
