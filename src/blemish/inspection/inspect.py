@@ -132,14 +132,15 @@ class Inspection:
                     self._leave_out(one.source, one.error)
                 if one.prediction is not None:
                     self.readings.add(str(one.source.path), one.reading)
-                    self._warn_if_slow(one.prediction.latency_ms / line.at_once, len(self.images) - done)
+                    self._warn_if_slow(one.prediction.latency_ms, len(self.images) - done, line.at_once)
                 self.paged += one.decision.score is not None and one.decision.message.startswith(PAGE)
                 self._numbers.append(one.decision.id)
                 self.on_image(done, len(self.images))
                 yield to_row(one.decision)
 
-    def _warn_if_slow(self, took_ms: float, left: int) -> None:
-        if not self._is_slow_said and (message := slow_message(self.predictor.policy, took_ms / 1000.0, left)):
+    def _warn_if_slow(self, took_ms: float, left: int, at_once: int) -> None:
+        policy = self.predictor.policy
+        if not self._is_slow_said and (message := slow_message(policy, took_ms / 1000.0, left, at_once)):
             self._is_slow_said = True
             self.on_slow(message)
 
@@ -194,17 +195,24 @@ def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
         remove_left_parts(out, name)
 
 
-def slow_message(policy: PixelPolicy, took_s: float, left: int) -> str:
+def slow_message(policy: PixelPolicy, took_s: float, left: int, at_once: int = 1) -> str:
     """What is said where the model takes long for an image, or will for the `left` others, in tiles; else nothing.
+
+    So many are judged `at_once`.
 
     >>> slow_message(PixelPolicy(size_px=(3000, 4000), tile_px=(256, 256)), took_s=38.0, left=99)
     'the model took 38 s for an image of 3000 x 4000 pixels in tiles of 256 x 256: about 63 min for the 99 left; ...
+    >>> slow_message(PixelPolicy(size_px=(64, 64)), took_s=6.0, left=0, at_once=2)
+    'the model took 6 s for an image of 64 x 64 pixels; ...
+    >>> slow_message(PixelPolicy(size_px=(64, 64)), took_s=38.0, left=99, at_once=2)
+    'the model took 38 s for an image of 64 x 64 pixels: about 31 min for the 99 left; ...
     """
-    if took_s <= SLOW_S and (policy.tile_px is None or took_s * left <= LONG_S):
+    left_s = took_s * left / at_once
+    if took_s <= SLOW_S and (policy.tile_px is None or left_s <= LONG_S):
         return ""
     height, width = policy.size_px
     tiles = "" if policy.tile_px is None else " in tiles of {} x {}".format(*policy.tile_px)
-    rest = f": about {max(1.0, took_s * left / 60.0):.0f} min for the {left} left" if left else ""
+    rest = f": about {max(1.0, left_s / 60.0):.0f} min for the {left} left" if left else ""
     return (
         f"the model took {took_s:.2g} s for an image of {height} x {width} pixels{tiles}{rest}; train with a smaller "
         "data.size_px or data.side_px, or another detector, where that is too slow"
