@@ -83,6 +83,28 @@ def test_openmp_threads_sleep_while_they_wait_and_the_environment_stays_as_it_wa
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in ran.stderr
 
 
+RESTORED = """
+import sys
+from blemish.inference.torch_runtime import restore_detector
+from blemish.models import DETECTORS, make_detector
+from blemish.models.detector import ImageShape
+
+sides = {**dict.fromkeys(DETECTORS, 64), "feature_ensemble": 512}  # there it has all of its parts
+del sides["dinomaly"]  # its encoder is a network of transformers, which imports what it likes
+for name, side in sides.items():
+    made = make_detector(name, {}, ImageShape(3, side, side))
+    restore_detector(name, {}, (3, side, side), {key: value.numpy() for key, value in made.state_dict().items()})
+    assert not sys.modules.keys() & {"torch._dynamo", "torch._inductor", "sympy"}, name
+"""
+
+
+@pytest.mark.slow
+def test_to_load_a_model_torch_imports_no_compiler() -> None:
+    """It would, for most arithmetic without memory; that takes a second, more than all the rest of loading."""
+    ran = subprocess.run([sys.executable, "-c", RESTORED], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+
+
 FORKED = """
 import os, sys, threading
 import numpy as np

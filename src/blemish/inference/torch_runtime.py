@@ -178,7 +178,7 @@ def restore_detector(
 
     image_shape = ImageShape(*shape)
     tensors = {key: torch.from_numpy(tensor) for key, tensor in state.items()}
-    with torch.device("meta"):
+    with torch.device("meta"), _without_random_weights():
         wanted = make_detector(name, model, image_shape)
     problem = _misfit(wanted, tensors)
     if problem is not None:

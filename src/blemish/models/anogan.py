@@ -89,7 +89,7 @@ class AnoGan(Detector):
         self.generator = generator(settings.latent, settings.width, shape)
         self.discriminator = discriminator(settings.width, shape)
         fixed = torch.Generator().manual_seed(0)  # scores must not depend on when an image is scored
-        self.register_buffer("starts", torch.randn(STARTS, settings.latent, 1, 1, generator=fixed))
+        self.register_buffer("starts", torch.randn(STARTS, settings.latent, 1, 1, generator=fixed, device="cpu"))
         self.register_buffer("diversity", torch.tensor(torch.nan))
         self.register_buffer("search_losses", torch.full((2,), torch.nan))
 

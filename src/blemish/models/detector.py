@@ -137,6 +137,21 @@ def check_sides(shape: ImageShape, multiple: int) -> None:
         )
 
 
+def identities(count: int, side: int) -> Float[Tensor, "p d d"]:
+    """So many identity matrices, for buffers.
+
+    A detector is also built without memory, by whoever loads a model. There `torch.eye(side).repeat(count, 1, 1)`, as
+    most arithmetic, has torch import its compiler, which takes a second.
+
+    >>> identities(1, 2)
+    tensor([[[1., 0.],
+             [0., 1.]]])
+    """
+    found = torch.zeros(count, side, side)
+    found.diagonal(dim1=1, dim2=2).fill_(1.0)
+    return found
+
+
 def nearest_multiple(side: int | float, multiple: int) -> int:
     """The multiple nearest to `side`, at least one.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, identities
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import FeatureBatches, local_mean
 from blemish.models.gaussians import (
@@ -115,7 +115,7 @@ class FeatureAutoencoder(Detector):
         self.register_buffer("std", torch.ones(sum(self.sizes), 1, 1))
         self.register_buffer("residual_std", torch.ones(self.finer, 1, 1))
         self.register_buffer("usual", torch.zeros(cells, self.sizes[-1]))
-        self.register_buffer("whitening", torch.eye(self.sizes[-1]).repeat(cells, 1, 1))
+        self.register_buffer("whitening", identities(cells, self.sizes[-1]))
 
     @classmethod
     def multiple_of_sides(cls, settings: FeatureAutoencoderSettings) -> int:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, identities
 from blemish.models.encoders import FrozenEncoder
 from blemish.models.feature_maps import (
     PATCH_DEFAULTS,
@@ -66,7 +66,7 @@ class FeatureDictionary(Detector):
         check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("components", torch.eye(channels))
+        self.register_buffer("components", identities(1, channels)[0])
         self.register_buffer("atoms", torch.zeros(1, channels))
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients

@@ -364,7 +364,7 @@ def normalise(weights: tuple[float, ...]) -> Float[Tensor, " t"]:
     >>> normalise((8.0, 1.0, 1.0))
     tensor([0.8000, 0.1000, 0.1000])
     """
-    shares = torch.tensor(weights)
+    shares = torch.tensor(weights, device="cpu")
     return shares / shares.sum()
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blemish.models.detector import identities
 from blemish.models.patch_bank import SMALLEST
 
 GAUSSIAN_BYTES = 32 << 20
@@ -204,7 +205,7 @@ class CellGaussians(nn.Module):
         self.grid, self.cell = grid, cell_sides(grid, most)
         count = math.prod(grid) // math.prod(self.cell)
         self.register_buffer("usual", torch.zeros(count, channels))
-        self.register_buffer("whitening", torch.eye(channels).repeat(count, 1, 1))
+        self.register_buffer("whitening", identities(count, channels))
 
     def observations(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "p c n"]:
         """The features of each cell."""

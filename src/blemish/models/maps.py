@@ -123,8 +123,10 @@ def reducing(side_px: int, small_px: int) -> Float[Tensor, "small side"]:
     tensor([[0.4286, 0.4286, 0.1429, 0.0000],
             [0.0000, 0.1429, 0.4286, 0.4286]])
     """
-    size = (small_px, side_px)
-    return F.interpolate(torch.eye(side_px)[None, None], size, mode="bilinear", antialias=True)[0, 0]
+    size, places = (small_px, side_px), torch.zeros(side_px, side_px).fill_diagonal_(1.0)
+    if places.is_meta:  # its shape is all that matters, for which torch would import sympy
+        return places.new_empty(size)
+    return F.interpolate(places[None, None], size, mode="bilinear", antialias=True)[0, 0]
 
 
 def _enlarging(side: int, side_px: int, sigma_px: float, device: torch.device) -> Float[Tensor, "pixels places"]:

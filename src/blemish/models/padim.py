@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, identities
 from blemish.models.encoders import FrozenEncoder
 from blemish.models.feature_maps import (
     PATCH_DEFAULTS,
@@ -64,9 +64,9 @@ class Padim(Detector):
         dimensions = min(settings.dimensions, channels)
         stride = self.features.patch_stride
         places = (shape.height // stride) * (shape.width // stride)
-        self.register_buffer("kept", torch.randperm(channels)[:dimensions].sort().values)
+        self.register_buffer("kept", torch.randperm(channels, device="cpu")[:dimensions].sort().values)
         self.register_buffer("mean", torch.zeros(places, dimensions))
-        self.register_buffer("whitening", torch.eye(dimensions).repeat(places, 1, 1))
+        self.register_buffer("whitening", identities(places, dimensions))
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients
         """Sum up each place's Gaussian in one pass."""

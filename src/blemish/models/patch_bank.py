@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from blemish.models.detector import identities
 from blemish.models.feature_maps import as_vectors
 from blemish.models.neighbours import coreset, nearest_of_others, relative_distances
 
@@ -44,7 +45,7 @@ class PatchBank(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(channels))
-        self.register_buffer("metric", torch.eye(channels))
+        self.register_buffer("metric", identities(1, channels)[0])
         self.register_buffer("rows", torch.zeros(1, channels))
         self.register_buffer("spacing", torch.ones(1))
 

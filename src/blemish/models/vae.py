@@ -83,7 +83,7 @@ class VariationalAutoencoder(Detector):
         rows = (*DECODER, (2 * shape.channels, 4, 2))
         self.decoder = decoder(settings.latent, rows, grid, finish, nn.Identity())
         fixed = torch.Generator().manual_seed(0)  # scores must not depend on when or beside what an image is scored
-        noise = torch.randn(settings.samples, settings.latent, 1, 1, generator=fixed)
+        noise = torch.randn(settings.samples, settings.latent, 1, 1, generator=fixed, device="cpu")
         self.register_buffer("noise", noise)
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:
