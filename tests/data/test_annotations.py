@@ -12,7 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from blemish.cli import app
-from blemish.data.annotations import FORMATS, Shape, draw_shapes, match_images, read_annotations
+from blemish.data.annotated_names import match_images
+from blemish.data.annotations import FORMATS, Shape, draw_shapes, read_annotations
 from blemish.data.convert import convert_annotated
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError
@@ -196,6 +197,84 @@ def test_marks_that_mark_nothing_are_refused(segmentation: Any, message: str, im
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("write", [coco_polygon, coco_runs, studio, cvat], ids=lambda each: each.__name__)
+def test_marks_drawn_on_an_image_of_another_size_are_refused(
+    write: Callable[[Path], Path], images: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path)
+    text = file.read_text().replace('"result": [{', '"result": [{"original_height": 40, "original_width": 60, ')
+    file.write_text(text)
+    convert_annotated(images, file, tmp_path / "same")
+    for name in NAMES[3:]:
+        with Image.open(images / name) as image:
+            image.transpose(Image.Transpose.ROTATE_90).save(images / name)
+    with pytest.raises(DataError, match=r"1\.png: annotated at 40 x 60, the image is 60 x 40 .* since \(EXIF\)\?"):
+        convert_annotated(images, file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_shares_of_an_image_may_be_of_another_size(images: Path, tmp_path: Path) -> None:
+    file = studio(tmp_path)
+    file.write_text(
+        file.read_text().replace('"result": [{', '"result": [{"original_height": 80, "original_width": 120, ')
+    )
+    assert convert_annotated(images, file, tmp_path / "out")["test/scratch"] == 2
+
+
+@pytest.mark.parametrize("annotations", ["[]", '[{"was_cancelled": true, "result": []}]', '[{"result": [CHOICE]}]'])
+def test_an_image_is_not_good_because_nobody_annotated_it(annotations: str, images: Path, tmp_path: Path) -> None:
+    file, told = studio(tmp_path), list[str]()
+    tasks = json.loads(file.read_text())
+    choice = '{"type": "choices", "value": {"choices": ["Scratch"]}}'
+    tasks[3]["annotations"] = json.loads(annotations.replace("CHOICE", choice))
+    file.write_text(json.dumps(tasks))
+    counts = convert_annotated(images, file, tmp_path / "out", on_left_out=told.append)
+    assert counts == {"train/good": 2, "test/good": 1, "test/scratch": 1}
+    assert "1 image of which the annotations say nothing" in told[0]
+    assert told[0].endswith("bad/1.png")
+
+
+def test_an_image_tagged_as_bad_is_not_good_because_nothing_is_drawn(images: Path, tmp_path: Path) -> None:
+    file = cvat(tmp_path)
+    file.write_text(file.read_text().replace('<tag label="seen"/></image>', '<tag label="NOK"/></image>', 1))
+    counts = convert_annotated(images, file, tmp_path / "out")
+    assert counts["train/good"] + counts.get("test/good", 0) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.1 0.1", r"b\.txt, line 2: a box"),
+        ("0 12 12 50 12 50 30", r"b\.txt, line 2: numbers far above 1"),
+        ("0 .1 .1 .5 .1 .5 .3 .9", r"b\.txt, line 2: a polygon of 7 numbers"),
+    ],
+)
+def test_lines_that_are_not_yolos_are_named(line: str, message: str, tmp_path: Path) -> None:
+    folder = yolo(tmp_path)
+    (folder / "b.txt").write_text(f"  \n{line}\n")
+    with pytest.raises(DataError, match=message):
+        read_annotations(folder)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no text files in it"):
+        read_annotations(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("given", "image"),
+    [
+        ("/data/local-files/?d=line%203%5Ca%20b.png", "line 3/a b.png"),
+        ("/data/upload/1/0a1b2c3d-a_b.png", "line 3/a b.png"),
+        ("pru\u0308f.png", "pr\u00fcf.png"),
+        ("pr\u00fcf.png", "pru\u0308f.png"),
+        ("a%20b?c.png", "a%20b?c.png"),
+        ("x/part.png", "part.png"),
+    ],
+)
+def test_names_are_those_of_their_images_as_tools_write_them(given: str, image: str) -> None:
+    images = {name: Path(name) for name in (image, "part.png.jpg")}
+    assert list(match_images({given: []}, images, Path("f"))) == [image]
+
+
 def test_an_entity_in_xml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
     path.write_text('<!DOCTYPE x [<!ENTITY a "aa">]><annotations>&a;</annotations>')
@@ -220,7 +299,7 @@ def test_every_image_marked_leaves_nothing_to_train_on(images: Path, tmp_path: P
     content = json.loads(path.read_text())
     content["annotations"] = [{"image_id": 0, "category_id": 7, "segmentation": [[30, 10, 45, 10, 45, 20]]}]
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="something is marked in every image"):
+    with pytest.raises(DataError, match=r"something is marked in every image.* \(4 images of which .* bad/2\.png"):
         convert_annotated(images, path, tmp_path / "out")
 
 

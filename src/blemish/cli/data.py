@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from blemish.cli.console import counter, new_table, out_console, progress
+from blemish.cli.console import counter, log_console, new_table, out_console, progress
 from blemish.cli.options import SetOption, TableOrJson
 from blemish.errors import DataError, SettingsError, join_names
 
@@ -158,15 +158,18 @@ def convert(
 
     given = {} if mask_value is None else parse_assignment(f"mask_value={mask_value}")
     value = validate(DataSettings, given, "data.").mask_value
+    notes: list[str] = []
     with progress() as report:
         told = counter(report, "copying")
         if annotations is not None:
-            counts = convert_annotated(source, annotations, out, form, test_good, told)
+            counts = convert_annotated(source, annotations, out, form, test_good, told, notes.append)
         else:
             counts = convert_dataset(source, out, layout, test_good, value, told)
     for folder, number in sorted(counts.items()):
         out_console.print(f"{folder}: {number}")
     out_console.print(f"written to {out}")
+    for note in notes:
+        log_console.print(f"note: {note}")
 
 
 def _print_findings(findings: Any) -> None:

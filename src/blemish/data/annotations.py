@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from blemish.errors import DataError, SettingsError, join_names, nearest
+from blemish.data.layouts import BAD_NAMES, GOOD_NAMES
+from blemish.errors import DataError, SettingsError, nearest
 from blemish.settings import read_regular
 
 MAX_BYTES = 1 << 28
 """Of a file of annotations."""
 
 Points = Sequence[tuple[float, float]]
+
+_YOLO_LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt")
+_MAX_SHARE = 2
+"""Polygons that leave the image do so by less."""
+_OF_IMAGES = ("choices", "taxonomy", "textarea", "rating", "number", "datetime")
+"""What Label Studio says of a whole image, or of a shape that has a row of its own."""
 
 
 class Shape(NamedTuple):
@@ -30,10 +37,15 @@ class Shape(NamedTuple):
     """Row and column in the image of the mask's first pixel."""
     is_relative: bool = False
     """The polygon is in shares of the image's width and height."""
+    drawn_on: tuple[int, int] | None = None
+    """Height and width of the image in the tool; None where it does not say."""
 
 
 Annotations = Mapping[str, Sequence[Shape]]
-"""Shapes by the image's name as the tool wrote it; an image without a shape is good."""
+"""Shapes by the image's name as the tool wrote it; an image without a shape is good, one that is not there unknown."""
+
+ASPECT_TOLERANCE = 0.02
+"""How far the aspect of an image may be from that of the one on which shares of its sides were drawn."""
 
 
 def read_annotations(path: Path, form: str | None = None) -> tuple[str, Annotations]:
@@ -75,6 +87,25 @@ def draw_shapes(shapes: Iterable[Shape], size_px: tuple[int, int]) -> NDArray[np
     return np.asarray(canvas, np.bool_) | masks
 
 
+def refuse_other_size(shapes: Iterable[Shape], size_px: tuple[int, int], where: str) -> None:
+    """Refuse shapes that were drawn on an image of another size, or of another aspect where they are shares of it.
+
+    Raises:
+        DataError: there is one; `where` is what the error calls the image.
+    """
+    for shape in shapes:
+        drawn = shape.drawn_on
+        if drawn is None or drawn == size_px or 0 in drawn:
+            continue
+        if shape.is_relative and abs(drawn[0] * size_px[1] / (drawn[1] * size_px[0]) - 1) <= ASPECT_TOLERANCE:
+            continue
+        turned = "; was it turned since (EXIF)?" if drawn == size_px[::-1] else ""
+        raise DataError(
+            f"{where}: annotated at {drawn[0]} x {drawn[1]}, the image is {size_px[0]} x {size_px[1]} (height x "
+            f"width){turned}; give the images that were annotated"
+        )
+
+
 def _stamp(canvas: NDArray[np.bool_], mask: NDArray[np.bool_], corner: tuple[int, int]) -> None:
     top, left = (max(0, place) for place in corner)
     part = mask[top - corner[0] :, left - corner[1] :]
@@ -86,19 +117,21 @@ def read_coco(path: Path) -> Annotations:
     """COCO's instances: polygons, and run lengths as a list or as text."""
     content = _json(path)
     labels = {row["id"]: str(row["name"]) for row in content.get("categories", ())}
-    sizes = {row["id"]: (int(row["height"]), int(row["width"])) for row in content["images"]}
+    sizes = {row["id"]: _size(row, "height", "width") for row in content["images"]}
     names = {row["id"]: str(row["file_name"]) for row in content["images"]}
     found: dict[str, list[Shape]] = {name: [] for name in names.values()}
     for row in content["annotations"]:
         image, marked = row["image_id"], row.get("segmentation")
         label = labels.get(row.get("category_id"), "defect")
+        size = sizes[image]
         if isinstance(marked, dict):
-            size = sizes[image]
-            if [int(side) for side in marked["size"]] != list(size):
+            runs_px = (int(marked["size"][0]), int(marked["size"][1]))
+            if size is not None and runs_px != size:
                 raise DataError(f"{path}: {names[image]}: run lengths for {marked['size']}, an image of {list(size)}")
-            found[names[image]].append(Shape(label, mask=_from_runs(marked["counts"], size, by_column=True)))
+            mask = _from_runs(marked["counts"], runs_px, by_column=True)
+            found[names[image]].append(Shape(label, mask=mask, drawn_on=runs_px))
         elif marked:
-            found[names[image]] += [Shape(label, _pairs(polygon)) for polygon in marked]
+            found[names[image]] += [Shape(label, _pairs(polygon), drawn_on=size) for polygon in marked]
         else:
             raise DataError(f"{path}: {names[image]}: an annotation without a segmentation; boxes mark no pixels")
     return found
@@ -109,15 +142,10 @@ def read_yolo(path: Path) -> Annotations:
     if not path.is_dir():
         raise DataError(f"{path}: not a folder; name the folder with a text file for each image")
     labels = _yolo_labels(path)
-    found = {}
-    for file in sorted(path.glob("*.txt")):
-        if file.name not in ("classes.txt", "train.txt", "val.txt", "test.txt"):
-            rows = [line.split() for line in _content(file).decode("utf-8-sig").splitlines() if line]
-            short = [number for number, row in enumerate(rows, start=1) if len(row) < 7]
-            if short:
-                raise DataError(f"{file}, line {short[0]}: a box, or fewer than three points; boxes mark no pixels")
-            found[file.stem] = [_yolo_shape(row, labels) for row in rows]
-    return found
+    files = [file for file in sorted(path.glob("*.txt")) if file.name not in _YOLO_LISTS]
+    if not files:
+        raise DataError(f"{path}: no text files in it, of which YOLO has one for each image")
+    return {file.stem: list(_yolo_shapes(file, labels)) for file in files}
 
 
 def _yolo_labels(path: Path) -> dict[int, str]:
@@ -129,38 +157,74 @@ def _yolo_labels(path: Path) -> dict[int, str]:
     return {}
 
 
-def _yolo_shape(row: Sequence[str], labels: Mapping[int, str]) -> Shape:
-    return Shape(labels.get(int(row[0]), f"class_{int(row[0])}"), _pairs(map(float, row[1:])), is_relative=True)
+def _yolo_shapes(file: Path, labels: Mapping[int, str]) -> Iterator[Shape]:
+    for number, line in enumerate(_content(file).decode("utf-8-sig").splitlines(), start=1):
+        row = line.split()
+        if row and len(row) < 7:
+            raise DataError(f"{file}, line {number}: a box, or fewer than three points; boxes mark no pixels")
+        try:
+            polygon = _pairs(row[1:]) if row else ()
+        except ValueError as error:
+            raise DataError(f"{file}, line {number}: {error}") from None
+        if any(max(point) > _MAX_SHARE for point in polygon):
+            raise DataError(f"{file}, line {number}: numbers far above 1; YOLO's are shares of the image's sides")
+        if row:
+            yield Shape(labels.get(int(row[0]), f"class_{int(row[0])}"), polygon, is_relative=True)
 
 
 def read_label_studio(path: Path) -> Annotations:
-    """Label Studio's JSON export: polygons and rectangles, in percent; brushes are not understood."""
+    """Label Studio's JSON export: polygons and rectangles, in percent; brushes are not understood.
+
+    Left out are tasks that nobody has annotated, or everybody has skipped.
+    """
     found: dict[str, list[Shape]] = {}
+    tags: dict[str, set[str]] = {}
     for task in _json(path):
         data = task["data"]
         name = next(str(data[key]) for key in ("image", "img", "photo", *data) if key in data)
-        shapes = found.setdefault(name, [])
-        for annotation in task.get("annotations") or task.get("completions") or ():
+        given = task.get("annotations") or task.get("completions") or ()
+        for annotation in given:
             if not annotation.get("was_cancelled"):
-                shapes += [_studio_shape(path, name, result) for result in annotation["result"] if "value" in result]
-    return found
+                results = [result for result in annotation["result"] if "value" in result]
+                drawn = [one for one in results if one.get("type") not in _OF_IMAGES]
+                found.setdefault(name, []).extend(_studio_shape(path, name, result) for result in drawn)
+                chosen = (one["value"].get("choices") or () for one in results)
+                tags.setdefault(name, set()).update(str(choice) for choices in chosen for choice in choices)
+    return _without_tagged(found, tags)
+
+
+def _without_tagged(found: Mapping[str, list[Shape]], tags: Mapping[str, Iterable[str]]) -> Annotations:
+    """Without images in which nothing is drawn and which as a whole are called bad, or what others have drawn."""
+    bad = {*BAD_NAMES, *(shape.label.lower() for shapes in found.values() for shape in shapes)} - {*GOOD_NAMES}
+    return {
+        name: shapes
+        for name, shapes in found.items()
+        if shapes or bad.isdisjoint(tag.lower() for tag in tags.get(name, ()))
+    }
 
 
 def _studio_shape(path: Path, name: str, result: Mapping[str, Any]) -> Shape:
     value, kind = result["value"], str(result.get("type", ""))
+    size = _size(result, "original_height", "original_width")
+    if result.get("image_rotation"):
+        raise DataError(f"{path}: {name}: drawn on the image turned by {result['image_rotation']}; save it upright")
     label = next((str(value[key][0]) for key in value if key.endswith("labels") and value[key]), "defect")
     if kind.startswith("polygon"):
-        return Shape(label, [(x / 100, y / 100) for x, y in value["points"]], is_relative=True)
+        return Shape(label, [(x / 100, y / 100) for x, y in value["points"]], is_relative=True, drawn_on=size)
     if kind.startswith("rectangle"):
         if value.get("rotation"):
             raise DataError(f"{path}: {name}: a rectangle that is turned; draw it as a polygon")
         x, y, width, height = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
-        return Shape(label, [(x, y), (x + width, y), (x + width, y + height), (x, y + height)], is_relative=True)
+        corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+        return Shape(label, corners, is_relative=True, drawn_on=size)
     raise DataError(f"{path}: {name}: an annotation of type {kind or 'unknown'}; export brushes as PNG masks instead")
 
 
 def read_cvat(path: Path) -> Annotations:
-    """CVAT for images 1.1: polygons, boxes, and masks as run lengths."""
+    """CVAT for images 1.1: polygons, boxes, and masks as run lengths.
+
+    Left out are images without a shape that are tagged as bad.
+    """
     content = _content(path)
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise DataError(f"{path}: a document type or an entity, which CVAT never writes")
@@ -168,23 +232,27 @@ def read_cvat(path: Path) -> Annotations:
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not XML ({error})") from None
-    return {
-        str(image.attrib["name"]): [_cvat_shape(path, image, part) for part in image if part.tag != "tag"]
-        for image in root.iter("image")
+    images = {str(image.attrib["name"]): image for image in root.iter("image")}
+    found = {
+        name: [_cvat_shape(path, image, part) for part in image if part.tag != "tag"] for name, image in images.items()
     }
+    tags = {name: [part.attrib.get("label", "") for part in image.iter("tag")] for name, image in images.items()}
+    return _without_tagged(found, tags)
 
 
 def _cvat_shape(path: Path, image: ElementTree.Element, part: ElementTree.Element) -> Shape:
     given, label = part.attrib, part.attrib.get("label", "defect")
+    drawn_on = _size(image.attrib, "height", "width")
     if part.tag == "polygon":
-        return Shape(label, _pairs(float(number) for number in given["points"].replace(";", ",").split(",")))
+        return Shape(label, _pairs(given["points"].replace(";", ",").split(",")), drawn_on=drawn_on)
     if part.tag == "box" and not float(given.get("rotation", 0)):
         left, top, right, bottom = (float(given[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-        return Shape(label, [(left, top), (right, top), (right, bottom), (left, bottom)])
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        return Shape(label, corners, drawn_on=drawn_on)
     if part.tag == "mask":
         size, corner = (int(given["height"]), int(given["width"])), (int(given["top"]), int(given["left"]))
         runs = [int(run) for run in given["rle"].split(",")]
-        return Shape(label, mask=_from_runs(runs, size, by_column=False), corner=corner)
+        return Shape(label, mask=_from_runs(runs, size, by_column=False), corner=corner, drawn_on=drawn_on)
     raise DataError(
         f"{path}: {image.attrib.get('name')}: a {part.tag}; polygons, upright boxes and masks are understood"
     )
@@ -197,38 +265,6 @@ FORMATS: dict[str, Reader] = {
     "label_studio": read_label_studio,
     "cvat": read_cvat,
 }
-
-
-def match_images(annotations: Annotations, images: Mapping[str, Path], where: Path) -> dict[str, Sequence[Shape]]:
-    """The shapes of each image, by its path below the folder; names match whole, by their end, or without folders.
-
-    Images that the annotations say nothing of are left out.
-
-    Raises:
-        DataError: an annotated image that is not there, or that several have the name of.
-    """
-    by_end: dict[str, list[str]] = {}
-    for name in images:
-        for end in {name, Path(name).name, Path(name).stem}:
-            by_end.setdefault(end, []).append(name)
-    found: dict[str, Sequence[Shape]] = {}
-    for given, shapes in annotations.items():
-        plain = given.replace("\\", "/").partition("?")[0]
-        fits = [name for name in images if plain == name or plain.endswith(f"/{name}")]
-        fits = fits or by_end.get(Path(plain).name) or by_end.get(_unprefixed(plain)) or []
-        if len(fits) != 1:
-            what = "no such image" if not fits else f"several images of that name: {join_names(fits)}"
-            raise DataError(f"{where}: {given}: {what} in the folder of images")
-        if fits[0] in found:
-            raise DataError(f"{where}: {fits[0]} is annotated twice, the second time as {given}")
-        found[fits[0]] = shapes
-    return found
-
-
-def _unprefixed(name: str) -> str:
-    """Label Studio puts eight digits and a dash before the name of an uploaded file."""
-    last = Path(name).name
-    return last[9:] if len(last) > 9 and last[8] == "-" else Path(last).stem
 
 
 def _recognise(path: Path) -> str:
@@ -258,7 +294,11 @@ def _json(path: Path) -> Any:
         raise DataError(f"{path}: not JSON ({error})") from None
 
 
-def _pairs(numbers: Iterable[float]) -> Points:
+def _size(row: Mapping[str, Any], height: str, width: str) -> tuple[int, int] | None:
+    return (int(row[height]), int(row[width])) if row.get(height) and row.get(width) else None
+
+
+def _pairs(numbers: Iterable[float | str]) -> Points:
     flat = [float(number) for number in numbers]
     if len(flat) < 6 or len(flat) % 2 or not all(map(math.isfinite, flat)):
         raise ValueError(f"a polygon of {len(flat)} numbers; expected an even number, six at least")

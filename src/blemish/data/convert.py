@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.data.annotations import Shape, draw_shapes, match_images, read_annotations
+from blemish.data.annotated_names import match_images
+from blemish.data.annotations import Shape, draw_shapes, read_annotations, refuse_other_size
 from blemish.data.decode import open_image
 from blemish.data.folder import Sample, read_folder
 from blemish.data.image_files import image_files, name_below
@@ -22,7 +23,7 @@ from blemish.data.outputs import new_folder
 from blemish.data.pairing import pair_masks
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.real_iad import read_real_iad
-from blemish.errors import DataError, SettingsError, nearest
+from blemish.errors import DataError, SettingsError, nearest, plural
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue, read_regular
 
 Reader = Callable[[Path, float], list[Sample]]
@@ -78,12 +79,13 @@ def convert_annotated(
     form: str | None = None,
     test_good: float = 0.2,
     on_image: OnStep = tell_nobody,
+    on_left_out: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
     """Copy images into a new folder in MVTec's layout, with masks drawn from what another tool wrote of them.
 
     An image in which nothing is marked is a good one; others belong to the defect type of their labels, `combined`
-    where they have several. Images that the annotations say nothing of are left out. `test_good` is the share of good
-    images to test on. The folder appears complete or not at all.
+    where they have several. Images that the annotations say nothing of are left out, and `on_left_out` is told.
+    `test_good` is the share of good images to test on. The folder appears complete or not at all.
 
     Raises:
         DataError: annotations that are not understood; an annotated image that is not there; nothing to train on.
@@ -94,8 +96,20 @@ def convert_annotated(
     paths = {name_below(path, images): path for path in image_files(images)}
     shapes = match_images(found, paths, annotations)
     good = [paths[name] for name in sorted(shapes) if not shapes[name]]
+    left_out = sorted(paths.keys() - shapes.keys())
+    unknown = (
+        f"{plural(len(left_out), 'image')} of which the annotations say nothing, or only that they were skipped or "
+        f"are bad, left out; the first: {left_out[0]}"
+        if left_out
+        else ""
+    )
     if not good:
-        raise DataError(f"{annotations}: something is marked in every image; good images are needed to train on")
+        raise DataError(
+            f"{annotations}: something is marked in every image; good images are needed to train on"
+            + (f" ({unknown}; images that are good must be in it, with nothing marked)" if unknown else "")
+        )
+    if unknown:
+        on_left_out(unknown)
     samples = _good(good, set(_held_out(good, test_good)), images)
     marked = {paths[name]: marks for name, marks in sorted(shapes.items()) if marks}
     samples += [
@@ -106,7 +120,9 @@ def convert_annotated(
         for done, sample in enumerate(samples, start=1):
             _copy(sample, folder, None)
             if sample.path in marked:
-                mask = draw_shapes(marked[sample.path], sample.size_px(LARGEST_IMAGE_PX))
+                size_px = sample.size_px(LARGEST_IMAGE_PX)
+                refuse_other_size(marked[sample.path], size_px, f"{annotations}: {sample.path}")
+                mask = draw_shapes(marked[sample.path], size_px)
                 if not mask.any():
                     raise DataError(f"{annotations}: {sample.path}: all that is marked lies outside of the image")
                 _save_mask(folder, sample.name, mask)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -79,6 +80,15 @@ def is_drawn(path: Path) -> bool:
     with suppress(OSError), open_regular(path) as file:
         return re.search(DRAWN_MARK, file.read(256)) is not None
     return False
+
+
+def composed(name: str) -> str:
+    """A name with each accent in one sign with its letter; macOS and others write two, and both look the same.
+
+    >>> composed("u" + chr(0x308)) == chr(0xFC)
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def name_below(path: Path, root: Path) -> str:
