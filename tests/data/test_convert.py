@@ -153,10 +153,33 @@ def real_iad(root: Path) -> None:
     split.write_text(json.dumps({"meta": {"prefix": "set/", "normal_class": "OK"}, **entries}))
 
 
+def mvtec_3d(root: Path) -> None:
+    for n in range(3):
+        photo(root / f"train/good/rgb/{n:03}.png")
+        (root / "train/good/xyz").mkdir(exist_ok=True)
+        (root / f"train/good/xyz/{n:03}.tiff").touch()
+    for n in range(2):
+        photo(root / f"validation/good/rgb/{n:03}.png")
+        photo(root / f"test/good/rgb/{n:03}.png")
+        mask(root / f"test/good/gt/{n:03}.png", row=None)
+        photo(root / f"test/hole/rgb/{n:03}.png")
+        mask(root / f"test/hole/gt/{n:03}.png")
+
+
+def dagm(root: Path) -> None:
+    for part, good in (("Train", 5), ("Test", 2)):
+        for n in range(good + 2):
+            photo(root / f"{part}/{n:04}.PNG")
+        for n in range(good, good + 2):
+            mask(root / f"{part}/Label/{n:04}_label.PNG")
+
+
 DIRECT: dict[str, Callable[[Path], None]] = {"btad": btad, "loco": loco, "ad_2": ad_2, "capitals": capitals}
 CONVERTED: dict[str, Callable[[Path], None]] = {
     "visa": visa,
     "ok_nok": ok_nok,
+    "mvtec_3d": mvtec_3d,
+    "dagm": dagm,
     "ksdd2": ksdd2,
     "ksdd": ksdd,
     "real_iad": real_iad,

@@ -8,6 +8,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.errors import DataError
+from blemish.inspection.new_images import good_files
 
 
 def touch(path: Path) -> None:
@@ -134,3 +135,104 @@ def test_types_without_images_are_told(parts: Path) -> None:
     masks, empty = read_folder(parts).layout_notes
     assert masks.startswith("ground_truth/cut: 1 mask, of no test image; the type is not tested")
     assert empty.startswith("test/dent: no images; the type is not tested")
+
+
+def draw(path: Path, mode: str = "L", marked: bool = True) -> None:
+    """A mask, or a photo where `mode` is RGB."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "RGB":
+        Image.effect_noise((32, 32), 60).convert("RGB").save(path)
+    else:
+        Image.new(mode, (32, 32), 255 if marked else 0).save(path)
+
+
+@pytest.mark.parametrize("other", ["train/ok/x.png", "train/GOOD/x.png", "val/normal/x.png"])
+def test_all_folders_of_good_images_to_fit_are_read(other: str, parts: Path) -> None:
+    touch(parts / other)
+    folder = read_folder(parts)
+    assert other in [sample.name for sample in folder.train]
+    assert folder.unread_note == ""
+
+
+@pytest.mark.parametrize("twin", ["Train/good/x.png", "Test/bar/x.png", "Ground_Truth/bar/x.png"])
+def test_of_two_folders_of_one_name_neither_is_left_out(twin: str, parts: Path) -> None:
+    touch(parts / twin)
+    with pytest.raises(DataError, match="of which one would be left out"):
+        read_folder(parts)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("val/scratch/x.png", "1 image in no folder of the data set not read: val/scratch (1)"),
+        ("masks/bar/x.png", "1 image in no folder of the data set not read: masks/bar (1)"),
+    ],
+)
+def test_images_that_nothing_reads_are_told(image: str, told: str, parts: Path) -> None:
+    touch(parts / image)
+    assert read_folder(parts).unread_note == told
+
+
+def test_images_below_a_flat_folder_are_told(tmp_path: Path) -> None:
+    for name in ("a.png", "2024-05-01/b.png", "2024-05-01/c.png", ".git/d.png"):
+        touch(tmp_path / name)
+    assert read_folder(tmp_path).unread_note == "2 images below the folder not read: 2024-05-01 (2)"
+
+
+def test_types_called_good_are_told(parts: Path) -> None:
+    for name in ("good_cam1", "good ", "ok-2"):
+        touch(parts / "test" / name / "x.png")
+    told = [note for note in read_folder(parts).layout_notes if "counts as a type of defects" in note]
+    assert [note.split("'")[1] for note in told] == ["good ", "good_cam1", "ok-2"]
+
+
+@pytest.mark.parametrize("folder", ["@eaDir/000.png", "__MACOSX", "#recycle"])
+def test_what_a_system_puts_among_images_is_none(folder: str, parts: Path) -> None:
+    before = read_folder(parts)
+    for place in ("train/good", "train", "test", "test/bar", "ground_truth/bar"):
+        touch(parts / place / folder / "THUMB.jpg")
+    assert read_folder(parts) == before
+    assert before.unread_note == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("pr\u00fcf.png", "pru\u0308f_mask.png"), ("pru\u0308f.png", "pr\u00fcf.png"), ("IMG_1.PNG", "img_1_mask.png")],
+)
+@pytest.mark.parametrize("types", [("b\u00fcrste", "bu\u0308rste"), ("Cut", "CUT")])
+def test_names_that_look_the_same_are_paired(image: str, mask: str, types: tuple[str, str], tmp_path: Path) -> None:
+    touch(tmp_path / "test" / types[0] / image)
+    touch(tmp_path / "ground_truth" / types[1] / mask)
+    (sample,) = read_folder(tmp_path).test
+    assert [path.name for path in sample.mask_paths] == [mask]
+
+
+def test_letters_of_another_case_are_other_names_where_both_are_there(tmp_path: Path) -> None:
+    for name in ("test/cut/a.png", "test/cut/A.png", "ground_truth/cut/a_mask.png", "ground_truth/cut/A_mask.png"):
+        touch(tmp_path / name)
+    assert [sample.mask_paths[0].name for sample in read_folder(tmp_path).test] == ["A_mask.png", "a_mask.png"]
+
+
+@pytest.mark.parametrize("mask", ["test/cut/001_mask.png", "test/cut/masks/001.png", "train/good/mask_001.png"])
+def test_masks_are_no_photos(mask: str, parts: Path) -> None:
+    draw(parts / mask, "1")
+    draw(parts / "test/cut/001.png", "RGB")
+    draw(parts / "train/good/001.png", "RGB")
+    with pytest.raises(DataError, match=f"{mask}: a mask among the photos"):
+        read_folder(parts)
+
+
+def test_masks_in_a_flat_folder_are_no_photos(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", "RGB")
+    draw(tmp_path / "a_gt_1.png", "L", marked=False)
+    with pytest.raises(DataError, match=r"a_gt_1\.png: a mask among the photos"):
+        read_folder(tmp_path)
+    with pytest.raises(DataError, match=r"a_gt_1\.png: a mask among the photos"):
+        good_files(tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["a_label.png", "labels/a.png", "a_mask.png"])
+def test_photos_may_be_named_like_masks(name: str, parts: Path) -> None:
+    draw(parts / "train/good/a.png", "RGB")
+    draw(parts / "train/good" / name, "RGB")
+    assert f"train/good/{name}" in [sample.name for sample in read_folder(parts).train]

@@ -72,3 +72,10 @@ def test_a_scan_finds_images_below_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(odd) == [r"'odd\udcff.png'", "nowhere.png"]
     with pytest.raises(FileNotFoundError):
         scan(tmp_path / "none")
+
+
+def test_thumbnails_of_a_nas_do_not_arrive(tmp_path: Path) -> None:
+    for name in ("a.png", "@eaDir/a.png/SYNOFILE_THUMB_M.jpg", "day/#recycle/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(scan(tmp_path)) == ["a.png"]

@@ -124,7 +124,9 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")],
     layout: Annotated[
         str | None,
-        typer.Option(help="How it is laid out: mvtec, visa, ksdd, ksdd2, real_iad or ok_nok. Default: found out."),
+        typer.Option(
+            help="How it is laid out: mvtec, visa, mvtec_3d, dagm, ksdd, ksdd2, real_iad or ok_nok. Default: found out."
+        ),
     ] = None,
     test_good: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the good images to test on, where the set has no split.")
@@ -146,8 +148,8 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Copy a data set into MVTec's layout: VisA, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2; or images with
-    annotations of COCO, YOLO, Label Studio or CVAT, drawn as masks."""
+    """Copy a data set into MVTec's layout: VisA, DAGM, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2, 3D; or
+    images with annotations of COCO, YOLO, Label Studio or CVAT, drawn as masks."""
     from blemish.data.convert import convert_annotated, convert_dataset
     from blemish.settings import DataSettings, parse_assignment, validate
 

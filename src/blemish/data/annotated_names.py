@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from blemish.data.annotations import Annotations, Shape
-from blemish.data.image_files import composed
+from blemish.data.layouts import composed
 from blemish.errors import DataError, join_names
 
 

@@ -261,9 +261,39 @@ def read_ksdd(root: Path, test_good: float) -> list[Sample]:
     return samples
 
 
+def read_mvtec_3d(root: Path, _test_good: float) -> list[Sample]:
+    """MVTec 3D-AD: the photos of `<part>/<type>/rgb`, with masks in `gt`; the depth in `xyz` is left out."""
+    samples = []
+    for part in ("train", "validation", "test"):
+        for folder in subfolders(find_child(root, part) or root / part):
+            photos, kind = find_child(folder, "rgb") or folder / "rgb", folder.name.lower()
+            if part == "test" and kind not in GOOD_NAMES:
+                samples += _defective(photos, find_child(folder, "gt"), folder.name)
+                continue
+            prefix, where = ("validation_", "train") if part == "validation" else ("", part)
+            samples += [Sample(path, f"{where}/good/{prefix}{path.name}") for path in image_files(photos)]
+    return samples
+
+
+def read_dagm(root: Path, _test_good: float) -> list[Sample]:
+    """DAGM 2007: `Train` and `Test` with masks of their defective images in `Label`; those in `Train` are left out."""
+    samples = []
+    for part in ("train", "test"):
+        folder = find_child(root, part) or root / part
+        masks = {path.stem.removesuffix("_label"): path for path in image_files(folder / "Label")}
+        for path in image_files(folder, deep=False):
+            if path.stem not in masks:
+                samples.append(Sample(path, f"{part}/good/{path.name}"))
+            elif part == "test":
+                samples.append(Sample(path, f"test/defect/{path.name}", "defect", (masks[path.stem],)))
+    return samples
+
+
 READERS: dict[str, Reader] = {
     "mvtec": read_mvtec,
     "visa": read_visa,
+    "mvtec_3d": read_mvtec_3d,
+    "dagm": read_dagm,
     "ksdd": read_ksdd,
     "ksdd2": read_ksdd2,
     "real_iad": read_real_iad,

@@ -1,6 +1,7 @@
 """Folders of images: MVTec-style ones, and flat ones of good images."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,20 @@ from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, read_header
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, name_below, told_name
-from blemish.data.layouts import GOOD_NAMES, Layout, data_sets_below, find_child, find_layout, recognise, subfolders
+from blemish.data.layouts import (
+    GOOD_NAMES,
+    Layout,
+    data_sets_below,
+    find_child,
+    find_layout,
+    folded,
+    recognise,
+    subfolders,
+)
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
 from blemish.data.named_errors import named_errors
 from blemish.data.pairing import masks_of_type
+from blemish.data.stray_masks import refuse_masks_among
 from blemish.errors import DataError, join_names, plural
 from blemish.settings import MaskValue, hash_file
 
@@ -125,15 +136,28 @@ class Folder:
     empty_types: tuple[str, ...] = ()
     """Folders of test images that hold none, by their names below the root."""
 
+    @cached_property
+    def unread_note(self) -> str:
+        """What is said of images below the root that belong to no folder of the data set; nothing where all do."""
+        used = {sample.path for sample in (*self.train, *self.test)} | {*self.good_masks, *self.stray_masks}
+        used |= {path for sample in self.test for path in sample.mask_paths}
+        unread = [path for path in image_files(self.root, unnamed=[]) if path not in used]
+        folders = Counter("/".join(name_below(path.parent, self.root).split("/")[:2]) for path in unread)
+        where = join_names([f"{folder} ({count})" for folder, count in sorted(folders.items())])
+        what = "below the folder" if self.is_flat else "in no folder of the data set"
+        return f"{plural(len(unread), 'image')} {what} not read: {where}" if unread else ""
+
     @property
     def layout_notes(self) -> tuple[str, ...]:
-        """What is said of types without images, which no figure counts."""
+        """What is said of types without images, which no figure counts, and of those whose name tells good images."""
         below = [name_below(path, self.root).split("/") for path in self.stray_masks]
         types = Counter("/".join(parts[: 3 if parts[0].lower().startswith("test") else 2]) for parts in below)
         stray = [f"{folder}: {plural(count, 'mask')}, of no test image" for folder, count in types.items()]
         empty = [f"{folder}: no images" for folder in self.empty_types]
-        return tuple(
-            f"{found}; the type is not tested, so add its images or take the folder away" for found in [*stray, *empty]
+        named_good = [name for name in self.defect_types if re.split(r"[\W_]", name.lower())[0] in GOOD_NAMES]
+        return (
+            *(f"{found}; the type is not tested, so add its images or take the folder away" for found in stray + empty),
+            *(f"'{name}' counts as a type of defects; move good images to test/good/{name}" for name in named_good),
         )
 
     def left_out(self, part: Part, skip_bad: bool) -> dict[str, str]:
@@ -181,7 +205,8 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
     Raises:
         DataError: no such folder; no images; images both in `root` and in `train` or in a folder of `test`; images in
             `train` itself; a folder that cannot be listed; a mask without its image; a defective image without its mask
-            where its type has masks; two images that one mask would fit; a layout that must be converted first.
+            where its type has masks; two images that one mask would fit; a mask among the photos; a layout that must be
+        converted first.
     """
     root = Path(root)
     if not root.exists():
@@ -194,7 +219,10 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
     flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False, unnamed=unnamed))
     layout = find_layout(root)
     if layout and not _stands_beside(flat, layout, root):
-        return _read_mvtec(root, layout, (mask_value, ignore_value))
+        folder = _read_mvtec(root, layout, (mask_value, ignore_value))
+        photos = [sample.path for sample in (*folder.train, *folder.test)]
+        refuse_masks_among(photos, (*layout.train, *layout.test), root)
+        return folder
     if not flat and not unnamed:
         below = [path.name for path in data_sets_below(root)]
         raise DataError(
@@ -203,6 +231,7 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
             else f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; "
             "give a folder of good images, or one with train/good, test/<type> and ground_truth/<type>"
         )
+    refuse_masks_among([sample.path for sample in flat], [root], root)
     return Folder(root, flat, unnamed_train=tuple(unnamed))
 
 
@@ -246,7 +275,7 @@ def _stands_beside(flat: Sequence[Sample], layout: Layout, root: Path) -> bool:
 
 def _read_mvtec(root: Path, layout: Layout, values: tuple[MaskValue, MaskValue]) -> Folder:
     if train := find_child(root, "train"):
-        others = [path for path in subfolders(train) if path.name.lower() not in GOOD_NAMES]
+        others = [path for path in subfolders(train) if folded(path.name) not in GOOD_NAMES]
         if others:
             raise DataError(f"{others[0]}: only good images are fitted; move it to test/{others[0].name}")
         if loose := image_files(train, deep=False, unnamed=[]):

@@ -2,12 +2,11 @@
 
 import os
 import re
-import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from blemish.data.layouts import find_layout
+from blemish.data.layouts import find_layout, is_passed_over
 from blemish.errors import DataError
 from blemish.settings import open_regular
 
@@ -82,15 +81,6 @@ def is_drawn(path: Path) -> bool:
     return False
 
 
-def composed(name: str) -> str:
-    """A name with each accent in one sign with its letter; macOS and others write two, and both look the same.
-
-    >>> composed("u" + chr(0x308)) == chr(0xFC)
-    True
-    """
-    return unicodedata.normalize("NFC", name)
-
-
 def name_below(path: Path, root: Path) -> str:
     """The path below a folder with forward slashes, the same on every machine."""
     return path.relative_to(root).as_posix()
@@ -126,7 +116,7 @@ def list_entries(
     """Everything that is not a folder and not hidden; and, where asked for, links to folders but those `followed`."""
     try:
         with os.scandir(folder) as found:
-            entries = [entry for entry in found if not entry.name.startswith(".")]
+            entries = [entry for entry in found if not is_passed_over(entry.name)]
     except FileNotFoundError:
         return
     except OSError as error:

@@ -1,5 +1,7 @@
 """How data sets lie on the disk: where good images, test images and masks are, and which sets must be converted."""
 
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, final
@@ -14,26 +16,65 @@ BAD_NAMES = (
     *("defect", "defects", "defective", "fail", "failed", "reject", "rejects"),
 )
 
+_OF_SYSTEMS = (
+    *("__macosx", "@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+)
+
 
 @final
 class Layout(NamedTuple):
     """Folders of a data set with `train` or `test`; those that are not there are left out."""
 
     train: tuple[Path, ...]
-    """Of good images to fit: `train/good`, and `validation/good` where there is one (MVTec LOCO, MVTec AD 2)."""
+    """Of good images to fit: `train/good`, others in `train` of such a name, and in `validation` (MVTec LOCO, AD 2)."""
     test: tuple[Path, ...]
     """One for each defect type, and one of good images."""
     masks: Path | None
 
 
+def composed(name: str) -> str:
+    """A name with each accent in one sign with its letter; macOS and others write two, and both look the same.
+
+    >>> composed("u" + chr(0x308)) == chr(0xFC)
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """A name in any case of letters."""
+    return composed(name).lower()
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder is hidden, or is one that a system keeps thumbnails, copies or deleted files in.
+
+    >>> is_passed_over(".git"), is_passed_over("@eaDir"), is_passed_over("good")
+    (True, True, False)
+    """
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
 def find_child(folder: Path, *names: str) -> Path | None:
-    """The folder of one of these names, in any case of letters."""
-    below = {path.name.lower(): path for path in subfolders(folder)}
-    return next((below[name] for name in names if name in below), None)
+    """The folder of the first of these names that is there, in any case of letters.
+
+    Raises:
+        DataError: two have it.
+    """
+    below = defaultdict[str, list[Path]](list)
+    for path in subfolders(folder):
+        below[folded(path.name)].append(path)
+    found = next((below[name] for name in map(folded, names) if name in below), [])
+    if len(found) > 1:
+        raise DataError(
+            f"{folder}: {found[0].name} and {found[1].name}, of which one would be left out; put all into one folder"
+        )
+    return found[0] if found else None
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder that are not hidden, in the order of their names.
+    """The folders in a folder that are not passed over, in the order of their names.
 
     Raises:
         DataError: it cannot be listed.
@@ -41,7 +82,7 @@ def subfolders(folder: Path) -> list[Path]:
     try:
         if not folder.is_dir():
             return []
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}; make it readable or take it away") from None
 
@@ -55,7 +96,7 @@ def find_layout(root: Path) -> Layout | None:
     masks = next(filter(None, (find_child(place, "ground_truth", "groundtruth", "masks") for place in places)), None)
     good = [train, find_child(root, "validation", "val")]
     return Layout(
-        tuple(below for place in good if place and (below := find_child(place, *GOOD_NAMES))),
+        tuple(below for place in good if place for below in subfolders(place) if folded(below.name) in GOOD_NAMES),
         tuple(path for path in subfolders(test) if path != masks) if test else (),
         masks,
     )
@@ -70,6 +111,12 @@ def recognise(root: Path) -> str | None:
     parts = [part for part in (find_child(root, "train"), find_child(root, "test")) if part]
     if parts and all(_has_file(part, "*_GT.*") for part in parts):
         return "ksdd2"
+    if parts and all(find_child(part, "label") for part in parts):
+        return "dagm"
+    layout = find_layout(root)
+    types = (*layout.train, *layout.test) if layout else ()
+    if any(find_child(folder, "rgb") and find_child(folder, "xyz", "gt") for folder in types):
+        return "mvtec_3d"
     if any(_has_file(folder, "*_label.*") for folder in below if folder.name.lower().startswith("kos")):
         return "ksdd"
     if find_real_iad_split(root) or _looks_like_real_iad(root):

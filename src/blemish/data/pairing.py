@@ -3,10 +3,11 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from blemish.data.image_files import SUFFIXES, image_files, list_entries, name_below
-from blemish.data.layouts import find_child
+from blemish.data.layouts import composed, find_child, folded
 from blemish.errors import DataError
 
 _WORDS = (
@@ -33,16 +34,17 @@ def pair_masks(
     Raises:
         DataError: a mask without its image, or that fits several; two masks of one image that are not numbered.
     """
-    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_stem, by_folded = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
     for name, path in images.items():
-        by_stem[_stem(name)].append(path)
+        by_stem[composed(_stem(name))].append(path)
+        by_folded[folded(_stem(name))].append(path)
     pairs: dict[Path, list[Path]] = defaultdict(list)
     whole: dict[Path, Path] = {}
     for name, mask in masks.items():
-        stem, is_one_of_several = next(
-            ((stem, several) for stem, several in _stems(_stem(name)) if stem in by_stem), ("", False)
-        )
-        fitting = by_stem.get(stem, [])
+        stems = list(_stems(composed(_stem(name))))
+        exact = ((by_stem[stem], stem, several) for stem, several in stems if stem in by_stem)
+        loose = ((by_folded[folded(stem)], stem, several) for stem, several in stems if folded(stem) in by_folded)
+        fitting, stem, is_one_of_several = next(chain(exact, loose), ([], "", False))
         if len(fitting) != 1:
             found = "several images" if fitting else "no image"
             raise DataError(
@@ -61,7 +63,7 @@ def masks_of_type(root: Path, folder: Path, paths: list[Path], mask_root: Path) 
     Raises:
         DataError: as `pair_masks`; some images have none; masks are there of a kind that is not read.
     """
-    mask_folder = find_child(mask_root, folder.name.lower())
+    mask_folder = find_child(mask_root, folder.name)
     masks = image_files(mask_folder, unnamed=[]) if mask_folder else []  # read_folder has them
     pairs = pair_masks(
         {name_below(path, folder): path for path in paths},

@@ -212,8 +212,8 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
             "a flat folder: all its images were taken as good; if the model was fitted or calibrated on some of them, "
             "the false alarms come out too low"
         )
-    if folder.layout_notes:
-        notes["layout"] = "; ".join(folder.layout_notes)
+    if told := [note for note in (*folder.layout_notes, folder.unread_note) if note]:
+        notes["layout"] = "; ".join(told)
     for how, advice in KNOWN.items():
         names = [name for name, found in judged.known.items() if found == how]
         if names:

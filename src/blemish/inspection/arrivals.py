@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from blemish.data.image_files import OTHER_IMAGES, SUFFIXES, in_pictures, is_drawn
+from blemish.data.layouts import is_passed_over
 
 
 class Stamp(NamedTuple):
@@ -121,7 +122,7 @@ def _walk(
     below = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_passed_over(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry)

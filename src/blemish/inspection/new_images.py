@@ -16,6 +16,7 @@ from blemish.data.photo_values import photo_values
 from blemish.data.pixels import pixels_id
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
+from blemish.data.stray_masks import refuse_masks_among
 from blemish.errors import DataError, SettingsError, bad_file, join_names, none_readable, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
@@ -107,6 +108,7 @@ def good_files(folder: Path, unnamed: list[Path] | None) -> Iterator[tuple[str, 
     files = image_files(folder, unnamed=unnamed)
     if not files:
         raise DataError(f"{folder}: no images in this folder")
+    refuse_masks_among(files, [folder], folder)
     return ((path.relative_to(folder).as_posix(), path) for path in files)
 
 

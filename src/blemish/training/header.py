@@ -79,6 +79,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
+                *filter(None, [job.folder.unread_note]),
                 *job.encoder_notes,
                 *photo_notes(job.images.samples, job.images.policy, job.images.readings),
                 *region_notes(job.images.policy, photo_px, job.settings.data.roi),

@@ -13,6 +13,7 @@ from blemish.data.files import make_folder
 from blemish.data.folder import GOOD, PARTS, Folder, Sample, read_folder
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, told_name, unread_images
 from blemish.data.images import PixelPolicy, read_original
+from blemish.data.layouts import is_passed_over
 from blemish.data.outputs import check_report_folder
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.split import groups_of
@@ -181,9 +182,11 @@ def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
     findings = []
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path not in used):
         name = told_name(path.relative_to(root))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        if any(map(is_passed_over, path.relative_to(root).parts)):
+            continue
+        if path.suffix.lower() in SUFFIXES:
             findings.append(Finding("odd file", "look", (name,), "an image where none is read"))
-        elif path.suffix.lower() not in _HARMLESS and not path.name.startswith("."):
+        elif path.suffix.lower() not in _HARMLESS:
             findings.append(Finding("odd file", "note", (name,), "not a kind of image that is read; passed over"))
     for path in unread_images(root):
         if path.is_symlink() and path.is_dir():

@@ -1,0 +1,59 @@
+"""Masks among photos, which would be fitted or judged as if they were some: told by their names and what is drawn."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from blemish.data.deep import SIXTEEN_BIT_MODES
+from blemish.data.image_files import name_below
+from blemish.data.masks import open_mask, refuse_photo
+from blemish.errors import DataError
+
+_WORDS = "masks?|labels?|gt|ground[ _-]?truth|annotations?|seg|segmentation"
+_FOLDER = re.compile(rf"({_WORDS})", re.IGNORECASE)
+_NAMED = re.compile(rf"^(.+?)[ _.-](?:{_WORDS})(?:[ _.-]?\d+)?$|^(?:{_WORDS})[ _.-](.+)$", re.IGNORECASE)
+_LOOKED_AT = 3
+"""So many are opened: photos may have such names, too."""
+
+
+def refuse_masks_among(paths: Sequence[Path], folders: Iterable[Path], root: Path) -> None:
+    """Refuse a file that is named like the mask of another beside it, or lies in a folder of masks, and is a drawing.
+
+    `paths` are in `folders` of photos or below.
+
+    Raises:
+        DataError: there is one.
+    """
+    suspects = _suspects(paths, set(folders))
+    for path, _ in zip(suspects, range(_LOOKED_AT), strict=False):
+        if _is_drawn(path):
+            raise DataError(
+                f"{name_below(path, root)}: a mask among the photos of {root}, which would count as one; move the "
+                "masks of test images to ground_truth/<type>, and others out of the folder"
+            )
+
+
+def _suspects(paths: Sequence[Path], folders: set[Path]) -> Iterator[Path]:
+    stems = {(path.parent, path.stem) for path in paths}
+    of_masks = {folder for folder in {path.parent for path in paths} if _is_of_masks(folder, folders)}
+    for path in paths:
+        match = _NAMED.match(path.stem)
+        if path.parent in of_masks or (match and (path.parent, match[1] or match[2]) in stems):
+            yield path
+
+
+def _is_of_masks(folder: Path, folders: set[Path]) -> bool:
+    below = [one for one in (folder, *folder.parents) if one not in folders and folders.intersection(one.parents)]
+    return any(_FOLDER.fullmatch(one.name) for one in below)
+
+
+def _is_drawn(path: Path) -> bool:
+    try:
+        mask = open_mask(path)
+        values = np.asarray(mask if mask.mode in ("F", *SIXTEEN_BIT_MODES) else mask.convert("L"))
+        refuse_photo(mask, values, str(path))
+    except DataError:
+        return False
+    return True
