@@ -53,6 +53,8 @@ def test_a_file_and_a_pattern_say_the_same(tmp_path: Path) -> None:
         ("", "found the columns none; expected image and group"),
         ("image;group\nx;1\n", "semicolons between the cells; save it with commas"),
         ('image,group\n"a"b,1\n', "not a CSV file"),
+        ("image,group\ntrain/good/a1.png,lot 3, line 2\n", r"line 2: 3 cells, where the header has 2; put text with"),
+        ("image,group,group\ntrain/good/a1.png,1,2\n", "the column 'group' is there twice"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, rows: str, message: str) -> None:
@@ -63,6 +65,12 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, rows: str, message:
 def test_a_file_may_name_other_images_of_the_folder(tmp_path: Path) -> None:
     rows = "image,group\n" + "".join(f"{name},1\n" for name in [*NAMES, "test/good/9.png"])
     assert read_groups(write(tmp_path / "g.csv", rows), NAMES, ["test/good/9.png"]) == ("1", "1", "1")
+
+
+def test_names_with_accents_are_those_that_look_the_same(tmp_path: Path) -> None:
+    names = ["pr\u00fcf_1.png", "pru\u0308f_2.png"]
+    rows = write(tmp_path / "g.csv", "image,group\npru\u0308f_1.png,1\npr\u00fcf_2.png,2\n")
+    assert read_groups(rows, names) == read_groups("pru\u0308f_(.)", names) == ("1", "2")
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

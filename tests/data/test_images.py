@@ -46,6 +46,15 @@ def test_every_mode_becomes_what_the_policy_says(mode: str, channels: int) -> No
     assert 0.0 <= image.min() <= image.max() <= 1.0
 
 
+@pytest.mark.parametrize("kind", ["u2", "f4", "f8"])
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 3)])
+def test_arrays_of_any_byte_order_are_the_same(kind: str, shape: tuple[int, ...]) -> None:
+    """As readers of big-endian TIFF and FITS files give them."""
+    values = np.random.default_rng(0).random(shape) if kind[0] == "f" else np.arange(np.prod(shape)).reshape(shape)
+    little, big = (load_image(values.astype(f"{order}{kind}"), COLOUR) for order in "<>")
+    np.testing.assert_array_equal(little, big)
+
+
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
 def test_sixteen_bits_are_not_cut_to_eight(tmp_path: Path, name: str) -> None:
     values = (np.arange(256, dtype=np.uint16) * 257 + 3).reshape(16, 16)

@@ -17,6 +17,11 @@ def judged(name: str, score: float) -> JudgedImage:
     return JudgedImage(name, "cut" if label else "good", label, False, score, 0.5, is_anomalous=score > 0.5)
 
 
+def test_a_name_with_accents_is_the_one_that_looks_the_same(tmp_path: Path) -> None:
+    (file := tmp_path / "c.csv").write_text("image,light\npru\u0308f.png,dim\n", encoding="utf-8")
+    assert read_conditions(file, ["pr\u00fcf.png"]) == {"light": {"pr\u00fcf.png": "dim"}}
+
+
 def test_each_value_has_its_own_figures(tmp_path: Path) -> None:
     file = tmp_path / "conditions.csv"
     file.write_text(

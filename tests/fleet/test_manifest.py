@@ -23,7 +23,7 @@ def folder_of(root: Path, *names: str) -> Path:
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_manifest_reads_as_it_was_written(tmp_path: Path, suffix: str) -> None:
     names = ("nut/=1+2.png", "nut/a,b.png", "nut/x/c.jpg", "bolt/ä.png")
-    folder = folder_of(tmp_path / "images", *names)
+    folder = folder_of(tmp_path / "images", *names, "__MACOSX/nut/a.png", "nut/@eaDir/a,b.png/THUMB.jpg")
     path = tmp_path / f"m.{suffix}"
     assert write_manifest(find_images(folder), path) == 4
     rows = list(read_manifest(path))
@@ -43,6 +43,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "m.csv": (b"id,path\n1,a.png\n", "no column product"),
     "empty.csv": (b"", "no column id"),
     "short.csv": (b"id,path,product\n1,a.png\n", "line 2 has 2 cells"),
+    "comma.csv": (b"id,path,product\n1,a, b.png,nut\n", "line 2: 4 cells, where the header has 3"),
     "hole.csv": (b"id,path,product\n1,a.png,nut\n2,,nut\n", "image 2 has no path"),
     "latin.csv": (b"id,path,product\n1,\xe4.png,nut\n", "not a CSV file in UTF-8"),
     "long.csv": (b"id,path,product\n1," + b"a" * 200_000 + b",nut\n", "not a CSV file"),

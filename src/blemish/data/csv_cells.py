@@ -37,14 +37,21 @@ def read_table(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[s
     Rows of empty cells, as spreadsheets leave them below a table, are none.
 
     Raises:
-        DataError: it cannot be read, and `what` says what it is; or it is not CSV.
+        DataError: it cannot be read, and `what` says what it is; it is not CSV; a column is there twice, or a line has
+            more cells than the header.
     """
     try:
         reader = csv.DictReader(io.StringIO(read_text(path, what, DataError), newline=""), strict=True)
         reader.fieldnames = names = [name.strip() for name in reader.fieldnames or ()]
         refuse_other_commas(path, names)
-        rows = ((reader.line_num, {name: unescape_cell((row[name] or "").strip()) for name in names}) for row in reader)
-        return names, [(line, cells) for line, cells in rows if any(cells.values())]
+        if twice := next((name for name in names if name and names.count(name) > 1), ""):
+            raise DataError(f"{path}: the column '{twice}' is there twice")
+        rows = []
+        for row in reader:
+            refuse_more_cells(path, reader.line_num, len(names), row.pop(None, ()))
+            cells = {name: unescape_cell((row[name] or "").strip()) for name in names}
+            rows += [(reader.line_num, cells)] if any(cells.values()) else []
+        return names, rows
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from None
 
@@ -58,6 +65,19 @@ def refuse_other_commas(path: Path, header: Sequence[str]) -> None:
     if len(header) == 1 and (sign := next((one for one in (";", "\t") if one in header[0]), "")):
         found = "semicolons" if sign == ";" else "tabs"
         raise DataError(f"{path}: {found} between the cells; save it with commas (CSV UTF-8, comma delimited)")
+
+
+def refuse_more_cells(path: Path, line: int, expected: int, more: Sequence[str]) -> None:
+    """Refuse a line that goes on behind its last column, as text with commas does that is not in quotes.
+
+    Raises:
+        DataError: there are cells with text among `more`, those behind the `expected` ones.
+    """
+    if any(cell.strip() for cell in more):
+        raise DataError(
+            f"{path}, line {line}: {expected + len(more)} cells, where the header has {expected}; put text with commas "
+            "in quotes"
+        )
 
 
 def csv_line(values: Iterable[object]) -> str:

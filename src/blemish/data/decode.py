@@ -261,6 +261,8 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
         raise DataError(f"image array: shape {array.shape}; expected (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f":

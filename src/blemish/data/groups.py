@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from blemish.data.csv_cells import read_table
+from blemish.data.layouts import composed
 from blemish.errors import DataError, SettingsError
 
 COLUMNS = ("image", "group")
@@ -47,7 +48,7 @@ def pattern_of(groups: str | None) -> str | None:
 
 def _from_names(pattern: str, names: Sequence[str]) -> Mapping[str, str]:
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(composed(pattern))
     except re.error as error:
         raise SettingsError(f"data.groups: '{pattern}' is no regular expression ({error})") from None
     if expression.groups != 1:
@@ -55,21 +56,23 @@ def _from_names(pattern: str, names: Sequence[str]) -> Mapping[str, str]:
             f"data.groups: '{pattern}' has {expression.groups} groups in brackets; expected one, as in 'part(\\d+)', "
             "or the name of a CSV file with the columns image and group"
         )
-    matches = {name: expression.search(name) for name in names}
+    matches = {name: expression.search(composed(name)) for name in names}
     return {name: match[1] for name, match in matches.items() if match is not None and match[1] is not None}
 
 
 def _from_file(path: Path, names: Sequence[str], known: Collection[str]) -> Mapping[str, str]:
     there = {*names, *known}
+    by_look = {composed(name): name for name in there} | {name: name for name in there}
     found: dict[str, str] = {}
     header, rows = read_table(path, "the groups")
     if not set(COLUMNS) <= set(header):
         raise DataError(f"{path}: found the columns {', '.join(header) or 'none'}; expected image and group")
     for line, row in rows:
-        name, group = row["image"], row["group"]
-        if name not in there:
+        given, group = row["image"], row["group"]
+        name = by_look.get(given) or by_look.get(composed(given))
+        if name is None:
             example = f"; images are named like {min(there)}" if there else ""
-            raise DataError(f"{path}, line {line}: there is no image {name}{example}")
+            raise DataError(f"{path}, line {line}: there is no image {given}{example}")
         if name in found:
             raise DataError(f"{path}, line {line}: {name} is named twice")
         if not group:

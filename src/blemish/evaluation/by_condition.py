@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.data.csv_cells import read_table
+from blemish.data.layouts import composed
 from blemish.errors import DataError, join_names
 from blemish.evaluation.false_alarms import Promise, realised_rate
 from blemish.evaluation.judged import JudgedImage, as_number, as_range
@@ -35,10 +36,12 @@ def read_conditions(path: Path, names: Sequence[str]) -> dict[str, dict[str, str
         found = ", ".join(header) or "none"
         raise DataError(f"{path}: found the columns {found}; expected image and one or more conditions")
     rows: dict[str, dict[str, str]] = {}
+    there = {composed(name): name for name in names} | {name: name for name in names}
     for line, row in told:
-        if row[IMAGE] in rows:
+        name = there.get(row[IMAGE]) or there.get(composed(row[IMAGE]), row[IMAGE])
+        if name in rows:
             raise DataError(f"{path}, line {line}: {row[IMAGE]} is named twice")
-        rows[row[IMAGE]] = row
+        rows[name] = row
     _check_rows(path, rows, names)
     conditions = {column: {name: rows[name][column] for name in names} for column in columns}
     for column, values in conditions.items():

@@ -7,10 +7,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from blemish.data.csv_cells import csv_line, refuse_other_commas, unescape_cell
+from blemish.data.csv_cells import csv_line, refuse_more_cells, refuse_other_commas, unescape_cell
 from blemish.data.files import atomic_write
 from blemish.data.image_files import image_files
-from blemish.data.layouts import find_layout
+from blemish.data.layouts import find_layout, is_passed_over
 from blemish.data.outputs import check_output, refuse_foreign
 from blemish.errors import DataError, SettingsError
 from blemish.fleet.registry import refused_name
@@ -55,7 +55,9 @@ def find_images(folder: Path, product: str | None = None) -> Iterator[ManifestRo
             )
         if beside := image_files(folder, deep=False):
             raise DataError(f"{beside[0]}: in no sub-folder, which would name its product; give --product NAME")
-        parts = sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+        parts = sorted(
+            Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not is_passed_over(entry.name)
+        )
     else:
         parts = [folder]
     rows = (
@@ -134,6 +136,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, ...]]:
             for line in filter(any, lines):  # not what spreadsheets leave below a table
                 if len(line) <= max(places):
                     raise DataError(f"{path}: line {lines.line_num} has {len(line)} cells; it ends too early")
+                refuse_more_cells(path, lines.line_num, len(header), line[len(header) :])
                 yield tuple(unescape_cell(line[place]) for place in places)
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
