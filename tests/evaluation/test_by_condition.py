@@ -48,7 +48,7 @@ def test_each_value_has_its_own_figures(tmp_path: Path) -> None:
     [
         ("picture,light\n", "found the columns picture, light; expected image and one or more conditions"),
         ("image\n", "found the columns image; expected"),
-        ("image,light,light\n", "found the columns image, light, light"),
+        ("image,light,light\n", "the column 'light' is there twice"),
         ("image,light\na,1\na,2\n", "line 3: a is named twice"),
         ("image,light\na,1\nb,1\nc,1\n", "there is no test image c; images are named like a"),
         ("image,light\na,1\n", "says nothing of b"),

@@ -11,6 +11,7 @@ from blemish.fleet.archive import open_archive
 from blemish.fleet.manifest import ManifestRow, find_images, read_manifest, write_manifest
 
 pyarrow = pytest.importorskip("pyarrow", reason="pip install 'blemish[fleet]'")
+pytest.importorskip("pyarrow.parquet")
 
 
 def folder_of(root: Path, *names: str) -> Path:

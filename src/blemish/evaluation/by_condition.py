@@ -32,7 +32,7 @@ def read_conditions(path: Path, names: Sequence[str]) -> dict[str, dict[str, str
     """
     header, told = read_table(path, "the conditions")
     columns = [name for name in header if name != IMAGE]
-    if IMAGE not in header or not columns or len(set(columns)) < len(columns):
+    if IMAGE not in header or not columns:
         found = ", ".join(header) or "none"
         raise DataError(f"{path}: found the columns {found}; expected image and one or more conditions")
     rows: dict[str, dict[str, str]] = {}
