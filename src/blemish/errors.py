@@ -12,6 +12,7 @@ BlemishError            anything below; the command line shows it as one line an
 Messages say where, what was found, and what to do.
 """
 
+import errno
 import re
 from collections.abc import Iterable, Sequence
 
@@ -121,3 +122,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     likeness = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in known}
     best = max(known, key=likeness.__getitem__, default="")
     return f"did you mean '{best}'?" if likeness.get(best, 0.0) >= LEAST_LIKENESS else f"known: {', '.join(known)}"
+
+
+def reason(error: OSError) -> str:
+    """Why the system refuses to write, and what to do.
+
+    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
+    'no space left on the disk; free some'
+    """
+    if error.errno == errno.ENOENT:
+        return "its folder does not exist; make it first"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "a file stands where a folder is needed"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "no space left on the disk; free some"
+    return error.strerror or str(error)

@@ -12,6 +12,7 @@ from urllib.request import Request
 
 import pytest
 
+from blemish.data.archives import download
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.hub import fetch as fetching
 from blemish.hub.download import Redirects
@@ -176,8 +177,11 @@ def test_a_full_disk_is_said_before_and_meanwhile(hub: Hub, tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(fetching.os, "fsync", full)
-        with pytest.raises(DataError, match="No space left on device"):
+        with pytest.raises(DataError, match=r"tiny.part: cannot be written: no space left on the disk; free some$"):
             fetch(NAMED)
+        with pytest.raises(DataError, match=r"cannot be fetched \(no space left on the disk; free some\); the same"):
+            download(f"{hub.url}/api/models/someone/tiny/revision/main", tmp_path / "a.zip")
+    (tmp_path / "a.zip.part").unlink()
     assert left(tmp_path) == ["someone--tiny.part"]
     fetch(NAMED)
 

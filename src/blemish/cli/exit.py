@@ -9,8 +9,7 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from blemish.cli.console import log_console, prepare_streams, say
-from blemish.data.files import reason
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, reason
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -21,7 +21,7 @@ from blemish.data.convert import convert_dataset
 from blemish.data.layouts import find_layout, recognise, subfolders
 from blemish.data.outputs import new_folder
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.errors import DataError
+from blemish.errors import DataError, reason
 from blemish.hub.download import append_answer, ask
 from blemish.settings import open_regular
 
@@ -140,9 +140,9 @@ def download(address: str, path: Path, on_bytes: OnStep = tell_nobody) -> None:
             raise DataError(f"{address}: answers {error.code}; fetch it by hand and give --archive") from None
         total = got
     except (HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        why = getattr(error, "reason", None) or (reason(error) if isinstance(error, OSError) else error)
         raise DataError(
-            f"{address}: cannot be fetched ({reason}); the same command goes on from {got} bytes, or fetch it by hand "
+            f"{address}: cannot be fetched ({why}); the same command goes on from {got} bytes, or fetch it by hand "
             "and give --archive"
         ) from None
     if total is not None and got < total:
@@ -171,7 +171,7 @@ def _unpack(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
     except _DAMAGED as error:
         raise DataError(f"{archive}: not a whole tar or zip archive ({error})") from None
     except OSError as error:
-        raise DataError(f"{error.filename or archive}: cannot be unpacked: {error.strerror or error}") from None
+        raise DataError(f"{error.filename or archive}: cannot be unpacked: {reason(error)}") from None
 
 
 def _unpack_zip(archive: Path, out: Path) -> Iterator[tuple[int, int]]:

@@ -23,7 +23,7 @@ from blemish.data.outputs import new_folder
 from blemish.data.pairing import pair_masks
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.real_iad import read_real_iad
-from blemish.errors import DataError, SettingsError, nearest, plural
+from blemish.errors import DataError, SettingsError, nearest, plural, reason
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue, read_regular
 
 Reader = Callable[[Path, float], list[Sample]]
@@ -156,7 +156,7 @@ def _copy(sample: Sample, folder: Path, mask_value: MaskValue) -> None:
     try:
         shutil.copyfile(sample.path, target)
     except OSError as error:
-        raise DataError(f"{sample.path}: cannot be copied: {error.strerror}") from None
+        raise DataError(f"{sample.path}: cannot be copied: {reason(error)}") from None
     if not sample.mask_paths:
         return
     size_px = sample.size_px(LARGEST_IMAGE_PX)

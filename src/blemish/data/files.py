@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from blemish.errors import DataError
+from blemish.errors import DataError, reason
 
 MAX_NAME_BYTES = 255
 """Of a file's name, on the file systems in use."""
@@ -204,21 +204,6 @@ def folder_to_fill(path: Path) -> Iterator[Path]:
             for folder in new:
                 folder.rmdir()
         raise
-
-
-def reason(error: OSError) -> str:
-    """Why the system refuses to write, and what to do.
-
-    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
-    'no space left on the disk; free some'
-    """
-    if error.errno == errno.ENOENT:
-        return "its folder does not exist; make it first"
-    if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return "a file stands where a folder is needed"
-    if error.errno == errno.ENOSPC:
-        return "no space left on the disk; free some"
-    return error.strerror or str(error)
 
 
 def _umask() -> int:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from blemish.data.files import check_writable, fit_name, reason, remove_left_parts
+from blemish.data.files import check_writable, fit_name, remove_left_parts
 from blemish.data.image_files import DRAWN_MARK, image_files
 from blemish.data.layouts import GOOD_NAMES, find_child, subfolders
-from blemish.errors import DataError
+from blemish.errors import DataError, reason
 from blemish.settings import open_regular
 
 _FITTED = ("train", "validation", "val")

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.data.files import atomic_write, reason
-from blemish.errors import DataError
+from blemish.data.files import atomic_write
+from blemish.errors import DataError, reason
 from blemish.fleet.fetch import scheme_of
 from blemish.fleet.manifest import ManifestRow, read_manifest
 from blemish.settings import hash_file

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from filelock import FileLock, Timeout
 
-from blemish.errors import DataError, SettingsError
+from blemish.errors import DataError, SettingsError, reason
 from blemish.hub.download import append_answer, ask
 from blemish.hub.folder import CONFIG, PREPROCESSOR, SOURCE, WEIGHTS, check_folder, hash_weights, read_licence
 from blemish.hub.licences import accept, check_accepted
@@ -89,7 +89,7 @@ def fetch(
             shutil.rmtree(place, ignore_errors=True)
             part.replace(place)
         except OSError as error:
-            raise DataError(f"{error.filename or part}: {error.strerror or error}") from None
+            raise DataError(f"{error.filename or part}: cannot be written: {reason(error)}") from None
     return place
 
 
@@ -245,9 +245,9 @@ def _open(path: str, what: str, start: int = 0) -> Iterator[HTTPResponse]:
         error.close()
         raise DataError(f"{what}: {base} {_refusal(error.code)}") from None
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        why = getattr(error, "reason", error)
         raise DataError(
-            f"{what}: {base} cannot be reached ({reason}); where there is no internet, fetch it elsewhere and carry "
+            f"{what}: {base} cannot be reached ({why}); where there is no internet, fetch it elsewhere and carry "
             "the folder over: model.encoder=folder:PATH"
         ) from None
     with answer:
@@ -281,7 +281,9 @@ def _only_one(place: Path) -> Iterator[None]:
     except Timeout:
         raise DataError(f"{place}: another fetch of it is under way") from None
     except OSError as error:
-        raise DataError(f"{error.filename or place}: {error.strerror}; name another in BLEMISH_ENCODERS") from None
+        raise DataError(
+            f"{error.filename or place}: cannot be written: {reason(error)}; or name another in BLEMISH_ENCODERS"
+        ) from None
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.errors import SettingsError
+from blemish.errors import SettingsError, reason
 
 UNKNOWN = "unknown"
 
@@ -67,7 +67,9 @@ def accept(licence: str, home: Path) -> None:
         temporary.write_text(json.dumps(accepted, indent=2) + "\n", encoding="utf-8")
         temporary.replace(home / "accepted.json")
     except OSError as error:
-        raise SettingsError(f"{home}: cannot be written: {error.strerror}; name another in BLEMISH_ENCODERS") from None
+        raise SettingsError(
+            f"{home}: cannot be written: {reason(error)}; or name another in BLEMISH_ENCODERS"
+        ) from None
 
 
 def check_accepted(licence: str, name: str, home: Path) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import reason
 from blemish.data.outputs import check_output
-from blemish.errors import DataError, SettingsError
+from blemish.errors import DataError, SettingsError, reason
 from blemish.inspection.decisions import Decision
 from blemish.inspection.record import ENDING, Record
 from blemish.inspection.rows import as_cell

@@ -8,8 +8,8 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
-from blemish.data.files import atomic_move, fit_name, make_folder, reason
-from blemish.errors import DataError
+from blemish.data.files import atomic_move, fit_name, make_folder
+from blemish.errors import DataError, reason
 from blemish.inspection.arrivals import Stamp, stamp_of
 
 TAKEN = ".moving"

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
 
-from blemish.data.files import exclusive_lock, reason
+from blemish.data.files import exclusive_lock
 from blemish.data.outputs import check_output
-from blemish.errors import DataError, SettingsError
+from blemish.errors import DataError, SettingsError, reason
 from blemish.inspection.decisions import Decision
 
 ENDING = ".sqlite"

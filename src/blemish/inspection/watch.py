@@ -20,12 +20,12 @@ from typing import final
 from PIL import Image
 
 from blemish.data.decode import open_image, read_content
-from blemish.data.files import check_writable, make_folder, reason, remove_left_parts
+from blemish.data.files import check_writable, make_folder, remove_left_parts
 from blemish.data.images import Prepared, prepare_content
 from blemish.data.outputs import refuse_good_folder, refuse_test_folder
 from blemish.data.pixels import drawable
 from blemish.data.readings import Readings
-from blemish.errors import BlemishError, DataError, SettingsError
+from blemish.errors import BlemishError, DataError, SettingsError, reason
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan
 from blemish.inspection.decisions import Decision, model_sha256, to_decision

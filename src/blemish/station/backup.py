@@ -15,10 +15,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, delete, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from blemish.data.files import atomic_write, reason
+from blemish.data.files import atomic_write
 from blemish.data.outputs import check_output
 from blemish.data.progress import Progress, Report, quiet
-from blemish.errors import DataError
+from blemish.errors import DataError, reason
 from blemish.station.database import Database, open_database
 from blemish.station.database import reason as database_reason
 from blemish.station.folder import MARKER, StationFolder, keep_content, open_folder, sha256_of
