@@ -34,6 +34,17 @@ def test_a_manifest_reads_as_it_was_written(tmp_path: Path, suffix: str) -> None
     assert write_manifest(find_images(folder / "nut", "nut"), path) == 3  # its own is replaced
 
 
+def test_paths_have_no_dots_that_need_a_folder_which_another_machine_may_not_have(tmp_path: Path) -> None:
+    folder_of(tmp_path, "images/nut/a.png", "here/b.png", "elsewhere/below/b.png")
+    (row,) = find_images(tmp_path / "here/../images")
+    assert row.path == str(tmp_path / "images/nut/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere/below")
+    (row,) = find_images(tmp_path / "link/../below", "nut")  # as the system goes: from where the link leads
+    assert row.path == str(tmp_path / "elsewhere/below/b.png")
+    (row,) = find_images(tmp_path / "link", "nut")
+    assert row.path == str(tmp_path / "link/b.png")
+
+
 def test_a_uri_and_another_column_are_read(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("\ufeffproduct,day,path,id\r\nnut,1,s3://bucket/a.png,7\r\n\r\n", encoding="utf-8")

@@ -53,6 +53,10 @@ def test_folders_are_relative_to_the_plan(root: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(root.parent)
     (row,) = read_plan(Path(root.name) / written(root, "product,folder\nnut,nuts\n").name)
     assert row.folder == root / "nuts"
+    (root / "plans").mkdir()
+    plan = root / "plans" / "plan.csv"
+    plan.write_text("product,folder\nnut,../nuts\n")
+    assert read_plan(plan)[0].folder == root / "nuts"  # also where another machine has no plans
 
 
 @pytest.mark.parametrize(

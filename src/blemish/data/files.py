@@ -81,6 +81,19 @@ def replace_file(source: Path, target: Path) -> None:
             return
 
 
+def absolute_path(path: Path) -> Path:
+    """An absolute path without `..`, which would need a folder that another machine may not have.
+
+    Links are followed only in front of a `..`, where one may lead elsewhere.
+
+    >>> absolute_path(Path("/photos/../old/a.png")).as_posix(), absolute_path(Path("/photos/a.png")).as_posix()
+    ('/old/a.png', '/photos/a.png')
+    """
+    if ".." not in path.parts:
+        return path.absolute()
+    return path.resolve() if path.name == ".." else absolute_path(path.parent) / path.name
+
+
 def fit_name(name: str, room: int = 0) -> str:
     """A name that a folder takes with `room` more bytes; of a longer one the beginning, a hash of it and its ending.
 

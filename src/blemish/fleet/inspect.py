@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 import blemish
-from blemish.data.files import exclusive_lock, folder_to_fill, remove_left_parts
+from blemish.data.files import absolute_path, exclusive_lock, folder_to_fill, remove_left_parts
 from blemish.data.outputs import refuse_test_folder
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import ArtifactError, SettingsError, plural
@@ -117,7 +117,7 @@ def _open(request: Request, report: Report) -> Archive:
     def on_row(done: int) -> None:
         report(Progress("reading", done, 0))
 
-    archive = open_archive((request.out / ARCHIVE).absolute(), request.manifest, request.shard_rows, on_row)
+    archive = open_archive(absolute_path(request.out / ARCHIVE), request.manifest, request.shard_rows, on_row)
     for scheme in archive.schemes():
         check_scheme(scheme)
     return archive
@@ -200,9 +200,9 @@ class _Inspection:
     def _work(self, ledger: Ledger, what: str, images: int, thresholds: dict[str, float] | None = None) -> Work:
         request = self.request
         has_masks = request.masks if thresholds is not None else self._masks_at_once()
-        masks = str((request.out / MASKS).absolute()) if has_masks else None
+        masks = str(absolute_path(request.out / MASKS)) if has_masks else None
         paths = {product: (str(model.path), model.sha256) for product, model in self.models.items()}
-        folder = str(request.manifest.absolute().parent)
+        folder = str(absolute_path(request.manifest).parent)
         job = Job(paths, folder, masks, request.threads, thresholds)
         return Work(self.archive, ledger, job, what, images, self.report, self.say)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from blemish.data.files import atomic_write, make_folder, remove_left_parts
+from blemish.data.files import absolute_path, atomic_write, make_folder, remove_left_parts
 from blemish.errors import DataError
 from blemish.fleet.archive import Shard
 from blemish.fleet.manifest import MADE_BY, load_pyarrow
@@ -53,7 +53,7 @@ class Ledger:
     """The finished shards in a folder, by their keys."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = make_folder(folder).absolute()
+        self.folder = absolute_path(make_folder(folder))
         remove_left_parts(folder)
         names = [found for entry in os.scandir(folder) if (found := _NAME.fullmatch(entry.name))]
         self._files = {found[1]: found[0] for found in names if found[2] is None}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from blemish.data.csv_cells import csv_line, refuse_more_cells, refuse_other_commas, unescape_cell
-from blemish.data.files import atomic_write
+from blemish.data.files import absolute_path, atomic_write
 from blemish.data.image_files import image_files
 from blemish.data.layouts import find_layout, is_passed_over
 from blemish.data.outputs import check_output, refuse_foreign
@@ -45,7 +45,7 @@ def find_images(folder: Path, product: str | None = None) -> Iterator[ManifestRo
     """
     if product is not None and (why := refused_name(product)):
         raise SettingsError(f"--product {product!r}: {why}")
-    folder = folder.absolute()
+    folder = absolute_path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     if product is None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, final
 
+from blemish.data.files import absolute_path
 from blemish.errors import DataError, join_names
 from blemish.fleet.registry import Registry
 from blemish.inference.artifact import ArtifactHeader, parse_artifact
@@ -37,7 +38,7 @@ def read_models(registry: Registry, products: Iterable[str]) -> dict[str, FleetM
             missing.append(product)
             why = why or str(error)
             continue
-        path = model.path.absolute()
+        path = absolute_path(model.path)
         found[product] = FleetModel(path, model.sha256, _header(path, model.sha256))
     if missing:
         raise DataError(

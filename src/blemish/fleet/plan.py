@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from blemish.data.csv_cells import refuse_other_commas
-from blemish.errors import BlemishError, DataError, SettingsError, nearest
+from blemish.data.files import absolute_path
 from blemish.fleet.registry import first_twice, refused_name
+from blemish.errors import BlemishError, DataError, SettingsError, nearest
 from blemish.settings import RunSettings
 from blemish.settings.files import read_text
 from blemish.training.settings import make_settings
@@ -60,7 +61,7 @@ def read_plan(path: Path) -> list[PlanRow]:
 def _checked(path: Path, row: _Told) -> PlanRow:
     if why := refused_name(row.product):
         raise DataError(f"{row.where}: product '{row.product}' {why}")
-    folder = Path(path.parent / row.folder).absolute()
+    folder = absolute_path(path.parent / row.folder)
     if not row.folder or not folder.is_dir():
         raise DataError(f"{row.where}: no such folder: {folder if row.folder else 'the cell is empty'}")
     try:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from blemish.data.files import absolute_path
 from blemish.errors import BlemishError, DataError, SettingsError, plural
 from blemish.fleet.answer import MIB, judge_content, read_body, read_query, refuse
 from blemish.fleet.cluster import connected, load_ray
@@ -67,7 +68,7 @@ def serve_registry(
         SettingsError: Ray is missing or not at the address, or too small; it serves something else.
     """
     products = open_registry(wanted.registry).products
-    wanted = wanted._replace(registry=wanted.registry.absolute(), port=_free_port(wanted))
+    wanted = wanted._replace(registry=absolute_path(wanted.registry), port=_free_port(wanted))
     is_ours = wanted.address is None and not load_ray().is_initialized()  # it ends with all that runs in it
     with connected(wanted.address) as ray:
         _check_room(ray, wanted)

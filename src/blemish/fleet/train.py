@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from blemish.data.files import exclusive_lock, make_folder
+from blemish.data.files import absolute_path, exclusive_lock, make_folder
 from blemish.data.image_files import image_files
 from blemish.data.outputs import refuse_foreign, refuse_image_folder
 from blemish.data.progress import Progress, Report, quiet
@@ -81,7 +81,7 @@ def _train(
     def on_wait() -> None:
         tell.report(Progress("products", len(records), len(plan)))
 
-    work = functools.partial(_train_one, registry=registry.absolute(), wish=wish)
+    work = functools.partial(_train_one, registry=absolute_path(registry), wish=wish)
     rows = sorted(plan, key=lambda row: -len(image_files(row.folder, unnamed=[])))
     written = time.monotonic()
     for done in run_tasks(ray, work, rows, machines.needs, machines.at_once, on_wait):
