@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from blemish.data.product_names import refused_name
 from blemish.errors import DataError
-from blemish.fleet.registry import Entry, open_registry, read_entries, refused_name, write_entries
+from blemish.fleet.registry import Entry, open_registry, read_entries, write_entries
 
 SHA256 = hashlib.sha256(b"a model").hexdigest()
 

@@ -19,6 +19,7 @@ from blemish.station.database import Database, _engine, migrate, open_database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, Judged, commit
+from blemish.station.products import add_product, product_named
 from blemish.station.tables import Base, Decision, Entry, Image, Job, Model, Product, Source, Tally, now
 from blemish.station.trail import STATION, append, decision_detail, verify_trail
 from station.line import Line, picture, set_up_line
@@ -40,6 +41,15 @@ def judge_all(database: Database, folder: StationFolder) -> list[int]:
 def test_migrations_lead_to_the_tables(database: Database) -> None:
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_product_is_called_as_in_a_fleet_and_older_ones_keep_their_names(database: Database, line: Line) -> None:
+    for name, said in (("a/b", "has '/' in its name"), ("..", "begins with a dot"), ("Disc", "there is one of that")):
+        with pytest.raises(SettingsError, match=f"product '{name}'.* {said}.*; give another"):
+            add_product(database, "test", name)
+    with database.write() as session:
+        session.add_all([Product(id=number, name=name, created_at=now()) for number, name in ((8, "a/b"), (9, "DISC"))])
+    assert [product_named(database, "test", name) for name in ("a/b", "DISC")] == [8, 9]
 
 
 def test_migrations_keep_what_is_in_the_tables(database_url: str, folder: StationFolder) -> None:

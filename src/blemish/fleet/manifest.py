@@ -12,8 +12,8 @@ from blemish.data.files import absolute_path, atomic_write
 from blemish.data.image_files import image_files
 from blemish.data.layouts import find_layout, is_passed_over
 from blemish.data.outputs import check_output, refuse_foreign
+from blemish.data.product_names import refused_name
 from blemish.errors import DataError, SettingsError
-from blemish.fleet.registry import refused_name
 
 BATCH_ROWS = 8192
 """So many are in memory at once."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 
 from blemish.data.csv_cells import refuse_other_commas
 from blemish.data.files import absolute_path
-from blemish.fleet.registry import first_twice, refused_name
+from blemish.data.product_names import first_twice, refused_name
 from blemish.errors import BlemishError, DataError, SettingsError, nearest
 from blemish.settings import RunSettings
 from blemish.settings.files import read_text

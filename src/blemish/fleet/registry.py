@@ -8,7 +8,8 @@ from typing import Annotated, Literal, NamedTuple, Self, final
 
 from pydantic import Field, ValidationError, model_validator
 
-from blemish.data.files import atomic_write, fit_name
+from blemish.data.files import atomic_write
+from blemish.data.product_names import first_twice, refused_name
 from blemish.errors import DataError, nearest
 from blemish.settings import Settings, first_problem, hash_file
 from blemish.settings.files import read_text
@@ -130,41 +131,6 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     content = Content(products=tuple(sorted(entries, key=lambda entry: entry.product)))
     with atomic_write(path / NAME) as temporary:
         temporary.write_text(json.dumps(content.model_dump(), indent=2) + "\n", encoding="utf-8")
-
-
-def refused_name(product: str) -> str:
-    """Why a product may not be called so; empty where it may. Its name becomes a folder's, on any system.
-
-    >>> refused_name("nut-7"), refused_name("a/b"), refused_name("..")
-    ('', "has '/' in its name, which no folder may", 'begins with a dot')
-    """
-    odd = next((letter for letter in product if letter in '<>:"/\\|?*' or not letter.isprintable()), None)
-    if odd is not None:
-        return f"has {odd!r} in its name, which no folder may"
-    if product.startswith("."):
-        return "begins with a dot"
-    if not product or product != product.strip() or product.endswith("."):
-        return "is empty, or has a space or a dot at an end"
-    if fit_name(product, room=32) != product:
-        return "is too long for the name of a folder"
-    return "is the name of a file of the registry" if product.lower() in _FILES else ""
-
-
-_FILES = (NAME, "ledger.json", "registry.html")
-
-
-def first_twice(names: Iterable[str]) -> str | None:
-    """The first name that was there before, in any case of letters: on some systems one folder.
-
-    >>> first_twice(["nut", "Nut"]), first_twice(["nut", "bolt"])
-    ('Nut', None)
-    """
-    seen: set[str] = set()
-    for name in names:
-        if name.casefold() in seen:
-            return name
-        seen.add(name.casefold())
-    return None
 
 
 @lru_cache(maxsize=4096)

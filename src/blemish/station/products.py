@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from blemish.data.product_names import refused_name
 from blemish.errors import ArtifactError, DataError, SettingsError, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.parity import verify
@@ -21,13 +22,15 @@ def add_product(database: Database, actor: str, name: str) -> int:
     """A new product, with a source for uploads.
 
     Raises:
-        SettingsError: the name is empty, too long, or taken.
+        SettingsError: the name is empty, too long, taken in any case of letters, or none that a fleet could have.
     """
     name = name.strip()
-    if not name or len(name) > LONGEST_PRODUCT or not name.isprintable():
+    if not name or len(name) > LONGEST_PRODUCT:
         raise SettingsError(f"product '{name[:LONGEST_PRODUCT]}': give a name of 1 to {LONGEST_PRODUCT} characters")
+    if why := refused_name(name):
+        raise SettingsError(f"product '{name}' {why}; give another")
     with database.write() as session:
-        if session.scalar(select(Product.id).where(Product.name == name)) is not None:
+        if name.casefold() in {known.casefold() for known in session.scalars(select(Product.name))}:
             raise SettingsError(f"product '{name}': there is one of that name; give another")
         product = Product(name=name, created_at=now())
         session.add(product)
