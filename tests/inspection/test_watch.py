@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import count
@@ -19,9 +21,10 @@ from typer.testing import CliRunner, Result
 
 import blemish.inspection.watch
 from blemish.cli import app
+from blemish.data.images import Prepared
 from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.inference.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
-from blemish.inference.predictor import Predictor
+from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.decisions import Decision
 from blemish.inspection.moving import destination_for
 from blemish.inspection.record import WRITTEN_BY, Record
@@ -31,9 +34,10 @@ from conftest import draw_part, files_of_at_most, recorded
 Step = Callable[[], object]
 
 
-@pytest.fixture(scope="module")
-def predictor(model_file: Path) -> Predictor:
-    return Predictor.load(model_file).with_threshold(0.0)
+@pytest.fixture(scope="module", params=["model_file", "onnx_file"], ids=["trained", "exported"])
+def predictor(request: pytest.FixtureRequest) -> Predictor:
+    """The exported one takes two images at once."""
+    return Predictor.load(request.getfixturevalue(request.param), threads=2).with_threshold(0.0)
 
 
 @pytest.fixture
@@ -86,6 +90,30 @@ def test_a_decision_is_what_predict_says(predictor: Predictor, folder: Path) -> 
     assert float(row["score"]) == expected.score
     assert row["time"][10] == "T"
     assert row["time"][-6] in "+-"
+
+
+def test_images_that_wait_are_judged_two_at_once_and_decided_in_the_order_in_which_they_came(
+    onnx_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, both, judge = Predictor.load(onnx_file, threads=2), threading.Barrier(2), Predictor.predict_prepared
+    names = [photo(folder / f"{seed}.png", seed).name for seed in range(10)]
+    for at, name in enumerate(names):
+        os.utime(folder / name, (at, at))
+    expected = [predictor.predict(folder / name).score for name in names]
+    ended: list[str] = []
+
+    def meet(self: Predictor, prepared: Prepared, image: Path) -> Prediction:
+        both.wait(60.0)  # for the other, which one after the other would never come
+        if int(image.stem) % 2 == 0:
+            time.sleep(0.02)
+        ended.append(image.name)
+        return judge(self, prepared, image)
+
+    monkeypatch.setattr(Predictor, "predict_prepared", meet)
+    decided, trouble = watch(predictor, settings(folder, out=folder.parent / "pictures"))
+    assert [(one.image_path, one.score) for one in decided] == list(zip(names, expected, strict=True))
+    assert [row["file"] for row in rows(folder)] == names != ended
+    assert not trouble
 
 
 def test_started_again_it_does_nothing_twice(predictor: Predictor, folder: Path) -> None:

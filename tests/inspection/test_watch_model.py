@@ -16,8 +16,9 @@ from blemish.errors import DataError
 from blemish.inference.predictor import Predictor
 from blemish.inspection.arrivals import scan
 from blemish.inspection.certify import CertifyRequest, certify_model
-from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
-from conftest import draw_part
+from blemish.inspection.decisions import Decision
+from blemish.inspection.watch import AHEAD, Callbacks, WatchSettings, watch_folder
+from conftest import draw_part, recorded
 from reference.command import run
 
 
@@ -87,6 +88,28 @@ def test_a_new_certificate_is_used_at_once_and_stands_in_the_record(model: Path,
     assert said == [change["message"]]
     watch(model, folder)  # a record with such a line is gone on with
     assert len(records(folder.parent / "record.csv")) == 3
+
+
+def test_images_that_wait_are_judged_by_a_new_certificate_from_some_on(onnx_file: Path, folder: Path) -> None:
+    model = Path(shutil.copy(onnx_file, folder.parent / "m.onnx"))
+    for seed in range(12):
+        photo(folder / f"{seed}.png", seed)
+    told: list[str] = []
+
+    def certify_meanwhile(decision: Decision) -> None:
+        told.append(decision.image_path)
+        if len(told) == 3:
+            certify_model(model, CertifyRequest(max_false_alarm_rate=0.7))
+
+    callbacks = Callbacks(certify_meanwhile, print, lambda _: False)
+    wanted = WatchSettings(folder, folder.parent / "r.sqlite", settle_s=0.0, until_idle_s=0.0)
+    watch_folder(Predictor.load(model, threads=2), wanted, callbacks, lambda: Predictor.load(model, threads=2))
+    found = [(row["verdict"] == "model", row["threshold"]) for row in recorded(folder.parent / "r.sqlite")]
+    change = found.index((True, found[-1][1]))
+    assert (len(found), change) == (13, 2 * AHEAD)
+    assert {threshold for _, threshold in found[:change]} == {Predictor.load(onnx_file).threshold}
+    assert {threshold for _, threshold in found[change:]} == {Predictor.load(model).threshold}
+    assert found[0][1] != found[-1][1]
 
 
 def test_a_model_file_that_cannot_be_used_leaves_the_one_of_before(model: Path, folder: Path) -> None:

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import func, select
 
+from blemish.data.images import Prepared
 from blemish.errors import ArtifactError, DataError
-from blemish.inference.predictor import Predictor
+from blemish.inference.predictor import Prediction, Predictor
 from blemish.station import queue
 from blemish.station.database import Database, open_database
 from blemish.station.folder import MARKER, StationFolder, open_folder
@@ -59,6 +61,34 @@ def test_a_watched_folder_is_judged_and_maps_are_kept(
     assert work(sqlite, folder) == []  # again: nothing new
     with sqlite.read() as session:
         assert session.scalar(select(func.count()).select_from(Image)) == 1
+
+
+def test_images_that_wait_are_judged_two_at_once_unless_one_was_tried_before(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, inbox = set_up_line(sqlite, folder, onnx_file), Inbox(sqlite, folder)
+    for seed in range(4):
+        inbox.receive(line.source_id, f"{seed}.png", picture(seed))
+    tasks, judge = queue.take(sqlite, "me"), Judge(folder, threads=2)
+    expected = [judge.judge(task) for task in tasks]
+    both, predict = threading.Barrier(2), Predictor.predict_prepared
+
+    def meet(self: Predictor, prepared: Prepared, name: str) -> Prediction:
+        both.wait(60.0)  # for the other, which one after the other would never come
+        return predict(self, prepared, name)
+
+    monkeypatch.setattr(Predictor, "predict_prepared", meet)
+    with closing(judge.judge_all(tasks)) as all_judged:
+        scores = [(task, judged().prediction.score) for task, judged in all_judged]  # type: ignore[union-attr]
+    assert scores == [(task, one.prediction.score) for task, one in zip(tasks, expected, strict=True)]  # type: ignore[union-attr]
+    monkeypatch.setattr(Predictor, "predict_prepared", lambda *_: names.append(threading.current_thread().name))
+    names: list[str] = []
+    folder.image_path(tasks[2].sha256, tasks[2].suffix).unlink()
+    again = [*tasks[:3], tasks[3]._replace(attempts=2)]
+    with closing(judge.judge_all(again)) as all_judged:
+        for _, judged in all_judged:
+            judged()
+    assert names == 3 * [threading.current_thread().name]
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ class Line:
         self._predictor, self._record, self._out, self._workers = predictor, record, out, workers
         self._skip_bad = skip_bad
         self._drawn_at = None if out is None else predictor.threshold
-        self.at_once = workers if predictor.takes_several else 1
+        self.at_once = images_at_once(predictor, workers)
         """So many images may be in the network."""
 
     def decided(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
@@ -100,13 +100,15 @@ class Line:
                     yield kept.result()
 
     def _through_the_network(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
-        bound = Bound(2 * self._workers, MAX_PX_AHEAD)
         if self.at_once > 1:
-            with closing(work_ahead(self._read_and_judge, images, self._workers, bound, _decoded_px)) as all_judged:
-                for _, judged in all_judged:
-                    yield judged.result()
+            with closing(judge_ahead(self._read_and_judge, images, self.at_once, _path_of)) as all_judged:
+                for _, judge in all_judged:
+                    yield judge()
             return
-        with closing(work_ahead(self._read, images, self._workers, bound, _decoded_px)) as all_read:
+        bound = Bound(2 * self._workers, MAX_PX_AHEAD)
+        with closing(
+            work_ahead(self._read, images, self._workers, bound, lambda one: _decoded_px(one.path))
+        ) as all_read:
             for source, future in all_read:
                 yield self._judge(source, future.result)
 
@@ -192,12 +194,16 @@ def _written_by_us() -> PngInfo:
     return info
 
 
-def _decoded_px(source: Source) -> int:
+def _path_of(source: Source) -> Path:
+    return source.path
+
+
+def _decoded_px(path: Path) -> int:
     """Pixels as the file's header says: a few bytes of it may become gigabytes."""
-    if not source.path.is_file():
+    if not path.is_file():
         return 0
     try:
-        height, width = read_header(source.path).size_px
+        height, width = read_header(path).size_px
     except DataError:
         return 0  # whoever reads it says why
     return height * width
@@ -228,6 +234,13 @@ def worker_count(threads: int | None) -> int:
     return max(1, min(MAX_WORKERS, threads or _cores()))
 
 
+def images_at_once(predictor: Predictor, workers: int | None = None) -> int:
+    """How many images may be in the network; `workers` None: as many as there are threads for the model."""
+    if not predictor.takes_several:
+        return 1
+    return workers or worker_count(None if predictor.source is None else predictor.source.threads)
+
+
 def threads_each(images: Sequence[Path]) -> int | None:
     """How many threads work on one image where as many images as there are workers are judged at once; None: all."""
     is_one = len(images) == 1 and images[0].is_file()
@@ -236,6 +249,19 @@ def threads_each(images: Sequence[Path]) -> int | None:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def judge_ahead(
+    judge: Callable[[T], R], images: Sequence[T], at_once: int, path_of: Callable[[T], Path]
+) -> Generator[tuple[T, Callable[[], R]], None, None]:
+    """Every image in order, with what gives or raises `judge(image)`: so many at once, or in the caller's thread."""
+    if at_once == 1 or len(images) == 1:  # torch would begin threads of its own for each new one
+        yield from ((image, partial(judge, image)) for image in images)
+        return
+    bound = Bound(2 * at_once, MAX_PX_AHEAD)
+    with closing(work_ahead(judge, images, at_once, bound, lambda image: _decoded_px(path_of(image)))) as all_judged:
+        for image, judged in all_judged:
+            yield image, judged.result
 
 
 def work_ahead(

@@ -1,7 +1,9 @@
 """`blemish watch`: judge images as a camera writes them, each exactly once, whatever happens in between.
 
 For each image, in this order: its bytes are read once; they are judged; the decision is in the record, and on the disk;
-then the export follows, and the file is moved, if it is to be. So a watch that is killed has
+then the export follows, and the file is moved, if it is to be. Where several images are ready and the model takes
+several, some are read and judged ahead, and all else is done in the order in which they came. So a watch that is killed
+has
 
 - before the decision is on the disk: decided nothing, and judges the image again,
 - between decision and move: decided, and only moves; what the export lacks is appended at the next start,
@@ -12,10 +14,12 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 from PIL import Image
 
@@ -32,12 +36,15 @@ from blemish.inspection.decisions import Decision, model_sha256, to_decision
 from blemish.inspection.export import Export, files_to_write
 from blemish.inspection.followed_model import FollowedModel, change_message
 from blemish.inspection.moving import destination_for, file_stamp, move_away, restore_left
-from blemish.inspection.pipeline import picture_name, write_pictures
+from blemish.inspection.pipeline import images_at_once, judge_ahead, picture_name, write_pictures
 from blemish.inspection.record import WRITTEN_BY, Record
 from blemish.inspection.slow_photos import SlowPhotos
 
 REMIND_S = 60.0
 """So long the same trouble is said once."""
+
+AHEAD = 4
+"""So many images for each that may be judged at once are seen to before the model file is looked at again."""
 
 
 @final
@@ -60,6 +67,21 @@ class WatchSettings:
     """After a disk that was full, or a file that could not be moved."""
     until_idle_s: float | None = None
     """Stop when nothing has come for so long and nothing waits. None: never."""
+
+
+@final
+class Seen(NamedTuple):
+    """What was found out about a file, when nothing has been done about it: why it is not decided about, if so."""
+
+    content: bytes = b""
+    sha256: str = ""
+    known: Decision | None = None
+    """What was decided about it before."""
+    judged: tuple[Prepared, Image.Image, Prediction] | None = None
+    took_s: float = 0.0
+    why_not: str = ""
+    is_complete: bool = False
+    """It is of no use to wait for more of the file."""
 
 
 @final
@@ -163,68 +185,95 @@ class Watcher:
         # After a restart all files are looked at once more, by their content; new ones need not wait for that.
         ready.sort(key=lambda one: one.name in self._names)
         self._is_stuck = False
-        for one in ready:
-            if self._is_stuck or self.callbacks.wait(0.0):
-                break
-            may_others_wait = one.name in self._names
-            try:
-                self._see(one)
-            except DataError as error:
-                self._trouble(f"{error}; trying again")
-                self._arrivals.try_again(one.name, time.monotonic() + self.settings.retry_s)
-            if may_others_wait and time.monotonic() - now_s > self.settings.poll_s:
-                break
+        with closing(self._all_seen(ready)) as all_seen:
+            for one, seen in all_seen:
+                if self._is_stuck or self.callbacks.wait(0.0):
+                    break
+                may_others_wait = one.name in self._names
+                try:
+                    self._see_to(one, seen())
+                except DataError as error:
+                    self._trouble(f"{error}; trying again")
+                    self._arrivals.try_again(one.name, time.monotonic() + self.settings.retry_s)
+                if may_others_wait and time.monotonic() - now_s > self.settings.poll_s:
+                    break
         return len(ready)
 
-    def _see(self, ready: Ready) -> None:
+    def _all_seen(self, ready: Sequence[Ready]) -> Generator[tuple[Ready, Callable[[], Seen | None]], None, None]:
+        """Each file in order, with what gives or raises what `_see` does; the model stays the same for some of them."""
+        while ready:
+            try:
+                self._follow_model()
+            except DataError as error:
+                self._trouble(f"{error}; trying again")
+                return
+            at_once = images_at_once(self.predictor)
+            some, ready = ready[: (count := AHEAD * at_once if at_once > 1 else 1)], ready[count:]
+            see = partial(self._see, at_once=min(at_once, len(some)))
+            yield from judge_ahead(see, some, at_once, lambda one: self.settings.folder / one.name)
+
+    def _see(self, ready: Ready, at_once: int = 1) -> Seen | None:
+        """Read and judge a file, so many at once, and do nothing about it; None where it has changed meanwhile.
+
+        Raises:
+            ArtifactError: the model fails.
+            DataError: the record cannot be read, which can be tried again.
+        """
+        path, started_s = self.settings.folder / ready.name, time.monotonic()
+        try:
+            content = read_content(path)
+        except DataError as error:
+            return Seen(why_not=str(error)) if file_stamp(path) == ready.stamp else None
+        if file_stamp(path) != ready.stamp:
+            return None  # the next look finds that
+        sha256 = hashlib.sha256(content).hexdigest()
+        if (known := self.record.find(ready.name, sha256)) is not None:
+            return Seen(content, sha256, known)
+        try:
+            prepared, original = prepare_content(content, path, self.predictor.policy)
+            prediction = self.predictor.predict_prepared(prepared, path)
+        except DataError as error:
+            is_complete = _is_complete(content, path, self.predictor.policy.max_image_px)
+            return Seen(content, sha256, why_not=str(error), is_complete=is_complete)
+        except BlemishError:  # it is the model's, and no image would fare better
+            raise
+        except Exception as error:  # whatever it is, the images after this one must not wait for a person
+            return Seen(content, sha256, why_not=f"{path}: cannot be judged: {type(error).__name__}: {error}")
+        took_s = (time.monotonic() - started_s) / at_once
+        return Seen(content, sha256, None, (prepared, original, prediction), took_s)
+
+    def _see_to(self, ready: Ready, seen: Seen | None) -> None:
         """Decide about a file and move it, unless that is done, or the file is not complete.
 
         Raises:
             DataError: the record cannot be written, or the file cannot be moved; both can be tried again.
         """
-        path = self.settings.folder / ready.name
-        self._follow_model()
-        try:
-            content = read_content(path)
-        except DataError as error:
-            if file_stamp(path) == ready.stamp:
-                self._unreadable(ready, "", str(error))
+        if seen is None:
             return
-        if file_stamp(path) != ready.stamp:
-            return  # it has changed while it was read, and the next look finds that
-        sha256 = hashlib.sha256(content).hexdigest()
-        decision = self.record.find(ready.name, sha256)
+        if seen.why_not:
+            self._unreadable(ready, seen)
+            return
+        decision = seen.known
         if decision is None:
-            decision = self._judge(ready, content, path, sha256)
-            if decision is None:
-                return
+            decision = self._decision(ready, seen)
             self._decide(decision)
         if decision.verdict == "anomalous" and self.settings.move_anomalous is not None:
-            move_away(path, ready.stamp, content, destination_for(self.settings.move_anomalous / ready.name, sha256))
+            to = destination_for(self.settings.move_anomalous / ready.name, seen.sha256)
+            move_away(self.settings.folder / ready.name, ready.stamp, seen.content, to)
         self._arrivals.done(ready.name, ready.stamp)
 
-    def _judge(self, ready: Ready, content: bytes, path: Path, sha256: str) -> Decision | None:
-        """Judge an image and draw its pictures; None where it cannot be read, which is seen to."""
-        started_s = time.monotonic()
-        try:
-            prepared, original = prepare_content(content, path, self.predictor.policy)
-            prediction = self.predictor.predict_prepared(prepared, path)
-        except DataError as error:
-            self._unreadable(ready, sha256, str(error), _is_complete(content, path, self.predictor.policy.max_image_px))
-            return None
-        except BlemishError:  # it is the model's, and no image would fare better
-            raise
-        except Exception as error:  # whatever it is, the images after this one must not wait for a person
-            self._unreadable(ready, sha256, f"{path}: cannot be judged: {type(error).__name__}: {error}")
-            return None
-        drawn_at = self._draw(original, prediction, ready.name, sha256)
+    def _decision(self, ready: Ready, seen: Seen) -> Decision:
+        """What the record will say of an image that was judged, when its pictures are drawn."""
+        assert seen.judged is not None
+        (prepared, original, prediction), started_s = seen.judged, time.monotonic()
+        drawn_at = self._draw(original, prediction, ready.name, seen.sha256)
         came_s = ready.since_s if ready.since_s > self._first_look_s else None
-        for note in self._slow.took(ready.name, came_s, time.monotonic() - started_s):
+        for note in self._slow.took(ready.name, came_s, seen.took_s + time.monotonic() - started_s):
             self.callbacks.note(note)
         self._note_reading(ready.name, prepared)
         found = to_decision(self.predictor, prediction, prepared)
-        picture = picture_name(ready.name, sha256)
-        return replace(found, image_path=ready.name, image_sha256=sha256, picture=picture, drawn_at=drawn_at)
+        picture = picture_name(ready.name, seen.sha256)
+        return replace(found, image_path=ready.name, image_sha256=seen.sha256, picture=picture, drawn_at=drawn_at)
 
     def _note_reading(self, name: str, prepared: Prepared) -> None:
         """Say once what of photos is perhaps not read as it was meant; the record says it of each."""
@@ -242,13 +291,13 @@ class Watcher:
         write_pictures(picture, prediction, self.settings.out, picture_name(name, sha256))
         return prediction.threshold
 
-    def _unreadable(self, ready: Ready, sha256: str, why: str, is_complete: bool = False) -> None:
-        if self.record.find(ready.name, sha256) is None:
-            if not (is_complete or ready.is_last_try):
+    def _unreadable(self, ready: Ready, seen: Seen) -> None:
+        if self.record.find(ready.name, seen.sha256) is None:
+            if not (seen.is_complete or ready.is_last_try):
                 self._arrivals.try_last(ready.name)
                 return
             model = model_sha256(self.predictor)
-            self._decide(Decision(ready.name, sha256, "unreadable", message=why, model_sha256=model))
+            self._decide(Decision(ready.name, seen.sha256, "unreadable", message=seen.why_not, model_sha256=model))
         self._arrivals.done(ready.name, ready.stamp)
 
     def _decide(self, decision: Decision) -> None:

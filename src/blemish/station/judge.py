@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, final
@@ -18,10 +18,11 @@ from blemish.data.decode import read_content
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.images import Prepared, prepare_content
 from blemish.data.photo_values import photo_values
-from blemish.errors import ArtifactError, DataError
+from blemish.errors import ArtifactError, BlemishError, DataError
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.answers import find_regions_in_shares
 from blemish.inspection.decisions import reading_message
+from blemish.inspection.pipeline import images_at_once, judge_ahead
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
@@ -67,6 +68,25 @@ class Judge:
                 self._predictors.pop(next(iter(self._predictors)))
             return found
 
+    def judge_all(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Callable[[], Judged]], None, None]:
+        """Images of the queue in order, each with what gives or raises what `judge` does; several at once if it can be.
+
+        Not where one was tried before: it may end the worker, and should not take with it what came before.
+        """
+        yield from judge_ahead(self.judge, tasks, self._at_once(tasks), self._path_of)
+
+    def _at_once(self, tasks: Sequence[Task]) -> int:
+        models = {task.model_sha256 for task in tasks}
+        if len(models) > self._keep or any(task.attempts > 1 for task in tasks):
+            return 1
+        try:
+            return min((images_at_once(self.predictor(model)) for model in models), default=1)
+        except BlemishError:  # whoever judges with it says so
+            return 1
+
+    def _path_of(self, task: Task) -> Path:
+        return self._folder.image_path(task.sha256, task.suffix)
+
     def judge(self, task: Task) -> Judged:
         """Judge an image of the queue.
 
@@ -79,11 +99,10 @@ class Judge:
         if task.attempts > MAX_ATTEMPTS:
             return Judged(None, predictor.threshold, f"judging it ended the worker {MAX_ATTEMPTS} times")
         try:
-            prepared = prepare_kept(predictor, self._folder.image_path(task.sha256, task.suffix), task.sha256)
+            prepared = prepare_kept(predictor, self._path_of(task), task.sha256)
             prediction = predictor.predict_prepared(prepared, task.name)
         except DataError as error:
-            kept = str(self._folder.image_path(task.sha256, task.suffix))
-            return Judged(None, predictor.threshold, str(error).replace(kept, task.name))
+            return Judged(None, predictor.threshold, str(error).replace(str(self._path_of(task)), task.name))
         values = photo_values(prepared.pixels(), predictor.policy.roi)
         return Judged(prediction, predictor.threshold, reading_message(prepared), values)
 

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import final
 
@@ -25,7 +25,7 @@ from blemish.station.database import Database, reason
 from blemish.station.drift import LineWatch
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox, WatchedFolder, note_trouble
-from blemish.station.judge import Judge, commit, keep_map
+from blemish.station.judge import Judge, Judged, commit, keep_map
 from blemish.station.opcua import serve_opcua
 from blemish.station.queue import Task, give_back, give_back_all, put_back, release_all, take
 from blemish.station.room import NO_ROOM, DiskFullError, is_short
@@ -129,12 +129,13 @@ class Worker:
                 give_back_all(self._database, self._owner)
             tasks = take(self._database, self._owner)
             stopped = self._line.look()
-            for task in tasks:
-                if task.product_id in stopped:
-                    put_back(self._database, self._owner, task)
-                    continue
-                self._decide(task)
-                stopped |= self._line.look()
+            with closing(self._judge.judge_all(tasks)) as all_judged:
+                for task, judge in all_judged:
+                    if task.product_id in stopped:
+                        put_back(self._database, self._owner, task)
+                        continue
+                    self._decide(task, judge)
+                    stopped |= self._line.look()
             self._failure = ""
             return bool(tasks) or self._shadow.step()
         except SQLAlchemyError as error:
@@ -143,9 +144,9 @@ class Worker:
                 self._say(f"the database fails: {self._failure}")
             return False
 
-    def _decide(self, task: Task) -> None:
+    def _decide(self, task: Task, judge: Callable[[], Judged]) -> None:
         try:
-            judged = self._judge.judge(task)
+            judged = judge()
         except BlemishError as error:
             self._say(str(error))
             give_back(self._database, self._owner, task, str(error))
