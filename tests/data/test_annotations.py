@@ -259,6 +259,20 @@ def test_lines_that_are_not_yolos_are_named(line: str, message: str, tmp_path: P
         read_annotations(tmp_path / "none")
 
 
+def test_yolos_files_may_lie_in_folders_as_the_images_do(tmp_path: Path) -> None:
+    folder = yolo(tmp_path)
+    for part in ("train", "val"):
+        (folder / part).mkdir()
+        (folder / part / "1.txt").write_text("")
+    (folder / "train/1.txt").write_text((folder / "a.txt").read_text())
+    for name in ("a.txt", "b.txt"):
+        (folder / name).unlink()
+    found = read_annotations(folder)[1]
+    images = {name: Path(name) for name in ("train/1.jpg", "val/1.jpg", "1.jpg")}
+    matched = match_images(found, images, folder)
+    assert {name: len(shapes) for name, shapes in matched.items()} == {"train/1.jpg": 1, "val/1.jpg": 0}
+
+
 @pytest.mark.parametrize(
     ("given", "image"),
     [

@@ -211,6 +211,13 @@ def test_layouts_that_must_be_converted_are_named_and_converted(kind: str, tmp_p
         assert drawn is None or (drawn[3, 2:5].all() and drawn.sum() == 3)
 
 
+def test_masks_among_the_photos_are_not_converted_as_photos(tmp_path: Path) -> None:
+    ok_nok(tmp_path / "set")
+    mask(tmp_path / "set/NOK/000_mask.png")
+    with pytest.raises(DataError, match=r"NOK/000_mask\.png: a mask among the photos"):
+        convert_dataset(tmp_path / "set", tmp_path / "out")
+
+
 def test_copies_in_the_archive_of_kolektorsdd2_are_left_out_and_other_images_without_masks_are_not(
     tmp_path: Path,
 ) -> None:

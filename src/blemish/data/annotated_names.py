@@ -23,7 +23,8 @@ def match_images(annotations: Annotations, images: Mapping[str, Path], where: Pa
         plain = PurePosixPath(composed(name))
         for end in {str(plain), plain.name}:
             by_end.setdefault(end, []).append(name)
-        for end in {plain.stem, plain.name.replace(" ", "_")}:  # YOLO's, and Label Studio's of an upload
+        # YOLO's, and Label Studio's of an upload
+        for end in {str(plain.with_suffix("")), plain.stem, plain.name.replace(" ", "_")}:
             by_loose_end.setdefault(end, []).append(name)
     found: dict[str, Sequence[Shape]] = {}
     for given, shapes in annotations.items():
@@ -45,7 +46,7 @@ def _fitting(name: str, by_end: Mapping[str, list[str]], by_loose_end: Mapping[s
     last = parts[-1]
     upload = last[9:] if len(last) > 9 and last[8] == "-" else last  # Label Studio puts eight digits and a dash before
     return by_end.get(upload) or next(
-        (by_loose_end[end] for end in (last, upload, PurePosixPath(last).stem) if end in by_loose_end), []
+        (by_loose_end[end] for end in (name, last, upload, PurePosixPath(last).stem) if end in by_loose_end), []
     )
 
 

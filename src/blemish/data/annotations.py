@@ -138,14 +138,17 @@ def read_coco(path: Path) -> Annotations:
 
 
 def read_yolo(path: Path) -> Annotations:
-    """YOLO's segmentation: a text file an image, each line a class and a polygon in shares of the sides."""
+    """YOLO's segmentation: a text file an image, each line a class and a polygon in shares of the sides.
+
+    They lie in the folder or, as `train` and `val`, in folders below it.
+    """
     if not path.is_dir():
         raise DataError(f"{path}: not a folder; name the folder with a text file for each image")
     labels = _yolo_labels(path)
-    files = [file for file in sorted(path.glob("*.txt")) if file.name not in _YOLO_LISTS]
+    files = [file for file in sorted(path.rglob("*.txt")) if file.name not in _YOLO_LISTS]
     if not files:
         raise DataError(f"{path}: no text files in it, of which YOLO has one for each image")
-    return {file.stem: list(_yolo_shapes(file, labels)) for file in files}
+    return {file.relative_to(path).with_suffix("").as_posix(): list(_yolo_shapes(file, labels)) for file in files}
 
 
 def _yolo_labels(path: Path) -> dict[int, str]:

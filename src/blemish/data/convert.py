@@ -23,6 +23,7 @@ from blemish.data.outputs import new_folder
 from blemish.data.pairing import pair_masks
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.real_iad import read_real_iad
+from blemish.data.stray_masks import refuse_masks_among
 from blemish.errors import DataError, SettingsError, nearest, plural, reason
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue, read_regular
 
@@ -44,7 +45,8 @@ def convert_dataset(
     that are tested on where the set itself says nothing. The folder appears complete or not at all.
 
     Raises:
-        DataError: the layout is not known, an image or a mask cannot be read, or `out` is not empty.
+        DataError: the layout is not known, an image or a mask cannot be read, a mask is among the photos, or `out` is
+            not empty.
         SettingsError: there is no layout of that name.
     """
     source = Path(source)
@@ -57,6 +59,7 @@ def convert_dataset(
     samples = READERS[name](source, test_good)
     if not samples:
         raise DataError(f"{source}: no images in the layout {name}")
+    refuse_masks_among([sample.path for sample in samples], [source], source)
     _refuse_one_target(samples, {sample.path for sample in samples if sample.mask_paths})
     with new_folder(out) as folder:
         for done, sample in enumerate(samples, start=1):
@@ -115,6 +118,7 @@ def convert_annotated(
     samples += [
         Sample(path, f"test/{_defect_type(marks)}/{name_below(path, images)}") for path, marks in marked.items()
     ]
+    refuse_masks_among([sample.path for sample in samples], [images], images)
     _refuse_one_target(samples, marked)
     with new_folder(out) as folder:
         for done, sample in enumerate(samples, start=1):
