@@ -289,8 +289,17 @@ def test_a_product_is_not_begun_with_what_is_not_there(tmp_path: Path, model_fil
 
     from blemish.cli import app
 
-    arguments = ["station", "add", str(tmp_path / "new"), "--product", "disc", "--model"]
-    for wrong in ([model_file], [onnx_file, "--watch", tmp_path / "gone"]):
+    (damaged := tmp_path / "damaged.onnx").write_bytes(onnx_file.read_bytes()[:-100])
+    arguments = ["station", "add", str(tmp_path / "new"), "--product"]
+    wrongs = [
+        ["disc", "--model", model_file],
+        ["disc", "--model", damaged],
+        ["disc", "--model", onnx_file, "--watch", tmp_path / "gone"],
+        ["disc", "--camera", "no address"],
+        ["disc", "--camera", "0", "--every-frames", "0"],
+        ["a/b", "--watch", tmp_path],
+    ]
+    for wrong in wrongs:
         refused = CliRunner().invoke(app, [*arguments, *map(str, wrong)])
         assert refused.exit_code == 2, refused.output
         assert not (tmp_path / "new").exists()

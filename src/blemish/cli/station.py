@@ -120,12 +120,25 @@ def add(
     database: DatabaseOption = None,
 ) -> None:
     """Set up a product of a station from the terminal: its model, and where its images come from."""
-    from blemish.station.cameras import Pace, add_camera, shown_address
-    from blemish.station.products import add_folder, add_model, folder_there, go_live, product_named
+    from blemish.station.cameras import Pace, add_camera, checked_camera, shown_address
+    from blemish.station.folder import MARKER
+    from blemish.station.products import (
+        add_folder,
+        add_model,
+        folder_there,
+        go_live,
+        new_product_name,
+        product_named,
+    )
 
-    content = None if model is None else _read_model(model)  # what is not there is said before anything is set up
+    content = None if model is None else _read_model(model)  # what is wrong is said before anything is set up
+    pace = Pace(every_frames, every_s)
     if watch is not None:
         folder_there(watch)
+    if camera is not None:
+        checked_camera(camera, pace)
+    if not (folder / MARKER).exists():
+        new_product_name(product)
     with opened(folder, database, create=True) as (station, store):
         product_id = product_named(store, "terminal", product)
         if model is not None and content is not None:
@@ -136,7 +149,7 @@ def add(
             add_folder(store, "terminal", product_id, watch)
             log_console.print(f"{product}: watching {watch}")
         if camera is not None:
-            add_camera(store, "terminal", product_id, camera, Pace(every_frames, every_s))
+            add_camera(store, "terminal", product_id, camera, pace)
             log_console.print(f"{product}: reading {shown_address(camera)}")
 
 
@@ -247,10 +260,12 @@ def opened(folder: Path, database: str | None, *, create: bool = False) -> Itera
 
 def _read_model(path: Path) -> bytes:
     from blemish.errors import ArtifactError
+    from blemish.inference.parity import verify
     from blemish.inference.runtime import is_onnx
 
     if not path.is_file():
         raise ArtifactError(f"{path}: no such model file")
     if not is_onnx(path):
         raise ArtifactError(f"{path}: a station runs exported models; export it: blemish export {path} -o model.onnx")
+    verify(path, "cpu")
     return path.read_bytes()

@@ -86,10 +86,7 @@ def add_camera(database: Database, actor: str, product_id: int, address: str, pa
         SettingsError: no such address, a pace out of range, read already, or OpenCV is missing.
         DataError: there is no such product.
     """
-    address = _checked_address(address.strip())
-    _check_pace(pace)
-    if find_spec("cv2") is None:
-        raise SettingsError(MISSING)
+    address = checked_camera(address, pace)
     with database.write() as session:
         product_of(session, product_id)
         if session.scalar(select(Camera.source_id).where(Camera.address == address)) is not None:
@@ -103,6 +100,19 @@ def add_camera(database: Database, actor: str, product_id: int, address: str, pa
             session, actor, "source", shown[:255], {"product_id": product_id, "source_id": source.id, **pace._asdict()}
         )
         return source.id
+
+
+def checked_camera(address: str, pace: Pace) -> str:
+    """The address of a camera, as it is kept.
+
+    Raises:
+        SettingsError: no such address, a pace out of range, or OpenCV is missing.
+    """
+    checked = _checked_address(address.strip())
+    _check_pace(pace)
+    if find_spec("cv2") is None:
+        raise SettingsError(MISSING)
+    return checked
 
 
 def _checked_address(address: str) -> str:

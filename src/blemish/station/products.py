@@ -24,11 +24,7 @@ def add_product(database: Database, actor: str, name: str) -> int:
     Raises:
         SettingsError: the name is empty, too long, taken in any case of letters, or none that a fleet could have.
     """
-    name = name.strip()
-    if not name or len(name) > LONGEST_PRODUCT:
-        raise SettingsError(f"product '{name[:LONGEST_PRODUCT]}': give a name of 1 to {LONGEST_PRODUCT} characters")
-    if why := refused_name(name):
-        raise SettingsError(f"product '{name}' {why}; give another")
+    name = new_product_name(name)
     with database.write() as session:
         if name.casefold() in {known.casefold() for known in session.scalars(select(Product.name))}:
             raise SettingsError(f"product '{name}': there is one of that name; give another")
@@ -38,6 +34,20 @@ def add_product(database: Database, actor: str, name: str) -> int:
         session.add(Source(product_id=product.id, kind="upload"))
         append(session, actor, "product", name, {"product_id": product.id})
         return product.id
+
+
+def new_product_name(name: str) -> str:
+    """The name of a new product, as it is kept.
+
+    Raises:
+        SettingsError: it is empty, too long, or none that a fleet could have.
+    """
+    name = name.strip()
+    if not name or len(name) > LONGEST_PRODUCT:
+        raise SettingsError(f"product '{name[:LONGEST_PRODUCT]}': give a name of 1 to {LONGEST_PRODUCT} characters")
+    if why := refused_name(name):
+        raise SettingsError(f"product '{name}' {why}; give another")
+    return name
 
 
 def add_folder(database: Database, actor: str, product_id: int, path: Path) -> int:
