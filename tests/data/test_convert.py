@@ -281,6 +281,14 @@ def test_visas_own_split_is_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_visas_split_of_other_objects_is_none(tmp_path: Path) -> None:
+    visa(tmp_path / "candle_small")
+    (tmp_path / "split_csv").mkdir()
+    row = "candle,test,normal,candle/Data/Images/Normal/0002.JPG,"
+    (tmp_path / "split_csv/1cls.csv").write_text(f"object,split,label,image,mask\n{row}")
+    assert convert_dataset(tmp_path / "candle_small", tmp_path / "out", test_good=0.3)["test/good"] == 2
+
+
 def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
     ok_nok(tmp_path / "set")
     mask(tmp_path / "set/masks/NOK/000.png", row=None)

@@ -17,6 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from blemish.cli.console import say_unread
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
 from blemish.data.folder import Sample, read_folder
 from blemish.data.groups import read_groups
@@ -614,6 +615,10 @@ def test_a_folder_that_cannot_be_listed_is_an_error(
     monkeypatch.setattr(os, "listdir", refusing(real[1]))
     with pytest.raises(DataError, match=rf"{closed}: cannot be listed: Permission denied"):
         read_folder(tmp_path) if closed.startswith("train") else image_files(tmp_path)
+    if closed == "closed":  # beside what is read: said, and no reason to lose what was trained on the rest
+        (tmp_path / "train/good/a.png").touch()
+        assert "closed: cannot be listed: Permission denied" in read_folder(tmp_path).unread_note
+        say_unread([tmp_path])
 
 
 def progressive(scans: int) -> bytes:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from blemish.cli.log_lines import LogLines
 from blemish.data.progress import OnStep, Progress, Report
-from blemish.errors import join_names, plural, printable, unread
+from blemish.errors import DataError, join_names, plural, printable, unread
 
 if TYPE_CHECKING:
     from blemish.inference.monitor_state import Alarm
@@ -177,7 +177,12 @@ def say_unread(folders: Iterable[Path]) -> None:
     """A note on images that are passed over: what was not judged must not seem to be good."""
     from blemish.data.image_files import unread_images
 
-    names = [str(path) for folder in folders if folder.is_dir() for path in unread_images(folder)]
+    names = list[str]()
+    for folder in folders:
+        try:
+            names += map(str, unread_images(folder) if folder.is_dir() else ())
+        except DataError as error:  # what was to be read has been read
+            say("note", str(error))
     if names:
         what = (
             f"{plural(len(names), 'image')} not read, as only PNG, JPEG, BMP, TIFF and WebP are, and links to "

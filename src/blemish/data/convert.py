@@ -218,7 +218,7 @@ def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
         for row in rows
         if row.get("object") == root.resolve().name and row.get("split") == "test" and row.get("label") == "normal"
     }
-    return {path for path in good if path.name in named}
+    return {path for path in good if path.name in named} or None
 
 
 def read_ok_nok(root: Path, test_good: float) -> list[Sample]:

@@ -141,7 +141,10 @@ class Folder:
         """What is said of images below the root that belong to no folder of the data set; nothing where all do."""
         used = {sample.path for sample in (*self.train, *self.test)} | {*self.good_masks, *self.stray_masks}
         used |= {path for sample in self.test for path in sample.mask_paths}
-        unread = [path for path in image_files(self.root, unnamed=[]) if path not in used]
+        try:
+            unread = [path for path in image_files(self.root, unnamed=[]) if path not in used]
+        except DataError as error:  # of a folder that is none of the data set's
+            return f"whether images lie where none is read is not known: {error}"
         folders = Counter("/".join(name_below(path.parent, self.root).split("/")[:2]) for path in unread)
         where = join_names([f"{folder} ({count})" for folder, count in sorted(folders.items())])
         what = "below the folder" if self.is_flat else "in no folder of the data set"
