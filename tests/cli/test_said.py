@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from blemish.cli.options import threshold_note
 from blemish.errors import DataError
@@ -100,6 +101,22 @@ def test_a_data_sets_masks_are_not_judged_and_said_to_be_left_out(
     assert [line.split(",")[0] for line in said.stdout.splitlines()[1:]] == [
         str(tmp_path / f"set/test/hole/{place}.png") for place in range(2)
     ]
+    assert "note: 2 images among a data set's masks left out" in said.stderr
+
+
+def test_masks_that_were_judged_as_photos_are_said(onnx_file: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "Test")
+    (tmp_path / "test").mkdir()  # no data set, and nothing of it is left out
+    Image.new("1", (32, 32)).save(tmp_path / "Test/0_mask.png")
+    said = run("inspect", onnx_file, tmp_path, "--skip-bad")
+    assert "note: 1 image among the photos named like masks and taken for photos: " in said.stderr
+
+
+def test_a_data_sets_masks_are_not_watched(onnx_file: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "set/test/good")
+    shutil.copytree(photos, tmp_path / "set/ground_truth/hole")
+    said = run("monitor", onnx_file, tmp_path / "set", "--state", tmp_path / "state.json")
+    assert "in 2 images" in said.stdout
     assert "note: 2 images among a data set's masks left out" in said.stderr
 
 

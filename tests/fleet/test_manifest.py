@@ -51,6 +51,12 @@ def test_a_uri_and_another_column_are_read(tmp_path: Path) -> None:
     assert list(read_manifest(path)) == [("7", "s3://bucket/a.png", "nut")]
 
 
+def test_masks_are_no_images_of_a_product(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "nut/train/good/a.png", "nut/test/cut/b.png", "nut/ground_truth/cut/b.png")
+    for rows in (find_images(folder), find_images(folder / "nut", "nut")):
+        assert [Path(row.path).relative_to(folder).parts[1] for row in rows] == ["test", "train"]
+
+
 BAD: dict[str, tuple[bytes, str]] = {
     "m.csv": (b"id,path\n1,a.png\n", "no column product"),
     "empty.csv": (b"", "no column id"),

@@ -192,10 +192,14 @@ def say_unread(folders: Iterable[Path]) -> None:
 
 
 def say_masks(folders: Iterable[Path]) -> None:
-    """A note on a data set's masks, which are no photos to judge."""
-    from blemish.data.image_files import mask_files
+    """A note on a data set's masks, which are no photos to judge, and on masks that were taken for photos."""
+    from blemish.data.image_files import mask_files, photo_files
+    from blemish.data.stray_masks import masks_among
 
     for folder in folders:
+        if folder.is_dir() and (among := masks_among(photo_files(folder, []), [folder])):
+            looks = f"{plural(len(among), 'image')} among the photos named like masks and taken for photos"
+            say("note", f"{looks}: {join_names(list(map(str, among)))}")
         if folder.is_dir() and (masks := mask_files(folder)):
             say(
                 "note",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import emit, print_table, progress, say, say_unread
+from blemish.cli.console import emit, print_table, progress, say, say_masks, say_unread
 from blemish.cli.inspect import UNREADABLE
 from blemish.errors import SettingsError, plural
 
@@ -20,6 +20,7 @@ Product = Annotated[
 
 def manifest(folder: Folder, out: ManifestOut = None, product: Product = None) -> None:
     """List the images of a folder, for `blemish fleet inspect`: id, path and product."""
+    from blemish.data.layouts import subfolders
     from blemish.fleet.manifest import csv_lines, find_images, write_manifest
 
     rows = find_images(folder, product)
@@ -30,6 +31,7 @@ def manifest(folder: Folder, out: ManifestOut = None, product: Product = None) -
         count = write_manifest(rows, out)
         say("written", f"{out}, {plural(count, 'image')}")
     say_unread([folder])
+    say_masks([folder, *subfolders(folder)])
 
 
 ManifestIn = Annotated[Path, typer.Argument(help="CSV or Parquet: id, path or URI, product.", show_default=False)]

@@ -13,6 +13,7 @@ from blemish.cli.console import (
     out_console,
     progress,
     say,
+    say_masks,
     say_skipped,
     say_unread,
 )
@@ -91,6 +92,7 @@ def monitor(
         files = plural(len(found.still_unreadable), "file")
         say("skipped", f"{files} left out before, and unchanged: {join_names(found.still_unreadable)}")
     say_unread([images])
+    say_masks([images])
     if form == "json":
         typer.echo(to_json(found))
     else:

@@ -22,6 +22,7 @@ from blemish.data.layouts import (
     find_layout,
     folded,
     recognise,
+    refuse_twins,
     subfolders,
 )
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
@@ -222,6 +223,7 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
     flat = tuple(Sample(path, path.name) for path in image_files(root, deep=False, unnamed=unnamed))
     layout = find_layout(root)
     if layout and not _stands_beside(flat, layout, root):
+        refuse_twins(root)
         folder = _read_mvtec(root, layout, (mask_value, ignore_value))
         photos = [sample.path for sample in (*folder.train, *folder.test)]
         refuse_masks_among(photos, (*layout.train, *layout.test), root)

@@ -48,6 +48,16 @@ def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = No
     return [path for path in images if path not in odd]
 
 
+def photo_files(folder: Path, unnamed: list[Path] | None = None) -> list[Path]:
+    """As `image_files`, without a data set's masks.
+
+    Raises:
+        DataError: as `image_files`.
+    """
+    masks = set(mask_files(folder))
+    return [path for path in image_files(folder, unnamed=unnamed) if path not in masks]
+
+
 def mask_files(folder: Path) -> list[Path]:
     """Images in a data set's folder of masks, where `folder` is such a set: they are no photos.
 

@@ -1,7 +1,6 @@
 """How data sets lie on the disk: where good images, test images and masks are, and which sets must be converted."""
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, final
@@ -15,6 +14,10 @@ BAD_NAMES = (
     *("nok", "ng", "ko", "nio", "schlecht", "fehler", "not_ok", "notok", "bad", "anomaly", "anomalous", "abnormal"),
     *("defect", "defects", "defective", "fail", "failed", "reject", "rejects"),
 )
+
+_MASKS = ("ground_truth", "groundtruth", "masks")
+_VALIDATION = ("validation", "val")
+_PARTS = ("train", "test", "test_public", *_VALIDATION, *_MASKS)
 
 _OF_SYSTEMS = (
     *("__macosx", "@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot"),
@@ -57,20 +60,24 @@ def is_passed_over(name: str) -> bool:
 
 
 def find_child(folder: Path, *names: str) -> Path | None:
-    """The folder of the first of these names that is there, in any case of letters.
+    """The folder of the first of these names that is there, in any case of letters."""
+    below = {folded(path.name): path for path in subfolders(folder)}
+    return next((below[name] for name in map(folded, names) if name in below), None)
+
+
+def refuse_twins(root: Path) -> None:
+    """Refuse two folders of a data set that have one name in another case of letters.
 
     Raises:
-        DataError: two have it.
+        DataError: there are such.
     """
-    below = defaultdict[str, list[Path]](list)
-    for path in subfolders(folder):
-        below[folded(path.name)].append(path)
-    found = next((below[name] for name in map(folded, names) if name in below), [])
-    if len(found) > 1:
-        raise DataError(
-            f"{folder}: {found[0].name} and {found[1].name}, of which one would be left out; put all into one folder"
-        )
-    return found[0] if found else None
+    found: dict[str, Path] = {}
+    for path in subfolders(root):
+        name = folded(path.name)
+        if name in _PARTS and found.setdefault(name, path) != path:
+            raise DataError(
+                f"{root}: {found[name].name} and {path.name}, of which one would be left out; put all into one folder"
+            )
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -93,8 +100,8 @@ def find_layout(root: Path) -> Layout | None:
     if train is None and test is None:
         return None
     places = [place for place in (test, root) if place is not None]
-    masks = next(filter(None, (find_child(place, "ground_truth", "groundtruth", "masks") for place in places)), None)
-    good = [train, find_child(root, "validation", "val")]
+    masks = next(filter(None, (find_child(place, *_MASKS) for place in places)), None)
+    good = [train, find_child(root, *_VALIDATION)]
     return Layout(
         tuple(below for place in good if place for below in subfolders(place) if folded(below.name) in GOOD_NAMES),
         tuple(path for path in subfolders(test) if path != masks) if test else (),

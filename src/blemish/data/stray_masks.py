@@ -21,18 +21,24 @@ _LOOKED_AT = 3
 def refuse_masks_among(paths: Sequence[Path], folders: Iterable[Path], root: Path) -> None:
     """Refuse a file that is named like the mask of another beside it, or lies in a folder of masks, and is a drawing.
 
-    `paths` are in `folders` of photos or below.
-
     Raises:
         DataError: there is one.
     """
-    suspects = _suspects(paths, set(folders))
-    for path, _ in zip(suspects, range(_LOOKED_AT), strict=False):
-        if _is_drawn(path):
-            raise DataError(
-                f"{name_below(path, root)}: a mask among the photos of {root}, which would count as one; move the "
-                "masks of test images to ground_truth/<type>, and others out of the folder"
-            )
+    if found := masks_among(paths, folders):
+        raise DataError(
+            f"{name_below(found[0], root)}: a mask among the photos of {root}, which would count as one; move the "
+            "masks of test images to ground_truth/<type>, and others out of the folder"
+        )
+
+
+def masks_among(paths: Sequence[Path], folders: Iterable[Path]) -> list[Path]:
+    """The files that are named like masks, the first that is a drawing first; none where the first few are none.
+
+    `paths` are in `folders` of photos or below.
+    """
+    suspects = list(_suspects(paths, set(folders)))
+    drawn = next((path for path in suspects[:_LOOKED_AT] if _is_drawn(path)), None)
+    return [] if drawn is None else [drawn, *(path for path in suspects if path != drawn)]
 
 
 def _suspects(paths: Sequence[Path], folders: set[Path]) -> Iterator[Path]:

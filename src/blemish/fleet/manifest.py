@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, final
 
 from blemish.data.csv_cells import csv_line, refuse_more_cells, refuse_other_commas, unescape_cell
 from blemish.data.files import absolute_path, atomic_write
-from blemish.data.image_files import image_files
+from blemish.data.image_files import image_files, photo_files
 from blemish.data.layouts import find_layout, is_passed_over
 from blemish.data.outputs import check_output, refuse_foreign
 from blemish.data.product_names import refused_name
@@ -63,7 +63,7 @@ def find_images(folder: Path, product: str | None = None) -> Iterator[ManifestRo
     rows = (
         ManifestRow(path.relative_to(folder).as_posix(), str(path), product or part.name)
         for part in parts
-        for path in image_files(part)
+        for path in photo_files(part)
     )
     if (first := next(rows, None)) is None:
         raise DataError(f"{folder}: no images in it or below it")

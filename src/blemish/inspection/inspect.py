@@ -10,7 +10,7 @@ from typing import final
 
 import blemish
 from blemish.data.files import fit_name, make_folder, remove_left_parts
-from blemish.data.image_files import NOT_UTF8, PICTURES, image_files, mask_files, told_name
+from blemish.data.image_files import NOT_UTF8, PICTURES, photo_files, told_name
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import refuse_file, refuse_foreign, refuse_test_folder
 from blemish.data.progress import OnStep, tell_nobody
@@ -239,7 +239,7 @@ def _find(paths: Sequence[Path], skip_bad: bool) -> Iterator[Source]:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         unnamed: list[Path] = []
-        files = _photos(path, unnamed if skip_bad else None) if path.is_dir() else [path]
+        files = photo_files(path, unnamed if skip_bad else None) if path.is_dir() else [path]
         yield from (Source(Path(told_name(odd)), f"not-utf-8-{at}.png", NOT_UTF8) for at, odd in enumerate(unnamed))
         if not files and not unnamed:
             raise DataError(f"{path}: no images in this folder")
@@ -251,11 +251,6 @@ def _find(paths: Sequence[Path], skip_bad: bool) -> Iterator[Source]:
                 unique, count = _fitted(f"{name[:-4]}-{count}.png"), count + 1
             taken.add(unique.lower())
             yield Source(file, unique)
-
-
-def _photos(folder: Path, unnamed: list[Path] | None) -> list[Path]:
-    masks = set(mask_files(folder))
-    return [path for path in image_files(folder, unnamed=unnamed) if path not in masks]
 
 
 def _fitted(name: str) -> str:

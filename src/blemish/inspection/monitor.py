@@ -13,7 +13,7 @@ import numpy as np
 
 from blemish.data.files import exclusive_lock
 from blemish.data.folder import file_id
-from blemish.data.image_files import NOT_UTF8, image_files, told_name
+from blemish.data.image_files import NOT_UTF8, photo_files, told_name
 from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
@@ -233,7 +233,7 @@ def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None
     """The image files of a folder, the one first that was changed first; what is gone is forgotten."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    files = image_files(folder, unnamed=unnamed)
+    files = photo_files(folder, unnamed)
     if not files:
         raise DataError(f"{folder}: no images in this folder")
     where = folder.resolve().as_posix()
