@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -229,6 +230,29 @@ def test_masks_in_a_flat_folder_are_no_photos(tmp_path: Path) -> None:
         read_folder(tmp_path)
     with pytest.raises(DataError, match=r"a_gt_1\.png: a mask among the photos"):
         good_files(tmp_path, None)
+
+
+def test_photos_of_print_are_no_drawings(parts: Path) -> None:
+    paper = np.random.default_rng(0).normal(245, 6, (64, 64)).clip(0, 255)
+    paper[20:40, 8:56:4] = np.random.default_rng(1).normal(15, 6, (20, 12)).clip(0, 255)
+    for name in ("a.png", "a.jpg"):
+        (path := parts / "train/good/labels" / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(paper.astype(np.uint8)).save(path)
+    assert len(read_folder(parts).train) > 2
+
+
+def test_masks_stored_as_jpeg_are_drawings(parts: Path) -> None:
+    drawn = np.zeros((64, 64), np.uint8)
+    drawn[20:30, 20:40] = 255
+    (parts / "test/cut/gt").mkdir(parents=True)
+    Image.fromarray(drawn).save(parts / "test/cut/gt/a.jpg", quality=60)
+    with pytest.raises(DataError, match=r"gt/a\.jpg: a mask among the photos"):
+        read_folder(parts)
+
+
+def test_private_test_images_are_known(parts: Path) -> None:
+    touch(parts / "test_private/a.png")
+    assert read_folder(parts).unread_note == ""
 
 
 @pytest.mark.parametrize("name", ["a_label.png", "labels/a.png", "a_mask.png"])

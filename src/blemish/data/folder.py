@@ -16,6 +16,7 @@ from blemish.data.decode import ImageHeader, check_pixels, read_header
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, name_below, told_name
 from blemish.data.layouts import (
     GOOD_NAMES,
+    PRIVATE,
     Layout,
     data_sets_below,
     find_child,
@@ -146,10 +147,11 @@ class Folder:
             unread = [path for path in image_files(self.root, unnamed=[]) if path not in used]
         except DataError as error:  # of a folder that is none of the data set's
             return f"whether images lie where none is read is not known: {error}"
-        folders = Counter("/".join(name_below(path.parent, self.root).split("/")[:2]) for path in unread)
+        places = [name_below(path.parent, self.root).split("/")[:2] for path in unread]
+        folders = Counter("/".join(place) for place in places if place[0] not in PRIVATE)
         where = join_names([f"{folder} ({count})" for folder, count in sorted(folders.items())])
         what = "below the folder" if self.is_flat else "in no folder of the data set"
-        return f"{plural(len(unread), 'image')} {what} not read: {where}" if unread else ""
+        return f"{plural(folders.total(), 'image')} {what} not read: {where}" if folders else ""
 
     @property
     def layout_notes(self) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ BAD_NAMES = (
 
 _MASKS = ("ground_truth", "groundtruth", "masks")
 _VALIDATION = ("validation", "val")
+PRIVATE = ("test_private", "test_private_mixed")
+"""Folders of test images of MVTec AD 2 whose masks its server has alone."""
 _PARTS = ("train", "test", "test_public", *_VALIDATION, *_MASKS)
 
 _OF_SYSTEMS = (

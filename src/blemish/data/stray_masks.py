@@ -14,6 +14,8 @@ from blemish.errors import DataError
 _WORDS = "masks?|labels?|gt|ground[ _-]?truth|annotations?|seg|segmentation"
 _FOLDER = re.compile(rf"({_WORDS})", re.IGNORECASE)
 _NAMED = re.compile(rf"^(.+?)[ _.-](?:{_WORDS})(?:[ _.-]?\d+)?$|^(?:{_WORDS})[ _.-](.+)$", re.IGNORECASE)
+_MOST_VALUES = 16
+"""Of a drawing that is stored as it was drawn; the plainest photo has more, by its noise."""
 _LOOKED_AT = 3
 """So many are opened: photos may have such names, too."""
 
@@ -59,7 +61,10 @@ def _is_drawn(path: Path) -> bool:
     try:
         mask = open_mask(path)
         values = np.asarray(mask if mask.mode in ("F", *SIXTEEN_BIT_MODES) else mask.convert("L"))
+        _, counts = np.unique(values, return_counts=True)
+        if not mask.info["lossy"]:
+            return len(counts) <= _MOST_VALUES
         refuse_photo(mask, values, str(path))
+        return bool(counts.max() >= values.size / 2)  # also black print on white paper is dark and bright
     except DataError:
         return False
-    return True

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.image_files import image_files
-from blemish.data.layouts import find_child
+from blemish.data.layouts import PRIVATE, find_child
 from blemish.data.outputs import new_folder
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.inference.predictor import Predictor
 
-BENCHMARKS = {"mvtec_ad_2": ("test_private", "test_private_mixed")}
+BENCHMARKS = {"mvtec_ad_2": PRIVATE}
 """For each benchmark, the folders of images to be sent."""
 
 MAPS, MASKS = "anomaly_images", "anomaly_images_thresholded"
