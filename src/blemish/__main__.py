@@ -22,6 +22,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _end_at_once)  # until the command itself begins; importing takes a second
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
     _open_standard_streams()
+    _say_lost_folder()
     try:
         from blemish.cli import app
 
@@ -36,6 +37,17 @@ def main() -> None:
         sys.exit(2)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # else it would kill what is tidying up
+
+
+def _say_lost_folder() -> None:
+    """Without its folder a process loads no torch, whose library then ends it with a message of its own."""
+    try:
+        os.getcwd()
+    except OSError:
+        sys.stderr.write(
+            "warning: the working directory is gone: relative paths lead nowhere and torch cannot be loaded; cd to "
+            "another folder, or to the same one again\n"
+        )
 
 
 def _open_standard_streams() -> None:

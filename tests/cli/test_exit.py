@@ -67,3 +67,11 @@ def test_ctrl_c_after_the_model_was_written_says_that_it_is_there(
     again = run(*command, "--resume")
     assert (again.exit_code, "false-alarm rates" in again.stdout) == (0, True)
     assert model.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_working_directory_that_is_gone_is_said(tmp_path: Path) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    command = f"cd {gone}; rmdir {gone}; exec {sys.executable} -m blemish detectors"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.stderr.startswith("warning: the working directory is gone")

@@ -110,11 +110,15 @@ def test_where_zero_is_white_the_image_is_inverted(tmp_path: Path, bits: int, co
     stored = (255 - GREY).astype(np.uint8) if bits == 8 else (65_535 - GREY.astype(np.int64) * 257).astype(np.uint16)
     path = tiff(tmp_path / "a.tif", stored, photometric="miniswhite", compression=compression)
     np.testing.assert_allclose(load_image(path, ONE), load_image(GREY, ONE), atol=1e-6)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(load_image(opened, ONE), load_image(path, ONE))
 
 
 def test_white_is_what_the_bits_of_the_file_say(tmp_path: Path) -> None:
     signed = tiff(tmp_path / "signed.tif", GREY.astype(np.int16) * 128)
     np.testing.assert_allclose(load_image(signed, ONE)[0], GREY.astype(int) * 128 / 32_767, atol=1e-6)
+    with Image.open(signed) as opened:
+        np.testing.assert_array_equal(load_image(opened, ONE), load_image(signed, ONE))
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])

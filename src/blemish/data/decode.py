@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from blemish.data.deep import SIXTEEN_BIT_MODES, Depth, ask_for_low_bytes, check_unit, is_deep, prepare_depth
+from blemish.data.deep import (
+    SIXTEEN_BIT_MODES,
+    Depth,
+    ask_for_low_bytes,
+    check_unit,
+    is_deep,
+    keep_depth,
+    prepare_depth,
+)
 from blemish.data.named_errors import named_errors
 from blemish.data.profiles import gamma_name, profile_name
 from blemish.data.tiff import Tiff, read_floats, read_tiff
@@ -169,7 +177,7 @@ def open_image(
         return _from_array(image)
     if isinstance(image, Image.Image):
         check_pixels(image.size[::-1], max_image_px, "Pillow image")
-        return ImageOps.exif_transpose(image)
+        return keep_depth(image, ImageOps.exif_transpose(image))
     if not isinstance(image, str | os.PathLike):
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)

@@ -41,6 +41,15 @@ def depth_of(image: Image.Image) -> Depth | None:
     return Depth() if image.mode in ("F", *SIXTEEN_BIT_MODES) else None
 
 
+def keep_depth(opened: Image.Image, upright: Image.Image) -> Image.Image:
+    """An image that Pillow opened, turned since, with what the TIFF file says of its numbers."""
+    tags = getattr(opened, "tag_v2", {})
+    if upright.mode in ("F", *SIXTEEN_BIT_MODES) and tags:
+        bits = min(16, max(tags.get(258, (16,))) - (2 in tags.get(339, ())))
+        upright.info["depth"] = Depth(1 if upright.mode == "F" else (1 << bits) - 1, tags.get(262) == 0)
+    return upright
+
+
 def unit_bands(image: Image.Image, white_level: int | None, channels: int, where: str) -> list[Image.Image] | None:
     """One or three channels of floats in [0, 1] of an image of more than 8 bits; None where 8 bits are all that counts.
 
