@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 
 def _end_at_once(_signal: int, _frame: object) -> None:
@@ -42,7 +43,7 @@ def main() -> None:
 def _say_lost_folder() -> None:
     """Without its folder a process loads no torch, whose library then ends it with a message of its own."""
     try:
-        os.getcwd()
+        Path.cwd()
     except OSError:
         sys.stderr.write(
             "warning: the working directory is gone: relative paths lead nowhere and torch cannot be loaded; cd to "
