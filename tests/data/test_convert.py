@@ -11,6 +11,7 @@ from PIL import Image
 
 from blemish.data.convert import READERS, convert_dataset
 from blemish.data.folder import read_folder
+from blemish.data.layouts import recognise
 from blemish.errors import DataError, SettingsError
 
 SIDE = 16
@@ -209,6 +210,18 @@ def test_layouts_that_must_be_converted_are_named_and_converted(kind: str, tmp_p
         drawn = sample.load_mask((SIDE, SIDE), (SIDE, SIDE))
         assert (drawn is not None) == sample.label
         assert drawn is None or (drawn[3, 2:5].all() and drawn.sum() == 3)
+
+
+@pytest.mark.parametrize("shift", ["S1", "S12", "kosmetik"])
+def test_folders_that_are_named_nearly_as_those_of_a_set_are_none_of_it(shift: str, tmp_path: Path) -> None:
+    for n in range(4):
+        photo(tmp_path / f"OK/{shift}/{n}.png")
+        photo(tmp_path / f"NG/{shift}/{n}.png")
+        photo(tmp_path / f"{shift}/{n}_label.png")
+    assert recognise(tmp_path) == "ok_nok"
+    for name in ("train/good/0.png", "train/label/1.png", "test/label/2.png"):
+        photo(tmp_path / "set" / name)
+    assert recognise(tmp_path / "set") is None
 
 
 def test_masks_among_the_photos_are_not_converted_as_photos(tmp_path: Path) -> None:

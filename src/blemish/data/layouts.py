@@ -1,5 +1,6 @@
 """How data sets lie on the disk: where good images, test images and masks are, and which sets must be converted."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,13 +121,14 @@ def recognise(root: Path) -> str | None:
     parts = [part for part in (find_child(root, "train"), find_child(root, "test")) if part]
     if parts and all(_has_file(part, "*_GT.*") for part in parts):
         return "ksdd2"
-    if parts and all(find_child(part, "label") for part in parts):
+    labels = [find_child(part, "label") for part in parts]
+    if labels and all(label and _has_file(label, "*_label.*") for label in labels):
         return "dagm"
     layout = find_layout(root)
     types = (*layout.train, *layout.test) if layout else ()
     if any(find_child(folder, "rgb") and find_child(folder, "xyz", "gt") for folder in types):
         return "mvtec_3d"
-    if any(_has_file(folder, "*_label.*") for folder in below if folder.name.lower().startswith("kos")):
+    if any(_has_file(folder, "*_label.*") for folder in below if re.fullmatch(r"kos\d+", folder.name.lower())):
         return "ksdd"
     if find_real_iad_split(root) or _looks_like_real_iad(root):
         return "real_iad"
@@ -151,7 +153,7 @@ def find_real_iad_split(root: Path) -> Path | None:
 def _looks_like_real_iad(root: Path) -> bool:
     good = find_child(root, "ok")
     parts = subfolders(good) if good else []
-    return bool(parts) and all(part.name[:1] == "S" and part.name[1:].isdigit() for part in parts)
+    return bool(parts) and all(re.fullmatch(r"S\d{4}", part.name) for part in parts)
 
 
 def data_sets_below(root: Path) -> Iterator[Path]:
