@@ -214,7 +214,9 @@ def test_letters_of_another_case_are_other_names_where_both_are_there(tmp_path: 
     assert [sample.mask_paths[0].name for sample in read_folder(tmp_path).test] == ["A_mask.png", "a_mask.png"]
 
 
-@pytest.mark.parametrize("mask", ["test/cut/001_mask.png", "test/cut/masks/001.png", "train/good/mask_001.png"])
+@pytest.mark.parametrize(
+    "mask", ["test/cut/001_mask.png", "test/cut/masks/001.png", "train/good/mask_001.png", "test/cut/001.bmp"]
+)
 def test_masks_are_no_photos(mask: str, parts: Path) -> None:
     draw(parts / mask, "1")
     draw(parts / "test/cut/001.png", "RGB")
@@ -255,7 +257,7 @@ def test_private_test_images_are_known(parts: Path) -> None:
     assert read_folder(parts).unread_note == ""
 
 
-@pytest.mark.parametrize("name", ["a_label.png", "labels/a.png", "a_mask.png"])
+@pytest.mark.parametrize("name", ["a_label.png", "labels/a.png", "a_mask.png", "a.bmp"])
 def test_photos_may_be_named_like_masks(name: str, parts: Path) -> None:
     draw(parts / "train/good/a.png", "RGB")
     draw(parts / "train/good" / name, "RGB")

@@ -1,6 +1,7 @@
 """Masks among photos, which would be fitted or judged as if they were some: told by their names and what is drawn."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from blemish.errors import DataError
 _WORDS = "masks?|labels?|gt|ground[ _-]?truth|annotations?|seg|segmentation"
 _FOLDER = re.compile(rf"({_WORDS})", re.IGNORECASE)
 _NAMED = re.compile(rf"^(.+?)[ _.-](?:{_WORDS})(?:[ _.-]?\d+)?$|^(?:{_WORDS})[ _.-](.+)$", re.IGNORECASE)
+_DRAWN_AS = (".png", ".bmp", ".tif", ".tiff")
 _MOST_VALUES = 16
 """Of a drawing that is stored as it was drawn; the plainest photo has more, by its noise."""
 _LOOKED_AT = 3
@@ -21,7 +23,7 @@ _LOOKED_AT = 3
 
 
 def refuse_masks_among(paths: Sequence[Path], folders: Iterable[Path], root: Path) -> None:
-    """Refuse a file that is named like the mask of another beside it, or lies in a folder of masks, and is a drawing.
+    """Refuse a drawing that is named like a mask of another file or as one beside it, or lies in a folder of masks.
 
     Raises:
         DataError: there is one.
@@ -44,11 +46,13 @@ def masks_among(paths: Sequence[Path], folders: Iterable[Path]) -> list[Path]:
 
 
 def _suspects(paths: Sequence[Path], folders: set[Path]) -> Iterator[Path]:
-    stems = {(path.parent, path.stem) for path in paths}
+    stems = Counter((path.parent, path.stem) for path in paths)
     of_masks = {folder for folder in {path.parent for path in paths} if _is_of_masks(folder, folders)}
     for path in paths:
         match = _NAMED.match(path.stem)
-        if path.parent in of_masks or (match and (path.parent, match[1] or match[2]) in stems):
+        is_named = match is not None and (path.parent, match[1] or match[2]) in stems
+        is_twin = stems[path.parent, path.stem] > 1 and path.suffix.lower() in _DRAWN_AS  # 007.png beside 007.jpg
+        if path.parent in of_masks or is_named or is_twin:
             yield path
 
 
