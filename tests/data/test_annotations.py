@@ -234,6 +234,13 @@ def test_an_image_is_not_good_because_nobody_annotated_it(annotations: str, imag
     assert told[0].endswith("bad/1.png")
 
 
+def test_an_image_of_two_tasks_is_refused(tmp_path: Path) -> None:
+    file = cvat(tmp_path)
+    file.write_text(file.read_text().replace('name="bad/2.png"', 'name="bad/1.png"'))
+    with pytest.raises(DataError, match=r"bad/1\.png is there twice"):
+        read_annotations(file)
+
+
 def test_an_image_tagged_as_bad_is_not_good_because_nothing_is_drawn(images: Path, tmp_path: Path) -> None:
     file = cvat(tmp_path)
     file.write_text(file.read_text().replace('<tag label="seen"/></image>', '<tag label="NOK"/></image>', 1))

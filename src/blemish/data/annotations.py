@@ -235,7 +235,10 @@ def read_cvat(path: Path) -> Annotations:
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not XML ({error})") from None
-    images = {str(image.attrib["name"]): image for image in root.iter("image")}
+    images: dict[str, ElementTree.Element] = {}
+    for image in root.iter("image"):
+        if images.setdefault(str(image.attrib["name"]), image) is not image:
+            raise DataError(f"{path}: {image.attrib['name']} is there twice, as of two tasks; export each by itself")
     found = {
         name: [_cvat_shape(path, image, part) for part in image if part.tag != "tag"] for name, image in images.items()
     }

@@ -59,8 +59,8 @@ def convert_dataset(
     samples = READERS[name](source, test_good)
     if not samples:
         raise DataError(f"{source}: no images in the layout {name}")
-    refuse_masks_among([sample.path for sample in samples], [source], source)
     _refuse_one_target(samples, {sample.path for sample in samples if sample.mask_paths})
+    refuse_masks_among([sample.path for sample in samples], [source], source)
     with new_folder(out) as folder:
         for done, sample in enumerate(samples, start=1):
             _copy(sample, folder, mask_value)
@@ -118,8 +118,8 @@ def convert_annotated(
     samples += [
         Sample(path, f"test/{_defect_type(marks)}/{name_below(path, images)}") for path, marks in marked.items()
     ]
-    refuse_masks_among([sample.path for sample in samples], [images], images)
     _refuse_one_target(samples, marked)
+    refuse_masks_among([sample.path for sample in samples], [images], images)
     with new_folder(out) as folder:
         for done, sample in enumerate(samples, start=1):
             _copy(sample, folder, None)
