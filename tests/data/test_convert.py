@@ -197,6 +197,22 @@ def test_layouts_near_mvtecs_are_read_as_they_are(kind: str, tmp_path: Path) -> 
     assert [one is not None and int(one.sum()) for one in marked] == [6 if kind == "loco" else 3] * 2
 
 
+@pytest.mark.parametrize(("name", "other"), [("Label", "label"), ("Train", "TRAIN"), ("Test", "test")])
+def test_dagm_in_another_case_of_letters_has_its_masks(name: str, other: str, tmp_path: Path) -> None:
+    dagm(tmp_path / "set")
+    for folder in [path for path in (tmp_path / "set").rglob("*") if path.name == name]:
+        folder.rename(folder.with_name(other))
+    counts = convert_dataset(tmp_path / "set", tmp_path / "out")
+    assert counts == {"train/good": 5, "test/good": 2, "test/defect": 2}
+
+
+def test_a_mask_of_dagm_without_its_image_is_named(tmp_path: Path) -> None:
+    dagm(tmp_path / "set")
+    (tmp_path / "set/Train/0005.PNG").rename(tmp_path / "set/Train/5.PNG")
+    with pytest.raises(DataError, match=r"Train/Label/0005_label\.PNG: no image .*Train/0005\.\*"):
+        convert_dataset(tmp_path / "set", tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", CONVERTED)
 def test_layouts_that_must_be_converted_are_named_and_converted(kind: str, tmp_path: Path) -> None:
     CONVERTED[kind](tmp_path / "set")

@@ -284,12 +284,11 @@ def read_dagm(root: Path, _test_good: float) -> list[Sample]:
     samples = []
     for part in ("train", "test"):
         folder = find_child(root, part) or root / part
-        masks = {path.stem.removesuffix("_label"): path for path in image_files(folder / "Label")}
-        for path in image_files(folder, deep=False):
-            if path.stem not in masks:
-                samples.append(Sample(path, f"{part}/good/{path.name}"))
+        for name, path, masks in _with_masks(folder, find_child(folder, "label"), deep=False):
+            if not masks:
+                samples.append(Sample(path, f"{part}/good/{name}"))
             elif part == "test":
-                samples.append(Sample(path, f"test/defect/{path.name}", "defect", (masks[path.stem],)))
+                samples.append(Sample(path, f"test/defect/{name}", "defect", masks))
     return samples
 
 
@@ -342,9 +341,15 @@ def _good(paths: Sequence[Path], tested: set[Path], root: Path | None = None) ->
 
 
 def _defective(folder: Path, mask_folder: Path | None, defect_type: str) -> list[Sample]:
-    images = {name_below(path, folder): path for path in image_files(folder)}
+    found = _with_masks(folder, mask_folder)
+    return [Sample(path, f"test/{defect_type}/{name}", defect_type, masks) for name, path, masks in found]
+
+
+def _with_masks(
+    folder: Path, mask_folder: Path | None, deep: bool = True
+) -> Iterable[tuple[str, Path, tuple[Path, ...]]]:
+    """The images of a folder by name, with their masks."""
+    images = {name_below(path, folder): path for path in image_files(folder, deep)}
     masks = {name_below(path, mask_folder): path for path in image_files(mask_folder)} if mask_folder else {}
     pairs = pair_masks(images, masks, {path: str(path) for path in (*images.values(), *masks.values())}, str(folder))
-    return [
-        Sample(path, f"test/{defect_type}/{name}", defect_type, pairs.get(path, ())) for name, path in images.items()
-    ]
+    return [(name, path, pairs.get(path, ())) for name, path in images.items()]
