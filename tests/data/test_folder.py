@@ -214,6 +214,14 @@ def test_letters_of_another_case_are_other_names_where_both_are_there(tmp_path: 
     assert [sample.mask_paths[0].name for sample in read_folder(tmp_path).test] == ["A_mask.png", "a_mask.png"]
 
 
+def test_types_that_differ_in_the_case_of_letters_have_their_own_masks(tmp_path: Path) -> None:
+    for kind in ("Cut", "cut"):
+        touch(tmp_path / f"test/{kind}/1.png")
+        touch(tmp_path / f"ground_truth/{kind}/1_mask.png")
+    found = [sample.mask_paths[0].parent.name for sample in read_folder(tmp_path).test]
+    assert found == ["Cut", "cut"]
+
+
 @pytest.mark.parametrize(
     "mask", ["test/cut/001_mask.png", "test/cut/masks/001.png", "train/good/mask_001.png", "test/cut/001.bmp"]
 )

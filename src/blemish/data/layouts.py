@@ -63,9 +63,10 @@ def is_passed_over(name: str) -> bool:
 
 
 def find_child(folder: Path, *names: str) -> Path | None:
-    """The folder of the first of these names that is there, in any case of letters."""
-    below = {folded(path.name): path for path in subfolders(folder)}
-    return next((below[name] for name in map(folded, names) if name in below), None)
+    """The folder of the first of these names that is there, in any case of letters where none is in that case."""
+    found = subfolders(folder)
+    below = {folded(path.name): path for path in found} | {path.name: path for path in found}
+    return next((below[one] for name in names for one in (name, folded(name)) if one in below), None)
 
 
 def refuse_twins(root: Path) -> None:
