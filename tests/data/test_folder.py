@@ -251,6 +251,24 @@ def test_photos_of_print_are_no_drawings(parts: Path) -> None:
     assert len(read_folder(parts).train) > 2
 
 
+def outline(path: Path) -> None:
+    """A photo in black and white: nothing between dark and bright."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((64, 64), 255, np.uint8)
+    pixels[20:44, 16:48] = 0
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("name", ["b_label.png", "labels/a.png", "a.bmp"])
+def test_photos_in_black_and_white_are_no_masks_where_all_are(name: str, tmp_path: Path) -> None:
+    for photo in ("a.png", "b.png", name):
+        outline(tmp_path / "train/good" / photo)
+    assert f"train/good/{name}" in [sample.name for sample in read_folder(tmp_path).train]
+    draw(tmp_path / "train/good/0.png", "RGB")
+    with pytest.raises(DataError, match="where it is a photo, rename it"):
+        read_folder(tmp_path)
+
+
 def test_masks_stored_as_jpeg_are_drawings(parts: Path) -> None:
     drawn = np.zeros((64, 64), np.uint8)
     drawn[20:30, 20:40] = 255

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ _DRAWN_AS = (".png", ".bmp", ".tif", ".tiff")
 _MOST_VALUES = 16
 """Of a drawing that is stored as it was drawn; the plainest photo has more, by its noise."""
 _LOOKED_AT = 3
-"""So many are opened: photos may have such names, too."""
+"""So many are opened: photos may have such names, too; and so many others, which may be as black and white."""
 
 
 def refuse_masks_among(paths: Sequence[Path], folders: Iterable[Path], root: Path) -> None:
@@ -31,18 +32,26 @@ def refuse_masks_among(paths: Sequence[Path], folders: Iterable[Path], root: Pat
     if found := masks_among(paths, folders):
         raise DataError(
             f"{name_below(found[0], root)}: a mask among the photos of {root}, which would count as one; move the "
-            "masks of test images to ground_truth/<type>, and others out of the folder"
+            "masks of test images to ground_truth/<type>, and others out of the folder; where it is a photo, rename "
+            "it or its folder"
         )
 
 
 def masks_among(paths: Sequence[Path], folders: Iterable[Path]) -> list[Path]:
     """The files that are named like masks, the first that is a drawing first; none where the first few are none.
 
-    `paths` are in `folders` of photos or below.
+    None either where the other photos look like drawings: of boards, print or outlines in black and white. `paths` are
+    in `folders` of photos or below.
     """
     suspects = list(_suspects(paths, set(folders)))
     drawn = next((path for path in suspects[:_LOOKED_AT] if _is_drawn(path)), None)
-    return [] if drawn is None else [drawn, *(path for path in suspects if path != drawn)]
+    if drawn is None:
+        return []
+    named_so = set(suspects)
+    others = list(islice((path for path in paths if path not in named_so), _LOOKED_AT))
+    if others and all(map(_is_drawn, others)):
+        return []
+    return [drawn, *(path for path in suspects if path != drawn)]
 
 
 def _suspects(paths: Sequence[Path], folders: set[Path]) -> Iterator[Path]:
