@@ -112,6 +112,14 @@ def test_masks_that_were_judged_as_photos_are_said(onnx_file: Path, photos: Path
     assert "note: 1 image among the photos named like masks and taken for photos: " in said.stderr
 
 
+@pytest.mark.parametrize("product", [(), ("--product", "nut")])
+def test_masks_that_are_listed_as_photos_are_said_once(product: tuple[str, ...], photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "images/nut")
+    Image.new("1", (32, 32)).save(tmp_path / "images/nut/0_mask.png")
+    said = run("fleet", "manifest", tmp_path / "images", *product)
+    assert said.stderr.count("named like masks and taken for photos") == 1
+
+
 def test_a_data_sets_masks_are_not_watched(onnx_file: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "set/test/good")
     shutil.copytree(photos, tmp_path / "set/ground_truth/hole")

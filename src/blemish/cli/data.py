@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from blemish.cli.console import counter, log_console, new_table, out_console, progress
+from blemish.cli.console import counter, new_table, out_console, progress, say
 from blemish.cli.options import SetOption, TableOrJson
 from blemish.errors import DataError, SettingsError, join_names
 
@@ -171,7 +171,7 @@ def convert(
         out_console.print(f"{folder}: {number}")
     out_console.print(f"written to {out}")
     for note in notes:
-        log_console.print(f"note: {note}")
+        say("note", note)
 
 
 def _print_findings(findings: Any) -> None:

@@ -31,7 +31,7 @@ def manifest(folder: Folder, out: ManifestOut = None, product: Product = None) -
         count = write_manifest(rows, out)
         say("written", f"{out}, {plural(count, 'image')}")
     say_unread([folder])
-    say_masks([folder, *subfolders(folder)])
+    say_masks([folder] if product else subfolders(folder))
 
 
 ManifestIn = Annotated[Path, typer.Argument(help="CSV or Parquet: id, path or URI, product.", show_default=False)]
