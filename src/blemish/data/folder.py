@@ -211,8 +211,8 @@ def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValu
     Raises:
         DataError: no such folder; no images; images both in `root` and in `train` or in a folder of `test`; images in
             `train` itself; a folder that cannot be listed; a mask without its image; a defective image without its mask
-            where its type has masks; two images that one mask would fit; a mask among the photos; a layout that must be
-        converted first.
+            where its type has masks; two images that one mask would fit; a mask among the photos; a layout that must
+            be converted first.
     """
     root = Path(root)
     if not root.exists():

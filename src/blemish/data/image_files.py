@@ -45,7 +45,7 @@ def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = No
         raise DataError(f"{str(odd[0])!r}: {NOT_UTF8}")
     if unnamed is not None:
         unnamed += odd
-    return [path for path in images if path not in odd]
+    return [path for path in images if is_utf8(path)] if odd else images
 
 
 def photo_files(folder: Path, unnamed: list[Path] | None = None) -> list[Path]:
