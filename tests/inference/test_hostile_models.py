@@ -265,14 +265,15 @@ def test_maps_that_are_no_numbers_are_refused(value: float, metadata: dict[str, 
 def test_damage_anywhere_in_the_graph_is_an_artifact_error(onnx_file: Path) -> None:
     content = bytearray(unseal(onnx_file.read_bytes()))
     check_graph(bytes(content))
-    rng = np.random.default_rng(0)
+    rng, refusals = np.random.default_rng(0), 0
     for _ in range(300):
         damaged = bytearray(content)
         damaged[int(rng.integers(min(4000, len(content))))] ^= int(rng.integers(1, 256))
         try:
             check_graph(bytes(damaged))
         except ArtifactError:
-            continue
+            refusals += 1
+    assert refusals > 30  # a letter of a name may be another one
 
 
 def test_two_headers_or_other_plain_numbers_are_refused(metadata: dict[str, str], tmp_path: Path) -> None:

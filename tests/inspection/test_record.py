@@ -180,15 +180,21 @@ def test_one_at_a_time_writes_it_also_through_a_link(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("change", [lambda path: path.rename(path.with_name("old.sqlite")), Path.unlink])
-def test_one_that_is_moved_away_is_begun_again(tmp_path: Path, change: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [(lambda path: path.rename(path.with_name("old.sqlite")), ["a.png"]), (Path.unlink, [])],
+    ids=["moved", "deleted"],
+)
+def test_one_that_is_moved_away_is_begun_again(
+    tmp_path: Path, change: Callable[[Path], object], kept: list[str]
+) -> None:
     path = tmp_path / "r.sqlite"
     with Record.open(path, WATCH) as record:
         record.add(decision("a.png"))
         change(path)
         record.add(decision("b.png"))
     assert [row["image_path"] for row in recorded(path)] == ["b.png"]
-    assert not recorded(tmp_path / "old.sqlite") or recorded(tmp_path / "old.sqlite")[0]["image_path"] == "a.png"
+    assert [row["image_path"] for row in recorded(tmp_path / "old.sqlite")] == kept
 
 
 def test_several_threads_write_it(tmp_path: Path) -> None:

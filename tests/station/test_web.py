@@ -117,7 +117,8 @@ def test_every_route_is_open_to_its_role_and_to_nobody_below(station: Station, a
 
 
 def test_what_ends_sessions_is_closed_to_those_below(station: Station, app: FastAPI) -> None:
-    for path, role in (("/users/change", "administrator"), ("/users/password", "administrator")):
+    paths = {"/users/change": "administrator", "/users/password": "administrator", "/account/password": "viewer"}
+    for path, role in paths.items():
         for below in roles_below(role):
             assert ask(visit(station, app, below), "POST", path) in ((303,) if below is None else (403,))
 
