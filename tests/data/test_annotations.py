@@ -266,6 +266,14 @@ def test_lines_that_are_not_yolos_are_named(line: str, message: str, tmp_path: P
         read_annotations(tmp_path / "none")
 
 
+@pytest.mark.parametrize("name", ["README.roboflow.txt", "__MACOSX/train/._1.txt", ".old/1.txt", "train.txt"])
+def test_what_lies_beside_yolos_files_is_passed_over(name: str, tmp_path: Path) -> None:
+    folder = yolo(tmp_path)
+    (path := folder / name).parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\xff no polygon")
+    assert read_annotations(folder)[1].keys() == {"a", "b"}
+
+
 def test_yolos_files_may_lie_in_folders_as_the_images_do(tmp_path: Path) -> None:
     folder = yolo(tmp_path)
     for part in ("train", "val"):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from blemish.data.image_files import list_entries
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES
 from blemish.errors import DataError, SettingsError, nearest
 from blemish.settings import read_regular
@@ -145,7 +146,8 @@ def read_yolo(path: Path) -> Annotations:
     if not path.is_dir():
         raise DataError(f"{path}: not a folder; name the folder with a text file for each image")
     labels = _yolo_labels(path)
-    files = [file for file in sorted(path.rglob("*.txt")) if file.name not in _YOLO_LISTS]
+    texts = sorted(Path(entry.path) for entry in list_entries(path, deep=True) if entry.name.endswith(".txt"))
+    files = [text for text in texts if text.name not in _YOLO_LISTS and not text.name.lower().startswith("readme")]
     if not files:
         raise DataError(f"{path}: no text files in it, of which YOLO has one for each image")
     return {file.relative_to(path).with_suffix("").as_posix(): list(_yolo_shapes(file, labels)) for file in files}
