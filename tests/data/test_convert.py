@@ -206,6 +206,14 @@ def test_dagm_in_another_case_of_letters_has_its_masks(name: str, other: str, tm
     assert counts == {"train/good": 5, "test/good": 2, "test/defect": 2}
 
 
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_defects_that_mvtec_3d_has_among_what_is_fitted_are_refused(part: str, tmp_path: Path) -> None:
+    mvtec_3d(tmp_path / "set")
+    photo(tmp_path / "set" / part / "hole/rgb/000.png")
+    with pytest.raises(DataError, match=f"{part}/hole: only good images are fitted; move it to test/hole"):
+        convert_dataset(tmp_path / "set", tmp_path / "out")
+
+
 def test_a_mask_of_dagm_without_its_image_is_named(tmp_path: Path) -> None:
     dagm(tmp_path / "set")
     (tmp_path / "set/Train/0005.PNG").rename(tmp_path / "set/Train/5.PNG")

@@ -274,6 +274,8 @@ def read_mvtec_3d(root: Path, _test_good: float) -> list[Sample]:
             if part == "test" and kind not in GOOD_NAMES:
                 samples += _defective(photos, find_child(folder, "gt"), folder.name)
                 continue
+            if kind not in GOOD_NAMES:
+                raise DataError(f"{folder}: only good images are fitted; move it to test/{folder.name}")
             prefix, where = ("validation_", "train") if part == "validation" else ("", part)
             samples += [Sample(path, f"{where}/good/{prefix}{path.name}") for path in image_files(photos)]
     return samples
