@@ -1,5 +1,6 @@
 """Reports and models replace nothing that blemish did not write, and do not go among good training images."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -99,9 +100,22 @@ def test_nothing_is_written_among_a_data_sets_images(
 @pytest.mark.slow
 def test_our_own_report_is_replaced(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     few = [word for name in ("repeats=10", "worst=0", "panels_per_type=0") for word in ("--set", name)]
-    for _ in range(2):
-        result = CliRunner().invoke(app, ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path), *few])
+    written = []
+    for threshold in ("0.1", "0.2"):
+        arguments = [
+            "evaluate",
+            str(model_file),
+            str(shared_parts),
+            "-o",
+            str(tmp_path),
+            "--threshold",
+            threshold,
+            *few,
+        ]
+        result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.stderr
+        written.append(json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["threshold"])
+    assert written == [0.1, 0.2]
 
 
 @pytest.mark.parametrize("ending", ["json", "csv", "html"])

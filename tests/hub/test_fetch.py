@@ -93,8 +93,11 @@ def test_a_killed_fetch_with_all_bytes_is_finished(hub: Hub, tmp_path: Path) -> 
     part = tmp_path / "encoders/hf/someone--tiny.part"
     part.mkdir(parents=True)
     (part / "model.safetensors").write_bytes(WEIGHTS)
-    fetch(NAMED)
+    place = fetch(NAMED)
+    assert hub.asked
     assert not any(path.startswith("/cdn/") for path, _ in hub.asked)
+    assert (place / "model.safetensors").read_bytes() == WEIGHTS
+    assert left(tmp_path) == ["someone--tiny"]
 
 
 def test_weights_with_another_hash_are_not_kept(hub: Hub, tmp_path: Path) -> None:

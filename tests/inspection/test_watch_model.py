@@ -147,6 +147,7 @@ def test_a_model_that_is_only_touched_is_the_same(model: Path, folder: Path) -> 
         raise AssertionError
 
     assert watch(model, folder, touch, load=fail) == []
+    assert [row["file"] for row in records(folder.parent / "record.csv")] == ["a.png", "b.png"]
 
 
 def test_pictures_and_regions_are_kept_of_each_image(model: Path, folder: Path, tmp_path: Path) -> None:
