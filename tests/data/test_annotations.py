@@ -239,6 +239,11 @@ def test_an_image_of_two_tasks_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('name="bad/2.png"', 'name="bad/1.png"'))
     with pytest.raises(DataError, match=r"bad/1\.png is there twice"):
         read_annotations(file)
+    one, other = {"id": 0, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}
+    for again, message in (({"file_name": "a.png"}, r"a\.png"), ({"id": 0}, "the image id 0")):
+        file = coco(tmp_path, [], images=[one, other | again])
+        with pytest.raises(DataError, match=f"{message} is there twice"):
+            read_annotations(file)
 
 
 def test_an_image_tagged_as_bad_is_not_good_because_nothing_is_drawn(images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,6 +121,8 @@ def read_coco(path: Path) -> Annotations:
     labels = {row["id"]: str(row["name"]) for row in content.get("categories", ())}
     sizes = {row["id"]: _size(row, "height", "width") for row in content["images"]}
     names = {row["id"]: str(row["file_name"]) for row in content["images"]}
+    _refuse_twice(path, [str(row["file_name"]) for row in content["images"]])
+    _refuse_twice(path, [f"the image id {row['id']}" for row in content["images"]])
     found: dict[str, list[Shape]] = {name: [] for name in names.values()}
     for row in content["annotations"]:
         image, marked = row["image_id"], row.get("segmentation")
@@ -237,10 +240,8 @@ def read_cvat(path: Path) -> Annotations:
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not XML ({error})") from None
-    images: dict[str, ElementTree.Element] = {}
-    for image in root.iter("image"):
-        if images.setdefault(str(image.attrib["name"]), image) is not image:
-            raise DataError(f"{path}: {image.attrib['name']} is there twice, as of two tasks; export each by itself")
+    _refuse_twice(path, [str(image.attrib["name"]) for image in root.iter("image")])
+    images = {str(image.attrib["name"]): image for image in root.iter("image")}
     found = {
         name: [_cvat_shape(path, image, part) for part in image if part.tag != "tag"] for name, image in images.items()
     }
@@ -273,6 +274,12 @@ FORMATS: dict[str, Reader] = {
     "label_studio": read_label_studio,
     "cvat": read_cvat,
 }
+
+
+def _refuse_twice(path: Path, images: Iterable[str]) -> None:
+    """Refuse a name or number of two images, as merged exports have it: which of them is marked cannot be told."""
+    if twice := next((image for image, count in Counter(images).items() if count > 1), None):
+        raise DataError(f"{path}: {twice} is there twice, as of two tasks; export each by itself")
 
 
 def _recognise(path: Path) -> str:
