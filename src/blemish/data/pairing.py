@@ -71,9 +71,9 @@ def masks_of_type(root: Path, folder: Path, paths: list[Path], mask_root: Path) 
         {path: name_below(path, root) for path in (*paths, *masks)},
         name_below(folder, root),
     )
-    if mask_folder and not masks and (others := _named_after(paths, mask_folder)):
+    if mask_folder and not masks and (other := _named_after(paths, mask_folder)):
         raise DataError(
-            f"{name_below(others[0], root)}: not a mask that is read, and no other is in "
+            f"{name_below(other, root)}: not a mask that is read, and no other is in "
             f"{name_below(mask_folder, root)}; save masks as PNG, or draw annotations with: "
             "blemish data convert --annotations"
         )
@@ -86,11 +86,12 @@ def masks_of_type(root: Path, folder: Path, paths: list[Path], mask_root: Path) 
     return pairs
 
 
-def _named_after(images: Sequence[Path], folder: Path) -> list[Path]:
-    """Files in a folder and below it that are named after images, and as none that are read."""
+def _named_after(images: Sequence[Path], folder: Path) -> Path | None:
+    """The first file in a folder and below it that is named after an image, and as none that is read."""
     paths = (Path(entry.path) for entry in list_entries(folder, deep=True))
     stems = tuple(image.stem for image in images)
-    return sorted(path for path in paths if path.suffix.lower() not in SUFFIXES and path.name.startswith(stems))
+    others = (path for path in sorted(paths) if path.suffix.lower() not in SUFFIXES)
+    return next((path for path in others if path.name.startswith(stems)), None)
 
 
 def _stem(name: str) -> str:

@@ -2,8 +2,9 @@
 
 For each image, in this order: its bytes are read once; they are judged; the decision is in the record, and on the disk;
 then the export follows, and the file is moved, if it is to be. Where several images are ready and the model takes
-several, some are read and judged ahead, and all else is done in the order in which they came. So a watch that is killed
-has
+several, some are read and judged ahead, and all else is done in the order in which they came.
+
+So a watch that is killed has
 
 - before the decision is on the disk: decided nothing, and judges the image again,
 - between decision and move: decided, and only moves; what the export lacks is appended at the next start,
