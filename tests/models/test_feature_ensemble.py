@@ -19,7 +19,7 @@ from blemish.models.feature_ensemble import FeatureEnsemble, FeatureEnsembleSett
 from blemish.models.feature_maps import concat_scales, local_mean
 from blemish.models.gaussians import CellGaussians, place_gaussians
 from blemish.models.maps import gaussian_blur, reducing
-from blemish.models.neighbours import relative_distances
+from blemish.models.neighbours import RIDGE, distances_between, relative_distances
 from blemish.models.patch_bank import PatchBank, residual_metric
 from blemish.settings import validate
 from blemish.training.onnx_graph import to_graph
@@ -54,6 +54,35 @@ def test_relative_distances_equal_all_distances() -> None:
     spacing = torch.rand(1100, generator=generator) + 0.1
     expected = relative_nearest(queries.double().numpy(), bank.double().numpy(), spacing.double().numpy())
     np.testing.assert_allclose(relative_distances(queries, bank, spacing).numpy(), expected, rtol=1e-4)
+
+
+def test_distances_between_rows_equal_the_smallest_found_one_query_at_a_time() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(20, 7, generator=generator), torch.randn(60, 5, generator=generator)
+    spacing, beyond = torch.rand(60, generator=generator) + 0.5, torch.rand(60, generator=generator)
+    found = distances_between(queries, bank, spacing, beyond, count=4)
+    for query, distance in zip(queries.double().numpy(), found.tolist(), strict=True):
+        # Each row has a direction of its own beyond the main ones, at right angles to all else.
+        rows = np.hstack([bank.double().numpy(), np.zeros((60, 1)), np.diag(beyond.double().sqrt().numpy())])
+        apart = rows - np.concatenate([query[:5], [np.linalg.norm(query[5:])], np.zeros(60)])
+        squares = ((apart / spacing.double().numpy()[:, None]) ** 2).sum(axis=1)
+        first = np.argsort(squares)[:5]
+        units = spacing.double().numpy()[first[:4]]
+        held = RIDGE * np.square(units).mean() / (1 - squares[first[:4]] / squares[first[4]])
+        weights = np.linalg.solve(apart[first[:4]] @ apart[first[:4]].T + np.diag(held), np.ones(4))
+        weights /= weights.sum()
+        assert distance == pytest.approx(np.linalg.norm(weights @ apart[first[:4]]) / (weights @ units), rel=1e-4)
+
+
+def test_distances_between_rows_do_not_jump_where_another_row_becomes_one_of_the_nearest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank, spacing = torch.randn(600, 3, generator=generator), torch.rand(600, generator=generator) + 0.5
+    start, end = torch.randn(2, 3, generator=generator)
+    path = start + torch.linspace(0, 1, 20_001)[:, None] * (end - start)
+    nearest = ((path[:, None] - bank) / spacing[:, None]).norm(dim=2).topk(3, largest=False).indices.sort().values
+    assert len(nearest.unique_consecutive(dim=0)) > 10
+    steps = distances_between(path, bank, spacing, None, count=3).diff().abs()
+    assert steps.max() < 9 * float((end - start).norm()) / 20_000
 
 
 def all_distances(bank: PatchBank, patches: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
@@ -361,6 +390,25 @@ def test_coarse_maps_that_are_not_asked_for_are_not_computed(monkeypatch: pytest
     deep = FrozenEncoder("efficientnet_lite0_deep")
     monkeypatch.setattr(deep.encoder.stage_32, "forward", pytest.fail)
     deep(images(1), scales=3)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_graph_compares_with_points_between_rows_and_places_count_as_without() -> None:
+    batches = [images(4), images(3, seed=1)]
+    to_rows, between = fit(batches, rows=40), fit(batches, rows=40, near=4)
+    assert torch.equal(to_rows.shares, between.shares)
+    torch.testing.assert_close(to_rows.bank.rows, between.bank.rows)
+    found = between(images(2, seed=5))
+    assert (found < to_rows(images(2, seed=5))).float().mean() > 0.9
+    graph = to_graph(between, 18)
+    check_graph(graph)  # nothing in it that is refused in a model file
+    np.testing.assert_allclose(graph_runtime(graph).maps(images(2, seed=5).numpy()), found.numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("same", [torch.zeros(4, *SHAPE), images(1).repeat(4, 1, 1, 1)], ids=["black", "one image"])
+def test_points_between_rows_that_lie_on_each_other_are_finite(same: Tensor) -> None:
+    assert torch.isfinite(fit([same], near=8)(images(1, seed=9))).all()
 
 
 def test_an_encoder_of_two_scales_will_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from blemish.models.detector import identities
 from blemish.models.feature_maps import as_vectors
-from blemish.models.neighbours import coreset, nearest_of_others, relative_distances
+from blemish.models.neighbours import coreset, distances_between, nearest_of_others, relative_distances
 
 SMALLEST = 1e-3
 """Features that hardly vary in good images, and rows of the bank that lie on each other, count for this at least."""
@@ -42,25 +42,28 @@ class PatchBank(nn.Module):
     rows: Tensor
     spacing: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, near: int = 1) -> None:
         super().__init__()
+        self.near = near
         self.register_buffer("centre", torch.zeros(channels))
         self.register_buffer("metric", identities(1, channels)[0])
         self.register_buffer("rows", torch.zeros(1, channels))
         self.register_buffer("spacing", torch.ones(1))
 
     def forward(self, patches: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
-        return self.distances(patches, self.rows, self.spacing)
+        return self.distances(patches, self.rows, self.spacing, self.near)
 
     def distances(
-        self, patches: Float[Tensor, "n f"], rows: Float[Tensor, "k _"], spacing: Float[Tensor, " k"]
+        self, patches: Float[Tensor, "n f"], rows: Float[Tensor, "k _"], spacing: Float[Tensor, " k"], near: int
     ) -> Float[Tensor, " n"]:
-        """How far patches are from these rows, over their spacing."""
+        """How far patches are from these rows, or from what lies between so many of the nearest, over their spacing."""
         channels = len(self.centre)
         points = (patches - self.centre) @ self.metric.view(channels, channels)  # of a damaged file it may be no square
-        if rows.shape[1] == points.shape[1]:
-            return relative_distances(points, rows, spacing)
-        return relative_distances(points, rows[:, :-1], spacing, rows[:, -1])
+        short, beyond = (rows, None) if rows.shape[1] == points.shape[1] else (rows[:, :-1], rows[:, -1])
+        near = min(near, len(rows) - 1)
+        if near > 1:
+            return distances_between(points, short, spacing, beyond, near)
+        return relative_distances(points, short, spacing, beyond)
 
     @torch.no_grad()
     def fit(self, patches: Float[Tensor, "n f"], image: Int[Tensor, " n"], rows: int) -> Int[Tensor, " k"]:
@@ -77,10 +80,12 @@ class PatchBank(nn.Module):
         self.metric, self.rows = (metric @ turn).contiguous(), shorten(kept @ turn, DIRECTIONS)
         return image[chosen]
 
-    def distances_to_others(self, patches: Float[Tensor, "n f"], is_other: Bool[Tensor, " k"]) -> Float[Tensor, " n"]:
+    def distances_to_others(
+        self, patches: Float[Tensor, "n f"], is_other: Bool[Tensor, " k"], near: int | None = None
+    ) -> Float[Tensor, " n"]:
         """The same as `forward`, to some of the rows; to all of them where none is left."""
         some = is_other if bool(is_other.any()) else torch.ones_like(is_other)
-        return self.distances(patches, self.rows[some], self.spacing[some])
+        return self.distances(patches, self.rows[some], self.spacing[some], near or self.near)
 
 
 @final
