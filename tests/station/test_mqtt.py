@@ -58,7 +58,7 @@ def verdicts(heard: list[tuple[str, Any, bool]]) -> list[int]:
 def test_decisions_are_published_in_order_and_the_last_is_kept(
     database: Database, folder: StationFolder, onnx_file: Path, broker: RealBroker
 ) -> None:
-    line = set_up_line(database, folder, onnx_file, "hazel nut/1")
+    line = set_up_line(database, folder, onnx_file, "hazel nut#1")
     decide(database, folder, line.source_id, range(2))
     add_broker(database, "test", broker.address, None, LOGIN)
     with broker.listen() as heard, beside(tell_hooks, database, folder) as said:
@@ -81,7 +81,7 @@ def test_decisions_are_published_in_order_and_the_last_is_kept(
     for message in configs.values():
         assert message["state_topic"] == "line3/hazel_nut_1-1/verdict"
         assert message["availability_topic"] == "line3/status"
-        assert message["device"]["name"] == "hazel nut/1"
+        assert message["device"]["name"] == "hazel nut#1"
     assert len({message["unique_id"] for message in configs.values()}) == 3
     assert said == []
 
