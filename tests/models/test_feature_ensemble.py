@@ -424,6 +424,13 @@ def test_weights_that_are_no_weights_are_refused() -> None:
             validate(FeatureEnsembleSettings, {"weights": weights})
 
 
+def test_what_lies_between_very_many_rows_is_refused() -> None:
+    for rows, near in ((4096, 8), (100_000, 1)):
+        FeatureEnsemble(FeatureEnsembleSettings(rows=rows, near=near), SHAPE)
+    with pytest.raises(SettingsError, match=r"model\.rows: found 4097; model\.near of more than 1 needs 4096 at most"):
+        FeatureEnsemble(FeatureEnsembleSettings(rows=4097, near=2), SHAPE)
+
+
 @pytest.mark.slow
 def test_dark_photos_are_brightened_and_others_are_left() -> None:
     bright = images(4)

@@ -30,6 +30,9 @@ show."""
 MAX_PRODUCTS = 6_291_456
 """Places times rows of the bank, at most, which bounds the time of an inspection: 1,024 rows at 512 x 768 pixels."""
 
+MOST_ROWS_BETWEEN = 4096
+"""Of the bank, where patches are compared with what lies between rows: distances of all to all take 64 MiB."""
+
 MAX_FINE_WEIGHT = 8.0
 """Of the fine Gaussians, where places explain much: as much as the nearest neighbour has by default."""
 
@@ -95,7 +98,7 @@ class FeatureEnsembleSettings(PatchSettings):
     near: Annotated[int, Field(ge=1, le=16)] = Field(
         1,
         description="A patch is compared with the nearest point between so many of its nearest rows; 1: with the "
-        "nearest row. 8 outlines defects better and makes an inspection about a quarter slower.",
+        "nearest row. 8 outlines defects better and takes more time. More than 1: with at most 4096 rows.",
     )
     excess: Annotated[float, Field(ge=0.0, le=8.0)] = Field(
         0.0,
@@ -189,6 +192,10 @@ class FeatureEnsemble(Detector):
         self.features.check_several("feature_ensemble")
         channels, strides = self.features.channels, self.features.strides
         check_sides(shape, max(strides))
+        if settings.near > 1 and settings.rows > MOST_ROWS_BETWEEN:
+            raise SettingsError(
+                f"model.rows: found {settings.rows}; model.near of more than 1 needs {MOST_ROWS_BETWEEN} at most"
+            )
         self.patch_channels = channels[: max(2, len(channels) - 1)]
         self.grid = grid_of((shape.height, shape.width), self.features.patch_stride)
         self.small_px = small_size(shape, strides[-1])
