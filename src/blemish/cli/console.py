@@ -193,14 +193,15 @@ def say_unread(folders: Iterable[Path]) -> None:
 
 def say_masks(folders: Iterable[Path]) -> None:
     """A note on a data set's masks, which are no photos to judge, and on masks that were taken for photos."""
-    from blemish.data.image_files import mask_files, photo_files
+    from blemish.data.image_files import photos_and_masks
     from blemish.data.stray_masks import masks_among
 
     for folder in folders:
-        if folder.is_dir() and (among := masks_among(photo_files(folder, []), [folder])):
+        photos, masks = photos_and_masks(folder, []) if folder.is_dir() else ([], [])
+        if among := masks_among(photos, [folder]):
             looks = f"{plural(len(among), 'image')} among the photos named like masks and taken for photos"
             say("note", f"{looks}: {join_names(list(map(str, among)))}")
-        if folder.is_dir() and (masks := mask_files(folder)):
+        if masks:
             say(
                 "note",
                 f"{plural(len(masks), 'image')} among a data set's masks left out, as they are no photos: {folder}",
