@@ -262,10 +262,16 @@ def test_verify_names_what_was_changed_and_exits_with_1(
 
 
 @pytest.mark.slow
-def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, model_file: Path) -> None:
+def test_a_product_is_set_up_from_the_terminal(
+    tmp_path: Path, onnx_file: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from typer.testing import CliRunner
 
     from blemish.cli import app
+    from blemish.station import products
+
+    checks, real = [], products.verify
+    monkeypatch.setattr(products, "verify", lambda *given: checks.append(given) or real(*given))
 
     camera, root = tmp_path / "camera", tmp_path / "new"
     camera.mkdir()
@@ -273,6 +279,7 @@ def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, 
     arguments = ["station", "add", str(root), "--product", "disc"]
     added = run(app, [*arguments, "--model", str(onnx_file), "--watch", str(camera)])
     assert added.exit_code == 0, added.output
+    assert len(checks) == 1
     refused = run(app, [*arguments, "--model", str(model_file)])
     assert refused.exit_code == 2
     assert "export it: blemish export" in refused.output
