@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -18,7 +19,7 @@ from blemish.station import queue
 from blemish.station.database import Database, _engine, migrate, open_database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
-from blemish.station.judge import Judge, Judged, commit
+from blemish.station.judge import Judge, Judged, commit, keep_map, load_map
 from blemish.station.products import add_product, product_named
 from blemish.station.tables import Base, Decision, Entry, Image, Job, Model, Product, Source, Tally, now
 from blemish.station.trail import STATION, append, decision_detail, verify_trail
@@ -248,6 +249,15 @@ def test_what_is_no_image_is_decided_to_be_unreadable(
         decision = session.scalars(select(Decision)).one()
     assert (decision.verdict, decision.score) == ("unreadable", None)
     assert decision.message.startswith("broken.png: ")
+
+
+@pytest.mark.parametrize("left", [b"", b"PK", b"half"])
+def test_a_map_that_is_damaged_is_none(folder: StationFolder, left: bytes) -> None:
+    keep_map(folder, 1, np.ones((8, 8), np.float32))
+    path = folder.map_path(1)
+    assert load_map(path) is not None
+    path.write_bytes(path.read_bytes()[:100] if left == b"half" else left)
+    assert load_map(path) is None
 
 
 def test_an_image_that_was_changed_in_the_folder_is_not_judged(

@@ -4,6 +4,7 @@ import errno
 import glob
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -40,18 +41,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     check_writable(path)
+    temporary = path.with_name(f".{fit_name(path.name, room=16)}.{secrets.token_hex(4)}.part")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{fit_name(path.name, room=16)}.", suffix=".part")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     is_locked = _lock(handle)
     if not is_locked:
         os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        mode = 0o666 & ~_umask()
-        temporary.chmod(mode)
         replace_file(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
@@ -217,12 +216,6 @@ def folder_to_fill(path: Path) -> Iterator[Path]:
             for folder in new:
                 folder.rmdir()
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @contextmanager
