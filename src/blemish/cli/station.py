@@ -1,7 +1,6 @@
 """`blemish station`: the service beside the line."""
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typer.core import TyperGroup
 
 from blemish.cli.console import log_console, out_console
 from blemish.cli.options import Threads
+from blemish.cli.stopping import when_asked_to_end
 
 if TYPE_CHECKING:
     from blemish.station.database import Database
@@ -210,9 +210,7 @@ def work(
     if opcua is not None:
         check_opcua(opcua)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with opened(folder, database) as (station, store):
+    with when_asked_to_end(lambda *_: stop.set()), opened(folder, database) as (station, store):
 
         def say(text: str) -> None:
             log_console.print(f"trouble: {text}")

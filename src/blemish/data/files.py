@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -155,7 +155,7 @@ def check_writable(path: Path) -> None:
 def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:
     """Delete what `atomic_write` left of files in a folder when its process was killed.
 
-    Of one `name`, if given; in the folders below, too, where `deep`.
+    Of one `name`, if given, and then of a folder, too, that was being filled; in the folders below, where `deep`.
 
     A file that is being written is locked by its writer; where there are no such locks, none is deleted. One so new
     that its writer may not have locked it yet is waited for.
@@ -165,15 +165,34 @@ def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:
     if any(_is_new(part) for part in parts):
         time.sleep(_UNLOCKED_S)
     for part in parts:
-        with suppress(OSError), part.open("rb") as file:
-            if _lock(file.fileno()):
-                part.unlink()
+        with suppress(OSError), _opened(part) as handle:
+            if _lock(handle):
+                shutil.rmtree(part) if name and part.is_dir() else part.unlink()
 
 
 def _is_new(path: Path) -> bool:
     with suppress(OSError):
         return abs(time.time() - path.stat().st_mtime) < _UNLOCKED_S
     return False
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A hidden folder beside a path, to be filled and given its name; gone at the end, or by `remove_left_parts`."""
+    name = f".{fit_name(path.name, room=16)}."
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=name, suffix=".part") as beside, ExitStack() as held:
+        with suppress(OSError):  # on Windows, where there are no such locks
+            _lock(held.enter_context(_opened(Path(beside))))
+        yield Path(beside)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int) -> bool:
