@@ -60,19 +60,19 @@ def test_masks_of_every_kind_with_a_black_or_transparent_background_are_read(kin
 
 
 WRONG: dict[str, tuple[Callable[[], Image.Image], str, str | None]] = {
-    "inverted": (lambda: grey(255, 0), r"values 255 \(96%\), 0 \(4%\)", "0"),
-    "background 127": (lambda: grey(127, 255), r"values 127 \(96%\), 255 \(4%\)", "255"),
-    "background 1": (lambda: grey(1, 2), r"values 1 \(96%\), 2 \(4%\)", "2"),
-    "palette, white first": (lambda: palette((255, 255, 255), (255, 0, 0)), r"indices 0 \(96%\), 1 \(4%\)", "1"),
-    "palette, by colour": (lambda: palette((255, 255, 255), (255, 0, 0)), r"indices 0 \(96%\)", "[255, 0, 0]"),
+    "inverted": (lambda: grey(255, 0), r"values 255 \(96 %\), 0 \(4 %\)", "0"),
+    "background 127": (lambda: grey(127, 255), r"values 127 \(96 %\), 255 \(4 %\)", "255"),
+    "background 1": (lambda: grey(1, 2), r"values 1 \(96 %\), 2 \(4 %\)", "2"),
+    "palette, white first": (lambda: palette((255, 255, 255), (255, 0, 0)), r"indices 0 \(96 %\), 1 \(4 %\)", "1"),
+    "palette, by colour": (lambda: palette((255, 255, 255), (255, 0, 0)), r"indices 0 \(96 %\)", "[255, 0, 0]"),
     "red on white": (
         lambda: Image.fromarray(np.where(TRUE[..., None], np.uint8([255, 0, 0]), np.uint8(255))),
-        r"values \[255, 255, 255\] \(96%\), \[255, 0, 0\] \(4%\)",
+        r"values \[255, 255, 255\] \(96 %\), \[255, 0, 0\] \(4 %\)",
         "[255, 0, 0]",
     ),
     "opaque white behind": (
         lambda: Image.fromarray(np.dstack([np.where(TRUE, 0, 255)] * 3 + [np.full_like(TRUE, 255, int)]).astype("u1")),
-        r"values \[255, 255, 255, 255\] \(96%\)",
+        r"values \[255, 255, 255, 255\] \(96 %\)",
         "0",
     ),
 }
@@ -83,7 +83,7 @@ def test_a_mask_that_marks_nearly_everything_is_refused_until_its_value_is_told(
     draw, found, value = WRONG[kind]
     draw().save(tmp_path / "m.png")
     with pytest.raises(
-        DataError, match=rf"m\.png: nearly everything is marked defective, (96|100)% .*{found}.*mask_value"
+        DataError, match=rf"m\.png: nearly everything is marked defective, (96|100) % .*{found}.*mask_value"
     ):
         load_mask(tmp_path / "m.png", (SIDE, SIDE))
     told = validate(DataSettings, parse_assignment(f"mask_value={value}"), "data.").mask_value

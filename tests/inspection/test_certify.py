@@ -270,7 +270,7 @@ def test_only_new_good_images_lift_a_withdrawal(model: Path, good: Path, shared_
     photo = shared_parts / "test/good/000.png"
     assert "withdrawn" not in run("inspect", model, photo).stderr
     withdraw(model)
-    words = "the certificate is withdrawn: sharpness has changed (1.5 when calibrated, 0.7 at the alarm, after 40"
+    words = "the certificate is withdrawn: sharpness has changed (1.500 when calibrated, 0.7000 at the alarm, after 40"
     result = run("inspect", model, photo, "--format", "json")
     assert words in result.stderr
     assert set(json.loads(result.stdout)[0]) == set(FIELDS)

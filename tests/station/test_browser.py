@@ -222,6 +222,29 @@ def test_an_engineer_works_by_keyboard_and_no_page_complains(page: Any, running:
     assert "No model is in the shadow." in page.locator("main").text_content()
 
 
+def test_words_without_end_make_no_page_wider(page: Any, running: Running, tmp_path: Path) -> None:
+    set_rate(running, 0.0)
+    name, width, word = f"{'n' * 120}.png", 1024, "x" * 80
+    Image.new("RGB", (640, 40)).save(tmp_path / "camera" / name)  # of another aspect than the model is for
+    wait_for_number(page, ".card.unreadable", 1)
+    page.click(".card a.picture")
+    assert name not in page.locator(".seen .panel").text_content()  # its title says it
+    page.fill("[name=defect_type]", word)
+    page.click("text=Defective")
+    page.wait_for_selector(f"li >> text={word}")
+    address = page.url.removeprefix(running.address)
+    page.goto(running.address + "users")
+    page.fill("form[action='/users'] [name=name]", word)
+    page.fill("form[action='/users'] [name=password]", PASSWORD)
+    page.click("form[action='/users'] button")
+    page.wait_for_selector(f"th >> text={word}")
+    page.set_viewport_size({"width": width, "height": 768})
+    for path in ("", "images", address, "users", "report", "trail"):
+        page.goto(running.address + path)
+        parts = "[document.documentElement, ...document.querySelectorAll('.scroll')]"
+        assert max(page.evaluate(f"{parts}.map(one => one.scrollWidth - one.clientWidth)")) <= 0, path
+
+
 def test_no_verdict_is_lost_where_the_session_or_the_station_has_ended(
     chromium: Any, tmp_path: Path, onnx_file: Path
 ) -> None:

@@ -106,9 +106,11 @@ def monitor(
 
 
 def _say_alarm(alarm: "Alarm") -> None:
+    from blemish.inference.score import score_text
+
     log_console.print(
-        f"ALARM: {alarm.stream} has changed, {alarm.usual:.3g} when calibrated, {alarm.now:.3g} now; noticed after "
-        f"{plural(alarm.images, 'image')}, at {alarm.image}"
+        f"ALARM: {alarm.stream} has changed, {score_text(alarm.usual)} when calibrated, {score_text(alarm.now)} now; "
+        f"noticed after {plural(alarm.images, 'image')}, at {alarm.image}"
     )
 
 
@@ -136,11 +138,12 @@ def _is_current(model: Path, header: "ArtifactHeader") -> Callable[[], bool]:
 
 
 def _print_watch(found: "Watched") -> None:
+    from blemish.inference.score import score_text
+
     table = new_table("", "when calibrated", "now", "evidence of change")
     for name, stream in found.streams.items():
-        now = "-" if stream.now is None else f"{stream.now:.4g}"
         evidence = f"{100 * stream.log10_peak / found.log10_limit:.0f} %"
-        table.add_row(name, f"{stream.usual:.4g}", now, evidence)
+        table.add_row(name, score_text(stream.usual), score_text(stream.now), evidence)
     out_console.print(table)
     chance = f"{100 * found.max_false_alarm_probability:g} %"
     verdict = f"CHANGED: {', '.join(alarm.stream for alarm in found.alarms)}" if found.alarms else "no change noticed"

@@ -303,5 +303,5 @@ def _check_aspect(size: tuple[int, int], policy: PixelPolicy, where: str) -> Non
             advice = "The region of interest lies elsewhere in it: give photos of the aspect it was drawn on"
         raise DataError(
             f"{where}: {height} x {width} (height x width), an aspect of {height / width:.3g}; the model is for "
-            f"{policy.aspect:.3g}, within {ASPECT_TOLERANCE:.0%}. {advice}"
+            f"{policy.aspect:.3g}, within {100 * ASPECT_TOLERANCE:.0f} %. {advice}"
         )

@@ -301,9 +301,9 @@ def _refuse_nearly_all(marked: NDArray[np.bool_], path: Path) -> None:
     if share <= MAX_MARKED and (share <= MAX_MARKED_WITH_BORDER or border <= MAX_BORDER):
         return
     raise DataError(
-        f"{path}: nearly everything is marked defective, {share:.0%} of the mask and {border:.0%} of its border, as "
-        f"every value above 0 counts; found: {_describe_values(path)}. Is it inverted, or a picture of the part? Say "
-        "which value means defective: data.mask_value (blemish evaluate: --set mask_value=...)"
+        f"{path}: nearly everything is marked defective, {100 * share:.0f} % of the mask and {100 * border:.0f} % "
+        f"of its border, as every value above 0 counts; found: {_describe_values(path)}. Is it inverted, or a picture "
+        "of the part? Say which value means defective: data.mask_value (blemish evaluate: --set mask_value=...)"
     )
 
 
@@ -314,6 +314,6 @@ def _describe_values(path: Path) -> str:
     flat = values.reshape(-1, *values.shape[2:])
     found, counts = np.unique(flat, axis=0, return_counts=True)
     order = np.argsort(-counts)[:3]
-    shares = [f"{np.asarray(found[one]).tolist()} ({counts[one] / len(flat):.0%})" for one in order]
+    shares = [f"{np.asarray(found[one]).tolist()} ({100 * counts[one] / len(flat):.0f} %)" for one in order]
     more = f" and {len(found) - 3} others" if len(found) > 3 else ""
     return ("palette indices " if mask.mode == "P" else "values ") + ", ".join(shares) + more

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from blemish.data.files import atomic_write
 from blemish.errors import DataError, plural
 from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.score import score_text
 from blemish.settings import Settings, read_regular
 from blemish.stats.martingale import Martingale
 
@@ -202,11 +203,11 @@ def withdrawn_message(alarm: Alarm) -> str:
 
     >>> alarm = Alarm(stream="brightness", images=40, image="d.png", usual=0.5, now=0.4)
     >>> withdrawn_message(alarm)
-    'the certificate is withdrawn: brightness has changed (0.5 when calibrated, 0.4 at the alarm, after 40 images, at
-    d.png); calibrate again with: blemish certify MODEL --good FOLDER'
+    'the certificate is withdrawn: brightness has changed (0.5000 when calibrated, 0.4000 at the alarm, after 40
+    images, at d.png); calibrate again with: blemish certify MODEL --good FOLDER'
     """
     return (
-        f"the certificate is withdrawn: {alarm.stream} has changed ({alarm.usual:.3g} when calibrated, {alarm.now:.3g} "
-        f"at the alarm, after {plural(alarm.images, 'image')}, at {alarm.image}); calibrate again with: "
-        "blemish certify MODEL --good FOLDER"
+        f"the certificate is withdrawn: {alarm.stream} has changed ({score_text(alarm.usual)} when calibrated, "
+        f"{score_text(alarm.now)} at the alarm, after {plural(alarm.images, 'image')}, at {alarm.image}); calibrate "
+        "again with: blemish certify MODEL --good FOLDER"
     )

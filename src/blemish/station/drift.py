@@ -19,6 +19,7 @@ from blemish.data.folder import ID_DIGITS
 from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.monitor_state import Alarm, MonitorState, WithdrawalCheck, default_state_path
+from blemish.inference.score import score_text
 from blemish.inspection.monitor import SAVE_EVERY_S
 from blemish.inspection.monitor_bets import SCORE
 from blemish.inspection.monitor_bets import Watch as Bets
@@ -154,10 +155,12 @@ class LineWatch:
             )
             before = set(session.scalars(known))
             new = [alarm for alarm in raised if alarm.stream not in before]
+            name = session.get_one(Product, watch.product_id).name
             for alarm in new:
                 _raise(session, watch, alarm)
         for alarm in new:
-            self._say(f"drift: {alarm.stream} has changed from {alarm.usual:.3g} to {alarm.now:.3g}; see the live page")
+            change = f"{alarm.stream} has changed from {score_text(alarm.usual)} to {score_text(alarm.now)}"
+            self._say(f"drift of '{name}': {change}; see the live page")
         watch.is_changed, watch.saved_s = False, time.monotonic()
         return new
 

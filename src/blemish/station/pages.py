@@ -128,12 +128,12 @@ def _cards(
     """Those after a decision; the verdicts of hidden ones are counted in `counted`."""
     with station.database.read() as session:
         rows = reviews.since(session, after)
-        hidden = reviews.hidden_of(session, rows)
+        hidden, shown = reviews.hidden_of(session, rows), {"products": state.products(session), "product": product}
     found = []
     for row in rows:
         if product not in (None, row.image.product_id) or row.decision is None:
             continue
-        html = bytes(render(request, "card.html.j2", row=row, is_hidden=row.image.id in hidden).body).decode()
+        html = bytes(render(request, "card.html.j2", row=row, is_hidden=row.image.id in hidden, **shown).body).decode()
         if row.image.id in hidden:
             counted[row.decision.verdict] += 1
         found.append(f"id: {row.decision.id}\ndata: {json.dumps({'html': html})}\n\n")

@@ -149,8 +149,8 @@ def details(text: str) -> list[tuple[str, str]]:
 
     One that was changed may be anything: it is shown as it is.
 
-    >>> details('{"model_id":3,"reason":"gr\\u00fcn","to":null}')
-    [('model_id', '3'), ('reason', 'grün'), ('to', '-')]
+    >>> details('{"model_id":3,"reason":"gr\\u00fcn","to":null,"of":""}')
+    [('model_id', '3'), ('reason', 'grün'), ('to', '-'), ('of', '-')]
     >>> details('{cut')
     [('', '{cut')]
     """
@@ -161,7 +161,10 @@ def details(text: str) -> list[tuple[str, str]]:
     if not isinstance(found, dict):
         return [("", text)]
     return [
-        (name, "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        (
+            name,
+            "-" if value in (None, "") else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+        )
         for name, value in found.items()
     ]
 

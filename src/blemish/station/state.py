@@ -119,10 +119,10 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
         )
     growing = backlog(session)
     if growing.per_minute > 0:
-        names = {"waiting": f"{growing.waiting}", "growth": f"{growing.per_minute}"}
+        names = {"waiting": f"{growing.waiting}", "before": f"{growing.waiting - growing.per_minute}"}
         found.append(
             Trouble(
-                "Images come faster than they are judged: {waiting} wait, {growth} more than a minute ago.",
+                "Images come faster than they are judged: {waiting} wait; a minute ago there were {before}.",
                 names,
             )
         )
