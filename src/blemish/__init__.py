@@ -19,6 +19,7 @@ from blemish.errors import (
 
 if TYPE_CHECKING:
     from blemish.data.folder import read_folder
+    from blemish.evaluation.evaluate import evaluate_model
     from blemish.inference.predictor import Prediction, Predictor
     from blemish.settings import RunSettings
     from blemish.training.settings import make_settings
@@ -30,6 +31,7 @@ _HOMES = {
     "Prediction": "blemish.inference.predictor",
     "Predictor": "blemish.inference.predictor",
     "RunSettings": "blemish.settings",
+    "evaluate_model": "blemish.evaluation.evaluate",
     "make_settings": "blemish.training.settings",
     "read_folder": "blemish.data.folder",
     "train_model": "blemish.training.train",
@@ -47,6 +49,7 @@ __all__ = [
     "TrainingError",
     "WithdrawnWarning",
     "__version__",
+    "evaluate_model",
     "make_settings",
     "read_folder",
     "train_model",

@@ -454,7 +454,7 @@ def test_the_images_of_the_training_are_no_test(tmp_path: Path) -> None:
 
 def test_a_flat_folder_is_good_images_and_says_so(tmp_path: Path) -> None:
     write_image(tmp_path / "flat/0.png", 0.1)
-    found = evaluate_model(brightness_predictor(), read_folder(tmp_path / "flat"), tmp_path / "out", QUICK)
+    found = evaluate_model(brightness_predictor(), str(tmp_path / "flat"), str(tmp_path / "out"), QUICK)  # read there
     assert plain(found)["count"]["good"] == 1
     assert "fitted or calibrated" in plain(found)["notes"]["data"]
     assert plain(found)["notes"]["data"] in found.report_path.read_text(encoding="utf-8")

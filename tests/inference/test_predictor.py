@@ -36,6 +36,30 @@ def test_every_kind_of_image_gives_the_same_score(predictor: Predictor, shared_p
     assert len(scores) == 1
 
 
+def test_one_image_where_several_belong_is_refused(predictor: Predictor, shared_parts: Path) -> None:
+    path = shared_parts / "test/bar/000.png"
+    with Image.open(path) as picture:
+        array = np.asarray(picture.convert("RGB"))
+    for one in (str(path), array, array[..., 0]):
+        with pytest.raises(DataError, match="one image, where several belong"):
+            next(predictor.predict_many(one))
+    assert len({prediction.score for prediction in predictor.predict_many(np.stack([array, array]))}) == 1
+
+
+def test_a_predictor_and_a_prediction_are_shown_in_a_line(predictor: Predictor) -> None:
+    of, threshold, source = predictor.header.detector, f"{predictor.threshold:.6g}", predictor.source
+    assert source is not None
+    assert repr(predictor) == f"<Predictor of {of}, threshold {threshold}, from {source.path.name}>"
+    shown = repr(predictor.predict(np.random.default_rng(1).random((64, 64, 3))))
+    assert shown.startswith("Prediction(path=None, score=")
+    assert "array" not in shown
+
+
+def test_fewer_than_one_thread_is_refused(model_file: Path) -> None:
+    with pytest.raises(SettingsError, match="threads: 0; give 1 or more"):
+        Predictor.load(model_file, threads=0)
+
+
 @pytest.mark.parametrize("image", [None, b"photo.png", [[0.5]], 3])
 def test_what_is_no_image_is_named(predictor: Predictor, image: object) -> None:
     with pytest.raises(DataError, match=r"an image of type \w+; expected a file, a Pillow image or a numpy array"):

@@ -177,6 +177,8 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
         train_model("nope", str(tmp_path / "m.safetensors"), settings())
     with pytest.raises(SettingsError, match=r"nope\.toml: cannot read the settings file"):
         make_settings(toml="nope.toml")
+    with pytest.raises(SettingsError, match=r"assignments: found the text '?seed=3'?; put it into a list"):
+        make_settings(assignments="seed=3")
 
 
 def test_a_bad_image_stops_or_is_skipped_and_counted(parts: Path, tmp_path: Path) -> None:

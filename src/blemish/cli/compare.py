@@ -211,8 +211,9 @@ def _print_comparison(content: Any) -> None:
         table.columns[0].no_wrap = True
         for row in content["summary"]:
             if row["dataset"] == dataset:
-                spreads = [row["scopes"].get("all", {}).get(name) for name in measures.values()]
-                values = ["-" if part is None else f"{part['mean']:.3f}" for part in spreads]
+                found = row["scopes"].get("all", {})
+                spreads = [(found.get(name), 1 if name == "latency_ms" else 3) for name in measures.values()]
+                values = ["-" if part is None else f"{part['mean']:.{digits}f}" for part, digits in spreads]
                 table.add_row(row["detector"], str(row["seeds"]), str(row["failed"] or ""), *values)
         out_console.print(table)
         counts = [run["count"]["all"] for run in content["runs"] if run["dataset"] == dataset and run["count"]]

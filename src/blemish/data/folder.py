@@ -198,7 +198,7 @@ class Folder:
         return tuple(sorted({sample.defect_type for sample in self.test if sample.label}))
 
 
-def read_folder(root: Path, mask_value: MaskValue = None, ignore_value: MaskValue = None) -> Folder:
+def read_folder(root: Path | str, mask_value: MaskValue = None, ignore_value: MaskValue = None) -> Folder:
     """The images below `root`, with masks paired by name.
 
     Two layouts are understood. MVTec-style: `train/good/*`, `test/good/*`, `test/<defect type>/*` and

@@ -16,7 +16,7 @@ from typing import Any, final
 import numpy as np
 
 from blemish.data.files import atomic_write, folder_to_fill
-from blemish.data.folder import Folder, Sample
+from blemish.data.folder import Folder, Sample, read_folder
 from blemish.data.groups import read_groups
 from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
 from blemish.data.outputs import check_report_folder
@@ -54,8 +54,8 @@ class Evaluation:
 
 def evaluate_model(
     predictor: Predictor,
-    folder: Folder,
-    out: Path,
+    folder: Folder | Path | str,
+    out: Path | str,
     settings: EvaluateSettings = EvaluateSettings(),  # noqa: B008  # frozen
     on_image: OnStep = tell_nobody,
 ) -> Evaluation:
@@ -71,7 +71,8 @@ def evaluate_model(
         DataError: there is no test image; an image or a mask cannot be read (unless `skip_bad`); `out` cannot be
             written, in which case no file is.
     """
-    started = time.perf_counter()
+    started, out = time.perf_counter(), Path(out)
+    folder = folder if isinstance(folder, Folder) else read_folder(folder)
     check_report_folder(out, RESULTS, REPORT, MAPS)
     with folder_to_fill(out):
         results, judged = measure_folder(predictor, folder, settings, on_image)

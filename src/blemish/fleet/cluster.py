@@ -2,11 +2,9 @@
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +74,6 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
     if address is not None:
         check_address(address)
         options = {"address": address}
-    before = signal.getsignal(signal.SIGTERM)
     for attempt in range(STARTS):
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
@@ -88,8 +85,6 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
             said = " ".join(str(error).split())[:400]
             where = "this machine" if address is None else f"--address {address}"
             raise SettingsError(f"{where}: Ray cannot be used: {said}") from None
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray's own ends with exit code 15 and without a word
     try:
         yield ray
     finally:

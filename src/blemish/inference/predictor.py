@@ -5,7 +5,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, final
@@ -41,7 +41,9 @@ class Prediction:
     score: float
     p_value: float
     threshold: float
-    scored_map: NDArray[np.float32]  # (h, w) of the photo, at the size of the pixels that the network sees
+    scored_map: NDArray[np.float32] = field(
+        repr=False
+    )  # (h, w) of the photo, at the size of the pixels that the network sees
     image_size_px: tuple[int, int]
     latency_ms: float
 
@@ -124,13 +126,19 @@ class Predictor:
 
         Raises:
             ArtifactError: missing, foreign, truncated, tampered with, of a newer format, or not the file asked for.
-            SettingsError: a device this machine does not have; no such hash or key.
+            SettingsError: a device this machine does not have; no such hash or key; fewer than one thread.
         """
+        if threads is not None and threads < 1:
+            raise SettingsError(f"threads: {threads}; give 1 or more, or None for one a core")
         path = Path(path)
         trust = Trust(sha256, None if signed_by is None else Path(signed_by))
         header, runtimes, found = open_model(path, device, threads, trust)
         beside = default_state_path(path) if state is None else Path(state)
         return cls(header, runtimes, source=ModelSource(path.absolute(), device, threads, beside.absolute(), found))
+
+    def __repr__(self) -> str:
+        where = "" if self.source is None else f", from {self.source.path.name}"
+        return f"<Predictor of {self.header.detector}, threshold {self.threshold:.6g}{where}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by the path of the model file, which must be the same where it is unpickled.
@@ -161,7 +169,7 @@ class Predictor:
         Raises:
             SettingsError: not a finite number, or below 0 (maps are never below 0).
         """
-        if not (np.isfinite(threshold) and threshold >= 0.0):
+        if not (math.isfinite(threshold) and threshold >= 0.0):
             raise SettingsError(f"threshold: {threshold} is not a finite number >= 0")
         return Predictor(self.header, self._runtimes, threshold, self.source)
 
@@ -245,8 +253,11 @@ class Predictor:
         The answers do not depend on what else is asked.
 
         Raises:
-            DataError: at the first image that cannot be read.
+            DataError: at the first image that cannot be read; one image alone, which `predict` takes.
         """
+        is_one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] in ((1,), (3,), (4,)))
+        if isinstance(images, str) or is_one_array:
+            raise DataError("predict_many: one image, where several belong; put it into a list, or use predict")
         for image in images:
             yield self.predict(image)
 

@@ -23,6 +23,8 @@ def make_settings(
     >>> make_settings("paper", assignments=["train.epochs=3"]).train.epochs
     3
     """
+    if isinstance(assignments, str):
+        raise SettingsError(f"assignments: found the text {shortened(assignments)}; put it into a list")
     toml = Path(toml) if toml else None
     assigned = merge(*(parse_assignment(text) for text in assignments))
     asked = merge(read_toml(toml) if toml else {}, assigned)
