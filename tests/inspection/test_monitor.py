@@ -161,6 +161,23 @@ def test_a_bad_image_stops_the_watch_where_it_was_or_is_skipped(model: Path, tmp
     assert (found.images, list(found.skipped)) == (5, [str(third)])
 
 
+def test_the_watch_is_written_only_when_something_is_new(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, write = [], monitor.write_state
+    monkeypatch.setattr(monitor, "write_state", lambda *given: written.append(given) or write(*given))
+    monkeypatch.setattr(monitor, "SAVE_EVERY_S", -1.0)
+    folder = photos(tmp_path / "line", 3, seed=9)
+    for images, writes in ((3, 3), (0, 0)):
+        assert (watch(model, folder).new_images, len(written)) == (images, writes)
+        written.clear()
+    shutil.copy(folder / "000.png", folder / "copy.png")
+    monkeypatch.setattr(monitor, "SAVE_EVERY_S", 60.0)
+    photos(folder, 1, seed=10)
+    found = watch(model, folder)
+    assert (found.new_images, found.copies, found.passed_over, len(written)) == (1, 1, 3, 1)
+
+
 def test_a_dead_camera_is_no_calm_line(model: Path, tmp_path: Path) -> None:
     """Where nothing was ever readable the watch has not begun; later, exit code 3 says that something is left out."""
     folder, state = photos(tmp_path / "line", 3, seed=9, change=lambda image: image.point(lambda _: 0)), tmp_path / "s"

@@ -92,6 +92,24 @@ def test_a_decision_is_what_predict_says(predictor: Predictor, folder: Path) -> 
     assert row["time"][-6] in "+-"
 
 
+def test_after_a_kill_the_first_images_are_decided_one_by_one_for_one_of_them_may_have_been_the_cause(
+    onnx_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, judge = Predictor.load(onnx_file, threads=2), Predictor.predict_prepared
+    for seed in range(10):
+        os.utime(photo(folder / f"{seed}.png", seed), (seed, seed))
+    (folder.parent / ".record.sqlite.lock").touch()
+    before = dict[str, int]()
+
+    def look(self: Predictor, prepared: Prepared, image: Path) -> Prediction:
+        before[image.name] = len(recorded(folder.parent / "record.sqlite"))
+        return judge(self, prepared, image)
+
+    monkeypatch.setattr(Predictor, "predict_prepared", look)
+    assert [one.image_path for one in watch(predictor, settings(folder))[0]] == [f"{seed}.png" for seed in range(10)]
+    assert [before[f"{seed}.png"] for seed in range(8)] == list(range(8))
+
+
 def test_images_that_wait_are_judged_two_at_once_and_decided_in_the_order_in_which_they_came(
     onnx_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

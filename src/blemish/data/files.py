@@ -226,19 +226,22 @@ def _umask() -> int:
 
 
 @contextmanager
-def exclusive_lock(path: Path, what: str) -> Iterator[None]:
+def exclusive_lock(path: Path, what: str) -> Iterator[bool]:
     """Hold the system's lock on `path`, an empty file that is made where it is missing, and taken away at the end.
 
-    The system lets go of it when the process dies, however it dies; the file then stays for the next one.
+    The system lets go of it when the process dies, however it dies; the file then stays for the next one, which is
+    given True.
 
     Raises:
         DataError: another process holds it, and `what` says what it is doing; or the file cannot be made or locked.
 
     >>> import tempfile
-    >>> with exclusive_lock(Path(tempfile.mkdtemp()) / "rows.lock", "writing rows.csv"):
-    ...     pass
+    >>> with exclusive_lock(Path(tempfile.mkdtemp()) / "rows.lock", "writing rows.csv") as was_left:
+    ...     was_left
+    False
     """
     check_writable(path)
+    was_left = path.exists()
     # A soft lock would outlive its process.
     lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
     for is_last_try in (False, True):
@@ -252,7 +255,7 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
         except OSError as error:
             raise DataError(f"{path}: cannot be locked: {reason(error)}; use a folder on a local disk") from None
     try:
-        yield
+        yield was_left
     finally:
         _unlink_held(path, held)  # filelock takes no lock on a file that has gone
         lock.release()

@@ -24,7 +24,8 @@ from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
 from blemish.inspection.monitor_bets import SCORE, Stream, Watch
 
-SAVE_EVERY_S = 5.0
+SAVE_EVERY_S = 60.0
+"""What a kill loses is watched again: the file may be of 1 MB, which is not written more often than need be."""
 
 UNREADABLE = "!"
 """At the end of the key of a file that could not be read."""
@@ -146,7 +147,7 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
     unnamed, unreadable, still_unreadable = list[Path](), list[str](), list[str]()
     readings = run.predictor.policy.new_readings()
     calibrated = set(run.predictor.header.calibration.image_ids)
-    is_changed = False
+    is_news = False  # to be kept, once there is a watch
     try:
         files = (
             _by_time(images, watch.seen, unnamed if run.skip_bad else None)
@@ -182,16 +183,16 @@ def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
                 skipped[str(file.path)] = str(error)
                 unreadable.append(str(error))
                 seen.add(file.key + UNREADABLE)
-            is_changed = watch.images > before or (before > 0 and bool(unreadable or copies))
-            if raised or (is_changed and time.monotonic() - saved > SAVE_EVERY_S):
+            is_news = watch.images > 0
+            if raised or (is_news and time.monotonic() - saved > SAVE_EVERY_S):
                 run.save(watch)
-                saved = time.monotonic()
+                is_news, saved = False, time.monotonic()
             for alarm in raised:
                 run.on_alarm(alarm)
         if unreadable and not watch.images:
             raise DataError(none_readable(len(unreadable), "image", unreadable[0]))
     finally:
-        if is_changed:
+        if is_news:
             run.save(watch)
     return Watched(
         images=watch.images,

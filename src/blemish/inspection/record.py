@@ -71,10 +71,11 @@ class Record:
     """The decisions so far. One that `add` returns is on the disk; one that it refuses is not, and can be added again.
 
     If the file was renamed or deleted since the last one, a new record is begun. May be used from several threads.
+    `was_left` where the process that wrote to it before was killed.
     """
 
-    def __init__(self, path: Path, made_by: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, made_by: Mapping[str, Any], was_left: bool = False) -> None:
+        self.path, self.was_left = path, was_left
         self._made_by = {name: json.dumps(value) for name, value in made_by.items()}
         self._connection: sqlite3.Connection | None = None
         self._stamp = os.stat_result([0] * 10)
@@ -93,8 +94,8 @@ class Record:
         """
         check_output(path)
         path = path.resolve()  # under another name, through a link, it is the same record
-        with exclusive_lock(path.with_name(f".{path.name}.lock"), f"writing the record {path}"):
-            record = cls(path, made_by)
+        with exclusive_lock(path.with_name(f".{path.name}.lock"), f"writing the record {path}") as was_left:
+            record = cls(path, made_by, was_left)
             try:
                 with record._connected() as connection:
                     if not resume:

@@ -127,6 +127,7 @@ class Watcher:
         self._slow = SlowPhotos()
         self._readings: Readings | None = self.predictor.policy.new_readings()
         self._first_look_s = math.inf
+        self._is_careful = self.record.was_left
 
     def run(self) -> None:
         """Watch until told to stop, or until it is idle for as long as the settings say.
@@ -201,7 +202,11 @@ class Watcher:
         return len(ready)
 
     def _all_seen(self, ready: Sequence[Ready]) -> Generator[tuple[Ready, Callable[[], Seen | None]], None, None]:
-        """Each file in order, with what gives or raises what `_see` does; the model stays the same for some of them."""
+        """Each file in order, with what gives or raises what `_see` does; the model stays the same for some of them.
+
+        Several at once, but the first ones after a watch that was killed: one of them may have ended it, and should not
+        take with it what came before.
+        """
         while ready:
             try:
                 self._follow_model()
@@ -210,6 +215,8 @@ class Watcher:
                 return
             at_once = images_at_once(self.predictor)
             some, ready = ready[: (count := AHEAD * at_once if at_once > 1 else 1)], ready[count:]
+            if self._is_careful:
+                at_once, self._is_careful = 1, False
             see = partial(self._see, at_once=min(at_once, len(some)))
             yield from judge_ahead(see, some, at_once, lambda one: self.settings.folder / one.name)
 
