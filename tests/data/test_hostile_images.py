@@ -16,6 +16,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
 
 from blemish.cli.console import say_unread
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
@@ -131,6 +132,9 @@ def test_float_tiffs_are_turned_and_inverted_as_they_say(tmp_path: Path, kind: t
     np.testing.assert_allclose(load_image(path, policy)[0], GREY[:, :20] / 255, atol=2e-3)
 
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
 def test_a_header_has_the_size_of_the_image_upright(kind: str, orientation: int, tmp_path: Path) -> None:
@@ -141,14 +145,41 @@ def test_a_header_has_the_size_of_the_image_upright(kind: str, orientation: int,
     assert read_header(path).size_px == read_original(path).size[::-1]
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+def test_an_orientation_of_xmp_counts_where_exif_has_none(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    plain = Image.fromarray(RGB[:, :20])
+    if kind == "png":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        plain.save(path, pnginfo=text)
+    else:
+        plain.save(path, **{"tif": {"tiffinfo": {700: XMP}}}.get(kind, {"xmp": XMP}))
+    assert (read_header(path).orientation, read_header(path).size_px) == (6, (20, SIDE))
+    assert read_original(path).size == (SIDE, 20)
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_an_orientation_counts_wherever_it_stands_in_a_png(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["eXIf", "iTXt", "zTXt"])
+def test_an_orientation_counts_wherever_it_stands_in_a_png(kind: str, place: str, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
-    chunk = (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
-    path = png16(tmp_path / "a.png", DEEP, **{place: chunk})
+    plain = exif.tobytes()
+    profile = f"\nexif\n{len(plain):8}\n{plain.hex()}\n".encode()
+    content = {
+        "eXIf": plain.removeprefix(b"Exif\0\0"),
+        "iTXt": b"XML:com.adobe.xmp" + bytes(5) + XMP.replace(b"6", b"3"),
+        "zTXt": b"Raw profile type exif\0\0" + zlib.compress(profile),  # ImageMagick
+    }[kind]
+    path = png16(tmp_path / "a.png", DEEP, **{place: (kind.encode(), content)})
     assert read_header(path).orientation == 3
     np.testing.assert_allclose(load_image(path, COLOUR), (DEEP[::-1, ::-1] >> 8).transpose(2, 0, 1) / 255, atol=1e-6)
+
+
+def test_what_a_png_says_behind_its_pixels_and_is_damaged_does_not_count(tmp_path: Path) -> None:
+    path = png16(tmp_path / "a.png", DEEP, after=(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + XMP))
+    path.write_bytes(path.read_bytes().replace(b'Orientation="6"', b'Orientation="8"'))
+    assert read_header(path).orientation == 1
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])

@@ -119,6 +119,7 @@ def test_arrays_and_files_give_the_same(tmp_path: Path) -> None:
         (np.zeros((4, 4), np.int64), "type int64"),
         (np.full((4, 4), 1.5), "floats from 1.5"),
         (np.full((4, 4), np.nan), "without NaN"),
+        (np.ma.masked_less(np.eye(4), 0.5), "masked pixels, which would be judged as they are; fill them"),
     ],
 )
 def test_odd_arrays_are_refused(array: np.ndarray, message: str) -> None:

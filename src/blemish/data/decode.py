@@ -5,8 +5,9 @@ import logging
 import os
 import threading
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast, final
+from typing import Any, BinaryIO, NamedTuple, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,9 @@ PAGES = "blemish_pages"
 
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
-_MAX_EXIF_BYTES = 1 << 16
+_PNG_HEAD = 33
+"""Bytes of a PNG's signature and of its size."""
+_MAX_INFO_BYTES = 1 << 20
 
 ImageLike = Path | str | Image.Image | NDArray[np.generic]
 
@@ -227,27 +230,33 @@ def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) ->
 
 
 def _orientation(handle: Image.Image, file: BinaryIO) -> int:
-    """Asking a PNG for the orientation that its head does not have would decode all of it."""
-    if handle.format == "PNG" and "exif" not in handle.info:
-        exif = _exif_after_pixels(file)
-        if exif is None:
-            return 1
-        handle.info["exif"] = b"Exif\0\0" + exif
-    return int(handle.getexif().get(_ORIENTATION, 1))
+    """EXIF's, or where it has none XMP's. Asking a PNG for what its head does not have would decode all of it."""
+    with SILENCE:
+        if handle.format != "PNG" or "exif" in handle.info:
+            return int(handle.getexif().get(_ORIENTATION, 1))
+        handle.info |= _info_after_pixels(file)
+        return int(Image.Image.getexif(handle).get(_ORIENTATION, 1))
 
 
-def _exif_after_pixels(file: BinaryIO) -> bytes | None:
-    """The content of a PNG's eXIf chunk, which may stand behind its pixels; None where it has none."""
-    at = 8
+def _info_after_pixels(file: BinaryIO) -> dict[str | tuple[int, int], Any]:
+    """What a PNG says of itself behind its pixels, read as that of one without any; none of what is damaged."""
+    file.seek(0)
+    parts, at, is_behind, room = [file.read(_PNG_HEAD)], _PNG_HEAD, False, _MAX_INFO_BYTES
     while True:
         file.seek(at)
         head = file.read(8)
-        if len(head) < 8 or head[4:] == b"IEND":
-            return None
-        length = int.from_bytes(head[:4], "big")
-        if head[4:] == b"eXIf":
-            return file.read(min(length, _MAX_EXIF_BYTES))
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if len(head) < 8 or kind == b"IEND":
+            break
+        is_behind = is_behind or kind == b"IDAT"
+        if is_behind and kind in (b"eXIf", b"iTXt", b"zTXt") and length <= room:
+            parts.append(head + file.read(length + 4))
+            room -= length
         at += 12 + length
+    if len(parts) > 1:
+        with suppress(OSError, ValueError), _opened(io.BytesIO(b"".join([*parts, bytes(4), b"IDAT"]))) as found:
+            return found.info
+    return {}
 
 
 def _check_cost(handle: Image.Image, path: Path, content: bytes, is_drawn: bool) -> None:
@@ -265,6 +274,11 @@ def _check_cost(handle: Image.Image, path: Path, content: bytes, is_drawn: bool)
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
+    if np.ma.is_masked(array):
+        raise DataError(
+            "image array: has masked pixels, which would be judged as they are; fill them (array.filled(value)), or "
+            "train with a region of interest (data.roi)"
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
