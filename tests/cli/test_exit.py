@@ -1,5 +1,7 @@
 """How a command ends."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import typer
 
 from blemish.cli import ladder
 from blemish.cli.exit import ERROR, INTERRUPTED, ending
-from conftest import TINY
+from conftest import TINY, write_parts
 from reference.command import run
 
 
@@ -75,3 +77,54 @@ def test_a_working_directory_that_is_gone_is_said(tmp_path: Path) -> None:
     command = f"cd {gone}; rmdir {gone}; exec {sys.executable} -m blemish detectors"
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert ran.stderr.startswith("warning: the working directory is gone")
+
+
+MIDWAY = {
+    "challenge": ("challenge", "{onnx}", "{photos}", "-o", "{out}", "--types", "scratch"),
+    "evaluate": ("evaluate", "{onnx}", "{parts}", "-o", "{out}"),
+    "compare": ("compare", "{parts}", "-o", "{out}", "--detectors", "ae_l2"),
+    "sweep setting": ("sweep", "setting", "{parts}", "-o", "{out}", "--detector", "ae_l2", "--set", "model.latent=4,8"),
+    "data convert": ("data", "convert", "{parts}", "-o", "{out}/below"),
+    "data synth": ("data", "synth", "hazelnuts", "{out}/below"),
+    "train": ("train", "{parts}", "-o", "{home}/m.safetensors"),
+    "export": ("export", "{model}", "-o", "{home}/m.onnx"),
+}
+PLACES = {
+    "challenge": "evaluation.challenge.challenge._run",
+    "evaluate": "evaluation.evaluate.judge_images",
+    "compare": "evaluation.compare.compare.refuse_bad_files",
+    "sweep setting": "evaluation.compare.sweep_setting.refuse_bad_files",
+    "data convert": "data.convert._copy",
+    "data synth": "data.synthetic.dataset._save",
+    "train": "training.train.fit_splits",
+    "export": "training.export.to_graph",
+}
+"""A function that each of them calls when it has begun and nothing worth keeping is there."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends a process there")
+@pytest.mark.parametrize(
+    ("command", "name"), [*((one, "SIGTERM") for one in MIDWAY), ("data synth", "SIGINT"), ("data synth", "SIGHUP")]
+)
+def test_a_signal_in_the_middle_leaves_nothing(
+    command: str,
+    name: str,
+    shared_parts: Path,
+    onnx_file: Path,
+    model_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        for _ in range(2):  # the second one stops at once
+            os.kill(os.getpid(), getattr(signal, name))
+        raise AssertionError
+
+    monkeypatch.setattr(f"blemish.{PLACES[command]}", killed)
+    (home := tmp_path / "home").mkdir()
+    unseen = write_parts(tmp_path / "unseen", good=1, test=5, seed=1)
+    places = {"onnx": onnx_file, "model": model_file, "parts": shared_parts, "photos": unseen}
+    said = run(*(one.format(**places, home=home, out=home / "new/out") for one in MIDWAY[command]))
+    assert (said.exit_code, "interrupted; " in said.stderr) == (INTERRUPTED, True), said.output
+    assert list(home.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -104,6 +104,16 @@ def test_a_data_sets_masks_are_not_judged_and_said_to_be_left_out(
     assert "note: 2 images among a data set's masks left out" in said.stderr
 
 
+def test_an_image_that_is_given_again_is_judged_once_which_is_said(onnx_file: Path, photos: Path) -> None:
+    again = photos.parent / "other" / ".." / photos.name
+    (photos.parent / "other").mkdir()
+    said = run("inspect", onnx_file, photos / "1.png", photos, again, photos / "1.png", "--format", "csv")
+    rows = [line.split(",")[0] for line in said.stdout.splitlines()[1:]]
+    assert rows == [str(photos / "1.png"), str(photos / "0.png")]
+    assert "note: 4 images given more than once, each judged once" in said.stderr
+    assert "given more than once" not in run("inspect", onnx_file, photos).stderr
+
+
 def test_masks_that_were_judged_as_photos_are_said(onnx_file: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "Test")
     (tmp_path / "test").mkdir()  # no data set, and nothing of it is left out

@@ -1,12 +1,13 @@
 """Files: one process at a time holds a lock, and a process that dies holds none."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from blemish.data.files import exclusive_lock, replace_file
+from blemish.data.files import atomic_write, exclusive_lock, replace_file
 from blemish.errors import DataError
 
 HOLD = """
@@ -65,6 +66,20 @@ def test_a_lock_that_is_taken_away_at_the_end_is_never_held_twice(tmp_path: Path
     assert [process.wait() for process in counting] == [0, 0, 0]
     assert counter.read_text() == "600"
     assert list(tmp_path.iterdir()) == [counter]
+
+
+def test_a_file_has_the_mode_that_the_process_gives_which_is_never_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment: another thread would make its file meanwhile, or put the wrong one back."""
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patched, atomic_write(tmp_path / "a") as temporary:
+            patched.setattr(os, "umask", lambda _: pytest.fail("changed"))
+            temporary.touch()
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
 
 
 def test_a_lock_in_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from blemish.cli.console import say_unread
 from blemish.data.decode import MAX_JPEG_SCANS, read_content, read_header
 from blemish.data.folder import Sample, read_folder
 from blemish.data.groups import read_groups
-from blemish.data.image_files import image_files, unread_images
+from blemish.data.image_files import image_files, photo_files, photos_and_masks, unread_images
 from blemish.data.images import PixelPolicy, load_image, prepare, prepare_content, read_original
 from blemish.data.notes import photo_notes
 from blemish.data.profiles import profile_name
@@ -615,8 +615,20 @@ def test_links_in_the_place_of_a_data_sets_own_folders_are_followed_and_not_talk
     (root / place).symlink_to(tmp_path / "elsewhere")
     assert read_folder(root) == before
     assert unread_images(root) == []
+    assert photo_files(root) == sorted(sample.path for sample in (*before.train, *before.test))
     (root / "train/good/more").symlink_to(tmp_path)
     assert [path.name for path in unread_images(root)] == ["more"]
+
+
+def test_a_data_sets_photos_and_masks_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("test/cut/a.png", "ground_truth/cut/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(RGB).save(tmp_path / name)
+    listed: list[Path] = []
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(Path(folder)) or real(folder))
+    assert photos_and_masks(tmp_path) == ([tmp_path / "test/cut/a.png"], [tmp_path / "ground_truth/cut/a.png"])
+    assert listed.count(tmp_path / "ground_truth/cut") == 1
 
 
 def test_no_image_in_a_folder_is_silently_left_out(tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ def state_of(entry: Path) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, which Linux has")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_ends_leaves_no_process_and_goes_on(
-    server: Server, onnx_file: Path, tmp_path: Path
+    number: signal.Signals, server: Server, onnx_file: Path, tmp_path: Path
 ) -> None:
     rows = [row._replace(path=f"{server.url}/{row.id}") for row in find_images(tmp_path / "images")]
     write_manifest(rows, tmp_path / "m.csv")
@@ -76,7 +77,7 @@ def test_an_interrupted_command_ends_leaves_no_process_and_goes_on(
                 assert time.monotonic() < ends, "waited for too long"
                 time.sleep(0.05)
             began = time.monotonic()
-            os.killpg(process.pid, signal.SIGINT)
+            (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
             told = process.communicate(timeout=WAIT_S)
             took_s = time.monotonic() - began
         finally:

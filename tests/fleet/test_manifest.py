@@ -122,6 +122,8 @@ def test_a_file_of_others_is_not_replaced(tmp_path: Path) -> None:
 def test_a_product_that_no_registry_can_have_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--product 'a/b': has '/' in its name"):
         list(find_images(folder_of(tmp_path, "a.png"), "a/b"))
+    with pytest.raises(DataError, match=r"nut\.: a product's name, which is empty, or has a space or a dot at an end"):
+        list(find_images(folder_of(tmp_path / "images", "nut./a.png")))
 
 
 def test_train_and_test_are_no_products(tmp_path: Path) -> None:

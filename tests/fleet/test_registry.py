@@ -82,12 +82,27 @@ def test_a_product_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " nut", "nut.", "a/b", "a\\b", "..", ".nut", "a\nb", "a:b", "x" * 300, "ledger.json", "Registry.JSON"]
+    "name",
+    [
+        "",
+        " nut",
+        "nut.",
+        "a/b",
+        "a\\b",
+        "..",
+        ".nut",
+        "a\nb",
+        "a:b",
+        "x" * 81,
+        "螺" * 80,
+        "ledger.json",
+        "Registry.JSON",
+    ],
 )
 def test_a_name_that_no_folder_may_have_is_refused(name: str) -> None:
     assert refused_name(name)
 
 
-@pytest.mark.parametrize("name", ["nut", "nut 7", "Schraube-M4.2", "шайба", "螺母"])
+@pytest.mark.parametrize("name", ["nut", "nut 7", "Schraube-M4.2", "шайба", "螺母", "x" * 80])
 def test_other_names_are_taken(name: str) -> None:
     assert not refused_name(name)

@@ -132,14 +132,14 @@ def with_functions(depth: int) -> onnx.ModelProto:
     return graph([mean, call], AXIS, functions=functions)
 
 
-def sized_by_pixels() -> onnx.ModelProto:
+def sized_by_pixels(order: int = 1) -> onnx.ModelProto:
     nodes = [
         helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
         helper.make_node("Cast", ["most"], ["size"], to=TensorProto.INT64),
         helper.make_node("Reshape", ["size", "one"], ["sizes"]),
         helper.make_node("Expand", ["most", "sizes"], ["maps"]),
     ]
-    return graph(nodes, constant("one", [1]))
+    return graph(nodes[::order], constant("one", [1]))
 
 
 NOT_ALLOWED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
@@ -170,6 +170,7 @@ NOT_ALLOWED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         "5002 operators",
     ),
     "a size that follows from the pixels": (sized_by_pixels, "Expand has a size that depends on the pixels"),
+    "a size that follows from what comes later": (lambda: sized_by_pixels(-1), "Reshape comes after one that needs it"),
     "a sparse weight": (
         lambda: graph(
             [MEAN],
@@ -235,6 +236,21 @@ def test_a_graph_that_could_do_more_or_takes_too_much_is_refused(
     path = tmp_path / "m.onnx"
     path.write_bytes(seal(make().SerializeToString(), metadata))
     refused(path, message)
+
+
+def test_an_operator_of_two_names_is_refused() -> None:
+    """A reader of protobuf takes the last one."""
+    node = helper.make_node("Abs", ["images"], ["maps"]).SerializeToString()
+    content = graph([]).SerializeToString()
+    names = b"\x22\x08Identity" + node
+    check_graph(content + field(7, field(1, node)))
+    with pytest.raises(ArtifactError, match="'Identity Abs', which no detector"):
+        check_graph(content + field(7, field(1, names)))
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A short field of protobuf."""
+    return bytes([number << 3 | 2, len(content)]) + content
 
 
 def test_a_graph_that_takes_too_long_is_left_behind(

@@ -228,10 +228,10 @@ def test_pictures_drawn_in_strips_are_those_drawn_at_once(size_px: tuple[int, in
 KILLED = """
 import sys, time
 from pathlib import Path
-from blemish.data.csv_cells import unescape_cell
 from blemish.data.files import atomic_write
-with atomic_write(Path(sys.argv[1])) as temporary:
-    temporary.write_text("half")
+from blemish.data.outputs import new_folder
+with {writer}(Path(sys.argv[1])) as temporary:
+    ({file}).write_text("half")
     print("writing", flush=True)
     time.sleep(60)
 """
@@ -239,14 +239,19 @@ with atomic_write(Path(sys.argv[1])) as temporary:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be deleted there")
-def test_what_a_killed_process_left_is_deleted_but_not_what_is_being_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("writer", "file"), [("atomic_write", "temporary"), ("new_folder", "temporary / 'a'")])
+def test_what_a_killed_process_left_is_deleted_but_not_what_is_being_written(
+    writer: str, file: str, tmp_path: Path
+) -> None:
     target = tmp_path / "a [1].json"
-    with subprocess.Popen([sys.executable, "-c", KILLED, target], stdout=subprocess.PIPE, text=True) as process:
+    killed = KILLED.format(writer=writer, file=file)
+    with subprocess.Popen([sys.executable, "-c", killed, target], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         (part,) = tmp_path.iterdir()
         os.utime(part, (time.time() - 60,) * 2)
         remove_left_parts(tmp_path)
+        remove_left_parts(tmp_path, target.name)
         assert list(tmp_path.iterdir()) == [part]
         process.send_signal(signal.SIGKILL)
     remove_left_parts(tmp_path, "b.json")

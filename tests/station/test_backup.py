@@ -103,7 +103,7 @@ def test_from_sqlite_into_postgresql(
     assert not (tmp_path / "third").exists()
 
 
-@pytest.mark.parametrize("wrong", ["text", "zip", "migration", "file"])
+@pytest.mark.parametrize("wrong", ["text", "zip", "migration", "file", "place"])
 def test_what_is_no_backup_leaves_nothing(
     sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path, wrong: str
 ) -> None:
@@ -124,12 +124,18 @@ def test_what_is_no_backup_leaves_nothing(
         if wrong == "file":
             name = next(name for name in content if name.endswith(".png"))
             content[name] = picture(2)
+        if wrong == "place":
+            name = next(name for name in content if name.endswith(".png"))
+            content[name.replace(".png", "./../../../../e.png")] = content[name]
+            rows = json.loads(content["tables/images.jsonl"])
+            content["tables/images.jsonl"] = json.dumps({**rows, "suffix": "./../../../../e.png"}).encode()
         with ZipFile(path, "w") as archive:
             for name, kept in content.items():
                 archive.writestr(name, kept)
     with pytest.raises(DataError, match=str(path)):
         restore(path, tmp_path / "again", None)
     assert not (tmp_path / "again").exists()
+    assert not (tmp_path / "e.png").exists()
 
 
 def test_nothing_is_restored_over_something(sqlite: Database, folder: StationFolder, tmp_path: Path) -> None:

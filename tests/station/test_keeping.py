@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from blemish.cli import app as cli
 from blemish.data.progress import Progress
 from blemish.errors import SettingsError
-from blemish.station import accounts, queue, reviews
+from blemish.station import accounts, heads, intake, queue, reviews
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database
-from blemish.station.folder import StationFolder
+from blemish.station.folder import StationFolder, keep_content
 from blemish.station.heads import Head, head_of, read_head, send_daily, set_address
 from blemish.station.hooks import SIGNATURE, is_signed
 from blemish.station.intake import Inbox
@@ -135,6 +135,33 @@ def test_a_file_stays_as_long_as_one_image_needs_it(database: Database, folder: 
     set_retention(database, "eva", make_retention(30, None, None), "the disk is small")
     assert sweep(database, folder).images == 1
     assert there(database, folder) == [new]
+
+
+def test_a_file_that_is_removed_while_the_same_photo_comes_again_is_written_again(
+    database: Database, folder: StationFolder, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(1, 40, name="a.png")
+    set_retention(database, "eva", make_retention(30, None, None), "the disk is small")
+    with monkeypatch.context() as patch:
+
+        def then_sweep(path: Path, content: bytes) -> None:
+            keep_content(path, content)
+            patch.undo()
+            assert sweep(database, folder).images == 1
+
+        patch.setattr(intake, "keep_content", then_sweep)
+        new = keep(1, 1, name="b.png")
+    assert there(database, folder) == [new]
+
+
+def test_an_image_that_was_removed_and_comes_again_leaves_no_file(
+    database: Database, folder: StationFolder, keep: Keep
+) -> None:
+    first = keep(1, 40)
+    set_retention(database, "eva", make_retention(30, None, None), "the disk is small")
+    sweep(database, folder)
+    assert keep(1, 40) == first
+    assert not list((folder.root / "images").rglob("*.png"))
 
 
 def test_a_sweep_that_was_killed_is_done_again(
@@ -262,6 +289,20 @@ def test_the_page_prints_a_head_and_finds_it_again(sqlite: Database, folder: Sta
     assert who.client.post("/trail/head", data=form).status_code == 422
     told = who.client.post("/trail/head", data={**form, "url": "https://example.org/heads"})
     assert "shown this once" in told.text
+
+
+def test_an_address_that_is_changed_while_the_head_is_sent_stays_changed(
+    sqlite: Database, folder: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(*_: object) -> str:
+        set_address(sqlite, "eva", "")
+        return ""
+
+    set_address(sqlite, "eva", "https://old.example/heads")
+    monkeypatch.setattr(heads, "post", change)
+    send_daily(sqlite, folder, print)
+    with sqlite.read() as session:
+        assert heads.address_of(session)["url"] == ""
 
 
 def test_the_head_is_sent_once_a_day_signed_and_again_until_it_was_taken(

@@ -1,8 +1,12 @@
 """Models that are made and compared at a station: recalibration, training, challenge, the shadow."""
 
 import json
+import os
+import sqlite3
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -11,6 +15,8 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from blemish.data.progress import Progress
 from blemish.errors import CalibrationError, DataError, SettingsError
@@ -18,7 +24,9 @@ from blemish.inference.overlay import encode
 from blemish.inference.predictor import Predictor
 from blemish.station import accounts, reviews, run_kinds, runs, shadow
 from blemish.station.app import Station
+from blemish.station.database import Database
 from blemish.station.drift import alarms_of
+from blemish.station.folder import StationFolder
 from blemish.station.judge import Judge
 from blemish.station.products import header_of_model
 from blemish.station.recalibrate import confirmed_good, propose, put_images
@@ -222,6 +230,41 @@ def test_one_run_at_a_time_and_a_dead_one_is_called_failed(
     for rate in ("0", "100", "x", "nan"):
         form = {"csrf": who.csrf, "product_id": line.product_id, "rate": rate}
         assert who.client.post("/recalibrate", data=form).status_code == 422, rate
+
+
+def test_a_run_that_has_not_begun_yet_is_not_taken_for_dead(
+    station: Station, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_before(database: Database, folder: StationFolder, run_id: int) -> None:
+        runs.settle(database, folder)  # as every page does that shows runs
+        with database.read() as session:
+            assert session.get_one(Run, run_id).state == "waiting"
+
+    monkeypatch.setattr(runs, "start", look_before)
+    runs.begin(station.database, station.folder, "eva", line.product_id, "recalibrate", {})
+
+
+def test_a_run_is_cancelled_also_where_the_database_was_away_meanwhile(
+    station: Station, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "start", lambda *_: None)
+    monkeypatch.setattr(runs, "LOOK_EVERY_S", 0.01)
+    run_id = runs.begin(station.database, station.folder, "eva", line.product_id, "recalibrate", {})
+    with station.database.write() as session:
+        session.get_one(Run, run_id).is_cancelled = True
+    over, away = threading.Event(), iter([True, True, False])
+    real = station.database.read
+
+    def read() -> AbstractContextManager[Session]:
+        if next(away, False):
+            raise OperationalError("", {}, sqlite3.OperationalError("database is locked"))
+        return real()
+
+    monkeypatch.setattr(station.database, "read", read)
+    monkeypatch.setattr(os, "_exit", lambda _code: over.set())
+    runs._end_when_cancelled(station.database, run_id, over)
+    with real() as session:
+        assert session.get_one(Run, run_id).state == "cancelled"
 
 
 def test_what_is_missing_for_training_is_said_with_what_to_install(

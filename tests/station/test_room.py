@@ -128,10 +128,7 @@ def test_a_write_that_fails_leaves_nothing(
 
     operator = visit(station, app, "operator")
     with monkeypatch.context() as patched:
-        if fails == "fsync":
-            patched.setattr(os, "fsync", full)
-        else:
-            patched.setattr("tempfile.mkstemp", full)
+        patched.setattr(os, fails, full)
         assert send(operator, "a.png") == (507, send(operator, "a.png")[1])
     assert (count(station.database, Image), image_files(station.folder)) == (0, [])
     assert send(operator, "a.png")[0] == 202

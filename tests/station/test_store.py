@@ -4,8 +4,10 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -15,12 +17,13 @@ from blemish.data.photo_values import PHOTO_VALUES
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import Predictor
 from blemish.station import queue
+from blemish.station.accounts import add_user, change_user
 from blemish.station.database import Database, _engine, migrate, open_database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
-from blemish.station.judge import Judge, Judged, commit
+from blemish.station.judge import Judge, Judged, commit, keep_map, load_map
 from blemish.station.products import add_product, product_named
-from blemish.station.tables import Base, Decision, Entry, Image, Job, Model, Product, Source, Tally, now
+from blemish.station.tables import Base, Decision, Entry, Image, Job, Model, Product, Source, Tally, User, now
 from blemish.station.trail import STATION, append, decision_detail, verify_trail
 from station.line import Line, picture, set_up_line
 
@@ -120,6 +123,24 @@ def test_two_stations_that_start_at_once_both_find_the_tables(database_url: str,
     assert [one for one in opened if not isinstance(one, Database)] == []
     for one in opened:
         one.close()
+
+
+def test_one_writer_at_a_time(database: Database) -> None:
+    """So the last administrator stays one, whatever two people do at the same moment."""
+    boss, other = (add_user(database, "test", name, "correct horse", "administrator") for name in ("boss", "other"))
+
+    def demote() -> None:
+        with pytest.raises(SettingsError, match="the last administrator"):
+            change_user(database, "test", other, role="viewer")
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as session:
+            session.get_one(User, boss).role = "viewer"
+            session.flush()
+            second = pool.submit(demote)
+            time.sleep(0.1)
+            assert not second.done()
+        second.result()
 
 
 def test_a_database_of_another_station_is_refused(database: Database, database_url: str) -> None:
@@ -248,6 +269,15 @@ def test_what_is_no_image_is_decided_to_be_unreadable(
         decision = session.scalars(select(Decision)).one()
     assert (decision.verdict, decision.score) == ("unreadable", None)
     assert decision.message.startswith("broken.png: ")
+
+
+@pytest.mark.parametrize("left", [b"", b"PK", b"half"])
+def test_a_map_that_is_damaged_is_none(folder: StationFolder, left: bytes) -> None:
+    keep_map(folder, 1, np.ones((8, 8), np.float32))
+    path = folder.map_path(1)
+    assert load_map(path) is not None
+    path.write_bytes(path.read_bytes()[:100] if left == b"half" else left)
+    assert load_map(path) is None
 
 
 def test_an_image_that_was_changed_in_the_folder_is_not_judged(

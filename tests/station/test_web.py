@@ -4,7 +4,9 @@ import io
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from fastapi.testclient import TestClient
 from PIL import Image as Picture
 from sqlalchemy import select, update
 
-from blemish.errors import ArtifactError
+from blemish.errors import ArtifactError, SettingsError
 from blemish.station import accounts, limits, sign_in
 from blemish.station.access import COOKIE, Rule, rule_of
 from blemish.station.app import Station, make_app
@@ -226,6 +228,40 @@ def test_too_many_wrong_passwords_are_tried_no_more(station: Station, app: FastA
     later = time.monotonic() + 301
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert client.post("/login", data={"name": "eva", "password": PASSWORD}).status_code == 303
+
+
+def test_of_many_passwords_at_the_same_time_no_more_are_tried(
+    station: Station, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts.add_user(station.database, "test", "eva", PASSWORD, "viewer")
+    client, tried, at_once, most = visit(station, app, None).client, list[str](), Counter[str](), 0
+
+    class Slow:
+        @staticmethod
+        def verify(password: str, hashed: str) -> bool:
+            nonlocal most
+            tried.append(password)
+            at_once.update(["now"])
+            most = max(most, at_once["now"])
+            time.sleep(0.02)
+            at_once.subtract(["now"])
+            return CHEAP.verify(password, hashed)
+
+    monkeypatch.setattr(accounts, "PASSWORDS", Slow)
+    with ThreadPoolExecutor(12) as guessers:
+        asked = [guessers.submit(client.post, "/login", data={"name": "eva", "password": f"{n}"}) for n in range(12)]
+    assert Counter(one.result().status_code for one in asked) == {401: 5, 429: 7}
+    assert (len(tried), most) == (5, 2)
+
+
+@pytest.mark.parametrize("name", ["Émile", "ÉMILE", "émile "])
+def test_a_name_is_one_in_any_case_of_letters(station: Station, name: str) -> None:
+    accounts.add_user(station.database, "test", "Émile", PASSWORD, "viewer")
+    found = accounts.check_password(station.database, name, PASSWORD)
+    assert found is not None
+    assert found.name == "Émile"
+    with pytest.raises(SettingsError, match="there is one of that name"):
+        accounts.add_user(station.database, "test", name, PASSWORD, "viewer")
 
 
 def test_a_session_ends_with_idleness_logging_out_and_another_role(station: Station, app: FastAPI) -> None:

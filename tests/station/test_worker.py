@@ -16,19 +16,21 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
+from blemish.data.decode import read_content
 from blemish.data.images import Prepared
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.predictor import Prediction, Predictor
-from blemish.station import queue
+from blemish.station import intake, queue
 from blemish.station.database import Database, open_database
 from blemish.station.folder import MARKER, StationFolder, open_folder
-from blemish.station.intake import Inbox, note_trouble
+from blemish.station.intake import Inbox, WatchedFolder, note_trouble
 from blemish.station.judge import Judge, load_map
 from blemish.station.products import add_folder, product_named
 from blemish.station.queue import left_waiting
-from blemish.station.tables import Decision, Image, Job, Source
+from blemish.station.tables import Decision, Image, Job, Model, Source
 from blemish.station.trail import verify_trail
 from blemish.station.worker import PARENT, Worker
+from conftest import write_photos
 from station.line import picture, set_up_line
 from station.waiting import WITHIN_S, wait_until
 
@@ -89,6 +91,56 @@ def test_images_that_wait_are_judged_two_at_once_unless_one_was_tried_before(
         for _, judged in all_judged:
             judged()
     assert names == 3 * [threading.current_thread().name]
+
+
+def test_a_photo_that_cannot_be_taken_in_holds_up_no_other(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    line, camera = set_up_line(sqlite, folder, onnx_file), tmp_path / "camera"
+    deep = camera.joinpath(*5 * ["d" * 220])
+    deep.mkdir(parents=True)
+    (deep / "a.png").write_bytes(picture(1))
+    (camera / "b.png").write_bytes(picture(2))
+    source_id = add_folder(sqlite, "test", line.product_id, camera)
+    watched = WatchedFolder(Inbox(sqlite, folder), source_id, camera, settle_s=0.0)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"a name of 11\d\d characters; at most 1000"):
+            watched.look()
+    with sqlite.read() as session:
+        assert session.scalars(select(Image.name)).all() == ["b.png"]
+
+
+def test_what_was_taken_in_before_is_not_read_again(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, camera = set_up_line(sqlite, folder, onnx_file), tmp_path / "camera"
+    write_photos(camera, 3)
+    source_id = add_folder(sqlite, "test", line.product_id, camera)
+    was_read: list[str] = []
+    monkeypatch.setattr(intake, "read_content", lambda path: (was_read.append(path.name), read_content(path))[1])
+
+    def look() -> int:
+        was_read.clear()
+        return WatchedFolder(Inbox(sqlite, folder), source_id, camera, settle_s=0.0).look()  # as after a restart
+
+    assert (look(), len(was_read)) == (3, 3)
+    assert (look(), len(was_read)) == (0, 0)
+    (camera / "1.png").write_bytes(picture(1))
+    assert (look(), was_read) == (1, ["1.png"])
+
+
+@pytest.mark.slow
+def test_trouble_that_lasts_is_said_once_a_minute(sqlite: Database, folder: StationFolder, onnx_file: Path) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    for seed in range(3):
+        Inbox(sqlite, folder).receive(line.source_id, f"{seed}.png", picture(seed))
+    with sqlite.write() as session:
+        session.get_one(Model, line.model_id).header = "{}"  # of another version
+    (folder.root / "models").rename(folder.root / "gone")
+    said = work(sqlite, folder)
+    assert len(said) == 2
+    assert "its header does not fit this version" in "".join(said)
+    assert "upload the model again" in "".join(said)
 
 
 @pytest.mark.slow
@@ -262,10 +314,16 @@ def test_verify_names_what_was_changed_and_exits_with_1(
 
 
 @pytest.mark.slow
-def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, model_file: Path) -> None:
+def test_a_product_is_set_up_from_the_terminal(
+    tmp_path: Path, onnx_file: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from typer.testing import CliRunner
 
     from blemish.cli import app
+    from blemish.station import products
+
+    checks, real = [], products.verify
+    monkeypatch.setattr(products, "verify", lambda *given: checks.append(given) or real(*given))
 
     camera, root = tmp_path / "camera", tmp_path / "new"
     camera.mkdir()
@@ -273,6 +331,7 @@ def test_a_product_is_set_up_from_the_terminal(tmp_path: Path, onnx_file: Path, 
     arguments = ["station", "add", str(root), "--product", "disc"]
     added = run(app, [*arguments, "--model", str(onnx_file), "--watch", str(camera)])
     assert added.exit_code == 0, added.output
+    assert len(checks) == 1
     refused = run(app, [*arguments, "--model", str(model_file)])
     assert refused.exit_code == 2
     assert "export it: blemish export" in refused.output

@@ -2,7 +2,6 @@
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blemish.cli.log_lines import LogLines
+from blemish.cli.stopping import when_asked_to_end
 from blemish.data.progress import OnStep, Progress, Report
 from blemish.errors import DataError, join_names, plural, printable, unread
 
@@ -100,17 +100,17 @@ def _write_nowhere(stream: TextIO | None = None) -> None:
 
 @contextmanager
 def progress(at_once: bool = False) -> Iterator[Report]:
-    """A bar on a terminal's stderr with the time left, in a log a line now and then; Ctrl-C stops between two steps,
-    twice stops at once.
+    """A bar on a terminal's stderr with the time left, in a log a line now and then; Ctrl-C, or another signal that
+    asks to end, stops between two steps, twice stops at once.
 
     Where no step comes any more it stops at the end of the block, so that nothing claims success after it. `at_once`
-    is for work of which nothing is kept: there the first Ctrl-C stops it wherever it is.
+    is for work of which nothing is kept: there the first one stops it wherever it is.
 
     What is printed meanwhile goes above it, but only where standard output is the same terminal: rich would lead it to
     standard error, away from a file or a pipe.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C came, also where something made another error of it, or swallowed it.
+        KeyboardInterrupt: it was asked to end, also where something made another error of it, or swallowed it.
     """
     columns = (
         TextColumn("{task.description:<14}", markup=False),
@@ -147,15 +147,13 @@ def progress(at_once: bool = False) -> Iterator[Report]:
             if asked_to_stop:
                 raise KeyboardInterrupt
 
-        before = signal.signal(signal.SIGINT, stop)
         try:
-            yield report
+            with when_asked_to_end(stop):
+                yield report
         except Exception:
             if asked_to_stop:
                 raise KeyboardInterrupt from None
             raise
-        finally:
-            signal.signal(signal.SIGINT, before)
         if asked_to_stop:
             raise KeyboardInterrupt
 
@@ -193,14 +191,15 @@ def say_unread(folders: Iterable[Path]) -> None:
 
 def say_masks(folders: Iterable[Path]) -> None:
     """A note on a data set's masks, which are no photos to judge, and on masks that were taken for photos."""
-    from blemish.data.image_files import mask_files, photo_files
+    from blemish.data.image_files import photos_and_masks
     from blemish.data.stray_masks import masks_among
 
     for folder in folders:
-        if folder.is_dir() and (among := masks_among(photo_files(folder, []), [folder])):
+        photos, masks = photos_and_masks(folder, []) if folder.is_dir() else ([], [])
+        if among := masks_among(photos, [folder]):
             looks = f"{plural(len(among), 'image')} among the photos named like masks and taken for photos"
             say("note", f"{looks}: {join_names(list(map(str, among)))}")
-        if folder.is_dir() and (masks := mask_files(folder)):
+        if masks:
             say(
                 "note",
                 f"{plural(len(masks), 'image')} among a data set's masks left out, as they are no photos: {folder}",

@@ -1,7 +1,6 @@
 """How a command ends: errors as one line and exit code 2, an interruption with 130, a pipe nobody reads with 141."""
 
 import functools
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -9,6 +8,7 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from blemish.cli.console import log_console, prepare_streams, say
+from blemish.cli.stopping import when_asked_to_end
 from blemish.errors import BlemishError, reason
 
 P = ParamSpec("P")
@@ -52,7 +52,7 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, and so does the error that an import makes of it."""
+    """What asks to end raises KeyboardInterrupt, and so does the error that an import makes of it."""
     came = False
 
     def interrupt(_signal: int, _frame: object) -> None:
@@ -60,17 +60,15 @@ def _interruptible() -> Iterator[None]:
         came = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        with when_asked_to_end(interrupt):
+            yield
     except typer.Exit:
         raise
     except Exception:
         if came:
             raise KeyboardInterrupt from None
         raise
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _kind_and_message(command: str, error: Exception) -> tuple[str, str]:

@@ -114,6 +114,8 @@ def _say_notes(found: "Inspection") -> None:
             "note",
             f"with so few calibration images, {found.fewest} of this batch must stand out for any to be selected",
         )
+    if found.twice:
+        say("note", f"{plural(found.twice, 'image')} given more than once, each judged once")
     for note in found.readings.notes:
         say("note", note)
     if found.paged:

@@ -1,7 +1,6 @@
 """`blemish station`: the service beside the line."""
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typer.core import TyperGroup
 
 from blemish.cli.console import log_console, out_console
 from blemish.cli.options import Threads
+from blemish.cli.stopping import when_asked_to_end
 
 if TYPE_CHECKING:
     from blemish.station.database import Database
@@ -126,12 +126,12 @@ def add(
         add_folder,
         add_model,
         folder_there,
-        go_live,
+        make_live,
         new_product_name,
         product_named,
     )
 
-    content = None if model is None else _read_model(model)  # what is wrong is said before anything is set up
+    checked = None if model is None else _check_model(model)  # what is wrong is said before anything is set up
     pace = Pace(every_frames, every_s)
     if watch is not None:
         folder_there(watch)
@@ -141,10 +141,11 @@ def add(
         new_product_name(product)
     with opened(folder, database, create=True) as (station, store):
         product_id = product_named(store, "terminal", product)
-        if model is not None and content is not None:
-            added = add_model(store, station, "terminal", product_id, (model.name, content))
-            go_live(store, station, "terminal", added.id, "set up from the terminal")
-            log_console.print(f"{product}: {model.name} is live; checked on {added.parity}")
+        if model is not None and checked is not None:
+            content, parity = checked
+            added = add_model(store, station, "terminal", product_id, (model.name, content), parity=parity)
+            make_live(store, "terminal", added.id, "set up from the terminal", parity)
+            log_console.print(f"{product}: {model.name} is live; checked on {parity}")
         if watch is not None:
             add_folder(store, "terminal", product_id, watch)
             log_console.print(f"{product}: watching {watch}")
@@ -209,9 +210,7 @@ def work(
     if opcua is not None:
         check_opcua(opcua)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with opened(folder, database) as (station, store):
+    with when_asked_to_end(lambda *_: stop.set()), opened(folder, database) as (station, store):
 
         def say(text: str) -> None:
             log_console.print(f"trouble: {text}")
@@ -258,14 +257,14 @@ def opened(folder: Path, database: str | None, *, create: bool = False) -> Itera
         store.close()
 
 
-def _read_model(path: Path) -> bytes:
+def _check_model(path: Path) -> tuple[bytes, str]:
+    """An exported model's content, and how far it is from what is expected of it on this machine."""
     from blemish.errors import ArtifactError
-    from blemish.inference.parity import verify
     from blemish.inference.runtime import is_onnx
+    from blemish.station.products import verified
 
     if not path.is_file():
         raise ArtifactError(f"{path}: no such model file")
     if not is_onnx(path):
         raise ArtifactError(f"{path}: a station runs exported models; export it: blemish export {path} -o model.onnx")
-    verify(path, "cpu")
-    return path.read_bytes()
+    return path.read_bytes(), verified(path)

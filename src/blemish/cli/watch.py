@@ -1,6 +1,5 @@
 """`blemish watch`: images judged as a camera writes them."""
 
-import signal
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -22,6 +21,7 @@ from blemish.cli.options import (
     at_threshold,
     check_one_threshold,
 )
+from blemish.cli.stopping import when_asked_to_end
 from blemish.errors import DataError, SettingsError, plural, printable
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _watch(predictor: "Predictor", settings: "WatchSettings", load: "Callable[[]
         note=lambda text: say("note", text),
         model=warning.follow,
     )
-    with stop:
+    with when_asked_to_end(stop.ask):
         verdicts = watch_folder(predictor, settings, callbacks, load)
     log_console.print(
         f"{plural(verdicts.total(), 'image')} decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
@@ -159,14 +159,8 @@ class _Stop:
             time.sleep(min(left_s, 0.1))
         return self.is_asked_for
 
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, _signal: int, _frame: object) -> None:
+    def ask(self, _signal: int, _frame: object) -> None:
+        """Ask for an end."""
         if self.is_asked_for:
             raise KeyboardInterrupt
         self.is_asked_for = True

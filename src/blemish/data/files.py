@@ -4,11 +4,12 @@ import errno
 import glob
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -40,18 +41,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     check_writable(path)
+    temporary = path.with_name(f".{fit_name(path.name, room=16)}.{secrets.token_hex(4)}.part")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{fit_name(path.name, room=16)}.", suffix=".part")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
     is_locked = _lock(handle)
     if not is_locked:
         os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        mode = 0o666 & ~_umask()
-        temporary.chmod(mode)
         replace_file(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None
@@ -156,7 +155,7 @@ def check_writable(path: Path) -> None:
 def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:
     """Delete what `atomic_write` left of files in a folder when its process was killed.
 
-    Of one `name`, if given; in the folders below, too, where `deep`.
+    Of one `name`, if given, and then of a folder, too, that was being filled; in the folders below, where `deep`.
 
     A file that is being written is locked by its writer; where there are no such locks, none is deleted. One so new
     that its writer may not have locked it yet is waited for.
@@ -166,15 +165,34 @@ def remove_left_parts(folder: Path, name: str = "", deep: bool = False) -> None:
     if any(_is_new(part) for part in parts):
         time.sleep(_UNLOCKED_S)
     for part in parts:
-        with suppress(OSError), part.open("rb") as file:
-            if _lock(file.fileno()):
-                part.unlink()
+        with suppress(OSError), _opened(part) as handle:
+            if _lock(handle):
+                shutil.rmtree(part) if name and part.is_dir() else part.unlink()
 
 
 def _is_new(path: Path) -> bool:
     with suppress(OSError):
         return abs(time.time() - path.stat().st_mtime) < _UNLOCKED_S
     return False
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A hidden folder beside a path, to be filled and given its name; gone at the end, or by `remove_left_parts`."""
+    name = f".{fit_name(path.name, room=16)}."
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=name, suffix=".part") as beside, ExitStack() as held:
+        with suppress(OSError):  # on Windows, where there are no such locks
+            _lock(held.enter_context(_opened(Path(beside))))
+        yield Path(beside)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int) -> bool:
@@ -217,12 +235,6 @@ def folder_to_fill(path: Path) -> Iterator[Path]:
             for folder in new:
                 folder.rmdir()
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @contextmanager

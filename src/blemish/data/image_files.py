@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from blemish.data.layouts import find_layout, is_passed_over
+from blemish.data.layouts import Layout, find_layout, is_passed_over
 from blemish.errors import DataError
 from blemish.settings import open_regular
 
@@ -28,17 +28,21 @@ DRAWN_MARK = rb"Software\0blemish"
 NOT_UTF8 = "a file name that is not UTF-8; rename it"
 
 
-def image_files(folder: Path, deep: bool = True, unnamed: list[Path] | None = None) -> list[Path]:
+def image_files(
+    folder: Path, deep: bool = True, unnamed: list[Path] | None = None, followed: Collection[Path] = ()
+) -> list[Path]:
     """What is named as an image in `folder` (and below it, where `deep`), in the order of names; hidden ones left out.
 
-    Links to folders are not followed (`unread_images` has them), and pictures that an inspection drew are left out.
+    Links to folders are not followed (`unread_images` has them) but those `followed`, and pictures that an inspection
+    drew are left out.
     Whether a file can be read shows when it is opened. Files whose names are not UTF-8, which no report could
     name, go to `unnamed` where it is given.
 
     Raises:
         DataError: a folder that cannot be listed; such a name, and no list for it.
     """
-    named = (Path(entry.path) for entry in list_entries(folder, deep) if Path(entry.name).suffix.lower() in SUFFIXES)
+    entries = list_entries(folder, deep, followed=followed)
+    named = (Path(entry.path) for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES)
     images = sorted(path for path in named if not is_picture(path, folder))
     odd = [path for path in images if not is_utf8(path)]
     if odd and unnamed is None:
@@ -54,20 +58,23 @@ def photo_files(folder: Path, unnamed: list[Path] | None = None) -> list[Path]:
     Raises:
         DataError: as `image_files`.
     """
-    masks = set(mask_files(folder))
-    return [path for path in image_files(folder, unnamed=unnamed) if path not in masks]
+    return photos_and_masks(folder, unnamed)[0]
 
 
-def mask_files(folder: Path) -> list[Path]:
-    """Images in a data set's folder of masks, where `folder` is such a set: they are no photos.
+def photos_and_masks(folder: Path, unnamed: list[Path] | None = None) -> tuple[list[Path], list[Path]]:
+    """The photos of a folder, and the images in its folder of masks where it is a data set: they are no photos.
 
-    Those whose names are not UTF-8 are left out.
+    Links in the place of a data set's own folders, such as `train/good`, are followed.
 
     Raises:
-        DataError: a folder that cannot be listed.
+        DataError: as `image_files`.
     """
     layout = find_layout(folder)
-    return [] if layout is None or layout.masks is None else image_files(layout.masks, unnamed=[])
+    images = image_files(folder, unnamed=unnamed, followed=_own_folders(layout))
+    if layout is None or layout.masks is None:
+        return images, []
+    masks = {path for path in images if path.is_relative_to(layout.masks)}
+    return [path for path in images if path not in masks], sorted(masks)
 
 
 def is_picture(path: Path, root: Path) -> bool:
@@ -110,14 +117,17 @@ def unread_images(folder: Path) -> list[Path]:
 
     Links in the place of a data set's own folders, such as `train/good`, are followed.
     """
-    layout = find_layout(folder)
-    places = () if layout is None else (*layout.train, *layout.test, *((layout.masks,) if layout.masks else ()))
-    followed = {one for place in places for one in (place, *place.parents)}
     return sorted(
         Path(entry.path)
-        for entry in list_entries(folder, deep=True, links=True, followed=followed)
+        for entry in list_entries(folder, deep=True, links=True, followed=_own_folders(find_layout(folder)))
         if Path(entry.name).suffix.lower() in OTHER_IMAGES or (entry.is_symlink() and _is_folder(entry))
     )
+
+
+def _own_folders(layout: Layout | None) -> set[Path]:
+    """A data set's folders of photos and masks, and those that they are in."""
+    places = () if layout is None else (*layout.train, *layout.test, *((layout.masks,) if layout.masks else ()))
+    return {one for place in places for one in (place, *place.parents)}
 
 
 def list_entries(

@@ -3,13 +3,12 @@
 import itertools
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from blemish.data.files import check_writable, fit_name, remove_left_parts
+from blemish.data.files import check_writable, fit_name, folder_beside, folder_to_fill, remove_left_parts
 from blemish.data.image_files import DRAWN_MARK, image_files
 from blemish.data.layouts import GOOD_NAMES, find_child, subfolders
 from blemish.errors import DataError, reason
@@ -177,10 +176,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     check_is_new(out)
     out = out.resolve()
+    remove_left_parts(out.parent, out.name)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
-            (filled := Path(beside) / "complete").mkdir()
+        with folder_to_fill(out.parent), folder_beside(out) as beside:
+            (filled := beside / "complete").mkdir()
             yield filled
             if out.exists():
                 out.rmdir()

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 from blemish.data.files import fit_name
 
+LONGEST_PRODUCT = 80
+"""Of its name, in characters."""
+
 _FILES = ("registry.json", "ledger.json", "registry.html")
 """Of the fleet, beside the folders."""
 
@@ -21,6 +24,8 @@ def refused_name(product: str) -> str:
         return "begins with a dot"
     if not product or product != product.strip() or product.endswith("."):
         return "is empty, or has a space or a dot at an end"
+    if len(product) > LONGEST_PRODUCT:
+        return f"has more than {LONGEST_PRODUCT} characters"
     if fit_name(product, room=32) != product:
         return "is too long for the name of a folder"
     return "is the name of a file of the registry" if product.lower() in _FILES else ""

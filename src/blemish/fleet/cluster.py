@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +76,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
     if address is not None:
         check_address(address)
         options = {"address": address}
+    before = signal.getsignal(signal.SIGTERM)
     for attempt in range(STARTS):
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
@@ -85,6 +88,8 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
             said = " ".join(str(error).split())[:400]
             where = "this machine" if address is None else f"--address {address}"
             raise SettingsError(f"{where}: Ray cannot be used: {said}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's own ends with exit code 15 and without a word
     try:
         yield ray
     finally:

@@ -58,6 +58,9 @@ def find_images(folder: Path, product: str | None = None) -> Iterator[ManifestRo
         parts = sorted(
             Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not is_passed_over(entry.name)
         )
+        for part in parts:
+            if why := refused_name(part.name):
+                raise DataError(f"{part}: a product's name, which {why}; rename the folder")
     else:
         parts = [folder]
     rows = (

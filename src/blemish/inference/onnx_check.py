@@ -66,8 +66,11 @@ def check_graph(model: bytes) -> None:
 
 def _check_sizes(nodes: list[_Node]) -> None:
     """Refuse outputs whose size follows from the pixels: what one image takes would say nothing of the next."""
-    from_pixels = {"images"}
+    from_pixels, used = {"images"}, set[str]()
     for node in nodes:
+        used |= set(node.inputs)
+        if used & set(node.outputs):  # onnxruntime would put them in order
+            raise ArtifactError(f"its operator {node.operator} comes after one that needs it")
         first = _SIZED_BY_VALUES.get(node.operator)
         if first is not None and from_pixels & set(node.inputs[first:]):
             raise ArtifactError(f"its operator {node.operator} has a size that depends on the pixels")
@@ -86,13 +89,13 @@ def _nodes(graph: bytes) -> Iterator[_Node]:
                 names[field].append(value.decode())
             elif field == 5 and isinstance(value, bytes):
                 _check_attribute(value)
-        for name in names[4]:
-            if name not in OPERATORS:
-                raise ArtifactError(f"its graph has the operator {name[:40]!r}, which no detector is exported to")
+        operator = " ".join(names[4])  # of several the last one would count
+        if operator not in OPERATORS:
+            raise ArtifactError(f"its graph has the operator {operator[:40]!r}, which no detector is exported to")
         for domain in names[7]:
             if domain not in ("", "ai.onnx"):
                 raise ArtifactError(f"its graph has an operator of {domain[:40]!r}, not of ONNX itself")
-        yield _Node("".join(names[4]), names[1], names[2])
+        yield _Node(operator, names[1], names[2])
 
 
 def _check_attribute(content: bytes) -> None:

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import final
@@ -75,6 +76,8 @@ class Inspection:
     """So many images must stand out for any to be selected, where a rate of false discoveries was asked for."""
     paged: int = 0
     """How many images have several pages or frames, of which the first was judged."""
+    twice: int = 0
+    """How many images were given again, as a file and in a folder for example; each is judged once."""
 
     def __post_init__(self) -> None:
         self.readings = self.predictor.policy.new_readings()
@@ -168,10 +171,10 @@ def inspect_images(
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
     if request.resume and request.out is None:
         raise SettingsError("--resume: goes on from the rows that -o OUT keeps; give that folder too")
-    sources = list(_find(paths, request.skip_bad))
+    sources, twice = _find(paths, request.skip_bad)
     if request.out is not None:
         _check_out(request.out, request.form, sources)
-    return Inspection(predictor, sources, request, on_image, on_slow)
+    return Inspection(predictor, sources, request, on_image, on_slow, twice=twice)
 
 
 def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
@@ -232,25 +235,35 @@ def _record(predictor: Predictor, request: Request) -> AbstractContextManager[Re
     return Record.open(make_folder(request.out) / NAME, made_by, request.resume)
 
 
-def _find(paths: Sequence[Path], skip_bad: bool) -> Iterator[Source]:
-    """Image files, each with a name of its own for what is written about it."""
+def _find(paths: Sequence[Path], skip_bad: bool) -> tuple[list[Source], int]:
+    """Image files, each once and with a name of its own for what is written about it; how many were given again."""
+    sources: list[Source] = []
     taken: set[str] = set()
+    found: set[Path] = set()
+    twice, resolved = 0, cache(Path.resolve)
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         unnamed: list[Path] = []
         files = photo_files(path, unnamed if skip_bad else None) if path.is_dir() else [path]
-        yield from (Source(Path(told_name(odd)), f"not-utf-8-{at}.png", NOT_UTF8) for at, odd in enumerate(unnamed))
         if not files and not unnamed:
             raise DataError(f"{path}: no images in this folder")
-        for file in files:
+        for file in (*unnamed, *files):
+            if (place := resolved(file.parent) / file.name) in found:
+                twice += 1
+                continue
+            found.add(place)
+            if file in unnamed:
+                sources.append(Source(Path(told_name(file)), f"not-utf-8-{len(sources)}.png", NOT_UTF8))
+                continue
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             name = name if name.lower().endswith(".png") else f"{name}.png"
             unique, count = _fitted(name), 2
             while unique.lower() in taken:  # also where the file system takes 0.png and 0.PNG for one
                 unique, count = _fitted(f"{name[:-4]}-{count}.png"), count + 1
             taken.add(unique.lower())
-            yield Source(file, unique)
+            sources.append(Source(file, unique))
+    return sources, twice
 
 
 def _fitted(name: str) -> str:

@@ -39,10 +39,8 @@ from blemish.inspection.followed_model import FollowedModel, change_message
 from blemish.inspection.moving import destination_for, file_stamp, move_away, restore_left
 from blemish.inspection.pipeline import images_at_once, judge_ahead, picture_name, write_pictures
 from blemish.inspection.record import WRITTEN_BY, Record
+from blemish.inspection.reminding import Reminder
 from blemish.inspection.slow_photos import SlowPhotos
-
-REMIND_S = 60.0
-"""So long the same trouble is said once."""
 
 AHEAD = 4
 """So many images for each that may be judged at once are seen to before the model file is looked at again."""
@@ -120,7 +118,7 @@ class Watcher:
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.settings.settle_s, max(self.settings.patience_s, self.settings.settle_s))
         self._names = self.record.paths()
-        self._said: dict[str, float] = {}
+        self._trouble = Reminder(self.callbacks.trouble)
         self._is_stuck = False
         self._unseen: str | None = None
         self._model = FollowedModel(self.predictor, self.load)
@@ -153,7 +151,9 @@ class Watcher:
     def _found(self) -> dict[str, Stamp]:
         self._unseen = None
         try:
-            return scan(self.settings.folder, self._left_out)
+            found = scan(self.settings.folder, self._left_out)
+            self._names &= found.keys()  # the record may have millions that are gone
+            return found
         except OSError as error:
             self._unseen = f"{self.settings.folder}: cannot be read: {error.strerror}"
             self._trouble(f"{self._unseen}; trying again")
@@ -333,12 +333,6 @@ class Watcher:
         if name.endswith("/"):
             self._unseen = message
         self._trouble(message)
-
-    def _trouble(self, text: str) -> None:
-        now_s = time.monotonic()
-        if now_s - self._said.get(text, -REMIND_S) >= REMIND_S:
-            self._said[text] = now_s
-            self.callbacks.trouble(text)
 
 
 def _is_complete(content: bytes, path: Path, max_image_px: int) -> bool:

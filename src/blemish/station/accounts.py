@@ -5,13 +5,15 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Literal, NamedTuple, final, get_args
 
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session as Transaction
 
 from blemish.errors import SettingsError
 from blemish.station.database import Database
@@ -51,6 +53,10 @@ class Identity(NamedTuple):
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
+_HASHING = threading.BoundedSemaphore(2)
+"""Each takes 64 MiB: so many passwords are compared at once, and others wait."""
+
+
 @cache
 def _nobodys_hash() -> str:
     """What a password is compared with where there is no such user, so that it takes as long."""
@@ -70,7 +76,7 @@ def add_user(database: Database, actor: str, name: str, password: str, role: Rol
         raise SettingsError(f"role '{role}': expected one of {', '.join(ROLES)}")
     hashed = PASSWORDS.hash(_checked_password(password, name))
     with database.write() as session:
-        if session.scalar(select(User.id).where(func.lower(User.name) == name.lower())) is not None:
+        if _user_named(session, name) is not None:
             raise SettingsError(f"user '{name}': there is one of that name; give another")
         user = User(name=name, password=hashed, role=role, created_at=now())
         session.add(user)
@@ -135,10 +141,17 @@ def has_users(database: Database) -> bool:
 def check_password(database: Database, name: str, password: str) -> User | None:
     """The user, where name and password are right and the account is not locked; it always takes as long."""
     with database.read() as session:
-        user = session.scalar(select(User).where(func.lower(User.name) == name.strip().lower()))
+        user = _user_named(session, name.strip())
     hashed = user.password if user is not None else _nobodys_hash()
-    is_right = PASSWORDS.verify(password[:LONGEST_PASSWORD], hashed)
+    with _HASHING:
+        is_right = PASSWORDS.verify(password[:LONGEST_PASSWORD], hashed)
     return user if user is not None and is_right and user.is_active else None
+
+
+def _user_named(session: Transaction, name: str) -> User | None:
+    """The user of that name in any case of letters, of which databases know no more than those of ASCII."""
+    alike = [user for user in session.scalars(select(User)) if user.name.casefold() == name.casefold()]
+    return min(alike, key=lambda user: (user.name != name, user.id), default=None)
 
 
 def begin_session(database: Database, user: User) -> str:
@@ -235,33 +248,36 @@ def _hash(token: str) -> str:
 
 @final
 class Attempts:
-    """Failed log-ins of late, by what they have in common: too many in `window_s` seconds, and no more are tried.
+    """Log-ins of late, by what they have in common: where too many in `window_s` seconds were wrong, no more are tried.
+
+    Each counts as wrong until it is found to be right, so that many at the same time are not tried either.
 
     >>> attempts = Attempts(window_s=60.0)
-    >>> for _ in range(3): attempts.note("eva", 0.0)
-    >>> attempts.is_too_many("eva", 3, 1.0), attempts.is_too_many("eva", 3, 61.0)
-    (True, False)
+    >>> [attempts.begin({"eva": 2}, 0.0) for _ in range(3)], attempts.begin({"eva": 2}, 61.0)
+    ([True, True, False], True)
     """
 
     def __init__(self, window_s: float = 300.0, most_keys: int = 10_000) -> None:
         self._window_s, self._most_keys = window_s, most_keys
-        self._failed: dict[str, deque[float]] = {}
+        self._wrong: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 
-    def is_too_many(self, key: str, limit: int, at_s: float) -> bool:
-        """Whether so many have failed of late."""
+    def begin(self, limits: Mapping[str, int], at_s: float) -> bool:
+        """Count one more; False where under one of these keys as many were wrong as its limit says."""
         with self._lock:
-            failed = self._failed.get(key, deque())
-            return sum(at_s - one < self._window_s for one in failed) >= limit
+            for key, limit in limits.items():
+                if sum(at_s - one < self._window_s for one in self._wrong.get(key, ())) >= limit:
+                    return False
+            for key in limits:
+                self._wrong.setdefault(key, deque(maxlen=200)).append(at_s)
+            while len(self._wrong) > self._most_keys:
+                self._wrong.pop(next(iter(self._wrong)))
+            return True
 
-    def note(self, key: str, at_s: float) -> None:
-        """One more has failed."""
+    def end(self, keys: Iterable[str], forgiven: str, at_s: float) -> None:
+        """It was right: it does not count, nor does what was wrong before under the key `forgiven`."""
         with self._lock:
-            self._failed.setdefault(key, deque(maxlen=200)).append(at_s)
-            while len(self._failed) > self._most_keys:
-                self._failed.pop(next(iter(self._failed)))
-
-    def forget(self, key: str) -> None:
-        """One was right."""
-        with self._lock:
-            self._failed.pop(key, None)
+            self._wrong.pop(forgiven, None)
+            for key in keys:
+                with suppress(ValueError):
+                    self._wrong.get(key, deque()).remove(at_s)

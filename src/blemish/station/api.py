@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from blemish.data.csv_cells import csv_line
+from blemish.data.product_names import LONGEST_PRODUCT
 from blemish.errors import DataError
 from blemish.inspection.answers import Answer
 from blemish.station import reviews
@@ -110,7 +111,7 @@ def openapi(request: Request) -> dict[str, Any]:
 async def predict(
     request: Request,
     station: At,
-    product: Annotated[str, Query(min_length=1, max_length=80)],
+    product: Annotated[str, Query(min_length=1, max_length=LONGEST_PRODUCT)],
     name: Annotated[str, Query(min_length=1, max_length=1000, description="Of the file; the same again is the same.")],
     wait_s: Annotated[float, Query(ge=0.0, le=60.0)] = 10.0,
 ) -> Response:

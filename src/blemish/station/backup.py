@@ -151,7 +151,13 @@ def _fill(connection: Connection, table: Table, archive: ZipFile) -> Iterator[in
 
 
 def _take_out(archive: ZipFile, name: str, path: Path) -> None:
-    """A file of the backup, to where the store expects it: the name in the archive leads nowhere else."""
+    """A file of the backup, to where the store expects it.
+
+    Raises:
+        DataError: its content is another, or the row that names it leads elsewhere.
+    """
+    if Path(name).name != name:
+        raise DataError(f"{archive.filename}: {name[:80]} is no name of a file; the backup is damaged, or made to harm")
     try:
         content = archive.read(f"files/{name}")
     except KeyError:

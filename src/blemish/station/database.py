@@ -12,7 +12,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from blemish.errors import DataError, SettingsError
@@ -27,8 +27,8 @@ BUSY_S = 30.0
 class Database:
     """Where transactions begin: `read()` for looking, `write()` for what must be on the disk when the block ends.
 
-    A block of `write()` that raises leaves nothing behind. In SQLite one writer works at a time, from the first
-    statement on, so that what it reads stays true until it has written.
+    A block of `write()` that raises leaves nothing behind. One writer works at a time, so that what it reads stays true
+    until it has written.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -50,6 +50,8 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A session that is committed at the end of the block."""
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            if not self.is_sqlite:
+                session.execute(text("SELECT pg_advisory_xact_lock(8743)"))
             yield session
 
     def close(self) -> None:
@@ -88,15 +90,11 @@ def open_database(url: str, station_id: str) -> Database:
 
 def _own_id(database: Database, station_id: str) -> str:
     """The station whose database it is: this one, where it was nobody's."""
-    try:
-        with database.write() as session:
-            found = session.get(Setting, "station_id")
-            if found is None:
-                session.add(Setting(name="station_id", value=station_id))
-            return station_id if found is None else found.value
-    except IntegrityError:  # who started at the same moment was faster
-        with database.read() as session:
-            return session.get_one(Setting, "station_id").value
+    with database.write() as session:
+        found = session.get(Setting, "station_id")
+        if found is None:
+            session.add(Setting(name="station_id", value=station_id))
+        return station_id if found is None else found.value
 
 
 def _engine(address: str) -> Engine:

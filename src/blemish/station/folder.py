@@ -111,8 +111,9 @@ def keep_content(path: Path, content: bytes) -> None:
         DiskFullError: there is no room for it.
         DataError: it cannot be written.
     """
-    if path.is_file() and path.stat().st_size == len(content):
-        return
+    with suppress(OSError):
+        if path.stat().st_size == len(content):
+            return
     try:
         make_folder(path.parent)
         with atomic_write(path) as temporary, temporary.open("wb") as file:

@@ -103,6 +103,7 @@ def send_daily(database: Database, folder: StationFolder, say: Callable[[str], N
     if trouble:
         trouble = f"{shown_url(told['url'])}: {trouble}"
         say(f"the head of the audit trail was not sent: {trouble}; tried again")
-    told |= {"trouble": trouble, "day": told["day"] if trouble else today}
+    done = told | {"trouble": trouble, "day": told["day"] if trouble else today}
     with database.write() as session:
-        session.merge(Setting(name=NAME, value=json.dumps(told)))
+        if address_of(session) == told:  # else another address was given meanwhile
+            session.merge(Setting(name=NAME, value=json.dumps(done)))

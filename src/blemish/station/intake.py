@@ -2,12 +2,13 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from blemish.data.decode import open_image, read_content
 from blemish.data.image_files import SUFFIXES
@@ -20,6 +21,9 @@ from blemish.station.room import DiskFullError, check_room, is_full
 from blemish.station.tables import Image, Job, Product, Source, now
 
 LONGEST_NAME = 1000
+
+AT_ONCE = 500
+"""So many names are looked up at a time."""
 
 Draw = Callable[[], float]
 """A number in [0, 1), for the audit lane."""
@@ -55,50 +59,41 @@ class Inbox:
             raise DataError(f"{name}: ends with '{suffix}'; expected one of {', '.join(sorted(SUFFIXES))}")
         if len(name) > LONGEST_NAME or "\0" in name:
             raise DataError(f"{name[:40]}...: a name of {len(name)} characters; at most {LONGEST_NAME} are kept")
-        sha256, size = sha256_of(content), size_of(name, content)
-        check_room(self.folder.root, len(content))
-        keep_content(self.folder.image_path(sha256, suffix), content)
-        height, width = size or (None, None)
-        columns: dict[str, Any] = {
-            "source_id": source_id,
-            "name": name,
-            "sha256": sha256,
-            "suffix": suffix,
-            "size_bytes": len(content),
-            "changed_ns": changed_ns,
-            "height_px": height,
-            "width_px": width,
-        }
+        sha256 = sha256_of(content)
+        path, its = self.folder.image_path(sha256, suffix), {"source_id": source_id, "name": name, "sha256": sha256}
+        with self.database.read() as session:
+            known = session.scalar(select(Image).filter_by(**its))
+        if known is None or known.removed_at is None:
+            check_room(self.folder.root, len(content))
+            keep_content(path, content)
+        if known is not None:
+            return Received(known.id, False)
+        height, width = size_of(name, content) or (None, None)
+        columns = {**its, "suffix": suffix, "size_bytes": len(content), "changed_ns": changed_ns}
         try:
-            try:
-                return self._insert(columns)
-            except IntegrityError:  # another one was faster
-                return self._insert(columns)
+            with self.database.write() as session:
+                keep_content(path, content)  # as no sweep removes it from now on
+                return self._insert(session, Image(**columns, height_px=height, width_px=width))
         except DBAPIError as error:
             if is_full(error):
                 raise DiskFullError(f"{name}: no space left for the database; free some") from None
             raise
 
-    def _insert(self, columns: dict[str, Any]) -> Received:
-        source_id = columns["source_id"]
-        with self.database.write() as session:
-            known = session.scalar(
-                select(Image.id).filter_by(source_id=source_id, name=columns["name"], sha256=columns["sha256"])
-            )
-            if known is not None:
-                return Received(known, False)
-            product = session.scalar(
-                select(Product).join(Source, Source.product_id == Product.id).where(Source.id == source_id)
-            )
-            if product is None:
-                raise DataError(f"source {source_id}: there is none")
-            is_audit = self._draw() < product.audit_rate
-            added = Image(**columns, product_id=product.id, received_at=now(), is_audit=is_audit)
-            session.add(added)
-            session.flush()
-            session.add(Job(image_id=added.id, product_id=product.id))
-            session.flush()
-            return Received(added.id, True)
+    def _insert(self, session: Session, image: Image) -> Received:
+        its = {"source_id": image.source_id, "name": image.name, "sha256": image.sha256}
+        known = session.scalar(select(Image.id).filter_by(**its))  # another one may have been faster
+        if known is not None:
+            return Received(known, False)
+        product = session.scalar(
+            select(Product).join(Source, Source.product_id == Product.id).where(Source.id == image.source_id)
+        )
+        if product is None:
+            raise DataError(f"source {image.source_id}: there is none")
+        image.product_id, image.received_at, image.is_audit = product.id, now(), self._draw() < product.audit_rate
+        session.add(image)
+        session.flush()
+        session.add(Job(image_id=image.id, product_id=product.id))
+        return Received(image.id, True)
 
 
 def size_of(name: str, content: bytes) -> tuple[int, int] | None:
@@ -117,27 +112,40 @@ class WatchedFolder:
     def __init__(self, inbox: Inbox, source_id: int, path: Path, settle_s: float = 1.0, patience_s: float = 10.0):
         self._inbox, self._source_id, self.path = inbox, source_id, path
         self._arrivals = Arrivals(settle_s, patience_s)
-        with inbox.database.read() as session:
-            rows = session.execute(
-                select(Image.name, Image.size_bytes, Image.changed_ns).where(Image.source_id == source_id)
-            )
-            self._known = {(row.name, row.size_bytes, row.changed_ns) for row in rows}
 
     def look(self) -> int:
         """Receive what is ready; returns how many images are new.
 
         Raises:
             OSError: the folder is gone.
-            DataError: the disk is full; what was not received is tried again at the next look.
+            DataError: one could not be received, or the disk is full: then none after it. Both are tried again at the
+                next look.
         """
-        found = scan(self.path)
-        new = 0
-        for ready in self._arrivals.look(found, time.monotonic()):
-            if (ready.name, ready.stamp.size, ready.stamp.changed_ns) in self._known:
-                self._arrivals.done(ready.name, ready.stamp)
-            else:
-                new += self._take(ready)
+        ready, new, failed = self._arrivals.look(scan(self.path), time.monotonic()), 0, list[DataError]()
+        known = self._known(ready)
+        for one in ready:
+            if (one.name, one.stamp.size, one.stamp.changed_ns) in known:
+                self._arrivals.done(one.name, one.stamp)
+                continue
+            try:
+                new += self._take(one)
+            except DiskFullError:
+                raise
+            except DataError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
         return new
+
+    def _known(self, ready: Sequence[Ready]) -> set[tuple[str, int, int | None]]:
+        """Name, size and time of the last change of those that were received before a restart."""
+        found, names = set[tuple[str, int, int | None]](), [one.name for one in ready]
+        query = select(Image.name, Image.size_bytes, Image.changed_ns).where(Image.source_id == self._source_id)
+        for place in range(0, len(names), AT_ONCE):
+            with self._inbox.database.read() as session:
+                rows = session.execute(query.where(Image.name.in_(names[place : place + AT_ONCE])))
+                found.update((row.name, row.size_bytes, row.changed_ns) for row in rows)
+        return found
 
     def _take(self, ready: Ready) -> bool:
         path = self.path / ready.name
@@ -157,7 +165,6 @@ class WatchedFolder:
             return False
         received = self._inbox.receive(self._source_id, ready.name, content, ready.stamp.changed_ns)
         self._arrivals.done(ready.name, ready.stamp)
-        self._known.add((ready.name, ready.stamp.size, ready.stamp.changed_ns))
         return received.is_new
 
 

@@ -2,10 +2,12 @@
 
 import json
 import threading
+import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,8 +188,8 @@ def keep_map(folder: StationFolder, image_id: int, scored_map: NDArray[np.float3
 def load_map(path: Path) -> NDArray[np.float32] | None:
     """What `keep_map` kept; None where there is nothing, or it is damaged."""
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:  # numpy leaves a damaged one open
             found: NDArray[Any] = content["map"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
     return found.astype(np.float32)

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import SettingsError
+from blemish.inspection.reminding import Reminder
 from blemish.station.database import Database, reason
 from blemish.station.tables import Decision, Job, Product
 
@@ -83,15 +84,12 @@ def check_opcua(address: str) -> str:
 def serve_opcua(database: Database, address: str, say: Say, stop: threading.Event) -> None:
     """Serve until told to stop; where the port is occupied it is said, and tried again."""
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-    has_said = ""
+    say = Reminder(say)
     while not stop.is_set():
         try:
             asyncio.run(_serve(database, address, stop))
         except (OSError, SQLAlchemyError) as error:
-            trouble = f"{address}: cannot be served: {reason(error)}; tried again"
-            if trouble != has_said:
-                say(trouble)
-            has_said = trouble
+            say(f"{address}: cannot be served: {reason(error)}; tried again")
             stop.wait(AGAIN_S)
 
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blemish.data.product_names import refused_name
+from blemish.data.product_names import LONGEST_PRODUCT, refused_name
 from blemish.errors import ArtifactError, DataError, SettingsError, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.parity import verify
@@ -14,8 +14,6 @@ from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
 from blemish.station.tables import Model, Product, Source, now
 from blemish.station.trail import append
-
-LONGEST_PRODUCT = 80
 
 
 def add_product(database: Database, actor: str, name: str) -> int:
@@ -40,13 +38,11 @@ def new_product_name(name: str) -> str:
     """The name of a new product, as it is kept.
 
     Raises:
-        SettingsError: it is empty, too long, or none that a fleet could have.
+        SettingsError: as `refused_name`: a fleet could not have it either.
     """
     name = name.strip()
-    if not name or len(name) > LONGEST_PRODUCT:
-        raise SettingsError(f"product '{name[:LONGEST_PRODUCT]}': give a name of 1 to {LONGEST_PRODUCT} characters")
     if why := refused_name(name):
-        raise SettingsError(f"product '{name}' {why}; give another")
+        raise SettingsError(f"product '{name[:LONGEST_PRODUCT]}' {why}; give another")
     return name
 
 
@@ -87,11 +83,12 @@ def add_model(
     upload: tuple[str, bytes],
     *,
     origin: str = "",
+    parity: str | None = None,
 ) -> Model:
     """Keep an exported model, after it has judged its own fixtures here as it did where it was exported.
 
-    `upload` is its name and its content, `origin` where it comes from if it was made here. It is not live yet. The same
-    file again is the same model.
+    `upload` is its name and its content, `origin` where it comes from if it was made here, `parity` what that gave if
+    it was just done. It is not live yet. The same file again is the same model.
 
     Raises:
         ArtifactError: not an exported model, damaged, or it judges otherwise on this machine.
@@ -102,7 +99,7 @@ def add_model(
     is_new = not path.exists()
     keep_content(path, content)
     try:
-        parity = check_parity(folder, sha256, name)
+        parity = parity or check_parity(folder, sha256, name)
     except ArtifactError:
         if is_new:
             path.unlink(missing_ok=True)
@@ -140,9 +137,18 @@ def check_parity(folder: StationFolder, sha256: str, name: str) -> str:
     if not path.is_file() or sha256_of(path.read_bytes()) != sha256:
         raise ArtifactError(f"{name}: its file {path} is missing, or was changed since it came; bring the model again")
     try:
-        found = verify(path, "cpu")
+        return verified(path)
     except ArtifactError as error:
         raise ArtifactError(str(error).replace(str(path), name)) from None
+
+
+def verified(path: Path) -> str:
+    """Let an exported model judge its own fixtures on this machine; returns how far it is from what is expected of it.
+
+    Raises:
+        ArtifactError: as `verify`.
+    """
+    found = verify(path, "cpu")
     return f"{plural(len(found.checks), 'image')}, largest difference {found.worst.difference:.2g} ({found.worst.name})"
 
 

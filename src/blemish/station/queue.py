@@ -56,7 +56,6 @@ def take(database: Database, owner: str, limit: int = 8) -> list[Task]:
         )
         .order_by(Job.attempts, Job.image_id)
         .limit(limit)
-        .with_for_update(skip_locked=True, of=Job)
     )
     with database.read() as session:  # most looks at a quiet line find nothing, and need not hold up a writer
         if session.execute(query.with_only_columns(Job.image_id).limit(1)).first() is None:

@@ -13,11 +13,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.files import atomic_write, exclusive_lock, make_folder
 from blemish.data.progress import Progress
@@ -105,7 +107,7 @@ def begin(
         run.created_at = now()
         session.add(run)
         session.flush()
-        make_folder(out_of(folder, run.id))
+        (make_folder(out_of(folder, run.id)) / "log.txt").touch()  # tells how young it is
         append(session, actor, "run", product.name, {"run_id": run.id, "kind": kind, **asked})
     start(database, folder, run.id)
     return run.id
@@ -163,11 +165,12 @@ def finish(database: Database, run_id: int, state: str, result: str = "") -> Non
 
 def _end_when_cancelled(database: Database, run_id: int, over: threading.Event) -> None:
     while not over.wait(LOOK_EVERY_S):
-        with database.read() as session:
-            asked = session.scalar(select(Run.is_cancelled).where(Run.id == run_id))
-        if asked:
-            finish(database, run_id, "cancelled")
-            os._exit(0)  # whatever is written is written whole or not at all
+        with suppress(SQLAlchemyError):  # it is asked again
+            with database.read() as session:
+                asked = session.scalar(select(Run.is_cancelled).where(Run.id == run_id))
+            if asked:
+                finish(database, run_id, "cancelled")
+                os._exit(0)  # whatever is written is written whole or not at all
 
 
 def cancel(database: Database, folder: StationFolder, actor: str, run_id: int) -> None:

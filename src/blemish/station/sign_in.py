@@ -1,7 +1,7 @@
 """Logging in and out, one's own password and tokens, and signing what is done for good."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from sqlalchemy import select
@@ -30,6 +30,8 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 LIMITS = {"name and address": 5, "address": 25, "name": 50}
 """Failed log-ins in five minutes, after which no more are tried."""
 
+RETRY = {"Retry-After": "300"}
+
 
 def see_other(where: str) -> Response:
     """Answer a form with a page to look at."""
@@ -52,17 +54,12 @@ def login_page(request: Request, next: str = "/") -> Response:  # the name in th
 @public
 def login(request: Request, station: At, name: Text, password: Text, where: Text = "/") -> Response:
     """Begin a session where name and password are right; say the same of everything that is not."""
-    if _is_limited(station, request, name):
-        answer = render(request, "login.html.j2", where=safe_next(where), problem="too many")
-        answer.status_code, answer.headers["Retry-After"] = 429, "300"
+    user = _whose(station, request, name, password)
+    if not isinstance(user, User):
+        answer = render(request, "login.html.j2", where=safe_next(where), problem=user)
+        answer.status_code = 401 if user == "wrong" else 429
+        answer.headers.update(RETRY if user == "too many" else {})
         return answer
-    user = check_password(station.database, name, password)
-    if user is None:
-        _note_failure(station, request, name)
-        answer = render(request, "login.html.j2", where=safe_next(where), problem="wrong")
-        answer.status_code = 401
-        return answer
-    station.attempts.forget(_keys(request, name)["name and address"])
     _end_own_session(station, request)
     done = RedirectResponse(safe_next(where), 303)
     done.set_cookie(
@@ -76,20 +73,18 @@ def login(request: Request, station: At, name: Text, password: Text, where: Text
     return done
 
 
-def _keys(request: Request, name: str) -> dict[str, str]:
-    address, name = request.client.host if request.client else "", name.strip().lower()[:80]
-    return {"name and address": f"both {name} {address}", "address": f"address {address}", "name": f"name {name}"}
-
-
-def _is_limited(station: Station, request: Request, name: str) -> bool:
-    at = time.monotonic()
-    keys = _keys(request, name)
-    return any(station.attempts.is_too_many(keys[kind], limit, at) for kind, limit in LIMITS.items())
-
-
-def _note_failure(station: Station, request: Request, name: str) -> None:
-    for key in _keys(request, name).values():
-        station.attempts.note(key, time.monotonic())
+def _whose(station: Station, request: Request, name: str, password: str) -> User | Literal["wrong", "too many"]:
+    """The user of that name and password, or why there is none."""
+    address, known_as = request.client.host if request.client else "", name.strip().casefold()[:80]
+    both = f"both {known_as} {address}"
+    limits = dict(zip((both, f"address {address}", f"name {known_as}"), LIMITS.values(), strict=True))
+    at_s = time.monotonic()
+    if not station.attempts.begin(limits, at_s):
+        return "too many"
+    user = check_password(station.database, name, password)
+    if user is not None:
+        station.attempts.end(limits, both, at_s)
+    return user or "wrong"
 
 
 def _end_own_session(station: Station, request: Request) -> None:
@@ -115,11 +110,10 @@ def check_signature(station: Station, request: Request, password: str) -> None:
         SettingsError: the password is wrong.
         HTTPException: 429, it was wrong too often.
     """
-    name = identity_of(request).name
-    if _is_limited(station, request, name):
-        raise HTTPException(429, "too many wrong passwords; try again in five minutes", {"Retry-After": "300"})
-    if check_password(station.database, name, password) is None:
-        _note_failure(station, request, name)
+    user = _whose(station, request, identity_of(request).name, password)
+    if user == "too many":
+        raise HTTPException(429, "too many wrong passwords; try again in five minutes", RETRY)
+    if user == "wrong":
         raise SettingsError("password: wrong; nothing was changed")
 
 

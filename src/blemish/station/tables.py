@@ -10,6 +10,8 @@ from typing import ClassVar, Literal, final, get_args
 from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from blemish.data.product_names import LONGEST_PRODUCT
+
 BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows itself only where they are INTEGER
 
 Role = Literal["viewer", "operator", "engineer", "administrator"]
@@ -53,7 +55,7 @@ class Product(Base):
 
     __tablename__ = "products"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(80), unique=True)
+    name: Mapped[str] = mapped_column(String(LONGEST_PRODUCT), unique=True)
     model_id: Mapped[int | None]
     """The model that is live; None: images wait."""
     threshold: Mapped[float | None]

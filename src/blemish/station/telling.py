@@ -33,7 +33,7 @@ def tell_hooks(database: Database, folder: StationFolder, say: Say, stop: thread
                     tell_until(database, hook_id, say, end)
                 end.wait(LOOK_EVERY_S)
             except SQLAlchemyError as error:
-                _say_failure(error, say)
+                say(f"the database fails: {reason(error)}")
                 end.wait(TROUBLE_S)
 
     crew: Crew[tuple[int, str]] = Crew(tell_one)
@@ -42,10 +42,6 @@ def tell_hooks(database: Database, folder: StationFolder, say: Say, stop: thread
             with database.read() as session:
                 crew.follow((row.id, row.url) for row in session.execute(select(Hook.id, Hook.url)))
         except SQLAlchemyError as error:
-            _say_failure(error, say)
+            say(f"the database fails: {reason(error)}")
         stop.wait(LOOK_EVERY_S)
     crew.end()
-
-
-def _say_failure(error: SQLAlchemyError, say: Say) -> None:
-    say(f"the database fails: {reason(error)}")

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.data.progress import Progress, Report, quiet
@@ -25,9 +25,7 @@ STATION = "station"
 
 
 def append(session: Session, actor: str, action: str, subject: object, detail: Mapping[str, Any]) -> int:
-    """Add an entry in the transaction of what it is about, as its last statement; returns its number."""
-    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-        session.execute(text("SELECT pg_advisory_xact_lock(8743)"))
+    """Add an entry in the transaction of what it is about; returns its number."""
     head = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
     seq, previous = (1, FIRST) if head is None else (head.seq + 1, head.sha256)
     entry = Entry(

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError, DataError
+from blemish.inspection.reminding import Reminder
 from blemish.station.cameras import CameraSettings, cameras_on
 from blemish.station.capture import CameraReader
 from blemish.station.chores import do_chores
@@ -63,10 +64,11 @@ class Worker:
     ) -> None:
         self._opcua, self._failure, self._is_begun = opcua, "", False
         self._has_looked = threading.Event()  # at watched folders and cameras, for the first time
-        self._database, self._folder, self._say, self._settle_s = database, folder, say, settle_s
+        self._database, self._folder, self._settle_s = database, folder, settle_s
+        self._say = Reminder(say)
         self._judge = Judge(folder, threads)
-        self._line = LineWatch(database, folder, say)
-        self._shadow = ShadowJudge(database, folder, self._judge, say)
+        self._line = LineWatch(database, folder, self._say)
+        self._shadow = ShadowJudge(database, folder, self._judge, self._say)
         self._owner = f"{socket.gethostname()}/{folder.id}"[:64]
 
     def run(self, stop: threading.Event, until_idle_s: float | None = None) -> bool:
@@ -139,9 +141,8 @@ class Worker:
             self._failure = ""
             return bool(tasks) or self._shadow.step()
         except SQLAlchemyError as error:
-            if self._failure != reason(error):
-                self._failure = reason(error)
-                self._say(f"the database fails: {self._failure}")
+            self._failure = reason(error)
+            self._say(f"the database fails: {self._failure}")
             return False
 
     def _decide(self, task: Task, judge: Callable[[], Judged]) -> None:
@@ -160,7 +161,7 @@ class Worker:
                 self._say(str(error))
 
     def _take_in(self, stop: threading.Event) -> None:
-        inbox, failure = Inbox(self._database, self._folder), ""
+        inbox = Inbox(self._database, self._folder)
         watched: dict[int, WatchedFolder] = {}
         cameras: Crew[CameraSettings] = Crew(lambda one, end: CameraReader(inbox, one, self._say, end).run())
         while not stop.is_set():
@@ -170,11 +171,8 @@ class Worker:
                     if source_id not in watched or watched[source_id].path != path:
                         watched[source_id] = WatchedFolder(inbox, source_id, path, self._settle_s)
                     self._look(watched[source_id], source_id)
-                failure = ""
             except SQLAlchemyError as error:
-                if failure != reason(error):
-                    failure = reason(error)
-                    self._say(f"the database fails: {failure}")
+                self._say(f"the database fails: {reason(error)}")
                 self._has_looked.set()
                 stop.wait(TROUBLE_S)
             self._has_looked.set()

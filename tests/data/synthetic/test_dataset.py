@@ -166,7 +166,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/nuts: cannot be written: a file stands where a folder is needed$"):
+    with pytest.raises(DataError, match=r"/file: cannot be made a folder: a file stands where a folder is needed$"):
         write_hazelnuts(tmp_path / "file" / "nuts", good=1, size_px=64)
 
 

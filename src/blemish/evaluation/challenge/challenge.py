@@ -111,17 +111,17 @@ def challenge_model(
         photos = judge_photos(predictor, samples, settings.skip_bad)
         photos.skipped.update(unnamed)
         sizes_px = sizes_to_try(predictor.policy, photos.twins, settings.smallest_px, settings.largest_px)
-    work = _Work(photos)
-    trials = plan_trials(
-        settings.defect_types, settings.contrasts, settings.defects, sizes_px, len(work.photos.samples), settings.seed
-    )
-    _run(predictor, trials, work, settings, on_defect)
-    results = _content(predictor, folder, work, sizes_px, settings)
-    shown = {
-        f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings) for kind, contrast in _kinds(settings)
-    }
-    results["seconds"] = time.perf_counter() - started
-    write_report(out, {RESULTS: to_json(results), REPORT: render(results, shown)})
+        work = _Work(photos)
+        asked = settings.defect_types, settings.contrasts, settings.defects
+        trials = plan_trials(*asked, sizes_px, len(photos.samples), settings.seed)
+        _run(predictor, trials, work, settings, on_defect)
+        results = _content(predictor, folder, work, sizes_px, settings)
+        shown = {
+            f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings)
+            for kind, contrast in _kinds(settings)
+        }
+        results["seconds"] = time.perf_counter() - started
+        write_report(out, {RESULTS: to_json(results), REPORT: render(results, shown)})
     return Challenge(results, out / RESULTS, out / REPORT)
 
 

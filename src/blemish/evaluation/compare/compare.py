@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import final
 
-from blemish.data.files import exclusive_lock, make_folder
+from blemish.data.files import exclusive_lock, folder_to_fill
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import check_report_folder
 from blemish.errors import SettingsError
@@ -74,7 +74,7 @@ def compare(plan: Plan, out: Path, runner: Runner = HERE) -> Compared[Content]:
             `evaluate.skip_bad`), or without test images; `out` cannot be written, or another process compares into it.
     """
     runs = plan_runs(plan, out)
-    with exclusive_lock(out / LOCK, f"comparing into {out}"):
+    with folder_to_fill(out), exclusive_lock(out / LOCK, f"comparing into {out}"):
         refuse_bad_files(runs, runner.report)
         outcomes: list[Outcome] = []
         galleries: dict[str, Gallery] = {}
@@ -111,7 +111,6 @@ def plan_runs(plan: Plan, out: Path) -> list[Run]:
     refuse_unused(plan.assignments, plan.detectors)
     datasets = read_datasets(plan.data, plan.evaluate.skip_bad)
     check_report_folder(out, JSON, CSV, PAGE)
-    make_folder(out)
     return [
         Run(dataset, name, own, plan.evaluate, run_path(out, dataset, name, seed))
         for dataset in datasets

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import exclusive_lock, make_folder
+from blemish.data.files import exclusive_lock, folder_to_fill
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import check_report_folder
 from blemish.errors import SettingsError
@@ -64,7 +64,7 @@ def sweep_setting(plan: SettingSweep, out: Path, runner: Runner = HERE) -> Compa
             have no test images; `out` cannot be written, or another process sweeps into it.
     """
     setting, values, runs = plan_runs(plan, out)
-    with exclusive_lock(out / LOCK, f"sweeping into {out}"):
+    with folder_to_fill(out), exclusive_lock(out / LOCK, f"sweeping into {out}"):
         refuse_bad_files(runs, runner.report)
         dataset = runs[0].dataset
         gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_values)
@@ -105,7 +105,6 @@ def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]
     refuse_unused(others, plan.detectors)
     dataset = read_datasets([plan.data], plan.evaluate.skip_bad)[0]
     check_report_folder(out, JSON, CSV, PAGE)
-    make_folder(out)
     runs = [
         Run(dataset, name, own, plan.evaluate, out / "runs" / name / _slug(setting, value) / f"seed{own.seed}")
         for name, value, own in asked

@@ -10,7 +10,6 @@ from typing import final
 from pydantic import ValidationError
 
 from blemish.data.csv_cells import csv_line
-from blemish.data.files import make_folder
 from blemish.data.folder import read_folder
 from blemish.data.outputs import check_report_folder
 from blemish.errors import DataError, SettingsError, nearest
@@ -76,7 +75,6 @@ def sweep_threshold(
         usual = results.threshold
         taus = PAPER_TAUS if results.has_paper_tau else (2 * usual, usual, usual / 2)
     content = _content(results, swept, sorted(taus, reverse=True), example)
-    make_folder(out)
     texts = {JSON: to_json(content), CSV: to_csv(swept)}
     texts[PAGE] = render_threshold(content, example)
     write_report(out, texts)

@@ -9,7 +9,6 @@ from typing import Any, final
 import numpy as np
 
 from blemish.data.duplicates import Pair, clusters, near_duplicates
-from blemish.data.files import make_folder
 from blemish.data.folder import GOOD, PARTS, Folder, Sample, read_folder
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, told_name, unread_images
 from blemish.data.images import PixelPolicy, read_original
@@ -294,7 +293,6 @@ def write_check(checked: DataCheck, settings: RunSettings, out: Path) -> tuple[P
         DataError: `out` cannot be written.
     """
     check_report_folder(out, RESULTS, REPORT)
-    make_folder(out)
     content = to_content(checked, settings)
     write_report(out, {RESULTS: to_json(content), REPORT: render(content, thumbnails(checked))})
     return out / RESULTS, out / REPORT

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from blemish.data.files import atomic_write
+from blemish.data.files import atomic_write, folder_to_fill
 
 
 def write_report(out: Path, texts: Mapping[str, str]) -> None:
-    """Write files of a folder by their names; an error while they are written leaves those of before.
+    """Write files of a folder, which is made if need be, by their names; an error meanwhile leaves those of before.
 
     Raises:
         DataError: one cannot be written.
     """
-    with ExitStack() as files:
+    with folder_to_fill(out), ExitStack() as files:
         temporary = {files.enter_context(atomic_write(out / name)): text for name, text in texts.items()}
         for path, text in temporary.items():
             path.write_text(text, encoding="utf-8")
