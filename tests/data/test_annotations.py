@@ -1,5 +1,7 @@
 """Annotations as the tools write them, drawn as masks and copied into MVTec's layout."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -120,11 +122,34 @@ def cvat(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("write", [coco_polygon, coco_runs, coco_text, studio, cvat], ids=lambda each: each.__name__)
+def labelme(tmp_path: Path, *shapes: Any, **more: Any) -> Path:
+    """As it writes them beside the images."""
+    corners = [[30, 10], [45, 10], [45, 20], [30, 20]]
+    content = base64.b64encode(as_png(BOX[10:21, 30:46])).decode()
+    two: tuple[Any, ...] = (
+        {"label": "scratch", "points": corners, "shape_type": "polygon", "flags": {}},
+        {"label": "scratch", "points": [[30, 10], [45, 20]], "shape_type": "mask", "mask": content},
+    )
+    for name in NAMES:
+        marked = [(shapes or two)[name == NAMES[4]]] if name.startswith("bad") else []
+        rest = {"version": "5.4.1", "flags": {}, "imageData": None, "imageHeight": HEIGHT, "imageWidth": WIDTH}
+        path = (tmp_path / "images" / name).with_suffix(".json")
+        path.write_text(json.dumps(rest | {"shapes": marked, "imagePath": name.rpartition("/")[2]} | more))
+    return tmp_path / "images"
+
+
+def as_png(mask: NDArray[np.bool_]) -> bytes:
+    Image.fromarray(mask.astype(np.uint8)).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "write", [coco_polygon, coco_runs, coco_text, studio, cvat, labelme], ids=lambda each: each.__name__
+)
 def test_what_is_marked_becomes_a_mask(write: Callable[[Path], Path], images: Path, tmp_path: Path) -> None:
     counts = convert_annotated(images, write(tmp_path), tmp_path / "out", test_good=0.3)
     (defect_type,) = {name.partition("/")[2] for name in counts} - {"good"}
-    assert defect_type == ("scratch" if write in (studio, cvat) else "scratch_deep")
+    assert defect_type == ("scratch_deep" if write in (coco_polygon, coco_runs, coco_text) else "scratch")
     assert counts == {"train/good": 2, "test/good": 1, f"test/{defect_type}": 2}
     folder = read_folder(tmp_path / "out")
     for sample in folder.test:
@@ -148,8 +173,8 @@ def test_yolo_has_a_text_file_for_each_image(tmp_path: Path) -> None:
     assert np.array_equal(mask, BOX)
 
 
-def test_the_format_is_recognised(tmp_path: Path) -> None:
-    found = {read_annotations(write(tmp_path))[0] for write in (coco_polygon, yolo, studio, cvat)}
+def test_the_format_is_recognised(images: Path, tmp_path: Path) -> None:
+    found = {read_annotations(write(tmp_path))[0] for write in (coco_polygon, yolo, studio, cvat, labelme)}
     assert found == set(FORMATS)
 
 
@@ -197,13 +222,14 @@ def test_marks_that_mark_nothing_are_refused(segmentation: Any, message: str, im
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("write", [coco_polygon, coco_runs, studio, cvat], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("write", [coco_polygon, coco_runs, studio, cvat, labelme], ids=lambda each: each.__name__)
 def test_marks_drawn_on_an_image_of_another_size_are_refused(
     write: Callable[[Path], Path], images: Path, tmp_path: Path
 ) -> None:
     file = write(tmp_path)
-    text = file.read_text().replace('"result": [{', '"result": [{"original_height": 40, "original_width": 60, ')
-    file.write_text(text)
+    if write is studio:
+        text = file.read_text().replace('"result": [{', '"result": [{"original_height": 40, "original_width": 60, ')
+        file.write_text(text)
     convert_annotated(images, file, tmp_path / "same")
     for name in NAMES[3:]:
         with Image.open(images / name) as image:
@@ -291,6 +317,79 @@ def test_yolos_files_may_lie_in_folders_as_the_images_do(tmp_path: Path) -> None
     images = {name: Path(name) for name in ("train/1.jpg", "val/1.jpg", "1.jpg")}
     matched = match_images(found, images, folder)
     assert {name: len(shapes) for name, shapes in matched.items()} == {"train/1.jpg": 1, "val/1.jpg": 0}
+
+
+ROUND = [[x, y] for x, y in ((38, 10), (43, 15), (38, 20), (33, 15))]
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels"),
+    [
+        ({"shape_type": "rectangle", "points": [[45, 20], [30, 10]]}, (176, 176)),
+        ({"shape_type": "rectangle", "points": [[30, 10], [45, 10], [45, 20], [30, 20]]}, (176, 176)),
+        ({"shape_type": "rotation", "points": ROUND}, (61, 61)),
+        ({"shape_type": "circle", "points": [[38, 15], [38, 20]]}, (78, 90)),
+        ({"points": ROUND, "label": None}, (61, 61)),  # of an old version
+    ],
+)
+def test_what_labelme_draws_is_filled(shape: Any, pixels: tuple[int, int], images: Path, tmp_path: Path) -> None:
+    found = read_annotations(labelme(tmp_path, *([{"label": "hole"} | shape] * 2)))[1]["bad/1.png"]
+    assert pixels[0] <= draw_shapes(found, (HEIGHT, WIDTH)).sum() <= pixels[1]
+    assert found[0].label == (shape.get("label", "hole") or "defect")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (
+            {"shape_type": "line", "points": [[1, 1], [2, 2]]},
+            r"1\.json: a line; polygons, rectangles, circles and masks",
+        ),
+        ({"shape_type": "point", "points": [[1, 1]]}, r"1\.json: a point; "),
+        ({"points": [[1, 1], [2, 2]]}, r"1\.json: not as labelme writes it .* a polygon of 4 numbers"),
+        ({"points": [[1, 1], [2, 2], [3, 1e999]]}, r"1\.json: not as labelme writes it .* a polygon of 6 numbers"),
+        ({"points": [[1, 1], [2]]}, r"1\.json: not as labelme writes it"),
+        ({}, r"1\.json: not as labelme writes it .*points"),
+        (
+            {"shape_type": "mask", "points": [[1, 1], [2, 1e999]], "mask": ""},
+            r"1\.json: not as labelme .* no whole PNG",
+        ),
+        (
+            {"shape_type": "mask", "points": [[1, 1], [2, 2]], "mask": "PNG"},
+            r"1\.json: not as labelme .* a mask of \(2, 3",
+        ),
+    ],
+)
+def test_shapes_of_labelme_that_mark_nothing_are_refused(
+    shape: Any, message: str, images: Path, tmp_path: Path
+) -> None:
+    if shape.get("mask"):
+        shape = shape | {"mask": base64.b64encode(as_png(np.ones((2, 3), np.bool_))).decode()}
+    with pytest.raises(DataError, match=message):
+        read_annotations(labelme(tmp_path, shape, shape))
+
+
+def test_images_of_labelme_are_those_beside_its_files_or_where_these_say(images: Path, tmp_path: Path) -> None:
+    folder = labelme(tmp_path)
+    assert set(read_annotations(folder)[1]) == set(NAMES)
+    content = json.loads((folder / "bad/1.json").read_text())
+    good = {"imagePath": "0.png", "shapes": []}
+    (folder / "ok/0.json").write_text(json.dumps(content | good | {"flags": {"NG": True}}))
+    (folder / "ok/1.json").write_text(json.dumps(content | {"imagePath": "..\\ok\\1.png"}))
+    found = read_annotations(folder)[1]
+    assert set(found) == {*NAMES} - {"ok/0.png"}  # flagged as bad, and nothing is drawn
+    assert found["ok/1.png"]
+    (folder / "bad/1.png.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"1\.png\.json: bad/1\.png is annotated in another file, too"):
+        read_annotations(folder)
+    with pytest.raises(DataError, match="LabelMe's of one image; name the folder"):
+        read_annotations(folder / "bad/1.json")
+    (folder / "bad/1.png.json").write_text('{"version": 1}')
+    (empty := tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"1\.png\.json: not as labelme writes it \(KeyError: 'shapes'\)"):
+        read_annotations(folder)
+    with pytest.raises(DataError, match="no JSON files in it"):
+        read_annotations(empty, "labelme")
 
 
 @pytest.mark.parametrize(

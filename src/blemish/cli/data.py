@@ -137,19 +137,19 @@ def convert(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="Annotations of the images in SOURCE by another tool: a file, or a folder for YOLO.",
+            help="Annotations of the images in SOURCE by another tool: a file, or a folder for YOLO and LabelMe.",
             show_default=False,
         ),
     ] = None,
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", help="Format of --annotations: coco, yolo, label_studio or cvat. Default: recognised."
+            "--format", help="Format of --annotations: coco, yolo, label_studio, cvat or labelme. Default: recognised."
         ),
     ] = None,
 ) -> None:
     """Copy a data set into MVTec's layout: VisA, DAGM, KolektorSDD (2), OK / NOK folders, MVTec LOCO, AD 2, 3D; or
-    images with annotations of COCO, YOLO, Label Studio or CVAT, drawn as masks."""
+    images with annotations of COCO, YOLO, Label Studio, CVAT or LabelMe, drawn as masks."""
     from blemish.data.convert import convert_annotated, convert_dataset
     from blemish.settings import DataSettings, parse_assignment, validate
 

@@ -1,21 +1,25 @@
-"""Annotations of other tools, drawn as masks: COCO, YOLO, Label Studio, CVAT; a reader each is a function and a row."""
+"""Annotations of other tools, drawn as masks; a reader for each of them is one function and one row."""
 
+import base64
+import io
 import json
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from blemish.data.decode import check_pixels
 from blemish.data.image_files import list_entries
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES
 from blemish.errors import DataError, SettingsError, nearest
-from blemish.settings import read_regular
+from blemish.settings import LARGEST_IMAGE_PX, read_regular
 
 MAX_BYTES = 1 << 28
 """Of a file of annotations."""
@@ -25,6 +29,8 @@ Points = Sequence[tuple[float, float]]
 _YOLO_LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt")
 _MAX_SHARE = 2
 """Polygons that leave the image do so by less."""
+_SIDES = 360
+"""Of the polygon that a circle is drawn as."""
 _OF_IMAGES = ("choices", "taxonomy", "textarea", "rating", "number", "datetime")
 """What Label Studio says of a whole image, or of a shape that has a row of its own."""
 
@@ -53,7 +59,7 @@ ASPECT_TOLERANCE = 0.02
 def read_annotations(path: Path, form: str | None = None) -> tuple[str, Annotations]:
     """Which format it is, and the shapes of each image.
 
-    `path` is a file, or for YOLO the folder of the text files.
+    `path` is a file, or for YOLO and LabelMe the folder of the files.
 
     Raises:
         DataError: it cannot be read, is none of the formats, or marks in a way that is not understood.
@@ -62,10 +68,17 @@ def read_annotations(path: Path, form: str | None = None) -> tuple[str, Annotati
     if form is not None and form not in FORMATS:
         raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
     name = form or _recognise(path)
+    return name, _understood(path, name, FORMATS[name])
+
+
+Read = TypeVar("Read")
+
+
+def _understood(path: Path, form: str, reader: Callable[[Path], Read]) -> Read:
     try:
-        return name, FORMATS[name](path)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(f"{path}: not as {name} writes it ({type(error).__name__}: {error})") from None
+        return reader(path)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise DataError(f"{path}: not as {form} writes it ({type(error).__name__}: {error})") from None
 
 
 def draw_shapes(shapes: Iterable[Shape], size_px: tuple[int, int]) -> NDArray[np.bool_]:
@@ -267,12 +280,79 @@ def _cvat_shape(path: Path, image: ElementTree.Element, part: ElementTree.Elemen
     )
 
 
+def read_labelme(path: Path) -> Annotations:
+    """LabelMe's JSON files, one an image: polygons, rectangles, circles and masks; also those of X-AnyLabeling.
+
+    They lie in the folder, or in folders below it as their images do. Left out are images without a shape that are
+    flagged as bad.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path}: LabelMe's of one image; name the folder with a file for each image")
+    files = _json_files(path)
+    if not files:
+        raise DataError(f"{path}: no JSON files in it, of which LabelMe has one for each image")
+    found: dict[str, list[Shape]] = {}
+    tags: dict[str, list[str]] = {}
+    for file in files:
+        image, shapes, flags = _understood(file, "labelme", _labelme_image)
+        name = posixpath.normpath(posixpath.join(file.relative_to(path).parent.as_posix(), image))
+        if name in found:
+            raise DataError(f"{file}: {name} is annotated in another file, too; keep one of them")
+        found[name], tags[name] = shapes, flags
+    return _without_tagged(found, tags)
+
+
+def _json_files(folder: Path) -> list[Path]:
+    found = (Path(entry.path) for entry in list_entries(folder, deep=True))
+    return sorted(path for path in found if path.suffix.lower() == ".json")
+
+
+def _labelme_image(file: Path) -> tuple[str, list[Shape], list[str]]:
+    """The path of the image from where the file lies, what is marked in it, and the flags that are set."""
+    content = _json(file)
+    drawn_on = _size(content, "imageHeight", "imageWidth")
+    shapes = [_labelme_shape(file, shape, drawn_on) for shape in content["shapes"]]
+    flags = [name for name, is_set in (content.get("flags") or {}).items() if is_set]
+    return content["imagePath"].replace("\\", "/"), shapes, flags
+
+
+def _labelme_shape(file: Path, shape: Mapping[str, Any], drawn_on: tuple[int, int] | None) -> Shape:
+    kind, label = shape.get("shape_type") or "polygon", str(shape.get("label") or "defect")
+    points = [(float(x), float(y)) for x, y in shape["points"]]
+    if len(points) == 2 and kind in ("rectangle", "circle", "mask"):
+        (left, top), (right, bottom) = points
+        if kind == "mask":
+            mask, corner = _labelme_mask(shape["mask"]), (round(top), round(left))
+            if mask.shape != (wanted := (round(bottom) - corner[0] + 1, round(right) - corner[1] + 1)):
+                raise ValueError(f"a mask of {mask.shape} pixels where {wanted} are marked")
+            return Shape(label, mask=mask, corner=corner, drawn_on=drawn_on)
+        if kind == "rectangle":
+            points = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        else:  # its centre, and a point of its edge
+            radius, turn = math.dist(*points), 2 * math.pi / _SIDES
+            angles = [turn * side for side in range(_SIDES)]
+            points = [(left + radius * math.cos(angle), top + radius * math.sin(angle)) for angle in angles]
+    elif kind not in ("polygon", "rectangle", "rotation", "oriented_rectangle"):
+        raise DataError(f"{file}: a {kind}; polygons, rectangles, circles and masks are understood")
+    return Shape(label, _pairs(number for point in points for number in point), drawn_on=drawn_on)
+
+
+def _labelme_mask(text: str) -> NDArray[np.bool_]:
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as picture:
+            check_pixels(picture.size[::-1], LARGEST_IMAGE_PX, "a mask")
+            return np.asarray(picture.convert("L")) > 0
+    except OSError:
+        raise ValueError("a mask that is no whole PNG") from None
+
+
 Reader = Callable[[Path], Annotations]
 FORMATS: dict[str, Reader] = {
     "coco": read_coco,
     "yolo": read_yolo,
     "label_studio": read_label_studio,
     "cvat": read_cvat,
+    "labelme": read_labelme,
 }
 
 
@@ -284,7 +364,7 @@ def _refuse_twice(path: Path, images: Iterable[str]) -> None:
 
 def _recognise(path: Path) -> str:
     if path.is_dir():
-        return "yolo"
+        return "labelme" if any(_is_labelme(_json(file)) for file in _json_files(path)) else "yolo"
     if path.suffix.lower() == ".xml":
         return "cvat"
     content = _json(path)
@@ -292,7 +372,13 @@ def _recognise(path: Path) -> str:
         return "coco"
     if isinstance(content, list) and content and isinstance(content[0], dict) and "data" in content[0]:
         return "label_studio"
+    if _is_labelme(content):
+        return "labelme"
     raise DataError(f"{path}: annotations in a format that is not known; known are {', '.join(FORMATS)} (--format)")
+
+
+def _is_labelme(content: Any) -> bool:
+    return isinstance(content, dict) and {"shapes", "imagePath"} <= content.keys()
 
 
 def _content(path: Path) -> bytes:
