@@ -118,10 +118,10 @@ def test_inspect_json_and_csv_say_the_same(model_file: Path, shared_parts: Path,
 
 def test_inspect_writes_pictures_at_the_images_own_size(model_file: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
-    (photos / "a").mkdir(parents=True)
-    for name in ("1.png", "a/1.png", "1.jpg"):
+    for name in ("1.png", "a/1.png", "1.jpg", "../more/1.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8)).save(photos / name)
-    result = run("inspect", model_file, photos, photos / "1.png", "-o", tmp_path / "out", "--threshold", "0.1")
+    result = run("inspect", model_file, photos, tmp_path / "more", "-o", tmp_path / "out", "--threshold", "0.1")
     assert result.exit_code == 1
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
     wanted = {"1.png", "a/1.png", "1.jpg.png", "1-2.png"}
@@ -159,10 +159,11 @@ def test_a_folder_is_no_model(model_file: Path, shared_parts: Path) -> None:
 def test_grey_images_on_a_colour_model_are_noted(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     colour = shared_parts / "test/good/000.png"
     with Image.open(colour) as image:
-        image.convert("L").save(tmp_path / "grey.png")
+        for name in ("grey.png", "grey too.png"):
+            image.convert("L").save(tmp_path / name)
     grey = tmp_path / "grey.png"
     assert "note: the photo is grey, and the model was trained on colour" in run("inspect", model_file, grey).stderr
-    assert "note: all these photos are grey" in run("inspect", model_file, grey, grey).stderr
+    assert "note: all these photos are grey" in run("inspect", model_file, tmp_path).stderr
     assert f"note: 1 of 2 photos is grey ({grey})" in run("inspect", model_file, grey, colour).stderr
     assert "note:" not in run("inspect", model_file, colour).stderr
 
