@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from blemish.fleet.overview import LEDGER, PAGE, read_ledger, write_overview
-from blemish.fleet.product import Challenged, Checked, Model, Record
+from blemish.fleet.product import RECORD, Challenged, Checked, Model, Record
+from blemish.fleet.registry import read_entries
+from blemish.fleet.train import _write_registry
 from blemish.inference.monitor_state import Alarm, MonitorState, write_state
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -117,3 +119,11 @@ def test_a_damaged_watch_is_told_and_not_hidden(tmp_path: Path) -> None:
     (row,) = json.loads((tmp_path / LEDGER).read_text())["products"]
     assert row["drift"]["status"] == "unreadable"
     assert "delete it to start the watch over" in row["drift"]["message"]
+
+
+def test_a_copy_of_a_products_folder_is_no_product_and_does_no_harm(tmp_path: Path) -> None:
+    for name in ("nut", "nut-before"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / RECORD).write_text(record("nut", model()).model_dump_json())
+    _write_registry(tmp_path)
+    assert [entry.product for entry in read_entries(tmp_path)] == ["nut"]

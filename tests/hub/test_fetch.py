@@ -1,6 +1,7 @@
 """Fetching from a hub on this machine: whole, interrupted, redirected, refused, with a wrong hash, on a full disk."""
 
 import errno
+import hashlib
 import json
 import shutil
 from collections import namedtuple
@@ -114,6 +115,9 @@ def test_weights_with_another_hash_than_asked_for_are_not_kept(hub: Hub, tmp_pat
     with pytest.raises(SettingsError, match=r"its weights have SHA-256 .*, not ffff; nothing is kept"):
         fetch(NAMED, sha256="ffff")
     assert not list(tmp_path.rglob("model.safetensors"))
+    assert fetch(NAMED, sha256=hashlib.sha256(WEIGHTS).hexdigest()).is_dir()
+    with pytest.raises(SettingsError, match="not ffff"):  # nor is what is there taken for it
+        fetch(NAMED, sha256="ffff")
 
 
 def test_a_small_file_with_another_hash_is_not_kept(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

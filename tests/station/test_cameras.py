@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -146,6 +147,22 @@ def test_a_video_file_is_read_to_its_end_and_judged(
     assert '"why":"its end"' in last
     assert abs(np.asarray(open_image(kept, 10**6)).mean() - 180) < 3
     assert row(sqlite).frames == 12
+
+
+def test_a_frame_that_opencv_cannot_write_is_lost_and_ends_nothing(
+    sqlite: Database, folder: StationFolder, product_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_camera(sqlite, "test", product_id, str(film(tmp_path / "belt.avi", frames=12)), Pace())
+    real, written = cv2.imencode, iter(range(12))
+
+    def write(*arguments: Any) -> Any:
+        if next(written) == 1:
+            raise cv2.error("of 2 channels")
+        return real(*arguments)
+
+    monkeypatch.setattr(cv2, "imencode", write)
+    read(sqlite, folder)
+    assert (len(names(sqlite)), row(sqlite).lost) == (11, 1)
 
 
 def test_a_video_that_was_interrupted_goes_on_without_taking_a_frame_twice(

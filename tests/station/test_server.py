@@ -1,16 +1,21 @@
 """`blemish station FOLDER`: the command, the server and the worker beside it."""
 
+import errno
 import json
 import os
 import signal
 import socket
+import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from blemish.station import server
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.server import Listen, serve_station
@@ -60,6 +65,25 @@ def test_it_serves_judges_restarts_its_worker_and_ends_politely(running: Running
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(WITHIN_S) == 0
     assert worker_pids(running.folder) == []
+
+
+def test_a_worker_that_cannot_be_begun_is_said_and_tried_again(
+    sqlite: Database, folder: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, tries = threading.Event(), iter([True, False])
+
+    def begin(*_: Any, **__: Any) -> "subprocess.Popen[bytes]":
+        if next(tries):
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        stop.set()
+        return begin_process(["true"])
+
+    begin_process = subprocess.Popen[bytes]
+    monkeypatch.setattr(server, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(subprocess, "Popen", begin)
+    said: list[str] = []
+    server._keep_working(sqlite, folder, (None, None), said.append, stop)
+    assert said == ["the worker cannot be begun: Cannot allocate memory; started again in 0.01 s"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from blemish.data.decode import read_content
 from blemish.data.images import Prepared
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.predictor import Prediction, Predictor
-from blemish.station import intake, queue
+from blemish.station import intake, queue, worker
 from blemish.station.database import Database, open_database
 from blemish.station.folder import MARKER, StationFolder, open_folder
 from blemish.station.intake import Inbox, WatchedFolder, note_trouble
@@ -127,6 +127,18 @@ def test_what_was_taken_in_before_is_not_read_again(
     assert (look(), len(was_read)) == (0, 0)
     (camera / "1.png").write_bytes(picture(1))
     assert (look(), was_read) == (1, ["1.png"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("part", ["do_chores", "tell_hooks", "watched_sources"])
+def test_what_fails_beside_the_worker_ends_it_and_so_has_it_begun_again(
+    sqlite: Database, folder: StationFolder, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(worker, part, fail)
+    assert not Worker(sqlite, folder, print, threads=1).run(threading.Event())
 
 
 @pytest.mark.slow

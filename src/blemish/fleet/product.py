@@ -152,9 +152,11 @@ def job_of(row: PlanRow) -> str:
 
 
 def read_record(folder: Path, product: str) -> Record:
-    """Where a product stands; as at the beginning where there is no record, or a damaged one."""
+    """Where a product stands; as at the beginning where there is no record, a damaged one, or another product's."""
     with suppress(OSError, ValidationError):
-        return Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+        found = Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+        if found.product == product:
+            return found
     return Record(product=product)
 
 

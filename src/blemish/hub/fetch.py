@@ -82,6 +82,7 @@ def fetch(
     with _only_one(place):
         listing = _list(named, revision, name)
         if place.is_dir() and _is_same(place, listing):
+            _check_asked(place, name, sha256)
             return place
         part = place.with_name(f"{place.name}.part")
         try:
@@ -111,10 +112,11 @@ def _fetch_into(
             _check_room(part, file)
         _fetch_file(named, listing.commit, file, part / file.name, partial(_tell, on_bytes, done, total))
         done += file.size
-    found = hash_weights(part)
-    if sha256 is not None and found != sha256.lower():
+    try:
+        found = _check_asked(part, name, sha256)
+    except SettingsError as error:
         (part / WEIGHTS).unlink()
-        raise SettingsError(f"{name}: its weights have SHA-256 {found}, not {sha256}; nothing is kept")
+        raise SettingsError(f"{error}; nothing is kept") from None
     check_folder(part, name)
     noted = {
         "name": name,
@@ -124,6 +126,14 @@ def _fetch_into(
         "sha256": found,
     }
     (part / SOURCE).write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
+
+
+def _check_asked(folder: Path, name: str, sha256: str | None) -> str:
+    """The SHA-256 of the weights, which is the one that was asked for, if one was."""
+    found = hash_weights(folder)
+    if sha256 is not None and found != sha256.lower():
+        raise SettingsError(f"{name}: its weights have SHA-256 {found}, not {sha256}")
+    return found
 
 
 def _tell(on_bytes: OnBytes, before: int, total: int, got: int) -> None:

@@ -221,9 +221,13 @@ class CameraReader:
 
     def _keep(self, frame: Frame) -> None:
         """Make an image of a frame; one of a live camera is lost where that fails, a file's is tried again."""
+        content = _as_png(frame)
+        if content is None:
+            self._counts.add(lost=1)
+            return
         while True:
             try:
-                self._inbox.receive(self._camera.source_id, frame.name, _as_png(frame))
+                self._inbox.receive(self._camera.source_id, frame.name, content)
                 if self._is_failing:
                     self._note("")
                 self._is_failing = False
@@ -246,8 +250,12 @@ class CameraReader:
             note_trouble(self._inbox.database, self._camera.source_id, trouble, self._say)
 
 
-def _as_png(frame: Frame) -> bytes:
+def _as_png(frame: Frame) -> bytes | None:
+    """None for a frame that OpenCV cannot write, as of two channels."""
     import cv2
 
-    _, encoded = cv2.imencode(".png", frame.pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    try:
+        _, encoded = cv2.imencode(".png", frame.pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    except cv2.error:
+        return None
     return encoded.tobytes()

@@ -12,8 +12,6 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from blemish.data.decode import read_content
@@ -157,12 +155,10 @@ def put_down(session: Session, actor: str, decision: Decision) -> None:
     """Add a decision and its entry of the audit trail, and count it in its hour."""
     decision.trail_seq = append(session, actor, "decision", decision.image_id, decision_detail(decision))
     session.add(decision)
-    insert = pg_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
     where = {"product_id": decision.product_id, "hour": decision.decided_at[:13], "verdict": decision.verdict}
-    one_more = {"images": Tally.images + 1}
-    session.execute(
-        insert(Tally).values(**where, images=1).on_conflict_do_update(index_elements=[*where], set_=one_more)
-    )
+    tally = session.get(Tally, where) or Tally(**where, images=0)
+    tally.images += 1
+    session.add(tally)
     session.flush()
 
 

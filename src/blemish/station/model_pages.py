@@ -15,7 +15,7 @@ from blemish.station.accounts import Identity
 from blemish.station.api import ImageId
 from blemish.station.app import At, Chosen, Number, NumberOrNone, Station, Text
 from blemish.station.products import header_of_model, product_of
-from blemish.station.recalibrate import FALLS_BY, propose
+from blemish.station.recalibrate import propose
 from blemish.station.render import render, say_of
 from blemish.station.sign_in import noted, see_other
 from blemish.station.tables import Model, Product, Run, Source
@@ -154,7 +154,6 @@ def recalibrate(request: Request, station: At, product: Chosen = None) -> Respon
             promise=promise,
             proposal=None if chosen is None or promise is None else propose(session, chosen),
             rate=None if live is None or promise is None else header_of_model(live).max_false_alarm_rate,
-            falls_by=FALLS_BY,
             runs=rows,
             models={model.id: model for model in models},
         )

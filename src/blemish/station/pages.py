@@ -300,7 +300,6 @@ def audit(
             late=late,
             said=[] if before is None else reviews.verdicts_of(session, before.image.id),
             left=reviews.left_to_audit(session, product),
-            types=reviews.defect_types(session, product),
             shares=audit_shares(session, product),
             **head_of_page(session, station, product),
         )

@@ -24,7 +24,7 @@ from blemish.station.worker import PARENT
 Say = Callable[[str], None]
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
-LONGEST_PAUSE_S = 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 
 @final
@@ -151,19 +151,27 @@ def _keep_working(
     # Not as an argument: everybody on the machine can read those.
     url = database.engine.url.render_as_string(hide_password=False)
     environment = {**os.environ, "BLEMISH_STATION_DATABASE": url, PARENT: f"{os.getpid()}"}
-    pause_s = 1.0
+    pause_s = FIRST_PAUSE_S
     while not stop.is_set():
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        while process.poll() is None and not stop.wait(0.2):
-            pass
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(20.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        elif not stop.is_set():
-            say(f"the worker ended with {process.returncode}; started again in {pause_s:g} s")
+        try:
+            trouble = f"ended with {_work(command, environment, stop)}"
+        except OSError as error:
+            trouble = f"cannot be begun: {error.strerror}"
+        if not stop.is_set():
+            say(f"the worker {trouble}; started again in {pause_s:g} s")
             stop.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _work(command: list[str], environment: dict[str, str], stop: threading.Event) -> int:
+    """Run the worker until it ends or is to end; its exit code."""
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    while process.poll() is None and not stop.wait(0.2):
+        pass
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()

@@ -128,8 +128,7 @@ def _account(request: Request, station: Station, token: str) -> Response:
     with station.database.read() as session:
         mine = identity_of(request).user_id
         tokens = list(session.scalars(select(Token).where(Token.user_id == mine).order_by(Token.id)))
-        user = session.get_one(User, mine)
-    return render(request, "account.html.j2", tokens=tokens, user=user, scopes=SCOPES, token=token)
+    return render(request, "account.html.j2", tokens=tokens, scopes=SCOPES, token=token)
 
 
 @router.post("/account/password")

@@ -82,15 +82,12 @@ class Worker:
         with self._folder.lock("worker", "judging for this station"):
             self._show_life()
             beside = [
-                threading.Thread(target=self._take_in, args=(stop,), daemon=True),
-                threading.Thread(target=tell_hooks, args=(self._database, self._folder, self._say, stop), daemon=True),
-                threading.Thread(target=do_chores, args=(self._database, self._folder, self._say, stop), daemon=True),
+                _beside(stop, self._take_in, stop),
+                _beside(stop, tell_hooks, self._database, self._folder, self._say, stop),
+                _beside(stop, do_chores, self._database, self._folder, self._say, stop),
             ]
             if self._opcua is not None:
-                served = (self._database, self._opcua, self._say, stop)
-                beside.append(threading.Thread(target=serve_opcua, args=served, daemon=True))
-            for thread in beside:
-                thread.start()
+                beside.append(_beside(stop, serve_opcua, self._database, self._opcua, self._say, stop))
             is_idle = self._work_until(stop, until_idle_s)
             stop.set()
             with suppress(SQLAlchemyError):  # what was not kept is looked at again
@@ -190,6 +187,21 @@ class Worker:
         except BlemishError as error:
             trouble = str(error)
         note_trouble(self._database, source_id, trouble, self._say)
+
+
+def _beside(stop: threading.Event, run: Callable[..., None], *arguments: object) -> threading.Thread:
+    """A thread, begun; what nobody has thought of ends the worker, which is begun again, and not its thread alone."""
+
+    def work() -> None:
+        try:
+            run(*arguments)
+        except BaseException:
+            stop.set()
+            raise
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
 
 
 def watched_sources(database: Database) -> dict[int, Path]:
