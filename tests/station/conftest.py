@@ -12,13 +12,23 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, create_engine, delete, make_url, text
 
+from blemish.station import accounts
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database, open_database
 from blemish.station.folder import StationFolder, open_folder
 from blemish.station.intake import Inbox
 from blemish.station.tables import Setting
+from station.browser import CHEAP
 from station.line import Line, set_up_line
 from station.serving import Running, serve_line
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """A password is compared in no time, but for those of stations in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "PASSWORDS", CHEAP)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from blemish.inference.overlay import encode
 from blemish.inference.parity import verify
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
 from blemish.station.products import add_product, header_json, make_live
-from blemish.station.tables import Model, Product, Source, now
+from blemish.station.tables import Hook, Model, Product, Source, now
 from blemish.station.trail import append
 
 
@@ -51,3 +51,13 @@ def picture(seed: int, side: int = 64) -> bytes:
     """An image file of noise: every seed gives another one."""
     rng = np.random.default_rng(seed)
     return encode(rng.integers(0, 256, (side, side, 3), dtype=np.uint8), "PNG")
+
+
+def count(database: Database, table: type) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def the_hook(database: Database) -> Hook:
+    with database.read() as session:
+        return session.scalars(select(Hook)).one()

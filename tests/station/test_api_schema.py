@@ -13,7 +13,7 @@ from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.tables import Product
-from station.browser import CHEAP, judge_all
+from station.browser import judge_all
 from station.line import picture, set_up_line
 
 pytestmark = pytest.mark.slow
@@ -24,10 +24,9 @@ EXAMPLES = 12
 
 
 def test_requests_from_the_schema_are_answered_as_it_says(
-    sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite: Database, folder: StationFolder, onnx_file: Path
 ) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="no schemathesis")
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     line = set_up_line(sqlite, folder, onnx_file)
     with sqlite.write() as session:
         session.execute(update(Product).values(audit_rate=0.0))

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from blemish.cli import app as command
 from blemish.data.decode import open_image
 from blemish.errors import DataError, SettingsError
-from blemish.station import accounts, capture
+from blemish.station import capture
 from blemish.station.app import Station, make_app
 from blemish.station.cameras import CameraSettings, Pace, add_camera, cameras_on
 from blemish.station.capture import CameraReader, Due
@@ -31,7 +31,7 @@ from blemish.station.intake import Inbox
 from blemish.station.products import add_product, set_source
 from blemish.station.tables import Decision, Entry, Image, Source
 from blemish.station.worker import Worker
-from station.browser import CHEAP, visit
+from station.browser import visit
 from station.line import set_up_line
 from station.waiting import WITHIN_S, serving, wait_until
 
@@ -97,7 +97,6 @@ def stream() -> Iterator[Stream]:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(capture, "WRITE_EVERY_S", 0.05)
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,13 @@ from blemish.station import accounts, client
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
-from station.browser import CHEAP, PASSWORD, judge_all
+from station.browser import PASSWORD, judge_all
 from station.line import picture, set_up_line
-from station.waiting import wait_until
+from station.waiting import serving, wait_until
 
 
 @pytest.fixture
-def station(sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> Station:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
+def station(sqlite: Database, folder: StationFolder, onnx_file: Path) -> Station:
     set_up_line(sqlite, folder, onnx_file)
     return Station(sqlite, folder)
 
@@ -97,6 +97,27 @@ def test_an_answer_that_breaks_off_is_an_error_of_the_connection() -> None:
         with pytest.raises(OSError, match="broke off"):
             b"".join(asked.export("csv"))
         thread.join()
+
+
+def test_a_token_goes_nowhere_else_where_an_answer_leads_elsewhere() -> None:
+    sent: dict[str, str | None] = {}
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent[self.path] = self.headers["Authorization"]
+            is_first = self.path != "/elsewhere"
+            self.send_response(302 if is_first else 200)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/elsewhere")  # type: ignore[attr-defined]
+            self.end_headers()
+            self.wfile.write(b"" if is_first else b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    with serving(server):
+        client.Station(f"http://127.0.0.1:{server.server_port}", "blm_any").models()
+    assert sent == {"/api/v1/models?": "Bearer blm_any", "/elsewhere": None}
 
 
 def test_the_client_needs_nothing_but_the_standard_library() -> None:

@@ -9,12 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app as command
-from blemish.station import accounts
 from blemish.station.app import Station, make_app
 from blemish.station.connect import CameraIn
 from blemish.station.database import open_database
 from blemish.station.folder import open_folder
-from station.browser import CHEAP, visit
+from station.browser import visit
 from station.test_cameras import film
 
 PAGE = (Path(__file__).parents[2] / "docs/howto/station-connect.md").read_text(encoding="utf-8")
@@ -23,7 +22,6 @@ PAGE = (Path(__file__).parents[2] / "docs/howto/station-connect.md").read_text(e
 @pytest.mark.slow
 def test_commands_and_requests_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     film(tmp_path / "belt.avi")
     lines = [line.split("#")[0] for line in PAGE.splitlines() if re.match("blemish station (add|tell|export) ", line)]
     assert len(lines) == 5

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from blemish.cli import app as command
 from blemish.data.csv_cells import unescape_cell
 from blemish.errors import DataError, SettingsError
-from blemish.station import accounts, exports, queue
+from blemish.station import exports, queue
 from blemish.station.app import Station, make_app
 from blemish.station.backup import back_up
 from blemish.station.database import Database
@@ -27,7 +27,7 @@ from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, commit
 from blemish.station.reviews import give_verdict
 from blemish.station.tables import Decision, Entry, Image
-from station.browser import CHEAP, visit
+from station.browser import visit
 from station.line import Line, picture, set_up_line
 
 NAMES = ["=1+1.png", "-a,b.png", "plain.png", "ümlaut\n.png", "@x.png"]
@@ -140,7 +140,6 @@ def test_memory_does_not_grow_with_the_decisions(
 def test_a_program_gets_an_export_and_a_stranger_does_not(
     sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     line = set_up_line(sqlite, folder, onnx_file)
     station = Station(sqlite, folder)
     app = make_app(station)

@@ -21,7 +21,7 @@ from blemish.station.judge import Judged, commit
 from blemish.station.spool import Told, behind, note
 from blemish.station.tables import Decision, Entry, Hook, Setting
 from blemish.station.telling import tell_hooks
-from station.line import picture, set_up_line
+from station.line import picture, set_up_line, the_hook
 from station.waiting import beside, serving, wait_until
 
 
@@ -71,11 +71,6 @@ def decide(database: Database, folder: StationFolder, source_id: int, seeds: ran
         inbox.receive(source_id, f"{seed}.png", picture(seed, side=8))
     for task in queue.take(database, "me", limit=100):
         commit(database, "me", task, Judged(None, 1.0))
-
-
-def the_hook(database: Database) -> Hook:
-    with database.read() as session:
-        return session.scalars(select(Hook)).one()
 
 
 def test_decisions_are_told_signed_in_order_and_once(

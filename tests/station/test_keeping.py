@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from blemish.cli import app as cli
 from blemish.data.progress import Progress
 from blemish.errors import SettingsError
-from blemish.station import accounts, heads, intake, queue, reviews
+from blemish.station import heads, intake, queue, reviews
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content
@@ -24,17 +24,11 @@ from blemish.station.judge import Judged, commit
 from blemish.station.retention import Retention, make_retention, read_retention, set_retention, sweep
 from blemish.station.tables import Decision, Entry, Image, Setting
 from blemish.station.trail import append
-from station.browser import CHEAP, PASSWORD, visit
+from station.browser import PASSWORD, visit
 from station.line import Line, picture, set_up_line
 from station.waiting import serving
 
 DAY_S = 86_400.0
-
-
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
-    accounts._nobodys_hash.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from urllib.error import URLError
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, create_engine, func, make_url, select, text
+from sqlalchemy import Engine, create_engine, make_url, select, text
 
 from blemish.station import accounts, hooks, queue, worker
 from blemish.station.app import Station
@@ -28,17 +28,12 @@ from blemish.station.spool import Told, note
 from blemish.station.tables import Decision, Hook, Job
 from blemish.station.trail import verify_trail
 from blemish.station.worker import Worker
-from station.browser import CHEAP, PASSWORD, visit
-from station.line import picture, set_up_line
+from station.browser import PASSWORD, visit
+from station.line import count, picture, set_up_line
 from station.serving import begin, set_up
 from station.waiting import WITHIN_S, beside, wait_until
 
 HOUR_S = 3600.0
-
-
-def count(database: Database, table: type) -> int:
-    with database.read() as session:
-        return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 def test_a_clock_that_is_set_back_holds_up_no_image(
@@ -63,7 +58,6 @@ def test_a_clock_that_is_set_back_holds_up_no_image(
 def test_what_a_clock_says_that_was_set_back_is_no_sign_of_life(
     station: Station, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     who, at = visit(station, app, "viewer"), time.time()
     station.folder.heartbeat.touch()
     assert is_working(station)
@@ -85,11 +79,7 @@ def log_in(app: object, station: Station, proxy: str | None, caller: str, forwar
     return client.post("/login", data={"name": "eva", "password": "wrong"}, headers=headers).status_code
 
 
-def test_too_many_log_ins_are_counted_where_they_come_from_also_behind_a_proxy(
-    station: Station, app: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
-    accounts._nobodys_hash.cache_clear()
+def test_too_many_log_ins_are_counted_where_they_come_from_also_behind_a_proxy(station: Station, app: FastAPI) -> None:
     for number in range(5):  # without a proxy nobody is believed to be somebody else
         assert log_in(app, station, None, "10.0.0.7", f"192.0.2.{number}") == 401
     assert log_in(app, station, None, "10.0.0.7", "192.0.2.99") == 429

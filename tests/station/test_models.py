@@ -22,7 +22,7 @@ from blemish.data.progress import Progress
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.overlay import encode
 from blemish.inference.predictor import Predictor
-from blemish.station import accounts, reviews, run_kinds, runs, shadow
+from blemish.station import reviews, run_kinds, runs, shadow
 from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.drift import alarms_of
@@ -33,16 +33,9 @@ from blemish.station.recalibrate import confirmed_good, propose, put_images
 from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow, now
 from blemish.station.trail import verify_trail
 from conftest import draw_part
-from station.browser import CHEAP, PASSWORD, judge_all, visit
+from station.browser import PASSWORD, judge_all, visit
 from station.line import Line, picture
 from station.waiting import WITHIN_S, wait_until
-
-
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
-    accounts._nobodys_hash.cache_clear()
-
 
 Arrive = Callable[..., list[int]]
 

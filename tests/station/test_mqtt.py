@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from blemish.cli import app as command
 from blemish.errors import SettingsError
-from blemish.station import accounts, mqtt
+from blemish.station import mqtt
 from blemish.station.app import Station, make_app
 from blemish.station.brokers import Login, add_broker
 from blemish.station.connections import Broker
@@ -23,9 +23,9 @@ from blemish.station.spool import behind
 from blemish.station.tables import Decision, Entry, Hook
 from blemish.station.telling import tell_hooks
 from station.broker import PASSWORD, RealBroker
-from station.browser import CHEAP, visit
 from station.browser import PASSWORD as SIGNATURE
-from station.line import set_up_line
+from station.browser import visit
+from station.line import set_up_line, the_hook
 from station.test_hooks import decide
 from station.waiting import beside, wait_until
 
@@ -43,11 +43,6 @@ def broker(tmp_path: Path) -> Iterator[RealBroker]:
 @pytest.fixture(autouse=True)
 def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLEMISH_SECRET_BROKER", PASSWORD)
-
-
-def the_hook(database: Database) -> Hook:
-    with database.read() as session:
-        return session.scalars(select(Hook)).one()
 
 
 def verdicts(heard: list[tuple[str, Any, bool]]) -> list[int]:
@@ -185,7 +180,6 @@ def test_a_wrong_password_is_said_and_shown_nowhere(
     sqlite: Database, folder: StationFolder, onnx_file: Path, broker: RealBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_up_line(sqlite, folder, onnx_file)
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     monkeypatch.setenv("BLEMISH_SECRET_BROKER", f"wrong {PASSWORD}")
     station = Station(sqlite, folder)
     boss = visit(station, make_app(station), "administrator")

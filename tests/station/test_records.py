@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from blemish.cli import app as command
@@ -16,7 +16,6 @@ from blemish.data.progress import Progress
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision as Old
 from blemish.inspection.record import WRITTEN_BY, Record
-from blemish.station import accounts
 from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.exports import Wanted, export
@@ -28,8 +27,8 @@ from blemish.station.records import import_record
 from blemish.station.spool import unsent
 from blemish.station.tables import Decision, Entry, Hook, Image, Model, Product, Source, Tally
 from blemish.station.trail import verify_trail
-from station.browser import CHEAP, judge_all, visit
-from station.line import picture, set_up_line
+from station.browser import judge_all, visit
+from station.line import count, picture, set_up_line
 
 REGION = {"left": 16, "top": 0, "width": 32, "height": 16, "area_px": 256, "peak": 0.9}
 
@@ -57,11 +56,6 @@ def write_record(path: Path, model_sha256: str, *more: Old) -> list[Old]:
 def decisions_of(database: Database) -> list[Decision]:
     with database.read() as session:
         return list(session.scalars(select(Decision).order_by(Decision.id)))
-
-
-def count(database: Database, table: Any) -> int:
-    with database.read() as session:
-        return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 def test_decisions_come_with_the_images_that_are_what_was_judged(
@@ -159,9 +153,8 @@ def test_what_is_decided_later_counts_from_1_and_nobody_is_told_of_the_old(
 
 @pytest.mark.slow
 def test_a_model_that_is_not_here_is_known_by_its_hash_until_it_is_brought(
-    station: Station, app: FastAPI, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    station: Station, app: FastAPI, onnx_file: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     database, folder = station.database, station.folder
     path, sha256 = tmp_path / "watched.sqlite", sha256_of(onnx_file.read_bytes())
     write_record(path, sha256)

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from blemish.station import accounts, queue, room, worker
+from blemish.station import queue, room, worker
 from blemish.station.app import Station
 from blemish.station.database import Database, open_database
 from blemish.station.folder import StationFolder, keep_content, open_folder
@@ -28,8 +28,8 @@ from blemish.station.state import BACKLOG
 from blemish.station.tables import Decision, Image, Job, Source
 from blemish.station.trail import verify_trail
 from blemish.station.worker import Worker
-from station.browser import CHEAP, Visitor, visit
-from station.line import Line, picture, set_up_line
+from station.browser import Visitor, visit
+from station.line import Line, count, picture, set_up_line
 from station.test_worker import work
 from station.waiting import beside, wait_until
 
@@ -56,7 +56,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
     monkeypatch.setattr(worker, "TROUBLE_S", 0.05)
 
 
@@ -65,11 +64,6 @@ def send(who: Visitor, name: str, seed: int = 1) -> tuple[int, str]:
         f"/api/v1/predict?product=disc&name={name}&wait_s=0", content=picture(seed), headers={"X-CSRF-Token": who.csrf}
     )
     return answer.status_code, answer.json().get("error", "")
-
-
-def count(database: Database, table: type) -> int:
-    with database.read() as session:
-        return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 def image_files(folder: StationFolder) -> list[Path]:

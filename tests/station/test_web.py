@@ -63,12 +63,6 @@ def tags_of(page: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
-    accounts._nobodys_hash.cache_clear()
-
-
 @pytest.fixture
 def judged(station: Station, line: Line) -> list[int]:
     """Images that were decided, one of them unreadable, none in the audit lane."""
@@ -261,6 +255,12 @@ def test_a_name_is_one_in_any_case_of_letters(station: Station, name: str) -> No
     assert found is not None
     assert found.name == "Émile"
     with pytest.raises(SettingsError, match="there is one of that name"):
+        accounts.add_user(station.database, "test", name, PASSWORD, "viewer")
+
+
+@pytest.mark.parametrize("name", ["station", "Terminal"])
+def test_nobody_has_a_name_that_the_trail_has_for_no_person(station: Station, name: str) -> None:
+    with pytest.raises(SettingsError, match="other than station or terminal"):
         accounts.add_user(station.database, "test", name, PASSWORD, "viewer")
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from blemish.station import accounts
 from blemish.station.app import Station
 from blemish.station.render import NAVIGATION
 from blemish.station.tables import Model, Run, now
 from blemish.station.words import LANGUAGES, NESTED, Say, catalogue, parse_po, told_forms
-from station.browser import CHEAP, judge_all, visit
+from station.browser import judge_all, visit
 from station.line import Line, picture
 
 TEXT = r"""(?:"([^"]+)"|'([^']+)')"""
@@ -171,10 +170,7 @@ def test_a_kept_text_that_was_made_to_be_slow_is_not() -> None:
     assert used >= NESTED
 
 
-def test_pages_show_kept_texts_in_their_language(
-    station: Station, line: Line, app: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
+def test_pages_show_kept_texts_in_their_language(station: Station, line: Line, app: FastAPI) -> None:
     with station.database.write() as session:
         session.get_one(Model, line.model_id).parity = "7 images, largest difference 1.2e-06 (a.png)"
         session.add(
@@ -203,10 +199,7 @@ def test_pages_show_kept_texts_in_their_language(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_station_with_one_image_says_one(
-    station: Station, line: Line, app: FastAPI, monkeypatch: pytest.MonkeyPatch, language: str
-) -> None:
-    monkeypatch.setattr(accounts, "PASSWORDS", CHEAP)
+def test_a_station_with_one_image_says_one(station: Station, line: Line, app: FastAPI, language: str) -> None:
     station.inbox.receive(line.source_id, "a.png", picture(1))
     judge_all(station)
     who = visit(station, app, "administrator")

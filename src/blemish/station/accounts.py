@@ -70,7 +70,7 @@ def add_user(database: Database, actor: str, name: str, password: str, role: Rol
         SettingsError: the name is taken or none, the password too short, or the role unknown.
     """
     name = name.strip()
-    if not 1 <= len(name) <= 80 or not name.isprintable() or name in ("station", "terminal"):
+    if not 1 <= len(name) <= 80 or not name.isprintable() or name.casefold() in ("station", "terminal"):
         raise SettingsError(f"user '{name[:80]}': give a name of 1 to 80 characters, other than station or terminal")
     if role not in ROLES:
         raise SettingsError(f"role '{role}': expected one of {', '.join(ROLES)}")

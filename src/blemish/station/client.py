@@ -124,9 +124,10 @@ class Station:
     ) -> Iterator[Any]:
         wanted = urlencode({name: value for name, value in (query or {}).items() if value is not None})
         address = f"{self.address.rstrip('/')}/api/v1/{path}?{wanted}"
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind}
+        request = Request(address, content, {"Content-Type": kind}, method=method)
+        request.add_unredirected_header("Authorization", f"Bearer {self.token}")  # to nobody that an answer leads to
         try:
-            with urlopen(Request(address, content, headers, method=method), timeout=self.timeout_s) as answer:
+            with urlopen(request, timeout=self.timeout_s) as answer:
                 yield answer
         except HTTPError as error:
             with error:
