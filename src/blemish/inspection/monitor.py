@@ -18,7 +18,6 @@ from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
 from blemish.data.progress import OnStep, counted, tell_nobody
-from blemish.data.readings import Readings
 from blemish.errors import CalibrationError, DataError, bad_file, none_readable, plural
 from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
@@ -96,10 +95,9 @@ def monitor_images(
     """
     check_output(state_path)
     with exclusive_lock(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
-        return _watch(
-            Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups, smallest_change),
-            _Run(predictor, state_path, rng, skip_bad, on_alarm, on_copies, on_image, is_current),
-            images,
+        watch = Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups, smallest_change)
+        return _Run(watch, predictor, state_path, rng, skip_bad, on_alarm, on_copies, on_image, is_current).watch_all(
+            images
         )
 
 
@@ -111,9 +109,12 @@ class _File(NamedTuple):
     key: str = ""
 
 
-class _Run(NamedTuple):
-    """What goes with a watch through one run."""
+@final
+@dataclass
+class _Run:
+    """A watch through one run, and what it has met there."""
 
+    watch: Watch
     predictor: Predictor
     state_path: Path
     rng: np.random.Generator
@@ -123,93 +124,114 @@ class _Run(NamedTuple):
     on_image: OnStep
     is_current: Callable[[], bool]
 
-    def save(self, watch: Watch) -> None:
+    def __post_init__(self) -> None:
+        self._before = self.watch.images
+        self._calibrated = set(self.predictor.header.calibration.image_ids)
+        self._readings = self.predictor.policy.new_readings()
+        self._skipped = dict[str, str]()
+        self._unreadable, self._still_unreadable = list[str](), list[str]()
+        self._passed_over = self._copies = self._in_a_row = 0
+
+    def watch_all(self, images: Iterable[Path] | Path) -> Watched:
+        """Watch images, and keep the watch now and then and at the end, where there is news."""
+        saved, is_news = time.monotonic(), False
+        try:
+            for file in counted(self._files(images), self.on_image):
+                raised = self._see(file)
+                if raised is None:
+                    continue
+                is_news = self.watch.images > 0
+                if raised or (is_news and time.monotonic() - saved > SAVE_EVERY_S):
+                    self._save()
+                    is_news, saved = False, time.monotonic()
+                for alarm in raised:
+                    self.on_alarm(alarm)
+            if self._unreadable and not self.watch.images:
+                raise DataError(none_readable(len(self._unreadable), "image", self._unreadable[0]))
+        finally:
+            if is_news:
+                self._save()
+        return self._found()
+
+    def _files(self, images: Iterable[Path] | Path) -> "Iterable[_File]":
+        if not isinstance(images, Path):
+            return (_File(path, path.name) for path in images)
+        unnamed = list[Path]()
+        files = _by_time(images, self.watch.seen, unnamed if self.skip_bad else None)
+        self._skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
+        return files
+
+    def _see(self, file: _File) -> list[Alarm] | None:
+        """Watch a file; what that raises, and None for one that an earlier run had seen.
+
+        Raises:
+            DataError: it cannot be read, unless such files are left out.
+        """
+        seen = self.watch.seen.setdefault(file.folder, set()) if file.folder is not None else set()
+        if file.key and file.key in seen:
+            self._passed_over += 1
+            return None
+        if self.skip_bad and file.key and file.key + UNREADABLE in seen:
+            self._still_unreadable.append(str(file.path))
+            return None
+        try:
+            raised = self._look(file)
+        except DataError as error:
+            if not self.skip_bad:
+                raise bad_file(error) from None
+            self._skipped[str(file.path)] = str(error)
+            self._unreadable.append(str(error))
+            seen.add(file.key + UNREADABLE)
+            return []
+        seen.add(file.key)
+        return raised
+
+    def _look(self, file: _File) -> list[Alarm]:
+        """Watch an image that was neither calibrated on nor watched before."""
+        identity = _id_of(file.path)
+        if identity in self._calibrated:
+            self._passed_over += 1
+            return []
+        if identity in self.watch.ids:
+            self._copies, self._in_a_row = self._copies + 1, self._in_a_row + 1
+            if self._in_a_row == FROZEN:
+                self.on_copies(self._in_a_row, file.name)
+            return []
+        self._in_a_row = 0
+        prepared = prepare(file.path, self.predictor.policy)
+        check_contents(prepared, file.path)
+        raised = self.watch.look(file.name, values_of(self.predictor, prepared, file.path), self.rng)
+        self._readings.add(file.name, prepared.reading)
+        self.watch.remember(identity)
+        return raised
+
+    def _save(self) -> None:
         """Keep the watch, if it is still one over this model."""
         if not self.is_current():
             raise CalibrationError(
-                f"the model was calibrated again while it watched, after {plural(watch.images, 'image')}; start the "
-                "watch again"
+                f"the model was calibrated again while it watched, after {plural(self.watch.images, 'image')}; start "
+                "the watch again"
             )
-        write_state(self.state_path, watch.to_state())
+        write_state(self.state_path, self.watch.to_state())
 
-    def look(self, watch: Watch, file: _File, readings: Readings) -> list[Alarm]:
-        """Watch one image, and say what it raises."""
-        prepared = prepare(file.path, self.predictor.policy)
-        check_contents(prepared, file.path)
-        raised = watch.look(file.name, values_of(self.predictor, prepared, file.path), self.rng)
-        readings.add(file.name, prepared.reading)
-        return raised
-
-
-def _watch(watch: Watch, run: _Run, images: Iterable[Path] | Path) -> Watched:
-    before, saved = watch.images, time.monotonic()
-    skipped, passed_over, copies, in_a_row = dict[str, str](), 0, 0, 0
-    unnamed, unreadable, still_unreadable = list[Path](), list[str](), list[str]()
-    readings = run.predictor.policy.new_readings()
-    calibrated = set(run.predictor.header.calibration.image_ids)
-    is_news = False  # to be kept, once there is a watch
-    try:
-        files = (
-            _by_time(images, watch.seen, unnamed if run.skip_bad else None)
-            if isinstance(images, Path)
-            else (_File(path, path.name) for path in images)
+    def _found(self) -> Watched:
+        watch = self.watch
+        return Watched(
+            images=watch.images,
+            new_images=watch.images - self._before,
+            passed_over=self._passed_over,
+            copies=self._copies,
+            skipped=self._skipped,
+            still_unreadable=tuple(self._still_unreadable),
+            is_restarted=watch.is_restarted,
+            max_false_alarm_probability=watch.delta,
+            smallest_change=watch.smallest_change,
+            log10_limit=math.log10(len(watch.martingales) / watch.delta),
+            streams=watch.streams(),
+            alarms=tuple(watch.alarms),
+            open_group=None if watch.open_group is None else watch.open_group.group,
+            notes=tuple(self._readings.notes),
         )
-        skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
-        for file in counted(files, run.on_image):
-            seen = watch.seen.setdefault(file.folder, set()) if file.folder is not None else set()
-            if file.key and file.key in seen:
-                passed_over += 1
-                continue
-            if run.skip_bad and file.key and file.key + UNREADABLE in seen:
-                still_unreadable.append(str(file.path))
-                continue
-            raised: list[Alarm] = []
-            try:
-                identity = _id_of(file.path)
-                if identity in calibrated:
-                    passed_over += 1
-                elif identity in watch.ids:
-                    copies, in_a_row = copies + 1, in_a_row + 1
-                    if in_a_row == FROZEN:
-                        run.on_copies(in_a_row, file.name)
-                else:
-                    in_a_row = 0
-                    raised = run.look(watch, file, readings)
-                    watch.remember(identity)
-                seen.add(file.key)
-            except DataError as error:
-                if not run.skip_bad:
-                    raise bad_file(error) from None
-                skipped[str(file.path)] = str(error)
-                unreadable.append(str(error))
-                seen.add(file.key + UNREADABLE)
-            is_news = watch.images > 0
-            if raised or (is_news and time.monotonic() - saved > SAVE_EVERY_S):
-                run.save(watch)
-                is_news, saved = False, time.monotonic()
-            for alarm in raised:
-                run.on_alarm(alarm)
-        if unreadable and not watch.images:
-            raise DataError(none_readable(len(unreadable), "image", unreadable[0]))
-    finally:
-        if is_news:
-            run.save(watch)
-    return Watched(
-        images=watch.images,
-        new_images=watch.images - before,
-        passed_over=passed_over,
-        copies=copies,
-        skipped=skipped,
-        still_unreadable=tuple(still_unreadable),
-        is_restarted=watch.is_restarted,
-        max_false_alarm_probability=watch.delta,
-        smallest_change=watch.smallest_change,
-        log10_limit=math.log10(len(watch.martingales) / watch.delta),
-        streams=watch.streams(),
-        alarms=tuple(watch.alarms),
-        open_group=None if watch.open_group is None else watch.open_group.group,
-        notes=tuple(readings.notes),
-    )
 
 
 def _id_of(path: Path) -> str:
