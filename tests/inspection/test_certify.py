@@ -386,6 +386,14 @@ def test_added_images_must_be_a_random_sample(model: Path, good: Path, tmp_path:
     assert certify_model(model, CertifyRequest(0.3, good=picked, dry_run=True)).sample is None
 
 
+def test_thousands_of_images_can_be_added(model: Path) -> None:
+    header = Predictor.load(model, device="cpu").header
+    good = no_images()._replace(names=[f"{place}.png" for place in range(3000)])
+    for flagged, is_said in ((round(3000 * header.max_false_alarm_rate), False), (2000, True)):
+        scores = [1.1 * header.threshold] * flagged + [0.5 * header.threshold] * (3000 - flagged)
+        assert ("as if they were picked" in sample_message(header, good._replace(scores=scores))) is is_said
+
+
 def test_a_model_behind_a_link_is_certified_where_it_lies(model: Path, tmp_path: Path) -> None:
     link = tmp_path / "current"
     link.symlink_to(model)

@@ -21,6 +21,7 @@ from blemish.errors import DataError, SettingsError, bad_file, join_names, none_
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
 from blemish.inspection.group_pattern import pattern_in_model
+from blemish.stats.conformal import log_binomial_cdf
 from blemish.stats.false_discovery import benjamini_hochberg
 from blemish.stats.outliers import SUSPICIOUS, suspicion
 
@@ -165,7 +166,7 @@ def sample_message(before: ArtifactHeader, good: NewImages) -> str:
     """
     n, rate = len(good.scores), before.max_false_alarm_rate
     flagged = sum(score > before.threshold for score in good.scores)
-    by_chance = math.fsum(math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(flagged, n + 1))
+    by_chance = math.exp(log_binomial_cdf(n, 1.0 - rate)[n - flagged])  # at most so many are not above it
     rule = (
         "added images must be a random sample of the good images of the line, such as every tenth; images picked "
         "because they were flagged or disputed make the threshold too high, hide defects and void the promise"

@@ -207,10 +207,10 @@ def _allowed_above(n: int, alpha: float, confidence: float | None) -> int:
             allowed -= 1
         return allowed - 1
     log_delta = math.log(_delta(confidence)) + _ROUNDING
-    return int(np.searchsorted(_log_binomial_cdf(n, alpha), log_delta, side="right")) - 1
+    return int(np.searchsorted(log_binomial_cdf(n, alpha), log_delta, side="right")) - 1
 
 
-def _log_binomial_cdf(n: int, probability: float) -> NDArray[np.float64]:
+def log_binomial_cdf(n: int, probability: float) -> NDArray[np.float64]:
     """log P(Bin(n, probability) <= j) for j = 0 .. n.
 
     P(Bin(n, alpha) <= j) = P(Beta(j + 1, n - j) > alpha): the chance that the rate above the (n - j)-th smallest
