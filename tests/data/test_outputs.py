@@ -181,3 +181,10 @@ def test_pictures_do_not_go_into_a_data_set_by_any_name(
     result = CliRunner().invoke(app, ["inspect", str(model_file), str(parts / "test/good"), "-o", str(out)])
     assert (result.exit_code, "name a folder beside" in result.stderr) == (2, True)
     assert sorted(parts.rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody may write into")
+@pytest.mark.parametrize("below", ["", "a/b"])
+def test_a_folder_that_cannot_be_written_is_refused_before_a_long_work(below: str) -> None:
+    with pytest.raises(DataError, match=r"^/proc/self: cannot be written: "):
+        check_report_folder(Path("/proc/self") / below, "results.json")

@@ -22,7 +22,10 @@ HOW_TO_GO_ON = {
     "watch": "every decision is kept; the same command goes on with the images that are not in its record",
     "compare": "finished runs are kept; the same command goes on with the others",
     **dict.fromkeys(
-        ("evaluate", "challenge", "data check", "certify", "export", "verify", "station backup", "station restore"),
+        (
+            *("evaluate", "challenge", "data check", "data convert", "data synth", "certify", "export", "verify"),
+            *("station backup", "station restore"),
+        ),
         "nothing of it is kept; the same command starts from the beginning",
     ),
 }

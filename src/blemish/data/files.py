@@ -145,8 +145,17 @@ def check_writable(path: Path) -> None:
         raise DataError(f"{path}: a folder; give the name of a file")
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: a device or a pipe, not a file; it would be replaced, so give another name")
+    try_to_write(path.parent, path)
+
+
+def try_to_write(folder: Path, path: Path) -> None:
+    """Refuse a path to write, as errors call it, where no file can be made in a folder; leaves nothing behind.
+
+    Raises:
+        DataError: as said.
+    """
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from None

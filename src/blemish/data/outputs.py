@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from blemish.data.files import check_writable, fit_name, folder_beside, folder_to_fill, remove_left_parts
+from blemish.data.files import check_writable, fit_name, folder_beside, folder_to_fill, remove_left_parts, try_to_write
 from blemish.data.image_files import DRAWN_MARK, image_files
 from blemish.data.layouts import GOOD_NAMES, find_child, subfolders
 from blemish.errors import DataError, reason
@@ -145,14 +145,17 @@ def refuse_image_folder(path: Path) -> None:
 
 
 def refuse_file(folder: Path) -> None:
-    """Refuse a folder to write into in whose place, or in that of one above it, a file stands.
+    """Refuse a folder to write into in whose place, or in that of one above it, a file stands, or that is not writable.
 
     Raises:
-        DataError: a file stands there.
+        DataError: a file stands there; it, or what it is to be made in, cannot be written.
     """
     there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), None)  # noqa: PTH110, no error
-    if there is not None and not os.path.isdir(there):  # noqa: PTH112
+    if there is None:
+        return
+    if not os.path.isdir(there):  # noqa: PTH112
         raise DataError(f"{there}: a file, not a folder; name a folder to write into")
+    try_to_write(there, there)
 
 
 def check_is_new(out: Path) -> None:

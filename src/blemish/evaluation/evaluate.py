@@ -74,11 +74,10 @@ def evaluate_model(
     started, out = time.perf_counter(), Path(out)
     folder = folder if isinstance(folder, Folder) else read_folder(folder)
     check_report_folder(out, RESULTS, REPORT, MAPS)
-    with folder_to_fill(out):
-        results, judged = measure_folder(predictor, folder, settings, on_image)
-        drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
-        results = results.model_copy(update={"seconds": time.perf_counter() - started})
-        return _write(results, drawings, _threshold_counts(judged, results, drawings), out)
+    results, judged = measure_folder(predictor, folder, settings, on_image)
+    drawings = draw(predictor, judged.images, judged.samples, judged.pixels, results)
+    results = results.model_copy(update={"seconds": time.perf_counter() - started})
+    return _write(results, drawings, _threshold_counts(judged, results, drawings), out)
 
 
 def measure_folder(
@@ -268,7 +267,7 @@ def _write(results: Results, drawings: Drawings, swept: ThresholdCounts, out: Pa
     """All files or none: each is complete before the first gets its name."""
     results_path, report_path = out / RESULTS, out / REPORT
     text, page = to_json(results.model_dump(mode="json")), render(results, drawings)
-    with atomic_write(results_path) as first, atomic_write(report_path) as second:
+    with folder_to_fill(out), atomic_write(results_path) as first, atomic_write(report_path) as second:
         first.write_text(text, encoding="utf-8")
         second.write_text(page, encoding="utf-8")
         write_threshold_counts(out / MAPS, swept)

@@ -16,7 +16,6 @@ from typing import Annotated, final
 import numpy as np
 from pydantic import Field
 
-from blemish.data.files import folder_to_fill
 from blemish.data.folder import GOOD, PARTS, Folder
 from blemish.data.images import read_values
 from blemish.data.outputs import check_report_folder
@@ -107,21 +106,19 @@ def challenge_model(
     check_report_folder(out, RESULTS, REPORT)
     unnamed, samples = folder.left_out("test", settings.skip_bad), held_out(folder)
     refuse_fitted(predictor, samples)
-    with folder_to_fill(out):
-        photos = judge_photos(predictor, samples, settings.skip_bad)
-        photos.skipped.update(unnamed)
-        sizes_px = sizes_to_try(predictor.policy, photos.twins, settings.smallest_px, settings.largest_px)
-        work = _Work(photos)
-        asked = settings.defect_types, settings.contrasts, settings.defects
-        trials = plan_trials(*asked, sizes_px, len(photos.samples), settings.seed)
-        _run(predictor, trials, work, settings, on_defect)
-        results = _content(predictor, folder, work, sizes_px, settings)
-        shown = {
-            f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings)
-            for kind, contrast in _kinds(settings)
-        }
-        results["seconds"] = time.perf_counter() - started
-        write_report(out, {RESULTS: to_json(results), REPORT: render(results, shown)})
+    photos = judge_photos(predictor, samples, settings.skip_bad)
+    photos.skipped.update(unnamed)
+    sizes_px = sizes_to_try(predictor.policy, photos.twins, settings.smallest_px, settings.largest_px)
+    work = _Work(photos)
+    asked = settings.defect_types, settings.contrasts, settings.defects
+    trials = plan_trials(*asked, sizes_px, len(photos.samples), settings.seed)
+    _run(predictor, trials, work, settings, on_defect)
+    results = _content(predictor, folder, work, sizes_px, settings)
+    shown = {
+        f"{kind} {contrast:g}": _show(predictor, work, kind, contrast, settings) for kind, contrast in _kinds(settings)
+    }
+    results["seconds"] = time.perf_counter() - started
+    write_report(out, {RESULTS: to_json(results), REPORT: render(results, shown)})
     return Challenge(results, out / RESULTS, out / REPORT)
 
 
