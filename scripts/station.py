@@ -25,23 +25,9 @@ DEFECTIVE_EVERY = 12
 def main() -> int:
     """Make what is missing, and serve until Ctrl-C."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo")
-    data, model, onnx = out / "hazelnuts", out / "model.safetensors", out / "model.onnx"
     station, incoming, password = out / "station", out / "incoming", out / "station-password"
-    incoming.mkdir(parents=True, exist_ok=True)
-    steps = [
-        [] if data.exists() else ["data", "synth", "hazelnuts", data, "--good", "60", "--defects", "10"],
-        [] if model.exists() else ["train", data, "-o", model],
-        [] if onnx.exists() else ["export", model, "-o", onnx],
-        []
-        if station.exists()
-        else ["station", "add", station, "--product", "hazelnut", "--model", onnx, "--watch", incoming],
-    ]
-    for step in filter(None, steps):
-        words = list(map(str, step))
-        print(f"\n$ blemish {' '.join(words)}", flush=True)
-        code = subprocess.run([sys.executable, "-m", "blemish", *words], check=False).returncode
-        if code:
-            return code
+    if code := set_up(out):
+        return code
     if not password.exists():
         password.write_text(secrets.token_urlsafe(12) + "\n", encoding="utf-8")
     print(f"\nlog in as admin with the password {password.read_text().strip()} (kept in {password})\n", flush=True)
@@ -54,6 +40,26 @@ def main() -> int:
         return 0
 
 
+def set_up(out: Path) -> int:
+    """Draw, train, export and add what is missing; the exit code."""
+    data, model, onnx = out / "hazelnuts", out / "model.safetensors", out / "model.onnx"
+    station, incoming = out / "station", out / "incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
+    missing: list[tuple[Path, list[Path | str]]] = [
+        (data, ["data", "synth", "hazelnuts", data, "--good", "60", "--defects", "10"]),
+        (model, ["train", data, "-o", model]),
+        (onnx, ["export", model, "-o", onnx]),
+        (station, ["station", "add", station, "--product", "hazelnut", "--model", onnx, "--watch", incoming]),
+    ]
+    return next((code for made, words in missing if not made.exists() and (code := run(*words))), 0)
+
+
+def run(*words: Path | str) -> int:
+    """Run a command of blemish, shown; its exit code."""
+    print(f"\n$ blemish {' '.join(map(str, words))}", flush=True)
+    return subprocess.run([sys.executable, "-m", "blemish", *map(str, words)], check=False).returncode
+
+
 def kind_of(number: int) -> str:
     """Good as those trained on; about one in twelve is defective, of one type after the other."""
     defects = [kind for kind in KINDS if not kind.endswith("/good")]
@@ -64,9 +70,14 @@ def kind_of(number: int) -> str:
 def bring_hazelnuts(incoming: Path, seed: int) -> None:
     """Draw hazelnuts one after the other, none of them twice."""
     for number in count():
-        image, _ = draw_hazelnut(kind_of(number), number, SIZE_PX, seed)
-        Image.fromarray(image).save(incoming / f"{time.strftime('%H%M%S')}-{number:04}.png")
+        bring_hazelnut(incoming, f"{time.strftime('%H%M%S')}-{number:04}.png", number, seed)
         time.sleep(EVERY_S)
+
+
+def bring_hazelnut(incoming: Path, name: str, number: int, seed: int) -> None:
+    """Draw one."""
+    image, _ = draw_hazelnut(kind_of(number), number, SIZE_PX, seed)
+    Image.fromarray(image).save(incoming / name)
 
 
 if __name__ == "__main__":
