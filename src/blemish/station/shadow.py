@@ -4,7 +4,6 @@ It works while the queue is empty, so that the line never waits for it: the last
 last thousand.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, final
 
@@ -156,8 +155,10 @@ def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
 
 
 def _flagged(judgement: str, said: Iterable[Sequence[str]]) -> tuple[int, int, int]:
-    of = Counter[str]()
-    for people, ours, other in said:
-        if people == judgement:
-            of.update({"all": 1, "ours": ours == "anomalous", "other": other == "anomalous"})
-    return of["all"], of["ours"], of["other"]
+    """How many images people called so, and how many of them the live model and the other one flag.
+
+    >>> _flagged("good", [("good", "anomalous", "good"), ("defective", "anomalous", "anomalous")])
+    (1, 1, 0)
+    """
+    both = [(ours == "anomalous", other == "anomalous") for people, ours, other in said if people == judgement]
+    return len(both), sum(ours for ours, _ in both), sum(other for _, other in both)
