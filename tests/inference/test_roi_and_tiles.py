@@ -134,7 +134,7 @@ def test_a_model_of_tiles_judges_images_of_their_own_size(tmp_path: Path) -> Non
 def test_a_tile_larger_than_the_image_is_refused(parts: Path, tmp_path: Path) -> None:
     tiled = [line for line in TINY if "size_px" not in line]
     run = make_settings("conv_autoencoder", assignments=[*tiled, "data.tile_px=[128, 64]"])
-    with pytest.raises(SettingsError, match="a tile's height of 128 is larger than the image's, 64"):
+    with pytest.raises(SettingsError, match="a tile's height of 128 is larger than the image's, 64; give smaller ones"):
         train_model(parts, tmp_path / "m", run)
 
 

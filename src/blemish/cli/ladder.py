@@ -18,13 +18,14 @@ def print_ladder(model: Path, header: "ArtifactHeader", device: str) -> None:
     """A table of rates, and a sentence on the one that was chosen."""
     from blemish.evaluation.challenge.quick import share_found
     from blemish.inference.ladder import threshold_ladder
+    from blemish.inference.score import score_text
     from blemish.stats.conformal import promised_percent
 
     rungs, peaks = threshold_ladder(header), find_peaks(model, device)
     unit = "groups" if header.calibration.by_group else "good images"
     columns = {
         "rate": [f"{'* ' if rung.is_chosen else ''}{promised_percent(rung.rate)}" for rung in rungs],
-        "threshold": [f"too few {unit}" if rung.threshold is None else f"{rung.threshold:.4g}" for rung in rungs],
+        "threshold": [f"too few {unit}" if rung.threshold is None else score_text(rung.threshold) for rung in rungs],
     }
     if not header.calibration.folds:
         columns[f"{unit} to hold out"] = [_needed(rung, header) for rung in rungs]

@@ -215,6 +215,7 @@ def _print_measures(results: "Results") -> None:
 def _print_ladder(results: "Results") -> None:
     """What is found for each false-alarm rate one may allow, and what to try next where little is found."""
     from blemish.evaluation.ladder import is_on_ladder
+    from blemish.inference.score import score_text
     from blemish.stats.conformal import promised_percent
 
     if results.count.defective:
@@ -227,10 +228,10 @@ def _print_ladder(results: "Results") -> None:
                 continue
             between = "-" if rung.interval is None else " to ".join(f"{100 * end:.0f} %" for end in rung.interval)
             counts = (f"{rung.found} of {rung.defective}", between, f"{rung.flagged} of {rung.good}")
-            table.add_row(share, f"{rung.threshold:.4g}", *counts)
+            table.add_row(share, score_text(rung.threshold), *counts)
         out_console.print(table)
         if not is_on_ladder(results.threshold, results.ladder):
-            out_console.print(f"all else is at the threshold {results.threshold:.4g}, not at that of the *")
+            out_console.print(f"all else is at the threshold {score_text(results.threshold)}, not at that of the *")
     if results.next_steps:
         out_console.print("less than half of the defective images is found; what to try next:")
     for step in results.next_steps:

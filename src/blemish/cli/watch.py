@@ -191,10 +191,12 @@ class _CertificateWarning:
 
 
 def _say_decision(decision: "Decision") -> None:
+    from blemish.inference.score import score_text
+
     at = datetime.fromisoformat(decision.decided_at).astimezone().isoformat(timespec="milliseconds")
     verdict = decision.verdict if decision.verdict == "good" else decision.verdict.upper()
     if decision.score is None or decision.p_value is None:
         emit(f"{at}  {verdict:<10}  {printable(decision.message)}\n")
     else:
         said = printable(decision.image_path) + (f"  ({decision.message})" if decision.message else "")
-        emit(f"{at}  {verdict:<10}  {decision.score:>10.5g}  {decision.p_value:>7.4f}  {said}\n")
+        emit(f"{at}  {verdict:<10}  {score_text(decision.score, 5):>10}  {decision.p_value:>7.4f}  {said}\n")

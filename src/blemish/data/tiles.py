@@ -22,7 +22,10 @@ def tile_boxes(size_px: tuple[int, int], tile_px: tuple[int, int], overlap_px: i
     """
     for name, side, tile in zip(("height", "width"), size_px, tile_px, strict=True):
         if tile > side:
-            raise SettingsError(f"data.tile_px: a tile's {name} of {tile} is larger than the image's, {side}")
+            raise SettingsError(
+                f"data.tile_px: a tile's {name} of {tile} is larger than the image's, {side}; "
+                "give smaller ones, or none"
+            )
         if overlap_px >= tile:
             raise SettingsError(
                 f"data.tile_overlap_px: {overlap_px} is not smaller than the tile's {name}, {tile}; set it to "

@@ -16,13 +16,17 @@ def max_score(anomaly_map: NDArray[np.float32]) -> float:
     return float(anomaly_map.max())
 
 
-def score_text(score: float | None) -> str:
-    """A score or threshold, always of four digits, so that scores beside each other compare at a glance.
+def score_text(score: float | None, digits: int = 4) -> str:
+    """A score or threshold, always of so many digits, so that scores beside each other compare at a glance.
 
     >>> score_text(1.2), score_text(427.83901), score_text(1234.4), score_text(9999.7), score_text(None)
     ('1.200', '427.8', '1234', '10000', '-')
+    >>> score_text(1.2, 5), score_text(12345.6, 5), score_text(123456.7, 5)
+    ('1.2000', '12346', '123457')
     """
-    return "-" if score is None else f"{score:#.4g}".rstrip(".") if abs(score) < 9999.5 else f"{score:.0f}"
+    if score is None:
+        return "-"
+    return f"{score:#.{digits}g}".rstrip(".") if abs(score) < 10**digits - 0.5 else f"{score:.0f}"
 
 
 def remove_small_regions(anomaly_map: NDArray[np.float32], min_defect_px: int) -> NDArray[np.float32]:

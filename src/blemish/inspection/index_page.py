@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from blemish.data.files import atomic_write
 from blemish.errors import plural, printable
+from blemish.inference.score import score_text
 from blemish.inspection.rows import Row
 
 INDEX = "index.html"
@@ -107,7 +108,7 @@ def _figure(name: str, row: Row, folder: str) -> str:
         f'<br>{plural(row["region_count"], "region")}, <a href="{mask}">defect mask</a>' if row["region_count"] else ""
     )
     text = (
-        f"{path}<br>score {row['score']:.5g} (threshold {row['threshold']:.5g}),"
+        f"{path}<br>score {score_text(row['score'], 5)} (threshold {score_text(row['threshold'], 5)}),"
         f" <span>p-value {row['p_value']:.3g}</span>{said}"
     )
     return (

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypedDict, cast, final
 from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, make_folder
 from blemish.errors import printable, unread
+from blemish.inference.score import score_text
 from blemish.inspection.decisions import Decision, RegionRow, Verdict
 
 
@@ -58,7 +59,7 @@ def as_table(rows: Iterable[Row]) -> Iterator[str]:
         threshold = row["threshold"]
         verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
         said = printable(row["path"]) + (f"  ({row['message']})" if row["message"] else "")
-        yield f"{verdict:<10}  {row['score']:>10.5g}  {row['p_value']:>7.4f}  {said}\n"
+        yield f"{verdict:<10}  {score_text(row['score'], 5):>10}  {row['p_value']:>7.4f}  {said}\n"
     bad, judged = counts["unreadable"], counts["good"] + counts["anomalous"]
     parts = [] if threshold is None else [f"{counts['anomalous']} of {judged} anomalous at threshold {threshold:.6g}"]
     if parts or bad:
