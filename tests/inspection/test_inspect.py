@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection import pipeline
 from blemish.inspection.decisions import Decision
 from blemish.inspection.inspect import NAME, Request, inspect_images
-from blemish.inspection.rows import Row, as_csv, as_json, to_row
+from blemish.inspection.rows import Row, as_csv, as_json, as_table, to_row
 from conftest import draw_part, files_of_at_most, recorded
 
 
@@ -88,6 +89,14 @@ def test_an_exported_model_judges_several_at_once(
     monkeypatch.undo()
     rows = inspect_images(predictor, [photos], Request(onnx_file, skip_bad=True, workers=2)).rows()
     assert [row["verdict"] == "unreadable" for row in rows] == [Path(str(row["path"])).name == "d.tif" for row in found]
+
+
+def test_scores_stand_below_each_other_with_the_same_digits() -> None:
+    scores = (1.124, 1.89, 2.21481, 427.5, 0.5)
+    decided = {"verdict": "good", "p_value": 0.5, "threshold": 500.0, "is_anomalous": False, "message": ""}
+    rows: Any = [{"path": "a.png", "score": score, **decided} for score in scores]
+    lines = list(as_table(rows))[1 : len(scores) + 1]
+    assert [line.split()[1] for line in lines] == ["1.1240", "1.8900", "2.2148", "427.50", "0.50000"]
 
 
 @pytest.mark.parametrize(
