@@ -45,8 +45,10 @@ def main() -> None:
         found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB", base_url=address)
-        take_pictures(context.new_page(), out)
-        server.terminate()
+        try:
+            take_pictures(context.new_page(), out)
+        finally:
+            server.terminate()
 
 
 def take_pictures(page: Any, out: Path) -> None:
