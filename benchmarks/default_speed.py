@@ -1,6 +1,6 @@
 """What the default detector costs at its own size: to train it, and to inspect photos with its ONNX file.
 
-    python benchmarks/default_speed.py DATA [DATA ...] [--images 30] [-o build/default_speed]
+    python benchmarks/default_speed.py DATA [DATA ...] [--images 30] [--set NAME=VALUE] [-o build/default_speed]
 
 One row an image set. Training is `blemish train` from start to end, imports, decoding and calibration included; the
 fit alone is what its model file says. An image is judged by `Predictor.predict` from its file, decoding included, with
@@ -32,21 +32,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--images", type=int, default=30)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
     parser.add_argument("-o", "--out", type=Path, default=Path("build/default_speed"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for data in given.data:
-        rows.append(measure(data, given.out, given.images))
+        rows.append(measure(data, given.out, given.images, given.set))
         print(*rows[-1], flush=True)
         write_json("default_speed", {"head": HEAD, "rows": rows})
     print(f"\n{describe()}\n\n{table(list(HEAD), rows)}")
 
 
-def measure(data: Path, out: Path, images: int) -> list[str]:
+def measure(data: Path, out: Path, images: int, settings: Sequence[str]) -> list[str]:
     """One row of the table."""
     model, exported = out / f"{data.name}.safetensors", out / f"{data.name}.onnx"
-    trained_s = seconds_of("train", data, "-o", model)
+    trained_s = seconds_of("train", data, "-o", model, *(f"--set={one}" for one in settings))
     seconds_of("export", model, "-o", exported)
     header = read_artifact(model)[0]
     photos = [sample.path for sample in read_folder(data).test][:images]
