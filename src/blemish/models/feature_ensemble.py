@@ -79,7 +79,7 @@ class FeatureEnsembleSettings(PatchSettings):
         2000, description="Rows of the bank, at most; fewer in large images, for the time it takes."
     )
     candidates: Annotated[int, Field(ge=64, le=10_000_000)] = Field(
-        30_000, description="The bank is chosen among so many patches, drawn at random where there are more."
+        100_000, description="The bank is chosen among so many patches, drawn at random where there are more."
     )
     weights: tuple[Weight, Weight, Weight] = Field(
         (8.0, 1.0, 1.0),
