@@ -8,13 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -48,8 +46,6 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB", base_url=address)
         try:
-            while not answers(f"{address}healthz"):
-                time.sleep(0.5)
             take_pictures(context.new_page(), out)
         finally:
             server.terminate()
@@ -84,14 +80,6 @@ def take_pictures(page: Any, out: Path) -> None:
         name = "image" if path == worst else path[1:]
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         picture.save(IMG / f"station-{name}.jpg", quality=80, optimize=True)
-
-
-def answers(address: str) -> bool:
-    """Whether the station is there at last."""
-    try:
-        return bool(urlopen(address, timeout=60).status == 200)
-    except OSError:
-        return False
 
 
 def until(page: Any, is_so: Callable[[], bool]) -> None:

@@ -150,6 +150,21 @@ def test_an_occupied_port_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_who_follows_the_address_at_once_waits_for_the_pages(
+    sqlite: Database, folder: StationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = []
+
+    def serve(_server: server.Server, sockets: list[socket.socket]) -> None:
+        socket.create_connection(sockets[0].getsockname(), timeout=WITHIN_S).close()
+        came.append(True)
+
+    monkeypatch.setattr(server.Server, "run", serve)
+    monkeypatch.setattr(server, "_keep_working", lambda *_: None)
+    serve_station(sqlite, folder, Listen("127.0.0.1", 0), "en", (1, str))
+    assert came == [True]
+
+
 def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(PASSWORD)
     (tmp_path / "cert.pem").touch()

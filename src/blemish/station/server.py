@@ -127,6 +127,7 @@ def _bind(listen: Listen) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((listen.host, listen.port))
+        bound.listen()  # who comes before the pages are served waits for them
     except OSError as error:
         bound.close()
         raise DataError(
