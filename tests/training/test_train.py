@@ -50,6 +50,11 @@ class StopAt:
             raise KeyboardInterrupt
 
 
+def test_a_name_in_the_place_of_settings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"settings: found 'patchcore'; make them, as by make_settings"):
+        train_model(tmp_path, tmp_path / "model.safetensors", "patchcore")  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 def test_a_seed_makes_a_run_repeatable(parts: Path, tmp_path: Path) -> None:
     headers = [

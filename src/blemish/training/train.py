@@ -7,12 +7,12 @@ from blemish.data.folder import read_folder
 from blemish.data.image_files import SUFFIXES
 from blemish.data.outputs import check_model_name
 from blemish.data.progress import Report, quiet
-from blemish.errors import BlemishError, DataError
+from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
 from blemish.inference.runtime import is_onnx
 from blemish.inference.torch_runtime import torch_device
 from blemish.models import pin
-from blemish.settings import RunSettings
+from blemish.settings import RunSettings, shortened
 from blemish.training.batches import GoodImages
 from blemish.training.checkpoint import Checkpoint
 from blemish.training.fit import fit_splits
@@ -43,6 +43,8 @@ def train_model(
         TrainingError: the loss is not a number.
     """
     data, out = Path(data), Path(out)
+    if not isinstance(settings, RunSettings):
+        raise SettingsError(f"settings: found {shortened(repr(settings))}; make them, as by make_settings('patchcore')")
     check_model_name(out, SUFFIXES)
     if is_onnx(out):
         found = "an export is there, which would be lost" if out.is_file() else "ends as exports do"
