@@ -297,7 +297,7 @@ def test_lines_that_are_not_yolos_are_named(line: str, message: str, tmp_path: P
         read_annotations(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", ["README.roboflow.txt", "__MACOSX/train/._1.txt", ".old/1.txt", "train.txt"])
+@pytest.mark.parametrize("name", ["README.roboflow.txt", "__MACOSX/train/._1.txt", ".old/1.txt", "train.txt", "a.json"])
 def test_what_lies_beside_yolos_files_is_passed_over(name: str, tmp_path: Path) -> None:
     folder = yolo(tmp_path)
     (path := folder / name).parent.mkdir(parents=True, exist_ok=True)

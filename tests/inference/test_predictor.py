@@ -40,7 +40,7 @@ def test_one_image_where_several_belong_is_refused(predictor: Predictor, shared_
     path = shared_parts / "test/bar/000.png"
     with Image.open(path) as picture:
         array = np.asarray(picture.convert("RGB"))
-    for one in (str(path), array, array[..., 0]):
+    for one in (str(path), path, picture, array, array[..., 0]):
         with pytest.raises(DataError, match="one image, where several belong"):
             next(predictor.predict_many(one))
     assert len({prediction.score for prediction in predictor.predict_many(np.stack([array, array]))}) == 1

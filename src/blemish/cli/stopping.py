@@ -19,4 +19,4 @@ def when_asked_to_end(act: Callable[[int, FrameType | None], None]) -> Iterator[
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: one that is not Python's
+            signal.signal(number, handler or signal.SIG_DFL)  # None: one that is not Python's

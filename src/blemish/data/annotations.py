@@ -7,6 +7,7 @@ import math
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from xml.etree import ElementTree
@@ -364,7 +365,7 @@ def _refuse_twice(path: Path, images: Iterable[str]) -> None:
 
 def _recognise(path: Path) -> str:
     if path.is_dir():
-        return "labelme" if any(_is_labelme(_json(file)) for file in _json_files(path)) else "yolo"
+        return "labelme" if any(map(_holds_labelme, _json_files(path))) else "yolo"
     if path.suffix.lower() == ".xml":
         return "cvat"
     content = _json(path)
@@ -375,6 +376,13 @@ def _recognise(path: Path) -> str:
     if _is_labelme(content):
         return "labelme"
     raise DataError(f"{path}: annotations in a format that is not known; known are {', '.join(FORMATS)} (--format)")
+
+
+def _holds_labelme(file: Path) -> bool:
+    """False of what cannot be read, too, which may lie beside the files of another format."""
+    with suppress(DataError):
+        return _is_labelme(_json(file))
+    return False
 
 
 def _is_labelme(content: Any) -> bool:

@@ -89,7 +89,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
             where = "this machine" if address is None else f"--address {address}"
             raise SettingsError(f"{where}: Ray cannot be used: {said}") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray's own ends with exit code 15 and without a word
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Ray's own ends with exit code 15 and without a word
     try:
         yield ray
     finally:

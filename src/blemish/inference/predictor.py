@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from blemish.data.decode import ImageLike, name_of
 from blemish.data.images import PixelPolicy, Prepared, prepare
@@ -41,9 +42,8 @@ class Prediction:
     score: float
     p_value: float
     threshold: float
-    scored_map: NDArray[np.float32] = field(
-        repr=False
-    )  # (h, w) of the photo, at the size of the pixels that the network sees
+    scored_map: NDArray[np.float32] = field(repr=False)
+    """`(h, w)` of the photo, at the size of the pixels that the network sees."""
     image_size_px: tuple[int, int]
     latency_ms: float
 
@@ -256,7 +256,7 @@ class Predictor:
             DataError: at the first image that cannot be read; one image alone, which `predict` takes.
         """
         is_one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] in ((1,), (3,), (4,)))
-        if isinstance(images, str) or is_one_array:
+        if isinstance(images, str | Path | Image.Image) or is_one_array:
             raise DataError("predict_many: one image, where several belong; put it into a list, or use predict")
         for image in images:
             yield self.predict(image)

@@ -248,12 +248,13 @@ def _find(paths: Sequence[Path], skip_bad: bool) -> tuple[list[Source], int]:
         files = photo_files(path, unnamed if skip_bad else None) if path.is_dir() else [path]
         if not files and not unnamed:
             raise DataError(f"{path}: no images in this folder")
+        odd = set(unnamed)
         for file in (*unnamed, *files):
             if (place := resolved(file.parent) / file.name) in found:
                 twice += 1
                 continue
             found.add(place)
-            if file in unnamed:
+            if file in odd:
                 sources.append(Source(Path(told_name(file)), f"not-utf-8-{len(sources)}.png", NOT_UTF8))
                 continue
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name

@@ -83,7 +83,7 @@ def serve_station(
                 pages = Station(database, folder, language)
                 Server(configure(make_app(pages), listen), pages.stopping).run(sockets=[bound])
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
             stop.set()
             supervisor.join()
 
