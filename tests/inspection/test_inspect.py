@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,27 @@ def test_resumed_it_ends_with_the_same_files_and_judges_nothing_twice(
     assert finished[: len(decided)] == decided
     assert list(inspect_images(predictor, [photos], request).rows()) == rows  # and once more, with nothing to do
     assert recorded(cut / NAME) == finished
+
+
+def test_resumed_after_a_kill_the_next_images_are_decided_one_by_one_for_one_of_them_may_have_been_the_cause(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, judge, rng = Predictor.load(onnx_file, threads=2), Predictor.predict_prepared, np.random.default_rng(0)
+    photos = [tmp_path / f"{number:02}.png" for number in range(12)]
+    photos[0].write_bytes(b"no image")
+    for path in photos[1:]:
+        draw_part(rng)[0].save(path)
+    request, before = Request(onnx_file, tmp_path / "out", skip_bad=True, workers=2), dict[str, int]()
+    list(inspect_images(predictor, photos[:2], request).rows())
+    (tmp_path / "out" / f".{NAME}.lock").touch()
+
+    def look(self: Predictor, prepared: Prepared, image: Path) -> Prediction:
+        before[image.name] = len(recorded(tmp_path / "out" / NAME))
+        return judge(self, prepared, image)
+
+    monkeypatch.setattr(Predictor, "predict_prepared", look)
+    assert len(list(inspect_images(predictor, photos, replace(request, resume=True)).rows())) == 12
+    assert [before[f"{number:02}.png"] for number in range(2, 10)] == list(range(2, 10))
 
 
 def test_a_file_with_other_content_is_another_image(

@@ -39,6 +39,9 @@ MAX_PX_AHEAD = 48_000_000
 MAX_PX_BEHIND = 32_000_000
 """Of pictures that are being drawn; one at least always is."""
 
+AHEAD = 4
+"""So many images for each that may be judged at once are at most begun and not decided, and end with a process."""
+
 
 class Source(NamedTuple):
     """An image file, the name of its pictures, and why it is not to be opened, if so."""
@@ -90,6 +93,25 @@ class Line:
         Raises:
             DataError: something cannot be written.
         """
+        first, after = self._careful(images)
+        yield from self._ahead(images[:first])
+        for source in images[first:after]:
+            yield self._keep(self._read_and_judge(source))
+        yield from self._ahead(images[after:])
+
+    def _careful(self, images: Sequence[Source]) -> tuple[int, int]:
+        """After a process that was killed, from which image to which one may have been its end.
+
+        Those are decided one by one, so that it does not take with it at every start what came before.
+        """
+        record = self._record
+        if record is None or not record.was_left:
+            return 0, 0
+        is_done = (self._found(one) or record.find(str(one.path), "") for one in images)  # the latter if unreadable
+        first = next((number for number, found in enumerate(is_done) if found is None), len(images))
+        return first, first + AHEAD * self._workers
+
+    def _ahead(self, images: Sequence[Source]) -> Generator[InspectedImage, None, None]:
         bound = Bound(self._workers + 1, MAX_PX_BEHIND)
         with closing(self._through_the_network(images)) as judged:
             if self._record is None:
@@ -137,18 +159,24 @@ class Line:
         sha256 = ""
         if self._record is not None:
             sha256 = hashlib.sha256(content).hexdigest()
-            if (known := self._known(self._record, source, sha256)) is not None:
+            if (known := self._known(source, sha256)) is not None:
                 return Read(sha256, known=known)
         prepared, original = prepare_content(content, source.path, self._predictor.policy)
         return Read(sha256, prepared, None if self._out is None else original)
 
-    def _known(self, record: Record, source: Source, sha256: str) -> Decision | None:
-        """What was decided about this image, if its pictures are there, too, for this threshold."""
-        found = record.find_picture(str(source.path), source.name)
-        if found is None or found.image_sha256 != sha256 or self._drawn_at not in (None, found.drawn_at):
+    def _known(self, source: Source, sha256: str) -> Decision | None:
+        """What was decided about this image, if its pictures are there, too."""
+        found = self._found(source)
+        if found is None or found.image_sha256 != sha256:
             return None
         folders = () if self._out is None else [self._out / folder for folder in PICTURES]
         return found if all((folder / source.name).is_file() for folder in folders) else None
+
+    def _found(self, source: Source) -> Decision | None:
+        """What was decided about an image of this name for this threshold."""
+        assert self._record is not None
+        found = self._record.find_picture(str(source.path), source.name)
+        return None if found is None or self._drawn_at not in (None, found.drawn_at) else found
 
     def _keep(self, judged: InspectedImage) -> InspectedImage:
         """Draw an image, and then put the decision into the record."""

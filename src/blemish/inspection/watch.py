@@ -37,13 +37,10 @@ from blemish.inspection.decisions import Decision, model_sha256, to_decision
 from blemish.inspection.export import Export, files_to_write
 from blemish.inspection.followed_model import FollowedModel, change_message
 from blemish.inspection.moving import destination_for, file_stamp, move_away, restore_left
-from blemish.inspection.pipeline import images_at_once, judge_ahead, picture_name, write_pictures
+from blemish.inspection.pipeline import AHEAD, images_at_once, judge_ahead, picture_name, write_pictures
 from blemish.inspection.record import WRITTEN_BY, Record
 from blemish.inspection.reminding import Reminder
 from blemish.inspection.slow_photos import SlowPhotos
-
-AHEAD = 4
-"""So many images for each that may be judged at once are seen to before the model file is looked at again."""
 
 
 @final
