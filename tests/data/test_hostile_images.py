@@ -26,7 +26,7 @@ from blemish.data.image_files import image_files, photo_files, photos_and_masks,
 from blemish.data.images import PixelPolicy, load_image, prepare, prepare_content, read_original
 from blemish.data.notes import photo_notes
 from blemish.data.profiles import profile_name
-from blemish.data.readings import Readings
+from blemish.data.readings import Reading, Readings
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.evaluation.data_check.findings import photo_facts
 from blemish.settings import read_toml
@@ -143,6 +143,40 @@ def test_a_header_has_the_size_of_the_image_upright(kind: str, orientation: int,
     path = tmp_path / f"a.{kind}"
     Image.fromarray(RGB[:, :20]).save(path, exif=exif)
     assert read_header(path).size_px == read_original(path).size[::-1]
+
+
+def exif_data(kind: int, value: bytes, head: bytes = b"II*\0") -> bytes:
+    """With an orientation of that type and value, one of it."""
+    tag = struct.pack("<HHHL", 1, 0x0112, kind, 1) + value
+    return b"Exif\0\0" + head + struct.pack("<L", 8) + tag + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        pytest.param(exif_data(3, b"\6\0\0\0", head=b"XX*\0"), id="no head"),
+        pytest.param(exif_data(3, b"\6\0\0\0")[:10], id="cut"),
+        pytest.param(exif_data(11, struct.pack("<f", np.nan)), id="no number"),
+        pytest.param(exif_data(2, b"6\0\0\0"), id="text"),
+        pytest.param(exif_data(7, b"\6\0\0\0"), id="bytes"),
+        pytest.param(exif_data(3, b"\x4d\0\0\0"), id="out of range"),
+    ],
+)
+def test_a_photo_with_damaged_exif_is_taken_as_not_turned_and_says_so(kind: str, exif: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(RGB[:, :20]).save(path, exif=exif)
+    assert (read_header(path).orientation, read_header(path).size_px) == (1, (SIDE, 20))
+    prepared, original = prepare_content(path.read_bytes(), path, COLOUR)
+    assert (original.size, prepared.reading.message(None)) == ((20, SIDE), "damaged EXIF data, taken as not turned")
+    with Image.open(path) as image:
+        assert prepare(image, COLOUR).image_size_px == (SIDE, 20)
+
+
+def test_an_orientation_of_zero_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path, exif=exif_data(3, bytes(4)))
+    assert prepare(path, COLOUR).reading == Reading()
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])

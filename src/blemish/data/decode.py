@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import struct
 import threading
 import warnings
 from contextlib import suppress
@@ -81,8 +82,12 @@ GREY_MODES = ("1", "L", "LA", "F", *SIXTEEN_BIT_MODES)
 PAGES = "blemish_pages"
 """Says in a decoded image's `info` how many pages or frames its file has; the first is the image."""
 
+UNTOLD = "blemish_untold"
+"""Stands in a decoded image's `info` where its EXIF data are damaged, so that how it is turned is not known."""
+
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
+_BAD_EXIF = (SyntaxError, ValueError, struct.error)
 _PNG_HEAD = 33
 """Bytes of a PNG's signature and of its size."""
 _MAX_INFO_BYTES = 1 << 20
@@ -180,6 +185,8 @@ def open_image(
         return _from_array(image)
     if isinstance(image, Image.Image):
         check_pixels(image.size[::-1], max_image_px, "Pillow image")
+        with suppress(*_BAD_EXIF):
+            image.getexif()  # asked again, Pillow leaves out what is damaged
         return keep_depth(image, ImageOps.exif_transpose(image))
     if not isinstance(image, str | os.PathLike):
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
@@ -230,12 +237,21 @@ def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) ->
 
 
 def _orientation(handle: Image.Image, file: BinaryIO) -> int:
-    """EXIF's, or where it has none XMP's. Asking a PNG for what its head does not have would decode all of it."""
+    """EXIF's, or where it has none XMP's; 1 where it cannot be told, as programs that show photos take it.
+
+    Asking a PNG for what its head does not have would decode all of it.
+    """
+    found: object = None
     with SILENCE:
-        if handle.format != "PNG" or "exif" in handle.info:
-            return int(handle.getexif().get(_ORIENTATION, 1))
-        handle.info |= _info_after_pixels(file)
-        return int(Image.Image.getexif(handle).get(_ORIENTATION, 1))
+        if handle.format == "PNG" and "exif" not in handle.info:
+            handle.info |= _info_after_pixels(file)
+        with suppress(*_BAD_EXIF):
+            Image.Exif().load(handle.info.get("exif", b""))  # of a JPEG Pillow hides what is damaged
+            found = Image.Image.getexif(handle).get(_ORIENTATION, 1)
+    if found in range(9):
+        return max(1, int(cast(int, found)))
+    handle.info[UNTOLD] = True
+    return 1
 
 
 def _info_after_pixels(file: BinaryIO) -> dict[str | tuple[int, int], Any]:

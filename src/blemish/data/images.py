@@ -3,7 +3,8 @@
 What happens to an image, in this order:
 
 1. The header is read; an image of more than `max_image_px` pixels is refused before it is decoded.
-2. It is decoded, and turned as its EXIF orientation says. Of several frames or pages the first is taken.
+2. It is decoded, and turned as its EXIF orientation says, or not at all if that is damaged. Of several frames or pages
+   the first is taken.
 3. It becomes grey (1 channel, ITU-R 601 luma) or RGB (3 channels, in this order). Palettes are looked up, CMYK is
    converted, and transparent pixels are laid over black. 16-bit grey keeps its 16 bits, 16-bit colour keeps them where
    `white_level` is given, and its 8 higher ones where it is not.
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from blemish.data.decode import GREY_MODES, PAGES, ImageLike, name_of, open_image
+from blemish.data.decode import GREY_MODES, PAGES, UNTOLD, ImageLike, name_of, open_image
 from blemish.data.deep import brightest_value, is_transparent
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.pixels import Edges, Values, as_pixels, drawable, image_values, refuse_constant
@@ -244,7 +245,8 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     if policy.fit == "pad":
         values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
     pages = original.info.get(PAGES, 1)
-    reading = Reading(brightest_value(original), is_transparent(original), original.mode in GREY_MODES)
+    is_grey, is_untold = original.mode in GREY_MODES, UNTOLD in original.info
+    reading = Reading(brightest_value(original), is_transparent(original), is_grey, is_untold)
     return Prepared(values, policy, size_px, reading, pages)
 
 

@@ -1,11 +1,14 @@
-"""How photos were read, where that may not be how they were meant: their white, and what is transparent."""
+"""How photos were read, where that may not be how they were meant: their white, what is transparent, their turn."""
 
+from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
 from blemish.data.deep_photos import DeepPhotos, depth_message
 from blemish.errors import join_names, plural
 
 _SHOWN = 3
+_OVER_BLACK = "transparent in part, and laid over black"
+_AS_STORED = "damaged EXIF data, taken as not turned"
 
 
 @final
@@ -18,6 +21,8 @@ class Reading(NamedTuple):
     """Whether a pixel is transparent, wholly or in part."""
     is_grey: bool = False
     """Whether it is stored with one channel, whatever the network sees."""
+    is_untold: bool = False
+    """Whether its EXIF data are damaged, so that how it is turned is not known."""
 
     def message(self, white_level: int | None) -> str:
         """What is said of the photo alone; empty of most.
@@ -25,11 +30,23 @@ class Reading(NamedTuple):
         >>> Reading(4080, True).message(None)
         '16-bit values up to 4080 of 65535: 12 bits in 16?; transparent in part, and laid over black'
         """
-        alpha = "transparent in part, and laid over black" if self.is_transparent else ""
-        return "; ".join(filter(None, (depth_message(self.brightest, white_level), alpha)))
+        odd = (_OVER_BLACK if self.is_transparent else "", _AS_STORED if self.is_untold else "")
+        return "; ".join(filter(None, (depth_message(self.brightest, white_level), *odd)))
 
 
 READ_AS_MEANT = Reading()
+
+
+@dataclass
+class _Some:
+    """Of some photos how many there are, and the first names."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        self.names = [*self.names, name][:_SHOWN]
 
 
 @final
@@ -39,20 +56,17 @@ class Readings:
     def __init__(self, white_level: int | None, in_colour: bool = False) -> None:
         self.deep = DeepPhotos(white_level)
         self._in_colour = in_colour
-        self._count = self._transparent = self._grey = 0
-        self._names: list[str] = []
-        self._grey_names: list[str] = []
+        self._count = 0
+        self._grey, self._transparent, self._untold = _Some(), _Some(), _Some()
 
     def add(self, name: str, reading: Reading) -> None:
         """Count a photo."""
         self._count += 1
         self.deep.add(name, reading.brightest)
-        if reading.is_transparent:
-            self._transparent += 1
-            self._names = [*self._names, name][:_SHOWN]
-        if reading.is_grey:
-            self._grey += 1
-            self._grey_names = [*self._grey_names, name][:_SHOWN]
+        kinds = (self._grey, reading.is_grey), (self._transparent, reading.is_transparent)
+        for some, is_one in (*kinds, (self._untold, reading.is_untold)):
+            if is_one:
+                some.add(name)
 
     @property
     def grey(self) -> str:
@@ -63,12 +77,12 @@ class Readings:
         >>> readings.grey.partition(",")[0]
         '1 of 2 photos is grey (b.png)'
         """
-        if not self._in_colour or not self._grey:
+        if not self._in_colour or not self._grey.count:
             return ""
         who = "all these photos are grey" if self._count > 1 else "the photo is grey"
-        if self._grey < self._count:
-            names = join_names(self._grey_names, self._grey)
-            who = f"{self._grey} of {self._count} photos {'is' if self._grey == 1 else 'are'} grey ({names})"
+        if self._grey.count < self._count:
+            names = join_names(self._grey.names, grey := self._grey.count)
+            who = f"{grey} of {self._count} photos {'is' if grey == 1 else 'are'} grey ({names})"
         return (
             f"{who}, and the model was trained on colour: what it says of that means little, unless it saw grey ones, "
             "too; train on grey photos, or look for what has changed in the camera"
@@ -83,15 +97,24 @@ class Readings:
         >>> readings.transparency
         '1 of 1 photo, a.png: transparent in part, and laid over black; save them as they are to be seen'
         """
-        if not self._transparent:
-            return ""
-        names = join_names(self._names, self._transparent)
-        return (
-            f"{self._transparent} of {plural(self._count, 'photo')}, {names}: transparent in part, and laid over "
-            "black; save them as they are to be seen"
-        )
+        return self._note(self._transparent, f"{_OVER_BLACK}; save them as they are to be seen")
+
+    @property
+    def turn(self) -> str:
+        """What is said of photos of which is not known how they are turned; empty where there is none.
+
+        >>> readings = Readings(None)
+        >>> readings.add("a.png", Reading(is_untold=True))
+        >>> readings.turn
+        '1 of 1 photo, a.png: damaged EXIF data, taken as not turned; where one lies wrong, save it upright'
+        """
+        return self._note(self._untold, f"{_AS_STORED}; where one lies wrong, save it upright")
+
+    def _note(self, some: _Some, what: str) -> str:
+        who = f"{some.count} of {plural(self._count, 'photo')}, {join_names(some.names, some.count)}"
+        return f"{who}: {what}" if some.count else ""
 
     @property
     def notes(self) -> list[str]:
         """All that is said of them."""
-        return [note for note in (self.grey, self.deep.note, self.transparency) if note]
+        return [note for note in (self.grey, self.deep.note, self.transparency, self.turn) if note]

@@ -246,8 +246,8 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     seen = list(judged.samples.values())
     found = {"pages": page_note(seen), "turned": turned_note(seen), "lossy_masks": lossy_note(seen)}
     found["profiles"] = profile_note(seen)
-    found["grey"] = judged.readings.grey
-    found["depth"], found["transparency"] = judged.readings.deep.note, judged.readings.transparency
+    found["grey"], found["depth"] = judged.readings.grey, judged.readings.deep.note
+    found["transparency"], found["exif"] = judged.readings.transparency, judged.readings.turn
     notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"
