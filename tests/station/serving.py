@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from urllib.request import urlopen
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from blemish.station.app import Station, make_app
+from blemish.station.server import Listen, Server, configure
 from station.waiting import WITHIN_S, wait_until
 
 PASSWORD = "correct horse battery"
@@ -41,6 +45,20 @@ class Running(NamedTuple):
                 return bool(answer.status == 200)
         except URLError:
             return False
+
+
+@contextmanager
+def serve_pages(station: Station) -> Iterator[tuple[str, int]]:
+    """The pages of a station in this process: host and port."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        server = Server(configure(make_app(station), Listen("127.0.0.1", 0)), station.stopping)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        assert wait_until(lambda: server.started)
+        yield bound.getsockname()
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager

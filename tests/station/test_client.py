@@ -10,15 +10,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from blemish.station import accounts, client
-from blemish.station.app import Station, make_app
+from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from station.browser import PASSWORD, judge_all
 from station.line import picture, set_up_line
-from station.waiting import serving, wait_until
+from station.serving import serve_pages
+from station.waiting import serving
 
 
 @pytest.fixture
@@ -29,15 +29,8 @@ def station(sqlite: Database, folder: StationFolder, onnx_file: Path) -> Station
 
 @pytest.fixture
 def address(station: Station) -> Iterator[str]:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(make_app(station), log_level="error", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-        thread.start()
-        assert wait_until(lambda: server.started)
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join()
+    with serve_pages(station) as (host, port):
+        yield f"http://{host}:{port}/"
 
 
 @pytest.mark.slow

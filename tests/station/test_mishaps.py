@@ -2,9 +2,12 @@
 
 import json
 import random
+import resource
 import signal
+import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 
@@ -12,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, create_engine, make_url, select, text
 
-from blemish.station import accounts, hooks, queue, worker
+from blemish.station import accounts, hooks, queue, server, worker
 from blemish.station.app import Station
 from blemish.station.backup import back_up, restore
 from blemish.station.client import Station as Client
@@ -30,7 +33,7 @@ from blemish.station.trail import verify_trail
 from blemish.station.worker import Worker
 from station.browser import PASSWORD, visit
 from station.line import count, picture, set_up_line
-from station.serving import begin, set_up
+from station.serving import begin, serve_pages, set_up
 from station.waiting import WITHIN_S, beside, wait_until
 
 HOUR_S = 3600.0
@@ -90,6 +93,42 @@ def test_too_many_log_ins_are_counted_where_they_come_from_also_behind_a_proxy(s
     for number in range(5):  # who is not that proxy is not believed
         assert log_in(app, station, "10.0.0.2", "10.0.0.3", f"192.0.2.{number}") == 401
     assert log_in(app, station, "10.0.0.2", "10.0.0.3", "192.0.2.99") == 429
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the other side closes it before long."""
+    connection.settimeout(WITHIN_S)
+    with suppress(ConnectionError):
+        while connection.recv(1000):
+            pass
+    return True
+
+
+def test_connections_that_are_slow_or_too_many_are_closed(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = b"GET /healthz HTTP/1.1\r\nHost: here\r\n"
+    monkeypatch.setattr(server, "HEADERS_S", 0.1)
+    with serve_pages(station) as address:
+        for asked in (b"", b"GET", asking, asking + b"\r\n" + asking):  # the last one once it was answered
+            with socket.create_connection(address) as slow:
+                slow.sendall(asked)
+                assert ends(slow)
+        monkeypatch.setattr(server, "HEADERS_S", 60.0)
+        monkeypatch.setattr(server, "MOST_CONNECTIONS", 2)
+        with socket.create_connection(address) as one, socket.create_connection(address):
+            with socket.create_connection(address) as third:
+                assert ends(third)
+            one.sendall(asking + b"\r\n")
+            assert one.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_a_station_asks_for_more_file_handles(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+        server.raise_handles()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(server.MOST_HANDLES, before[1]), before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.slow

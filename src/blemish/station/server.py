@@ -1,5 +1,6 @@
 """The running station: the web server, and the worker beside it, which is started again when it ends."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,10 +10,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from blemish.errors import DataError, SettingsError
 from blemish.station.app import Station, make_app
@@ -26,6 +28,13 @@ Say = Callable[[str], None]
 LOCAL = ("127.0.0.1", "::1", "localhost")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
+MOST_CONNECTIONS = 700
+"""One more is closed at once: each takes a file handle, of which a process often has 1,024."""
+MOST_HANDLES = 8192
+"""So many are asked for where the system allows them."""
+HEADERS_S = 30.0
+"""A connection is closed on which no whole request has begun for so long."""
+
 
 @final
 class Listen(NamedTuple):
@@ -38,6 +47,30 @@ class Listen(NamedTuple):
     proxy: str | None = None
     opcua: str | None = None
     """Where the worker serves OPC UA; None: nowhere."""
+
+
+@final
+class Connection(H11Protocol):
+    """Leaves no file handle to connections that are idle or slow to say what they want."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """One more, unless there are enough."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        """The next request may follow."""
+        self._await_request()
+        super().on_response_complete()
+
+    def _await_request(self) -> None:
+        self.loop.call_later(HEADERS_S, self._end_unless_asked, self.cycle)
+
+    def _end_unless_asked(self, last: Any) -> None:
+        if self.cycle is last and (last is None or last.response_complete):
+            self.transport.abort()
 
 
 @final
@@ -65,6 +98,7 @@ def serve_station(
     """
     threads, say = worker
     _check_certificate(listen)
+    raise_handles()
     if listen.opcua is not None and check_opcua(listen.opcua) not in LOCAL:
         say(f"warning: {listen.opcua} is served without a password; whoever is on the network can read verdicts")
     with folder.lock("station", "serving this station"), _bind(listen) as bound:
@@ -110,7 +144,20 @@ def configure(app: FastAPI, listen: Listen) -> uvicorn.Config:
         ssl_certfile=listen.certificate,
         ssl_keyfile=listen.key,
         timeout_graceful_shutdown=2,
+        http=Connection,
+        ws="none",
     )
+
+
+def raise_handles() -> None:
+    """Allow this process and the worker more file handles than a system often gives."""
+    with suppress(ModuleNotFoundError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_HANDLES if hard == resource.RLIM_INFINITY else min(MOST_HANDLES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _check_certificate(listen: Listen) -> None:
