@@ -313,6 +313,8 @@ BEGINNINGS = {
     "an OpenEXR image": b"v/1\x01",
     "a Photoshop file": b"8BPS",
     "a PDF document": b"%PDF-1.7",
+    "a damaged JPEG, or one of 12 bits or without loss": b"\xff\xd8\xff\xdb",
+    "a damaged PNG": b"\x89PNG\r\n\x1a\n",
     "a film": b"\0\0\0\x18ftypisom",
     "a page of HTML or a drawing in SVG": b"\n<svg xmlns='x'>",
     "a pointer to a file that Git LFS has not fetched": b"version https://git-lfs.github.com/spec/v1",
@@ -486,6 +488,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: tiff(path, planes(RGB), photometric="ycbcr", planarconfig="separate", subsampling=(1, 1)),
         "YCbCr, channels one by one",
     ),
+    "planes of CIELab": (
+        lambda path: tiff(path, planes(LAB), photometric="cielab", planarconfig="separate"),
+        "CIELab, channels one by one",
+    ),
+    "no word of what 0 is": (lambda path: _without_colour(tiff(path, GREY)), "does not say whether 0 is black or whi"),
     "grey multiplied by its opacity": (
         lambda path: tiff(path, np.dstack([GREY, GREY]), photometric="minisblack", extrasamples=["assocalpha"]),
         "2 channels of 8-bit",
@@ -511,6 +518,11 @@ def _saved(path: Path, pixels: NDArray[np.uint8]) -> Path:
 
 def _cut(path: Path) -> Path:
     path.write_bytes(path.read_bytes()[:-500])
+    return path
+
+
+def _without_colour(path: Path) -> Path:
+    path.write_bytes(path.read_bytes().replace(struct.pack("<HH", 262, 3), struct.pack("<HH", 260, 3)))
     return path
 
 

@@ -23,8 +23,10 @@ from blemish.data.deep import (
     is_deep,
     keep_depth,
     prepare_depth,
+    rawmode,
 )
 from blemish.data.named_errors import named_errors
+from blemish.data.parts import refuse_many_parts
 from blemish.data.profiles import gamma_name, profile_name
 from blemish.data.tiff import Tiff, read_floats, read_tiff
 from blemish.data.unwritten import refuse_unwritten
@@ -88,6 +90,8 @@ UNTOLD = "blemish_untold"
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
 _BAD_EXIF = (SyntaxError, ValueError, struct.error)
+_SHORT_GREY = {"L;2": 85, "L;4": 17}
+"""By how much Pillow multiplies grey of 2 and 4 bits, but not the value that a PNG calls transparent."""
 _PNG_HEAD = 33
 """Bytes of a PNG's signature and of its size."""
 _MAX_INFO_BYTES = 1 << 20
@@ -130,7 +134,7 @@ class ImageHeader(NamedTuple):
     @property
     def is_turned(self) -> bool:
         """Whether the photo is not stored as it is shown."""
-        return self.orientation not in (0, 1)
+        return self.orientation != 1
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -141,6 +145,7 @@ def read_header(path: Path) -> ImageHeader:
     """
     with named_errors(path), open_regular(path) as file:
         tiff = read_tiff(file)
+        refuse_many_parts(file, str(path))
         try:
             with _opened(file) as handle:
                 orientation = _orientation(handle, file)
@@ -194,6 +199,7 @@ def open_image(
     content = read_content(path) if content is None else content
     with named_errors(path):
         tiff = read_tiff(io.BytesIO(content))
+        refuse_many_parts(io.BytesIO(content), str(path))
         if tiff is not None:
             check_pixels(tiff.size_px, max_image_px, str(path))
             if reason := tiff.unread_reason():
@@ -218,6 +224,9 @@ def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) ->
     orientation = _orientation(handle, io.BytesIO(content))
     if handle.format == "PNG" and "transparency" in handle.info and is_deep(handle):
         raise DataError(f"{where}: a 16-bit PNG with one transparent colour; save it without transparency")
+
+    if "transparency" in handle.info and (scale := _SHORT_GREY.get(rawmode(handle.tile[0]))) and handle.format == "PNG":
+        handle.info["transparency"] *= scale
 
     def turn(image: ImageFile) -> ImageFile:
         image.load()

@@ -167,13 +167,13 @@ def prepare_depth(handle: ImageFile, tiff: Tiff | None, read_low: Callable[[], I
 
 def is_deep(handle: ImageFile) -> bool:
     """Whether the pixels of a file, not decoded yet, are stored in 16 bits."""
-    return any(";16" in _rawmode(tile) for tile in handle.tile)
+    return any(";16" in rawmode(tile) for tile in handle.tile)
 
 
 def ask_for_low_bytes(handle: ImageFile, tiff: Tiff | None) -> ImageFile:
     """Make Pillow decode the lower bytes of 16-bit colour: it keeps the higher ones of the byte order it is told."""
     _tell_planes(handle, tiff)
-    modes = [_rawmode(tile) for tile in handle.tile]
+    modes = [rawmode(tile) for tile in handle.tile]
     handle.tile = [
         _with_rawmode(tile, mode[:-1] + _OTHER_ORDER[mode[-1]]) for tile, mode in zip(handle.tile, modes, strict=True)
     ]
@@ -186,11 +186,12 @@ def _tell_planes(handle: ImageFile, tiff: Tiff | None) -> bool:
     if tiff is None or not is_planar or any(tile[0] != "raw" for tile in handle.tile):
         return False
     ending = ";16L" if tiff.order == "<" else ";16B"
-    handle.tile = [_with_rawmode(tile, _rawmode(tile).partition(";")[0] + ending) for tile in handle.tile]
+    handle.tile = [_with_rawmode(tile, rawmode(tile).partition(";")[0] + ending) for tile in handle.tile]
     return True
 
 
-def _rawmode(tile: Any) -> str:
+def rawmode(tile: Any) -> str:
+    """How the pixels of a part of a file are stored, in Pillow's words."""
     found = tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0]
     return found if isinstance(found, str) else ""
 

@@ -58,6 +58,8 @@ _UNREAD = {
     "a Photoshop file": rb"8BPS",
     "a PNM image": rb"P[1-7fF]\s",
     "an array of numpy's, which the library takes": rb"\x93NUMPY",
+    "a damaged JPEG, or one of 12 bits or without loss": rb"\xff\xd8\xff",
+    "a damaged PNG": rb"\x89PNG",
     "a PDF document": rb"%PDF",
     "a ZIP archive": rb"PK\x03\x04",
     "a page of HTML or a drawing in SVG": rb"\s*<(!DOCTYPE|html|svg|\?xml)",
@@ -71,7 +73,7 @@ _UNREAD = {
 def _describe_unread(path: Path) -> str:
     """What a file is that is no image that can be read."""
     begin = b""
-    with suppress(OSError), open_regular(path) as file:
+    with suppress(OSError, ValueError), open_regular(path) as file:
         begin = file.read(64)
         if tiff := read_tiff(file):
             return f"{tiff.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"

@@ -1,7 +1,8 @@
 """What a TIFF file says of its pixels, and the pixels of those float images that Pillow does not read."""
 
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple, final
 
 import numpy as np
@@ -10,8 +11,13 @@ from numpy.typing import NDArray
 from blemish.errors import DataError
 
 MAX_PAGES = 10_000
-_MAX_VALUES = 1_000_000
-"""Of one tag, such as the offsets of strips; more are not read."""
+_MAX_TAGS = 4096
+_MAX_VALUES, _MAX_FEW = 1_000_000, 64
+"""Of one tag: of the offsets and lengths of strips, and of others; more are not read."""
+_MAX_OFFSET = 1 << 40
+_WIDTH, _STRIPS = 256, (273, 279)
+_USED = frozenset({254, 255, _WIDTH, 257, 258, 259, 262, *_STRIPS, 274, 277, 284, 322, 338, 339, 530})
+"""The tags that say what is stored. Others are passed over, however many values they claim to have."""
 
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
@@ -93,8 +99,9 @@ class Tiff(NamedTuple):
 
     @property
     def orientation(self) -> int:
-        """As EXIF has it."""
-        return self.first(274, 1)
+        """As EXIF has it; 1 where it is none of those."""
+        found = self.first(274, 1)
+        return found if found in range(1, 9) else 1
 
     @property
     def _is_coarse(self) -> bool:
@@ -107,11 +114,13 @@ class Tiff(NamedTuple):
         >>> Tiff("<", {254: (1,)}, 2).unread_reason()
         'its first page is a reduced image, such as a thumbnail; save the photo alone'
         """
+        if 262 not in self.tags:
+            return f"{self.describe()}, which does not say whether 0 is black or white; save it again"
         if self.first(254, 0) & 1 or self.first(255, 1) == 2:
             return "its first page is a reduced image, such as a thumbnail; save the photo alone"
         is_swapped = self.order == ">" and self.bits == 32 and self.first(259, 1) != 1  # by libtiff and by Pillow
         is_odd_plane = self.is_planar and (
-            self.first(262, 1) == 6 or (self.bits == 16 and self.samples > 3 and self.first(338, 1) != 2)
+            self.first(262, 1) in (6, 8) or (self.bits == 16 and self.samples > 3 and self.first(338, 1) != 2)
         )
         is_odd_grey = self.samples == 2 and self.first(338, 2) == 1  # already multiplied by its opacity
         if self._is_coarse or is_swapped or is_odd_plane or is_odd_grey or (self.is_signed and self.bits == 8):
@@ -120,56 +129,75 @@ class Tiff(NamedTuple):
 
 
 def read_tiff(file: BinaryIO) -> Tiff | None:
-    """The tags of a TIFF or BigTIFF file; None of other files, and where they cannot be followed."""
-    try:
-        file.seek(0)
-        start = file.read(16)
-        order = {b"II": "<", b"MM": ">"}[start[:2]]
-        version = struct.unpack(order + "H", start[2:4])[0]
-        if version not in (42, 43):
-            return None
-        is_big = version == 43
-        offset = struct.unpack(order + ("Q" if is_big else "I"), start[8:16] if is_big else start[4:8])[0]
-        directories = list(_directories(file, order, is_big, offset))
-        return Tiff(order, directories[0], len(directories), is_big) if directories and directories[0] else None
-    except (KeyError, struct.error, OSError, OverflowError, ValueError):
+    """The tags of a TIFF or BigTIFF file that say what its pixels are; None of other files.
+
+    Raises:
+        ValueError: they cannot be followed; without them other pixels might be read than are stored.
+    """
+    file.seek(0)
+    start = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2])
+    version = int.from_bytes(start[2:4], "little" if order == "<" else "big")
+    if order is None or version not in (42, 43):
         return None
+    is_big = version == 43
+    try:
+        offset = struct.unpack(order + ("Q" if is_big else "I"), start[8:16] if is_big else start[4:8])[0]
+        pages = _directories(file, order, is_big, offset)
+        first = next(pages, {})
+        pointer = "Q" if is_big else "I"
+        tags = {number: _values(file, order, pointer, first[number]) for number in first.keys() & _USED}
+    except (struct.error, OverflowError, OSError):
+        tags = {}
+    if not tags:
+        raise ValueError(f"a TIFF whose tags cannot be read, or of more than {_MAX_TAGS}")
+    return Tiff(order, tags, 1 + sum(1 for _ in pages), is_big)
 
 
-def _directories(file: BinaryIO, order: str, is_big: bool, offset: int) -> Iterator[dict[int, tuple[int, ...]]]:
-    """The tags of the first page, and empty ones of the others, of which only the number counts."""
+def _directories(file: BinaryIO, order: str, is_big: bool, offset: int) -> Iterator[dict[int, bytes]]:
+    """The rows of each page by their tags; a pointer to what is no page ends them."""
     seen: set[int] = set()
     count_type, row, pointer = ("Q", 20, "Q") if is_big else ("H", 12, "I")
-    while offset and offset not in seen and len(seen) < MAX_PAGES:
-        is_first = not seen
-        seen.add(offset)
+    while 0 < offset <= _MAX_OFFSET and offset not in seen and len(seen) < MAX_PAGES:
         file.seek(offset)
-        count = struct.unpack(order + count_type, file.read(struct.calcsize(count_type)))[0]
-        if count > 4096:
+        head = file.read(struct.calcsize(count_type)).ljust(struct.calcsize(count_type), b"\0")
+        count = struct.unpack(order + count_type, head)[0]
+        rows = file.read(row * count) if count <= _MAX_TAGS else b""
+        tags = {
+            struct.unpack(order + "H", rows[place : place + 2])[0]: rows[place : place + row]
+            for place in reversed(range(0, len(rows), row))  # the first counts of a tag that is there twice
+        }
+        if _WIDTH not in tags or len(rows) < row * count:
             return
-        rows = file.read(row * count)
-        following = file.read(struct.calcsize(pointer))
-        if is_first:
-            tags = (rows[place : place + row] for place in range(0, len(rows), row))
-            yield dict(_tag(file, order, pointer, content) for content in tags)
-        else:
-            yield {}
+        seen.add(offset)
+        following = file.read(struct.calcsize(pointer)).ljust(struct.calcsize(pointer), b"\0")
+        yield tags
         offset = struct.unpack(order + pointer, following)[0]
 
 
-def _tag(file: BinaryIO, order: str, pointer: str, content: bytes) -> tuple[int, tuple[int, ...]]:
-    number, kind = struct.unpack(order + "HH", content[:4])
+def _values(file: BinaryIO, order: str, pointer: str, row: bytes) -> tuple[int, ...]:
+    """A tag's values, (0,) of a kind that is none of a number; of all but the places of strips only the first."""
+    number, kind = struct.unpack(order + "HH", row[:4])
     wide = struct.calcsize(pointer)
-    count = struct.unpack(order + pointer, content[4 : 4 + wide])[0]
+    count = struct.unpack(order + pointer, row[4 : 4 + wide])[0]
     if kind not in _TYPES or not 0 < count <= _MAX_VALUES:
-        return number, (0,)
-    form = f"{order}{count}{_TYPES[kind]}"
-    length = struct.calcsize(form)
-    values = content[4 + wide :]
-    if length > wide:
+        return (0,)
+    size = struct.calcsize(order + _TYPES[kind])
+    wanted = count if number in _STRIPS else min(count, _MAX_FEW)
+    values = row[4 + wide :]
+    if count * size > wide:
         file.seek(struct.unpack(order + pointer, values)[0])
-        values = file.read(length)
-    return number, struct.unpack(form, values[:length])
+        values = file.read(wanted * size)
+    return struct.unpack(f"{order}{wanted}{_TYPES[kind]}", values[: wanted * size])
+
+
+def _up_to(length: int, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Parts, the last one cut off, until they have that length together: strips may lie on one another."""
+    for part in parts:
+        yield part[:length]
+        length -= len(part)
+        if length <= 0:
+            return
 
 
 def read_floats(tiff: Tiff, content: bytes, where: str) -> NDArray[np.float32]:
@@ -182,10 +210,12 @@ def read_floats(tiff: Tiff, content: bytes, where: str) -> NDArray[np.float32]:
     colours = {1: (0, 1), 3: (2,)}.get(tiff.samples, ())
     if not is_plain or tiff.bits not in (16, 32, 64) or tiff.first(262, 1) not in colours:
         raise DataError(f"{where}: {tiff.describe()}, which is not read; save it as 8- or 16-bit grey or RGB")
-    strips = zip(tiff.tags[273], tiff.tags.get(279, ()), strict=False)
-    stored = b"".join(content[offset : offset + length] for offset, length in strips)
     shape = (*tiff.size_px, tiff.samples)
-    wanted = int(np.prod(shape)) * tiff.bits // 8
+    wanted = math.prod(shape) * tiff.bits // 8
+    stored = b""
+    if wanted <= len(content):
+        strips = zip(tiff.tags[273], tiff.tags.get(279, ()), strict=False)
+        stored = b"".join(_up_to(wanted, (content[offset : offset + length] for offset, length in strips)))
     if len(stored) < wanted:
         raise DataError(
             f"{where}: a truncated image, {len(stored)} of {wanted} bytes of pixels are there; copy it again"
