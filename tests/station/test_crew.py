@@ -19,10 +19,27 @@ def test_threads_begin_and_end_with_their_things() -> None:
 
     made = Crew(run)
     for wanted in ({"a", "b"}, {"b", "c"}, {"b", "c"}, {"c"}):
-        made.follow(wanted)
-        assert wait_until(lambda wanted=wanted: running == wanted)  # type: ignore[misc]
+        assert wait_until(lambda wanted=wanted: made.follow(wanted) or running == wanted)  # type: ignore[misc]
     made.end()
     assert running == set()
+
+
+def test_a_thread_that_is_slow_to_end_holds_up_nobody_but_who_may_want_the_same() -> None:
+    may_end, begun = threading.Event(), list[str]()
+
+    def run(thing: str, _stop: threading.Event) -> None:
+        begun.append(thing)
+        may_end.wait()
+
+    made = Crew(run)
+    made.follow(["camera"])
+    for _ in range(3):
+        made.follow(["the same camera"])
+    assert begun == ["camera"]
+    may_end.set()
+    assert wait_until(lambda: made.follow(["the same camera"]) or len(begun) > 1)  # type: ignore[func-returns-value]
+    made.end()
+    assert begun == ["camera", "the same camera"]
 
 
 def test_one_that_ended_although_its_thing_is_there_is_begun_again_after_a_while(

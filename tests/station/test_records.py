@@ -16,6 +16,7 @@ from blemish.data.progress import Progress
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import Decision as Old
 from blemish.inspection.record import WRITTEN_BY, Record
+from blemish.station import records
 from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.exports import Wanted, export
@@ -24,6 +25,7 @@ from blemish.station.hooks import add_hook
 from blemish.station.judge import put_down
 from blemish.station.products import add_model
 from blemish.station.records import import_record
+from blemish.station.retention import make_retention, set_retention, sweep
 from blemish.station.spool import unsent
 from blemish.station.tables import Decision, Entry, Hook, Image, Model, Product, Source, Tally
 from blemish.station.trail import verify_trail
@@ -88,6 +90,27 @@ def test_decisions_come_with_the_images_that_are_what_was_judged(
     assert [(one.actor, one.action) for one in entries] == [("terminal", "import"), *4 * [("terminal", "decision")]]
     path = folder.image_path(found[0].image_sha256, ".png")
     assert sha256_of(path.read_bytes()) == found[0].image_sha256
+
+
+def test_an_image_that_a_sweep_removes_while_its_record_comes_is_kept_and_comes_back_no_more_once_it_was_swept(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up_line(sqlite, folder, onnx_file)
+    path, sha256 = tmp_path / "watched.sqlite", sha256_of(onnx_file.read_bytes())
+    image, before = folder.image_path(write_record(path, sha256)[1].image_sha256, ".png"), records._models_for
+
+    def after_a_sweep(*arguments: Any) -> Any:
+        image.unlink()
+        return before(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "_models_for", after_a_sweep)
+        assert import_record(sqlite, folder, path, [], None) == (4, 3, 0)
+    assert image.is_file()
+    set_retention(sqlite, "test", make_retention(1e-6, 1e-6, None), "room")
+    assert sweep(sqlite, folder).images == 1
+    assert import_record(sqlite, folder, path, [], None) == (0, 0, 4)
+    assert not image.exists()
 
 
 def test_the_same_record_again_and_a_copy_of_it_add_nothing(

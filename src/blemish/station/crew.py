@@ -25,12 +25,17 @@ class Crew(Generic[T]):
     def __init__(self, run: Callable[[T, threading.Event], None]) -> None:
         self._run = run
         self._members: dict[T, _Member] = {}
+        self._ending = list[threading.Thread]()
 
     def follow(self, wanted: Iterable[T]) -> None:
-        """Begin threads for what is new or has changed, and end those for what is not there any more."""
+        """Let threads end for what is not there any more; once they have, begin those for what is new or has changed.
+
+        It waits for none: one that hangs on its camera holds up no other work. Two would want the same camera.
+        """
         wanted = set(wanted)
-        self._end([thing for thing in self._members if thing not in wanted])
-        for thing in wanted:
+        self._let_end([thing for thing in self._members if thing not in wanted])
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        for thing in () if self._ending else wanted:
             member = self._members.get(thing)
             if member is None or (not member.thread.is_alive() and time.monotonic() - member.since_s > RESTART_S):
                 stop = threading.Event()
@@ -40,10 +45,12 @@ class Crew(Generic[T]):
 
     def end(self) -> None:
         """End all threads, and wait for them."""
-        self._end(list(self._members))
+        self._let_end(list(self._members))
+        for thread in self._ending:
+            thread.join()
 
-    def _end(self, things: list[T]) -> None:
+    def _let_end(self, things: list[T]) -> None:
         for thing in things:
-            self._members[thing].stop.set()
-        for thing in things:
-            self._members.pop(thing).thread.join()
+            member = self._members.pop(thing)
+            member.stop.set()
+            self._ending.append(member.thread)

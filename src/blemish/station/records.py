@@ -22,13 +22,14 @@ from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inspection import decisions, record
 from blemish.inspection.answers import in_shares
+from blemish.inspection.decisions import now
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
 from blemish.station.intake import LONGEST_NAME, size_of
 from blemish.station.judge import put_down
 from blemish.station.products import product_named
 from blemish.station.room import check_room
-from blemish.station.tables import VERDICTS, Decision, Image, Model, Source, now
+from blemish.station.tables import VERDICTS, Decision, Image, Model, Source
 from blemish.station.trail import append
 
 AT_ONCE = 100
@@ -85,10 +86,15 @@ def import_record(
             below = min(0, session.scalar(select(func.min(Decision.id))) or 0) - len(found)
         numbered, done = enumerate(found, start=below), Imported()
         while batch := list(islice(numbered, AT_ONCE)):
-            prepared = [(number, _look_for(folder, one, roots)) for number, one in batch]
+            with database.read() as session:
+                new = [(number, one) for number, one in batch if not _is_known(session, product_id, source_id, one)]
+            prepared = [(number, _look_for(folder, one, roots)) for number, one in new]
+            done = _plus(done, Imported(known=len(batch) - len(new)))
             with database.write() as session:
                 models = _models_for(session, actor, product_id, path, found)
                 for number, old in prepared:
+                    if old.size_bytes and not folder.image_path(old.decision.image_sha256, old.suffix).is_file():
+                        old = _look_for(folder, old.decision, roots)  # a sweep has removed it; none does from now on
                     done = _plus(done, _take_in(session, actor, source_id, models, number, old))
             report(Progress("decisions", batch[-1][0] - below + 1, len(found)))
         with database.write() as session:
@@ -187,17 +193,9 @@ def _take_in(
     session: Session, actor: str, source_id: int, models: dict[str, Model], number: int, old: _Old
 ) -> Imported:
     one, model = old.decision, models[old.decision.model_sha256]
-    name, at = _text(one.image_path), datetime.fromisoformat(one.decided_at)
-    decided_at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="microseconds")
-    same_image = (Image.source_id == source_id, Image.name == name, Image.sha256 == one.image_sha256)
-    same = (
-        Decision.product_id == model.product_id,  # the record may lie elsewhere now
-        Decision.decided_at == decided_at,
-        Decision.image_path == name,
-        Decision.image_sha256 == one.image_sha256,
-    )
-    if session.scalar(select(Decision.id).where(*same)) or session.scalar(select(Image.id).where(*same_image)):
+    if _is_known(session, model.product_id, source_id, one):
         return Imported(known=1)
+    name, decided_at = _text(one.image_path), _decided_at(one)
     image = _image_of(old, model.product_id, source_id, decided_at)
     session.add(image)
     session.flush()
@@ -220,6 +218,25 @@ def _take_in(
     )
     put_down(session, actor, decision)
     return Imported(decisions=1, without_image=old.size_bytes is None)
+
+
+def _is_known(session: Session, product_id: int, source_id: int, one: decisions.Decision) -> bool:
+    """Whether a decision was taken in before."""
+    name = _text(one.image_path)
+    same_image = (Image.source_id == source_id, Image.name == name, Image.sha256 == one.image_sha256)
+    same = (
+        Decision.product_id == product_id,  # the record may lie elsewhere now
+        Decision.decided_at == _decided_at(one),
+        Decision.image_path == name,
+        Decision.image_sha256 == one.image_sha256,
+    )
+    found = session.scalar(select(Decision.id).where(*same)) or session.scalar(select(Image.id).where(*same_image))
+    return found is not None
+
+
+def _decided_at(one: decisions.Decision) -> str:
+    at = datetime.fromisoformat(one.decided_at)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _image_of(old: _Old, product_id: int, source_id: int, received_at: str) -> Image:
