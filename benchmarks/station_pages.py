@@ -12,13 +12,14 @@ from fastapi.testclient import TestClient
 from machine import describe
 
 from blemish.inference.overlay import encode
+from blemish.inspection.decisions import now
 from blemish.station import accounts
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database, open_database
 from blemish.station.folder import open_folder, sha256_of
 from blemish.station.intake import Inbox
 from blemish.station.products import add_model, add_product, go_live
-from blemish.station.tables import Decision, Entry, Image, Model, Product, Shadow, Tally, Verdict, now
+from blemish.station.tables import Decision, Entry, Image, Model, Product, Shadow, Tally, Verdict
 from blemish.station.trail import FIRST, canonical, decision_detail, entry_sha256, verdict_detail
 
 WEEK = f"start={datetime.now(UTC) - timedelta(days=8):%Y-%m-%dT%H:%M}&end={datetime.now(UTC):%Y-%m-%dT%H:%M}"

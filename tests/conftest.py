@@ -98,6 +98,13 @@ def draw_part(rng: np.random.Generator, defect: bool = False, side: int = 64) ->
     return picture, mask
 
 
+def photo(path: Path, seed: int = 0) -> Path:
+    """A file with such a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_part(np.random.default_rng(seed))[0].save(path)
+    return path
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """Beyond it the system refuses to write, as a full disk does."""

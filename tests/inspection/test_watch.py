@@ -29,7 +29,7 @@ from blemish.inspection.decisions import Decision
 from blemish.inspection.moving import destination_for
 from blemish.inspection.record import WRITTEN_BY, Record
 from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
-from conftest import draw_part, files_of_at_most, recorded
+from conftest import files_of_at_most, photo, recorded
 
 Step = Callable[[], object]
 
@@ -65,12 +65,6 @@ def watch(predictor: Predictor, wanted: WatchSettings, *steps: Step) -> tuple[li
     watch_folder(predictor, wanted, Callbacks(decided.append, trouble.append, wait))
     assert not left, "the watch ended before its script"
     return decided, trouble
-
-
-def photo(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_part(np.random.default_rng(seed))[0].save(path)
-    return path
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -17,8 +17,9 @@ from blemish.inference.predictor import Predictor
 from blemish.inspection.arrivals import scan
 from blemish.inspection.certify import CertifyRequest, certify_model
 from blemish.inspection.decisions import Decision
-from blemish.inspection.watch import AHEAD, Callbacks, WatchSettings, watch_folder
-from conftest import draw_part, recorded
+from blemish.inspection.pipeline import AHEAD
+from blemish.inspection.watch import Callbacks, WatchSettings, watch_folder
+from conftest import photo, recorded
 from reference.command import run
 
 
@@ -31,12 +32,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(model_file: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(model_file, tmp_path / "m.safetensors"))
-
-
-def photo(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_part(np.random.default_rng(seed))[0].save(path)
-    return path
 
 
 def records(path: Path) -> list[dict[str, str]]:

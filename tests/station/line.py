@@ -9,10 +9,11 @@ from sqlalchemy import func, select
 
 from blemish.inference.overlay import encode
 from blemish.inference.parity import verify
+from blemish.inspection.decisions import now
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
 from blemish.station.products import add_product, header_json, make_live
-from blemish.station.tables import Hook, Model, Product, Source, now
+from blemish.station.tables import Hook, Model, Product, Source
 from blemish.station.trail import append
 
 

@@ -22,6 +22,7 @@ from blemish.data.progress import Progress
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.overlay import encode
 from blemish.inference.predictor import Predictor
+from blemish.inspection.decisions import now
 from blemish.station import reviews, run_kinds, runs, shadow
 from blemish.station.app import Station
 from blemish.station.database import Database
@@ -30,7 +31,7 @@ from blemish.station.folder import StationFolder
 from blemish.station.judge import Judge
 from blemish.station.products import header_of_model
 from blemish.station.recalibrate import confirmed_good, propose, put_images
-from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow, now
+from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow
 from blemish.station.trail import verify_trail
 from conftest import draw_part
 from station.browser import PASSWORD, judge_all, visit

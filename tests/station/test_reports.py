@@ -13,6 +13,7 @@ from blemish.errors import SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.calibration import calibrate
 from blemish.inference.predictor import Predictor
+from blemish.inspection.decisions import now
 from blemish.station import queue, reviews
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
@@ -21,7 +22,7 @@ from blemish.station.judge import Judge, Judged, commit
 from blemish.station.products import add_product
 from blemish.station.render import environment
 from blemish.station.reports import Share, audit_shares, hourly_chart, shift_report, summary_rows
-from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally, now
+from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally
 from blemish.station.thresholds import choices, guaranteed_rate
 from station.line import picture, set_up_line
 

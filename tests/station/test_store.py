@@ -16,6 +16,7 @@ from sqlalchemy import MetaData, func, inspect, select, text, update
 from blemish.data.photo_values import PHOTO_VALUES
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import Predictor
+from blemish.inspection.decisions import now
 from blemish.station import queue
 from blemish.station.accounts import add_user, change_user
 from blemish.station.database import Database, _engine, migrate, open_database
@@ -23,7 +24,7 @@ from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, Judged, commit, keep_map, load_map
 from blemish.station.products import add_product, product_named
-from blemish.station.tables import Base, Decision, Entry, Image, Job, Model, Product, Source, Tally, User, now
+from blemish.station.tables import Base, Decision, Entry, Image, Job, Model, Product, Source, Tally, User
 from blemish.station.trail import STATION, append, decision_detail, verify_trail
 from station.line import Line, picture, set_up_line
 

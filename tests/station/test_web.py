@@ -20,6 +20,7 @@ from PIL import Image as Picture
 from sqlalchemy import select, update
 
 from blemish.errors import ArtifactError, SettingsError
+from blemish.inspection.decisions import now
 from blemish.station import accounts, limits, sign_in
 from blemish.station.access import COOKIE, Rule, rule_of
 from blemish.station.app import Station, make_app
@@ -39,7 +40,6 @@ from blemish.station.tables import (
     Token,
     User,
     Verdict,
-    now,
 )
 from blemish.station.trail import verify_trail
 from station.browser import CHEAP, PASSWORD, Visitor, judge_all, roles_below, visit

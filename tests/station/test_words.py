@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from blemish.inspection.decisions import now
 from blemish.station.app import Station
 from blemish.station.render import NAVIGATION
-from blemish.station.tables import Model, Run, now
+from blemish.station.tables import Model, Run
 from blemish.station.words import LANGUAGES, NESTED, Say, catalogue, parse_po, told_forms
 from station.browser import judge_all, visit
 from station.line import Line, picture

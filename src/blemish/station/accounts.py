@@ -16,8 +16,9 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from blemish.errors import SettingsError
+from blemish.inspection.decisions import now
 from blemish.station.database import Database
-from blemish.station.tables import ROLES, Role, Session, Token, User, now
+from blemish.station.tables import ROLES, Role, Session, Token, User
 from blemish.station.trail import append
 
 IDLE_S, LONGEST_S = 12 * 3600.0, 7 * 24 * 3600.0

@@ -20,13 +20,14 @@ from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.monitor_state import Alarm, MonitorState, WithdrawalCheck, default_state_path
 from blemish.inference.score import score_text
+from blemish.inspection.decisions import now
 from blemish.inspection.monitor import SAVE_EVERY_S
 from blemish.inspection.monitor_bets import SCORE
 from blemish.inspection.monitor_bets import Watch as Bets
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.products import checked_reason, header_of_model, product_of
-from blemish.station.tables import Decision, DriftAlarm, Model, Product, Watch, now
+from blemish.station.tables import Decision, DriftAlarm, Model, Product, Watch
 from blemish.station.trail import STATION, append
 
 AT_ONCE = 200

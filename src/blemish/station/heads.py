@@ -14,11 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blemish.errors import SettingsError
+from blemish.inspection.decisions import now
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.hooks import checked_address, post
 from blemish.station.spool import shown_url
-from blemish.station.tables import Entry, Setting, now
+from blemish.station.tables import Entry, Setting
 from blemish.station.trail import FIRST, append
 
 NAME = "head"

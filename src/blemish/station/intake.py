@@ -14,11 +14,12 @@ from blemish.data.decode import open_image, read_content
 from blemish.data.image_files import SUFFIXES
 from blemish.errors import BlemishError, DataError
 from blemish.inspection.arrivals import Arrivals, Ready, scan, stamp_of
+from blemish.inspection.decisions import now
 from blemish.settings import LARGEST_IMAGE_PX
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
 from blemish.station.room import DiskFullError, check_room, is_full
-from blemish.station.tables import Image, Job, Product, Source, now
+from blemish.station.tables import Image, Job, Product, Source
 
 LONGEST_NAME = 1000
 
@@ -61,8 +62,9 @@ class Inbox:
             raise DataError(f"{name[:40]}...: a name of {len(name)} characters; at most {LONGEST_NAME} are kept")
         sha256 = sha256_of(content)
         path, its = self.folder.image_path(sha256, suffix), {"source_id": source_id, "name": name, "sha256": sha256}
+        find = select(Image).filter_by(**its)
         with self.database.read() as session:
-            known = session.scalar(select(Image).filter_by(**its))
+            known = session.scalar(find)
         if known is None or known.removed_at is None:
             check_room(self.folder.root, len(content))
             keep_content(path, content)
@@ -72,6 +74,8 @@ class Inbox:
         columns = {**its, "suffix": suffix, "size_bytes": len(content), "changed_ns": changed_ns}
         try:
             with self.database.write() as session:
+                if (known := session.scalar(find)) is not None:  # another one was faster
+                    return Received(known.id, False)
                 keep_content(path, content)  # as no sweep removes it from now on
                 return self._insert(session, Image(**columns, height_px=height, width_px=width))
         except DBAPIError as error:
@@ -80,10 +84,6 @@ class Inbox:
             raise
 
     def _insert(self, session: Session, image: Image) -> Received:
-        its = {"source_id": image.source_id, "name": image.name, "sha256": image.sha256}
-        known = session.scalar(select(Image.id).filter_by(**its))  # another one may have been faster
-        if known is not None:
-            return Received(known, False)
         product = session.scalar(
             select(Product).join(Source, Source.product_id == Product.id).where(Source.id == image.source_id)
         )

@@ -21,12 +21,12 @@ from blemish.data.photo_values import photo_values
 from blemish.errors import ArtifactError, BlemishError, DataError
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.answers import find_regions_in_shares
-from blemish.inspection.decisions import reading_message
+from blemish.inspection.decisions import now, reading_message
 from blemish.inspection.pipeline import images_at_once, judge_ahead
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
-from blemish.station.tables import Decision, Job, Tally, now
+from blemish.station.tables import Decision, Job, Tally
 from blemish.station.trail import STATION, append, canonical, decision_detail
 
 

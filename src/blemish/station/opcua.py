@@ -15,7 +15,6 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import SettingsError
-from blemish.inspection.reminding import Reminder
 from blemish.station.database import Database, reason
 from blemish.station.tables import Decision, Job, Product
 
@@ -84,7 +83,6 @@ def check_opcua(address: str) -> str:
 def serve_opcua(database: Database, address: str, say: Say, stop: threading.Event) -> None:
     """Serve until told to stop; where the port is occupied it is said, and tried again."""
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-    say = Reminder(say)
     while not stop.is_set():
         try:
             asyncio.run(_serve(database, address, stop))

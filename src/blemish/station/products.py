@@ -10,9 +10,10 @@ from blemish.data.product_names import LONGEST_PRODUCT, refused_name
 from blemish.errors import ArtifactError, DataError, SettingsError, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.parity import verify
+from blemish.inspection.decisions import now
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
-from blemish.station.tables import Model, Product, Source, now
+from blemish.station.tables import Model, Product, Source
 from blemish.station.trail import append
 
 

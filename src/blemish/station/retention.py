@@ -16,11 +16,12 @@ from sqlalchemy.orm import Session
 
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import SettingsError
+from blemish.inspection.decisions import now
 from blemish.settings import Settings
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.products import checked_reason
-from blemish.station.tables import Decision, Image, Setting, Verdict, now
+from blemish.station.tables import Decision, Image, Setting, Verdict
 from blemish.station.trail import STATION, append
 
 NAME = "retention"

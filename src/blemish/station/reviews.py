@@ -8,8 +8,9 @@ from sqlalchemy import Exists, and_, case, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from blemish.errors import DataError, SettingsError
+from blemish.inspection.decisions import now
 from blemish.station.database import Database
-from blemish.station.tables import JUDGEMENTS, VERDICTS, Decision, Image, Product, Verdict, now
+from blemish.station.tables import JUDGEMENTS, VERDICTS, Decision, Image, Product, Verdict
 from blemish.station.trail import append, verdict_detail
 
 LONGEST_TYPE = 80

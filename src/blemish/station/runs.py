@@ -24,10 +24,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from blemish.data.files import atomic_write, exclusive_lock, make_folder
 from blemish.data.progress import Progress
 from blemish.errors import BlemishError, DataError, SettingsError
+from blemish.inspection.decisions import now
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.products import product_of
-from blemish.station.tables import Run, now
+from blemish.station.tables import Run
 from blemish.station.trail import STATION, append
 
 OPEN = ("waiting", "running")

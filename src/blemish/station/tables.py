@@ -4,7 +4,6 @@ Times are text in UTC, `2026-11-26T07:05:12.123456+00:00`, so that they sort as 
 database; leases are seconds since 1970.
 """
 
-from datetime import UTC, datetime
 from typing import ClassVar, Literal, final, get_args
 
 from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
@@ -346,8 +345,3 @@ class Entry(Base):
     detail: Mapped[str] = mapped_column(Text)
     previous: Mapped[str] = mapped_column(String(64))
     sha256: Mapped[str] = mapped_column(String(64))
-
-
-def now() -> str:
-    """The time, as tables have it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")

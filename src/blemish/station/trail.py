@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.data.progress import Progress, Report, quiet
-from blemish.station.tables import Decision, Entry, Verdict, now
+from blemish.inspection.decisions import now
+from blemish.station.tables import Decision, Entry, Verdict
 
 FIRST = "0" * 64
 """What the first entry has in place of the SHA-256 of one before."""
