@@ -293,6 +293,15 @@ def test_the_form_of_times_takes_and_shows_what_the_page_does(chromium: Any, run
         page.wait_for_url("**start=&end=*")
 
 
+def test_the_navigation_takes_one_row_on_a_telephone_with_the_page_in_sight(chromium: Any, running: Running) -> None:
+    with logged_in(chromium, running, locale="de-DE", viewport={"width": 360, "height": 740}) as page:
+        here, top = page.locator("nav [aria-current]"), page.locator(".top")
+        for path, name in (("", "Live"), ("threshold", "Schwelle"), ("hooks", "Anschlüsse")):
+            page.goto(running.address + path)
+            assert (here.text_content(), top.bounding_box()["height"] < 120) == (name, True)
+            assert wait_until(lambda: 0 <= here.bounding_box()["x"] <= 360 - here.bounding_box()["width"])
+
+
 def test_pages_work_without_script(chromium: Any, running: Running, onnx_file: Path, tmp_path: Path) -> None:
     set_rate(running, 0.0)
     assert write_parts(tmp_path / "camera", onnx_file, 2) == 2

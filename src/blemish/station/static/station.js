@@ -27,6 +27,10 @@ export function localTimes(root) {
   }
 }
 
+// On a telephone the names of the pages are a row to move: this one's stands in the middle.
+const here = document.querySelector(".top nav [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
+
 const failed = document.querySelector("[data-failed]");
 
 // What a script says to the station; whether it was taken. Where it was not, the page says why.
