@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from blemish.cli import app
 from blemish.data.annotated_names import match_images
-from blemish.data.annotations import FORMATS, Shape, draw_shapes, read_annotations
+from blemish.data.annotation_shapes import Shape, draw_shapes
+from blemish.data.annotations import FORMATS, read_annotations
 from blemish.data.convert import convert_annotated
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from blemish.data.annotations import Annotations, Shape
+from blemish.data.annotation_shapes import Annotations, Shape
 from blemish.data.layouts import composed
 from blemish.errors import DataError, join_names
 

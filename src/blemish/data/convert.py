@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.annotated_names import match_images
-from blemish.data.annotations import Shape, draw_shapes, read_annotations, refuse_other_size
+from blemish.data.annotation_shapes import Shape, draw_shapes, refuse_other_size
+from blemish.data.annotations import read_annotations
 from blemish.data.decode import open_image
 from blemish.data.folder import Sample, read_folder
 from blemish.data.image_files import image_files, name_below
