@@ -31,7 +31,7 @@ from blemish.station.tables import Decision, Image, Job, Model, Source
 from blemish.station.trail import verify_trail
 from blemish.station.worker import PARENT, Worker
 from conftest import write_photos
-from station.line import picture, set_up_line
+from station.line import count, picture, set_up_line
 from station.waiting import WITHIN_S, wait_until
 
 IMAGES = 60
@@ -108,6 +108,28 @@ def test_a_photo_that_cannot_be_taken_in_holds_up_no_other(
             watched.look()
     with sqlite.read() as session:
         assert session.scalars(select(Image.name)).all() == ["b.png"]
+
+
+def test_what_a_watched_folder_leaves_out_is_said(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    line, camera = set_up_line(sqlite, folder, onnx_file), tmp_path / "camera"
+    camera.mkdir()
+    (camera / "a.png").write_bytes(picture(1))
+    (camera / "b.gif").write_bytes(b"GIF89a")
+    (camera / "c.png").touch()
+    os.truncate(camera / "c.png", 3 << 30)
+    source_id = add_folder(sqlite, "test", line.product_id, camera)
+    watched = WatchedFolder(Inbox(sqlite, folder), source_id, camera, settle_s=0.0, patience_s=0.0)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"c\.png: 3072 MiB, at most 27\d\d MiB are read"):
+            watched.look()
+    (camera / "c.png").unlink()
+    with pytest.raises(DataError, match=r"b\.gif: an image of a kind that is not read"):
+        watched.look()
+    (camera / "b.gif").unlink()
+    assert watched.look() == 0
+    assert count(sqlite, Image) == 1
 
 
 def test_what_was_taken_in_before_is_not_read_again(

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from blemish.data.decode import open_image, read_content
 from blemish.data.image_files import SUFFIXES
-from blemish.errors import BlemishError, DataError
-from blemish.inspection.arrivals import Arrivals, Ready, scan, stamp_of
+from blemish.errors import DataError
+from blemish.inspection.arrivals import Arrivals, Ready, scan
 from blemish.inspection.decisions import now
+from blemish.inspection.moving import file_stamp
 from blemish.settings import LARGEST_IMAGE_PX
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, keep_content, sha256_of
@@ -119,9 +120,11 @@ class WatchedFolder:
         Raises:
             OSError: the folder is gone.
             DataError: one could not be received, or the disk is full: then none after it. Both are tried again at the
-                next look.
+                next look. Or something is left out that may have been meant to be judged.
         """
-        ready, new, failed = self._arrivals.look(scan(self.path), time.monotonic()), 0, list[DataError]()
+        failed, new = list[DataError](), 0
+        found = scan(self.path, lambda name, why: failed.append(DataError(f"{self.path / name}: {why}")))
+        ready = self._arrivals.look(found, time.monotonic())
         known = self._known(ready)
         for one in ready:
             if (one.name, one.stamp.size, one.stamp.changed_ns) in known:
@@ -132,7 +135,7 @@ class WatchedFolder:
             except DiskFullError:
                 raise
             except DataError as error:
-                failed.append(error)
+                failed.insert(0, error)
         if failed:
             raise failed[0]
         return new
@@ -151,15 +154,12 @@ class WatchedFolder:
         path = self.path / ready.name
         try:
             content = read_content(path)
-            is_same = stamp_of(path.stat()) == ready.stamp
-        except (OSError, BlemishError):
-            content, is_same = b"", False
-        if not is_same:  # written to, or gone; the next look sees what it is then
-            if ready.is_last_try:
-                self._arrivals.done(ready.name, ready.stamp)
-            else:
-                self._arrivals.try_last(ready.name)
-            return False
+        except DataError:
+            if ready.is_last_try and file_stamp(path) == ready.stamp:
+                raise
+            content = b""
+        if file_stamp(path) != ready.stamp:
+            return False  # written to, or gone; the next look sees what it is then
         if not ready.is_last_try and size_of(ready.name, content) is None:
             self._arrivals.try_last(ready.name)
             return False

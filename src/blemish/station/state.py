@@ -130,7 +130,7 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
         *found,
         *(Trouble("A hook cannot be told, and is tried again: {url}", {"url": shown_url(url)}) for url in hooks),
         *(
-            Trouble("A watched folder's images do not come in: {why}", {"why": why})
+            Trouble("Not everything in a watched folder comes in: {why}", {"why": why})
             for kind, why in sources
             if kind == "folder"
         ),
