@@ -215,6 +215,7 @@ def test_what_is_not_understood_is_refused(content: str, message: str, tmp_path:
         ({"size": [HEIGHT, WIDTH], "counts": [1, 2]}, "run lengths of 3 pixels in all"),
         ({"size": [1, 2], "counts": [1, 1]}, "run lengths for"),
         ([[1000, 1000, 1001, 1000, 1001, 1001]], "lies outside of the image"),
+        ([[0.1, 0.1, 0.5, 0.1, 0.5, 1]], "a polygon within the first pixel; these look like shares"),
     ],
 )
 def test_marks_that_mark_nothing_are_refused(segmentation: Any, message: str, images: Path, tmp_path: Path) -> None:
@@ -285,6 +286,7 @@ def test_an_image_tagged_as_bad_is_not_good_because_nothing_is_drawn(images: Pat
     [
         ("0 0.5 0.5 0.1 0.1", r"b\.txt, line 2: a box"),
         ("0 12 12 50 12 50 30", r"b\.txt, line 2: numbers far above 1"),
+        ("0 .5 .5 .1 .1 .4 .4 2 .6 .6 2", r"b\.txt, line 2: .* points of a pose mark no pixels"),
         ("0 .1 .1 .5 .1 .5 .3 .9", r"b\.txt, line 2: a polygon of 7 numbers"),
     ],
 )
@@ -294,8 +296,10 @@ def test_lines_that_are_not_yolos_are_named(line: str, message: str, tmp_path: P
     with pytest.raises(DataError, match=message):
         read_annotations(folder)
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match="no text files in it"):
+    with pytest.raises(DataError, match="in a format that is not known"):
         read_annotations(tmp_path / "none")
+    with pytest.raises(DataError, match="no text files in it"):
+        read_annotations(tmp_path / "none", "yolo")
 
 
 @pytest.mark.parametrize("name", ["README.roboflow.txt", "__MACOSX/train/._1.txt", ".old/1.txt", "train.txt", "a.json"])
@@ -407,6 +411,22 @@ def test_images_of_labelme_are_those_beside_its_files_or_where_these_say(images:
 def test_names_are_those_of_their_images_as_tools_write_them(given: str, image: str) -> None:
     images = {name: Path(name) for name in (image, "part.png.jpg")}
     assert list(match_images({given: []}, images, Path("f"))) == [image]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<annotation><filename>1.png</filename><object><bndbox/></object></annotation>", "Pascal VOC's marks boxes"),
+        ("<annotations><track><polygon/></track></annotations>", "films of CVAT are not read"),
+        ("<?xml version='1.0' encoding='none'?><annotations/>", "not XML"),
+    ],
+)
+def test_xml_that_is_not_of_images_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(content)
+    with pytest.raises(DataError, match=rf"a\.xml: .*{message}"):
+        read_annotations(tmp_path / "a.xml")
+    with pytest.raises(DataError, match="in a format that is not known; known are coco"):
+        read_annotations(tmp_path)
 
 
 def test_an_entity_in_xml_is_refused(tmp_path: Path) -> None:

@@ -236,6 +236,48 @@ def test_layouts_that_must_be_converted_are_named_and_converted(kind: str, tmp_p
         assert drawn is None or (drawn[3, 2:5].all() and drawn.sum() == 3)
 
 
+def flat_masks(root: Path) -> None:
+    ok_nok(root)
+    for path in (root / "masks/NOK").iterdir():
+        path.rename(root / "masks" / path.name)
+
+
+def flat_masks_of_visa(root: Path) -> None:
+    visa(root)
+    for path in (root / "Data/Masks/Anomaly").iterdir():
+        path.rename(root / "Data/Masks" / path.name)
+
+
+def visa_without_data(root: Path) -> None:
+    visa(root / "in")
+    for path in (root / "in/Data").iterdir():
+        path.rename(root / path.name)
+
+
+@pytest.mark.parametrize("lay", [flat_masks, flat_masks_of_visa, visa_without_data], ids=lambda each: each.__name__)
+def test_masks_of_a_single_type_are_found_wherever_they_lie(lay: Callable[[Path], None], tmp_path: Path) -> None:
+    lay(tmp_path / "set")
+    convert_dataset(tmp_path / "set", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("ground_truth/*/*"))) == 2
+
+
+@pytest.mark.parametrize("place", ["masks/NOK_masks", "NOK_masks"])
+def test_masks_that_lie_elsewhere_are_neither_photos_nor_left_out(place: str, tmp_path: Path) -> None:
+    ok_nok(tmp_path / "set")
+    (tmp_path / "set/masks/NOK").rename(tmp_path / "set" / place)
+    with pytest.raises(DataError, match=rf"{place}/000\.png: a mask (that belongs to no image|among the photos)"):
+        convert_dataset(tmp_path / "set", tmp_path / "out")
+
+
+def test_images_that_are_left_out_are_said(tmp_path: Path) -> None:
+    told = list[str]()
+    for name, lay in (("a", ok_nok), ("b", ksdd2)):
+        lay(tmp_path / name)
+        convert_dataset(tmp_path / name, tmp_path / f"{name}_out", on_left_out=told.append)
+    (said,) = told
+    assert said.endswith("left out: test (2), train (7)")  # masks of good images, and a defective one in train
+
+
 @pytest.mark.parametrize("shift", ["S1", "S12", "kosmetik"])
 def test_folders_that_are_named_nearly_as_those_of_a_set_are_none_of_it(shift: str, tmp_path: Path) -> None:
     for n in range(4):

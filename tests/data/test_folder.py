@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
+from blemish.data.notes import text_note
 from blemish.errors import DataError
 from blemish.inspection.new_images import good_files
 
@@ -288,3 +289,18 @@ def test_photos_may_be_named_like_masks(name: str, parts: Path) -> None:
     draw(parts / "train/good/a.png", "RGB")
     draw(parts / "train/good" / name, "RGB")
     assert f"train/good/{name}" in [sample.name for sample in read_folder(parts).train]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("labels.csv", "image,label\n000.png,ok\n001.png,nok\n"), ("001.json", "{}"), ("001.png.txt", "")],
+)
+def test_text_that_may_call_photos_defective_is_said(name: str, text: str, tmp_path: Path) -> None:
+    for number in range(2):
+        touch(tmp_path / f"{number:03}.png")
+    (tmp_path / "readme.txt").write_text("photos of line 3")
+    samples = read_folder(tmp_path).train
+    assert text_note(samples, None) == ""
+    (tmp_path / name).write_text(text)
+    assert text_note(samples, None).startswith(f"{name}: text beside the photos that names them, and is not read")
+    assert text_note(samples, str(tmp_path / name)) == ""

@@ -166,7 +166,7 @@ def convert(
         if annotations is not None:
             counts = convert_annotated(source, annotations, out, form, test_good, told, notes.append)
         else:
-            counts = convert_dataset(source, out, layout, test_good, value, told)
+            counts = convert_dataset(source, out, layout, test_good, value, told, notes.append)
     for folder, number in sorted(counts.items()):
         out_console.print(f"{folder}: {number}")
     out_console.print(f"written to {out}")

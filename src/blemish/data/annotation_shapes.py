@@ -82,6 +82,20 @@ def refuse_other_size(shapes: Iterable[Shape], size_px: tuple[int, int], where: 
         )
 
 
+def refuse_shares(shapes: Iterable[Shape], where: str) -> None:
+    """Refuse polygons in pixels that lie within the first one, as shares of the image's sides do.
+
+    Raises:
+        DataError: there is one; `where` is what the error calls the image.
+    """
+    for shape in shapes:
+        if shape.polygon and not shape.is_relative and max(map(max, shape.polygon)) <= 1:
+            raise DataError(
+                f"{where}: a polygon within the first pixel; these look like shares of the image's sides, as Azure's "
+                "export has them: multiply them by its width and height"
+            )
+
+
 def _stamp(canvas: NDArray[np.bool_], mask: NDArray[np.bool_], corner: tuple[int, int]) -> None:
     top, left = (max(0, place) for place in corner)
     part = mask[top - corner[0] :, left - corner[1] :]
@@ -100,7 +114,7 @@ def understood(path: Path, form: str, reader: Callable[[Path], Read]) -> Read:
     """
     try:
         return reader(path)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: not as {form} writes it ({type(error).__name__}: {error})") from None
 
 

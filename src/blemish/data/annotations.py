@@ -102,8 +102,11 @@ def _yolo_shapes(file: Path, labels: Mapping[int, str]) -> Iterator[Shape]:
             polygon = polygon_of(row[1:]) if row else ()
         except ValueError as error:
             raise DataError(f"{file}, line {number}: {error}") from None
-        if any(max(point) > _MAX_SHARE for point in polygon):
-            raise DataError(f"{file}, line {number}: numbers far above 1; YOLO's are shares of the image's sides")
+        if any(max(point) >= _MAX_SHARE for point in polygon):
+            raise DataError(
+                f"{file}, line {number}: numbers far above 1; YOLO's polygons are shares of the image's sides (and "
+                "points of a pose mark no pixels)"
+            )
         if row:
             yield Shape(labels.get(int(row[0]), f"class_{int(row[0])}"), polygon, is_relative=True)
 
@@ -156,8 +159,13 @@ def read_cvat(path: Path) -> Annotations:
         raise DataError(f"{path}: a document type or an entity, which CVAT never writes")
     try:
         root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:
         raise DataError(f"{path}: not XML ({error})") from None
+    if root.tag != "annotations" or root.find("image") is None:
+        raise DataError(
+            f"{path}: XML without <annotations> of images as CVAT for images 1.1 has them; Pascal VOC's marks boxes, "
+            "which mark no pixels, and films of CVAT are not read: export them for images"
+        )
     refuse_twice(path, [str(image.attrib["name"]) for image in root.iter("image")])
     images = {str(image.attrib["name"]): image for image in root.iter("image")}
     found = {
@@ -196,11 +204,16 @@ FORMATS: dict[str, Reader] = {
 
 
 def _recognise(path: Path) -> str:
+    content = None
     if path.is_dir():
-        return "labelme" if has_labelme(path) else "yolo"
-    if path.suffix.lower() == ".xml":
+        if has_labelme(path):
+            return "labelme"
+        if any(entry.name.endswith(".txt") for entry in list_entries(path, deep=True)):
+            return "yolo"
+    elif path.suffix.lower() == ".xml":
         return "cvat"
-    content = read_json(path)
+    else:
+        content = read_json(path)
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
         return "coco"
     if isinstance(content, list) and content and isinstance(content[0], dict) and "data" in content[0]:

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.annotated_names import match_images
-from blemish.data.annotation_shapes import Shape, draw_shapes, refuse_other_size
+from blemish.data.annotation_shapes import Shape, draw_shapes, refuse_other_size, refuse_shares
 from blemish.data.annotations import read_annotations
 from blemish.data.decode import open_image
-from blemish.data.folder import Sample, read_folder
+from blemish.data.folder import Sample, folders_of, read_folder
 from blemish.data.image_files import image_files, name_below
-from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, find_child, find_layout, recognise, subfolders
+from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, MASKS, find_child, find_layout, recognise, subfolders
 from blemish.data.outputs import new_folder
 from blemish.data.pairing import pair_masks
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.real_iad import read_real_iad
 from blemish.data.stray_masks import refuse_masks_among
-from blemish.errors import DataError, SettingsError, nearest, plural, reason
+from blemish.errors import DataError, SettingsError, join_names, nearest, plural, reason
 from blemish.settings import LARGEST_IMAGE_PX, MaskValue, read_regular
 
 Reader = Callable[[Path, float], list[Sample]]
@@ -39,11 +39,13 @@ def convert_dataset(
     test_good: float = 0.2,
     mask_value: MaskValue = None,
     on_image: OnStep = tell_nobody,
+    on_left_out: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
     """Copy a data set into a new folder in MVTec's layout, and say how many images each of its folders got.
 
     Photos are copied as they are; masks are united and written as 0 and 255. `test_good` is the share of good images
-    that are tested on where the set itself says nothing. The folder appears complete or not at all.
+    that are tested on where the set itself says nothing. `on_left_out` is told which images have no part in the set.
+    The folder appears complete or not at all.
 
     Raises:
         DataError: the layout is not known, an image or a mask cannot be read, a mask is among the photos, or `out` is
@@ -66,6 +68,9 @@ def convert_dataset(
         for done, sample in enumerate(samples, start=1):
             _copy(sample, folder, mask_value)
             on_image(done, len(samples))
+    used = {path for sample in samples for path in (sample.path, *sample.mask_paths)}
+    if places := folders_of([path for path in image_files(source, unnamed=[]) if path not in used], source):
+        on_left_out(f"images that are neither photos of the set nor masks of its defects, left out: {places}")
     return dict(Counter(sample.name.rpartition("/")[0] for sample in samples))
 
 
@@ -127,6 +132,7 @@ def convert_annotated(
             if sample.path in marked:
                 size_px = sample.size_px(LARGEST_IMAGE_PX)
                 refuse_other_size(marked[sample.path], size_px, f"{annotations}: {sample.path}")
+                refuse_shares(marked[sample.path], f"{annotations}: {sample.path}")
                 mask = draw_shapes(marked[sample.path], size_px)
                 if not mask.any():
                     raise DataError(f"{annotations}: {sample.path}: all that is marked lies outside of the image")
@@ -201,12 +207,12 @@ def read_mvtec(root: Path, _test_good: float) -> list[Sample]:
 def read_visa(root: Path, test_good: float) -> list[Sample]:
     """One object of VisA: `Data/Images/{Normal,Anomaly}`, `Data/Masks/Anomaly`; split as `split_csv` says, if there."""
     data = find_child(root, "data") or root
-    images, masks = (find_child(data, name) or data for name in ("images", "masks"))
+    images, masks = find_child(data, "images") or data, find_child(data, "masks")
     good = image_files(find_child(images, *GOOD_NAMES) or images / "Normal")
     bad_folder = find_child(images, *BAD_NAMES) or images / "Anomaly"
     tested = _official_split(root, good)
     chosen = set(_held_out(good, test_good)) if tested is None else tested
-    return [*_good(good, chosen), *_defective(bad_folder, find_child(masks, *BAD_NAMES), "bad")]
+    return [*_good(good, chosen), *_defects([bad_folder], masks, BAD_NAMES, "bad")]
 
 
 def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
@@ -229,14 +235,10 @@ def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
         found = "no folder" if not named else " and ".join(folder.name for folder in named) + ", more than one folder"
         raise DataError(f"{root}: {found} of good images ({', '.join(GOOD_NAMES)}); one is needed")
     good_folder = named[0]
-    mask_root = find_child(root, "ground_truth", "groundtruth", "masks")
+    mask_root = find_child(root, *MASKS)
     good = image_files(good_folder)
     samples = _good(good, set(_held_out(good, test_good)), good_folder)
-    for folder in subfolders(root):
-        if folder not in (good_folder, mask_root):
-            masks = None if mask_root is None else find_child(mask_root, folder.name.lower())
-            samples += _defective(folder, masks, folder.name)
-    return samples
+    return samples + _defects([path for path in subfolders(root) if path not in (good_folder, mask_root)], mask_root)
 
 
 def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
@@ -341,6 +343,35 @@ def _good(paths: Sequence[Path], tested: set[Path], root: Path | None = None) ->
         Sample(path, f"{'test' if path in tested else 'train'}/good/{name_below(path, root or path.parent)}")
         for path in paths
     ]
+
+
+def _defects(
+    folders: Sequence[Path], mask_root: Path | None, names: Sequence[str] = (), defect_type: str | None = None
+) -> list[Sample]:
+    """Defective images of one folder for each type, with the masks in a folder of its name, or of one of the `names`.
+
+    The masks of a single type may lie in the folder of masks itself.
+
+    Raises:
+        DataError: masks that belong to no image.
+    """
+    samples = []
+    for folder in folders:
+        masks = None if mask_root is None else find_child(mask_root, folder.name, *names)
+        if (
+            mask_root
+            and len(folders) == 1
+            and not (masks and image_files(masks))
+            and image_files(mask_root, deep=False)
+        ):
+            masks = mask_root
+        samples += _defective(folder, masks, defect_type or folder.name)
+    used = {path for sample in samples for path in sample.mask_paths}
+    for path in image_files(mask_root) if mask_root else ():
+        if path not in used and path.relative_to(mask_root or path).parts[0].lower() not in GOOD_NAMES:
+            wanted = join_names([f"{mask_root}/{folder.name}" for folder in folders])
+            raise DataError(f"{path}: a mask that belongs to no image; masks are looked for in {wanted}")
+    return samples
 
 
 def _defective(folder: Path, mask_folder: Path | None, defect_type: str) -> list[Sample]:

@@ -147,11 +147,9 @@ class Folder:
             unread = [path for path in image_files(self.root, unnamed=[]) if path not in used]
         except DataError as error:  # of a folder that is none of the data set's
             return f"whether images lie where none is read is not known: {error}"
-        places = [name_below(path.parent, self.root).split("/")[:2] for path in unread]
-        folders = Counter("/".join(place) for place in places if place[0] not in PRIVATE)
-        where = join_names([f"{folder} ({count})" for folder, count in sorted(folders.items())])
+        unread = [path for path in unread if path.relative_to(self.root).parts[0] not in PRIVATE]
         what = "below the folder" if self.is_flat else "in no folder of the data set"
-        return f"{plural(folders.total(), 'image')} {what} not read: {where}" if folders else ""
+        return f"{plural(len(unread), 'image')} {what} not read: {folders_of(unread, self.root)}" if unread else ""
 
     @property
     def layout_notes(self) -> tuple[str, ...]:
@@ -240,6 +238,12 @@ def read_folder(root: Path | str, mask_value: MaskValue = None, ignore_value: Ma
         )
     refuse_masks_among([sample.path for sample in flat], [root], root)
     return Folder(root, flat, unnamed_train=tuple(unnamed))
+
+
+def folders_of(paths: Iterable[Path], root: Path) -> str:
+    """The folders below `root`, two levels of them, that files lie in, with how many do."""
+    found = Counter("/".join(name_below(path.parent, root).split("/")[:2]) for path in paths)
+    return join_names([f"{folder} ({count})" for folder, count in sorted(found.items())])
 
 
 def file_id(path: Path) -> str:

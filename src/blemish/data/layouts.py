@@ -16,11 +16,11 @@ BAD_NAMES = (
     *("defect", "defects", "defective", "fail", "failed", "reject", "rejects"),
 )
 
-_MASKS = ("ground_truth", "groundtruth", "masks")
+MASKS = ("ground_truth", "groundtruth", "masks", "mask", "gt")
 _VALIDATION = ("validation", "val")
 PRIVATE = ("test_private", "test_private_mixed")
 """Folders of test images of MVTec AD 2 whose masks its server has alone."""
-_PARTS = ("train", "test", "test_public", *_VALIDATION, *_MASKS)
+_PARTS = ("train", "test", "test_public", *_VALIDATION, *MASKS)
 
 _OF_SYSTEMS = (
     *("__macosx", "@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot"),
@@ -104,7 +104,7 @@ def find_layout(root: Path) -> Layout | None:
     if train is None and test is None:
         return None
     places = [place for place in (test, root) if place is not None]
-    masks = next(filter(None, (find_child(place, *_MASKS) for place in places)), None)
+    masks = next(filter(None, (find_child(place, *MASKS) for place in places)), None)
     good = [train, find_child(root, *_VALIDATION)]
     return Layout(
         tuple(below for place in good if place for below in subfolders(place) if folded(below.name) in GOOD_NAMES),
@@ -116,8 +116,8 @@ def find_layout(root: Path) -> Layout | None:
 def recognise(root: Path) -> str | None:
     """The layout, by its name in `blemish data convert`, of a data set that is not read as it is; None of others."""
     below = subfolders(root)
-    data = find_child(root, "data")
-    if data and (pictures := find_child(data, "images")) and find_child(pictures, *GOOD_NAMES):
+    pictures = find_child(find_child(root, "data") or root, "images")
+    if pictures and find_child(pictures, *GOOD_NAMES) and find_child(pictures, *BAD_NAMES):
         return "visa"
     parts = [part for part in (find_child(root, "train"), find_child(root, "test")) if part]
     if parts and all(_has_file(part, "*_GT.*") for part in parts):

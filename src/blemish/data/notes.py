@@ -1,20 +1,27 @@
 """What is said of photos that are read, but perhaps not as they were meant: pages, depth, orientation, reduction."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from blemish.data.folder import Sample
+from blemish.data.image_files import list_entries
 from blemish.data.images import PixelPolicy
 from blemish.data.masks import is_lossy
 from blemish.data.profiles import is_plain
 from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names, plural
+from blemish.settings import open_regular
 
 MIN_REDUCTION = 4.0
 """From this many times smaller on, a reduction is said."""
 
 MIN_ENLARGEMENT = 3.0
 """From this many times larger on, an enlargement of all photos is said."""
+
+_TEXTS, _MAX_TEXT_BYTES = (".csv", ".tsv", ".txt", ".json", ".xml"), 1 << 22
+_LOOKED_AT = 20
 
 
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
@@ -43,6 +50,43 @@ def profile_note(samples: Sequence[Sample]) -> str:
         f"{len(some)} of {plural(len(samples), 'photo')}, among them {some[0].name}, with the colour profile "
         f"{join_names(names)}: values are taken as they are stored, so a photo with another profile looks different"
     )
+
+
+def text_note(samples: Sequence[Sample], groups: str | None) -> str:
+    """Text beside photos that names them, such as labels or annotations, which may call some of them defective.
+
+    Of text files that are named like a photo the name counts, of others the content. That of `data.groups` is read.
+    """
+    known = Path(groups or "").resolve()
+    photos: dict[Path, list[Path]] = defaultdict(list)
+    for sample in samples:
+        photos[sample.path.parent].append(sample.path)
+    found: list[Path] = []
+    for folder, paths in sorted(photos.items()):
+        stems = {one for path in paths for one in (path.stem, path.name)}
+        others = [path for path in _texts(folder) if path.resolve() != known]
+        found += [path for path in others if path.stem in stems]
+        found += [path for path in others[:_LOOKED_AT] if path.stem not in stems and _names_photos(path, paths)]
+    if not found:
+        return ""
+    return (
+        f"{join_names([path.name for path in found])}: text beside the photos that names them, and is not read: all "
+        "of them count as good; take out those that it calls defective (annotations: blemish data convert)"
+    )
+
+
+def _texts(folder: Path) -> list[Path]:
+    paths = (Path(entry.path) for entry in list_entries(folder, deep=False))
+    return sorted(path for path in paths if path.suffix.lower() in _TEXTS)
+
+
+def _names_photos(path: Path, photos: Sequence[Path]) -> bool:
+    """Whether a text has the names of most of the first photos."""
+    with suppress(OSError), open_regular(path) as file:
+        content = file.read(_MAX_TEXT_BYTES)
+        looked = photos[:_LOOKED_AT]
+        return sum(photo.name.encode() in content for photo in looked) > len(looked) / 2
+    return False
 
 
 def turned_note(samples: Sequence[Sample]) -> str:

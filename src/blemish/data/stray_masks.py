@@ -14,7 +14,7 @@ from blemish.data.masks import open_mask, refuse_photo
 from blemish.errors import DataError
 
 _WORDS = "masks?|labels?|gt|ground[ _-]?truth|annotations?|seg|segmentation"
-_FOLDER = re.compile(rf"({_WORDS})", re.IGNORECASE)
+_FOLDER = re.compile(rf"(?:.+[ _.-])?(?:{_WORDS})(?:[ _.-].+)?", re.IGNORECASE)
 _NAMED = re.compile(rf"^(.+?)[ _.-](?:{_WORDS})(?:[ _.-]?\d+)?$|^(?:{_WORDS})[ _.-](.+)$", re.IGNORECASE)
 _DRAWN_AS = (".png", ".bmp", ".tif", ".tiff")
 _MOST_VALUES = 16

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from blemish.data.groups import pattern_of
-from blemish.data.notes import photo_notes
+from blemish.data.notes import photo_notes, text_note
 from blemish.data.photo_values import gather_values
 from blemish.errors import CalibrationError
 from blemish.inference.artifact import FIXTURE, ArtifactHeader, DataCard
@@ -79,7 +79,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
-                *filter(None, [job.folder.unread_note]),
+                *filter(None, [job.folder.unread_note, text_note(job.folder.train, job.settings.data.groups)]),
                 *job.encoder_notes,
                 *photo_notes(job.images.samples, job.images.policy, job.images.readings),
                 *region_notes(job.images.policy, photo_px, job.settings.data.roi),
