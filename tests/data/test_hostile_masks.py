@@ -175,6 +175,40 @@ def test_a_value_that_may_mean_not_judged_is_refused_until_it_is_told(kind: str,
     assert Sample(path, "m.png", "cut", (path,)).load_ignored((SIDE, SIDE)) is None
 
 
+PART = np.zeros((SIDE, SIDE), bool)
+PART[2:28, 3:30] = True
+LABELS: dict[str, Callable[[], Image.Image]] = {
+    "labels": lambda: Image.fromarray(np.uint8(PART) + np.uint8(TRUE)),
+    "grey": lambda: Image.fromarray(np.where(TRUE, 255, PART * 128).astype(np.uint8)),
+    "16 bits": lambda: Image.fromarray(np.where(TRUE, 40_000, PART * 900).astype(np.uint16)),
+    "colours": lambda: Image.fromarray(
+        np.where(TRUE[..., None], [255, 0, 0], PART[..., None] * [0, 255, 0]).astype("u1")
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_label_of_the_part_around_its_defects_is_refused_until_the_defects_is_told(kind: str, tmp_path: Path) -> None:
+    mask = LABELS[kind]()
+    mask.save(tmp_path / "m.png")
+    with pytest.raises(
+        DataError, match=r"m\.png: a value with 6\d % of the image around all others, as that of the part"
+    ):
+        load_mask(tmp_path / "m.png", (SIDE, SIDE))
+    defect = mask.getpixel((24, 6))
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE), mask_value=defect), TRUE)
+
+
+def test_labels_of_several_defects_are_no_part(tmp_path: Path) -> None:
+    beside = np.uint8(PART) + np.uint8(TRUE)
+    beside[30:32] = 2
+    small = np.uint8(TRUE)
+    small[5:7, 22:24] = 2
+    for labels in (beside, small):
+        Image.fromarray(labels).save(tmp_path / "m.png")
+        np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE)), labels > 0)
+
+
 def test_what_one_mask_calls_defective_no_other_leaves_unjudged(tmp_path: Path) -> None:
     voc(255, 7).save(tmp_path / "0.png")
     marked(RING, tmp_path / "1.png")

@@ -37,6 +37,11 @@ MAX_LABEL = 64
 VOID_COLOUR = (224, 224, 192)
 """What VOC draws around objects and does not judge."""
 
+MAX_PART_LABELS, MIN_PART_SHARE, MAX_SHARE_IN_PART = 8, 0.25, 0.25
+"""Of so few labels, one with that share of the image around the others, which have that of it, may be the part."""
+
+_PACK = np.array([1 << 16, 1 << 8, 1], np.uint32)
+
 MAX_FAINT_VALUES, MAX_FAINT_SHARE = 16, 1 / 3
 """A white mask has at most so many darker values, or so many darker pixels for each of at least half the brightness."""
 
@@ -57,7 +62,8 @@ def load_mask(
     Raises:
         DataError: unreadable, of another size than its image (`image_size_px`, height and width), without a single
             defective pixel although it stands under a defect type, or, without a `mask_value`, nearly all defective,
-            with blurred edges as large as what is marked, or with a value beside labels that may mean "not judged".
+            with blurred edges as large as what is marked, or with a value beside labels that may mean "not judged" or
+            the part.
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
     full = np.logical_or.reduce([_marked(path, image_size_px, mask_value, ignore_value) for path in paths])
@@ -220,6 +226,7 @@ def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
         marked &= ~_equal(mask, ignore_value)
     else:
         _refuse_void(mask, marked, path)
+    _refuse_part(mask, marked, path)
     _refuse_blurred(values[marked], path)
     return marked
 
@@ -247,6 +254,33 @@ def _refuse_void(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
             f"if so, say data.ignore_value={told}, else what means defective: data.mask_value (blemish evaluate: "
             "--set ignore_value=..., --set mask_value=...)"
         )
+
+
+def _refuse_part(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> None:
+    """Refuse a label that lies around all others and is large, as that of the part around its defects."""
+    if mask.mode in ("1", "F") or not marked.any():
+        return
+    values = np.asarray(mask)
+    labels = values if values.ndim == 2 else np.asarray(mask.convert("RGB")).astype(np.uint32) @ _PACK
+    found, counts = np.unique(labels[marked], return_counts=True)
+    if not 1 < len(found) <= MAX_PART_LABELS or counts.sum() > (1 + MAX_SHARE_IN_PART) * counts.max():
+        return
+    if not MIN_PART_SHARE <= counts.max() / marked.size <= MAX_MARKED:
+        return
+    is_part = labels == found[counts.argmax()]
+    inside = np.ix_(*(_span(is_part.any(axis=axis)) for axis in (1, 0)))
+    if marked.sum() == marked[inside].sum():
+        raise DataError(
+            f"{path}: a value with {100 * counts.max() / marked.size:.0f} % of the image around all others, as that of "
+            f"the part around its defects; found: {_describe_values(path)}. Say which value means defective: "
+            "data.mask_value (blemish evaluate: --set mask_value=...), or save the mask in two values"
+        )
+
+
+def _span(places: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """All places from the first True one to the last."""
+    found = np.flatnonzero(places)
+    return np.arange(found[0], found[-1] + 1)
 
 
 def _refuse_blurred(marked: NDArray[Any], path: Path) -> None:
@@ -289,7 +323,7 @@ def refuse_photo(mask: Image.Image, values: NDArray[Any], name: str) -> None:
 
 def _refuse_picture(colours: NDArray[np.uint8], name: str, advice: str) -> None:
     """Refuse marked pixels `(n, 4)` of so many colours that they are no drawing."""
-    packed = colours[:, :3].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    packed = colours[:, :3].astype(np.uint32) @ _PACK
     found, counts = np.unique(packed, return_counts=True)
     if len(found) > MAX_COLOURS and np.sort(counts)[-MAX_COLOURS:].sum() < len(packed) / 2:
         raise DataError(f"{name}: a picture of {len(found)} colours, not a mask; {advice}")
