@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from blemish.data.photo_values import PHOTO_VALUES
 from blemish.errors import SettingsError
@@ -91,6 +92,24 @@ def test_a_change_of_the_line_is_an_alarm_in_the_store_once(
     assert alarm.usual == pytest.approx(0.5, abs=0.01)
     assert 0.55 < alarm.found < 0.75  # the median of the last twenty
     assert (entry.action, entry.actor, entry.subject) == ("drift", "station", "disc")
+
+
+def test_an_alarm_that_the_database_does_not_take_is_raised_once_it_does(
+    database: Database, folder: StationFolder, decide: Decide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = watch(database, folder)
+    decide(60, brightness=0.7)
+
+    def fails(_self: Database) -> None:
+        raise OperationalError("", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "write", fails)
+        with pytest.raises(OperationalError):
+            over.look()
+    over.look()
+    with database.read() as session:
+        assert session.scalars(select(DriftAlarm.stream)).all() == ["brightness"]
 
 
 def test_a_watch_goes_on_where_it_was_kept(

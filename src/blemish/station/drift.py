@@ -7,7 +7,7 @@ worker that was killed goes on where it was.
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
 import numpy as np
@@ -49,6 +49,10 @@ class _Open:
     trouble: str
     is_changed: bool = True
     saved_s: float = 0.0
+    raised: list[Alarm] = field(default_factory=list)
+    """Those that are not in the store yet."""
+    told: set[str] = field(default_factory=set)
+    """The streams of those that are."""
 
 
 class _Live(NamedTuple):
@@ -85,7 +89,7 @@ class LineWatch:
         """Keep what was seen."""
         for one in self._open.values():
             if one.is_changed:
-                self._keep(one, [])
+                self._keep(one)
 
     def _opened(self, live: _Live) -> _Open:
         key = (live.product_id, live.model_id)
@@ -102,16 +106,16 @@ class LineWatch:
 
     def _follow(self, watch: _Open) -> bool:
         """Go on up to the last decision; whether an alarm was raised."""
-        raised = self._alarm_beside(watch)
+        self._look_beside(watch)
         while decisions := self._next(watch):
             for decision in decisions:
-                raised += self._bet(watch, decision)
+                self._bet(watch, decision)
                 watch.last, watch.is_changed = decision.id, True
             if len(decisions) < AT_ONCE:
                 break
-        if raised or (watch.is_changed and time.monotonic() - watch.saved_s > SAVE_EVERY_S):
-            raised = self._keep(watch, raised)
-        return bool(raised)
+        if watch.raised or (watch.is_changed and time.monotonic() - watch.saved_s > SAVE_EVERY_S):
+            return self._keep(watch)
+        return False
 
     def _next(self, watch: _Open) -> list[Decision]:
         if watch.bets is None:
@@ -126,26 +130,26 @@ class LineWatch:
         with self._database.read() as session:
             return list(session.scalars(query))
 
-    def _bet(self, watch: _Open, decision: Decision) -> list[Alarm]:
+    def _bet(self, watch: _Open, decision: Decision) -> None:
         if watch.bets is None or decision.score is None or decision.image_sha256[:ID_DIGITS] in watch.known:
-            return []
+            return
         try:
             values = {SCORE: decision.score, **json.loads(decision.photo_values)}
-            return watch.bets.look(decision.image_path, values, self._rng)
+            watch.raised += watch.bets.look(decision.image_path, values, self._rng)
         except DataError as error:  # no group can be told from its name, or one that had ended
             watch.trouble = str(error)
-            return []
 
-    def _alarm_beside(self, watch: _Open) -> list[Alarm]:
+    def _look_beside(self, watch: _Open) -> None:
         try:
             alarm = watch.beside.alarm()
         except DataError as error:
             watch.trouble, watch.is_changed = str(error), True
-            return []
-        return [] if alarm is None else [alarm]
+            return
+        if alarm is not None and alarm.stream not in watch.told:
+            watch.raised.append(alarm)
 
-    def _keep(self, watch: _Open, raised: list[Alarm]) -> list[Alarm]:
-        """Put the watch on the disk, and its alarms; returns those that were not there."""
+    def _keep(self, watch: _Open) -> bool:
+        """Put the watch on the disk, and its alarms; whether there are some that were not there."""
         state = "" if watch.bets is None else watch.bets.to_state().model_dump_json()
         with self._database.write() as session:
             kept = Watch(product_id=watch.product_id, model_id=watch.model_id, state=state, trouble=watch.trouble)
@@ -155,7 +159,7 @@ class LineWatch:
                 DriftAlarm.product_id == watch.product_id, DriftAlarm.model_id == watch.model_id
             )
             before = set(session.scalars(known))
-            new = [alarm for alarm in raised if alarm.stream not in before]
+            new = [alarm for alarm in watch.raised if alarm.stream not in before]
             name = session.get_one(Product, watch.product_id).name
             for alarm in new:
                 _raise(session, watch, alarm)
@@ -163,7 +167,9 @@ class LineWatch:
             change = f"{alarm.stream} has changed from {score_text(alarm.usual)} to {score_text(alarm.now)}"
             self._say(f"drift of '{name}': {change}; see the live page")
         watch.is_changed, watch.saved_s = False, time.monotonic()
-        return new
+        watch.told.update(before, (alarm.stream for alarm in watch.raised))
+        watch.raised.clear()
+        return bool(new)
 
 
 def _raise(session: Session, watch: _Open, alarm: Alarm) -> None:
