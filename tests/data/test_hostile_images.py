@@ -173,6 +173,14 @@ def test_a_photo_with_damaged_exif_is_taken_as_not_turned_and_says_so(kind: str,
         assert prepare(image, COLOUR).image_size_px == (SIDE, 20)
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_a_photo_is_turned_though_another_tag_is_odd(kind: str, tmp_path: Path) -> None:
+    tags = struct.pack("<HHHLHxxHHL4s", 2, 0x0112, 3, 1, 6, 0x0128, 2, 3, b"1/2\0")  # a unit of resolution as text
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(RGB[:, :20]).save(path, exif=b"Exif\0\0II*\0" + struct.pack("<L", 8) + tags + bytes(4))
+    assert (read_header(path).size_px, read_original(path).size) == ((20, SIDE), (SIDE, 20))
+
+
 def test_an_orientation_of_zero_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(RGB).save(path, exif=exif_data(3, bytes(4)))

@@ -192,7 +192,8 @@ def open_image(
         check_pixels(image.size[::-1], max_image_px, "Pillow image")
         with suppress(*_BAD_EXIF):
             image.getexif()  # asked again, Pillow leaves out what is damaged
-        return keep_depth(image, ImageOps.exif_transpose(image))
+        with named_errors("Pillow image"):
+            return keep_depth(image, ImageOps.exif_transpose(image))
     if not isinstance(image, str | os.PathLike):
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)
@@ -229,6 +230,10 @@ def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) ->
         handle.info["transparency"] *= scale
 
     def turn(image: ImageFile) -> ImageFile:
+        if orientation != 1:
+            exif = image.getexif()
+            for tag in set(exif) - {_ORIENTATION}:
+                del exif[tag]  # what turns a photo writes its EXIF again, and fails where a tag is odd
         image.load()
         if orientation != 1:
             ImageOps.exif_transpose(image, in_place=True)

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
             raise DataError(f"{self.path}: more than {LARGEST_IMAGE_PX} pixels; crop or reduce it first") from None
         if isinstance(error, MemoryError):
             raise DataError(f"{self.path}: more than this machine's memory holds") from None
-        if isinstance(error, OSError | SyntaxError | ValueError | EOFError | IndexError | TypeError):
+        if isinstance(error, OSError | SyntaxError | ValueError | EOFError | LookupError | TypeError | struct.error):
             raise DataError(f"{self.path}: a damaged or truncated image ({error})") from None
 
 
