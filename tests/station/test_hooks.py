@@ -167,6 +167,17 @@ def test_an_address_may_let_in_and_stands_in_neither_log_nor_trail(sqlite: Datab
     assert all("127.0.0.1:9/…: " in one and "SECRET" not in one for one in said)
 
 
+def test_what_one_that_was_taken_back_was_told_is_not_noted_of_the_next_which_may_have_its_number(
+    sqlite: Database,
+) -> None:
+    add_hook(sqlite, "test", "http://127.0.0.1:9/old", None)
+    old = the_hook(sqlite)
+    end_hook(sqlite, "test", old.id)
+    add_hook(sqlite, "test", "http://127.0.0.1:9/new", None)
+    note(sqlite, old, Told(7, "is away"), print)
+    assert (the_hook(sqlite).id, the_hook(sqlite).delivered, the_hook(sqlite).trouble) == (old.id, 0, "")
+
+
 def test_a_hook_is_added_once_and_taken_back(sqlite: Database) -> None:
     add_hook(sqlite, "test", "https://a.example/", None)
     with pytest.raises(SettingsError, match="told already"):

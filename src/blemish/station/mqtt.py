@@ -31,6 +31,7 @@ class Publisher(NamedTuple):
 
     database: Database
     hook_id: int
+    url: str
     address: Address
     topics: Topics
     login: Login
@@ -48,7 +49,7 @@ def publish_until(database: Database, folder: StationFolder, hook_id: int, say: 
             return
         try:
             address, topics = parse_address(hook.url), topics_of(hook, folder.id)
-            publisher = Publisher(database, hook_id, address, topics, login_of(database, hook_id))
+            publisher = Publisher(database, hook_id, hook.url, address, topics, login_of(database, hook_id))
             asyncio.run(_serve(folder, publisher, say, stop))
         except (SettingsError, MqttError, OSError, ValueError) as error:
             now = find_hook(database, hook_id)
@@ -101,7 +102,7 @@ async def _serve(folder: StationFolder, publisher: Publisher, say: Say, stop: th
                 await client.publish(publisher.topics.status, "online", qos=1, retain=True)
                 heard_s = time.monotonic()
             hook = find_hook(publisher.database, publisher.hook_id)
-            if hook is None:
+            if hook is None or hook.url != publisher.url:  # its number may be another one's by now
                 break
             decisions = unsent(publisher.database, hook)
             products = await _announce(client, publisher, hook, announced)

@@ -74,7 +74,8 @@ def note(database: Database, hook: Hook, told: Told, say: Callable[[str], None])
     if (told.last, failures, told.trouble) != (hook.delivered, hook.failures, hook.trouble):
         values = {"delivered": told.last, "failures": failures, "trouble": told.trouble}
         with database.write() as session:
-            session.execute(update(Hook).where(Hook.id == hook.id).values(**values))
+            its = (Hook.id == hook.id, Hook.url == hook.url)  # another one may have the number of one taken back
+            session.execute(update(Hook).where(*its).values(**values))
     if told.trouble and not hook.failures:
         say(f"{shown_url(hook.url)}: {told.trouble}; tried again")
     return min(LONGEST_PAUSE_S, 2.0 ** (failures - 1)) if failures else 0.0
