@@ -24,6 +24,7 @@ from blemish.data.folder import Sample, read_folder
 from blemish.data.groups import read_groups
 from blemish.data.image_files import image_files, photo_files, photos_and_masks, unread_images
 from blemish.data.images import PixelPolicy, load_image, prepare, prepare_content, read_original
+from blemish.data.named_errors import named_errors
 from blemish.data.notes import photo_notes
 from blemish.data.profiles import profile_name
 from blemish.data.readings import Reading, Readings
@@ -179,6 +180,19 @@ def test_a_photo_is_turned_though_another_tag_is_odd(kind: str, tmp_path: Path) 
     path = tmp_path / f"a.{kind}"
     Image.fromarray(RGB[:, :20]).save(path, exif=b"Exif\0\0II*\0" + struct.pack("<L", 8) + tags + bytes(4))
     assert (read_header(path).size_px, read_original(path).size) == ((20, SIDE), (SIDE, 20))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (struct.error("odd"), r"a damaged or truncated image \(odd\)"),
+        (AssertionError(), r"a damaged or truncated image \(AssertionError\)"),
+        (OSError(errno.EIO, "Input/output error"), "cannot be read: Input/output error"),
+    ],
+)
+def test_whatever_goes_wrong_with_a_file_is_said_with_its_name(error: Exception, said: str) -> None:
+    with pytest.raises(DataError, match=rf"^a\.png: {said}$"), named_errors("a.png"):
+        raise error
 
 
 def test_an_orientation_of_zero_is_none(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 import errno
 import re
-import struct
 from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from blemish.data.tiff import read_tiff
-from blemish.errors import DataError
+from blemish.errors import BlemishError, DataError
 from blemish.settings import LARGEST_IMAGE_PX, open_regular
 
 
@@ -23,7 +22,7 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, DataError) or not isinstance(error, Exception):
+        if error is None or isinstance(error, BlemishError | Warning) or not isinstance(error, Exception):
             return
         if isinstance(error, FileNotFoundError):
             raise DataError(f"{self.path}: no such file") from None
@@ -41,8 +40,10 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
             raise DataError(f"{self.path}: more than {LARGEST_IMAGE_PX} pixels; crop or reduce it first") from None
         if isinstance(error, MemoryError):
             raise DataError(f"{self.path}: more than this machine's memory holds") from None
-        if isinstance(error, OSError | SyntaxError | ValueError | EOFError | LookupError | TypeError | struct.error):
-            raise DataError(f"{self.path}: a damaged or truncated image ({error})") from None
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror}") from None
+        # Of an odd file Pillow may raise anything, and one file must not end a watch or an archive.
+        raise DataError(f"{self.path}: a damaged or truncated image ({str(error) or type(error).__name__})") from None
 
 
 _UNREAD = {
