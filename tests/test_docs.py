@@ -25,7 +25,7 @@ from blemish.data.synthetic.shapes import extent_px
 from blemish.evaluation.measures import PixelSet
 from blemish.models.detector import ImageShape
 from blemish.settings import RunSettings
-from blemish.stats import Counts
+from blemish.stats import Counts, more_images_needed, smallest_rate
 from blemish.training.job import flat_settings
 from blemish.training.settings import make_settings
 from reference.plain_loop import ListOfBatches
@@ -53,6 +53,17 @@ def test_the_page_of_settings_has_the_defaults_that_a_new_model_gets() -> None:
         told += re.findall(r"`([\w.]+)=(.*?)`", instead[1]) if instead else []
         assert told
         assert [(name, value) for name, value in told if value.strip("()") != str(usual[name]).strip("[()]")] == []
+
+
+def test_the_table_of_a_certificate_is_that_of_its_images() -> None:
+    page = (DOCS / "howto/certify.md").read_text(encoding="utf-8")
+    rate, images = re.findall(r"at most ([\d.]+) % of new good images are flagged \(from (\d+) good", page)[0]
+    assert float(rate) / 100 >= smallest_rate(int(images))
+    rows = re.findall(r"(?m)^([\d.]+) % +(\w+) +(\w+)$", page)
+    assert len(rows) == 3
+    for asked, *told in rows:
+        missing = [more_images_needed(int(images), float(asked) / 100, sure) for sure in (None, 0.95)]
+        assert told == [str(count or "enough") for count in missing]
 
 
 def commands(page: Path) -> Iterator[list[str]]:

@@ -1,5 +1,6 @@
 """Folders: what is read, how masks are paired, and what is refused."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -111,6 +112,16 @@ def test_a_folder_without_images_is_refused(tmp_path: Path, kind: str) -> None:
         read_folder(root)
 
 
+def test_a_folder_whose_images_lie_below_it_says_what_to_give(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"a part of a data set, not all of it; give {re.escape(str(parts))}$"):
+        read_folder(parts / "test")
+    touch(tmp_path / "defects/crack/0.png")
+    with pytest.raises(
+        DataError, match=r"defects: no images in it, but in its folders \(crack\); give one of them that"
+    ):
+        read_folder(tmp_path / "defects")
+
+
 def test_defects_among_the_images_to_fit_are_refused(parts: Path) -> None:
     touch(parts / "train/scratch/0.png")
     with pytest.raises(DataError, match=r"train/scratch: only good images are fitted; move it to test/scratch"):
@@ -178,7 +189,9 @@ def test_images_that_nothing_reads_are_told(image: str, told: str, parts: Path) 
 def test_images_below_a_flat_folder_are_told(tmp_path: Path) -> None:
     for name in ("a.png", "2024-05-01/b.png", "2024-05-01/c.png", ".git/d.png"):
         touch(tmp_path / name)
-    assert read_folder(tmp_path).unread_note == "2 images below the folder not read: 2024-05-01 (2)"
+    assert read_folder(tmp_path).unread_note == (
+        "2 images below the folder not read: 2024-05-01 (2); move them up if they belong to it"
+    )
 
 
 def test_types_called_good_are_told(parts: Path) -> None:

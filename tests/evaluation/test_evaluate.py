@@ -14,10 +14,11 @@ from PIL import Image
 from scipy import stats
 from sklearn import metrics
 
+from blemish.cli.train import _print_measures
 from blemish.data.folder import Folder, file_id, read_folder
 from blemish.data.images import PixelPolicy
 from blemish.data.roi import encode_roi
-from blemish.errors import DataError
+from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.runs import read_datasets
 from blemish.evaluation.evaluate import Evaluation, evaluate_model, measure_folder
 from blemish.evaluation.examples import show
@@ -629,3 +630,19 @@ def test_padding_is_neither_judged_nor_shown_where_a_detector_shows_what_it_make
     assert made is not None
     assert made.shape == (3, SIDE // 2, SIDE)
     assert measured(padded, read_folder(tmp_path))["has_paper_tau"]
+
+
+def test_a_path_where_a_loaded_model_belongs_is_refused(shared_parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"predictor: found 'model\.onnx'; load the model"):
+        evaluate_model("model.onnx", shared_parts, tmp_path)  # type: ignore[arg-type]
+
+
+def test_only_measures_with_a_value_are_printed(shared_parts: Path, tmp_path: Path, capsys: Any) -> None:
+    flat = tmp_path / "good"
+    shutil.copytree(shared_parts / "test" / "good", flat)
+    _print_measures(evaluate_model(brightness_predictor(), flat, tmp_path / "out", QUICK).results)
+    said = capsys.readouterr().out
+    assert "good images accepted" in said
+    assert "AUROC" not in said
+    assert "no defective test images" in said
+    assert "compared with masks" not in said

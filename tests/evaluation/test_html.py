@@ -234,7 +234,7 @@ def test_it_says_why_an_auroc_of_1_finds_not_all(page: str) -> None:
 
 
 def test_the_ladder_and_the_next_steps_are_on_the_page(page: str) -> None:
-    assert "not supported: needs 99 good images" in page
+    assert "not supported: needs 99 held out" in page
     assert "<li>Look at &lt;b&gt;train/good/0.png&lt;/b&gt;.</li>" in page
     assert "0 of 1" in page[page.index("by the false alarms allowed") :]
     assert "To use another" not in page  # there is none but the model's own

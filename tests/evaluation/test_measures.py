@@ -125,7 +125,7 @@ def test_the_command_takes_a_threshold_or_a_rate_and_prints_the_ladder(
     wanted = Predictor.load(model_file, "cpu").with_false_alarm_rate(0.7).threshold
     assert Results.model_validate_json((tmp_path / "results.json").read_text("utf-8")).threshold == wanted
     assert re.search(r"false alarms +threshold +found", loose.stdout)
-    assert re.search(r"^5 % .*needs 19 good images", loose.stdout, re.MULTILINE)
+    assert re.search(r"^5 % .*needs 19 held out", loose.stdout, re.MULTILINE)
     assert "give one of them" in run("--threshold", "1", "--max-false-alarm-rate", "0.5").stderr
     assert run("--threshold", "-1").exit_code == 2
 
@@ -165,7 +165,7 @@ def test_the_threshold_gap_is_what_f1_lacks_to_the_best(evaluated: tuple[Path, R
 
 def test_page_and_terminal_say_at_which_size_pixels_are_compared(evaluated: tuple[Path, Results, str]) -> None:
     out, results, printed = evaluated
-    said = describe_sizes(results.data)
+    said = describe_sizes(results)
     assert said.startswith("pixels are compared ")
     assert " ".join(said.split()) in " ".join(printed.split())
     assert said in html.unescape((out / "report.html").read_text(encoding="utf-8"))

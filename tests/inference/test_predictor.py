@@ -55,9 +55,10 @@ def test_a_predictor_and_a_prediction_are_shown_in_a_line(predictor: Predictor) 
     assert "array" not in shown
 
 
-def test_fewer_than_one_thread_is_refused(model_file: Path) -> None:
-    with pytest.raises(SettingsError, match="threads: 0; give 1 or more"):
-        Predictor.load(model_file, threads=0)
+@pytest.mark.parametrize("threads", [0, 2.5, "2"])
+def test_what_is_no_number_of_threads_is_refused(threads: object, model_file: Path) -> None:
+    with pytest.raises(SettingsError, match=f"threads: {threads!r}; give 1 or more"):
+        Predictor.load(model_file, threads=threads)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("image", [None, b"photo.png", [[0.5]], 3])
@@ -84,12 +85,14 @@ def test_the_threshold_can_be_moved(predictor: Predictor) -> None:
 
 
 def test_thresholds_that_mean_nothing_are_refused(predictor: Predictor) -> None:
-    for threshold in (float("nan"), float("inf"), -0.1):
+    for threshold in (float("nan"), float("inf"), -0.1, "0.2", None):
         with pytest.raises(SettingsError, match="threshold"):
-            predictor.with_threshold(threshold)
-    for rate in (0.0, 1.0, -1.0, float("nan")):
+            predictor.with_threshold(threshold)  # type: ignore[arg-type]
+    for rate in (0.0, 1.0, -1.0, float("nan"), "5 %", None):
         with pytest.raises(SettingsError, match="max_false_alarm_rate"):
-            predictor.with_false_alarm_rate(rate)
+            predictor.with_false_alarm_rate(rate)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"confidence: '0\.95' is not a number"):
+        predictor.with_false_alarm_rate(0.5, "0.95")  # type: ignore[arg-type]
     with pytest.raises(CalibrationError, match="99"):
         predictor.with_false_alarm_rate(0.01)
 

@@ -21,7 +21,7 @@ from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, Judged, commit
 from blemish.station.products import add_product
 from blemish.station.render import environment
-from blemish.station.reports import Share, audit_shares, hourly_chart, shift_report, summary_rows
+from blemish.station.reports import SUMMARY_FIELDS, Share, audit_shares, hourly_chart, shift_report, summary_rows
 from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally
 from blemish.station.thresholds import choices, guaranteed_rate
 from station.line import picture, set_up_line
@@ -148,7 +148,10 @@ def test_the_chart_takes_its_limits_from_the_week_and_shows_the_shift(sqlite: Da
         None,
     )
     rows = list(summary_rows(report))
-    assert ("drift", "brightness", 0.4, "", 0.5, alarm.raised_at) in rows
+    assert {len(row) for row in rows} == {len(SUMMARY_FIELDS)}
+    (drift,) = (dict(zip(SUMMARY_FIELDS, row, strict=True)) for row in rows if row[0] == "drift")
+    assert (drift["value"], drift["usual"], drift["time"]) == (0.4, 0.5, alarm.raised_at)
+    assert drift["low"] == drift["high"] == ""
     assert [row[1] for row in rows if row[0] == "share of rejects"] == ["2026-11-25T06", "2026-11-25T07"]
     with sqlite.read() as session, pytest.raises(SettingsError, match="end"):
         shift_report(session, "2026-11-25T06:00:00", "no time")

@@ -463,7 +463,7 @@ def test_a_program_sends_an_image_and_gets_the_decision(station: Station, app: F
     assert len(lines) == 2
     assert ",crack," in lines[1]
     summary = program.get("/api/v1/reports/summary.csv?start=2020-01-01&end=2100-01-01").text.splitlines()
-    assert "defect type,crack,1,1,," in summary
+    assert "defect type,crack,1,1,,,," in summary
     for wrong, status in (
         ("/api/v1/images/99", 404),
         ("/api/v1/images?limit=0", 422),
@@ -500,6 +500,16 @@ def test_a_number_that_no_database_holds_is_refused(station: Station, app: FastA
     assert "larger than the database" in who.client.get(f"/trail?before={large}").text
     form = {"csrf": who.csrf, "product_id": large, "rate": 1, "reason": "a test"}
     assert who.client.post("/products/audit-rate", data=form).status_code == 422
+
+
+def test_no_bar_of_a_good_image_stands_beyond_the_highest(
+    station: Station, app: FastAPI, line: Line, judged: list[int]
+) -> None:
+    page = visit(station, app, "viewer").client.get("/threshold").text
+    (highest,) = re.findall(r'class="unknown" x="([\d.]+)"', page)
+    bars = re.findall(r'class="bar" x="([\d.]+)" y="[\d.]+" width="\d+" height="([\d.]+)"', page)
+    standing = [float(x) for x, height in bars if float(height)]
+    assert float(highest) - 1000 / 60 - 0.1 <= max(standing) < float(highest) - 0.1
 
 
 def test_moving_the_threshold_is_signed_and_has_a_reason(

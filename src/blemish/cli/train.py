@@ -31,7 +31,8 @@ from blemish.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from blemish.evaluation.results import Results
+    from blemish.evaluation.measures import Measure
+    from blemish.evaluation.results import Results, Section
     from blemish.inference.artifact import ArtifactHeader
     from blemish.inference.predictor import Predictor
     from blemish.settings import RunSettings
@@ -188,28 +189,41 @@ BY_TYPE = ("image.auroc", "pixel.aupro", "pixel.f1", "pixel.oracle_f1")
 
 
 def _print_measures(results: "Results") -> None:
-    """Every measure with its interval, and the headline ones for each defect type."""
+    """Every measure that can be told, with its interval, and the headline ones for each defect type."""
+    from blemish.errors import plural
     from blemish.evaluation.compared import describe_sizes
     from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES, falls_short
 
     table = new_table("", "all images", f"{100 * results.settings.confidence:g} % interval")
+    reasons, by_type = list[str](), results.by_type.values()
     for measure in MEASURES.values():
-        value = getattr(results, measure.group)[measure.name]
+        value = _value(results, measure)
+        if value is None:
+            reasons.append(results.notes[measure.key])
+            continue
         interval = results.intervals[measure.group][measure.name]
-        between = "" if interval is None or value is None else " to ".join(map(_figure, interval))
+        between = "" if interval is None else " to ".join(map(_figure, interval))
         table.add_row(measure.titled(results.settings), _figure(value), between)
     out_console.print(table)
-    if sizes := describe_sizes(results.data):
+    if reasons:
+        why = dict.fromkeys("; ".join(reasons).split("; "))
+        out_console.print(f"not computed: {plural(len(reasons), 'measure')} more; {'; '.join(why)}")
+    if sizes := describe_sizes(results):
         out_console.print(sizes)
-    rows = [MEASURES[key] for key in BY_TYPE]
+    rows = [row for row in map(MEASURES.__getitem__, BY_TYPE) if any(_value(one, row) is not None for one in by_type)]
     table = new_table("by type", "found", *(measure.titled(results.settings) for measure in rows), left=("by type",))
     for name, part in results.by_type.items():
-        values = (_figure(getattr(part, measure.group)[measure.name]) for measure in rows)
+        values = (_figure(_value(part, measure)) for measure in rows)
         table.add_row(name, f"{part.count.flagged_defective} of {part.count.defective}", *values)
     if results.by_type:
         out_console.print(table)
     if any(falls_short(part.image) for part in results.by_type.values()):
         out_console.print(FOUND_AND_AUROC)
+
+
+def _value(part: "Section", measure: "Measure") -> float | None:
+    found: float | None = getattr(part, measure.group)[measure.name]
+    return found
 
 
 def _print_ladder(results: "Results") -> None:
@@ -224,7 +238,7 @@ def _print_ladder(results: "Results") -> None:
         for rung in results.ladder:
             share = f"{'* ' if rung.is_chosen else ''}{promised_percent(rung.max_false_alarm_rate)}"
             if rung.threshold is None:
-                table.add_row(share, "-", f"needs {rung.needed} good images" if rung.needed else "-", "-", "-")
+                table.add_row(share, "-", f"needs {rung.needed} held out" if rung.needed else "-", "-", "-")
                 continue
             between = "-" if rung.interval is None else " to ".join(f"{100 * end:.0f} %" for end in rung.interval)
             counts = (f"{rung.found} of {rung.defective}", between, f"{rung.flagged} of {rung.good}")

@@ -149,7 +149,10 @@ class Folder:
             return f"whether images lie where none is read is not known: {error}"
         unread = [path for path in unread if path.relative_to(self.root).parts[0] not in PRIVATE]
         what = "below the folder" if self.is_flat else "in no folder of the data set"
-        return f"{plural(len(unread), 'image')} {what} not read: {folders_of(unread, self.root)}" if unread else ""
+        then = "; move them up if they belong to it" if self.is_flat else ""
+        return (
+            f"{plural(len(unread), 'image')} {what} not read: {folders_of(unread, self.root)}{then}" if unread else ""
+        )
 
     @property
     def layout_notes(self) -> tuple[str, ...]:
@@ -229,13 +232,7 @@ def read_folder(root: Path | str, mask_value: MaskValue = None, ignore_value: Ma
         refuse_masks_among(photos, (*layout.train, *layout.test), root)
         return folder
     if not flat and not unnamed:
-        below = [path.name for path in data_sets_below(root)]
-        raise DataError(
-            f"{root}: several data sets ({join_names(below)}); give one of them"
-            if below
-            else f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; "
-            "give a folder of good images, or one with train/good, test/<type> and ground_truth/<type>"
-        )
+        raise DataError(f"{root}: {_why_nothing(root)}")
     refuse_masks_among([sample.path for sample in flat], [root], root)
     return Folder(root, flat, unnamed_train=tuple(unnamed))
 
@@ -244,6 +241,19 @@ def folders_of(paths: Iterable[Path], root: Path) -> str:
     """The folders below `root`, two levels of them, that files lie in, with how many do."""
     found = Counter("/".join(name_below(path.parent, root).split("/")[:2]) for path in paths)
     return join_names([f"{folder} ({count})" for folder, count in sorted(found.items())])
+
+
+def _why_nothing(root: Path) -> str:
+    """What a folder without images of its own is instead, and what to give."""
+    if below := [path.name for path in data_sets_below(root)]:
+        return f"several data sets ({join_names(below)}); give one of them"
+    whole = root.resolve().parent
+    if (layout := find_layout(whole)) and any(path.parent == root.resolve() for path in (*layout.train, *layout.test)):
+        return f"a part of a data set, not all of it; give {whole}"
+    wanted = "good images, or one with train/good, test/<type> and ground_truth/<type>"
+    if below := [path.name for path in subfolders(root) if image_files(path, unnamed=[])]:
+        return f"no images in it, but in its folders ({join_names(below)}); give one of them that holds {wanted}"
+    return f"no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; give a folder of {wanted}"
 
 
 def file_id(path: Path) -> str:

@@ -10,23 +10,28 @@ from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
 from blemish.errors import DataError, plural
 from blemish.evaluation.judged import plain_name
-from blemish.evaluation.results import TestData
+from blemish.evaluation.results import Results
 from blemish.stats.localisation import at_size
 
 MOST_OTHERS = 16
 """With the masks of so many images each map is compared besides its own."""
 
 
-def describe_sizes(data: TestData) -> str:
+def describe_sizes(results: Results) -> str:
     """At which size pixels were compared, in a sentence for the tables; empty where they were not.
 
-    >>> from types import SimpleNamespace
-    >>> describe_sizes(SimpleNamespace(compared_px=(64, 64), photo_px=(128, 128)))
+    >>> from types import SimpleNamespace as Part
+    >>> def sizes(with_mask, **data):
+    ...     return describe_sizes(Part(count=Part(with_mask=with_mask), data=Part(**data)))
+    >>> sizes(1, compared_px=(64, 64), photo_px=(128, 128))
     "pixels are compared at the model's 64 x 64 (height x width), masks of 128 x 128 reduced: ...full_size=true..."
-    >>> describe_sizes(SimpleNamespace(compared_px=(128, 96), photo_px=(128, 96), of_other_sizes=3))
+    >>> sizes(1, compared_px=(128, 96), photo_px=(128, 96), of_other_sizes=3)
     'pixels are compared with masks in full resolution, 128 x 96 (height x width), and 3 images at theirs'
+    >>> sizes(0, compared_px=(128, 96), photo_px=(128, 96), of_other_sizes=0)
+    ''
     """
-    if data.compared_px is None or data.photo_px is None:
+    data = results.data
+    if not results.count.with_mask or data.compared_px is None or data.photo_px is None:
         return ""
     compared, photo = (" x ".join(map(str, size)) for size in (data.compared_px, data.photo_px))
     if compared == photo:

@@ -21,7 +21,7 @@ from blemish.data.groups import read_groups
 from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
 from blemish.data.outputs import check_report_folder
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.errors import DataError, join_names
+from blemish.errors import DataError, SettingsError, join_names
 from blemish.evaluation.by_condition import Conditions, measure_conditions, read_conditions
 from blemish.evaluation.by_size import measure_sizes
 from blemish.evaluation.examples import draw
@@ -38,6 +38,7 @@ from blemish.evaluation.results import EvaluateSettings, PromiseCard, Results, T
 from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pixels, write_threshold_counts
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
+from blemish.settings import shortened
 
 RESULTS, REPORT = "results.json", "report.html"
 
@@ -70,8 +71,12 @@ def evaluate_model(
     Raises:
         DataError: there is no test image; an image or a mask cannot be read (unless `skip_bad`); `out` cannot be
             written, in which case no file is.
+        SettingsError: a predictor that is none.
     """
     started, out = time.perf_counter(), Path(out)
+    if not isinstance(predictor, Predictor):
+        found = shortened(repr(predictor))
+        raise SettingsError(f"predictor: found {found}; load the model, as by Predictor.load('model.safetensors')")
     folder = folder if isinstance(folder, Folder) else read_folder(folder)
     check_report_folder(out, RESULTS, REPORT, MAPS)
     results, judged = measure_folder(predictor, folder, settings, on_image)

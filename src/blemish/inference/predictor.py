@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Self, final
 
@@ -128,8 +129,8 @@ class Predictor:
             ArtifactError: missing, foreign, truncated, tampered with, of a newer format, or not the file asked for.
             SettingsError: a device this machine does not have; no such hash or key; fewer than one thread.
         """
-        if threads is not None and threads < 1:
-            raise SettingsError(f"threads: {threads}; give 1 or more, or None for one a core")
+        if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
+            raise SettingsError(f"threads: {threads!r}; give 1 or more, or None for one a core")
         path = Path(path)
         trust = Trust(sha256, None if signed_by is None else Path(signed_by))
         header, runtimes, found = open_model(path, device, threads, trust)
@@ -169,19 +170,21 @@ class Predictor:
         Raises:
             SettingsError: not a finite number, or below 0 (maps are never below 0).
         """
-        if not (math.isfinite(threshold) and threshold >= 0.0):
-            raise SettingsError(f"threshold: {threshold} is not a finite number >= 0")
+        if not (isinstance(threshold, Real) and math.isfinite(threshold) and threshold >= 0.0):
+            raise SettingsError(f"threshold: {threshold!r} is not a finite number >= 0")
         return Predictor(self.header, self._runtimes, threshold, self.source)
 
     def with_false_alarm_rate(self, max_false_alarm_rate: float, confidence: float | None = None) -> "Predictor":
         """The same model with the threshold that this false-alarm rate asks for, on average or with a confidence.
 
         Raises:
-            SettingsError: a rate or a confidence outside (0, 1).
+            SettingsError: a rate or a confidence that is no number in (0, 1).
             CalibrationError: the model was calibrated on too few good images for it.
         """
-        if not 0.0 < max_false_alarm_rate < 1.0:
-            raise SettingsError(f"max_false_alarm_rate: {max_false_alarm_rate} is not between 0 and 1")
+        asked = {"max_false_alarm_rate": max_false_alarm_rate}
+        for name, share in (asked if confidence is None else {**asked, "confidence": confidence}).items():
+            if not (isinstance(share, Real) and 0.0 < share < 1.0):
+                raise SettingsError(f"{name}: {share!r} is not a number between 0 and 1")
         return self.with_threshold(self.header.certify(max_false_alarm_rate, confidence).threshold)
 
     @property

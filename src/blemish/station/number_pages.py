@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Form, Query, Request
 from sqlalchemy import select
 from starlette.responses import HTMLResponse, Response
@@ -13,7 +12,7 @@ from blemish.station import reviews, state, thresholds
 from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Chosen, Number, Station, Text
 from blemish.station.heads import read_head
-from blemish.station.pages import head_of_page
+from blemish.station.pages import bar_heights, head_of_page
 from blemish.station.render import render
 from blemish.station.reports import HourlyChart, shift_report, utc_time
 from blemish.station.sign_in import check_signature, noted
@@ -40,7 +39,6 @@ def threshold(request: Request, station: At, product: Chosen = None, at: int | N
         options = thresholds.choices(header, scores, current)
         now_at = next(place for place, one in enumerate(options) if one.threshold == current)
         low, high = options[0].threshold, options[-1].threshold
-        counts, _ = np.histogram(header.calibration_scores, bins=60, range=(low, high))
         places = [round(1000.0 * (one.threshold - low) / (high - low)) for one in options]
         shown_at = places[now_at] if at is None else at
         return render(
@@ -51,7 +49,7 @@ def threshold(request: Request, station: At, product: Chosen = None, at: int | N
             now_at=now_at,
             at=min(range(len(options)), key=lambda place: (abs(places[place] - shown_at), place != now_at)),
             judged=len(scores),
-            heights=[round(100.0 * float(count) / max(1, counts.max()), 1) for count in counts],
+            heights=bar_heights(header.calibration_scores, low, high, 60),
             places=places,
             highest=max(header.calibration_scores),
             confidence=header.calibration.confidence,

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
+from numpy.typing import ArrayLike
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -210,13 +211,23 @@ def _bars(model: Model, score: float, decision: Decision | None) -> dict[str, An
     threshold = decision.threshold if decision is not None else score
     low, high = float(min(scores.min(), score)), float(max(scores.max(), score, threshold))
     scale = 1000.0 / ((high - low) or 1.0)
-    counts, _ = np.histogram(scores, bins=40, range=(low, high or 1.0))
     return {
-        "heights": [round(100.0 * float(count) / max(1, counts.max()), 1) for count in counts],
+        "heights": bar_heights(scores, low, high or 1.0, 40),
         "score": round((score - low) * scale, 1),
         "threshold": round((threshold - low) * scale, 1),
         "n": len(scores),
     }
+
+
+def bar_heights(scores: ArrayLike, low: float, high: float, bars: int) -> list[float]:
+    """A histogram in percent of its highest bar; a score at a border counts left of it, as one that the threshold is.
+
+    >>> bar_heights([1.0, 2.0, 2.0, 3.0], 1.0, 4.0, 3)
+    [100.0, 33.3, 0.0]
+    """
+    inside = np.maximum(low, np.asarray(scores) - 1e-6 * (high - low))
+    counts, _ = np.histogram(inside, bins=bars, range=(low, high))
+    return [round(100.0 * int(count) / max(1, int(counts.max())), 1) for count in counts]
 
 
 @router.get("/images/{image_id}/{show}.jpg")

@@ -159,17 +159,19 @@ def drift_alarms(session: Session, start: str, end: str, product_id: int | None 
 
 
 def summary_rows(report: Report) -> Iterator[tuple[object, ...]]:
-    """The report itself as rows of a table: what, value, of how many, and both ends of the interval."""
-    yield from (("images", name, count, "", "", "") for name, count in report.counts.items())
+    """The report itself as rows of a table, see `SUMMARY_FIELDS`."""
+    yield from (("images", name, count, "", "", "", "", "") for name, count in report.counts.items())
     for name in ("false_alarms", "misses", "escapes"):
         share: Share = getattr(report.audit, name)
-        yield "audit lane", name, share.hits, share.of, *share.interval
-    yield from (("defect type", name, count, report.judged_defective, "", "") for name, count in report.defect_types)
-    yield from (("drift", alarm.stream, alarm.found, "", alarm.usual, alarm.raised_at) for alarm in report.alarms)
+        yield "audit lane", name, share.hits, share.of, *share.interval, "", ""
+    of = report.judged_defective
+    yield from (("defect type", name, count, of, "", "", "", "") for name, count in report.defect_types)
+    for alarm in report.alarms:
+        yield "drift", alarm.stream, alarm.found, "", "", "", alarm.usual, alarm.raised_at
     if report.chart is not None:
         rows = list(zip(report.chart.hours, report.chart.of, report.chart.chart.points, strict=True))
         for hour, of, point in rows[report.chart.first_shown :]:
-            yield "share of rejects", hour, point.share, of, point.low, point.high
+            yield "share of rejects", hour, point.share, of, point.low, point.high, "", ""
 
 
 def audit_shares(session: Session, product_id: int | None = None) -> AuditShares:
@@ -203,4 +205,5 @@ def _share(pairs: Counter[tuple[str, str]], hit: tuple[str, str], other: tuple[s
     return Share(pairs[hit], pairs[hit] + pairs[other])
 
 
-SUMMARY_FIELDS = ("part", "name", "value", "of", "low", "high")
+SUMMARY_FIELDS = ("part", "name", "value", "of", "low", "high", "usual", "time")
+"""Of a row: what it is about, its value, of how many, both ends of its interval; of drift what was usual, and when."""

@@ -20,7 +20,7 @@ TITLES = {
     ),
     "blur": (
         "Out of focus, or noisy",
-        "Far less or more sharp than the other good images, at the size the network sees.",
+        "Far less or more sharp than the other good images, at the size they are seen here.",
     ),
     "exposure": ("Badly lit", "Far darker or brighter than the other good images, or clipped to black or white."),
     "duplicate": ("The same pixels twice", "Copies on two sides of a split make thresholds and figures too good."),

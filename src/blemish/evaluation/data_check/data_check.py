@@ -174,20 +174,22 @@ def _folder(root: Path, data: DataSettings) -> tuple[Folder, list[Finding]]:
     used |= {sample.path for sample in (*folder.train, *folder.test)}
     used |= {path for sample in folder.test for path in sample.mask_paths}
     if not any(finding.kind == "layout" for finding in findings):
-        findings += _odd_files(root, used)
+        place = "below the flat folder, which is not read; move it up if it belongs to the others"
+        findings += _odd_files(root, used, place if folder.is_flat else "in no folder of the data set, so not read")
         if told := text_note(folder.train, data.groups):
             findings.append(Finding("odd file", "note", (), told))
     return folder, findings
 
 
-def _odd_files(root: Path, used: set[Path]) -> list[Finding]:
+def _odd_files(root: Path, used: set[Path], place: str) -> list[Finding]:
+    """Files that nothing reads; `place` says where images among them lie."""
     findings = []
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path not in used):
         name = told_name(path.relative_to(root))
         if any(map(is_passed_over, path.relative_to(root).parts)):
             continue
         if path.suffix.lower() in SUFFIXES:
-            findings.append(Finding("odd file", "look", (name,), "an image where none is read"))
+            findings.append(Finding("odd file", "look", (name,), f"an image {place}"))
         elif path.suffix.lower() not in _HARMLESS:
             findings.append(Finding("odd file", "note", (name,), "not a kind of image that is read; passed over"))
     for path in unread_images(root):

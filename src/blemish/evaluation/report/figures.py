@@ -140,7 +140,7 @@ def ladder_chart(ladder: Sequence[Rung]) -> bytes:
             axes.text(
                 place,
                 0.5,
-                f"needs\n{rung.needed}\ngood\nimages" if rung.needed else "too few\ngood\nimages",
+                f"needs\n{rung.needed}\nheld\nout" if rung.needed else "too few\ngood\nimages",
                 ha="center",
                 va="center",
                 color=INK,

@@ -37,7 +37,7 @@ def render(results: Results, drawings: Drawings) -> str:
             is_calibrated=is_calibrated(results),
             rows=_measure_rows(results),
             found_and_auroc=FOUND_AND_AUROC,
-            sizes=describe_sizes(results.data),
+            sizes=describe_sizes(results),
             as_read=[results.notes[name] for name in AS_READ if name in results.notes],
             names=THRESHOLD_NAMES,
             charts=_charts(results, drawings),
