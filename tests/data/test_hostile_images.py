@@ -510,6 +510,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: tiff(path, planes(RGB), photometric="ycbcr", planarconfig="separate", subsampling=(1, 1)),
         "YCbCr, channels one by one",
     ),
+    "compressed YCbCr, of which damage would not be noticed": (
+        lambda path: tiff(path, RGB, photometric="ycbcr", subsampling=(1, 1), compression="zlib"),
+        "compression deflate, YCbCr",
+    ),
     "planes of CIELab": (
         lambda path: tiff(path, planes(LAB), photometric="cielab", planarconfig="separate"),
         "CIELab, channels one by one",

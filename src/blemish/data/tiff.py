@@ -114,16 +114,19 @@ class Tiff(NamedTuple):
         >>> Tiff("<", {254: (1,)}, 2).unread_reason()
         'its first page is a reduced image, such as a thumbnail; save the photo alone'
         """
-        if 262 not in self.tags:
-            return f"{self.describe()}, which does not say whether 0 is black or white; save it again"
         if self.first(254, 0) & 1 or self.first(255, 1) == 2:
             return "its first page is a reduced image, such as a thumbnail; save the photo alone"
+        if 262 not in self.tags:
+            return f"{self.describe()}, which does not say whether 0 is black or white; save it again"
         is_swapped = self.order == ">" and self.bits == 32 and self.first(259, 1) != 1  # by libtiff and by Pillow
         is_odd_plane = self.is_planar and (
             self.first(262, 1) in (6, 8) or (self.bits == 16 and self.samples > 3 and self.first(338, 1) != 2)
         )
+        # libtiff turns them into RGB itself, and gives black where they are damaged or cut off.
+        is_unchecked = self.first(262, 1) == 6 and self.first(259, 1) not in (1, 6, 7)
         is_odd_grey = self.samples == 2 and self.first(338, 2) == 1  # already multiplied by its opacity
-        if self._is_coarse or is_swapped or is_odd_plane or is_odd_grey or (self.is_signed and self.bits == 8):
+        is_odd = is_swapped or is_odd_plane or is_unchecked or is_odd_grey
+        if self._is_coarse or is_odd or (self.is_signed and self.bits == 8):
             return f"{self.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"
         return ""
 
