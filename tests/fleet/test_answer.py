@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,6 +96,16 @@ def test_a_registry_that_is_gone_is_said_with_503(tmp_path: Path) -> None:
     answer = asyncio.run(front._products())
     assert answer.status_code == 503
     assert f"{tmp_path / 'gone'}: cannot be read" in bytes(answer.body).decode()
+
+
+def test_a_model_is_served_that_comes_into_the_folder_of_a_product_later(tmp_path: Path) -> None:
+    front, product = Front(None, Serving(tmp_path)), tmp_path / "nut"
+    product.mkdir()
+    (tmp_path / "bolt.onnx").touch()
+    assert front._open().products == ("bolt",)
+    os.utime(product, (1, 1))
+    (product / "model.onnx").touch()
+    assert front._open().products == ("bolt", "nut")
 
 
 def test_an_answer_says_how_a_photo_was_read(onnx_file: Path) -> None:

@@ -569,7 +569,10 @@ def test_a_model_goes_live_and_back_with_a_signature(
             kept.write_bytes(damaged)
         answer = who.client.post("/products/live", data=form_live)
         assert (answer.status_code, "was changed since it came" in answer.text) == (422, True)
-    kept.write_bytes(onnx_file.read_bytes())
+    content = onnx_file.read_bytes()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    again = who.client.post("/products/model", files={**form, "model": ("m.onnx", content)})
+    assert (again.status_code, kept.read_bytes() == content) == (303, True)
     with monkeypatch.context() as patched:
         patched.setattr("blemish.station.products.verify", _judges_otherwise)
         answer = who.client.post("/products/live", data=form_live)

@@ -204,7 +204,7 @@ class Front:
         self._judging, self._wanted = judging, wanted
         self._max_bytes = wanted.max_mib * MIB
         self._inside = 0
-        self._registry: tuple[int, Registry] | None = None
+        self._registry: tuple[dict[Path, int], Registry] | None = None
         self._answered: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, request: Request) -> Response:
@@ -275,7 +275,8 @@ class Front:
         folder = self._wanted.registry
         listed = folder / NAME
         try:
-            stamp = (listed if listed.exists() else folder).stat().st_mtime_ns
+            seen = [listed] if listed.exists() else [folder, *(one for one in folder.iterdir() if one.is_dir())]
+            stamp = {path: path.stat().st_mtime_ns for path in seen}
         except OSError as error:
             raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
         if self._registry is None or stamp != self._registry[0]:

@@ -97,7 +97,9 @@ def add_model(
     name, content = upload
     sha256 = sha256_of(content)
     path = folder.model_path(sha256)
-    is_new = not path.exists()
+    is_new = not _is_whole(path, sha256)
+    if is_new:
+        path.unlink(missing_ok=True)
     keep_content(path, content)
     try:
         parity = parity or check_parity(folder, sha256, name)
@@ -135,12 +137,17 @@ def check_parity(folder: StationFolder, sha256: str, name: str) -> str:
         ArtifactError: the file is missing, was changed since it came, or judges otherwise here.
     """
     path = folder.model_path(sha256)
-    if not path.is_file() or sha256_of(path.read_bytes()) != sha256:
+    if not _is_whole(path, sha256):
         raise ArtifactError(f"{name}: its file {path} is missing, or was changed since it came; bring the model again")
     try:
         return verified(path)
     except ArtifactError as error:
         raise ArtifactError(str(error).replace(str(path), name)) from None
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    """Whether a kept model is there, as it came."""
+    return path.is_file() and sha256_of(path.read_bytes()) == sha256
 
 
 def verified(path: Path) -> str:
