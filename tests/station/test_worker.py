@@ -1,5 +1,6 @@
 """The process that judges, killed and not."""
 
+import errno
 import hashlib
 import io
 import os
@@ -18,6 +19,7 @@ from sqlalchemy import func, select
 
 from blemish.data.decode import read_content
 from blemish.data.images import Prepared
+from blemish.data.named_errors import DiskError, named_errors
 from blemish.errors import ArtifactError, DataError
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.station import intake, queue, worker
@@ -91,6 +93,24 @@ def test_images_that_wait_are_judged_two_at_once_unless_one_was_tried_before(
         for _, judged in all_judged:
             judged()
     assert names == 3 * [threading.current_thread().name]
+
+
+def test_an_image_that_the_disk_does_not_give_is_judged_once_it_does(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, judge = set_up_line(sqlite, folder, onnx_file), Judge(folder, threads=1)
+    Inbox(sqlite, folder).receive(line.source_id, "a.png", picture(1))
+    (task,) = queue.take(sqlite, "me")
+
+    def fails(path: Path) -> bytes:
+        with named_errors(path):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("blemish.station.judge.read_content", fails)
+        with pytest.raises(DiskError, match=r"cannot be read: Input/output error"):
+            judge.judge(task)
+    assert judge.judge(task).prediction is not None
 
 
 def test_a_photo_that_cannot_be_taken_in_holds_up_no_other(

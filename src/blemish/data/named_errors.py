@@ -12,6 +12,10 @@ from blemish.errors import BlemishError, DataError
 from blemish.settings import LARGEST_IMAGE_PX, open_regular
 
 
+class DiskError(DataError):
+    """A file is not given by the disk or the share that it lies on, or not now; it may be whole."""
+
+
 class named_errors:  # noqa: N801  # reads as a statement: with named_errors(path)
     """Turns Pillow's and the system's errors into a DataError with the file's name."""
 
@@ -41,7 +45,7 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
         if isinstance(error, MemoryError):
             raise DataError(f"{self.path}: more than this machine's memory holds") from None
         if isinstance(error, OSError) and error.errno is not None:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror}") from None
+            raise DiskError(f"{self.path}: cannot be read: {error.strerror}") from None
         # Of an odd file Pillow may raise anything, and one file must not end a watch or an archive.
         raise DataError(f"{self.path}: a damaged or truncated image ({str(error) or type(error).__name__})") from None
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from blemish.data.decode import read_content
 from blemish.data.files import atomic_write, make_folder
 from blemish.data.images import Prepared, prepare_content
+from blemish.data.named_errors import DiskError
 from blemish.data.photo_values import photo_values
 from blemish.errors import ArtifactError, BlemishError, DataError
 from blemish.inference.predictor import Prediction, Predictor
@@ -91,7 +92,7 @@ class Judge:
         """Judge an image of the queue.
 
         Raises:
-            ArtifactError: the model does not work; the image is not to blame.
+            ArtifactError, DiskError: the model does not work, or the disk; the image is not to blame.
         """
         predictor = self.predictor(task.model_sha256)
         if task.threshold is not None:
@@ -101,6 +102,8 @@ class Judge:
         try:
             prepared = prepare_kept(predictor, self._path_of(task), task.sha256)
             prediction = predictor.predict_prepared(prepared, task.name)
+        except DiskError:
+            raise
         except DataError as error:
             return Judged(None, predictor.threshold, str(error).replace(str(self._path_of(task)), task.name))
         values = photo_values(prepared.pixels(), predictor.policy.roi)
