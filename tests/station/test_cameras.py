@@ -242,17 +242,43 @@ def test_a_camera_that_is_not_there_is_said_on_the_page_without_its_password(
     assert SECRET not in page + "".join(capfd.readouterr())
 
 
-def test_frames_that_cannot_be_kept_are_counted_and_said(
+def test_a_camera_that_fails_in_a_way_nobody_thought_of_is_said_without_its_password_and_tried_again(
     sqlite: Database, folder: StationFolder, product_id: int, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    address, real = f"http://admin:{SECRET}@{stream.place}/live", cv2.VideoCapture
+    opened = iter([cv2.error(address)])
+
+    def fails(*arguments: Any) -> Any:
+        if (error := next(opened, None)) is not None:
+            raise error
+        return real(*arguments)
+
+    add_camera(sqlite, "test", product_id, address, Pace())
+    monkeypatch.setattr(cv2, "VideoCapture", fails)
+    said = read(sqlite, folder, until=lambda: bool(names(sqlite)))
+    assert said[0] == f"http://{stream.place}/live: the camera fails (error)"
+    assert names(sqlite)
+
+
+@pytest.mark.parametrize(
+    "error", [DataError("images: no space left on the disk; free some"), ValueError("no space left either")]
+)
+def test_frames_that_cannot_be_kept_are_counted_and_said(
+    sqlite: Database,
+    folder: StationFolder,
+    product_id: int,
+    stream: Stream,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
     def full(*_: object) -> None:
-        raise DataError("images: no space left on the disk; free some")
+        raise error
 
     add_camera(sqlite, "test", product_id, f"http://admin:{SECRET}@{stream.place}/live", Pace())
     monkeypatch.setattr(Inbox, "receive", full)
     said = read(sqlite, folder, until=lambda: row(sqlite).lost >= FRAMES)
     assert row(sqlite).lost >= FRAMES
-    assert any("frames cannot be kept: images: no space left" in line for line in said)
+    assert any(f"frames cannot be kept: {error}" in line for line in said)
     assert any(re.search(r"\d frames? lost", line) for line in said)
 
 

@@ -160,6 +160,8 @@ class CameraReader:
                 self._counts.add(breaks=0 if has_ended else 1)
             except (BlemishError, SQLAlchemyError) as error:
                 trouble = reason(error)
+            except Exception as error:  # whatever it is, the camera is tried again; it may tell the password
+                trouble = f"{self._camera.shown}: the camera fails ({type(error).__name__})"
             if not has_ended and not self._stop.is_set():
                 self._note(trouble)
                 self._stop.wait(self._pause_s)
@@ -235,7 +237,7 @@ class CameraReader:
                     if self._stop.wait(0.2):
                         break
                 return
-            except (BlemishError, SQLAlchemyError) as error:
+            except Exception as error:  # whatever it is, the frames after this one are kept where they can be
                 self._is_failing = True
                 why = NO_ROOM if isinstance(error, DiskFullError) else f"frames cannot be kept: {reason(error)}"
                 self._note(f"{self._camera.shown}: {why}")
