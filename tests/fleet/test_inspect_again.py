@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from blemish.errors import DataError
-from blemish.fleet import judge
+from blemish.fleet import judge, work
 from blemish.fleet.inspect import Request, inspect_archive
 from blemish.fleet.judge import Job, Judge
 from blemish.fleet.manifest import find_images, write_manifest
 from blemish.fleet.pieces import Piece
-from blemish.fleet.stream import Pool
+from blemish.fleet.stream import LostWorkError, Pool
 from blemish.inference.predictor import Predictor
 from conftest import draw_part
 
@@ -95,6 +95,25 @@ def test_regions_and_masks_of_a_batch_are_those_at_its_threshold(
     inspect_archive(replace(request, masks=False))  # regions alone are another second look
     assert rows_of(request) == rows
     assert sorted(judged) == sorted(flagged)
+
+
+def test_an_image_that_ends_its_worker_each_time_keeps_no_other_shard_from_being_judged(
+    request_of: Request, judged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge_here = work.judged
+
+    def judge_until_it_comes(archive: Any, pieces: Sequence[Piece], job: Job, pool: Pool) -> Iterator[Any]:
+        for piece in pieces:
+            if any(row["id"] == "bolt/1.png" for row in piece.read(archive)):
+                raise LostWorkError("the actor died")
+            yield from judge_here(archive, [piece], job, pool)
+
+    monkeypatch.setattr(work, "judged", judge_until_it_comes)
+    with pytest.raises(DataError, match=r"3 times in a row workers were lost .* last at shard 0 \(bolt\)"):
+        inspect_archive(request_of)
+    assert len(judged) == len(set(judged)) == 9 - 3
+    monkeypatch.setattr(work, "judged", judge_here)
+    assert inspect_archive(request_of).judged == 3
 
 
 def test_results_with_masks_serve_where_none_are_asked_for(request_of: Request, judged: list[str]) -> None:

@@ -49,8 +49,9 @@ class Work:
         """
         lost = 0
         while left := [piece for piece in pieces if piece.key not in self.ledger]:
+            first = lost * len(left) // ROUNDS  # the one at which workers were lost may end them again, and comes later
             try:
-                self._round(left, pool)
+                self._round(left[first:] + left[:first], pool)
             except LostWorkError as error:
                 is_further = sum(piece.key not in self.ledger for piece in left) < len(left)
                 lost = 1 if is_further else lost + 1
