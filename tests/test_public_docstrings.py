@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -46,3 +48,9 @@ def test_it_says_what_it_takes_and_what_it_refuses(name: str) -> None:
     assert "Raises:" in told or not re.search(r"(?m)^ +raise \w", program)
     taken = " ".join(str(one) for one in inspect.signature(thing).parameters.values())
     assert SHAPE.search(told) or not re.search(r"ndarray|NDArray|_array_like", taken)
+
+
+def test_completion_shows_all_names() -> None:
+    program = "import blemish; print(set(blemish.__all__) - set(dir(blemish)))"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"

@@ -67,3 +67,8 @@ def __getattr__(name: str) -> Any:
 
         return version("blemish")
     raise AttributeError(f"module 'blemish' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """With what is public before it is first used, so that completion in a shell or a notebook shows it."""
+    return sorted({*globals(), *__all__})

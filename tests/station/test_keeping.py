@@ -273,7 +273,9 @@ def test_the_page_prints_a_head_and_finds_it_again(sqlite: Database, folder: Sta
     who = visit(station, app, "administrator")
     saved = who.client.get("/trail/head?download").text.strip()
     head = Head(**json.loads(saved))
-    assert head.sha256 in who.client.get("/trail/head").text
+    page = who.client.get("/trail/head").text
+    assert head.sha256 in page
+    assert "blemish station verify STATION --head" in page
     assert who.client.get("/api/v1/trail/head").json()["sha256"] == head.sha256
     for given in (saved, head.sha256):
         assert "entries hold" in who.client.get("/trail", params={"check": True, "head": given}).text

@@ -650,6 +650,9 @@ def test_review_shows_the_worst_first_and_leaves_out_what_was_judged(
     who.client.post("/verdict", data={"csrf": who.csrf, "image_id": expected[0], "judgement": "unsure"})
     assert shown() == expected[1:]
     assert f"<b data-left>{len(expected) - 1}</b>" in who.client.get("/review").text
+    said = {"csrf": who.csrf, "image_id": expected[0], "judgement": "defective", "defect_type": "crack"}
+    who.client.post("/verdict", data=said)
+    assert "<kbd>1</kbd> defect type" in who.client.get("/review").text
 
 
 @pytest.mark.slow

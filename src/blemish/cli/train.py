@@ -174,13 +174,13 @@ def _write_submission(predictor: "Predictor", data: Path, out: Path, benchmark: 
 
 def detectors() -> None:
     """List the detectors and the presets that `blemish train --detector` takes."""
-    from blemish.models import DETECTORS, PRESETS
+    from blemish.models import DETECTORS, PRESET_TITLES, PRESETS
 
     table = new_table("name", "what it is", left=("name", "what it is"))
     for name, kind in DETECTORS.items():
         table.add_row(name, (kind.__doc__ or "").strip().partition("\n")[0])
     for name, preset in PRESETS.items():
-        table.add_row(name, f"preset of {preset['detector']}")
+        table.add_row(name, f"{PRESET_TITLES[name]}; a preset of {preset['detector']}.")
     out_console.print(table)
 
 

@@ -42,6 +42,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings of a run under a name of their own; each says which detector it is for."""
 
+PRESET_TITLES = {
+    "paper": "The auto-encoder of the paper that blemish began with",
+    "seed": "The same, under its earlier name",
+    "ae_l2": "AE(L2) of Bergmann et al. 2018, with their size and latent",
+    "ae_ssim": "AE(SSIM) of Bergmann et al. 2018, with their size and latent",
+}
+"""What each preset is, in a line."""
+
 
 def settings_of_name(name: str) -> dict[str, Any]:
     """The nested settings that a detector's or a preset's name stands for.
