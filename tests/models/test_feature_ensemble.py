@@ -322,6 +322,20 @@ def test_excess_counts_where_the_image_is_made_small(side_px: int, counts: bool)
     assert (FeatureEnsemble(settings, ImageShape(3, side_px, 512)).excess is not None) == counts
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "new", "older"),
+    [(256, 256, (2, 2), (2, 2)), (512, 512, (2, 2), (4, 4)), (512, 768, (4, 4), (4, 4)), (640, 256, (2, 2), (4, 4))],
+)
+def test_fine_gaussians_are_as_many_as_the_settings_say_and_in_older_files_fewer(
+    height: int, width: int, new: tuple[int, int], older: tuple[int, int]
+) -> None:
+    shape = ImageShape(channels=3, height=height, width=width)
+    with torch.device("meta"):
+        of_older_files = FeatureEnsemble(FeatureEnsembleSettings(), shape)
+        of_new_ones = FeatureEnsemble(FeatureEnsembleSettings.model_validate(FeatureEnsemble.defaults["model"]), shape)
+    assert (of_new_ones.fine.cell, of_older_files.fine.cell) == (new, older)
+
+
 @pytest.mark.parametrize(("name", "value"), [("excess", 1.0), ("background", 0.5), ("level_at", "places")])
 def test_what_is_taken_at_places_needs_the_mean_there(name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=rf"model\.{name}: found {value}; .*mean_at=places"):

@@ -58,8 +58,8 @@ IMAGES_TO_EXPLAIN = 40
 KEPT_BYTES = 1 << 28
 """Of features of these images, at most; beyond it they are taken again."""
 
-MAX_FINE_CELLS, MAX_COARSE_CELLS = 512, 16
-"""Gaussians of the fine and of the coarse scale, at most: one takes 6 and 400 KiB of the file."""
+MAX_COARSE_CELLS = 16
+"""Gaussians of the coarse scale, at most: one takes 400 KiB of the file."""
 
 FLOOR = 0.01
 """No term counts for less: a hundredth of what is usual, which only images that were fitted come below."""
@@ -99,6 +99,11 @@ class FeatureEnsembleSettings(PatchSettings):
         1,
         description="A patch is compared with the nearest point between so many of its nearest rows; 1: with the "
         "nearest row. 8 outlines defects better and takes more time. More than 1: with at most 4096 rows.",
+    )
+    fine_cells: Annotated[int, Field(ge=1, le=4096)] = Field(
+        512,
+        description="Fine Gaussians, at most: each serves 2 x 2 places of the grid, or more where that would be too "
+        "many, and takes 6 KiB of the file. 1024 in new models, 512 in older model files.",
     )
     excess: Annotated[float, Field(ge=0.0, le=8.0)] = Field(
         0.0,
@@ -152,7 +157,7 @@ class FeatureEnsemble(Detector):
 
     1. Nearest neighbour (`PatchBank`): patches of strides 4, 8 and 16 on the grid of stride 8, in the metric in which
        good patches differ from their nearest neighbours in other good images, over the spacing of the bank there.
-    2. Fine Gaussians (`CellGaussians`): stride 8, one a cell of at least 2 x 2 places.
+    2. Fine Gaussians (`CellGaussians`): stride 8, one a cell of 2 x 2 places (`fine_cells`).
     3. Coarse Gaussians: the same of stride 32, of the image made so small that its shorter side has 256 pixels.
 
     Where the image made small is odder than good images ever are, the map is lifted (`Excess`): nearest neighbours at
@@ -176,6 +181,7 @@ class FeatureEnsemble(Detector):
         "model": {
             "mean_at": "places",
             "level_at": "places",
+            "fine_cells": 1024,
             "excess": 1.0,
             "background": 0.5,
             "background_of": "region",
@@ -205,7 +211,7 @@ class FeatureEnsemble(Detector):
         self.register_buffer("shares", normalise(settings.weights))
         self.register_buffer("gain", torch.ones(()))
         self.bank = PatchBank(sum(self.patch_channels), settings.near)
-        self.fine = CellGaussians(channels[1], self.grid, most_gaussians(channels[1], MAX_FINE_CELLS))
+        self.fine = CellGaussians(channels[1], self.grid, most_gaussians(channels[1], settings.fine_cells))
         self.coarse = CellGaussians(channels[-1], small_grid, most_gaussians(channels[-1], MAX_COARSE_CELLS))
         size_px, sigma_px = (shape.height, shape.width), settings.smoothing_sigma_px
         coarse_px = sigma_px * min(size_px) / min(self.small_px)
