@@ -70,6 +70,23 @@ def test_frames_of_few_parts_are_said(tmp_path: Path) -> None:
     assert "data.groups" in note
 
 
+def test_frames_of_a_single_part_are_said(tmp_path: Path) -> None:
+    (note,) = notes_of(write_frames(tmp_path / "frames", parts=1, frames=12), tmp_path)
+    assert note.startswith("12 good images hardly differ but for noise, as frames of a single part do. The promise")
+
+
+def test_copies_that_are_turned_or_mirrored_are_said(tmp_path: Path) -> None:
+    copies = write_frames(tmp_path / "copies", parts=6, frames=3)
+    for path in copies.iterdir():
+        turn = [None, Image.Transpose.ROTATE_90, Image.Transpose.FLIP_LEFT_RIGHT][int(path.stem[-1])]
+        if turn is not None:
+            with Image.open(path) as image:
+                image.transpose(turn).save(path)
+    (note,) = notes_of(copies, tmp_path)
+    assert note.startswith("18 of 18 good images nearly repeat another one turned or mirrored, as made copies do. The")
+    assert notes_of(copies, tmp_path, r"data.groups=part(\d+)_") == []
+
+
 def test_frames_that_are_grouped_are_as_they_should_be(tmp_path: Path) -> None:
     frames = write_frames(tmp_path / "frames", parts=4, frames=4)
     assert notes_of(frames, tmp_path, r"data.groups=part(\d+)_") == []

@@ -4,8 +4,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from blemish.data.duplicates import Fingerprint, alike_as_they_are, count_parts, fingerprint
+from blemish.data.duplicates import (
+    ONE_PART,
+    Fingerprint,
+    alike_as_they_are,
+    count_parts,
+    fingerprint,
+    median_likeness,
+    near_duplicates,
+)
 from blemish.data.photo_values import photo_values
 from blemish.data.pixels import pixels_id
 from blemish.errors import BlemishError, plural
@@ -25,8 +34,8 @@ ALIKE = 0.93
 FEW = 30
 """Good images, or groups of them, fewer than which are said to be few."""
 
-MAX_COMPARED = 4000
-"""So many images, evenly among them, are compared with each other at most."""
+MAX_COMPARED, MAX_TURNED = 4000, 1000
+"""So many images, evenly among them, are compared with each other at most; and so many, the first, turned as well."""
 
 _ADVICE = (
     "say which images belong together (data.groups), or keep one image of each part, and add images of other parts"
@@ -126,19 +135,35 @@ def _saved_twice(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLoo
     ]
 
 
+def _count_turned(fingerprints: NDArray[np.float32], groups: Sequence[str] | None) -> int:
+    """How many images have a near duplicate of another group, turned, mirrored or as it is."""
+    pairs = [(pair.first, pair.second) for pair in near_duplicates(fingerprints)]
+    return len({one for pair in pairs for one in pair if groups is None or groups[pair[0]] != groups[pair[1]]})
+
+
 def _frame_notes(job: Job, looks: Sequence[ImageLook]) -> list[str]:
     """What is said where images look like several frames of few parts, which the promise takes for that many parts."""
     places = np.unique(np.linspace(0, len(looks) - 1, min(len(looks), MAX_COMPARED)).astype(int))
     groups = None if job.groups is None else [job.groups[place] for place in places]
-    correlation = alike_as_they_are(np.stack([looks[place].fingerprint for place in places]), groups)
+    fingerprints = np.stack([looks[place].fingerprint for place in places])
+    correlation = alike_as_they_are(fingerprints, groups)
     names = [job.images.samples[place].name for place in places]
     alike, parts = count_parts(correlation)
+    unit = "images" if job.groups is None else "images of different groups"
+    found = ""
     if alike >= FEW_PARTS_SHARE * len(names):
-        unit = "images" if job.groups is None else "images of different groups"
+        found = (
+            f"{alike} of {len(names)} good {unit} nearly repeat another, as frames of one part do: they look like at "
+            f"most {plural(parts, 'part')}"
+        )
+    elif median_likeness(fingerprints, groups) >= ONE_PART:
+        found = f"{len(names)} good {unit} hardly differ but for noise, as frames of a single part do"
+    elif (turned := _count_turned(fingerprints[:MAX_TURNED], groups)) >= FEW_PARTS_SHARE * min(len(names), MAX_TURNED):
+        found = f"{turned} of {len(names)} good {unit} nearly repeat another one turned or mirrored, as made copies do"
+    if found:
         return [
-            f"{alike} of {len(names)} good {unit} nearly repeat another, as frames of one part do: they look like "
-            f"at most {plural(parts, 'part')}. The promise on false alarms counts each image as a part of its own, so "
-            f"a new part may be flagged far more often; {_ADVICE}"
+            f"{found}. The promise on false alarms counts each image as a part of its own, so a new part may be "
+            f"flagged far more often; {_ADVICE}"
         ]
     if len(job.splits) > 1:
         return []
