@@ -150,8 +150,8 @@ def test_texts_that_are_translated_when_they_are_shown_are_texts_that_the_progra
             "12 good images hardly differ but for noise, as frames of a single part do. The promise on false alarms "
             "counts each image as a part of its own, so a new part may be flagged far more often; say which images "
             "belong together (data.groups), or keep one image of each part, and add images of other parts",
-            "bei 12 guten Bildern ist kaum mehr verschieden als das Rauschen, wie bei Aufnahmen eines einzigen Teils. Die "
-            "Zusage zu Fehlalarmen zählt jedes Bild als eigenes Teil, ein neues Teil kann also weit öfter gemeldet "
+            "bei 12 guten Bildern ist kaum mehr verschieden als das Rauschen, wie bei Aufnahmen eines einzigen Teils. "
+            "Die Zusage zu Fehlalarmen zählt jedes Bild als eigenes Teil, ein neues Teil kann also weit öfter gemeldet "
             "werden; sagen Sie, welche Bilder zusammengehören (data.groups), oder behalten Sie ein Bild je Teil, und "
             "fügen Sie Bilder anderer Teile hinzu",
         ),
