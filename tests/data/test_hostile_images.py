@@ -347,9 +347,16 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize("kind", BEGINNINGS)
 def test_files_of_other_kinds_are_called_what_they_are(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(BEGINNINGS[kind] + bytes(40 if BEGINNINGS[kind] else 0))
-    for read in (lambda: load_image(path, COLOUR), lambda: read_header(path)):
+    path, sent = tmp_path / "a.png", tmp_path / "other" / "a.png"
+    content = BEGINNINGS[kind] + bytes(40 if BEGINNINGS[kind] else 0)
+    path.write_bytes(content)
+    sent.parent.mkdir()
+    sent.write_bytes(b"PK\x03\x04")  # a ZIP archive: what a sender's name leads to here
+    for read in (
+        lambda: load_image(path, COLOUR),
+        lambda: read_header(path),
+        lambda: prepare_content(content, sent, COLOUR),
+    ):
         with pytest.raises(DataError, match=rf"a\.png: {kind}.*PNG, JPEG, BMP, TIFF (and|or) WebP"):
             read()
 

@@ -184,6 +184,8 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
         make_settings(toml="nope.toml")
     with pytest.raises(SettingsError, match=r"assignments: found the text '?seed=3'?; put it into a list"):
         make_settings(assignments="seed=3")
+    with pytest.raises(SettingsError, match="assignments: found names with values; give a list of texts"):
+        make_settings(assignments={"seed": 3})  # type: ignore[arg-type]
 
 
 def test_a_bad_image_stops_or_is_skipped_and_counted(parts: Path, tmp_path: Path) -> None:

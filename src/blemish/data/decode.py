@@ -198,7 +198,7 @@ def open_image(
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)
     content = read_content(path) if content is None else content
-    with named_errors(path):
+    with named_errors(path, content):
         tiff = read_tiff(io.BytesIO(content))
         refuse_many_parts(io.BytesIO(content), str(path))
         if tiff is not None:

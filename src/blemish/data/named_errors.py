@@ -1,6 +1,7 @@
 """Errors of reading an image file, with its name and what it is instead of an image."""
 
 import errno
+import io
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +18,13 @@ class DiskError(DataError):
 
 
 class named_errors:  # noqa: N801  # reads as a statement: with named_errors(path)
-    """Turns Pillow's and the system's errors into a DataError with the file's name."""
+    """Turns Pillow's and the system's errors into a DataError with the file's name.
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = path
+    What comes with its `content` is told by that: its name may be a sender's, and no file of this machine's.
+    """
+
+    def __init__(self, path: Path | str, content: bytes | None = None) -> None:
+        self.path, self.content = path, content
 
     def __enter__(self) -> None:
         return None
@@ -39,7 +43,7 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
         if isinstance(error, PermissionError):
             raise DataError(f"{self.path}: no permission to read it") from None
         if isinstance(error, UnidentifiedImageError):
-            raise DataError(f"{self.path}: {_describe_unread(Path(self.path))}") from None
+            raise DataError(f"{self.path}: {_describe_unread(Path(self.path), self.content)}") from None
         if isinstance(error, Image.DecompressionBombError):
             raise DataError(f"{self.path}: more than {LARGEST_IMAGE_PX} pixels; crop or reduce it first") from None
         if isinstance(error, MemoryError):
@@ -76,10 +80,10 @@ _UNREAD = {
 """What is given as an image and is none that is read, by how it begins."""
 
 
-def _describe_unread(path: Path) -> str:
+def _describe_unread(path: Path, content: bytes | None) -> str:
     """What a file is that is no image that can be read."""
     begin = b""
-    with suppress(OSError, ValueError), open_regular(path) as file:
+    with suppress(OSError, ValueError), open_regular(path) if content is None else io.BytesIO(content) as file:
         begin = file.read(64)
         if tiff := read_tiff(file):
             return f"{tiff.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"

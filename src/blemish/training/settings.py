@@ -1,6 +1,6 @@
 """All settings of a run, from the detector, a preset, a file and the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blemish.errors import SettingsError
@@ -25,6 +25,8 @@ def make_settings(
     """
     if isinstance(assignments, str):
         raise SettingsError(f"assignments: found the text {shortened(assignments)}; put it into a list")
+    if isinstance(assignments, Mapping):
+        raise SettingsError("assignments: found names with values; give a list of texts, such as ['train.epochs=100']")
     toml = Path(toml) if toml else None
     assigned = merge(*(parse_assignment(text) for text in assignments))
     asked = merge(read_toml(toml) if toml else {}, assigned)
