@@ -24,22 +24,22 @@ def test_threads_begin_and_end_with_their_things() -> None:
     assert running == set()
 
 
-def test_a_thread_that_is_slow_to_end_holds_up_nobody_but_who_may_want_the_same() -> None:
+def test_a_thread_that_is_slow_to_end_holds_up_nobody_but_who_needs_the_same() -> None:
     may_end, begun = threading.Event(), list[str]()
 
     def run(thing: str, _stop: threading.Event) -> None:
         begun.append(thing)
         may_end.wait()
 
-    made = Crew(run)
-    made.follow(["camera"])
+    made = Crew(run, needs=lambda thing: thing[0])
+    made.follow(["a1"])
     for _ in range(3):
-        made.follow(["the same camera"])
-    assert begun == ["camera"]
+        made.follow(["a2", "b1"])
+    assert begun == ["a1", "b1"]
     may_end.set()
-    assert wait_until(lambda: made.follow(["the same camera"]) or len(begun) > 1)  # type: ignore[func-returns-value]
+    assert wait_until(lambda: made.follow(["a2", "b1"]) or len(begun) > 2)  # type: ignore[func-returns-value]
     made.end()
-    assert begun == ["camera", "the same camera"]
+    assert begun == ["a1", "b1", "a2"]
 
 
 def test_one_that_ended_although_its_thing_is_there_is_begun_again_after_a_while(

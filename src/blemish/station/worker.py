@@ -160,7 +160,9 @@ class Worker:
     def _take_in(self, stop: threading.Event) -> None:
         inbox = Inbox(self._database, self._folder)
         watched: dict[int, WatchedFolder] = {}
-        cameras: Crew[CameraSettings] = Crew(lambda one, end: CameraReader(inbox, one, self._say, end).run())
+        cameras: Crew[CameraSettings] = Crew(
+            lambda one, end: CameraReader(inbox, one, self._say, end).run(), needs=lambda one: one.address
+        )
         while not stop.is_set():
             try:
                 cameras.follow(cameras_on(self._database))
