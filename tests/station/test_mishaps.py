@@ -113,12 +113,13 @@ def test_connections_that_are_slow_or_too_many_are_closed(station: Station, monk
                 slow.sendall(asked)
                 assert ends(slow)
         monkeypatch.setattr(server, "HEADERS_S", 60.0)
-        monkeypatch.setattr(server, "MOST_CONNECTIONS", 2)
-        with socket.create_connection(address) as one, socket.create_connection(address):
-            with socket.create_connection(address) as third:
-                assert ends(third)
+        monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
+        with socket.create_connection(address) as silent, socket.create_connection(address) as one:
             one.sendall(asking + b"\r\n")
             assert one.recv(1000).startswith(b"HTTP/1.1 200")
+            assert ends(silent)
+            with socket.create_connection(address) as more:
+                assert ends(more)
 
 
 def test_a_station_asks_for_more_file_handles(monkeypatch: pytest.MonkeyPatch) -> None:

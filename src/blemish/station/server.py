@@ -29,7 +29,7 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 MOST_CONNECTIONS = 700
-"""One more is closed at once: each takes a file handle, of which a process often has 1,024."""
+"""For one more another is closed: each takes a file handle, of which a process often has 1,024."""
 MOST_HANDLES = 8192
 """So many are asked for where the system allows them."""
 HEADERS_S = 30.0
@@ -54,11 +54,17 @@ class Connection(H11Protocol):
     """Leaves no file handle to connections that are idle or slow to say what they want."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """One more, unless there are enough."""
+        """One more; where there are enough, in the place of one on which nothing was asked, if there is one."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
+            others = (one for one in self.connections if isinstance(one, Connection) and one is not self)
+            next((one for one in others if one.is_silent), self).transport.abort()
         self._await_request()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was asked on it yet."""
+        return self.cycle is None and not self.transport.is_closing()
 
     def on_response_complete(self) -> None:
         """The next request may follow."""
