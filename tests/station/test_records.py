@@ -92,6 +92,18 @@ def test_decisions_come_with_the_images_that_are_what_was_judged(
     assert sha256_of(path.read_bytes()) == found[0].image_sha256
 
 
+def test_images_are_found_in_the_folder_that_was_watched(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    set_up_line(sqlite, folder, onnx_file)
+    path = tmp_path / "incoming.decisions.sqlite"
+    write_record(path, sha256_of(onnx_file.read_bytes()))
+    (tmp_path / "incoming").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).rename(tmp_path / "incoming" / name)
+    assert import_record(sqlite, folder, path, [], None) == (4, 3, 0)
+
+
 def test_an_image_that_a_sweep_removes_while_its_record_comes_is_kept_and_comes_back_no_more_once_it_was_swept(
     sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

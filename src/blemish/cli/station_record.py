@@ -27,7 +27,8 @@ def verify(
     if found.problem is not None:
         log_console.print(f"{folder}: {found.problem}; entries before it that hold: {found.entries}")
         raise typer.Exit(1)
-    out_console.print(f"entries that hold: {found.entries}; head {found.head}")
+    noted = "" if head is None else "; the head noted before is among them"
+    out_console.print(f"entries that hold: {found.entries}; head {found.head}{noted}")
 
 
 def export(

@@ -64,19 +64,21 @@ def import_record(
 ) -> Imported:
     """Take the decisions of a record in; those that were taken in before are left as they are.
 
-    Paths of the record are looked for as they are, beside the record, and in the folders `images`. An image whose
-    content is another now is none of the record's: its decision comes without. A model is known by its SHA-256; one
-    whose file is not in the station can be brought later.
+    Paths of the record are looked for as they are, beside the record, in the folder that a watch names its record
+    after, and in the folders `images`. An image whose content is another now is none of the record's: its decision
+    comes without. A model is known by its SHA-256; one whose file is not in the station can be brought later.
 
     Raises:
         DataError: no record, damaged, or no room for an image.
         SettingsError: no product is named, and none of the station has the model.
     """
     with folder.lock("import", "taking a record into this station"):
-        actor, roots = "terminal", [Path(), path.parent, *images]
-        for root in roots[2:]:
+        actor, given = "terminal", list(images)
+        for root in given:
             if not root.is_dir():
                 raise SettingsError(f"--images {root}: no such folder")
+        watched = path.with_name(path.name.removesuffix(".decisions.sqlite"))
+        roots = [Path(), path.parent, watched, *given]
         found = list(_decisions(path))
         if not found:
             return Imported()
