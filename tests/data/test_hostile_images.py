@@ -580,6 +580,34 @@ def test_sixteen_bit_arrays_are_read_as_files_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(DEEP, policy), load_image(path, policy))
 
 
+def test_what_pillow_has_opened_is_as_deep_as_its_file(tmp_path: Path) -> None:
+    twelve = ONE.model_copy(update={"white_level": 4095})
+    for path in (tiff(tmp_path / "a.tif", DEEP, photometric="rgb"), png16(tmp_path / "a.png", DEEP)):
+        with (
+            Image.open(path) as opened,
+            pytest.raises(DataError, match=r"Pillow image: 16-bit RGB of a kind for which"),
+        ):
+            load_image(opened, twelve)
+        with Image.open(path) as opened:
+            assert prepare(opened, COLOUR).reading.brightest == int(DEEP.max()) | 255
+    mixed = tiff(tmp_path / "b.tif", planes(DEEP), photometric="rgb", planarconfig="separate")
+    signed = tiff(tmp_path / "c.tif", (GREY // 2).astype(np.int8))
+    for path, reason in ((mixed, "which Pillow reads as other pixels"), (signed, "which is not read")):
+        with Image.open(path) as opened, pytest.raises(DataError, match=rf"Pillow image: a TIFF of .*{reason}.* path"):
+            load_image(opened, COLOUR)
+
+
+@pytest.mark.parametrize("top", [31, 3])
+def test_a_bitmap_of_five_and_six_bits_is_not_deep(top: int, tmp_path: Path) -> None:
+    values = (GREY % (top + 1)).astype("<u2")
+    head = struct.pack("<2sIHHI", b"BM", 66 + 2 * SIDE * SIDE, 0, 0, 66)
+    head += struct.pack("<IiiHHIIiiII3I", 40, SIDE, -SIDE, 1, 16, 3, 0, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F)
+    (tmp_path / "a.bmp").write_bytes(head + (values << 11 | values << 6 | values).tobytes())
+    found = prepare(tmp_path / "a.bmp", COLOUR.model_copy(update={"white_level": 4095}))
+    np.testing.assert_allclose(found.pixels()[0], values / 31, atol=0.01)
+    assert found.reading.brightest is None
+
+
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("bits", [10, 12, 14])
 def test_few_bits_in_sixteen_are_said_with_the_brightest_value(tmp_path: Path, bits: int, colour: bool) -> None:

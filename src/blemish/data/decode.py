@@ -20,8 +20,8 @@ from blemish.data.deep import (
     Depth,
     ask_for_low_bytes,
     check_unit,
+    depth_as_opened,
     is_deep,
-    keep_depth,
     prepare_depth,
     rawmode,
 )
@@ -190,10 +190,14 @@ def open_image(
         return _from_array(image)
     if isinstance(image, Image.Image):
         check_pixels(image.size[::-1], max_image_px, "Pillow image")
-        with suppress(*_BAD_EXIF):
-            image.getexif()  # asked again, Pillow leaves out what is damaged
         with named_errors("Pillow image"):
-            return keep_depth(image, ImageOps.exif_transpose(image))
+            depth = depth_as_opened(image)
+            with suppress(*_BAD_EXIF):
+                image.getexif()  # asked again, Pillow leaves out what is damaged
+            upright = ImageOps.exif_transpose(image)
+        if depth is not None:
+            upright.info["depth"] = depth
+        return upright
     if not isinstance(image, str | os.PathLike):
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)

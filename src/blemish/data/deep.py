@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from blemish.data.photo_values import LUMA
-from blemish.data.tiff import Tiff
+from blemish.data.tiff import Tiff, tiff_of
 from blemish.errors import DataError
 
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -41,13 +41,24 @@ def depth_of(image: Image.Image) -> Depth | None:
     return Depth() if image.mode in ("F", *SIXTEEN_BIT_MODES) else None
 
 
-def keep_depth(opened: Image.Image, upright: Image.Image) -> Image.Image:
-    """An image that Pillow opened, turned since, with what the TIFF file says of its numbers."""
-    tags = getattr(opened, "tag_v2", {})
-    if upright.mode in ("F", *SIXTEEN_BIT_MODES) and tags:
-        bits = min(16, max(tags.get(258, (16,))) - (2 in tags.get(339, ())))
-        upright.info["depth"] = Depth(1 if upright.mode == "F" else (1 << bits) - 1, tags.get(262) == 0)
-    return upright
+def depth_as_opened(image: Image.Image) -> Depth | None:
+    """What is known of an image of more than 8 bits that Pillow has opened but, best of all, not decoded yet.
+
+    Raises:
+        DataError: a TIFF of which Pillow gives other pixels.
+    """
+    tags = getattr(image, "tag_v2", None)
+    tiff = tiff_of(tags.prefix, tags) if tags else None
+    if tiff is not None:
+        is_mixed = tiff.is_planar and tiff.bits == 16 and tiff.first(259, 1) == 1
+        reason = f"{tiff.describe()}, which Pillow reads as other pixels" if is_mixed else tiff.unread_reason()
+        if reason:
+            raise DataError(f"Pillow image: {reason}; give the file's path")
+    if image.mode in ("F", *SIXTEEN_BIT_MODES):
+        bits = 16 if tiff is None else min(16, tiff.bits - tiff.is_signed)
+        return Depth(1 if image.mode == "F" else (1 << bits) - 1, tiff is not None and tiff.is_min_white)
+    is_colour = image.mode in ("RGB", "RGBA") and tiff is not None and tiff.bits == 16
+    return Depth() if is_colour or (isinstance(image, ImageFile) and is_deep(image)) else None
 
 
 def unit_bands(image: Image.Image, white_level: int | None, channels: int, where: str) -> list[Image.Image] | None:
@@ -95,7 +106,7 @@ def check_unit(values: NDArray[np.floating], where: str) -> None:
     """
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 1.0):  # also true for NaN
-        raise DataError(f"{where}: floats from {low:g} to {high:g}; expected [0, 1], without NaN")
+        raise DataError(f"{where}: floats from {low:.9g} to {high:.9g}; expected [0, 1], without NaN")
 
 
 def _sixteen_bits(image: Image.Image, depth: Depth, where: str) -> list[NDArray[np.float32]]:
@@ -167,7 +178,8 @@ def prepare_depth(handle: ImageFile, tiff: Tiff | None, read_low: Callable[[], I
 
 def is_deep(handle: ImageFile) -> bool:
     """Whether the pixels of a file, not decoded yet, are stored in 16 bits."""
-    return any(";16" in rawmode(tile) for tile in handle.tile)
+    modes = [rawmode(tile) for tile in handle.tile]
+    return any(";16" in mode and not mode.startswith("BGR") for mode in modes)  # BGR;16 is 5, 6 and 5 bits of a BMP
 
 
 def ask_for_low_bytes(handle: ImageFile, tiff: Tiff | None) -> ImageFile:

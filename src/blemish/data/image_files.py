@@ -14,7 +14,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 """What counts as an image file, by its ending in any case."""
 
 _OTHER_ENDINGS = (
-    "arw avif cr2 cr3 dng exr gif heic heif ico jfif jp2 jpe jxl nef npy orf pbm pgm pnm ppm psd raf rw2 tga"
+    "apng arw avif cr2 cr3 dcm dng exr fit fits gif hdr heic heif ico j2k jfif jp2 jpe jpf jpx jxl jxr mpo nef npy orf "
+    "pbm pcx pef pfm pgm pnm ppm psd raf raw rw2 sgi srw svg tga wdp"
 )
 OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_ENDINGS.split())
 """Images, too, but of kinds, or under endings, that are not read."""

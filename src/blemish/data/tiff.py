@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, final
 
 import numpy as np
@@ -155,6 +155,13 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
     if not tags:
         raise ValueError(f"a TIFF whose tags cannot be read, or of more than {_MAX_TAGS}")
     return Tiff(order, tags, 1 + sum(1 for _ in pages), is_big)
+
+
+def tiff_of(prefix: bytes, tags: Mapping[int, object]) -> Tiff:
+    """The same from what Pillow has read of a file."""
+    values = {tag: value if isinstance(value, tuple) else (value,) for tag, value in tags.items() if tag in _USED}
+    numbers = {tag: tuple(one for one in value if isinstance(one, int)) for tag, value in values.items()}
+    return Tiff("<" if prefix == b"II" else ">", {tag: value for tag, value in numbers.items() if value}, 1)
 
 
 def _directories(file: BinaryIO, order: str, is_big: bool, offset: int) -> Iterator[dict[int, bytes]]:
