@@ -175,6 +175,23 @@ def dagm(root: Path) -> None:
             mask(root / f"{part}/Label/{n:04}_label.PNG")
 
 
+def magnetic_tile(root: Path) -> None:
+    for n in range(7):
+        photo(root / f"MT_Free/Imgs/exp1_num_{n}.jpg")
+        mask(root / f"MT_Free/Imgs/exp1_num_{n}.png", row=None)
+    for kind in ("Blowhole", "Crack"):
+        photo(root / f"MT_{kind}/Imgs/exp1_num_9.jpg")
+        mask(root / f"MT_{kind}/Imgs/exp1_num_9.png")
+
+
+def aitex(root: Path) -> None:
+    for n in range(7):
+        photo(root / f"NODefect_images/{n % 2}-210020u/{n:04}_000_01.png")
+    for n in range(2):
+        photo(root / f"Defect_images/{n:04}_002_00.png")
+        mask(root / f"Mask_images/{n:04}_002_00_mask.png")
+
+
 DIRECT: dict[str, Callable[[Path], None]] = {"btad": btad, "loco": loco, "ad_2": ad_2, "capitals": capitals}
 CONVERTED: dict[str, Callable[[Path], None]] = {
     "visa": visa,
@@ -184,6 +201,8 @@ CONVERTED: dict[str, Callable[[Path], None]] = {
     "ksdd2": ksdd2,
     "ksdd": ksdd,
     "real_iad": real_iad,
+    "magnetic_tile": magnetic_tile,
+    "aitex": aitex,
 }
 
 
@@ -228,7 +247,8 @@ def test_layouts_that_must_be_converted_are_named_and_converted(kind: str, tmp_p
         read_folder(tmp_path / "set")
     counts = convert_dataset(tmp_path / "set", tmp_path / "out", test_good=0.3)
     folder = read_folder(tmp_path / "out")
-    assert len(folder.train) == 5 == counts["train/good"]
+    fitted = sum(count for name, count in counts.items() if name.startswith("train/good"))
+    assert len(folder.train) == 5 == fitted
     assert Counter(sample.label for sample in folder.test) == {False: 2, True: 2}
     for sample in folder.test:
         drawn = sample.load_mask((SIDE, SIDE), (SIDE, SIDE))
@@ -259,6 +279,17 @@ def test_masks_of_a_single_type_are_found_wherever_they_lie(lay: Callable[[Path]
     lay(tmp_path / "set")
     convert_dataset(tmp_path / "set", tmp_path / "out")
     assert len(list((tmp_path / "out").glob("ground_truth/*/*"))) == 2
+
+
+def test_defects_without_masks_in_aitex_and_magnetic_tiles(tmp_path: Path) -> None:
+    aitex(tmp_path / "a")
+    photo(tmp_path / "a/Defect_images/0009_027_05.png")
+    assert convert_dataset(tmp_path / "a", tmp_path / "out")["test/defect_without_mask"] == 1
+    assert len(read_folder(tmp_path / "out").test) == 4
+    magnetic_tile(tmp_path / "b")
+    (tmp_path / "b/MT_Crack/Imgs/exp1_num_9.png").unlink()
+    with pytest.raises(DataError, match=r"exp1_num_9\.jpg: no mask exp1_num_9\.png beside it"):
+        convert_dataset(tmp_path / "b", tmp_path / "out_b")
 
 
 @pytest.mark.parametrize("place", ["masks/NOK_masks", "NOK_masks"])

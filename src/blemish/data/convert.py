@@ -297,6 +297,37 @@ def read_dagm(root: Path, _test_good: float) -> list[Sample]:
     return samples
 
 
+def read_magnetic_tile(root: Path, test_good: float) -> list[Sample]:
+    """Magnetic-tile defects: `MT_Free/Imgs` and one for each type, with a PNG beside each JPEG as its mask."""
+    samples: list[Sample] = []
+    for folder in subfolders(root):
+        pictures, kind = find_child(folder, "imgs"), folder.name.lower().removeprefix("mt_")
+        files = image_files(pictures, deep=False) if pictures else []
+        masks = {path.stem: path for path in files if path.suffix.lower() == ".png"}
+        photos = [path for path in files if path not in masks.values()]
+        if kind == "free":
+            samples += _good(photos, set(_held_out(photos, test_good)))
+        elif lost := [path for path in photos if path.stem not in masks]:
+            raise DataError(f"{lost[0]}: no mask {lost[0].stem}.png beside it")
+        else:
+            samples += [Sample(one, f"test/{kind}/{one.name}", kind, (masks[one.stem],)) for one in photos]
+    return samples
+
+
+def read_aitex(root: Path, test_good: float) -> list[Sample]:
+    """AITEX: a folder for each fabric in `NODefect_images`, `Defect_images` and `Mask_images`.
+
+    Defective images without a mask are a type of their own, as either all of a type have masks or none.
+    """
+    good_folder, bad_folder = (find_child(root, name) or root / name for name in ("nodefect_images", "defect_images"))
+    good = image_files(good_folder)
+    samples = _good(good, set(_held_out(good, test_good)), good_folder)
+    for name, path, masks in _with_masks(bad_folder, find_child(root, "mask_images")):
+        kind = "defect" if masks else "defect_without_mask"
+        samples.append(Sample(path, f"test/{kind}/{name}", kind, masks))
+    return samples
+
+
 READERS: dict[str, Reader] = {
     "mvtec": read_mvtec,
     "visa": read_visa,
@@ -305,6 +336,8 @@ READERS: dict[str, Reader] = {
     "ksdd": read_ksdd,
     "ksdd2": read_ksdd2,
     "real_iad": read_real_iad,
+    "magnetic_tile": read_magnetic_tile,
+    "aitex": read_aitex,
     "ok_nok": read_ok_nok,
 }
 

@@ -134,6 +134,10 @@ def recognise(root: Path) -> str | None:
     if find_real_iad_split(root) or _looks_like_real_iad(root):
         return "real_iad"
     names = {path.name.lower() for path in below}
+    if "mt_free" in names and all(find_child(path, "imgs") for path in below):
+        return "magnetic_tile"
+    if {"nodefect_images", "defect_images"} <= names:
+        return "aitex"
     if names.intersection(GOOD_NAMES) and names.intersection(BAD_NAMES):
         return "ok_nok"
     return None
