@@ -9,7 +9,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import PixelPolicy, load_image, prepare
-from blemish.data.notes import enlargement_note, reduction_note
+from blemish.data.notes import enlargement_note, grey_note, reduction_note
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import scored_map
 from blemish.inference.runtime import Runtime
@@ -134,3 +134,13 @@ def test_sides_beyond_every_limit_are_an_error_and_no_traceback(tmp_path: Path) 
             [Sample(tmp_path / "a.png", "a.png")],
             run("data.size_px=[90000, 90000]", "data.tile_px=[64, 64]", "data.tile_overlap_px=0"),
         )
+
+
+def test_grey_photos_among_those_in_colour_are_told(tmp_path: Path) -> None:
+    for name, mode in (("a", "RGB"), ("b", "L"), ("c", "RGB")):
+        Image.new(mode, (8, 8)).save(tmp_path / f"{name}.png")
+    samples = read_folder(tmp_path).train
+    colour = PixelPolicy(size_px=(8, 8), channels=3)
+    assert grey_note(samples, colour).startswith("1 of 3 photos is grey (b.png), the others in colour; ")
+    assert grey_note(samples, PixelPolicy(size_px=(8, 8), channels=1)) == ""
+    assert grey_note(samples[:1], colour) == grey_note(samples[1:2], colour) == ""

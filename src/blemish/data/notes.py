@@ -27,8 +27,19 @@ _LOOKED_AT = 20
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
     """What to know of photos before a model of them is trusted; `readings` says how they were read."""
     sizes = reduction_note(samples, policy), enlargement_note(samples, policy)
-    found = (page_note(samples), *readings.notes, profile_note(samples), *sizes)
+    found = (page_note(samples), grey_note(samples, policy), *readings.notes, profile_note(samples), *sizes)
     return [note for note in found if note]
+
+
+def grey_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
+    """Grey photos among others in colour, of which a model of colour is made."""
+    grey = [sample.name for sample in samples if sample.header.is_grey]
+    if policy.channels == 1 or not 0 < len(grey) < len(samples):
+        return ""
+    return (
+        f"{len(grey)} of {len(samples)} photos {'is' if len(grey) == 1 else 'are'} grey ({join_names(grey)}), the "
+        "others in colour; take out what is not from the line's camera, or train on grey: data.channels=1"
+    )
 
 
 def page_note(samples: Sequence[Sample]) -> str:
