@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,22 @@ def test_what_is_marked_becomes_a_mask(write: Callable[[Path], Path], images: Pa
             mask = sample.load_mask((HEIGHT, WIDTH), (HEIGHT, WIDTH))
             assert mask is not None
             assert np.array_equal(mask, BOX)
+
+
+def test_run_lengths_of_many_large_images_take_no_memory(tmp_path: Path) -> None:
+    side, count = 12_000, 200
+    path = tmp_path / "a.json"
+    rows = [{"id": n, "file_name": f"{n}.png", "height": side, "width": side} for n in range(count)]
+    marked = {"size": [side, side], "counts": [5, 9, side * side - 14]}
+    marks = [{"image_id": n, "category_id": 1, "segmentation": marked} for n in range(count)]
+    path.write_text(json.dumps({"images": rows, "annotations": marks, "categories": []}))
+    tracemalloc.start()
+    try:
+        found = read_annotations(path)[1]
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(found) == count
 
 
 def test_yolo_has_a_text_file_for_each_image(tmp_path: Path) -> None:

@@ -93,6 +93,16 @@ def test_floats_of_more_pixels_than_the_file_holds_are_refused(tmp_path: Path) -
         load_image(path, ONE)
 
 
+def test_reading_an_image_asks_for_the_memory_of_its_bytes(tmp_path: Path) -> None:
+    Image.fromarray(np.uint8(DEEP >> 8)).save(tmp_path / "a.png")
+    tracemalloc.start()
+    try:
+        load_image(tmp_path / "a.png", COLOUR)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def segment(marker: int, data: bytes) -> bytes:
     return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
 

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Shape(NamedTuple):
 
     label: str
     polygon: Points = ()
-    mask: NDArray[np.bool_] | None = None
+    mask: "NDArray[np.bool_] | Runs | None" = None
     corner: tuple[int, int] = (0, 0)
     """Row and column in the image of the mask's first pixel."""
     is_relative: bool = False
@@ -55,7 +55,8 @@ def draw_shapes(shapes: Iterable[Shape], size_px: tuple[int, int]) -> NDArray[np
     masks = np.zeros(size_px, np.bool_)
     for shape in shapes:
         if shape.mask is not None:
-            _stamp(masks, shape.mask, shape.corner)
+            mask = shape.mask.decode() if isinstance(shape.mask, Runs) else shape.mask
+            _stamp(masks, mask, shape.corner)
         elif shape.polygon:
             scale = (width, height) if shape.is_relative else (1, 1)
             points = [(x * scale[0], y * scale[1]) for x, y in shape.polygon]
@@ -179,13 +180,28 @@ def polygon_of(numbers: Iterable[float | str]) -> Points:
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def from_runs(counts: Any, size_px: tuple[int, int], *, by_column: bool) -> NDArray[np.bool_]:
-    """A mask from the lengths of its runs, the first of ground.
+@final
+class Runs(NamedTuple):
+    """A mask as the lengths of its runs, the first of ground: of a large image a few bytes, until it is drawn."""
+
+    lengths: NDArray[np.int64]
+    size_px: tuple[int, int]
+    by_column: bool
+
+    def decode(self) -> NDArray[np.bool_]:
+        """The mask (height, width)."""
+        height, width = self.size_px
+        flat = np.repeat(np.arange(len(self.lengths)) % 2 == 1, self.lengths)
+        return flat.reshape(width, height).T if self.by_column else flat.reshape(height, width)
+
+
+def from_runs(counts: Any, size_px: tuple[int, int], *, by_column: bool) -> Runs:
+    """The lengths of a mask's runs, as a list or as COCO's text.
 
     Raises:
         ValueError: they are not of so many pixels.
 
-    >>> from_runs([1, 2, 3], (2, 3), by_column=True).astype(int)
+    >>> from_runs([1, 2, 3], (2, 3), by_column=True).decode().astype(int)
     array([[0, 1, 0],
            [1, 0, 0]])
     """
@@ -193,8 +209,7 @@ def from_runs(counts: Any, size_px: tuple[int, int], *, by_column: bool) -> NDAr
     height, width = size_px
     if (runs < 0).any() or runs.sum() != height * width or height * width > MAX_BYTES:
         raise ValueError(f"run lengths of {int(runs.sum())} pixels in all, for {height} x {width}")
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(width, height).T if by_column else flat.reshape(size_px)
+    return Runs(runs, size_px, by_column)
 
 
 def _from_text(text: str) -> Iterator[int]:

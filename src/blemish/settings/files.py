@@ -38,7 +38,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     with open_regular(path) as file:
         if (length := os.fstat(file.fileno()).st_size) > max_bytes:
             raise OSError(errno.EFBIG, f"{length >> 20} MiB, at most {max_bytes >> 20} MiB are read")
-        return file.read(max_bytes)
+        return file.read(min(max_bytes, max(length, 1 << 16)))  # room is made for all that is asked for
 
 
 def hash_file(path: Path) -> str:
