@@ -58,7 +58,7 @@ def test_the_client_sends_looks_judges_and_reports(station: Station, address: st
         b"".join(asked.export("xlsx"))
     with pytest.raises(client.StationError, match="404: image 99: there is none"):
         asked.image(99)
-    with pytest.raises(client.StationError, match="401: log in, or send a token"):
+    with pytest.raises(client.StationError, match="401: this token is wrong, or was taken back; send another"):
         client.Station(address, "blm_wrong").models()
 
 

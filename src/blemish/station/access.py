@@ -124,7 +124,9 @@ def is_from_script(request: Request) -> bool:
 def _not_logged_in(request: Request) -> Exception:
     is_page = not request.url.path.startswith("/api/") and request.url.path != "/metrics"
     if not is_page or "authorization" in request.headers or is_from_script(request):
-        return HTTPException(401, "log in, or send a token", {"WWW-Authenticate": "Bearer"})
+        has_token = request.headers.get("authorization", "").lower().startswith("bearer ")
+        what = "this token is wrong, or was taken back; send another" if has_token else "log in, or send a token"
+        return HTTPException(401, what, {"WWW-Authenticate": "Bearer"})
     where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return LoginNeededError(where if request.method == "GET" else page_before(request))
 
