@@ -18,7 +18,7 @@ from blemish.errors import DataError, SettingsError
 from blemish.evaluation.data_check import look
 from blemish.evaluation.data_check.content import Content
 from blemish.evaluation.data_check.data_check import DataCheck, check_data, thumbnails, to_content, write_check
-from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings
+from blemish.evaluation.data_check.findings import CheckedImage, PhotoFacts, size_findings, still_findings
 from blemish.training.settings import make_settings
 from conftest import draw_discs, draw_part, write_parts
 from reference.command import run
@@ -53,6 +53,20 @@ def test_a_clean_set_passes(shared_parts: Path) -> None:
     assert not result.must_look
     assert len(result.images) == 20
     assert len(result.oddness) == 16  # the good ones, to train and to test on
+
+
+def test_frames_of_a_single_part_are_found(photos: Path) -> None:
+    rng = np.random.default_rng(1)
+    with Image.open(photos / "000.png") as image:
+        part = np.asarray(image, float).repeat(4, axis=0).repeat(4, axis=1)
+    for path in photos.iterdir():
+        Image.fromarray(np.uint8(np.clip(part + rng.normal(0, 1.5, part.shape), 0, 255))).save(path)
+    result = checked(photos)
+    findings = [one.message for one in result.findings if one.kind == "near duplicate" and not one.paths]
+    assert [text.partition(" do:")[0] for text in findings] == [
+        "14 good images hardly differ but for noise, as frames of a single part"
+    ]
+    assert still_findings(result.images, {one.sample.name: "one" for one in result.images}) == []
 
 
 def test_it_says_which_images_were_judged_for_what(shared_parts: Path, tmp_path: Path) -> None:

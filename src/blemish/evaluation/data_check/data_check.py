@@ -36,6 +36,7 @@ from blemish.evaluation.data_check.findings import (
     quality_findings,
     size_findings,
     sort_findings,
+    still_findings,
     turned_findings,
 )
 from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
@@ -136,6 +137,7 @@ def check_data(root: Path, settings: RunSettings, report: Report = quiet) -> Dat
         *turned_findings(images),
         *lossy_findings(images),
         *duplicate_findings(images, pairs, groups),
+        *still_findings(images, groups),
         *outlier_findings(oddness),
         *quality_findings(images),
     ]

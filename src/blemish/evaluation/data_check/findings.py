@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
+import numpy as np
+
 from blemish.data.deep_photos import DeepPhotos
-from blemish.data.duplicates import Fingerprint, Pair, clusters
+from blemish.data.duplicates import ONE_PART, Fingerprint, Pair, clusters, median_likeness
 from blemish.data.folder import Sample
 from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.notes import lossy_note, turned_note
@@ -212,6 +214,19 @@ def duplicate_findings(
         how = f"nearly the same (correlation {least:.3f}{', ' + '; '.join(turns) if turns else ''})"
         findings.append(_repeated("near duplicate", how, [images[place] for place in members], groups))
     return findings
+
+
+def still_findings(images: Sequence[CheckedImage], groups: Mapping[str, str]) -> list[Finding]:
+    """Good images of different groups that all show the same but for noise, which no pair of them tells."""
+    good = [one for one in images if not one.sample.label]
+    names = [groups.get(one.sample.name, one.sample.name) for one in good]
+    if len(good) < MIN_TO_COMPARE or median_likeness(np.stack([one.fingerprint for one in good]), names) < ONE_PART:
+        return []
+    message = (
+        f"{len(good)} good images hardly differ but for noise, as frames of a single part do: the promise on false "
+        "alarms would count each as a part; say which images belong together (data.groups), and add other parts"
+    )
+    return [Finding("near duplicate", "look", (), message)]
 
 
 def _groups(count: int, pairs: Sequence[Pair]) -> Iterable[list[int]]:
