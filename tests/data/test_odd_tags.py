@@ -152,6 +152,17 @@ def test_an_orientation_that_is_none_turns_nothing(form: str, value: tuple[int, 
     assert load_image(path, COLOUR).shape == (3, 24, 20)
 
 
+@pytest.mark.parametrize("kind", [b"iCCP", b"zTXt"])
+def test_a_png_with_very_long_metadata_is_not_called_damaged(kind: bytes, tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    Image.fromarray(np.uint8(DEEP >> 8)).save(stored, "PNG")
+    long = chunk(kind, b"a\0\0" + zlib.compress(bytes(3_000_000)))
+    (tmp_path / "a.png").write_bytes(stored.getvalue()[:33] + long + stored.getvalue()[33:])
+    for read in (read_header, lambda path: load_image(path, COLOUR)):
+        with pytest.raises(DataError, match=r"a\.png: a PNG with more than 1 MiB in .* save it without metadata"):
+            read(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_the_grey_that_a_png_calls_transparent_is_of_its_own_bits(bits: int, tmp_path: Path) -> None:
     highest = (1 << bits) - 1

@@ -50,6 +50,9 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
             raise DataError(f"{self.path}: more than this machine's memory holds") from None
         if isinstance(error, OSError) and error.errno is not None:
             raise DiskError(f"{self.path}: cannot be read: {error.strerror}") from None
+        if "MAX_TEXT" in str(error):  # Pillow's limits
+            what = "more than 1 MiB in one of its texts or its colour profile, or 64 MiB in all"
+            raise DataError(f"{self.path}: a PNG with {what}; save it without metadata") from None
         # Of an odd file Pillow may raise anything, and one file must not end a watch or an archive.
         raise DataError(f"{self.path}: a damaged or truncated image ({str(error) or type(error).__name__})") from None
 
