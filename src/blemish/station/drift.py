@@ -49,8 +49,8 @@ class _Open:
     trouble: str
     is_changed: bool = True
     saved_s: float = 0.0
-    raised: list[Alarm] = field(default_factory=list)
-    """Those that are not in the store yet."""
+    raised: dict[str, Alarm] = field(default_factory=dict)
+    """By their streams, those that are not in the store yet."""
     told: set[str] = field(default_factory=set)
     """The streams of those that are."""
 
@@ -135,7 +135,8 @@ class LineWatch:
             return
         try:
             values = {SCORE: decision.score, **json.loads(decision.photo_values)}
-            watch.raised += watch.bets.look(decision.image_path, values, self._rng)
+            for alarm in watch.bets.look(decision.image_path, values, self._rng):
+                watch.raised.setdefault(alarm.stream, alarm)
         except DataError as error:  # no group can be told from its name, or one that had ended
             watch.trouble = str(error)
 
@@ -146,7 +147,7 @@ class LineWatch:
             watch.trouble, watch.is_changed = str(error), True
             return
         if alarm is not None and alarm.stream not in watch.told:
-            watch.raised.append(alarm)
+            watch.raised.setdefault(alarm.stream, alarm)
 
     def _keep(self, watch: _Open) -> bool:
         """Put the watch on the disk, and its alarms; whether there are some that were not there."""
@@ -159,7 +160,7 @@ class LineWatch:
                 DriftAlarm.product_id == watch.product_id, DriftAlarm.model_id == watch.model_id
             )
             before = set(session.scalars(known))
-            new = [alarm for alarm in watch.raised if alarm.stream not in before]
+            new = [alarm for stream, alarm in watch.raised.items() if stream not in before]
             name = session.get_one(Product, watch.product_id).name
             for alarm in new:
                 _raise(session, watch, alarm)
@@ -167,7 +168,7 @@ class LineWatch:
             change = f"{alarm.stream} has changed from {score_text(alarm.usual)} to {score_text(alarm.now)}"
             self._say(f"drift of '{name}': {change}; see the live page")
         watch.is_changed, watch.saved_s = False, time.monotonic()
-        watch.told.update(before, (alarm.stream for alarm in watch.raised))
+        watch.told.update(before, watch.raised)
         watch.raised.clear()
         return bool(new)
 
