@@ -341,3 +341,14 @@ def load_until(page: Any, address: str, selector: str) -> None:
         return bool(page.locator(selector).count())
 
     assert wait_until(has_it)
+
+
+def test_on_a_telephone_the_audit_lane_is_judged_without_scrolling(
+    chromium: Any, running: Running, onnx_file: Path, tmp_path: Path
+) -> None:
+    set_rate(running, 1.0)
+    assert write_parts(tmp_path / "camera", onnx_file, 1) == 1
+    with logged_in(chromium, running, viewport={"width": 390, "height": 844}) as page:
+        buttons = page.locator("form[data-audit] button")
+        assert wait_until(lambda: page.goto(f"{running.address}audit") and buttons.count() == 3)
+        assert all(box["y"] + box["height"] <= 844 for box in (one.bounding_box() for one in buttons.all()))
