@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from blemish.data.annotated_names import match_images
 from blemish.data.annotation_shapes import Shape, draw_shapes, refuse_other_size, refuse_shares
 from blemish.data.annotations import read_annotations
-from blemish.data.decode import open_image
+from blemish.data.decode import open_image, read_header
 from blemish.data.folder import Sample, folders_of, read_folder
 from blemish.data.image_files import image_files, name_below
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, MASKS, find_child, find_layout, recognise, subfolders
@@ -69,7 +70,8 @@ def convert_dataset(
             _copy(sample, folder, mask_value)
             on_image(done, len(samples))
     used = {path for sample in samples for path in (sample.path, *sample.mask_paths)}
-    if places := folders_of([path for path in image_files(source, unnamed=[]) if path not in used], source):
+    left_out = [path for path in image_files(source, unnamed=[]) if path not in used and not _is_blank(path)]
+    if places := folders_of(left_out, source):
         on_left_out(f"images that are neither photos of the set nor masks of its defects, left out: {places}")
     return dict(Counter(sample.name.rpartition("/")[0] for sample in samples))
 
@@ -349,9 +351,20 @@ def _beside(folder: Path, ending: str) -> Iterable[tuple[Path, Path, bool]]:
     for path in files:
         if path.stem in masks:
             mask = masks[path.stem]
-            yield path, mask, bool(np.asarray(open_image(mask, LARGEST_IMAGE_PX, is_drawn=True)).any())
+            yield path, mask, _marks(mask)
         elif not path.stem.endswith(ending):
             raise DataError(f"{path}: no mask {path.stem}{ending}.* beside it")
+
+
+def _marks(mask: Path) -> bool:
+    return bool(np.asarray(open_image(mask, LARGEST_IMAGE_PX, is_drawn=True)).any())
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether an image is black, as the mask of a good one is."""
+    with suppress(DataError):
+        return read_header(path).mode in ("1", "L", "P") and not _marks(path)
+    return False
 
 
 def _without_copies(files: Sequence[Path]) -> list[Path]:
