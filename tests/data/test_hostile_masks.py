@@ -177,6 +177,7 @@ def test_a_value_that_may_mean_not_judged_is_refused_until_it_is_told(kind: str,
 
 PART = np.zeros((SIDE, SIDE), bool)
 PART[2:28, 3:30] = True
+DISC = np.hypot(*np.mgrid[-31:33, -31:33]) < 26
 LABELS: dict[str, Callable[[], Image.Image]] = {
     "labels": lambda: Image.fromarray(np.uint8(PART) + np.uint8(TRUE)),
     "grey": lambda: Image.fromarray(np.where(TRUE, 255, PART * 128).astype(np.uint8)),
@@ -192,7 +193,7 @@ def test_a_label_of_the_part_around_its_defects_is_refused_until_the_defects_is_
     mask = LABELS[kind]()
     mask.save(tmp_path / "m.png")
     with pytest.raises(
-        DataError, match=r"m\.png: a value with 6\d % of the image around all others, as that of the part"
+        DataError, match=r"m\.png: a value with 6\d % of the image around the others, as that of the part"
     ):
         load_mask(tmp_path / "m.png", (SIDE, SIDE))
     defect = mask.getpixel((24, 6))
@@ -204,7 +205,9 @@ def test_labels_of_several_defects_are_no_part(tmp_path: Path) -> None:
     beside[30:32] = 2
     small = np.uint8(TRUE)
     small[5:7, 22:24] = 2
-    for labels in (beside, small):
+    in_a_corner = np.where(np.tri(SIDE, dtype=bool), 1, TRUE * np.uint8(2))
+    rim = np.asarray(Image.fromarray(np.uint8(DISC) * 255).reduce(2))  # of 5 values, as some programs draw it
+    for labels in (beside, small, in_a_corner, rim):
         Image.fromarray(labels).save(tmp_path / "m.png")
         np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE)), labels > 0)
 

@@ -39,6 +39,8 @@ VOID_COLOUR = (224, 224, 192)
 
 MAX_PART_LABELS, MIN_PART_SHARE, MAX_SHARE_IN_PART = 8, 0.25, 0.25
 """Of so few labels, one with that share of the image around the others, which have that of it, may be the part."""
+MAX_GROUND_BESIDE = 1 / 3
+"""A defect in the part borders on the part; the dim rim of a defect as much on the ground."""
 
 _PACK = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
@@ -257,7 +259,7 @@ def _refuse_void(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
 
 
 def _refuse_part(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> None:
-    """Refuse a label that lies around all others and is large, as that of the part around its defects."""
+    """Refuse a label that lies around the others and is large, as that of the part around its defects."""
     if mask.mode in ("1", "F") or not marked.any():
         return
     values = np.asarray(mask)
@@ -268,19 +270,19 @@ def _refuse_part(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
     if not MIN_PART_SHARE <= counts.max() / marked.size <= MAX_MARKED:
         return
     is_part = labels == found[counts.argmax()]
-    inside = np.ix_(*(_span(is_part.any(axis=axis)) for axis in (1, 0)))
-    if marked.sum() == marked[inside].sum():
+    others = marked & ~is_part
+    if _borders(others, ~marked) <= MAX_GROUND_BESIDE * _borders(others, is_part):
         raise DataError(
-            f"{path}: a value with {100 * counts.max() / marked.size:.0f} % of the image around all others, as that of "
+            f"{path}: a value with {100 * counts.max() / marked.size:.0f} % of the image around the others, as that of "
             f"the part around its defects; found: {_describe_values(path)}. Say which value means defective: "
             "data.mask_value (blemish evaluate: --set mask_value=...), or save the mask in two values"
         )
 
 
-def _span(places: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """All places from the first True one to the last."""
-    found = np.flatnonzero(places)
-    return np.arange(found[0], found[-1] + 1)
+def _borders(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> int:
+    """How often a pixel of these lies beside one of those."""
+    beside = ((these[1:], those[:-1]), (these[:-1], those[1:]), (these[:, 1:], those[:, :-1]))
+    return sum(int((one & other).sum()) for one, other in (*beside, (these[:, :-1], those[:, 1:])))
 
 
 def _refuse_blurred(marked: NDArray[Any], path: Path) -> None:
