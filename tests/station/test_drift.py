@@ -108,7 +108,7 @@ def test_alarms_that_the_database_does_not_take_are_raised_once_it_does(
 ) -> None:
     over = watch(database, folder)
     alarm_beside(database, folder, line)
-    decide(60, brightness=0.7)
+    decide(30, brightness=0.7)
 
     def fails(_self: Database) -> None:
         raise OperationalError("", {}, Exception("database is locked"))

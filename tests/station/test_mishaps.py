@@ -104,6 +104,7 @@ def ends(connection: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_connections_that_are_slow_or_too_many_are_closed(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
     asking = b"GET /healthz HTTP/1.1\r\nHost: here\r\n"
     monkeypatch.setattr(server, "HEADERS_S", 0.1)

@@ -56,7 +56,7 @@ class Work:
                 is_further = sum(piece.key not in self.ledger for piece in left) < len(left)
                 lost = 1 if is_further else lost + 1
                 if lost >= ROUNDS:
-                    shard = left[0].shard
+                    shard = left[first].shard
                     raise DataError(
                         f"{lost} times in a row workers were lost before they had finished anything, last at shard "
                         f"{shard.place} ({shard.product}): {error}; the same command goes on from here"
