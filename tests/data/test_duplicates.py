@@ -16,6 +16,7 @@ from blemish.data.duplicates import (
     fine_correlation,
     fine_spectrum,
     fingerprint,
+    median_likeness,
     near_duplicates,
 )
 from blemish.data.synthetic.texture import blur
@@ -115,3 +116,12 @@ def test_the_noise_of_a_smooth_part_tells_its_copies_from_other_parts() -> None:
     brighter = discs[0].point(lambda value: min(255, round(1.05 * value)))
     for copy in (as_jpeg(discs[0], quality=85), moved, brighter, as_jpeg(brighter, quality=85)):
         assert fine_alike(discs[0], copy) > 1.25 * FINE_ALIKE
+
+
+def test_of_many_images_only_some_are_compared_for_a_single_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    prints = np.random.default_rng(0).normal(size=(8, 64, 64)).astype(np.float32)
+    prints[::2] = prints[0]
+    assert median_likeness(prints) < 0.1
+    monkeypatch.setattr("blemish.data.duplicates._BLOCK", 4)  # all of 100,000 would take 80 GB
+    assert median_likeness(prints) == pytest.approx(1)
+    assert median_likeness(prints, ["one"] * 8) == 0
