@@ -121,10 +121,14 @@ def test_a_signal_in_the_middle_leaves_nothing(
         raise AssertionError
 
     monkeypatch.setattr(f"blemish.{PLACES[command]}", killed)
+    before = signal.signal(getattr(signal, name), signal.SIG_DFL)  # under nohup SIGHUP is ignored
     (home := tmp_path / "home").mkdir()
     unseen = write_parts(tmp_path / "unseen", good=1, test=5, seed=1)
     places = {"onnx": onnx_file, "model": model_file, "parts": shared_parts, "photos": unseen}
-    said = run(*(one.format(**places, home=home, out=home / "new/out") for one in MIDWAY[command]))
+    try:
+        said = run(*(one.format(**places, home=home, out=home / "new/out") for one in MIDWAY[command]))
+    finally:
+        signal.signal(getattr(signal, name), before)
     assert (said.exit_code, "interrupted; " in said.stderr) == (INTERRUPTED, True), said.output
     assert list(home.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
