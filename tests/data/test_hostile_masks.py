@@ -207,7 +207,8 @@ def test_labels_of_several_defects_are_no_part(tmp_path: Path) -> None:
     small[5:7, 22:24] = 2
     in_a_corner = np.where(np.tri(SIDE, dtype=bool), 1, TRUE * np.uint8(2))
     rim = np.asarray(Image.fromarray(np.uint8(DISC) * 255).reduce(2))  # of 5 values, as some programs draw it
-    for labels in (beside, small, in_a_corner, rim):
+    white = np.uint8(PART) * 255 - np.uint8(TRUE)
+    for labels in (beside, small, in_a_corner, rim, white):
         Image.fromarray(labels).save(tmp_path / "m.png")
         np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE)), labels > 0)
 

@@ -41,6 +41,8 @@ MAX_PART_LABELS, MIN_PART_SHARE, MAX_SHARE_IN_PART = 8, 0.25, 0.25
 """Of so few labels, one with that share of the image around the others, which have that of it, may be the part."""
 MAX_GROUND_BESIDE = 1 / 3
 """A defect in the part borders on the part; the dim rim of a defect as much on the ground."""
+ONE_BRIGHTNESS = 0.9
+"""Brighter values than this share of the largest, in masks that are not of labels, are one that was disturbed."""
 
 _PACK = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
@@ -265,6 +267,8 @@ def _refuse_part(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
     values = np.asarray(mask)
     labels = values if values.ndim == 2 else np.asarray(mask.convert("RGB")).astype(np.uint32) @ _PACK
     found, counts = np.unique(labels[marked], return_counts=True)
+    if values.ndim == 2 and found[-1] > MAX_LABEL and found[0] > ONE_BRIGHTNESS * found[-1]:
+        return
     if not 1 < len(found) <= MAX_PART_LABELS or counts.sum() > (1 + MAX_SHARE_IN_PART) * counts.max():
         return
     if not MIN_PART_SHARE <= counts.max() / marked.size <= MAX_MARKED:
