@@ -157,7 +157,7 @@ class FeatureEnsemble(Detector):
 
     1. Nearest neighbour (`PatchBank`): patches of strides 4, 8 and 16 on the grid of stride 8, in the metric in which
        good patches differ from their nearest neighbours in other good images, over the spacing of the bank there.
-    2. Fine Gaussians (`CellGaussians`): stride 8, one a cell of 2 x 2 places (`fine_cells`).
+    2. Fine Gaussians (`CellGaussians`): stride 8, one a cell of at least 2 x 2 places (`fine_cells`).
     3. Coarse Gaussians: the same of stride 32, of the image made so small that its shorter side has 256 pixels.
 
     Where the image made small is odder than good images ever are, the map is lifted (`Excess`): nearest neighbours at

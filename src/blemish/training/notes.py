@@ -158,8 +158,8 @@ def _frame_notes(job: Job, looks: Sequence[ImageLook]) -> list[str]:
         )
     elif median_likeness(fingerprints, groups) >= ONE_PART:
         found = f"{len(names)} good {unit} hardly differ but for noise, as frames of a single part do"
-    elif (turned := _count_turned(fingerprints[:MAX_TURNED], groups)) >= FEW_PARTS_SHARE * min(len(names), MAX_TURNED):
-        found = f"{turned} of {len(names)} good {unit} nearly repeat another one turned or mirrored, as made copies do"
+    elif (turned := _count_turned(some := fingerprints[:MAX_TURNED], groups)) >= FEW_PARTS_SHARE * len(some):
+        found = f"{turned} of {len(some)} good {unit} nearly repeat another one turned or mirrored, as made copies do"
     if found:
         return [
             f"{found}. The promise on false alarms counts each image as a part of its own, so a new part may be "
