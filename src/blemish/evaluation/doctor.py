@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from blemish.data.files import atomic_write
 from blemish.errors import BlemishError, join_names, plural
 from blemish.inference.devices import graph_engine
+from blemish.inference.processors import time_limit, usable_cores
 
 State = Literal["good", "note", "bad"]
 
@@ -119,9 +120,11 @@ def _requirements(extra: str) -> tuple[list[str], list[str], list[str]]:
 
 
 def _processors(_folder: Path) -> Iterator[Finding]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [f"{name}={os.environ[name]}" for name in THREAD_VARIABLES if name in os.environ]
-    yield Finding("processors", "good", f"{usable} of {os.cpu_count()} usable" + "".join(f", {one}" for one in limits))
+    if (paid := time_limit()) is not None:
+        limits.insert(0, f"time of {paid:g} (control group)")
+    found = f"{usable_cores()} of {os.cpu_count()} usable"
+    yield Finding("processors", "good", ", ".join((found, *limits)))
 
 
 def _devices(_folder: Path) -> Iterator[Finding]:

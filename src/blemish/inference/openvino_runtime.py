@@ -8,21 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import ArtifactError, SettingsError
+from blemish.inference.processors import restricted_cores
 
 
 @final
 class OpenVinoRuntime:
     """A graph computed in 32 bits; on a processor with bfloat16 OpenVINO would take that, with maps a percent off.
 
-    Calls from several threads take turns. `threads` work on an image, None: as many as OpenVINO chooses.
+    Calls from several threads take turns. `threads` work on an image, None: as many as OpenVINO chooses, or
+    as are left to this process.
     """
 
     def __init__(self, graph: bytes, threads: int | None = None) -> None:
         import openvino
 
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-        if threads is not None:
-            hints["INFERENCE_NUM_THREADS"] = threads
+        if wanted := threads or restricted_cores():
+            hints["INFERENCE_NUM_THREADS"] = wanted
         core = openvino.Core()
         self._compiled = core.compile_model(core.read_model(graph), "CPU", hints)
         self._request = self._compiled.create_infer_request()

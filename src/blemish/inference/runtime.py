@@ -14,6 +14,7 @@ from blemish.inference.devices import choose_device, graph_engine, installed_ver
 from blemish.inference.limits import run_bounded
 from blemish.inference.onnx_check import check_graph
 from blemish.inference.onnx_file import OnnxHeader, check_seal, read_metadata, unseal
+from blemish.inference.processors import restricted_cores
 from blemish.inference.trust import Trust, read_model_file
 
 if TYPE_CHECKING:
@@ -95,12 +96,12 @@ def _session(content: bytes, threads: int | None, device: str) -> Any:
 def session_options(threads: int | None) -> Any:
     """How a graph is run, at its export as on the target: optimised, without threads that spin while they wait.
 
-    `threads` is how many may work on one image; None: as many as there are cores.
+    `threads` is how many may work on one image; None: as many as there are cores to use.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or restricted_cores() or 0
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Waiting threads would burn the processor time of the program around them, at hardly any gain for one image.

@@ -6,7 +6,6 @@ image judges it; else the network sees one after the other, in the caller's thre
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ from blemish.data.readings import READ_AS_MEANT, Reading
 from blemish.errors import DataError
 from blemish.inference.overlay import draw_at_full_size
 from blemish.inference.predictor import Prediction, Predictor
+from blemish.inference.processors import usable_cores
 from blemish.inspection.decisions import Decision, model_sha256, to_decision
 from blemish.inspection.record import Record
 
@@ -258,8 +258,8 @@ class Bound:
 
 
 def worker_count(threads: int | None) -> int:
-    """Workers beside a network that runs in `threads`; None: as many as there are cores for this process."""
-    return max(1, min(MAX_WORKERS, threads or _cores()))
+    """Workers beside a network that runs in `threads`; None: as many as `usable_cores`."""
+    return max(1, min(MAX_WORKERS, threads or usable_cores()))
 
 
 def images_at_once(predictor: Predictor, workers: int | None = None) -> int:
@@ -272,11 +272,7 @@ def images_at_once(predictor: Predictor, workers: int | None = None) -> int:
 def threads_each(images: Sequence[Path]) -> int | None:
     """How many threads work on one image where as many images as there are workers are judged at once; None: all."""
     is_one = len(images) == 1 and images[0].is_file()
-    return None if is_one else max(1, _cores() // worker_count(None))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return None if is_one else max(1, usable_cores() // worker_count(None))
 
 
 def judge_ahead(
