@@ -1,6 +1,7 @@
 """Images as cameras, tools and attackers write them: read right, or refused by name, in bounded time and memory."""
 
 import errno
+import io
 import os
 import re
 import runpy
@@ -28,6 +29,7 @@ from blemish.data.named_errors import named_errors
 from blemish.data.notes import photo_notes
 from blemish.data.profiles import profile_name
 from blemish.data.readings import Reading, Readings
+from blemish.data.tiff import read_tiff
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.evaluation.data_check.findings import photo_facts
 from blemish.settings import read_toml
@@ -188,11 +190,34 @@ def test_a_photo_is_turned_though_another_tag_is_odd(kind: str, tmp_path: Path) 
         (struct.error("odd"), r"a damaged or truncated image \(odd\)"),
         (AssertionError(), r"a damaged or truncated image \(AssertionError\)"),
         (OSError(errno.EIO, "Input/output error"), "cannot be read: Input/output error"),
+        (OSError(errno.EINVAL, "Invalid argument"), r"a damaged image \(it points to .* no file has\)"),
     ],
 )
 def test_whatever_goes_wrong_with_a_file_is_said_with_its_name(error: Exception, said: str) -> None:
     with pytest.raises(DataError, match=rf"^a\.png: {said}$"), named_errors("a.png"):
         raise error
+
+
+class _Failing(io.BytesIO):
+    """A file of which the disk gives the beginning alone, or which is asked for what it has not."""
+
+    def __init__(self, content: bytes, number: int) -> None:
+        super().__init__(content)
+        self.number = number
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if offset:
+            raise OSError(self.number, os.strerror(self.number))
+        return super().seek(offset, whence)
+
+
+def test_a_tiff_that_the_disk_does_not_give_is_not_called_damaged() -> None:
+    content = io.BytesIO()
+    Image.fromarray(RGB).save(content, format="TIFF")
+    with pytest.raises(OSError, match="Input/output error"):
+        read_tiff(_Failing(content.getvalue(), errno.EIO))
+    with pytest.raises(ValueError, match="tags cannot be read"):
+        read_tiff(_Failing(content.getvalue(), errno.EINVAL))
 
 
 def test_an_orientation_of_zero_is_none(tmp_path: Path) -> None:
@@ -521,6 +546,22 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: tiff(path, RGB, photometric="ycbcr", subsampling=(1, 1), compression="zlib"),
         "compression deflate, YCbCr",
     ),
+    "brightness in the range of video": (
+        lambda path: tiff(path, RGB, photometric="ycbcr", extratags=[_ratios(532, 16, 235, 128, 240, 128, 240)]),
+        "YCbCr, black at 16 and white at 235",
+    ),
+    "colours of high-definition video": (
+        lambda path: tiff(path, RGB, photometric="ycbcr", extratags=[_ratios(529, 0.2126, 0.7152, 0.0722)]),
+        "YCbCr, colours as in high-definition video",
+    ),
+    "ink the other way round": (
+        lambda path: tiff(path, CMYK, photometric="separated", extratags=[(336, 1, 2, (255, 0), True)]),
+        "CMYK, no ink as the highest value",
+    ),
+    "other inks": (
+        lambda path: tiff(path, CMYK, photometric="separated", extratags=[(332, 3, 1, 2, True)]),
+        "CMYK, other inks",
+    ),
     "planes of CIELab": (
         lambda path: tiff(path, planes(LAB), photometric="cielab", planarconfig="separate"),
         "CIELab, channels one by one",
@@ -541,6 +582,27 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         "truncated|not an",
     ),
 }
+
+
+def _ratios(tag: int, *values: float) -> tuple[int, int, int, tuple[int, ...], bool]:
+    """A row of a TIFF in ten thousandths, as `tifffile` takes it."""
+    return tag, 5, len(values), tuple(part for value in values for part in (round(value * 10_000), 10_000)), True
+
+
+@pytest.mark.parametrize(
+    "row", [_ratios(532, 0, 255, 128, 255, 128, 255), _ratios(529, 0.299, 0.587, 0.114), (336, 1, 2, (0, 255), True)]
+)
+def test_ranges_and_colours_that_are_usual_are_read_as_without_them(row: object, tmp_path: Path) -> None:
+    with_row = tiff(tmp_path / "a.tif", RGB, photometric="ycbcr", extratags=[row])
+    without = tiff(tmp_path / "b.tif", RGB, photometric="ycbcr")
+    np.testing.assert_array_equal(load_image(with_row, COLOUR), load_image(without, COLOUR))
+
+
+def test_pillow_images_are_refused_for_the_same_ranges(tmp_path: Path) -> None:
+    for name in ("brightness in the range of video", "ink the other way round"):
+        make, reason = REFUSED[name]
+        with Image.open(make(tmp_path / "a.tif")) as image, pytest.raises(DataError, match=reason):
+            prepare(image, COLOUR)
 
 
 def _saved(path: Path, pixels: NDArray[np.uint8]) -> Path:

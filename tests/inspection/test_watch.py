@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 import blemish.inspection.watch
 from blemish.cli import app
 from blemish.data.images import Prepared
+from blemish.data.named_errors import named_errors
 from blemish.errors import ArtifactError, DataError, SettingsError
 from blemish.inference.monitor_state import Alarm, MonitorState, calibration_id, model_id, write_state
 from blemish.inference.predictor import Prediction, Predictor
@@ -458,6 +459,29 @@ def test_a_link_is_moved_as_the_image_it_leads_to(predictor: Predictor, folder: 
     assert (moved.is_symlink(), moved.read_bytes()) == (False, content)
     assert (folder.parent / "store/a.png").is_file()
     assert not list(folder.iterdir())
+
+
+def test_an_image_that_the_disk_does_not_give_is_unreadable_and_judged_once_it_does(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided: list[Decision] = []
+    tries = count()
+
+    def read(path: Path) -> bytes:
+        with named_errors(path):
+            if next(tries) < 3:
+                raise OSError(errno.EIO, "Input/output error")
+            return path.read_bytes()
+
+    monkeypatch.setattr("blemish.inspection.watch.read_content", read)
+    photo(folder / "a.png")
+    watch_folder(
+        predictor,
+        settings(folder, until_idle_s=None),
+        Callbacks(decided.append, print, lambda seconds: bool(seconds) and len(decided) == 2),
+    )
+    assert [one.verdict for one in decided] == ["unreadable", "anomalous"]
+    assert "a.png: cannot be read: Input/output error" in decided[0].message
 
 
 def test_an_image_that_breaks_the_program_is_unreadable(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from blemish.data.tiff import read_tiff
+from blemish.data.tiff import NOWHERE, read_tiff
 from blemish.errors import BlemishError, DataError
 from blemish.settings import LARGEST_IMAGE_PX, open_regular
 
@@ -48,6 +48,8 @@ class named_errors:  # noqa: N801  # reads as a statement: with named_errors(pat
             raise DataError(f"{self.path}: more than {LARGEST_IMAGE_PX} pixels; crop or reduce it first") from None
         if isinstance(error, MemoryError):
             raise DataError(f"{self.path}: more than this machine's memory holds") from None
+        if isinstance(error, OSError) and error.errno in NOWHERE:
+            raise DataError(f"{self.path}: a damaged image (it points to a place that no file has)") from None
         if isinstance(error, OSError) and error.errno is not None:
             raise DiskError(f"{self.path}: cannot be read: {error.strerror}") from None
         if "MAX_TEXT" in str(error):  # Pillow's limits

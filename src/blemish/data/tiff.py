@@ -1,8 +1,11 @@
 """What a TIFF file says of its pixels, and the pixels of those float images that Pillow does not read."""
 
+import errno
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from numbers import Rational
 from typing import BinaryIO, NamedTuple, final
 
 import numpy as np
@@ -15,11 +18,18 @@ _MAX_TAGS = 4096
 _MAX_VALUES, _MAX_FEW = 1_000_000, 64
 """Of one tag: of the offsets and lengths of strips, and of others; more are not read."""
 _MAX_OFFSET = 1 << 40
+NOWHERE = (errno.EINVAL, errno.EOVERFLOW)
+"""What the system answers where a damaged file sends the reader to a place that no file has."""
 _WIDTH, _STRIPS = 256, (273, 279)
-_USED = frozenset({254, 255, _WIDTH, 257, 258, 259, 262, *_STRIPS, 274, 277, 284, 322, 338, 339, 530})
+_USED = frozenset(
+    {254, 255, _WIDTH, 257, 258, 259, 262, *_STRIPS, 274, 277, 284, 322, 332, 336, 338, 339, 529, 530, 532}
+)
 """The tags that say what is stored. Others are passed over, however many values they claim to have."""
 
-_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_TYPES = {1: "B", 3: "H", 4: "I", 5: "I", 16: "Q"}
+_RATIO, _RATIOS = 5, (529, 532)
+"""The kind of number that is stored, and kept, as two: what is divided, and by what; and the tags that have it."""
+_LUMA_601 = (0.299, 0.587, 0.114)
 _FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
 _COMPRESSIONS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate", 50000: "Zstandard"}
 _COLOURS = {
@@ -90,6 +100,7 @@ class Tiff(NamedTuple):
             _COLOURS.get(self.first(262, 1), ""),
             "colours at a lower resolution" if self._is_coarse else "",
             "0 is white" if self.is_min_white else "",
+            self._range,
             "channels one by one" if self.is_planar else "",
             "in tiles" if 322 in self.tags else "",
             "big-endian" if self.order == ">" else "",
@@ -102,6 +113,24 @@ class Tiff(NamedTuple):
         """As EXIF has it; 1 where it is none of those."""
         found = self.first(274, 1)
         return found if found in range(1, 9) else 1
+
+    def _ratios(self, tag: int) -> tuple[float, ...]:
+        found = self.tags.get(tag, ())
+        return tuple(above / (below or 1) for above, below in zip(found[::2], found[1::2], strict=False))
+
+    @property
+    def _range(self) -> str:
+        """What is said of brightness or ink in another range than the whole, or of other colours; else nothing."""
+        black, white = (*self._ratios(532)[:2], 0, 0)[:2] if len(self._ratios(532)) > 1 else (0, 255)
+        if black != 0 or white not in (255, (1 << self.bits) - 1):
+            return f"black at {black:g} and white at {white:g}"
+        off = (abs(found - usual) for found, usual in zip(self._ratios(529), _LUMA_601, strict=False))
+        if self.first(262, 1) == 6 and max(off, default=0) > 0.01:
+            return "colours as in high-definition video"
+        ink = self.tags.get(336, ())
+        if self.first(262, 1) == 5 and (ink[:1] > ink[1:2] or self.first(332, 1) != 1):
+            return "no ink as the highest value" if self.first(332, 1) == 1 else "other inks"
+        return ""
 
     @property
     def _is_coarse(self) -> bool:
@@ -125,7 +154,7 @@ class Tiff(NamedTuple):
         # libtiff turns them into RGB itself, and gives black where they are damaged or cut off.
         is_unchecked = self.first(262, 1) == 6 and self.first(259, 1) not in (1, 6, 7)
         is_odd_grey = self.samples == 2 and self.first(338, 2) == 1  # already multiplied by its opacity
-        is_odd = is_swapped or is_odd_plane or is_unchecked or is_odd_grey
+        is_odd = bool(self._range) or is_swapped or is_odd_plane or is_unchecked or is_odd_grey
         if self._is_coarse or is_odd or (self.is_signed and self.bits == 8):
             return f"{self.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"
         return ""
@@ -136,6 +165,7 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
 
     Raises:
         ValueError: they cannot be followed; without them other pixels might be read than are stored.
+        OSError: the disk does not give them.
     """
     file.seek(0)
     start = file.read(16)
@@ -150,7 +180,11 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
         first = next(pages, {})
         pointer = "Q" if is_big else "I"
         tags = {number: _values(file, order, pointer, first[number]) for number in first.keys() & _USED}
-    except (struct.error, OverflowError, OSError):
+    except (struct.error, OverflowError):
+        tags = {}
+    except OSError as error:
+        if error.errno not in NOWHERE:
+            raise
         tags = {}
     if not tags:
         raise ValueError(f"a TIFF whose tags cannot be read, or of more than {_MAX_TAGS}")
@@ -159,9 +193,17 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
 
 def tiff_of(prefix: bytes, tags: Mapping[int, object]) -> Tiff:
     """The same from what Pillow has read of a file."""
-    values = {tag: value if isinstance(value, tuple) else (value,) for tag, value in tags.items() if tag in _USED}
-    numbers = {tag: tuple(one for one in value if isinstance(one, int)) for tag, value in values.items()}
+    values = {
+        tag: value if isinstance(value, tuple | bytes) else (value,) for tag, value in tags.items() if tag in _USED
+    }
+    numbers = {tag: tuple(chain(*map(_whole_numbers, value))) for tag, value in values.items()}
     return Tiff("<" if prefix == b"II" else ">", {tag: value for tag, value in numbers.items() if value}, 1)
+
+
+def _whole_numbers(value: object) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,)
+    return (int(value.numerator), int(value.denominator)) if isinstance(value, Rational) else ()
 
 
 def _directories(file: BinaryIO, order: str, is_big: bool, offset: int) -> Iterator[dict[int, bytes]]:
@@ -190,8 +232,9 @@ def _values(file: BinaryIO, order: str, pointer: str, row: bytes) -> tuple[int, 
     number, kind = struct.unpack(order + "HH", row[:4])
     wide = struct.calcsize(pointer)
     count = struct.unpack(order + pointer, row[4 : 4 + wide])[0]
-    if kind not in _TYPES or not 0 < count <= _MAX_VALUES:
+    if kind not in _TYPES or (kind == _RATIO) != (number in _RATIOS) or not 0 < count <= _MAX_VALUES:
         return (0,)
+    count *= 2 if kind == _RATIO else 1
     size = struct.calcsize(order + _TYPES[kind])
     wanted = count if number in _STRIPS else min(count, _MAX_FEW)
     values = row[4 + wide :]

@@ -27,6 +27,7 @@ from PIL import Image
 from blemish.data.decode import open_image, read_content
 from blemish.data.files import check_writable, make_folder, remove_left_parts
 from blemish.data.images import Prepared, prepare_content
+from blemish.data.named_errors import DiskError
 from blemish.data.outputs import refuse_good_folder, refuse_test_folder
 from blemish.data.pixels import drawable
 from blemish.data.readings import Readings
@@ -78,6 +79,8 @@ class Seen(NamedTuple):
     why_not: str = ""
     is_complete: bool = False
     """It is of no use to wait for more of the file."""
+    is_disk: bool = False
+    """It was not to be had, and may be whole."""
 
 
 @final
@@ -228,7 +231,8 @@ class Watcher:
         try:
             content = read_content(path)
         except DataError as error:
-            return Seen(why_not=str(error)) if file_stamp(path) == ready.stamp else None
+            is_disk = isinstance(error, DiskError)
+            return Seen(why_not=str(error), is_disk=is_disk) if file_stamp(path) == ready.stamp else None
         if file_stamp(path) != ready.stamp:
             return None  # the next look finds that
         sha256 = hashlib.sha256(content).hexdigest()
@@ -303,6 +307,9 @@ class Watcher:
                 return
             model = model_sha256(self.predictor)
             self._decide(Decision(ready.name, seen.sha256, "unreadable", message=seen.why_not, model_sha256=model))
+        if seen.is_disk and self.settings.until_idle_s is None:  # which may give it later
+            self._arrivals.try_again(ready.name, time.monotonic() + self.settings.retry_s)
+            return
         self._arrivals.done(ready.name, ready.stamp)
 
     def _decide(self, decision: Decision) -> None:
