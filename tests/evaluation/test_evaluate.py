@@ -576,6 +576,23 @@ def test_masks_stored_with_loss_are_noted(squares: Path) -> None:
     assert found["notes"]["lossy_masks"].startswith("1 photo, among them test/cut/0.png, has a mask stored as JPEG")
 
 
+def test_masks_that_are_outlines_alone_are_noted(squares: Path) -> None:
+    masks = sorted((squares / "ground_truth").rglob("*.png"))
+    for path in masks:
+        mask = np.asarray(Image.open(path)).copy()
+        rows, columns = np.nonzero(mask)
+        mask[rows.min() + 1 : rows.max(), columns.min() + 1 : columns.max()] = 0
+        Image.fromarray(mask).save(path)
+    folder = read_folder(squares)
+    found = measured(brightness_predictor(), folder)
+    assert found["notes"]["outlines"].startswith(f"{len(masks)} of {len(masks)} masks looked at, among them that of ")
+    crack = np.zeros((SIDE, SIDE), np.uint8)
+    crack[2, 2:20] = 255
+    for path in masks[: len(masks) // 2 + 1]:
+        Image.fromarray(crack).save(path)
+    assert "outlines" not in measured(brightness_predictor(), folder)["notes"]
+
+
 def test_photos_that_exif_turns_are_noted(squares: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3

@@ -13,6 +13,7 @@ from blemish.data.profiles import is_plain
 from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names, plural
 from blemish.settings import open_regular
+from blemish.stats.regions import is_outline
 
 MIN_REDUCTION = 4.0
 """From this many times smaller on, a reduction is said."""
@@ -121,6 +122,27 @@ def lossy_note(samples: Sequence[Sample]) -> str:
         f"{plural(len(some), 'photo')}, among them {some[0].name}, {'has a mask' if len(some) == 1 else 'have masks'} "
         "stored as JPEG or lossy WebP, which blurs edges: a pixel there counts as what it is nearer to; PNG keeps them"
     )
+
+
+def outline_note(samples: Sequence[Sample]) -> str:
+    """Masks most of which are the outlines of areas, of which only the line is marked; a few of them are looked at."""
+    some = [sample for sample in samples if sample.mask_paths]
+    looked = some[:: -(-len(some) // _LOOKED_AT) or 1]
+    found = [sample for sample in looked if _has_outline(sample)]
+    if 2 * len(found) <= len(looked):
+        return ""
+    return (
+        f"{len(found)} of {plural(len(looked), 'mask')} looked at, among them that of {found[0].name}: thin lines "
+        "around areas, as outlines that are drawn and not filled; only the line counts as defective, so fill them, "
+        "unless the defects are thin themselves"
+    )
+
+
+def _has_outline(sample: Sample) -> bool:
+    with suppress(DataError):  # said where the mask is read
+        mask = sample.load_mask(sample.header.size_px)
+        return mask is not None and is_outline(mask)
+    return False
 
 
 def _has_lossy_mask(sample: Sample) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from blemish.data.files import atomic_write, folder_to_fill
 from blemish.data.folder import Folder, Sample, read_folder
 from blemish.data.groups import read_groups
-from blemish.data.notes import lossy_note, page_note, profile_note, turned_note
+from blemish.data.notes import lossy_note, outline_note, page_note, profile_note, turned_note
 from blemish.data.outputs import check_report_folder
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import DataError, SettingsError, join_names
@@ -250,7 +250,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
         )
     seen = list(judged.samples.values())
     found = {"pages": page_note(seen), "turned": turned_note(seen), "lossy_masks": lossy_note(seen)}
-    found["profiles"] = profile_note(seen)
+    found["outlines"], found["profiles"] = outline_note(seen), profile_note(seen)
     found["grey"], found["depth"] = judged.readings.grey, judged.readings.deep.note
     found["transparency"], found["exif"] = judged.readings.transparency, judged.readings.turn
     notes |= {name: note for name, note in found.items() if note}

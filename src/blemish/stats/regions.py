@@ -7,6 +7,8 @@ MAX_FPR = 0.3
 """Of AUPRO (Bergmann et al. 2021)."""
 FPR_RANGE = (1e-5, 1e-4)
 """Of AUPIMO (Bertoldo et al. 2024)."""
+MAX_LINE_PX, MAX_LINE_SHARE = 7, 0.01
+"""An outline is a line of at most that width, or of that share of the mask's longer side."""
 
 
 def grow_mask(mask: NDArray[np.bool_], by_px: int) -> NDArray[np.bool_]:
@@ -38,3 +40,22 @@ def label_regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         ndimage.label(mask[box], structure=np.ones((3, 3)), output=labels[box])
     return labels
+
+
+def is_outline(mask: NDArray[np.bool_]) -> bool:
+    """Whether what a mask (h, w) marks is thin everywhere and lies around as many pixels as it has, or more.
+
+    >>> ring = np.pad(np.pad(np.zeros((6, 6), np.bool_), 1, constant_values=True), 2)
+    >>> is_outline(ring), is_outline(np.pad(np.ones((8, 8), np.bool_), 2))
+    (True, False)
+    """
+    from scipy import ndimage
+
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return False
+    box = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    ground, _ = ndimage.label(~box)
+    enclosed = np.count_nonzero(ground) - np.count_nonzero(ground == ground[0, 0])
+    half_px = int(max(MAX_LINE_PX, MAX_LINE_SHARE * max(mask.shape))) // 2
+    return bool(enclosed >= np.count_nonzero(box)) and bool(grow_mask(~box, half_px).all())

@@ -12,7 +12,7 @@ from blemish.data.deep_photos import DeepPhotos
 from blemish.data.duplicates import ONE_PART, Fingerprint, Pair, clusters, median_likeness
 from blemish.data.folder import Sample
 from blemish.data.masks import ASPECT_TOLERANCE
-from blemish.data.notes import lossy_note, turned_note
+from blemish.data.notes import lossy_note, outline_note, turned_note
 from blemish.data.photo_values import Quality, tukey_fences
 from blemish.data.profiles import is_plain
 
@@ -189,6 +189,12 @@ def lossy_findings(images: Sequence[CheckedImage]) -> list[Finding]:
     """Photos whose masks have blurred edges as they are stored."""
     note = lossy_note([one.sample for one in images])
     return [Finding("mask", "note", (), note)] if note else []
+
+
+def outline_findings(images: Sequence[CheckedImage]) -> list[Finding]:
+    """Masks that are outlines of areas."""
+    note = outline_note([one.sample for one in images])
+    return [Finding("mask", "look", (), note)] if note else []
 
 
 def duplicate_findings(
