@@ -207,10 +207,23 @@ def test_labels_of_several_defects_are_no_part(tmp_path: Path) -> None:
     small[5:7, 22:24] = 2
     in_a_corner = np.where(np.tri(SIDE, dtype=bool), 1, TRUE * np.uint8(2))
     rim = np.asarray(Image.fromarray(np.uint8(DISC) * 255).reduce(2))  # of 5 values, as some programs draw it
-    white = np.uint8(PART) * 255 - np.uint8(TRUE)
-    for labels in (beside, small, in_a_corner, rim, white):
+    for labels in (beside, small, in_a_corner, rim):
         Image.fromarray(labels).save(tmp_path / "m.png")
         np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE)), labels > 0)
+
+
+def test_white_that_was_disturbed_is_white_in_every_kind_of_mask(tmp_path: Path) -> None:
+    white = Image.fromarray(np.uint8(PART) * 255 - np.uint8(TRUE))
+    red = Image.merge("RGB", (white, *2 * [Image.new("L", white.size)]))
+    deep = Image.fromarray(np.asarray(white).astype(np.uint16) * 257)
+    others = (white.convert(mode) for mode in ("LA", "RGB", "RGBA"))
+    for mask in (white, white.quantize(3), red, deep, *others):
+        mask.save(tmp_path / "m.png")
+        np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE)), PART)
+    for labels in (np.uint8(PART) * 101 - TRUE, np.uint16(PART) * 26_001 - TRUE):
+        Image.fromarray(labels).save(tmp_path / "m.png")
+        with pytest.raises(DataError, match="as that of the part around its defects"):
+            load_mask(tmp_path / "m.png", (SIDE, SIDE))
 
 
 def test_what_one_mask_calls_defective_no_other_leaves_unjudged(tmp_path: Path) -> None:

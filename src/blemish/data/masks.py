@@ -42,7 +42,7 @@ MAX_PART_LABELS, MIN_PART_SHARE, MAX_SHARE_IN_PART = 8, 0.25, 0.25
 MAX_GROUND_BESIDE = 1 / 3
 """A defect in the part borders on the part; the dim rim of a defect as much on the ground."""
 ONE_BRIGHTNESS = 0.9
-"""Brighter values than this share of the largest, in masks that are not of labels, are one that was disturbed."""
+"""Of white; values from there on, and colours that differ by no more, are one that was disturbed."""
 
 _PACK = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
@@ -267,7 +267,8 @@ def _refuse_part(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
     values = np.asarray(mask)
     labels = values if values.ndim == 2 else np.asarray(mask.convert("RGB")).astype(np.uint32) @ _PACK
     found, counts = np.unique(labels[marked], return_counts=True)
-    if values.ndim == 2 and found[-1] > MAX_LABEL and found[0] > ONE_BRIGHTNESS * found[-1]:
+    shown = values if values.ndim == 2 and mask.mode != "P" else np.asarray(mask.convert("RGB"))
+    if _are_near(shown[marked], 65_535 if mask.mode in SIXTEEN_BIT_MODES else 255):
         return
     if not 1 < len(found) <= MAX_PART_LABELS or counts.sum() > (1 + MAX_SHARE_IN_PART) * counts.max():
         return
@@ -281,6 +282,12 @@ def _refuse_part(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
             f"the part around its defects; found: {_describe_values(path)}. Say which value means defective: "
             "data.mask_value (blemish evaluate: --set mask_value=...), or save the mask in two values"
         )
+
+
+def _are_near(marked: NDArray[Any], white: int) -> bool:
+    """Whether marked values `(n,)` or colours `(n, 3)` are of full brightness, and one that was disturbed."""
+    low, high, step = marked.min(axis=0), marked.max(axis=0), (1 - ONE_BRIGHTNESS) * white
+    return bool(high.max() > white - step and (low > high - step).all())
 
 
 def _borders(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> int:
