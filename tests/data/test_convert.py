@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.data.convert import READERS, convert_dataset
+from blemish.data.convert import convert_dataset
 from blemish.data.folder import read_folder
+from blemish.data.layout_readers import READERS
 from blemish.data.layouts import recognise
 from blemish.errors import DataError, SettingsError
 

@@ -1,0 +1,263 @@
+"""Readers of data sets in other layouts: one function and one row for each layout."""
+
+import csv
+import filecmp
+import io
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from blemish.data.decode import open_image, read_header
+from blemish.data.folder import Sample, read_folder
+from blemish.data.image_files import image_files, name_below
+from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, MASKS, find_child, subfolders
+from blemish.data.pairing import pair_masks
+from blemish.data.real_iad import read_real_iad
+from blemish.errors import DataError, join_names
+from blemish.settings import LARGEST_IMAGE_PX, read_regular
+
+Reader = Callable[[Path, float], list[Sample]]
+"""Samples whose names are the paths to write, from a folder and the share of good images to test on."""
+
+
+def read_mvtec(root: Path, _test_good: float) -> list[Sample]:
+    """MVTec AD, LOCO and AD 2, and BTAD: what `read_folder` reads as it is."""
+    folder, samples = read_folder(root), []
+    for sample in (*folder.train, *folder.test):
+        part, _, below = sample.name.split("/", 2)
+        name = f"{part}_{below}" if part.lower().startswith("val") else below  # beside train/good
+        where = f"test/{sample.defect_type}" if sample in folder.test else "train/good"
+        samples.append(Sample(sample.path, f"{where}/{name}", sample.defect_type, sample.mask_paths))
+    return samples
+
+
+def read_visa(root: Path, test_good: float) -> list[Sample]:
+    """One object of VisA: `Data/Images/{Normal,Anomaly}`, `Data/Masks/Anomaly`; split as `split_csv` says, if there."""
+    data = find_child(root, "data") or root
+    images, masks = find_child(data, "images") or data, find_child(data, "masks")
+    good = image_files(find_child(images, *GOOD_NAMES) or images / "Normal")
+    bad_folder = find_child(images, *BAD_NAMES) or images / "Anomaly"
+    tested = _official_split(root, good)
+    chosen = set(held_out(good, test_good)) if tested is None else tested
+    return [*good_samples(good, chosen), *_defects([bad_folder], masks, BAD_NAMES, "bad")]
+
+
+def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
+    table = root.resolve().parent / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        return None
+    rows = csv.DictReader(io.StringIO(read_regular(table, 1 << 24).decode("utf-8-sig")))
+    named = {
+        Path(row.get("image") or "").name
+        for row in rows
+        if row.get("object") == root.resolve().name and row.get("split") == "test" and row.get("label") == "normal"
+    }
+    return {path for path in good if path.name in named} or None
+
+
+def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
+    """One folder of good parts and others of bad ones, such as OK and NOK; masks in `ground_truth` or `masks`."""
+    named = [folder for folder in subfolders(root) if folder.name.lower() in GOOD_NAMES]
+    if len(named) != 1:
+        found = "no folder" if not named else " and ".join(folder.name for folder in named) + ", more than one folder"
+        raise DataError(f"{root}: {found} of good images ({', '.join(GOOD_NAMES)}); one is needed")
+    good_folder = named[0]
+    mask_root = find_child(root, *MASKS)
+    good = image_files(good_folder)
+    samples = good_samples(good, set(held_out(good, test_good)), good_folder)
+    return samples + _defects([path for path in subfolders(root) if path not in (good_folder, mask_root)], mask_root)
+
+
+def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
+    """KolektorSDD2: `train` and `test` with a `_GT` mask beside each image.
+
+    Left out are defective images in train and the `(copy)` of an image and of its mask that the published archive has.
+    """
+    samples = []
+    for part in ("train", "test"):
+        for path, mask, is_defective in _beside(find_child(root, part) or root / part, "_GT"):
+            if part == "test" and is_defective:
+                samples.append(Sample(path, f"test/defect/{path.name}", "defect", (mask,)))
+            elif not is_defective:
+                samples.append(Sample(path, f"{part}/good/{path.name}"))
+    return samples
+
+
+def read_ksdd(root: Path, test_good: float) -> list[Sample]:
+    """KolektorSDD: a folder for each part, with a `_label` mask beside each image."""
+    found = [(folder.name, *one) for folder in subfolders(root) for one in _beside(folder, "_label")]
+    tested = set(held_out([path for _, path, _, is_defective in found if not is_defective], test_good))
+    samples = []
+    for part, path, mask, is_defective in found:
+        where = "test/defect" if is_defective else "test/good" if path in tested else "train/good"
+        name = f"{where}/{part}_{path.name}"
+        samples.append(Sample(path, name, "defect", (mask,)) if is_defective else Sample(path, name))
+    return samples
+
+
+def read_mvtec_3d(root: Path, _test_good: float) -> list[Sample]:
+    """MVTec 3D-AD: the photos of `<part>/<type>/rgb`, with masks in `gt`; the depth in `xyz` is left out."""
+    samples = []
+    for part in ("train", "validation", "test"):
+        for folder in subfolders(find_child(root, part) or root / part):
+            photos, kind = find_child(folder, "rgb") or folder / "rgb", folder.name.lower()
+            if part == "test" and kind not in GOOD_NAMES:
+                samples += _defective(photos, find_child(folder, "gt"), folder.name)
+                continue
+            if kind not in GOOD_NAMES:
+                raise DataError(f"{folder}: only good images are fitted; move it to test/{folder.name}")
+            prefix, where = ("validation_", "train") if part == "validation" else ("", part)
+            samples += [Sample(path, f"{where}/good/{prefix}{path.name}") for path in image_files(photos)]
+    return samples
+
+
+def read_dagm(root: Path, _test_good: float) -> list[Sample]:
+    """DAGM 2007: `Train` and `Test` with masks of their defective images in `Label`; those in `Train` are left out."""
+    samples = []
+    for part in ("train", "test"):
+        folder = find_child(root, part) or root / part
+        for name, path, masks in _with_masks(folder, find_child(folder, "label"), deep=False):
+            if not masks:
+                samples.append(Sample(path, f"{part}/good/{name}"))
+            elif part == "test":
+                samples.append(Sample(path, f"test/defect/{name}", "defect", masks))
+    return samples
+
+
+def read_magnetic_tile(root: Path, test_good: float) -> list[Sample]:
+    """Magnetic-tile defects: `MT_Free/Imgs` and one for each type, with a PNG beside each JPEG as its mask."""
+    samples: list[Sample] = []
+    for folder in subfolders(root):
+        pictures, kind = find_child(folder, "imgs"), folder.name.lower().removeprefix("mt_")
+        files = image_files(pictures, deep=False) if pictures else []
+        masks = {path.stem: path for path in files if path.suffix.lower() == ".png"}
+        photos = [path for path in files if path not in masks.values()]
+        if kind == "free":
+            samples += good_samples(photos, set(held_out(photos, test_good)))
+        elif lost := [path for path in photos if path.stem not in masks]:
+            raise DataError(f"{lost[0]}: no mask {lost[0].stem}.png beside it")
+        else:
+            samples += [Sample(one, f"test/{kind}/{one.name}", kind, (masks[one.stem],)) for one in photos]
+    return samples
+
+
+def read_aitex(root: Path, test_good: float) -> list[Sample]:
+    """AITEX: a folder for each fabric in `NODefect_images`, `Defect_images` and `Mask_images`.
+
+    Defective images without a mask are a type of their own, as either all of a type have masks or none.
+    """
+    good_folder, bad_folder = (find_child(root, name) or root / name for name in ("nodefect_images", "defect_images"))
+    good = image_files(good_folder)
+    samples = good_samples(good, set(held_out(good, test_good)), good_folder)
+    for name, path, masks in _with_masks(bad_folder, find_child(root, "mask_images")):
+        kind = "defect" if masks else "defect_without_mask"
+        samples.append(Sample(path, f"test/{kind}/{name}", kind, masks))
+    return samples
+
+
+READERS: dict[str, Reader] = {
+    "mvtec": read_mvtec,
+    "visa": read_visa,
+    "mvtec_3d": read_mvtec_3d,
+    "dagm": read_dagm,
+    "ksdd": read_ksdd,
+    "ksdd2": read_ksdd2,
+    "real_iad": read_real_iad,
+    "magnetic_tile": read_magnetic_tile,
+    "aitex": read_aitex,
+    "ok_nok": read_ok_nok,
+}
+
+
+def _beside(folder: Path, ending: str) -> Iterable[tuple[Path, Path, bool]]:
+    """Images with the mask that lies beside each, and whether anything is marked in it."""
+    files = _without_copies(image_files(folder))
+    masks = {path.stem.removesuffix(ending): path for path in files if path.stem.endswith(ending)}
+    for path in files:
+        if path.stem in masks:
+            mask = masks[path.stem]
+            yield path, mask, _marks(mask)
+        elif not path.stem.endswith(ending):
+            raise DataError(f"{path}: no mask {path.stem}{ending}.* beside it")
+
+
+def _marks(mask: Path) -> bool:
+    return bool(np.asarray(open_image(mask, LARGEST_IMAGE_PX, is_drawn=True)).any())
+
+
+def is_blank(path: Path) -> bool:
+    """Whether an image is black, as the mask of a good one is."""
+    with suppress(DataError):
+        return read_header(path).mode in ("1", "L", "P") and not _marks(path)
+    return False
+
+
+def _without_copies(files: Sequence[Path]) -> list[Path]:
+    """Files but those named `NAME (copy)` that are to the last byte what NAME is."""
+    known = set(files)
+    originals = {path: path.with_name(path.name.replace(" (copy)", "")) for path in files}
+    return [
+        path
+        for path, original in originals.items()
+        if original == path or original not in known or not filecmp.cmp(path, original, shallow=False)
+    ]
+
+
+def held_out(good: Sequence[Path], share: float) -> list[Path]:
+    """Evenly spread over the images, so many of them."""
+    count = min(len(good) - 1, round(share * len(good))) if good else 0
+    return [good[int((place + 0.5) * len(good) / count)] for place in range(count)]
+
+
+def good_samples(paths: Sequence[Path], tested: set[Path], root: Path | None = None) -> list[Sample]:
+    """Good images to fit, and those that are tested on, named as below `root` or by their file names."""
+    return [
+        Sample(path, f"{'test' if path in tested else 'train'}/good/{name_below(path, root or path.parent)}")
+        for path in paths
+    ]
+
+
+def _defects(
+    folders: Sequence[Path], mask_root: Path | None, names: Sequence[str] = (), defect_type: str | None = None
+) -> list[Sample]:
+    """Defective images of one folder for each type, with the masks in a folder of its name, or of one of the `names`.
+
+    The masks of a single type may lie in the folder of masks itself.
+
+    Raises:
+        DataError: masks that belong to no image.
+    """
+    samples = []
+    for folder in folders:
+        masks = None if mask_root is None else find_child(mask_root, folder.name, *names)
+        if (
+            mask_root
+            and len(folders) == 1
+            and not (masks and image_files(masks))
+            and image_files(mask_root, deep=False)
+        ):
+            masks = mask_root
+        samples += _defective(folder, masks, defect_type or folder.name)
+    used = {path for sample in samples for path in sample.mask_paths}
+    for path in image_files(mask_root) if mask_root else ():
+        if path not in used and path.relative_to(mask_root or path).parts[0].lower() not in GOOD_NAMES:
+            wanted = join_names([f"{mask_root}/{folder.name}" for folder in folders])
+            raise DataError(f"{path}: a mask that belongs to no image; masks are looked for in {wanted}")
+    return samples
+
+
+def _defective(folder: Path, mask_folder: Path | None, defect_type: str) -> list[Sample]:
+    found = _with_masks(folder, mask_folder)
+    return [Sample(path, f"test/{defect_type}/{name}", defect_type, masks) for name, path, masks in found]
+
+
+def _with_masks(
+    folder: Path, mask_folder: Path | None, deep: bool = True
+) -> Iterable[tuple[str, Path, tuple[Path, ...]]]:
+    """The images of a folder by name, with their masks."""
+    images = {name_below(path, folder): path for path in image_files(folder, deep)}
+    masks = {name_below(path, mask_folder): path for path in image_files(mask_folder)} if mask_folder else {}
+    pairs = pair_masks(images, masks, {path: str(path) for path in (*images.values(), *masks.values())}, str(folder))
+    return [(name, path, pairs.get(path, ())) for name, path in images.items()]
