@@ -655,6 +655,84 @@ def test_review_shows_the_worst_first_and_leaves_out_what_was_judged(
     assert "<kbd>1</kbd> defect type" in who.client.get("/review").text
 
 
+@pytest.fixture
+def doubtful(station: Station, line: Line) -> list[int]:
+    """Numbers of an image that is flagged, and of one that is as odd but passes a threshold set by hand."""
+    numbers = []
+    for seed, values in ((1, {}), (2, {"threshold": 1e6, "doubt_rate": 0.5})):
+        with station.database.write() as session:
+            session.execute(update(Product).values(**values) if values else update(Product).values(doubt_rate=0.5))
+        numbers.append(station.inbox.receive(line.source_id, f"{seed}.png", picture(seed)).image_id)
+        judge_all(station)
+    return numbers
+
+
+def test_what_passes_but_is_doubtful_is_reviewed_after_the_rejects(
+    station: Station, app: FastAPI, line: Line, doubtful: list[int]
+) -> None:
+    flagged, passed = doubtful
+    who = visit(station, app, "operator")
+    page = who.client.get("/review").text
+    assert re.findall(r'class="card (\w+)" data-image="(\d+)"', page) == [
+        ("anomalous", str(flagged)),
+        ("doubtful", str(passed)),
+    ]
+    assert "<b data-left>2</b>" in page
+    assert 'class="card doubtful"' in who.client.get("/").text
+    assert re.findall(r'data-image="(\d+)"', who.client.get("/images?verdict=doubtful").text) == [str(passed)]
+    assert "a person is to look at it" in who.client.get(f"/images/{passed}").text
+    told = [who.client.get(f"/api/v1/images/{one}").json() for one in doubtful]
+    assert [(one["verdict"], one["is_doubtful"]) for one in told] == [("anomalous", False), ("good", True)]
+    exported = who.client.get("/api/v1/exports/decisions.json").json()
+    assert [one["is_doubtful"] for one in exported] == [False, True]
+    assert "people called 0 of 0 defective" in who.client.get("/report").text
+    who.client.post("/verdict", data={"csrf": who.csrf, "image_id": passed, "judgement": "defective"})
+    assert "people called 1 of 1 defective" in who.client.get("/report").text
+    summary = "/api/v1/reports/summary.csv?start=2000-01-01&end=2999-01-01"
+    assert "doubtful,defective,1,1" in who.client.get(summary).text
+    assert re.findall(r'data-image="(\d+)"', who.client.get("/review").text) == [str(flagged)]
+    with station.database.read() as session:
+        assert verify_trail(session).problem is None
+
+
+def test_what_is_doubtful_is_hidden_as_long_as_a_verdict_is(
+    station: Station, app: FastAPI, doubtful: list[int]
+) -> None:
+    with station.database.write() as session:
+        session.execute(update(Image).values(is_audit=True))
+    who = visit(station, app, "operator")
+    assert who.client.get("/review").text.count("<article") == 0
+    assert who.client.get("/images?verdict=doubtful").text.count("<article") == 0
+    assert 'class="card doubtful"' not in who.client.get("/").text
+    assert "looked at again" not in who.client.get("/report").text
+    assert who.client.get(f"/api/v1/images/{doubtful[1]}").json()["is_doubtful"] is None
+    assert [one["is_doubtful"] for one in who.client.get("/api/v1/exports/decisions.json").json()] == [None, None]
+
+
+def test_more_is_doubtful_than_is_flagged_anyway(station: Station, app: FastAPI, line: Line) -> None:
+    who = visit(station, app, "engineer")
+    form = {"csrf": who.csrf, "product_id": line.product_id, "reason": "parts are dear"}
+
+    def answer(rate: float) -> tuple[int, str]:
+        sent = who.client.post("/products/doubt-rate", data={**form, "rate": rate})
+        return sent.status_code, sent.text
+
+    assert answer(60.0)[0] == 303
+    for rate, why in (
+        (100.0, "less than 100 %"),
+        (-1.0, "less than 100 %"),
+        (float("nan"), "less than 100"),
+        (0.1, "or 0"),
+    ):
+        status, text = answer(rate)
+        assert (status, why in text) == (422, True), rate
+    assert "At most 60\N{NO-BREAK SPACE}% are flagged or doubtful" in who.client.get("/products").text
+    assert answer(0.0)[0] == 303
+    assert "doubtful, on average" not in who.client.get("/products").text
+    with station.database.read() as session:
+        assert session.scalars(select(Entry.subject).where(Entry.action == "doubt rate")).all() == ["disc", "disc"]
+
+
 @pytest.mark.slow
 def test_events_are_the_cards_of_the_page(
     station: Station, app: FastAPI, judged: list[int], monkeypatch: pytest.MonkeyPatch

@@ -44,6 +44,8 @@ class ImageOut(Answer):
 
     image_id: int
     product_id: int
+    is_doubtful: bool | None = None
+    """Whether the verdict is good, but people are to look at it, as the product says."""
     removed_at: str | None = None
 
 
@@ -90,10 +92,10 @@ def image_out(row: reviews.Row, *, is_hidden: bool = False) -> ImageOut:
     )
     if decision is None:
         return out
-    names = ("verdict", "score", "p_value", "threshold", "model_sha256", "decided_at", "message")
+    names = ("verdict", "score", "p_value", "threshold", "model_sha256", "decided_at", "message", "is_doubtful")
     told = {name: getattr(decision, name) for name in names}
     if is_hidden:
-        told |= {"score": None, "p_value": None, "verdict": reviews.HIDDEN, "message": ""}
+        told |= {"score": None, "p_value": None, "verdict": reviews.HIDDEN, "message": "", "is_doubtful": None}
         return out.model_copy(update=told)
     return out.model_copy(update={**told, "regions": json.loads(decision.regions)})
 

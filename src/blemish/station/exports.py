@@ -36,6 +36,7 @@ COLUMNS: dict[str, type] = {
     "p_value": float,
     "threshold": float,
     "verdict": str,
+    "is_doubtful": bool,
     "message": str,
     "latency_ms": float,
     "regions": str,
@@ -46,7 +47,9 @@ COLUMNS: dict[str, type] = {
 }
 """Name and type of each column; `regions` is JSON, and the last four tell of the last verdict of a person, if any."""
 
-UNSEEN: Cells = {"score": None, "p_value": None, "verdict": HIDDEN, "message": "", "regions": "[]"}
+UNSEEN: Cells = {
+    **{"score": None, "p_value": None, "verdict": HIDDEN, "is_doubtful": None, "message": "", "regions": "[]"}
+}
 """What stands for an image of the audit lane until a person has judged it: no export tells our verdict before."""
 
 
@@ -185,7 +188,7 @@ def _parquet(pages: Iterable[list[Cells]]) -> Iterator[bytes]:
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
+    kinds = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string(), bool: pyarrow.bool_()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     file = _Written()
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:

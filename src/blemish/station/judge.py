@@ -27,7 +27,7 @@ from blemish.inspection.pipeline import images_at_once, judge_ahead
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.queue import MAX_ATTEMPTS, Task
-from blemish.station.tables import Decision, Job, Tally
+from blemish.station.tables import Decision, Job, Product, Tally
 from blemish.station.trail import STATION, append, canonical, decision_detail
 
 
@@ -140,6 +140,7 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             p_value=None if prediction is None else prediction.p_value,
             threshold=judged.threshold,
             verdict=verdict_of(prediction),
+            is_doubtful=_is_doubtful(prediction, session.get_one(Product, task.product_id).doubt_rate),
             message=judged.message,
             regions=json.dumps(
                 [] if prediction is None else find_regions_in_shares(prediction.scored_map, judged.threshold)
@@ -170,6 +171,10 @@ def verdict_of(prediction: Prediction | None) -> str:
     if prediction is None:
         return "unreadable"
     return "anomalous" if prediction.is_anomalous else "good"
+
+
+def _is_doubtful(prediction: Prediction | None, doubt_rate: float) -> bool:
+    return prediction is not None and not prediction.is_anomalous and prediction.p_value <= doubt_rate
 
 
 def keep_map(folder: StationFolder, image_id: int, scored_map: NDArray[np.float32]) -> None:

@@ -46,6 +46,7 @@ VARIABLES: tuple[tuple[str, str, Callable[[Decision, Product], Value]], ...] = (
     ("CreationTime", "DateTime", lambda decision, _: datetime.fromisoformat(decision.decided_at)),
     ("Verdict", "String", lambda decision, _: decision.verdict),
     ("IsAnomalous", "Boolean", lambda decision, _: decision.verdict != "good"),
+    ("IsDoubtful", "Boolean", lambda decision, _: decision.is_doubtful),
     ("Score", "Double", lambda decision, _: float("nan") if decision.score is None else decision.score),
     ("Threshold", "Double", lambda decision, _: decision.threshold),
     ("ResultId", "String", lambda decision, _: str(decision.id)),

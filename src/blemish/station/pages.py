@@ -155,8 +155,9 @@ def images(
     before: Annotated[int | None, Query(ge=-LARGEST_ID, le=LARGEST_ID)] = None,
 ) -> Response:
     """Every image that was decided, the newest first: of a verdict, a time, a name."""
-    if verdict not in ("", *reviews.SHOWN):
-        raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(reviews.SHOWN)}")
+    verdicts = (*reviews.SHOWN, reviews.DOUBTFUL)
+    if verdict not in ("", *verdicts):
+        raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(verdicts)}")
     within = reviews.Within(utc_time(start), utc_time(end), name.strip())
     with station.database.read() as session:
         rows = reviews.recent(session, product, IMAGES_A_PAGE, before, verdict or None, within)
@@ -169,7 +170,7 @@ def images(
             rows=rows,
             hidden=reviews.hidden_of(session, rows),
             asked=asked,
-            verdicts=reviews.SHOWN,
+            verdicts=verdicts,
             older=urlencode({key: value for key, value in older.items() if value}),
             products=state.products(session),
         )
@@ -259,10 +260,10 @@ def _as_seen_by(session: Session, model_id: int, image: Image) -> Decision:
 @router.get("/review")
 @allow("viewer")
 def review(request: Request, station: At, product: Chosen = None) -> Response:
-    """Rejects that nobody has judged, the worst first."""
+    """Rejects and doubtful images that nobody has judged, the worst first."""
     with station.database.read() as session:
-        rows = reviews.rejects(session, product)
-        told = {"left": reviews.rejects_left(session, product), "types": reviews.defect_types(session, product)}
+        rows = reviews.to_review(session, product)
+        told = {"left": reviews.left_to_review(session, product), "types": reviews.defect_types(session, product)}
         return render(request, "review.html.j2", rows=rows, **told, **head_of_page(session, station, product))
 
 

@@ -2,15 +2,15 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import SettingsError
-from blemish.station.reviews import SHOWN, SHOWN_VERDICT, hidden_by_hour
+from blemish.station.reviews import HIDDEN, SHOWN, SHOWN_VERDICT, hidden_by_hour
 from blemish.station.tables import Decision, DriftAlarm, Image, Tally, Verdict
 from blemish.stats.control_chart import ControlChart, laney_p_chart
 from blemish.stats.intervals import Interval, rate_interval
@@ -46,6 +46,16 @@ class AuditShares(NamedTuple):
 
 
 @final
+class Doubtful(NamedTuple):
+    """Images that passed, but were odd enough for people to look at them; without those that wait in the audit lane."""
+
+    images: int
+    judged: int
+    """So many of them people have called good or defective."""
+    defective: int
+
+
+@final
 class HourlyChart(NamedTuple):
     """The share of rejects hour by hour, over a week at least, with Laney's limits."""
 
@@ -74,6 +84,7 @@ class Report(NamedTuple):
     """None: fewer than two hours with images."""
     alarms: list[DriftAlarm]
     """Drift that was noticed in this time."""
+    doubtful: Doubtful
 
 
 def utc_time(text: str | None) -> str:
@@ -107,22 +118,30 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
         by_hour.setdefault(at, dict.fromkeys(SHOWN, 0))[verdict] = count
     said = select(Verdict, Decision.verdict).join(Decision, Decision.image_id == Verdict.image_id)
     rows = session.execute(said.where(*within).order_by(Verdict.id)).all()
-    last = {verdict.image_id: verdict for verdict, _ in rows}.values()
-    types = Counter(verdict.defect_type for verdict in last if verdict.judgement == "defective")
+    last = {verdict.image_id: verdict for verdict, _ in rows}
+    types = Counter(verdict.defect_type for verdict in last.values() if verdict.judgement == "defective")
     return Report(
         start=start,
         end=end,
         counts={name: sum(hour[name] for hour in by_hour.values()) for name in SHOWN},
         by_hour=list(by_hour.items()),
         defect_types=sorted(types.items(), key=lambda one: (-one[1], one[0])),
-        judged_good=sum(verdict.judgement == "good" for verdict in last),
-        judged_defective=sum(verdict.judgement == "defective" for verdict in last),
+        judged_good=sum(verdict.judgement == "good" for verdict in last.values()),
+        judged_defective=sum(verdict.judgement == "defective" for verdict in last.values()),
         audit=_audit_shares(
             (verdict.image_id, verdict.judgement, ours) for verdict, ours in rows if verdict.lane == "audit"
         ),
         chart=hourly_chart(session, start, end, product_id),
         alarms=drift_alarms(session, start, end, product_id),
+        doubtful=_doubtful(session, within, last),
     )
+
+
+def _doubtful(session: Session, within: Iterable[ColumnElement[bool]], said: Mapping[int, Verdict]) -> Doubtful:
+    query = select(Decision.image_id).join(Image, Image.id == Decision.image_id).where(*within)
+    images = session.scalars(query.where(Decision.is_doubtful.is_(True), SHOWN_VERDICT != HIDDEN)).all()
+    called = Counter(said[image_id].judgement for image_id in images if image_id in said)
+    return Doubtful(len(images), called["good"] + called["defective"], called["defective"])
 
 
 def hourly_chart(session: Session, start: str, end: str, product_id: int | None = None) -> HourlyChart | None:
@@ -164,6 +183,9 @@ def summary_rows(report: Report) -> Iterator[tuple[object, ...]]:
     for name in ("false_alarms", "misses", "escapes"):
         share: Share = getattr(report.audit, name)
         yield "audit lane", name, share.hits, share.of, *share.interval, "", ""
+    if report.doubtful.images:
+        yield "doubtful", "images", report.doubtful.images, "", "", "", "", ""
+        yield "doubtful", "defective", report.doubtful.defective, report.doubtful.judged, "", "", "", ""
     of = report.judged_defective
     yield from (("defect type", name, count, of, "", "", "", "") for name, count in report.defect_types)
     for alarm in report.alarms:

@@ -35,7 +35,9 @@ class Retention(Settings):
 
     days: float | None = Field(None, gt=0, description="Days that images called good are kept.")
     days_rejects: float | None = Field(
-        None, gt=0, description="Days that rejects, unreadable ones, those of the audit lane and judged ones are kept."
+        None,
+        gt=0,
+        description="Days that rejects, doubtful, unreadable, audited and judged ones are kept.",
     )
     max_gb: float | None = Field(
         None, gt=0, description="Gigabytes that all image files may take; the oldest go first, good ones before others."
@@ -137,7 +139,7 @@ def _told(removed: Removed, report: Report, more: Iterable[Removed]) -> Removed:
 
 def _is_kept_longer() -> ColumnElement[bool]:
     judged = exists().where(Verdict.image_id == Image.id)
-    return or_(Image.is_audit, Decision.verdict != "good", judged)
+    return or_(Image.is_audit, Decision.verdict != "good", Decision.is_doubtful, judged)
 
 
 def _remove_all(database: Database, folder: StationFolder, which: ColumnElement[bool], why: str) -> Iterator[Removed]:

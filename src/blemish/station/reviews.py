@@ -1,10 +1,11 @@
-"""What people say of images: of rejects, the worst first; and of the audit lane, before they see our verdict."""
+"""What people say of images: of rejects and doubtful ones, the worst first; and of the audit lane, before they see our
+verdict."""
 
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, final
 
-from sqlalchemy import Exists, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Exists, and_, case, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from blemish.errors import DataError, SettingsError
@@ -18,10 +19,19 @@ LONGEST_TYPE = 80
 AT_ONCE = 7
 """So many people can judge in the audit lane at once and begin with different images."""
 
+AT_A_TIME = 24
+"""So many images are shown to be reviewed."""
+
+TO_REVIEW: tuple[ColumnElement[bool], ...] = (Decision.verdict == "anomalous", Decision.is_doubtful.is_(True))
+"""What people look through, in this order; each has an index."""
+
 HIDDEN = "audit"
 """In place of a verdict that people must not see yet."""
 
 SHOWN = (*VERDICTS, HIDDEN)
+
+DOUBTFUL = "doubtful"
+"""In place of the verdict good where people are to look at the image, as the product says."""
 
 
 @final
@@ -74,20 +84,23 @@ def give_verdict(
         session.add(verdict)
 
 
-def rejects(session: Session, product_id: int | None) -> list[Row]:
-    """Anomalous images that nobody has judged, the worst first; those of the audit lane wait for it."""
-    query = _unjudged(product_id).order_by(Decision.p_value, Decision.score.desc()).limit(24)
-    return [Row(row[0], row[1]) for row in session.execute(query)]
+def to_review(session: Session, product_id: int | None) -> list[Row]:
+    """Anomalous and doubtful images that nobody has judged, the worst first; those of the audit lane wait for it."""
+    found: list[Row] = []
+    for which in TO_REVIEW:
+        query = _unjudged(product_id, which).order_by(Decision.p_value, Decision.score.desc())
+        found += [Row(row[0], row[1]) for row in session.execute(query.limit(AT_A_TIME - len(found)))]
+    return found
 
 
-def rejects_left(session: Session, product_id: int | None) -> int:
-    """How many anomalous images nobody has judged."""
-    return session.scalar(_unjudged(product_id).with_only_columns(func.count())) or 0
+def left_to_review(session: Session, product_id: int | None) -> int:
+    """How many anomalous and doubtful images nobody has judged."""
+    return sum(session.scalar(_unjudged(product_id, which).with_only_columns(func.count())) or 0 for which in TO_REVIEW)
 
 
-def _unjudged(product_id: int | None) -> Any:
+def _unjudged(product_id: int | None, which: ColumnElement[bool]) -> Any:
     is_judged = exists().where(Verdict.image_id == Image.id)
-    waits = (Decision.verdict == "anomalous", ~is_judged, ~Image.is_audit, Image.removed_at.is_(None))
+    waits = (which, ~is_judged, ~Image.is_audit, Image.removed_at.is_(None))
     return _by_product(product_id).where(*waits)
 
 
@@ -185,7 +198,8 @@ def recent(
 ) -> list[Row]:
     """The last decisions, the newest first; `before` a decision, of one verdict, and within bounds, where asked for.
 
-    Images whose verdict is hidden are of the verdict `audit`, and of no other.
+    Images whose verdict is hidden are of the verdict `audit`, and of no other. Doubtful ones are also of the verdict
+    good.
     """
     query = _rows(product_id).order_by(Decision.id.desc()).limit(limit)
     if within is not None and within.start:
@@ -196,7 +210,9 @@ def recent(
         query = query.where(Image.name.icontains(within.name, autoescape=True))
     if before is not None:
         query = query.where(Decision.id < before)
-    if verdict is not None:
+    if verdict == DOUBTFUL:
+        query = query.where(Decision.is_doubtful.is_(True), SHOWN_VERDICT != HIDDEN)
+    elif verdict is not None:
         query = query.where(verdict == SHOWN_VERDICT)
     return [Row(row[0], row[1]) for row in session.execute(query)]
 

@@ -34,6 +34,7 @@ from blemish.station.runs import settle
 from blemish.station.sign_in import check_signature, noted, see_other
 from blemish.station.spool import behind
 from blemish.station.tables import ROLES, Hook, Model, Role, Run, Source, User
+from blemish.station.thresholds import set_doubt_rate
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -97,6 +98,16 @@ def audit_rate(
 ) -> Response:
     """Which share of the images goes to the audit lane from now on, in percent."""
     set_audit_rate(station.database, identity_of(request).name, product_id, rate / 100.0, reason)
+    return noted("/products")
+
+
+@router.post("/products/doubt-rate")
+@allow("engineer")
+def doubt_rate(
+    request: Request, station: At, product_id: Number, rate: Annotated[float, Form()], reason: Text
+) -> Response:
+    """Which images that pass are doubtful from now on, in percent of the good parts."""
+    set_doubt_rate(station.database, identity_of(request).name, product_id, rate / 100.0, reason)
     return noted("/products")
 
 

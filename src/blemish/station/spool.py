@@ -65,7 +65,8 @@ def _waiting(hook: Hook) -> Any:
 
 def body_of(decision: Decision) -> bytes:
     """What is told of a decision, as JSON; whoever was told before knows it by its `id`."""
-    return json.dumps({"id": decision.id, **decision_detail(decision)}, allow_nan=False).encode()
+    told = {"id": decision.id, **decision_detail(decision), "is_doubtful": decision.is_doubtful}
+    return json.dumps(told, allow_nan=False).encode()
 
 
 def note(database: Database, hook: Hook, told: Told, say: Callable[[str], None]) -> float:

@@ -6,7 +6,7 @@ database; leases are seconds since 1970.
 
 from typing import ClassVar, Literal, final, get_args
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from blemish.data.product_names import LONGEST_PRODUCT
@@ -63,6 +63,8 @@ class Product(Base):
     """What is guaranteed at that threshold; None: the model's own promise, or nothing where it is no certificate's."""
     audit_rate: Mapped[float] = mapped_column(default=0.02)
     """Which share of all images people judge before they see our verdict."""
+    doubt_rate: Mapped[float] = mapped_column(default=0.0)
+    """What passes but at most this share of good parts resembles is doubtful, and shown to people; 0: nothing."""
     stops_when_withdrawn: Mapped[bool] = mapped_column(default=False)
     """Whether images wait once drift has withdrawn the guarantee; False: they are judged without one."""
     smallest_change: Mapped[float] = mapped_column(default=0.0)
@@ -154,6 +156,12 @@ class Decision(Base):
     __table_args__ = (
         Index("ix_decisions_product_id_verdict_score", "product_id", "verdict", "score"),
         Index("ix_decisions_product_id_decided_at", "product_id", "decided_at"),
+        Index(
+            "ix_decisions_doubtful",
+            "product_id",
+            sqlite_where=text("is_doubtful IS 1"),  # as queries say it, or the index is not used
+            postgresql_where=text("is_doubtful IS true"),
+        ),
     )
     id: Mapped[int] = mapped_column(BIG, primary_key=True)
     image_id: Mapped[int] = mapped_column(BIG, ForeignKey("images.id"), unique=True)
@@ -166,6 +174,8 @@ class Decision(Base):
     p_value: Mapped[float | None]
     threshold: Mapped[float]
     verdict: Mapped[str] = mapped_column(String(16))
+    is_doubtful: Mapped[bool] = mapped_column(default=False)
+    """Good by the threshold, but odd enough for a person to look at it (`Product.doubt_rate`)."""
     message: Mapped[str] = mapped_column(Text, default="")
     regions: Mapped[str] = mapped_column(Text, default="[]")
     photo_values: Mapped[str] = mapped_column(Text, default="{}")
