@@ -301,6 +301,26 @@ def test_masks_that_lie_elsewhere_are_neither_photos_nor_left_out(place: str, tm
         convert_dataset(tmp_path / "set", tmp_path / "out")
 
 
+def test_masks_of_good_images_and_of_several_types_may_lie_in_one_folder(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for kind, name in (*(("OK", f"g{n}") for n in range(7)), ("NOK", "a"), ("dent", "b")):
+        photo(root / kind / f"{name}.png")
+        mask(root / f"masks/{name}.png", row=None if kind == "OK" else 3)
+    found = convert_dataset(root, tmp_path / "out")
+    assert found == {"train/good": 6, "test/good": 1, "test/NOK": 1, "test/dent": 1}
+    assert [path.name for path in sorted((tmp_path / "out/ground_truth").rglob("*.png"))] == [
+        "a_mask.png",
+        "b_mask.png",
+    ]
+    mask(root / "masks/g3.png")
+    with pytest.raises(DataError, match=r"masks/g3\.png: a good image's mask, and something is marked; move the image"):
+        convert_dataset(root, tmp_path / "again")
+    mask(root / "masks/g3.png", row=None)
+    photo(root / "dent/a.png")
+    with pytest.raises(DataError, match=r"masks/a\.png: fits images in NOK, dent; put masks into a folder for each"):
+        convert_dataset(root, tmp_path / "again")
+
+
 def test_images_that_are_left_out_are_said(tmp_path: Path) -> None:
     told = list[str]()
     for name, lay in (("a", ok_nok), ("b", ksdd2)):

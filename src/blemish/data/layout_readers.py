@@ -3,7 +3,7 @@
 import csv
 import filecmp
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from blemish.data.decode import open_image, read_header
 from blemish.data.folder import Sample, read_folder
 from blemish.data.image_files import image_files, name_below
 from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, MASKS, find_child, subfolders
-from blemish.data.pairing import pair_masks
+from blemish.data.pairing import is_mask_of, pair_masks, stems_of
 from blemish.data.real_iad import read_real_iad
 from blemish.errors import DataError, join_names
 from blemish.settings import LARGEST_IMAGE_PX, read_regular
@@ -41,7 +41,7 @@ def read_visa(root: Path, test_good: float) -> list[Sample]:
     bad_folder = find_child(images, *BAD_NAMES) or images / "Anomaly"
     tested = _official_split(root, good)
     chosen = set(held_out(good, test_good)) if tested is None else tested
-    return [*good_samples(good, chosen), *_defects([bad_folder], masks, BAD_NAMES, "bad")]
+    return [*good_samples(good, chosen), *_defects([bad_folder], masks, good, BAD_NAMES, "bad")]
 
 
 def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
@@ -67,7 +67,8 @@ def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
     mask_root = find_child(root, *MASKS)
     good = image_files(good_folder)
     samples = good_samples(good, set(held_out(good, test_good)), good_folder)
-    return samples + _defects([path for path in subfolders(root) if path not in (good_folder, mask_root)], mask_root)
+    bad = [path for path in subfolders(root) if path not in (good_folder, mask_root)]
+    return samples + _defects(bad, mask_root, good)
 
 
 def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
@@ -104,7 +105,7 @@ def read_mvtec_3d(root: Path, _test_good: float) -> list[Sample]:
         for folder in subfolders(find_child(root, part) or root / part):
             photos, kind = find_child(folder, "rgb") or folder / "rgb", folder.name.lower()
             if part == "test" and kind not in GOOD_NAMES:
-                samples += _defective(photos, find_child(folder, "gt"), folder.name)
+                samples += _defective(photos, _by_name(find_child(folder, "gt")), folder.name)
                 continue
             if kind not in GOOD_NAMES:
                 raise DataError(f"{folder}: only good images are fitted; move it to test/{folder.name}")
@@ -118,7 +119,7 @@ def read_dagm(root: Path, _test_good: float) -> list[Sample]:
     samples = []
     for part in ("train", "test"):
         folder = find_child(root, part) or root / part
-        for name, path, masks in _with_masks(folder, find_child(folder, "label"), deep=False):
+        for name, path, masks in _with_masks(folder, _by_name(find_child(folder, "label")), deep=False):
             if not masks:
                 samples.append(Sample(path, f"{part}/good/{name}"))
             elif part == "test":
@@ -151,7 +152,7 @@ def read_aitex(root: Path, test_good: float) -> list[Sample]:
     good_folder, bad_folder = (find_child(root, name) or root / name for name in ("nodefect_images", "defect_images"))
     good = image_files(good_folder)
     samples = good_samples(good, set(held_out(good, test_good)), good_folder)
-    for name, path, masks in _with_masks(bad_folder, find_child(root, "mask_images")):
+    for name, path, masks in _with_masks(bad_folder, _by_name(find_child(root, "mask_images"))):
         kind = "defect" if masks else "defect_without_mask"
         samples.append(Sample(path, f"test/{kind}/{name}", kind, masks))
     return samples
@@ -220,44 +221,76 @@ def good_samples(paths: Sequence[Path], tested: set[Path], root: Path | None = N
 
 
 def _defects(
-    folders: Sequence[Path], mask_root: Path | None, names: Sequence[str] = (), defect_type: str | None = None
+    folders: Sequence[Path],
+    mask_root: Path | None,
+    good: Sequence[Path],
+    names: Sequence[str] = (),
+    defect_type: str | None = None,
 ) -> list[Sample]:
     """Defective images of one folder for each type, with the masks in a folder of its name, or of one of the `names`.
 
-    The masks of a single type may lie in the folder of masks itself.
+    Masks may lie in the folder of masks itself, those of good images among them.
 
     Raises:
-        DataError: masks that belong to no image.
+        DataError: a mask that belongs to no image, or to several; one of a good image in which something is marked.
     """
     samples = []
+    loose, of_good = ({}, set[Path]()) if mask_root is None else _loose_masks(mask_root, folders, good)
     for folder in folders:
-        masks = None if mask_root is None else find_child(mask_root, folder.name, *names)
-        if (
-            mask_root
-            and len(folders) == 1
-            and not (masks and image_files(masks))
-            and image_files(mask_root, deep=False)
-        ):
-            masks = mask_root
+        own = None if mask_root is None else find_child(mask_root, folder.name, *names)
+        masks = _by_name(own) or loose.get(folder, {})
         samples += _defective(folder, masks, defect_type or folder.name)
     used = {path for sample in samples for path in sample.mask_paths}
-    for path in image_files(mask_root) if mask_root else ():
-        if path not in used and path.relative_to(mask_root or path).parts[0].lower() not in GOOD_NAMES:
+    for name, path in _by_name(mask_root).items():
+        if path in of_good or name.partition("/")[0].lower() in GOOD_NAMES:
+            if not _is_even(path):
+                raise DataError(f"{path}: a good image's mask, and something is marked; move the image to its defects")
+        elif path not in used:
             wanted = join_names([f"{mask_root}/{folder.name}" for folder in folders])
             raise DataError(f"{path}: a mask that belongs to no image; masks are looked for in {wanted}")
     return samples
 
 
-def _defective(folder: Path, mask_folder: Path | None, defect_type: str) -> list[Sample]:
-    found = _with_masks(folder, mask_folder)
+def _loose_masks(
+    mask_root: Path, folders: Sequence[Path], good: Sequence[Path]
+) -> tuple[dict[Path, dict[str, Path]], set[Path]]:
+    """Masks of a folder in which some lie by themselves, for each folder of images; and those of good images."""
+    found: dict[Path, dict[str, Path]] = {folder: {} for folder in folders}
+    if not image_files(mask_root, deep=False):
+        return found, set()
+    stems = {folder: stems_of(_by_name(folder)) for folder in folders}
+    good_stems, of_good = stems_of(path.name for path in good), set()
+    for name, path in _by_name(mask_root).items():
+        owners = [folder for folder in folders if is_mask_of(name, stems[folder])]
+        if len(owners) > 1:
+            several = join_names([folder.name for folder in owners])
+            raise DataError(f"{path}: fits images in {several}; put masks into a folder for each, {mask_root}/...")
+        if owners or (len(folders) == 1 and not is_mask_of(name, good_stems)):
+            found[(owners or folders)[0]][name] = path  # pairing says what is wrong with it
+        elif is_mask_of(name, good_stems):
+            of_good.add(path)
+    return found, of_good
+
+
+def _is_even(path: Path) -> bool:
+    """Whether a mask has one value everywhere."""
+    values = np.asarray(open_image(path, LARGEST_IMAGE_PX, is_drawn=True))
+    return bool((values == values[0, 0]).all())
+
+
+def _by_name(folder: Path | None, deep: bool = True) -> dict[str, Path]:
+    return {name_below(path, folder): path for path in image_files(folder, deep)} if folder else {}
+
+
+def _defective(folder: Path, masks: Mapping[str, Path], defect_type: str) -> list[Sample]:
+    found = _with_masks(folder, masks)
     return [Sample(path, f"test/{defect_type}/{name}", defect_type, masks) for name, path, masks in found]
 
 
 def _with_masks(
-    folder: Path, mask_folder: Path | None, deep: bool = True
+    folder: Path, masks: Mapping[str, Path], deep: bool = True
 ) -> Iterable[tuple[str, Path, tuple[Path, ...]]]:
     """The images of a folder by name, with their masks."""
-    images = {name_below(path, folder): path for path in image_files(folder, deep)}
-    masks = {name_below(path, mask_folder): path for path in image_files(mask_folder)} if mask_folder else {}
+    images = _by_name(folder, deep)
     pairs = pair_masks(images, masks, {path: str(path) for path in (*images.values(), *masks.values())}, str(folder))
     return [(name, path, pairs.get(path, ())) for name, path in images.items()]

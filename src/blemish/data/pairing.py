@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -55,6 +55,20 @@ def pair_masks(
             raise DataError(f"{names[mask]}: {names[fitting[0]]} has another mask already, {names[whole[fitting[0]]]}")
         pairs[fitting[0]].append(mask)
     return {image: tuple(some) for image, some in pairs.items()}
+
+
+def stems_of(names: Iterable[str]) -> frozenset[str]:
+    """What `is_mask_of` is asked with: of the paths of images below their folder."""
+    return frozenset(folded(_stem(name)) for name in names)
+
+
+def is_mask_of(name: str, stems: Collection[str]) -> bool:
+    """Whether a mask of that name belongs to one of the images of these stems.
+
+    >>> [is_mask_of(name, stems_of(["007.png"])) for name in ("007_mask.png", "008.png")]
+    [True, False]
+    """
+    return any(folded(stem) in stems for stem, _ in _stems(composed(_stem(name))))
 
 
 def masks_of_type(root: Path, folder: Path, paths: list[Path], mask_root: Path) -> dict[Path, tuple[Path, ...]]:
