@@ -1,5 +1,6 @@
 """The watch over a line: calm while nothing changes, quick when something does, and the same after a restart."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter
 
 from blemish.data.files import exclusive_lock
+from blemish.data.folder import ID_DIGITS
 from blemish.data.images import prepare
 from blemish.data.photo_values import PHOTO_VALUES, photo_values
 from blemish.errors import CalibrationError, DataError, SettingsError
@@ -135,7 +137,7 @@ def test_an_interruption_loses_nothing(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")
 def test_a_name_that_is_not_utf8_is_skipped(model: Path, tmp_path: Path) -> None:
-    folder = write_parts(tmp_path, good=3) / "train/good"
+    folder = write_parts(tmp_path, good=3, seed=3) / "train/good"
     (folder / "001.png").rename(folder / os.fsdecode(b"bad\xff.png"))
     with pytest.raises(DataError, match="not UTF-8; rename it"):
         watch(model, folder)
@@ -395,6 +397,19 @@ def test_images_calibrated_on_are_not_watched(model: Path, tmp_path: Path) -> No
     photos(recent, 3, seed=6)
     found = watch(model, recent)
     assert (found.new_images, found.passed_over) == (3, 30)
+
+
+def test_images_fitted_on_are_not_watched_either(onnx_file: Path, parts: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copy(onnx_file, tmp_path / "m.onnx"))
+    header = Predictor.load(model).header
+    good = sorted((parts / "train" / "good").iterdir())
+    fitted = [
+        path for path in good if hashlib.sha256(path.read_bytes()).hexdigest()[:ID_DIGITS] in header.data_card.fit_ids
+    ]
+    assert fitted
+    certify_model(model, CertifyRequest(good=photos(tmp_path / "recent", 30, seed=5)))
+    found = watch(model, fitted)
+    assert (found.new_images, found.passed_over) == (0, len(fitted))
 
 
 def test_photos_of_before_a_new_calibration_stay_watched(model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from blemish.data.folder import ID_DIGITS
 from blemish.data.photo_values import PHOTO_VALUES
 from blemish.errors import SettingsError
 from blemish.inference.artifact import ArtifactHeader
@@ -18,7 +19,7 @@ from blemish.station import queue, state
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.drift import LineWatch, set_drift
-from blemish.station.folder import StationFolder
+from blemish.station.folder import StationFolder, sha256_of
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
 from blemish.station.tables import DriftAlarm, Entry, Model, Product, Watch
@@ -92,6 +93,26 @@ def test_a_change_of_the_line_is_an_alarm_in_the_store_once(
     assert alarm.usual == pytest.approx(0.5, abs=0.01)
     assert 0.55 < alarm.found < 0.75  # the median of the last twenty
     assert (entry.action, entry.actor, entry.subject) == ("drift", "station", "disc")
+
+
+def test_what_the_model_was_fitted_on_is_not_watched(
+    database: Database, folder: StationFolder, line: Line, decide: Decide
+) -> None:
+    with database.write() as session:
+        model = session.get_one(Model, line.model_id)
+        header = ArtifactHeader.model_validate_json(model.header)
+        fitted = tuple(sha256_of(picture(place, side=2))[:ID_DIGITS] for place in range(30))
+        card = header.data_card.model_copy(update={"fit_ids": fitted})
+        model.header = header.model_copy(update={"data_card": card}).model_dump_json()
+    over = watch(database, folder)
+    decide(30, brightness=0.7)
+    over.look()
+    decide(1)
+    over.look()
+    over.save()
+    with database.read() as session:
+        assert session.scalars(select(DriftAlarm)).all() == []
+        assert session.scalars(select(Watch.images)).one() == 1
 
 
 def alarm_beside(database: Database, folder: StationFolder, line: Line) -> None:

@@ -155,7 +155,7 @@ def _print_watch(found: "Watched") -> None:
         say("note", "the model was calibrated again since, so the watch began again")
     if found.passed_over:
         passed = plural(found.passed_over, "file")
-        say("note", f"{passed} passed over, watched before or calibrated on")
+        say("note", f"{passed} passed over, watched before or trained or calibrated on")
     if found.copies:
         say("note", f"{plural(found.copies, 'file')} passed over as copies of images watched before, which count once")
     if "score" not in found.streams:

@@ -136,6 +136,10 @@ class ArtifactHeader(Settings):
         """How unusual a score is among good ones; at most alpha exactly when it exceeds the threshold for alpha."""
         return score_p_value(self.calibration_scores, self.calibration, score)
 
+    def made_of(self) -> frozenset[str]:
+        """The contents of the files that it was fitted or calibrated on, as `Sample.file_id` has them."""
+        return frozenset((*self.data_card.fit_ids, *self.calibration.image_ids))
+
     def rate_at(self, threshold: float) -> float:
         """The false-alarm rate of a threshold: that of the header's own is promised, another's is to be expected."""
         if threshold == self.threshold:

@@ -40,7 +40,7 @@ class Watched:
     images: int
     new_images: int
     passed_over: int
-    """Files that an earlier run had watched, or that the model was calibrated on."""
+    """Files that an earlier run had watched, or that the model was fitted or calibrated on."""
     copies: int
     """Files of the same content as images that were watched before; each image counts once."""
     skipped: dict[str, str]
@@ -81,7 +81,7 @@ def monitor_images(
     """Watch images in the order they come, or the files of a folder in the order they were last changed.
 
     The watch goes on from `state_path` and is kept there, also when it is interrupted. Files of a folder that an
-    earlier run has seen are passed over, and so are images that the model was calibrated on, and copies of those that
+    earlier run has seen are passed over, and so are images that the model was made of, and copies of those that
     were watched (see `REMEMBERED`); `on_copies` is told how many came in a row, `FROZEN`, and the name of the last.
     Without a probability it is the one before, or 1 %; without a smallest change likewise, or 0: every change counts.
     `is_current` is asked now and then whether the model file is still the one that is watched by.
@@ -126,7 +126,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self._before = self.watch.images
-        self._calibrated = set(self.predictor.header.calibration.image_ids)
+        self._made_of = self.predictor.header.made_of()
         self._readings = self.predictor.policy.new_readings()
         self._skipped = dict[str, str]()
         self._unreadable, self._still_unreadable = list[str](), list[str]()
@@ -187,9 +187,9 @@ class _Run:
         return raised
 
     def _look(self, file: _File) -> list[Alarm]:
-        """Watch an image that was neither calibrated on nor watched before."""
+        """Watch an image that the model was not made of and that was not watched before."""
         identity = _id_of(file.path)
-        if identity in self._calibrated:
+        if identity in self._made_of:
             self._passed_over += 1
             return []
         if identity in self.watch.ids:

@@ -42,7 +42,7 @@ class _Open:
     model_id: int
     bets: Bets | None
     known: frozenset[str]
-    """Images that the model was calibrated on, which are not looked at."""
+    """Images that the model was fitted or calibrated on, which are not looked at."""
     beside: WithdrawalCheck
     """What `blemish monitor` may have found, run over the model's file by hand."""
     last: int
@@ -101,7 +101,7 @@ class LineWatch:
             bets, trouble = begin(header, product.smallest_change, "" if kept is None else kept.state)
             beside = WithdrawalCheck(header, default_state_path(self._folder.model_path(model.sha256)))
             last = 0 if kept is None else kept.last_decision_id
-            self._open[key] = _Open(*key, bets, frozenset(header.calibration.image_ids), beside, last, trouble)
+            self._open[key] = _Open(*key, bets, header.made_of(), beside, last, trouble)
         return self._open[key]
 
     def _follow(self, watch: _Open) -> bool:

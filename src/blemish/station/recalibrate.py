@@ -73,7 +73,7 @@ def propose(session: Session, product: Product) -> Proposal | None:
         return None
     _, header = live
     alarms, card = alarms_of(session, product), header.calibration
-    known = {*header.data_card.fit_ids, *card.image_ids, *card.earlier_ids}
+    known = {*header.made_of(), *card.earlier_ids}
     images = [
         image
         for image in confirmed_good(session, product.id, alarms[0].raised_at if alarms else "")
