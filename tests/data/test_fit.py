@@ -9,7 +9,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import PixelPolicy, load_image, prepare
-from blemish.data.notes import enlargement_note, grey_note, reduction_note
+from blemish.data.notes import enlargement_note, reduction_note
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import scored_map
 from blemish.inference.runtime import Runtime
@@ -140,7 +140,12 @@ def test_grey_photos_among_those_in_colour_are_told(tmp_path: Path) -> None:
     for name, mode in (("a", "RGB"), ("b", "L"), ("c", "RGB")):
         Image.new(mode, (8, 8)).save(tmp_path / f"{name}.png")
     samples = read_folder(tmp_path).train
-    colour = PixelPolicy(size_px=(8, 8), channels=3)
-    assert grey_note(samples, colour).startswith("1 of 3 photos is grey (b.png), the others in colour; ")
-    assert grey_note(samples, PixelPolicy(size_px=(8, 8), channels=1)) == ""
-    assert grey_note(samples[:1], colour) == grey_note(samples[1:2], colour) == ""
+
+    def note(count: int, channels: int) -> str:
+        readings = PixelPolicy(size_px=(8, 8), channels=channels).new_readings(is_training=True)
+        for sample in samples[:count]:
+            readings.add(sample.name, prepare(sample.path, PixelPolicy(size_px=(8, 8), channels=channels)).reading)
+        return readings.grey
+
+    assert note(3, 3).startswith("1 of 3 photos is grey (b.png), the others in colour; take out what is not from ")
+    assert note(3, 1) == note(1, 3) == ""

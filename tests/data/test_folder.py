@@ -306,12 +306,18 @@ def test_photos_may_be_named_like_masks(name: str, parts: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("labels.csv", "image,label\n000.png,ok\n001.png,nok\n"), ("001.json", "{}"), ("001.png.txt", "")],
+    [
+        ("labels.csv", "image,label\n000.png,ok\n001.png,nok\n"),
+        ("001.json", '{"shapes": []}'),
+        ("001.png.txt", "0 .5 .5 .1 .1\n"),
+    ],
 )
 def test_text_that_may_call_photos_defective_is_said(name: str, text: str, tmp_path: Path) -> None:
     for number in range(2):
         touch(tmp_path / f"{number:03}.png")
     (tmp_path / "readme.txt").write_text("photos of line 3")
+    (tmp_path / "000.json").write_text('{"exposure_us": 1200, "gain": 1.5, "camera": "left", "objective": 3}')
+    (tmp_path / "000.txt").write_text("2026-11-27 14:03:02 1200 1.5")
     samples = read_folder(tmp_path).train
     assert text_note(samples, None) == ""
     (tmp_path / name).write_text(text)

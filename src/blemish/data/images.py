@@ -78,9 +78,9 @@ class PixelPolicy(Settings):
         """What the network is shown `(h, w)`: the region of interest and a margin; None where it is all."""
         return self.roi if self.shown_png is None else decode_roi(self.shown_png)
 
-    def new_readings(self) -> Readings:
-        """Where photos that a model with this policy judges are counted."""
-        return Readings(self.white_level, in_colour=self.channels == 3)
+    def new_readings(self, is_training: bool = False) -> Readings:
+        """Where photos that a model with this policy judges, or is trained on, are counted."""
+        return Readings(self.white_level, self.channels == 3, is_training)
 
     @property
     def judged_share(self) -> float:

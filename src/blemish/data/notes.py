@@ -1,5 +1,6 @@
 """What is said of photos that are read, but perhaps not as they were meant: pages, depth, orientation, reduction."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,25 +23,19 @@ MIN_ENLARGEMENT = 3.0
 """From this many times larger on, an enlargement of all photos is said."""
 
 _TEXTS, _MAX_TEXT_BYTES = (".csv", ".tsv", ".txt", ".json", ".xml"), 1 << 22
+_ANNOTATES = re.compile(
+    rb"\b(shapes|annotat\w*|labels?|segment\w*|polygons?|b(nd)?box|class(es)?|categor\w+|defect\w*|anomal\w+|verdict|"
+    rb"results?|judge?ment|nok|n\.?i\.?o|not[ _-]?ok|ng|bad|fail\w*|reject\w*|scrap)\b|^\d+( -?[\d.]+){4,}\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 _LOOKED_AT = 20
 
 
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
     """What to know of photos before a model of them is trusted; `readings` says how they were read."""
     sizes = reduction_note(samples, policy), enlargement_note(samples, policy)
-    found = (page_note(samples), grey_note(samples, policy), *readings.notes, profile_note(samples), *sizes)
+    found = (page_note(samples), *readings.notes, profile_note(samples), *sizes)
     return [note for note in found if note]
-
-
-def grey_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
-    """Grey photos among others in colour, of which a model of colour is made."""
-    grey = [sample.name for sample in samples if sample.header.is_grey]
-    if policy.channels == 1 or not 0 < len(grey) < len(samples):
-        return ""
-    return (
-        f"{len(grey)} of {len(samples)} photos {'is' if len(grey) == 1 else 'are'} grey ({join_names(grey)}), the "
-        "others in colour; take out what is not from the line's camera, or train on grey: data.channels=1"
-    )
 
 
 def page_note(samples: Sequence[Sample]) -> str:
@@ -67,7 +62,8 @@ def profile_note(samples: Sequence[Sample]) -> str:
 def text_note(samples: Sequence[Sample], groups: str | None) -> str:
     """Text beside photos that names them, such as labels or annotations, which may call some of them defective.
 
-    Of text files that are named like a photo the name counts, of others the content. That of `data.groups` is read.
+    What is named like a photo must have words of annotations, or numbers as YOLO has them: a camera may write its
+    settings beside each photo. Other text must name most photos. That of `data.groups` is read.
     """
     known = Path(groups or "").resolve()
     photos: dict[Path, list[Path]] = defaultdict(list)
@@ -77,7 +73,7 @@ def text_note(samples: Sequence[Sample], groups: str | None) -> str:
     for folder, paths in sorted(photos.items()):
         stems = {one for path in paths for one in (path.stem, path.name)}
         others = [path for path in _texts(folder) if path.resolve() != known]
-        found += [path for path in others if path.stem in stems]
+        found += [path for path in others if path.stem in stems and _ANNOTATES.search(_begin(path))]
         found += [path for path in others[:_LOOKED_AT] if path.stem not in stems and _names_photos(path, paths)]
     if not found:
         return ""
@@ -94,11 +90,14 @@ def _texts(folder: Path) -> list[Path]:
 
 def _names_photos(path: Path, photos: Sequence[Path]) -> bool:
     """Whether a text has the names of most of the first photos."""
+    content, looked = _begin(path), photos[:_LOOKED_AT]
+    return sum(photo.name.encode() in content for photo in looked) > len(looked) / 2
+
+
+def _begin(path: Path) -> bytes:
     with suppress(OSError), open_regular(path) as file:
-        content = file.read(_MAX_TEXT_BYTES)
-        looked = photos[:_LOOKED_AT]
-        return sum(photo.name.encode() in content for photo in looked) > len(looked) / 2
-    return False
+        return file.read(_MAX_TEXT_BYTES)
+    return b""
 
 
 def turned_note(samples: Sequence[Sample]) -> str:

@@ -51,11 +51,14 @@ class _Some:
 
 @final
 class Readings:
-    """How photos were read, for a model of colour or not; of many only counts and the first names are kept."""
+    """How photos were read, for a model of colour or not that judges them, or is trained on them.
 
-    def __init__(self, white_level: int | None, in_colour: bool = False) -> None:
+    Of many only counts and the first names are kept.
+    """
+
+    def __init__(self, white_level: int | None, in_colour: bool = False, is_training: bool = False) -> None:
         self.deep = DeepPhotos(white_level)
-        self._in_colour = in_colour
+        self._in_colour, self._is_training = in_colour, is_training
         self._count = 0
         self._grey, self._transparent, self._untold = _Some(), _Some(), _Some()
 
@@ -70,19 +73,23 @@ class Readings:
 
     @property
     def grey(self) -> str:
-        """What is said of grey photos where the model is one of colour; else empty.
+        """What is said of grey photos where the model is one of colour, and trained on others; else empty.
 
         >>> readings = Readings(None, in_colour=True)
         >>> for name in ("a.png", "b.png"): readings.add(name, Reading(is_grey=name == "b.png"))
         >>> readings.grey.partition(",")[0]
         '1 of 2 photos is grey (b.png)'
         """
-        if not self._in_colour or not self._grey.count:
+        is_among_others = 0 < self._grey.count < self._count
+        if not self._in_colour or not self._grey.count or (self._is_training and not is_among_others):
             return ""
         who = "all these photos are grey" if self._count > 1 else "the photo is grey"
-        if self._grey.count < self._count:
+        if is_among_others:
             names = join_names(self._grey.names, grey := self._grey.count)
             who = f"{grey} of {self._count} photos {'is' if grey == 1 else 'are'} grey ({names})"
+        if self._is_training:
+            advice = "take out what is not from the line's camera, or train on grey: data.channels=1"
+            return f"{who}, the others in colour; {advice}"
         return (
             f"{who}, and the model was trained on colour: what it says of that means little, unless it saw grey ones, "
             "too; train on grey photos, or look for what has changed in the camera"

@@ -11,7 +11,6 @@ from torch.utils.data import Dataset
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, Prepared, check_contents, prepare
 from blemish.data.progress import Progress, Report, quiet
-from blemish.data.readings import Readings
 from blemish.data.tiles import tile_boxes
 from blemish.errors import DataError, bad_file
 from blemish.settings import AugmentSettings
@@ -42,7 +41,7 @@ class GoodImages(Dataset[Tensor]):
         self.policy = policy
         self.samples: list[Sample] = []
         self.skipped: dict[str, str] = {}
-        self.readings = Readings(policy.white_level)
+        self.readings = policy.new_readings(is_training=True)
         self._kept: dict[int, Prepared] = {}
         left = CACHE_BYTES
         with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
