@@ -136,7 +136,7 @@ def test_what_a_watched_folder_leaves_out_is_said(
     line, camera = set_up_line(sqlite, folder, onnx_file), tmp_path / "camera"
     camera.mkdir()
     (camera / "a.png").write_bytes(picture(1))
-    (camera / "b.gif").write_bytes(b"GIF89a")
+    (camera / "b.png").symlink_to("nothing")
     (camera / "c.png").touch()
     os.truncate(camera / "c.png", 3 << 30)
     source_id = add_folder(sqlite, "test", line.product_id, camera)
@@ -145,11 +145,35 @@ def test_what_a_watched_folder_leaves_out_is_said(
         with pytest.raises(DataError, match=r"c\.png: 3072 MiB, at most 27\d\d MiB are read"):
             watched.look()
     (camera / "c.png").unlink()
-    with pytest.raises(DataError, match=r"b\.gif: an image of a kind that is not read"):
+    with pytest.raises(DataError, match=r"b\.png: a link to nothing"):
         watched.look()
-    (camera / "b.gif").unlink()
+    (camera / "b.png").unlink()
     assert watched.look() == 0
     assert count(sqlite, Image) == 1
+
+
+def test_files_of_another_kind_are_trouble_where_they_come_instead_of_images(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path
+) -> None:
+    line, camera, noted = set_up_line(sqlite, folder, onnx_file), tmp_path / "camera", list[str]()
+    camera.mkdir()
+
+    def write(name: str, at_s: int) -> None:
+        (camera / name).write_bytes(picture(1))
+        os.utime(camera / name, (at_s, at_s))
+
+    source_id = add_folder(sqlite, "test", line.product_id, camera)
+    watched = WatchedFolder(Inbox(sqlite, folder), source_id, camera, settle_s=0.0, note=noted.append)
+    for at_s, name in enumerate(("logo.gif", "a.png", "b.gif", "c.gif")):
+        write(name, 1000 + at_s)
+        watched.look()
+    assert [Path(said.partition(": ")[0]).name for said in noted] == ["logo.gif", "b.gif", "c.gif"]
+    write("d.gif", 2000)
+    with pytest.raises(DataError, match=r"\.gif: an image of a kind that is not read"):
+        watched.look()
+    write("e.png", 3000)
+    watched.look()
+    assert count(sqlite, Image) == 2
 
 
 def test_what_was_taken_in_before_is_not_read_again(

@@ -10,6 +10,9 @@ from typing import NamedTuple, final
 from blemish.data.image_files import OTHER_IMAGES, SUFFIXES, in_pictures, is_drawn
 from blemish.data.layouts import is_passed_over
 
+OTHER_KIND = "an image of a kind that is not read (PNG, JPEG, BMP, TIFF and WebP are)"
+"""Why a file is left out that no camera of the line may have written."""
+
 
 class Stamp(NamedTuple):
     """What changes when a file is written to or replaced."""
@@ -156,7 +159,7 @@ def _why_left_out(entry: "os.DirEntry[str]") -> str | None:
     except OSError as error:  # links in a circle
         return f"a link that cannot be followed: {error.strerror}"
     if is_file and _suffix_of(entry) in OTHER_IMAGES:
-        return "an image of a kind that is not read (PNG, JPEG, BMP, TIFF and WebP are)"
+        return OTHER_KIND
     if is_file or not _is_named_like_image(entry):
         return None
     if not entry.is_symlink():

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from blemish.data.decode import open_image, read_content
 from blemish.data.image_files import SUFFIXES
 from blemish.errors import DataError
-from blemish.inspection.arrivals import Arrivals, Ready, scan
+from blemish.inspection.arrivals import OTHER_KIND, Arrivals, Ready, scan
 from blemish.inspection.decisions import now
 from blemish.inspection.moving import file_stamp
 from blemish.settings import LARGEST_IMAGE_PX
@@ -23,6 +23,9 @@ from blemish.station.room import DiskFullError, check_room, is_full
 from blemish.station.tables import Image, Job, Product, Source
 
 LONGEST_NAME = 1000
+
+STRAY = 3
+"""So many files of a kind that is not read, and no image after them, are the camera's."""
 
 AT_ONCE = 500
 """So many names are looked up at a time."""
@@ -108,11 +111,23 @@ def size_of(name: str, content: bytes) -> tuple[int, int] | None:
 
 @final
 class WatchedFolder:
-    """A folder that a camera writes into: every file that has come to rest is received once."""
+    """A folder that a camera writes into: every file that has come to rest is received once.
 
-    def __init__(self, inbox: Inbox, source_id: int, path: Path, settle_s: float = 1.0, patience_s: float = 10.0):
-        self._inbox, self._source_id, self.path = inbox, source_id, path
+    `note` is told, once, of files of other kinds that are no trouble: fewer than `STRAY` since the last image.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        source_id: int,
+        path: Path,
+        settle_s: float = 1.0,
+        patience_s: float = 10.0,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._inbox, self._source_id, self.path, self._note = inbox, source_id, path, note
         self._arrivals = Arrivals(settle_s, patience_s)
+        self._newest_ns, self._noted = 0, set[str]()
 
     def look(self) -> int:
         """Receive what is ready; returns how many images are new.
@@ -122,8 +137,10 @@ class WatchedFolder:
             DataError: one could not be received, or the disk is full: then none after it. Both are tried again at the
                 next look. Or something is left out that may have been meant to be judged.
         """
-        failed, new = list[DataError](), 0
-        found = scan(self.path, lambda name, why: failed.append(DataError(f"{self.path / name}: {why}")))
+        left_out, new = list[tuple[str, str]](), 0
+        found = scan(self.path, lambda name, why: left_out.append((name, why)))
+        self._newest_ns = max((self._newest_ns, *(stamp.changed_ns for stamp in found.values())))
+        failed = self._failures(left_out)
         ready = self._arrivals.look(found, time.monotonic())
         known = self._known(ready)
         for one in ready:
@@ -139,6 +156,20 @@ class WatchedFolder:
         if failed:
             raise failed[0]
         return new
+
+    def _failures(self, left_out: Sequence[tuple[str, str]]) -> list[DataError]:
+        """What is left out and may have been meant to be judged; of other kinds, as a camera of the line writes them.
+
+        What is not, such as a logo that somebody put there, is noted.
+        """
+        others = [name for name, why in left_out if why == OTHER_KIND]
+        stamps = (file_stamp(self.path / name) for name in others)
+        since = sum(stamp is not None and stamp.changed_ns > self._newest_ns for stamp in stamps)
+        quiet = set(others) if since < STRAY else set()
+        for name in sorted(quiet - self._noted):
+            self._note(f"{self.path / name}: {OTHER_KIND}")
+        self._noted |= quiet
+        return [DataError(f"{self.path / name}: {why}") for name, why in left_out if name not in quiet]
 
     def _known(self, ready: Sequence[Ready]) -> set[tuple[str, int, int | None]]:
         """Name, size and time of the last change of those that were received before a restart."""

@@ -168,7 +168,7 @@ class Worker:
                 cameras.follow(cameras_on(self._database))
                 for source_id, path in watched_sources(self._database).items():
                     if source_id not in watched or watched[source_id].path != path:
-                        watched[source_id] = WatchedFolder(inbox, source_id, path, self._settle_s)
+                        watched[source_id] = WatchedFolder(inbox, source_id, path, self._settle_s, note=self._say)
                     self._look(watched[source_id], source_id)
             except SQLAlchemyError as error:
                 self._say(f"the database fails: {reason(error)}")
