@@ -74,10 +74,16 @@ def take_pictures(page: Any, out: Path) -> None:
         page.locator(f".card[data-image='{judged}']").wait_for(state="detached")
     worst = page.locator(".card a.picture").first.get_attribute("href")
     until(page, lambda: page.goto("/shadow") and int(page.locator(".results dd").first.text_content()) > 0.9 * NUTS)
-    for path in ("/live", "/review", worst, "/threshold", "/report", "/shadow"):
+    train = (
+        f"/train?product=1&path={out / 'hazelnuts'}&roi=[20,36,232,236]&ignore=[[84,112],[138,96],[152,138],[98,156]]"
+    )
+    for path in ("/live", "/review", worst, "/threshold", "/report", "/shadow", train):
         page.goto(path.replace("/live", "/"), wait_until="networkidle" if path != "/live" else "load")
+        if path == train:
+            page.click("[data-tool=move]")
+            page.click("[data-board]")
         page.wait_for_timeout(1000)
-        name = "image" if path == worst else path[1:]
+        name = "image" if path == worst else path[1:].partition("?")[0]
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         picture.save(IMG / f"station-{name}.jpg", quality=80, optimize=True)
 

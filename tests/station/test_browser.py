@@ -1,11 +1,13 @@
 """A real browser: log in, watch a verdict arrive, judge by keyboard, move the threshold, read the shift report."""
 
+import io
+import json
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from blemish.station.database import open_database
 from blemish.station.folder import open_folder
 from blemish.station.products import set_audit_rate
 from blemish.station.render import NAVIGATION
+from station.photos import write_photo
 from station.serving import PASSWORD, Running, begin, set_up
 from station.waiting import WITHIN_S, wait_until
 
@@ -143,7 +146,7 @@ def test_a_shift_at_the_station(page: Any, running: Running, onnx_file: Path, tm
 
 PAGES = (
     *(path for path, _, _ in NAVIGATION),
-    *("/recalibrate", "/shadow", "/trail/head", "/trail?everything=true&check=true", "/account"),
+    *("/recalibrate", "/shadow", "/train?product=1", "/trail/head", "/trail?everything=true&check=true", "/account"),
 )
 
 
@@ -210,12 +213,15 @@ def test_an_engineer_works_by_keyboard_and_no_page_complains(page: Any, running:
     assert "SECRET" not in text
 
     page.goto(running.address + "products")
-    page.locator("summary", has_text="Train a model here").press("Enter")
-    page.fill("form[action='/products/train'] [name=path]", str(tmp_path / "camera"))
-    page.fill("form[action='/products/train'] [name=name]", "new")
-    page.press("form[action='/products/train'] [name=name]", "Enter")
+    page.locator("a", has_text="Train a model here").press("Enter")
+    write_photo(tmp_path / "camera" / "good" / "0.jpg", (64, 64))
+    page.fill("[name=path]", str(tmp_path / "camera" / "good"))
+    page.press("[name=path]", "Enter")
+    page.fill("[name=roi]", "[0, 0, 32, 64]")
+    page.fill("[name=name]", "new")
+    page.press("[name=name]", "Enter")
     page.wait_for_url(re.compile(r"/runs/1$"))
-    page.wait_for_selector(".alarm >> text=camera")  # there are no images, which it says when it has ended
+    page.wait_for_selector(".alarm >> text=1 good image found")  # it says so when it has ended
     page.goto(running.address + "recalibrate")
     assert "Not yet" in page.locator("main").text_content()
     page.goto(running.address + "shadow")
@@ -352,3 +358,98 @@ def test_on_a_telephone_the_audit_lane_is_judged_without_scrolling(
         buttons = page.locator("form[data-audit] button")
         assert wait_until(lambda: page.goto(f"{running.address}audit") and buttons.count() == 3)
         assert all(box["y"] + box["height"] <= 844 for box in (one.bounding_box() for one in buttons.all()))
+
+
+def test_what_is_drawn_on_a_photo_is_what_the_setting_takes(chromium: Any, running: Running, tmp_path: Path) -> None:
+    for place in range(3):  # stored lying, shown 300 wide and 400 high, white where x is from 150 on and y below 200
+        write_photo(tmp_path / "camera" / "good" / f"{place}.jpg", (400, 300), turned=True)
+    drawing = f"{running.address}train?product=1&path={tmp_path / 'camera' / 'good'}"
+    for width in (1280, 390):
+        with logged_in(chromium, running, viewport={"width": width, "height": 844}, has_touch=width == 390) as page:
+            page.goto(drawing, wait_until="networkidle")
+            board, roi, ignore = (page.locator(one) for one in ("[data-board]", "[name=roi]", "[name=ignore]"))
+            board.scroll_into_view_if_needed()
+            box = board.bounding_box()
+            assert box["width"] / box["height"] == pytest.approx(3 / 4, rel=0.01)  # no bars beside it
+            pointer = Pointer(page, board, has_touch=width == 390)
+            pointer.drag((150, 1), (299, 200))
+            one_px = 300 / box["width"]
+            assert json.loads(roi.input_value()) == pytest.approx([150, 1, 299, 200], abs=1 + one_px)
+            seen = np.asarray(Image.open(io.BytesIO(board.screenshot())).convert("L"))[2:-2, 2:-2] > 200
+            sides = [np.flatnonzero(seen.mean(axis=axis) > 0.2)[[0, -1]] for axis in (0, 1)]  # white and not darkened
+            assert np.ravel(sides) * one_px == pytest.approx([150, 299, 1, 200], abs=3 + 3 * one_px)
+
+            page.click("[data-tool=polygon]")
+            page.click("[data-kind=ignore]")  # also of the rectangle that is chosen
+            assert (roi.input_value(), ignore.input_value() != "") == ("", True)
+            page.click("[data-do=undo]")
+            for at in ((170, 50), (250, 60), (220, 150), (170, 50)):
+                pointer.press(at)
+            assert [len(one) for one in json.loads(ignore.input_value())] == [2, 2, 2]
+            pointer.drag((210, 55), (215, 20))  # a corner between two
+            assert [len(one) for one in json.loads(ignore.input_value())] == [2, 2, 2, 2]
+            page.click("[data-do=corner]")
+            page.keyboard.press("Control+z")
+            assert [len(one) for one in json.loads(ignore.input_value())] == [2, 2, 2, 2]
+            page.click("[data-tool=move]")
+            before = json.loads(ignore.input_value())
+            pointer.drag((215, 90), (115, 500))  # as far as the photo goes
+            moved = np.array(json.loads(ignore.input_value())) - before
+            assert (np.ptp(moved, axis=0).tolist(), moved[0, 0] < 0) == ([0, 0], True)
+            assert max(y for _, y in json.loads(ignore.input_value())) == 400
+            page.click("[data-do=shape]")
+            assert ignore.input_value() == ""
+
+            roi.fill("[[0.25, 0.5, 0.75, 1], [[1, 1], [9, 1], [5, 9]]]")  # as one is above 1: pixels
+            assert page.locator(".lines polygon").last.get_attribute("points") == "1,1,9,1,5,9"
+            roi.fill("[0.25, 0.5, 0.75, 1]")
+            assert page.locator(".lines polygon").get_attribute("points") == "75,200,225,200,225,400,75,400"
+            roi.fill("[0.25, ")
+            assert roi.get_attribute("aria-invalid") == "true"
+            roi.fill("auto")
+            page.click("[data-tool=box]")
+            pointer.drag((10, 10), (50, 50))
+            assert (roi.get_attribute("aria-invalid"), roi.input_value()) == ("false", "auto")
+            assert ignore.input_value().startswith("[")
+    with logged_in(chromium, running) as page:
+        page.goto(drawing, wait_until="networkidle")
+        page.fill("[name=roi]", "[0, 0, 99, 99]")
+        page.fill("[name=name]", "new")
+        page.click("nav >> text=Images")
+        page.go_back()
+        page.wait_for_selector(".lines polygon")  # what was typed is there again, and drawn
+        page.click("form.train button.main")
+        page.wait_for_url(re.compile(r"/runs/1$"))
+        page.click("text=Train again, with other settings")
+        assert page.locator(".lines polygon").get_attribute("points") == "0,0,99,0,99,99,0,99"
+
+
+class Pointer(NamedTuple):
+    """A mouse or a finger on a photo that is shown 300 wide and 400 high."""
+
+    page: Any
+    photo: Any
+    has_touch: bool
+
+    def place(self, at: tuple[float, float]) -> tuple[float, float]:
+        self.photo.scroll_into_view_if_needed()
+        box = self.photo.bounding_box()
+        return box["x"] + at[0] * box["width"] / 300, box["y"] + at[1] * box["height"] / 400
+
+    def press(self, at: tuple[float, float]) -> None:
+        self.drag(at, at)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        (x, y), (u, v) = self.place(start), self.place(end)
+        if not self.has_touch:
+            self.page.mouse.move(x, y)
+            self.page.mouse.down()
+            self.page.mouse.move((x + u) / 2, (y + v) / 2)
+            self.page.mouse.move(u, v)
+            self.page.mouse.up()
+            return
+        devtools = self.page.context.new_cdp_session(self.page)
+        halfway = ((x + u) / 2, (y + v) / 2)
+        for kind, points in {"Start": [(x, y)], "Move": [halfway], "Move ": [(u, v)], "End": []}.items():
+            touches = [{"x": one[0], "y": one[1]} for one in points]
+            devtools.send("Input.dispatchTouchEvent", {"type": f"touch{kind.strip()}", "touchPoints": touches})

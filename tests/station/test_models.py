@@ -266,7 +266,9 @@ def test_what_is_missing_for_training_is_said_with_what_to_install(
 ) -> None:
     monkeypatch.setitem(run_kinds.KINDS, "train", run_kinds.KINDS["train"]._replace(needs=("no_such_torch",)))
     who = visit(station, app, "administrator")
-    assert "no_such_torch is not installed" in who.client.get("/products").text.replace("\n", " ")
+    assert "no_such_torch is not installed" in who.client.get(f"/train?product={line.product_id}").text.replace(
+        "\n", " "
+    )
     form = {"csrf": who.csrf, "product_id": line.product_id, "name": "new", "path": str(tmp_path)}
     answer = who.client.post("/products/train", data=form)
     assert answer.status_code == 422
@@ -295,7 +297,8 @@ def test_engineers_train_on_folders_of_sources_and_nowhere_else(
     assert who.client.post("/products/train", data={**form, "csrf": who.csrf, "path": str(watched)}).status_code == 303
     with station.database.read() as session:
         run = session.scalars(select(Run)).one()
-    assert json.loads(run.asked) == {"path": str(watched), "name": "new", "detector": "", "skip_bad": False}
+    asked = {"path": str(watched), "name": "new", "detector": "", "skip_bad": False, "roi": "", "ignore": ""}
+    assert json.loads(run.asked) == asked
 
 
 def test_a_run_tells_how_far_it_is(station: Station, line: Line, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,7 +413,8 @@ def test_a_model_is_trained_in_a_process_of_its_own_and_challenged(
 ) -> None:
     who = visit(station, app, "administrator")
     form = {"csrf": who.csrf, "product_id": line.product_id, "name": "new", "path": str(shared_parts)}
-    began = who.client.post("/products/train", data={**form, "detector": "padim"})
+    areas = {"roi": "[0, 0, 0.5, 1]", "ignore": "[0, 0, 0.25, 1]"}
+    began = who.client.post("/products/train", data={**form, "detector": "padim", **areas})
     assert began.status_code == 303, began.text
     state = wait(station, 1)
     assert state["state"] == "done", state
@@ -418,7 +422,8 @@ def test_a_model_is_trained_in_a_process_of_its_own_and_challenged(
     with station.database.read() as session:
         model = session.get_one(Model, result["model_id"])
     assert (model.name, model.origin) == ("new.onnx", f"trained here on {shared_parts}")
-    assert "It judges nothing yet" in who.client.get("/runs/1").text
+    page = who.client.get("/runs/1").text
+    assert ("It judges nothing yet" in page, "75.2 % of each photo is not judged" in page) == (True, True)
     good, rng = tmp_path / "unseen", np.random.default_rng(11)
     good.mkdir()
     for place in range(8):

@@ -74,10 +74,16 @@ def test_a_number_of_things_is_said_in_two_ways() -> None:
 
 NOT_OURS = {os.strerror(code) for code in errno.errorcode} | {"timed out", "[Errno {}] {}"}
 TOO_FEW = "at least {} are needed: 2 to fit, 1 to calibrate on"
-PUT_TOGETHER = {"{} good images in {}", "1 good image in {}", "{}, or ask for {} or more"} | {
-    f"{{}} found{more}; {TOO_FEW}" for more in ("", ", copies and unreadable files left out")
-}
-"""Of two texts, by `Certificate.promise` and by the errors of too few images."""
+EXPECTED = (
+    "expected a mask image, a rectangle [left, top, right, bottom], a polygon of three or more corners [x, y], or a "
+    "list of such"
+)
+PUT_TOGETHER = (
+    {"{} good images in {}", "1 good image in {}", "{}, or ask for {} or more"}
+    | {f"{{}} found{more}; {TOO_FEW}" for more in ("", ", copies and unreadable files left out")}
+    | {f"found {{}}; {EXPECTED}"}
+)
+"""Of two texts, by `Certificate.promise`, by the errors of too few images and by that of a region."""
 
 
 def made_texts() -> set[str]:

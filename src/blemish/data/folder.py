@@ -265,6 +265,16 @@ def file_id(path: Path) -> str:
     return Sample(path, path.name).file_id
 
 
+def commonest_size(samples: Iterable[Sample], max_image_px: int) -> tuple[int, int]:
+    """The height and width that most of the images have; of several the smallest.
+
+    Raises:
+        DataError: as `Sample.size_px`.
+    """
+    sizes = Counter(sample.size_px(max_image_px) for sample in samples)
+    return min(sizes, key=lambda size: (-sizes[size], size))
+
+
 def hash_samples(samples: Iterable[Sample]) -> str:
     """A SHA-256 over the names and the contents of image files, whatever their order.
 

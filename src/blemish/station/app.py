@@ -84,6 +84,7 @@ def make_app(station: Station) -> FastAPI:
         service,
         setup_pages,
         sign_in,
+        train_pages,
     )
 
     app = FastAPI(
@@ -110,6 +111,7 @@ def make_app(station: Station) -> FastAPI:
         pages.router,
         number_pages.router,
         setup_pages.router,
+        train_pages.router,
         model_pages.router,
         keeping_pages.router,
         connect.router,

@@ -1,76 +1,33 @@
 """The pages on which models are made and compared: runs, recalibration, the shadow."""
 
 import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from sqlalchemy import select
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from blemish.errors import SettingsError
 from blemish.station import runs, shadow, state
 from blemish.station.access import allow, identity_of
-from blemish.station.accounts import Identity
 from blemish.station.api import ImageId
 from blemish.station.app import At, Chosen, Number, NumberOrNone, Station, Text
 from blemish.station.products import header_of_model, product_of
 from blemish.station.recalibrate import propose
 from blemish.station.render import render, say_of
 from blemish.station.sign_in import noted, see_other
-from blemish.station.tables import Model, Product, Run, Source
+from blemish.station.tables import Model, Product, Run
+from blemish.station.train_pages import allowed_folder, begin_run
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-
-
-@router.post("/products/train")
-@allow("engineer")
-def train(
-    request: Request,
-    station: At,
-    product_id: Number,
-    name: Text,
-    path: Text,
-    detector: Text = "",
-    skip_bad: Annotated[bool, Form()] = False,
-) -> Response:
-    """Train a model on a folder of this machine."""
-    name = name.strip()
-    if not 0 < len(name) <= 80 or not name.isprintable() or "/" in name:
-        raise SettingsError("name: give the model a name of 1 to 80 characters")
-    folder = _allowed_folder(station, identity_of(request), path)
-    asked = {"path": str(folder), "name": name, "detector": detector.strip(), "skip_bad": skip_bad}
-    return _begin(request, station, product_id, "train", asked)
 
 
 @router.post("/products/challenge")
 @allow("engineer")
 def challenge(request: Request, station: At, product_id: Number, model_id: Number, path: Text = "") -> Response:
     """Put synthetic defects on good images, and see which a model misses."""
-    folder = str(_allowed_folder(station, identity_of(request), path)) if path.strip() else ""
-    return _begin(request, station, product_id, "challenge", {"model_id": model_id, "path": folder})
-
-
-def _begin(request: Request, station: Station, product_id: int, kind: str, asked: dict[str, Any]) -> Response:
-    who = identity_of(request).name
-    run_id = runs.begin(station.database, station.folder, who, product_id, kind, asked)
-    return see_other(f"/runs/{run_id}")
-
-
-def _allowed_folder(station: Station, who: Identity, path: str) -> Path:
-    """A folder of this machine that a person may have looked at: administrators any, others those of the sources.
-
-    Raises:
-        SettingsError: another one, or none.
-    """
-    folder = Path(path.strip()).expanduser().resolve()
-    with station.database.read() as session:
-        watched = [Path(one) for one in session.scalars(select(Source.path).where(Source.kind == "folder"))]
-    if not who.may("administrator") and not any(folder.is_relative_to(one) for one in watched):
-        raise SettingsError(f"{path[:200]}: no source watches it; an administrator may name any folder, others these")
-    if not path.strip() or not folder.is_dir():
-        raise SettingsError(f"{path[:200]}: no such folder on this machine")
-    return folder
+    folder = str(allowed_folder(station, identity_of(request), path)) if path.strip() else ""
+    return begin_run(request, station, product_id, "challenge", {"model_id": model_id, "path": folder})
 
 
 @router.get("/runs/{run_id}")
@@ -171,7 +128,7 @@ def begin_recalibration(request: Request, station: At, product_id: Number, rate:
             raise SettingsError(f"rate '{rate[:20]}': give percent, for example 5") from None
         if not 0.0 < asked["max_false_alarm_rate"] < 1.0:
             raise SettingsError(f"rate '{rate[:20]}': must lie between 0 and 100 percent")
-    return _begin(request, station, product_id, "recalibrate", asked)
+    return begin_run(request, station, product_id, "recalibrate", asked)
 
 
 @router.get("/shadow")

@@ -1,5 +1,6 @@
 """Pictures of an image for pages: photo, heat map or defect mask; always drawn here, never sent as it came."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -29,9 +30,7 @@ def draw(folder: StationFolder, judge: Judge, image: Image, decision: Decision |
         DataError: it cannot be read, or there is no map of it.
         ArtifactError: the map is missing, and the model to compute it again, too.
     """
-    path = folder.image_path(image.sha256, image.suffix)
-    picture = drawable(open_image(path, LARGEST_IMAGE_PX, read_content(path)), None, image.name)
-    picture.thumbnail((SIDES_PX[side], SIDES_PX[side]), Pillow.Resampling.BILINEAR)
+    picture = read_photo(folder.image_path(image.sha256, image.suffix), image.name, side)
     photo = np.asarray(picture)
     if show == "photo":
         return encode(photo, "JPEG")
@@ -42,6 +41,17 @@ def draw(folder: StationFolder, judge: Judge, image: Image, decision: Decision |
         return encode(overlay(photo, anomaly_map, decision.threshold), "JPEG")
     mask = anomaly_map > np.float64(decision.threshold)
     return encode(draw_contour(np.where(mask[..., None], photo, photo // 4), mask), "JPEG")
+
+
+def read_photo(path: Path, name: str, side: str) -> Pillow.Image:
+    """A photo upright, in 8-bit RGB.
+
+    Raises:
+        DataError: it cannot be read; `name` is what the error calls it.
+    """
+    picture = drawable(open_image(path, LARGEST_IMAGE_PX, read_content(path)), None, name)
+    picture.thumbnail((SIDES_PX[side], SIDES_PX[side]), Pillow.Resampling.BILINEAR)
+    return picture
 
 
 def _map_of(folder: StationFolder, judge: Judge, image: Image, decision: Decision) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Products, their models and their sources: what engineers set up, each act an entry of the audit trail."""
 
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -70,10 +71,22 @@ def folder_there(path: Path) -> Path:
     Raises:
         SettingsError: there is none here.
     """
-    path = path.expanduser().resolve()
-    if not path.is_dir():
-        raise SettingsError(f"{path}: no such folder on this machine; make it first")
-    return path
+    found = real_path(path)
+    if not os.path.isdir(found):  # noqa: PTH112  # of a name that is too long, too
+        raise SettingsError(f"{found}: no such folder on this machine; make it first")
+    return found
+
+
+def real_path(path: Path) -> Path:
+    """A path of this machine without `~` and links.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):  # nobody's home, a loop of links, a zero in it
+        raise SettingsError(f"{str(path)[:200]!r}: no such folder on this machine") from None
 
 
 def add_model(

@@ -35,6 +35,7 @@ SECTIONS = (
     ("/recalibrate", "/products"),
     ("/shadow", "/products"),
     ("/runs/", "/products"),
+    ("/train", "/products"),
     ("/trail/", "/trail"),
 )
 """Pages that are reached by way of one in the navigation, and that one."""

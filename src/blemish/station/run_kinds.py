@@ -15,6 +15,10 @@ CHALLENGE_DEFECTS = 20
 """Of each type and contrast: fewer than the command puts, for the line goes on beside it."""
 
 
+AREAS = ("roi", "ignore")
+"""Settings of training that say where to look."""
+
+
 def train(doing: Doing) -> dict[str, Any]:
     """Train on a folder as `blemish train` does, export, and keep the model; it is not live yet.
 
@@ -27,6 +31,7 @@ def train(doing: Doing) -> dict[str, Any]:
 
     trained, exported = doing.out / "model.safetensors", doing.out / "model.onnx"
     assignments = ["data.skip_bad=true"] if doing.asked.get("skip_bad") else []
+    assignments += [f"data.{name}={doing.asked[name]}" for name in AREAS if doing.asked.get(name)]
     settings = make_settings(doing.asked.get("detector") or None, None, assignments)
     doing.say(f"training on {doing.asked['path']}")
     header = train_model(Path(doing.asked["path"]), trained, settings, "auto", False, doing.report)

@@ -29,7 +29,6 @@ from blemish.station.products import (
     set_source,
 )
 from blemish.station.render import render
-from blemish.station.run_kinds import KINDS
 from blemish.station.runs import settle
 from blemish.station.sign_in import check_signature, noted, see_other
 from blemish.station.spool import behind
@@ -56,7 +55,6 @@ def products(request: Request, station: At) -> Response:
             sources=list(session.scalars(select(Source).order_by(Source.id))),
             cameras={camera.source_id: camera for camera in session.scalars(select(Camera))},
             runs=list(session.scalars(select(Run).order_by(Run.id.desc()).limit(20))),
-            missing=KINDS["train"].missing,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from blemish.data.folder import commonest_size
 from blemish.data.groups import pattern_of
 from blemish.data.notes import photo_notes, text_note
 from blemish.data.photo_values import gather_values
@@ -18,7 +19,7 @@ from blemish.inference.fixtures import choose_fixtures, keep_fixtures
 from blemish.training.fit import Fit
 from blemish.training.job import Job
 from blemish.training.notes import ImageLook, calibrate_scores, image_notes, look_at_image
-from blemish.training.policy import commonest_size, region_notes, without_paths
+from blemish.training.policy import region_notes, without_paths
 from blemish.training.unused import unused_notes
 
 
@@ -59,7 +60,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
 
     `seconds_before` is how long a run that was cut off had taken; folds that were finished know their own.
     """
-    several, photo_px = len(fits) > 1, commonest_size(job.images.samples, job.settings)
+    several, photo_px = len(fits) > 1, commonest_size(job.images.samples, job.settings.data.max_image_px)
     looks = [look_at_image(job, place) for place in range(len(job.images))]
     return ArtifactHeader(
         detector=job.settings.detector,

@@ -1,13 +1,12 @@
 """The pixel policy of a run: which size, channels, region and tiles follow from the settings and the good images."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from blemish.data.folder import Sample
+from blemish.data.folder import Sample, commonest_size
 from blemish.data.images import PixelPolicy
 from blemish.data.roi import (
     MAX_MAP_PX,
@@ -55,7 +54,7 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
     channels = data.channels
     if channels is None:
         channels = 1 if all(sample.header.is_grey for sample in samples) else 3
-    photo_px = commonest_size(samples, settings)
+    photo_px = commonest_size(samples, data.max_image_px)
     decoding: dict[str, Any] = {
         "channels": channels,
         "white_level": data.white_level,
@@ -146,12 +145,6 @@ def without_paths(settings: RunSettings) -> RunSettings:
     data = settings.data
     names = {name: Path(value).name for name in ("roi", "ignore") if isinstance(value := getattr(data, name), str)}
     return settings.model_copy(update={"data": data.model_copy(update=names)}) if names else settings
-
-
-def commonest_size(samples: Sequence[Sample], settings: RunSettings) -> tuple[int, int]:
-    """The height and width that most of the images have; of several the smallest."""
-    sizes = Counter(sample.size_px(settings.data.max_image_px) for sample in samples)
-    return min(sizes, key=lambda size: (-sizes[size], size))
 
 
 def network_size(photo_px: tuple[int, int], data: DataSettings, multiple: int) -> tuple[int, int]:
