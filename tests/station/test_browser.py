@@ -453,3 +453,26 @@ class Pointer(NamedTuple):
         for kind, points in {"Start": [(x, y)], "Move": [halfway], "Move ": [(u, v)], "End": []}.items():
             touches = [{"x": one[0], "y": one[1]} for one in points]
             devtools.send("Input.dispatchTouchEvent", {"type": f"touch{kind.strip()}", "touchPoints": touches})
+
+
+def test_on_a_telephone_a_photo_has_no_bars_and_tables_are_read_without_scrolling(
+    chromium: Any, running: Running, tmp_path: Path
+) -> None:
+    set_rate(running, 1.0)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (62, 64, 3), dtype=np.uint8)).save(tmp_path / "camera" / "wide.png")
+    with logged_in(chromium, running, viewport={"width": 390, "height": 844}) as page:
+        stage = page.locator(".stage")
+        assert wait_until(lambda: page.goto(f"{running.address}audit") and stage.count() == 1)
+        box = stage.bounding_box()
+        assert box["height"] == pytest.approx(box["width"] * 62 / 64, abs=1)
+        for path in ("products", "users", "trail?everything=true"):
+            page.goto(running.address + path)
+            assert (
+                max(
+                    page.evaluate(
+                        "[...document.querySelectorAll('.scroll')].map(one => one.scrollWidth - one.clientWidth)"
+                    )
+                )
+                <= 0
+            ), path

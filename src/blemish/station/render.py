@@ -1,7 +1,7 @@
 """Pages from templates: who asks, in which language, and how numbers are written."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -145,29 +145,32 @@ def volume(size_bytes: float) -> str:
     return f"{size_bytes / divisor:.1f} {unit}"
 
 
-def details(text: str) -> list[tuple[str, str]]:
-    """What an entry of the trail holds, name by name, for reading; the hash is over the text itself.
+def details(text: str) -> list[tuple[list[str], str]]:
+    """What an entry of the trail holds, for reading: names, of what is inside of what, and the value.
 
-    One that was changed may be anything: it is shown as it is.
+    The hash is over the text itself. One that was changed may be anything: it is shown as it is.
 
-    >>> details('{"model_id":3,"reason":"gr\\u00fcn","to":null,"of":""}')
-    [('model_id', '3'), ('reason', 'grün'), ('to', '-'), ('of', '-')]
+    >>> details('{"model_id":3,"reason":"gr\\u00fcn","to":{"days":null},"of":""}')
+    [(['model_id'], '3'), (['reason'], 'grün'), (['to', 'days'], '-'), (['of'], '-')]
     >>> details('{cut')
-    [('', '{cut')]
+    [([], '{cut')]
     """
     try:
         found = json.loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        return [("", text)]
-    return [
-        (
-            name,
-            "-" if value in (None, "") else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
-        )
-        for name, value in found.items()
-    ]
+        return [([], text)]
+    return list(_named(found, []))
+
+
+def _named(found: dict[str, Any], inside: list[str]) -> Iterator[tuple[list[str], str]]:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from _named(value, [*inside, name])
+        else:
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield [*inside, name], "-" if value in (None, "") else shown
 
 
 def next_hour(hour: str) -> str:
