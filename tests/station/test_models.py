@@ -29,8 +29,9 @@ from blemish.station.database import Database
 from blemish.station.drift import alarms_of
 from blemish.station.folder import StationFolder
 from blemish.station.judge import Judge
+from blemish.station.kept_images import confirmed_good, put_images
 from blemish.station.products import header_of_model
-from blemish.station.recalibrate import confirmed_good, propose, put_images
+from blemish.station.recalibrate import propose
 from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow
 from blemish.station.trail import verify_trail
 from conftest import draw_part

@@ -5,16 +5,14 @@ called false alarms are a sample picked by their high scores; a threshold from t
 pass, and would guarantee nothing.
 """
 
-import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from sqlalchemy import and_, exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from blemish.data.files import make_folder
 from blemish.data.folder import ID_DIGITS
 from blemish.data.pixels import pixels_id
 from blemish.data.progress import Progress
@@ -23,8 +21,8 @@ from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
 from blemish.inspection.certify import Certified, CertifyRequest, certify_model
 from blemish.station.drift import alarms_of
-from blemish.station.folder import StationFolder
 from blemish.station.judge import prepare_kept
+from blemish.station.kept_images import confirmed_good, put_images
 from blemish.station.products import add_model, product_of
 from blemish.station.runs import Doing
 from blemish.station.tables import Decision, Image, Model, Product, Verdict
@@ -33,9 +31,6 @@ from blemish.stats.conformal import more_images_needed, smallest_rate
 
 FALLS_BY = 0.2
 """A recalibration is proposed where the smallest rate that can be guaranteed falls by this share at least."""
-
-LONGEST_NAME_BYTES = 200
-"""Of a file, on any disk."""
 
 
 @final
@@ -90,42 +85,6 @@ def propose(session: Session, product: Product) -> Proposal | None:
         smallest_after=smallest_rate(n, card.confidence) if n else 1.0,
         needed=more_images_needed(n, header.max_false_alarm_rate, card.confidence),
     )
-
-
-def confirmed_good(session: Session, product_id: int, since: str) -> list[Image]:
-    """Images of the audit lane that a person called good there, and nobody defective; each content once, as they came.
-
-    Those whose file was removed are none of them; `since` is a time.
-    """
-    other = aliased(Verdict)
-    disputed = exists().where(and_(other.image_id == Image.id, other.judgement == "defective"))
-    query = (
-        select(Image)
-        .join(Verdict, Verdict.image_id == Image.id)
-        .where(Image.product_id == product_id, Image.is_audit, Image.removed_at.is_(None))
-        .where(Verdict.lane == "audit", Verdict.judgement == "good", Image.received_at >= since, ~disputed)
-        .order_by(Image.id)
-    )
-    return list({image.sha256: image for image in session.scalars(query)}.values())
-
-
-def put_images(folder: StationFolder, images: list[Image], out: Path) -> dict[str, Image]:
-    """Images under the names they came with, in a folder of their own; by these names."""
-    placed: dict[str, Image] = {}
-    for image in images:
-        name = PurePosixPath(image.name.replace("\\", "/")).name
-        name = name if len(name.encode()) <= LONGEST_NAME_BYTES else f"{image.id}{image.suffix}"
-        name = name if name not in placed else f"{image.id}/{name}"
-        source, target = folder.image_path(image.sha256, image.suffix), out / name
-        if not source.is_file():
-            continue
-        make_folder(target.parent)
-        try:
-            os.link(source, target)
-        except OSError:  # another disk, or one without links
-            shutil.copyfile(source, target)
-        placed[name] = image
-    return placed
 
 
 def recalibrate(doing: Doing) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from blemish.errors import DataError
+from blemish.station.kept_images import confirmed_good, put_images
 from blemish.station.products import add_model
-from blemish.station.recalibrate import confirmed_good, counting, put_images, recalibrate
+from blemish.station.recalibrate import counting, recalibrate
 from blemish.station.runs import Doing, Kind
 from blemish.station.tables import Model
 

@@ -1,0 +1,51 @@
+"""Images that the station has, as what to train, calibrate or challenge a model on."""
+
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy import and_, exists, select
+from sqlalchemy.orm import Session, aliased
+
+from blemish.data.files import make_folder
+from blemish.station.folder import StationFolder
+from blemish.station.tables import Image, Verdict
+
+LONGEST_NAME_BYTES = 200
+"""Of a file, on any disk."""
+
+
+def confirmed_good(session: Session, product_id: int, since: str) -> list[Image]:
+    """Images of the audit lane that a person called good there, and nobody defective; each content once, as they came.
+
+    Those whose file was removed are none of them; `since` is a time.
+    """
+    other = aliased(Verdict)
+    disputed = exists().where(and_(other.image_id == Image.id, other.judgement == "defective"))
+    query = (
+        select(Image)
+        .join(Verdict, Verdict.image_id == Image.id)
+        .where(Image.product_id == product_id, Image.is_audit, Image.removed_at.is_(None))
+        .where(Verdict.lane == "audit", Verdict.judgement == "good", Image.received_at >= since, ~disputed)
+        .order_by(Image.id)
+    )
+    return list({image.sha256: image for image in session.scalars(query)}.values())
+
+
+def put_images(folder: StationFolder, images: list[Image], out: Path) -> dict[str, Image]:
+    """Images under the names they came with, in a folder of their own; by these names."""
+    placed: dict[str, Image] = {}
+    for image in images:
+        name = PurePosixPath(image.name.replace("\\", "/")).name
+        name = name if len(name.encode()) <= LONGEST_NAME_BYTES else f"{image.id}{image.suffix}"
+        name = name if name not in placed else f"{image.id}/{name}"
+        source, target = folder.image_path(image.sha256, image.suffix), out / name
+        if not source.is_file():
+            continue
+        make_folder(target.parent)
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(source, target)
+        placed[name] = image
+    return placed
