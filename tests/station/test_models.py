@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,21 +19,22 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from blemish.data.folder import ID_DIGITS
 from blemish.data.progress import Progress
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.overlay import encode
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import now
-from blemish.station import reviews, run_kinds, runs, shadow
+from blemish.station import queue, reviews, run_kinds, runs, shadow
 from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.drift import alarms_of
 from blemish.station.folder import StationFolder
 from blemish.station.judge import Judge
-from blemish.station.kept_images import confirmed_good, put_images
-from blemish.station.products import header_of_model
+from blemish.station.kept_images import Own, confirmed_good, own_images, put_images
+from blemish.station.products import add_product, go_live, header_of_model
 from blemish.station.recalibrate import propose
-from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow
+from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow, Source
 from blemish.station.trail import verify_trail
 from conftest import draw_part
 from station.browser import PASSWORD, judge_all, visit
@@ -204,7 +206,7 @@ def test_images_go_into_a_folder_under_names_that_lead_nowhere_else(station: Sta
     path.write_bytes(content)
     images = [Image(id=place, name=name, sha256="f" * 64, suffix=".png") for place, name in enumerate(names)]
     placed = put_images(station.folder, images, tmp_path / "good")
-    assert list(placed) == ["evil.png", "part.png", "2/part.png", "3/part.png", "4.png"]
+    assert list(placed) == ["evil.png", "part.png", "2-part.png", "3-part.png", "4.png"]
     assert sum(path.is_file() for path in (tmp_path / "good").rglob("*")) == 5
 
 
@@ -240,7 +242,7 @@ def test_a_run_that_has_not_begun_yet_is_not_taken_for_dead(
 
 
 def test_a_run_is_cancelled_also_where_the_database_was_away_meanwhile(
-    station: Station, line: Line, monkeypatch: pytest.MonkeyPatch
+    station: Station, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "start", lambda *_: None)
     monkeypatch.setattr(runs, "LOOK_EVERY_S", 0.01)
@@ -257,9 +259,12 @@ def test_a_run_is_cancelled_also_where_the_database_was_away_meanwhile(
 
     monkeypatch.setattr(station.database, "read", read)
     monkeypatch.setattr(os, "_exit", lambda _code: over.set())
-    runs._end_when_cancelled(station.database, run_id, over)
+    doing = runs.Doing(station.database, station.folder, line.product_id, "eva", {}, tmp_path)
+    (doing.images / "sub").mkdir(parents=True)
+    runs._end_when_cancelled(doing, run_id, over)
     with real() as session:
         assert session.get_one(Run, run_id).state == "cancelled"
+    assert not doing.images.exists()
 
 
 def test_what_is_missing_for_training_is_said_with_what_to_install(
@@ -298,7 +303,15 @@ def test_engineers_train_on_folders_of_sources_and_nowhere_else(
     assert who.client.post("/products/train", data={**form, "csrf": who.csrf, "path": str(watched)}).status_code == 303
     with station.database.read() as session:
         run = session.scalars(select(Run)).one()
-    asked = {"path": str(watched), "name": "new", "detector": "", "skip_bad": False, "roi": "", "ignore": ""}
+    asked = {
+        "path": str(watched),
+        "images": "",
+        "name": "new",
+        "detector": "",
+        "skip_bad": False,
+        "roi": "",
+        "ignore": "",
+    }
     assert json.loads(run.asked) == asked
 
 
@@ -437,6 +450,68 @@ def test_a_model_is_trained_in_a_process_of_its_own_and_challenged(
     challenge = {"csrf": who.csrf, "product_id": line.product_id, "model_id": line.model_id}
     assert who.client.post("/products/challenge", data=challenge).status_code == 303
     assert "no image was confirmed good" in wait(station, 3)["result"]
+
+
+def test_one_trains_on_images_that_wait_or_were_confirmed_good(
+    station: Station, app: FastAPI, line: Line, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "start", lambda *_: None)
+    say(station, arrive(2), "good")
+    for place in (1, 2):  # the same picture twice, from two days
+        station.inbox.receive(line.source_id, f"{place}/a.png", picture(1))
+    station.inbox.receive(line.source_id, "b.png", b"no image")
+    with station.database.read() as session:
+        found = [[one.name for one in own_images(session, line.product_id, which)] for which in get_args(Own)]
+    assert [len(names) for names in found] == [2, 2]
+    who = visit(station, app, "engineer")
+    page = who.client.get(f"/train?product={line.product_id}").text
+    assert ("3 that wait to be judged" in page, "2 confirmed good in the audit lane" in page) == (True, True)
+    page = who.client.get(f"/train?product={line.product_id}&images=waiting").text
+    assert "1 good image of 64 \N{MULTIPLICATION SIGN} 64 px" in page
+    shown = re.findall(r"/images/\d+/photo.jpg", page)
+    assert {who.client.get(at).status_code for at in shown} == {200}
+    form = {"csrf": who.csrf, "product_id": line.product_id, "name": "new", "images": "waiting"}
+    assert who.client.post("/products/train", data={**form, "roi": "[0, 0, 65, 9]"}).status_code == 422
+    assert who.client.post("/products/train", data={**form, "images": "all"}).status_code == 422
+    assert who.client.post("/products/train", data={**form, "roi": "[0, 0, 9, 9]"}).status_code == 303
+    assert "images that waited to be judged" in who.client.get("/runs/1").text
+
+
+def test_of_nothing_that_waits_no_model_is_trained(station: Station, app: FastAPI, line: Line) -> None:
+    run = perform(station, "train", {"path": "", "images": "waiting", "name": "new"}, line.product_id)
+    assert (run.state, run.result.startswith("no image waits")) == ("failed", True)
+    who = visit(station, app, "engineer")
+    assert "wait to be judged" not in who.client.get(f"/train?product={line.product_id}").text
+    assert who.client.get(f"/train?product={line.product_id}&images=confirmed").status_code == 422
+
+
+@pytest.mark.slow
+def test_a_model_that_was_trained_on_waiting_images_judges_them(
+    station: Station, app: FastAPI, shared_parts: Path
+) -> None:
+    product_id = add_product(station.database, "test", "new")
+    good = sorted((shared_parts / "train" / "good").iterdir())
+    with station.database.read() as session:
+        source_id = session.scalars(select(Source.id).where(Source.product_id == product_id)).one()
+    for place, path in enumerate(good):  # a camera that begins anew each day
+        station.inbox.receive(source_id, f"{place // 5}/{place % 5}.png", path.read_bytes())
+    who = visit(station, app, "engineer")
+    form = {"csrf": who.csrf, "product_id": product_id, "name": "first", "images": "waiting", "detector": "padim"}
+    assert who.client.post("/products/train", data=form).status_code == 303
+    state = wait(station, 1)
+    assert state["state"] == "done", state
+    result = json.loads(state["result"])
+    assert result["fitted"] + result["calibrated"] == len(good)
+    assert not (runs.out_of(station.folder, 1) / runs.IMAGES).exists()
+    with station.database.read() as session:
+        model = session.get_one(Model, result["model_id"])
+        header = header_of_model(model)
+        received = {sha256[:ID_DIGITS] for sha256 in session.scalars(select(Image.sha256))}
+    assert model.origin == f"trained here on {len(good)} images that waited to be judged"
+    assert header.made_of() == received
+    go_live(station.database, station.folder, "eva", model.id, "the first one")
+    judge_all(station)
+    assert queue.waiting(station.database) == 0
 
 
 @pytest.mark.slow

@@ -265,13 +265,13 @@ def file_id(path: Path) -> str:
     return Sample(path, path.name).file_id
 
 
-def commonest_size(samples: Iterable[Sample], max_image_px: int) -> tuple[int, int]:
+def commonest_size(sizes_px: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """The height and width that most of the images have; of several the smallest.
 
-    Raises:
-        DataError: as `Sample.size_px`.
+    >>> commonest_size([(2, 3), (4, 3), (4, 3)])
+    (4, 3)
     """
-    sizes = Counter(sample.size_px(max_image_px) for sample in samples)
+    sizes = Counter(sizes_px)
     return min(sizes, key=lambda size: (-sizes[size], size))
 
 

@@ -2,14 +2,26 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from sqlalchemy import and_, exists, select
 from sqlalchemy.orm import Session, aliased
 
 from blemish.data.files import make_folder
+from blemish.station.drift import alarms_of
 from blemish.station.folder import StationFolder
-from blemish.station.tables import Image, Verdict
+from blemish.station.products import product_of
+from blemish.station.tables import Image, Job, Verdict
+
+Own = Literal["waiting", "confirmed"]
+"""Which of them: that wait to be judged, or that people confirmed as good in the audit lane."""
+
+NO_IMAGE: Mapping[Own, str] = {
+    "waiting": "no image waits to be judged; name a folder of good photos instead",
+    "confirmed": "no image was confirmed good in the audit lane yet; name a folder of good photos instead",
+}
 
 LONGEST_NAME_BYTES = 200
 """Of a file, on any disk."""
@@ -32,13 +44,25 @@ def confirmed_good(session: Session, product_id: int, since: str) -> list[Image]
     return list({image.sha256: image for image in session.scalars(query)}.values())
 
 
+def own_images(session: Session, product_id: int, which: Own) -> list[Image]:
+    """Those to train on, as they came: that wait to be judged, as while no model is live, or that were confirmed good,
+    after drift only those that came since.
+    """
+    if which == "confirmed":
+        alarms = alarms_of(session, product_of(session, product_id))
+        return confirmed_good(session, product_id, alarms[0].raised_at if alarms else "")
+    query = select(Image).join(Job, Job.image_id == Image.id).where(Job.product_id == product_id)
+    query = query.where(Image.removed_at.is_(None)).order_by(Image.id)
+    return list({image.sha256: image for image in session.scalars(query)}.values())
+
+
 def put_images(folder: StationFolder, images: list[Image], out: Path) -> dict[str, Image]:
     """Images under the names they came with, in a folder of their own; by these names."""
     placed: dict[str, Image] = {}
     for image in images:
         name = PurePosixPath(image.name.replace("\\", "/")).name
         name = name if len(name.encode()) <= LONGEST_NAME_BYTES else f"{image.id}{image.suffix}"
-        name = name if name not in placed else f"{image.id}/{name}"
+        name = name if name not in placed else f"{image.id}-{name}"
         source, target = folder.image_path(image.sha256, image.suffix), out / name
         if not source.is_file():
             continue

@@ -105,20 +105,18 @@ def recalibrate(doing: Doing) -> dict[str, Any]:
     path = doing.out / model.name
     shutil.copyfile(doing.folder.model_path(model.sha256), path)
     images, left_out = _distinct(doing, path, header, proposal)
-    good = doing.out / "good"
-    placed = put_images(doing.folder, images, good)
+    placed = put_images(doing.folder, images, doing.images)
     rate = doing.asked.get("max_false_alarm_rate")
     confidence = header.calibration.confidence
-    asked = CertifyRequest(rate, confidence if rate else None, good, add=proposal.is_added)
+    asked = CertifyRequest(rate, confidence if rate else None, doing.images, add=proposal.is_added)
     try:
         found = certify_model(path, asked, device="cpu", threads=1, on_image=counting(doing, "scoring"))
     except BlemishError as error:
-        raise type(error)(str(error).replace(str(good), "audit lane").replace(str(path), model.name)) from None
+        raise type(error)(str(error).replace(str(doing.images), "audit lane").replace(str(path), model.name)) from None
     origin = f"{model.name} {model.sha256[:12]}, calibrated again on {plural(len(placed), 'image')} of the audit lane"
     added = add_model(
         doing.database, doing.folder, doing.actor, product.id, (model.name, path.read_bytes()), origin=origin
     )
-    shutil.rmtree(good)
     path.unlink()
     return {
         **_told(doing, header, found, model),

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from blemish.errors import DataError
-from blemish.station.kept_images import confirmed_good, put_images
+from blemish.errors import BlemishError, DataError, plural
+from blemish.station.kept_images import NO_IMAGE, Own, confirmed_good, own_images, put_images
 from blemish.station.products import add_model
 from blemish.station.recalibrate import counting, recalibrate
 from blemish.station.runs import Doing, Kind
@@ -34,13 +34,17 @@ def train(doing: Doing) -> dict[str, Any]:
     assignments = ["data.skip_bad=true"] if doing.asked.get("skip_bad") else []
     assignments += [f"data.{name}={doing.asked[name]}" for name in AREAS if doing.asked.get(name)]
     settings = make_settings(doing.asked.get("detector") or None, None, assignments)
-    doing.say(f"training on {doing.asked['path']}")
-    header = train_model(Path(doing.asked["path"]), trained, settings, "auto", False, doing.report)
+    folder, what = _good_images(doing)
+    doing.say(f"training on {what}")
+    try:
+        header = train_model(folder, trained, settings, "auto", False, doing.report)
+    except BlemishError as error:
+        raise type(error)(str(error).replace(str(doing.images), what)) from None
     doing.say(f"{header.detector}: {header.certificate.promise}")
     for name, why in header.data_card.skipped.items():
         doing.say(f"left out: {name}: {why}")
     export_model(trained, exported)
-    origin = f"trained here on {doing.asked['path']}"
+    origin = f"trained here on {what}"
     named = (f"{doing.asked['name']}.onnx", exported.read_bytes())
     model = add_model(doing.database, doing.folder, doing.actor, doing.product_id, named, origin=origin)
     exported.unlink()
@@ -52,6 +56,24 @@ def train(doing: Doing) -> dict[str, Any]:
         "calibrated": header.data_card.calibration_images,
         "notes": list(header.data_card.notes),
     }
+
+
+def _good_images(doing: Doing) -> tuple[Path, str]:
+    """The folder to train on, and what is in it: one of this machine, or images that the station has.
+
+    Raises:
+        DataError: it has none.
+    """
+    which: Own | None = doing.asked.get("images") or None
+    if which is None:
+        return Path(doing.asked["path"]), doing.asked["path"]
+    with doing.database.read() as session:
+        placed = put_images(doing.folder, own_images(session, doing.product_id, which), doing.images)
+    if not placed:
+        raise DataError(NO_IMAGE[which])
+    images = plural(len(placed), "image")
+    told = {"waiting": f"{images} that waited to be judged", "confirmed": f"{images} confirmed good in the audit lane"}
+    return doing.images, told[which]
 
 
 def challenge(doing: Doing) -> dict[str, Any]:
@@ -69,17 +91,16 @@ def challenge(doing: Doing) -> dict[str, Any]:
         if model is None or model.product_id != doing.product_id:
             raise DataError(f"model {doing.asked['model_id']}: there is none of this product")
         images = confirmed_good(session, doing.product_id, "")
-    good = Path(doing.asked["path"]) if doing.asked.get("path") else doing.out / "good"
+    good = Path(doing.asked["path"]) if doing.asked.get("path") else doing.images
     if not doing.asked.get("path"):
         put_images(doing.folder, images[-100:], good)
         if not good.is_dir():
-            raise DataError("no image was confirmed good in the audit lane yet; give a folder of good photos instead")
+            raise DataError(NO_IMAGE["confirmed"])
     predictor = Predictor.load(doing.folder.model_path(model.sha256), "cpu", 1)
     settings = ChallengeSettings(defects=CHALLENGE_DEFECTS, skip_bad=True)
     report = counting(doing, "challenging")
     found = challenge_model(predictor, read_folder(good), doing.out / "challenge", settings, report)
     results = json.loads(found.results_path.read_text(encoding="utf-8"))
-    shutil.rmtree(doing.out / "good", ignore_errors=True)
     shutil.rmtree(doing.out / "challenge")
     names = ("defect_type", "contrast", "found", "defects", "largest_missed_px", "a90")
     curves = [{name: curve.get(name) for name in names} for curve in results["curves"]]

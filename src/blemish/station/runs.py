@@ -7,6 +7,7 @@ still is told by a lock that it holds; one that was killed is called failed.
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -36,6 +37,8 @@ LOOK_EVERY_S = 0.5
 START_S = 180.0
 """A process that has not begun after so long never will."""
 
+IMAGES = "good"
+
 LOG_BYTES = 16_000
 """So much of the end of a log is shown."""
 
@@ -52,6 +55,11 @@ class Doing:
     asked: dict[str, Any]
     out: Path
     """A folder of its own."""
+
+    @property
+    def images(self) -> Path:
+        """Where images may be put together; gone when the run has ended."""
+        return self.out / IMAGES
 
     def report(self, progress: Progress) -> None:
         """Say how far it is."""
@@ -142,7 +150,7 @@ def perform(database: Database, folder: StationFolder, run_id: int) -> None:
             run.state = "running"
         doing = Doing(database, folder, run.product_id, run.actor, json.loads(run.asked), out_of(folder, run_id))
         over = threading.Event()
-        threading.Thread(target=_end_when_cancelled, args=(database, run_id, over), daemon=True).start()
+        threading.Thread(target=_end_when_cancelled, args=(doing, run_id, over), daemon=True).start()
         try:
             state, result = "done", json.dumps(KINDS[run.kind].work(doing))
         except BlemishError as error:
@@ -152,6 +160,7 @@ def perform(database: Database, folder: StationFolder, run_id: int) -> None:
             state, result = "failed", f"{type(error).__name__}: {error}"
         finally:
             over.set()
+            shutil.rmtree(doing.images, ignore_errors=True)
         finish(database, run_id, state, result)
 
 
@@ -164,13 +173,14 @@ def finish(database: Database, run_id: int, state: str, result: str = "") -> Non
             append(session, STATION, "run", run_id, {"run_id": run_id, "state": state})
 
 
-def _end_when_cancelled(database: Database, run_id: int, over: threading.Event) -> None:
+def _end_when_cancelled(doing: Doing, run_id: int, over: threading.Event) -> None:
     while not over.wait(LOOK_EVERY_S):
         with suppress(SQLAlchemyError):  # it is asked again
-            with database.read() as session:
+            with doing.database.read() as session:
                 asked = session.scalar(select(Run.is_cancelled).where(Run.id == run_id))
             if asked:
-                finish(database, run_id, "cancelled")
+                finish(doing.database, run_id, "cancelled")
+                shutil.rmtree(doing.images, ignore_errors=True)
                 os._exit(0)  # whatever is written is written whole or not at all
 
 
@@ -198,6 +208,7 @@ def settle(database: Database, folder: StationFolder) -> None:
         log = out_of(folder, run.id) / "log.txt"
         is_young = run.state == "waiting" and log.exists() and abs(time.time() - log.stat().st_mtime) < START_S
         if not is_young and not _is_alive(folder, run.id):
+            shutil.rmtree(out_of(folder, run.id) / IMAGES, ignore_errors=True)
             text = "its process was ended: by hand, with the machine, or for want of memory; begin it again"
             finish(database, run.id, "cancelled" if run.is_cancelled else "failed", text)
 

@@ -137,7 +137,10 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
         *(Trouble("A camera gives no images: {why}", {"why": why}) for kind, why in sources if kind == "camera"),
         *(Trouble("Images wait: {why}", {"why": why}) for why in jobs),
         *(
-            Trouble("Images of {name} wait: no model is live for it.", {"name": name})
+            Trouble(
+                "Images of {name} wait: no model is live for it. Train or bring one on the page Products.",
+                {"name": name},
+            )
             for name in session.scalars(without)
         ),
     ]

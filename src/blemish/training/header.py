@@ -60,7 +60,8 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
 
     `seconds_before` is how long a run that was cut off had taken; folds that were finished know their own.
     """
-    several, photo_px = len(fits) > 1, commonest_size(job.images.samples, job.settings.data.max_image_px)
+    several, most_px = len(fits) > 1, job.settings.data.max_image_px
+    photo_px = commonest_size(sample.size_px(most_px) for sample in job.images.samples)
     looks = [look_at_image(job, place) for place in range(len(job.images))]
     return ArtifactHeader(
         detector=job.settings.detector,

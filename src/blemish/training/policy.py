@@ -54,7 +54,7 @@ def resolve_policy(samples: Sequence[Sample], settings: RunSettings) -> PixelPol
     channels = data.channels
     if channels is None:
         channels = 1 if all(sample.header.is_grey for sample in samples) else 3
-    photo_px = commonest_size(samples, data.max_image_px)
+    photo_px = commonest_size(sample.size_px(data.max_image_px) for sample in samples)
     decoding: dict[str, Any] = {
         "channels": channels,
         "white_level": data.white_level,
