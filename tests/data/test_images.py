@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_exif_orientation_is_followed(tmp_path: Path) -> None:
     image = load_image(tmp_path / "a.png", PixelPolicy(size_px=(32, 16), channels=1))
     assert image[0, :16].min() == 1.0
     assert image[0, 16:].max() == 0.0
+
+
+@pytest.mark.parametrize("at_px", [None, (40, 10)])
+def test_columns_are_resized_before_rows_whatever_pillow_would_do(at_px: tuple[int, int] | None) -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (332, 120, 3), np.uint8))
+    part: Any = {} if at_px is None else {"map_px": (249, 240), "at_px": at_px}
+    policy = PixelPolicy(size_px=(188, 210), **part)
+    top, left, bottom, right = policy.part_px((332, 120)) or (0, 0, 332, 120)
+    how = Image.Resampling.BILINEAR
+    expected = photo.resize((210, 332), how, (left, 0, right, 332)).resize((210, 188), how, (0, top, 210, bottom))
+    np.testing.assert_array_equal(load_image(photo, policy).transpose(1, 2, 0), np.float32(expected) / np.float32(255))
 
 
 def test_resizing_does_not_alias() -> None:

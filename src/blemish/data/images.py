@@ -10,8 +10,9 @@ What happens to an image, in this order:
    `white_level` is given, and its 8 higher ones where it is not.
 4. 16-bit values are divided by the value of white (`white_level`, or what the file's bits give, 65535 in most); values
    above white are white. A TIFF file that says that 0 is white is inverted.
-5. It is resized to `size_px` with Pillow's bilinear filter, whose support grows with the reduction, so that nothing
-   aliases: 8-bit images in 8 bits, the others in 32-bit floats. An image that has this size already is left alone.
+5. It is resized to `size_px` with Pillow's bilinear filter, columns first, then rows; its support grows with the
+   reduction, so that nothing aliases: 8-bit images in 8 bits, the others in 32-bit floats. An image that has this size
+   already is left alone.
    Where `fit` is pad, it is resized as far as its aspect allows, and its border pixels are repeated beside it.
 6. 8-bit values are divided by 255.
 7. Where there is a region of interest, only the box around it, with a margin, is resized; what lies outside the margin

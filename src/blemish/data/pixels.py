@@ -1,6 +1,7 @@
 """A decoded image as an array: 8 bits or floats, grey or RGB, resized or at its own size."""
 
 import hashlib
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,23 @@ Edges = tuple[float, float, float, float]
 
 
 def _resize(band: Image.Image, size_px: tuple[int, int], part: Edges | None) -> Image.Image:
-    """The band, or a part of it, at a size; pixels beside the part count as far as the filter reaches."""
-    size = size_px[::-1]
-    if part is None:
-        return band if band.size == size else band.resize(size, Image.Resampling.BILINEAR)
-    top, left, bottom, right = part
-    return band.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
+    """The band, or a part of it, at a size: columns first, then rows; pixels beside the part count as far as the filter
+    reaches.
+
+    In one call the order, and with it the last digit of many values, would depend on Pillow's version (from 13 on also
+    on the sizes), and so would the scores of one model file.
+    """
+    (height, width), (top, left, bottom, right) = size_px, part or (0, 0, band.height, band.width)
+    if part is not None:  # rows that the filter does not reach are left out; Pillow takes edges in 32 bits
+        top, bottom = float(np.float32(top)), float(np.float32(bottom))
+        reach = max((bottom - top) / height, 1.0) + 1.0
+        first, last = max(0, int(top - reach)), min(band.height, math.ceil(bottom + reach))
+        band, top, bottom = band.crop((0, first, band.width, last)), top - first, bottom - first
+    columns = (width, band.height), (left, 0, right, band.height)
+    for size, box in (columns, ((width, height), (0, top, width, bottom))):
+        if box != (0, 0, *band.size) or size != band.size:
+            band = band.resize(size, Image.Resampling.BILINEAR, box)
+    return band
 
 
 def refuse_constant(inside: Values, where: str) -> None:
