@@ -85,6 +85,13 @@ def test_the_interval_of_a_mean_holds_as_often_as_it_says(low: float, high: floa
     assert np.mean(kept) >= 0.95
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [0.12345, 0.0105, 0.98765])
+def test_the_interval_of_a_mean_holds_where_it_is_narrower_than_its_steps(value: float) -> None:
+    interval = mean_interval(np.full(12_000, value))
+    assert interval.low < value < interval.high < interval.low + 0.004
+
+
 def test_the_interval_of_a_mean_narrows_and_has_a_width_where_all_are_equal() -> None:
     rng = np.random.default_rng(1)
     widths = [np.ptp(mean_interval(rng.beta(2.0, 2.0, size=n))) for n in (10, 60, 360)]

@@ -47,7 +47,7 @@ def mean_interval(
 
     By betting on each mean that there might be: the hedged capital of Waudby-Smith & Ramdas (2024, theorem 3), which
     with probability `confidence` never multiplies by 1 / (1 - confidence) at the true mean. Unlike a bootstrap it has
-    a width where all values are equal. (nan, nan) of none.
+    a width where all values are equal. Its ends are thousandths of the range, rounded outwards. (nan, nan) of none.
 
     >>> mean_interval(np.ones(17))
     Interval(low=0.7..., high=1.0)
@@ -67,8 +67,10 @@ def mean_interval(
     most = 0.75 / np.maximum(np.stack([means, 1.0 - means]), 1e-9)
     up = np.cumsum(np.log1p(np.minimum(bet, most[0]) * off), axis=0).max(axis=0)
     down = np.cumsum(np.log1p(-np.minimum(bet, most[1]) * off), axis=0).max(axis=0)
-    possible = means[np.maximum(up, down) < np.log(2.0 / (1.0 - confidence))]
-    ends = (possible[0], possible[-1]) if possible.size else (mean[-1], mean[-1])
+    possible = np.flatnonzero(np.maximum(up, down) < np.log(2.0 / (1.0 - confidence)))
+    if not possible.size:  # narrower than the steps between the means that were looked at
+        possible = np.array([np.abs(off.sum(axis=0)).argmin()])
+    ends = means[max(possible[0] - 1, 0)], means[min(possible[-1] + 1, means.size - 1)]  # outwards, to the next step
     return Interval(*(float(low + end * (high - low)) for end in ends))
 
 
