@@ -273,7 +273,7 @@ def test_an_image_is_not_good_because_nobody_annotated_it(annotations: str, imag
     choice = '{"type": "choices", "value": {"choices": ["Scratch"]}}'
     tasks[3]["annotations"] = json.loads(annotations.replace("CHOICE", choice))
     file.write_text(json.dumps(tasks))
-    counts = convert_annotated(images, file, tmp_path / "out", on_left_out=told.append)
+    counts = convert_annotated(images, file, tmp_path / "out", on_note=told.append)
     assert counts == {"train/good": 2, "test/good": 1, "test/scratch": 1}
     assert "1 image of which the annotations say nothing" in told[0]
     assert told[0].endswith("bad/1.png")

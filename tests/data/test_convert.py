@@ -325,9 +325,17 @@ def test_images_that_are_left_out_are_said(tmp_path: Path) -> None:
     told = list[str]()
     for name, lay in (("a", ok_nok), ("b", ksdd2)):
         lay(tmp_path / name)
-        convert_dataset(tmp_path / name, tmp_path / f"{name}_out", on_left_out=told.append)
+        convert_dataset(tmp_path / name, tmp_path / f"{name}_out", on_note=told.append)
     (said,) = told
     assert said.endswith("left out: train (2)")  # a defective one and its mask, but no blank masks of good ones
+
+
+def test_a_type_of_defects_named_like_good_images_is_said(tmp_path: Path) -> None:
+    told = list[str]()
+    ok_nok(tmp_path / "set")
+    photo(tmp_path / "set/OK-test/0.png")
+    convert_dataset(tmp_path / "set", tmp_path / "out", on_note=told.append)
+    assert told == ["'OK-test' counts as a type of defects; move good images to test/good/OK-test"]
 
 
 @pytest.mark.parametrize("shift", ["S1", "S12", "kosmetik"])

@@ -7,6 +7,7 @@ import typer
 
 from blemish.cli.console import counter, print_table, progress, say_withdrawn
 from blemish.cli.options import Device, Sha256, SignedBy, Threads
+from blemish.data.progress import Progress
 from blemish.errors import plural
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def export(
 
     settings = validate(ExportSettings, {"opset": opset}, prefix="--")
     with progress(at_once=True) as report:
+        report(Progress("exporting", 0, 0))
         card = export_model(model, out, settings, good, counter(report, "comparing"))
     trained = header_of(model)
     _print_export(card, (trained.threshold, header_of(out).threshold), out)

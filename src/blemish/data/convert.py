@@ -13,7 +13,7 @@ from PIL import Image
 from blemish.data.annotated_names import match_images
 from blemish.data.annotation_shapes import Shape, draw_shapes, refuse_other_size, refuse_shares
 from blemish.data.annotations import read_annotations
-from blemish.data.folder import Sample, folders_of
+from blemish.data.folder import Sample, folders_of, notes_of_types
 from blemish.data.image_files import image_files, name_below
 from blemish.data.layout_readers import READERS, good_samples, held_out, is_blank
 from blemish.data.layouts import GOOD_NAMES, find_layout, recognise
@@ -31,13 +31,13 @@ def convert_dataset(
     test_good: float = 0.2,
     mask_value: MaskValue = None,
     on_image: OnStep = tell_nobody,
-    on_left_out: Callable[[str], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
     """Copy a data set into a new folder in MVTec's layout, and say how many images each of its folders got.
 
     Photos are copied as they are; masks are united and written as 0 and 255. `test_good` is the share of good images
-    that are tested on where the set itself says nothing. `on_left_out` is told which images have no part in the set.
-    The folder appears complete or not at all.
+    that are tested on where the set itself says nothing. `on_note` is told which images have no part in the set, and
+    which types of defects have the name of good images. The folder appears complete or not at all.
 
     Raises:
         DataError: the layout is not known, an image or a mask cannot be read, a mask is among the photos, or `out` is
@@ -63,7 +63,9 @@ def convert_dataset(
     used = {path for sample in samples for path in (sample.path, *sample.mask_paths)}
     left_out = [path for path in image_files(source, unnamed=[]) if path not in used and not is_blank(path)]
     if places := folders_of(left_out, source):
-        on_left_out(f"images that are neither photos of the set nor masks of its defects, left out: {places}")
+        on_note(f"images that are neither photos of the set nor masks of its defects, left out: {places}")
+    for note in notes_of_types(dict.fromkeys(sample.defect_type for sample in samples if sample.label)):
+        on_note(note)
     return dict(Counter(sample.name.rpartition("/")[0] for sample in samples))
 
 
@@ -81,12 +83,12 @@ def convert_annotated(
     form: str | None = None,
     test_good: float = 0.2,
     on_image: OnStep = tell_nobody,
-    on_left_out: Callable[[str], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
     """Copy images into a new folder in MVTec's layout, with masks drawn from what another tool wrote of them.
 
     An image in which nothing is marked is a good one; others belong to the defect type of their labels, `combined`
-    where they have several. Images that the annotations say nothing of are left out, and `on_left_out` is told.
+    where they have several. Images that the annotations say nothing of are left out, and `on_note` is told.
     `test_good` is the share of good images to test on. The folder appears complete or not at all.
 
     Raises:
@@ -111,7 +113,7 @@ def convert_annotated(
             + (f" ({unknown}; images that are good must be in it, with nothing marked)" if unknown else "")
         )
     if unknown:
-        on_left_out(unknown)
+        on_note(unknown)
     samples = good_samples(good, set(held_out(good, test_good)), images)
     marked = {paths[name]: marks for name, marks in sorted(shapes.items()) if marks}
     samples += [

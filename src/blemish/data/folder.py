@@ -161,10 +161,9 @@ class Folder:
         types = Counter("/".join(parts[: 3 if parts[0].lower().startswith("test") else 2]) for parts in below)
         stray = [f"{folder}: {plural(count, 'mask')}, of no test image" for folder, count in types.items()]
         empty = [f"{folder}: no images" for folder in self.empty_types]
-        named_good = [name for name in self.defect_types if re.split(r"[\W_]", name.lower())[0] in GOOD_NAMES]
         return (
             *(f"{found}; the type is not tested, so add its images or take the folder away" for found in stray + empty),
-            *(f"'{name}' counts as a type of defects; move good images to test/good/{name}" for name in named_good),
+            *notes_of_types(self.defect_types),
         )
 
     def left_out(self, part: Part, skip_bad: bool) -> dict[str, str]:
@@ -237,6 +236,16 @@ def read_folder(root: Path | str, mask_value: MaskValue = None, ignore_value: Ma
     return Folder(root, flat, unnamed_train=tuple(unnamed))
 
 
+def notes_of_types(defect_types: Iterable[str]) -> list[str]:
+    """What is said of types of defects whose names tell good images.
+
+    >>> notes_of_types(["OK-test", "okra"])
+    ["'OK-test' counts as a type of defects; move good images to test/good/OK-test"]
+    """
+    named_good = [name for name in defect_types if re.split(r"[\W_]", name.lower())[0] in GOOD_NAMES]
+    return [f"'{name}' counts as a type of defects; move good images to test/good/{name}" for name in named_good]
+
+
 def folders_of(paths: Iterable[Path], root: Path) -> str:
     """The folders below `root`, two levels of them, that files lie in, with how many do."""
     found = Counter("/".join(name_below(path.parent, root).split("/")[:2]) for path in paths)
@@ -252,7 +261,10 @@ def _why_nothing(root: Path) -> str:
         return f"a part of a data set, not all of it; give {whole}"
     wanted = "good images, or one with train/good, test/<type> and ground_truth/<type>"
     if below := [path.name for path in subfolders(root) if image_files(path, unnamed=[])]:
-        return f"no images in it, but in its folders ({join_names(below)}); give one of them that holds {wanted}"
+        return (
+            f"no images in it, but in its folders ({join_names(below)}); give one of them that holds {wanted}; where "
+            f"all hold good images, move them into {root / 'train' / GOOD}"
+        )
     return f"no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; give a folder of {wanted}"
 
 
