@@ -109,7 +109,6 @@ class FeatureBatches:
         self._batches, self._compute, self._kept_bytes = batches, compute, kept_bytes
         self.epoch = 0
         self._kept: Tensor | None = None
-        self._batch_size = 1
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -122,7 +121,6 @@ class FeatureBatches:
             per_image = parts[0][0].numel() * parts[0].element_size()
             if sum(map(len, parts)) * per_image > self._kept_bytes:
                 return
-        self._batch_size = len(parts[0])
         self._kept = torch.cat(parts)
 
     def __iter__(self) -> Iterator[Tensor]:
