@@ -2,7 +2,7 @@
 
     python benchmarks/inspect_speed.py [--repeat 5] [--images 40] [--threads 1] [--engines]
 
-Draws hazelnuts of 256 x 256, trains the seed's auto-encoder for a few steps (how well does not matter here), exports
+Draws hazelnuts of 256 x 256, trains the paper's auto-encoder for a few steps (how well does not matter here), exports
 it, prints a table and writes build/benchmarks/inspect_speed.json. Everything is measured in this one run; rows of one
 table take turns, so that a busy machine is as busy for each. Medians; processor time is the steadier one.
 
@@ -43,7 +43,7 @@ from blemish.inspection.inspect import Request, inspect_images
 from blemish.inspection.pipeline import worker_count
 from blemish.training.export import export_model
 
-ENGINE_DETECTORS = ("seed", "patchcore", "feature_autoencoder", "feature_ensemble")
+ENGINE_DETECTORS = ("paper", "patchcore", "feature_autoencoder", "feature_ensemble")
 COLD_LIMIT_S, IMPORT_LIMIT_S = 1.5, 0.3
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from blemish.__main__ import main; main()"
 """The command as in a base install: where torch is missing, nothing can import it by accident."""
@@ -71,7 +71,7 @@ def main() -> None:
         write_json("inspect_engines", {"machine": machine, **vars(arguments), "detectors": found})
         return
     with tempfile.TemporaryDirectory() as folder:
-        files = prepare(Path(folder), arguments.images, "seed")
+        files = prepare(Path(folder), arguments.images, "paper")
         cold = medians(commands(files), arguments.repeat)
         warm = medians(calls(files, arguments.threads), arguments.repeat)
         features = feature_autoencoder(Path(folder), files.photos, arguments.repeat)

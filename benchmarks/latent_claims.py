@@ -1,6 +1,6 @@
 """Does section 7.2 of the paper hold? It says that the latent must be neither too small nor too large.
 
-    blemish sweep setting DATA --detector seed --set model.latent=8,32,100,500,2000 --seeds 3 -o sweep
+    blemish sweep setting DATA --detector paper --set model.latent=8,32,100,500,2000 --seeds 3 -o sweep
     python benchmarks/latent_claims.py DATA sweep
 
 From the models of a sweep over `model.latent`: for each size the mean of the anomaly map on good and on defective

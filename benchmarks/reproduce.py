@@ -25,7 +25,7 @@ from machine import describe
 ROOT = Path(__file__).parents[1]
 SIX = ("visa_macaroni1", "solar_poly", "mvtec_toothbrush", "hazelnut_toy", "kolektorsdd", "ballscrew")
 THREE = ("hazelnut_toy", "mvtec_toothbrush", "kolektorsdd")
-PAPERS = "seed,ae_l2,ae_ssim,vae,feature_dictionary"
+PAPERS = "paper,ae_l2,ae_ssim,vae,feature_dictionary"
 ENCODED = "feature_ensemble,padim,patchcore"
 
 
@@ -92,18 +92,18 @@ TABLES = {
         SIX,
         ("reverse_distillation.json",),
     ),
-    "seed": Table(
-        "The seed's auto-encoder on three real sets",
+    "paper": Table(
+        "The paper's auto-encoder on three real sets",
         Cost(10, _FITS),
         (
-            *_each("blemish train {data}/{set} -o {out}/{set}.safetensors --detector seed", THREE),
+            *_each("blemish train {data}/{set} -o {out}/{set}.safetensors --detector paper", THREE),
             *_each("blemish evaluate {out}/{set}.safetensors {data}/{set} -o {out}/{set}", THREE),
             "benchmarks/evaluation_table.py " + " ".join(_each("{out}/{set}/results.json", THREE)),
         ),
         THREE,
     ),
-    "seed-comparison": Table(
-        "The seed's comparison",
+    "paper-comparison": Table(
+        "The paper's comparison",
         Cost(220, _FITS),
         (
             _NUTS,
@@ -178,8 +178,8 @@ SMALL: dict[str, Mapping[str, str]] = {
     "default": {"--seeds 3": "--seeds 1 --set train.max_steps=2"},
     "encoders": {},
     "reverse-distillation": {"--seeds 1": "--seeds 1 --set train.max_steps=2"},
-    "seed": {"--detector seed": "--detector seed --set train.max_steps=4 --set data.side_px=64"},
-    "seed-comparison": {
+    "paper": {"--detector paper": "--detector paper --set train.max_steps=4 --set data.side_px=64"},
+    "paper-comparison": {
         _NUTS: f"{_NUTS} --good 20 --defects 1 --size 64",
         "anogan --seeds 3": "anogan --set anogan:model.search_steps=2 --seeds 3",
         "--seeds 3": "--seeds 1 --set train.max_steps=2",

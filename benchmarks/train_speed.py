@@ -1,4 +1,4 @@
-"""Training steps of the seed's auto-encoder: plain PyTorch beside blemish's loop, interleaved in one run.
+"""Training steps of the paper's auto-encoder: plain PyTorch beside blemish's loop, interleaved in one run.
 
     python benchmarks/train_speed.py [--epochs 12] [--size 256] [--batch 16]
 
@@ -73,7 +73,7 @@ class Plain:
 
 
 def fresh(size: int) -> ConvAutoencoder:
-    """The seed's network with the same weights every time."""
+    """The paper's network with the same weights every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = make_detector("conv_autoencoder", {}, ImageShape(3, size, size)).train()
@@ -89,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     batches, detector = Batches(options.size, options.batch), fresh(options.size)
     plain = Plain(options.size, batches)
-    settings = make_settings("seed", assignments=[f"train.epochs={options.epochs}", "train.max_steps=null"])
+    settings = make_settings("paper", assignments=[f"train.epochs={options.epochs}", "train.max_steps=null"])
     checkpoint = Checkpoint(Path("build/unused.state"), {}, save_every_s=1e9, resume=False)
     loop = GradientLoop(detector, settings, "cpu", checkpoint, plain)
     loop(batches, detector.loss)

@@ -65,7 +65,7 @@ def make_model(blemish: str) -> tuple[str, str]:
     """A model file for onnxruntime and a folder of images, drawn and trained here in a few steps."""
     nuts, trained, model = (str(OUT / name) for name in ("nuts", "model.safetensors", "model.onnx"))
     run([blemish, "data", "synth", "hazelnuts", nuts, "--good", "24", "--defects", "1", "--size", "64"])
-    run([blemish, "train", nuts, "-o", trained, "--detector", "seed", "--set", "train.max_steps=4"])
+    run([blemish, "train", nuts, "-o", trained, "--detector", "paper", "--set", "train.max_steps=4"])
     run([blemish, "export", trained, "-o", model])
     return model, f"{nuts}/test"
 

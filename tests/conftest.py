@@ -37,7 +37,7 @@ TINY = [
     "train.batch_size=4",
     "augment.images_of_one=2",
 ]
-"""Settings that make a run of the seed's auto-encoder take about a second."""
+"""Settings that make a run of the paper's auto-encoder take about a second."""
 
 
 def seed_generators() -> None:

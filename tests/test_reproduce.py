@@ -85,11 +85,11 @@ def test_a_small_run_of_the_quickest_ends_with_its_table(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_small_run_has_drawn_every_set_that_its_commands_name(reproduce: ModuleType, tmp_path: Path) -> None:
-    for name in ("seed", "features"):
+    for name in ("paper", "features"):
         reproduce.draw_sets(name, tmp_path)
         words = {word for command in reproduce.commands_of(name, tmp_path, Path("out"), True) for word in command}
         named = [Path(word) for word in words if word.startswith(str(tmp_path))]
-        assert len(named) == (3 if name == "seed" else 2)
+        assert len(named) == (3 if name == "paper" else 2)
         assert all(len(read_folder(path).train) == 24 for path in named)
 
 
@@ -97,11 +97,11 @@ def test_the_cost_is_said_before_anything_runs(
     reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ask(reproduce, monkeypatch, "seed", "--dry-run") == 0
+    assert ask(reproduce, monkeypatch, "paper", "--dry-run") == 0
     cost, *commands = capsys.readouterr().out.splitlines()
-    assert cost.startswith("The seed's auto-encoder on three real sets: about 10 minutes, ")
+    assert cost.startswith("The paper's auto-encoder on three real sets: about 10 minutes, ")
     assert len(commands) == 7
-    assert ask(reproduce, monkeypatch, "seed", "--data", "nowhere") == 2
+    assert ask(reproduce, monkeypatch, "paper", "--data", "nowhere") == 2
     said = capsys.readouterr()
     assert said.out.startswith(cost)
     assert said.err.startswith("nowhere/hazelnut_toy, nowhere/mvtec_toothbrush, nowhere/kolektorsdd: no such folder")

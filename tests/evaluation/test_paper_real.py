@@ -1,4 +1,4 @@
-"""The seed's auto-encoder on real photographs: what its documentation promises."""
+"""The paper's auto-encoder on real photographs: what its documentation promises."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -44,7 +44,7 @@ def compare(
         typer.Option(
             "--set",
             help="Change one setting for all, or with a name and a colon in front for one detector alone, "
-            "e.g. --set train.epochs=100 --set seed:model.latent=100; may be repeated.",
+            "e.g. --set train.epochs=100 --set paper:model.latent=100; may be repeated.",
             metavar="[DETECTOR:]NAME=VALUE",
         ),
     ] = None,

@@ -125,7 +125,7 @@ class DataSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """Changes that keep a good image good, after the seed paper, section 3.2."""
+    """Changes that keep a good image good, after the paper, section 3.2."""
 
     images_of_one: Annotated[int, Field(ge=1, le=100)] = Field(
         5, description="How many images an epoch makes of each good one, itself included. 1: only itself."

@@ -1,4 +1,4 @@
-"""Counts of right and wrong decisions, and the four measures of the seed paper made from them.
+"""Counts of right and wrong decisions, and the four measures of the paper made from them.
 
 The same four counts serve pixels (`count(map > threshold, mask)`) and images (`count(scores > threshold, labels)`).
 """
@@ -54,7 +54,7 @@ def count(predicted: NDArray[np.bool_], actual: NDArray[np.bool_], valid: NDArra
 
 
 def precision(counts: Counts) -> float:
-    """Share of what was called defective that is (seed paper, equation 1).
+    """Share of what was called defective that is (the paper, equation 1).
 
     0.0 where nothing was called defective, as scikit-learn has it.
 
@@ -65,7 +65,7 @@ def precision(counts: Counts) -> float:
 
 
 def recall(counts: Counts) -> float:
-    """Share of the defective that was found (seed paper, equation 2).
+    """Share of the defective that was found (the paper, equation 2).
 
     0.0 where nothing is defective, as scikit-learn has it.
 
@@ -76,7 +76,7 @@ def recall(counts: Counts) -> float:
 
 
 def accuracy(counts: Counts) -> float:
-    """Share of all decisions that were right (seed paper, equation 3); nan of no decision at all.
+    """Share of all decisions that were right (the paper, equation 3); nan of no decision at all.
 
     High wherever defects are small: a map of nothing has the accuracy of the good pixels' share.
 
@@ -87,7 +87,7 @@ def accuracy(counts: Counts) -> float:
 
 
 def f1(counts: Counts) -> float:
-    """Harmonic mean of precision and recall (seed paper, equation 4), as 2 tp / (2 tp + fp + fn).
+    """Harmonic mean of precision and recall (the paper, equation 4), as 2 tp / (2 tp + fp + fn).
 
     nan where nothing was to be found and nothing was: a good image judged right has no F1, and must be left out of
     means (scikit-learn counts it as 0.0). 0.0 where something is defective or called so, and nothing is both.

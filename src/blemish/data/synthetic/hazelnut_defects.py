@@ -1,4 +1,4 @@
-"""Crack, cut, hole and print: the four defects of the seed paper's hazelnuts, with exact masks.
+"""Crack, cut, hole and print: the four defects of the paper's hazelnuts, with exact masks.
 
 Each function draws one defect on the surface of a nut and photographs it. A pixel belongs to the mask when the
 defect covers at least `LEAST_COVER` of it, as the lens sees it, and changed its bytes. Everywhere else the image

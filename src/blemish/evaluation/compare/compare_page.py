@@ -128,7 +128,7 @@ def _rate_table(summary: Summary, is_published: bool) -> dict[str, Any]:
 
 def _preset(name: str) -> str:
     """The paper's preset has two names."""
-    return "seed" if name == "paper" else name
+    return "paper" if name == "seed" else name
 
 
 def _row(label: str, measures: Spreads, own: bool) -> dict[str, Any]:

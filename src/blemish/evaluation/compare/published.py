@@ -54,10 +54,10 @@ class Ranking:
 
 
 PAPER_TABLE_3 = {
-    ("seed", "print"): PixelRow(0.22, 0.82, 0.35),
-    ("seed", "crack"): PixelRow(0.26, 0.57, 0.36),
-    ("seed", "cut"): PixelRow(0.69, 0.80, 0.57),
-    ("seed", "hole"): PixelRow(0.55, 0.61, 0.75),
+    ("paper", "print"): PixelRow(0.22, 0.82, 0.35),
+    ("paper", "crack"): PixelRow(0.26, 0.57, 0.36),
+    ("paper", "cut"): PixelRow(0.69, 0.80, 0.57),
+    ("paper", "hole"): PixelRow(0.55, 0.61, 0.75),
     ("ae_ssim", ""): PixelRow(0.08, 1.00, 0.15),
     ("ae_l2", ""): PixelRow(0.84, 0.93, 0.88),
     ("anogan", ""): PixelRow(0.16, 0.83, 0.27),
