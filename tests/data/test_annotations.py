@@ -18,7 +18,7 @@ from blemish.cli import app
 from blemish.data.annotated_names import match_images
 from blemish.data.annotation_shapes import Shape, draw_shapes
 from blemish.data.annotations import FORMATS, read_annotations
-from blemish.data.convert import convert_annotated
+from blemish.data.convert import convert_annotated, convert_dataset
 from blemish.data.folder import read_folder
 from blemish.errors import DataError, SettingsError
 
@@ -189,6 +189,16 @@ def test_yolo_has_a_text_file_for_each_image(tmp_path: Path) -> None:
     mask = sample.load_mask((HEIGHT, WIDTH), (HEIGHT, WIDTH))
     assert mask is not None
     assert np.array_equal(mask, BOX)
+
+
+def test_a_folder_of_images_and_labels_says_how_to_draw_its_masks(tmp_path: Path) -> None:
+    for part in ("images/train", "labels/train"):
+        (tmp_path / part).mkdir(parents=True)
+    said = rf"annotations in labels; draw their masks: blemish data convert {tmp_path}/images -o FOLDER --annotations "
+    with pytest.raises(DataError, match=said):
+        read_folder(tmp_path)
+    with pytest.raises(DataError, match=said):
+        convert_dataset(tmp_path, tmp_path.parent / "out")
 
 
 def test_the_format_is_recognised(images: Path, tmp_path: Path) -> None:

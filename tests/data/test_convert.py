@@ -85,6 +85,13 @@ def ok_nok(root: Path) -> None:
         mask(root / f"masks/NOK/{n:03}.png")
 
 
+def classes(root: Path) -> None:
+    for part in ("train", "valid", "test"):
+        for n in range(2):
+            photo(root / part / f"ok_front/{n}.png")
+            photo(root / part / f"def_front/{n}.png")
+
+
 @pytest.mark.parametrize(
     ("good", "bad"),
     [
@@ -94,6 +101,8 @@ def ok_nok(root: Path) -> None:
         ("gut", "Schlecht"),
         ("no_defect", "defect"),
         ("ok", "NotOK"),
+        ("良品", "不良"),
+        ("bon", "de\u0301faut"),  # as macOS writes it
     ],
 )
 def test_folders_of_good_and_bad_parts_are_known_by_their_usual_names(good: str, bad: str, tmp_path: Path) -> None:
@@ -321,6 +330,20 @@ def test_masks_of_good_images_and_of_several_types_may_lie_in_one_folder(tmp_pat
         convert_dataset(root, tmp_path / "again")
 
 
+def test_a_set_to_classify_with_is_converted_and_its_defects_are_tested_on(tmp_path: Path) -> None:
+    classes(tmp_path / "set")
+    with pytest.raises(DataError, match="set: laid out as classes; convert it first"):
+        read_folder(tmp_path / "set")
+    found = convert_dataset(tmp_path / "set", tmp_path / "out")
+    assert found == {"train/good": 4, "test/def_front": 6, "test/good": 2}
+    assert (tmp_path / "out/test/def_front/valid_1.png").is_file()
+    for n in range(2):
+        mask(tmp_path / f"set/masks/def_front/{n}.png")
+    found = convert_dataset(tmp_path / "set", tmp_path / "masked")
+    assert found == {"train/good": 4, "test/def_front": 2, "test/def_front_without_mask": 4, "test/good": 2}
+    assert len(read_folder(tmp_path / "masked").test) == 8
+
+
 def test_images_that_are_left_out_are_said(tmp_path: Path) -> None:
     told = list[str]()
     for name, lay in (("a", ok_nok), ("b", ksdd2)):
@@ -333,9 +356,11 @@ def test_images_that_are_left_out_are_said(tmp_path: Path) -> None:
 def test_a_type_of_defects_named_like_good_images_is_said(tmp_path: Path) -> None:
     told = list[str]()
     ok_nok(tmp_path / "set")
-    photo(tmp_path / "set/OK-test/0.png")
+    for name in ("OK-test", "good2"):
+        photo(tmp_path / f"set/{name}/0.png")
     convert_dataset(tmp_path / "set", tmp_path / "out", on_note=told.append)
-    assert told == ["'OK-test' counts as a type of defects; move good images to test/good/OK-test"]
+    said = "counts as a type of defects; move good images to test/good/"
+    assert told == [f"'OK-test' {said}OK-test", f"'good2' {said}good2"]
 
 
 @pytest.mark.parametrize("shift", ["S1", "S12", "kosmetik"])

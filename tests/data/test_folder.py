@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
-from blemish.data.notes import text_note
+from blemish.data.notes import name_note, text_note
 from blemish.errors import DataError
 from blemish.inspection.new_images import good_files
 
@@ -302,6 +302,22 @@ def test_photos_may_be_named_like_masks(name: str, parts: Path) -> None:
     draw(parts / "train/good/a.png", "RGB")
     draw(parts / "train/good" / name, "RGB")
     assert f"train/good/{name}" in [sample.name for sample in read_folder(parts).train]
+
+
+@pytest.mark.parametrize("name", ["NG_7.png", "7 not ok.png", "fail/7.png", "不良_7.png"])
+def test_photos_that_are_named_as_defective_ones_are_said(name: str, tmp_path: Path) -> None:
+    good = tmp_path / "train/good"
+    for other in ("OK_1.png", "no_defect_2.png", "bookend_3.png"):
+        touch(good / other)
+    assert name_note(read_folder(tmp_path).train) == ""
+    touch(good / name)
+    assert name_note(read_folder(tmp_path).train).startswith(f"1 of 4 photos, among them train/good/{name}: named as")
+
+
+def test_a_word_in_the_names_of_all_photos_tells_nothing(tmp_path: Path) -> None:
+    for number in range(2):
+        touch(tmp_path / f"KO-{number}.png")
+    assert name_note(read_folder(tmp_path).train) == ""
 
 
 @pytest.mark.parametrize(

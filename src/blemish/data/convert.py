@@ -16,7 +16,7 @@ from blemish.data.annotations import read_annotations
 from blemish.data.folder import Sample, folders_of, notes_of_types
 from blemish.data.image_files import image_files, name_below
 from blemish.data.layout_readers import READERS, good_samples, held_out, is_blank
-from blemish.data.layouts import GOOD_NAMES, find_layout, recognise
+from blemish.data.layouts import GOOD_NAMES, annotated, find_layout, recognise
 from blemish.data.outputs import new_folder
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.stray_masks import refuse_masks_among
@@ -50,7 +50,8 @@ def convert_dataset(
         raise SettingsError(f"--layout {layout}: unknown; {nearest(layout, READERS)}")
     name = layout or recognise(source) or ("mvtec" if find_layout(source) else None)
     if name is None:
-        raise DataError(f"{source}: a layout that is not known; known are {', '.join(READERS)} (--layout)")
+        known = f"a layout that is not known; known are {', '.join(READERS)} (--layout)"
+        raise DataError(f"{source}: {annotated(source) or known}")
     samples = READERS[name](source, test_good)
     if not samples:
         raise DataError(f"{source}: no images in the layout {name}")

@@ -1,7 +1,6 @@
 """Folders of images: MVTec-style ones, and flat ones of good images."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,14 @@ from blemish.data.layouts import (
     GOOD_NAMES,
     PRIVATE,
     Layout,
+    annotated,
     data_sets_below,
     find_child,
     find_layout,
     folded,
     recognise,
     refuse_twins,
+    seems_good,
     subfolders,
 )
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
@@ -242,8 +243,8 @@ def notes_of_types(defect_types: Iterable[str]) -> list[str]:
     >>> notes_of_types(["OK-test", "okra"])
     ["'OK-test' counts as a type of defects; move good images to test/good/OK-test"]
     """
-    named_good = [name for name in defect_types if re.split(r"[\W_]", name.lower())[0] in GOOD_NAMES]
-    return [f"'{name}' counts as a type of defects; move good images to test/good/{name}" for name in named_good]
+    advice = "counts as a type of defects; move good images to test/good/"
+    return [f"'{name}' {advice}{name}" for name in defect_types if seems_good(name)]
 
 
 def folders_of(paths: Iterable[Path], root: Path) -> str:
@@ -254,6 +255,8 @@ def folders_of(paths: Iterable[Path], root: Path) -> str:
 
 def _why_nothing(root: Path) -> str:
     """What a folder without images of its own is instead, and what to give."""
+    if advice := annotated(root):
+        return advice
     if below := [path.name for path in data_sets_below(root)]:
         return f"several data sets ({join_names(below)}); give one of them"
     whole = root.resolve().parent
@@ -332,7 +335,7 @@ def _read_mvtec(root: Path, layout: Layout, values: tuple[MaskValue, MaskValue])
     tested: list[Sample] = []
     empty = []
     for folder in layout.test:
-        defect_type = GOOD if folder.name.lower() in GOOD_NAMES else folder.name
+        defect_type = GOOD if folded(folder.name) in GOOD_NAMES else folder.name
         named = len(no_test)
         paths = image_files(folder, unnamed=no_test)
         if not paths and len(no_test) == named:
@@ -358,7 +361,7 @@ def _unread_masks(
     used = {path for sample in tested for path in sample.mask_paths}
     good_masks, stray = list[Path](), list[Path]()
     for path in image_files(mask_root, unnamed=unnamed):
-        if path.relative_to(mask_root).parts[0].lower() in GOOD_NAMES:
+        if folded(path.relative_to(mask_root).parts[0]) in GOOD_NAMES:
             good_masks.append(path)
         elif without and path not in used:
             raise DataError(

@@ -12,7 +12,16 @@ import numpy as np
 from blemish.data.decode import open_image, read_header
 from blemish.data.folder import Sample, read_folder
 from blemish.data.image_files import image_files, name_below
-from blemish.data.layouts import BAD_NAMES, GOOD_NAMES, MASKS, find_child, subfolders
+from blemish.data.layouts import (
+    BAD_NAMES,
+    GOOD_NAMES,
+    MASKS,
+    VALIDATION,
+    find_child,
+    folded,
+    seems_good,
+    subfolders,
+)
 from blemish.data.pairing import is_mask_of, pair_masks, stems_of
 from blemish.data.real_iad import read_real_iad
 from blemish.errors import DataError, join_names
@@ -59,7 +68,7 @@ def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
 
 def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
     """One folder of good parts and others of bad ones, such as OK and NOK; masks in `ground_truth` or `masks`."""
-    named = [folder for folder in subfolders(root) if folder.name.lower() in GOOD_NAMES]
+    named = [folder for folder in subfolders(root) if folded(folder.name) in GOOD_NAMES]
     if len(named) != 1:
         found = "no folder" if not named else " and ".join(folder.name for folder in named) + ", more than one folder"
         raise DataError(f"{root}: {found} of good images ({', '.join(GOOD_NAMES)}); one is needed")
@@ -69,6 +78,31 @@ def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
     samples = good_samples(good, set(held_out(good, test_good)), good_folder)
     bad = [path for path in subfolders(root) if path not in (good_folder, mask_root)]
     return samples + _defects(bad, mask_root, good)
+
+
+def read_classes(root: Path, _test_good: float) -> list[Sample]:
+    """Sets to classify with: folders of good and of defective images in `train`, `test` and, if there, `valid`.
+
+    Defective images of all parts are tested on; masks are looked for of those in `test`.
+    """
+    samples: list[Sample] = []
+    mask_root = find_child(root, *MASKS)
+    for place, names in (("train", ("train",)), ("train", VALIDATION), ("test", ("test",))):
+        part = find_child(root, *names) or root / names[0]
+        for folder in subfolders(part):
+            images = _by_name(folder)
+            if folded(folder.name) in GOOD_NAMES or seems_good(folder.name):
+                is_plain = (folded(part.name), seems_good(folder.name)) == (place, False)
+                before = "" if is_plain else f"{part.name}_{folder.name}_"
+                samples += [Sample(path, f"{place}/good/{before}{name}") for name, path in images.items()]
+                continue
+            masks = _by_name(mask_root and find_child(mask_root, folder.name))
+            if place == "test":
+                samples += _defective(folder, masks, folder.name)
+            else:
+                kind = f"{folder.name}_without_mask" if masks else folder.name
+                samples += [Sample(path, f"test/{kind}/{part.name}_{name}", kind) for name, path in images.items()]
+    return samples
 
 
 def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
@@ -169,6 +203,7 @@ READERS: dict[str, Reader] = {
     "magnetic_tile": read_magnetic_tile,
     "aitex": read_aitex,
     "ok_nok": read_ok_nok,
+    "classes": read_classes,
 }
 
 
@@ -242,7 +277,7 @@ def _defects(
         samples += _defective(folder, masks, defect_type or folder.name)
     used = {path for sample in samples for path in sample.mask_paths}
     for name, path in _by_name(mask_root).items():
-        if path in of_good or name.partition("/")[0].lower() in GOOD_NAMES:
+        if path in of_good or folded(name.partition("/")[0]) in GOOD_NAMES:
             if not _is_even(path):
                 raise DataError(f"{path}: a good image's mask, and something is marked; move the image to its defects")
         elif path not in used:

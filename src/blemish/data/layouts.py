@@ -3,24 +3,44 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, final
 
 from blemish.errors import DataError
 
-GOOD_NAMES = ("good", "ok", "normal", "pass", "passed", "io", "gut", "no_defect", "defect_free")
+GOOD_NAMES = (
+    *("good", "ok", "normal", "pass", "passed", "io", "gut", "no_defect", "defect_free", "bon", "bons", "conforme"),
+    *(
+        "conformes",
+        "bueno",
+        "buenos",
+        "buenas",
+        "buono",
+        "buoni",
+        "goed",
+        "dobre",
+        "良品",
+        "ok品",
+        "合格",
+        "정상",
+        "годные",
+    ),
+)
 """Folders of good images, in any case of letters."""
 
 BAD_NAMES = (
     *("nok", "ng", "ko", "nio", "schlecht", "fehler", "not_ok", "notok", "bad", "anomaly", "anomalous", "abnormal"),
-    *("defect", "defects", "defective", "fail", "failed", "reject", "rejects"),
+    *("defect", "defects", "def", "defective", "fail", "failed", "reject", "rejects", "ausschuss", "defaut", "défaut"),
+    *("defauts", "défauts", "rebut", "malo", "malos", "malas", "defectos", "difetti", "scarti", "fout", "wady"),
+    *("不良", "不良品", "ng品", "不合格", "불량", "брак"),
 )
 
 MASKS = ("ground_truth", "groundtruth", "masks", "mask", "gt")
-_VALIDATION = ("validation", "val")
+VALIDATION = ("validation", "val", "valid")
 PRIVATE = ("test_private", "test_private_mixed")
 """Folders of test images of MVTec AD 2 whose masks its server has alone."""
-_PARTS = ("train", "test", "test_public", *_VALIDATION, *MASKS)
+_PARTS = ("train", "test", "test_public", *VALIDATION, *MASKS)
 
 _OF_SYSTEMS = (
     *("__macosx", "@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot"),
@@ -51,6 +71,27 @@ def composed(name: str) -> str:
 def folded(name: str) -> str:
     """A name in any case of letters."""
     return composed(name).lower()
+
+
+def seems_good(name: str) -> bool:
+    """Whether a folder's name begins as that of good images, and is none of them.
+
+    >>> seems_good("good2"), seems_good("OK - Kopie"), seems_good("ok"), seems_good("goodness")
+    (True, True, False, False)
+    """
+    return folded(name) not in GOOD_NAMES and re.split(r"[\W\d_]", folded(name))[0] in GOOD_NAMES
+
+
+def is_named_bad(name: str) -> bool:
+    """Whether one of a name's words is that of folders of defective images.
+
+    >>> is_named_bad("NG_001.png"), is_named_bad("a/not ok 3.png"), is_named_bad("no_defect_7.png")
+    (True, True, False)
+    """
+    words = [word for word in re.split(r"[\W\d_]+", folded(name)) if word]
+    is_denied = {"no", "free", "without"}.intersection(words)
+    pairs = {"_".join(pair) for pair in pairwise(words)}
+    return not is_denied and not {*words, *pairs}.isdisjoint(BAD_NAMES)
 
 
 def is_passed_over(name: str) -> bool:
@@ -105,7 +146,7 @@ def find_layout(root: Path) -> Layout | None:
         return None
     places = [place for place in (test, root) if place is not None]
     masks = next(filter(None, (find_child(place, *MASKS) for place in places)), None)
-    good = [train, find_child(root, *_VALIDATION)]
+    good = [train, find_child(root, *VALIDATION)]
     return Layout(
         tuple(below for place in good if place for below in subfolders(place) if folded(below.name) in GOOD_NAMES),
         tuple(path for path in subfolders(test) if path != masks) if test else (),
@@ -133,14 +174,23 @@ def recognise(root: Path) -> str | None:
         return "ksdd"
     if find_real_iad_split(root) or _looks_like_real_iad(root):
         return "real_iad"
-    names = {path.name.lower() for path in below}
+    names = {folded(path.name) for path in below}
     if "mt_free" in names and all(find_child(path, "imgs") for path in below):
         return "magnetic_tile"
     if {"nodefect_images", "defect_images"} <= names:
         return "aitex"
     if names.intersection(GOOD_NAMES) and names.intersection(BAD_NAMES):
         return "ok_nok"
+    if _has_bad_in_train(root):
+        return "classes"
     return None
+
+
+def _has_bad_in_train(root: Path) -> bool:
+    """Whether `train` has folders of good and of defective images, by their names."""
+    train = find_child(root, "train")
+    names = [folded(path.name) for path in subfolders(train)] if train else []
+    return any(name in GOOD_NAMES or seems_good(name) for name in names) and any(map(is_named_bad, names))
 
 
 def find_real_iad_split(root: Path) -> Path | None:
@@ -159,6 +209,17 @@ def _looks_like_real_iad(root: Path) -> bool:
     good = find_child(root, "ok")
     parts = subfolders(good) if good else []
     return bool(parts) and all(re.fullmatch(r"S\d{4}", part.name) for part in parts)
+
+
+def annotated(root: Path) -> str:
+    """What to do with a folder of images and of annotations, as YOLO and others have them; empty of others."""
+    images, labels = find_child(root, "images"), find_child(root, "labels", "annotations")
+    if images is None or labels is None:
+        return ""
+    return (
+        f"images in {images.name} and annotations in {labels.name}; draw their masks: blemish data convert {images} "
+        f"-o FOLDER --annotations {labels}"
+    )
 
 
 def data_sets_below(root: Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from blemish.data.folder import Sample
 from blemish.data.image_files import list_entries
 from blemish.data.images import PixelPolicy
+from blemish.data.layouts import is_named_bad
 from blemish.data.masks import is_lossy
 from blemish.data.profiles import is_plain
 from blemish.data.readings import Readings
@@ -80,6 +81,17 @@ def text_note(samples: Sequence[Sample], groups: str | None) -> str:
     return (
         f"{join_names([path.name for path in found])}: text beside the photos that names them, and is not read: all "
         "of them count as good; take out those that it calls defective (annotations: blemish data convert)"
+    )
+
+
+def name_note(samples: Sequence[Sample]) -> str:
+    """Good photos some of which are named, or lie in folders that are named, as defective ones are."""
+    some = [sample.name for sample in samples if any(map(is_named_bad, sample.name.split("/")))]
+    if not 0 < len(some) < len(samples):  # a word in all names tells nothing
+        return ""
+    return (
+        f"{len(some)} of {len(samples)} photos, among them {join_names(some)}: named as defective ones are, but all of "
+        "them count as good; take out those that are defective"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from blemish.data.folder import commonest_size
 from blemish.data.groups import pattern_of
-from blemish.data.notes import photo_notes, text_note
+from blemish.data.notes import name_note, photo_notes, text_note
 from blemish.data.photo_values import gather_values
 from blemish.errors import CalibrationError
 from blemish.inference.artifact import FIXTURE, ArtifactHeader, DataCard
@@ -62,7 +62,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
     """
     several, most_px = len(fits) > 1, job.settings.data.max_image_px
     photo_px = commonest_size(sample.size_px(most_px) for sample in job.images.samples)
-    looks = [look_at_image(job, place) for place in range(len(job.images))]
+    looks, good = [look_at_image(job, place) for place in range(len(job.images))], job.folder.train
     return ArtifactHeader(
         detector=job.settings.detector,
         run=without_paths(job.settings),
@@ -81,7 +81,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
-                *filter(None, [job.folder.unread_note, text_note(job.folder.train, job.settings.data.groups)]),
+                *filter(None, [job.folder.unread_note, text_note(good, job.settings.data.groups), name_note(good)]),
                 *job.encoder_notes,
                 *photo_notes(job.images.samples, job.images.policy, job.images.readings),
                 *region_notes(job.images.policy, photo_px, job.settings.data.roi),

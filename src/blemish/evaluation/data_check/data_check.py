@@ -13,7 +13,7 @@ from blemish.data.folder import GOOD, PARTS, Folder, Sample, read_folder
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, told_name, unread_images
 from blemish.data.images import PixelPolicy, read_original
 from blemish.data.layouts import is_passed_over
-from blemish.data.notes import text_note
+from blemish.data.notes import name_note, text_note
 from blemish.data.outputs import check_report_folder
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.split import groups_of
@@ -182,6 +182,8 @@ def _folder(root: Path, data: DataSettings) -> tuple[Folder, list[Finding]]:
         findings += _odd_files(root, used, place if folder.is_flat else "in no folder of the data set, so not read")
         if told := text_note(folder.train, data.groups):
             findings.append(Finding("odd file", "note", (), told))
+        if told := name_note(folder.train):
+            findings.append(Finding("odd file", "look", (), told))
     return folder, findings
 
 
