@@ -1,5 +1,10 @@
 """blemish finds defective pixels in product images after training on good images only.
 
+`train_model` makes a model file from good images, with `make_settings`; `Predictor.load` opens it, trained or exported,
+and `Predictor.predict` judges an image. `evaluate_model` measures a model on the test images of a folder, which
+`read_folder` reads. All errors are a `BlemishError`. Beside these names, `blemish.stats` has the measures and
+certificates on arrays, and `blemish.models` the detectors (`DETECTORS`). `blemish --help` lists the commands.
+
 >>> import blemish
 >>> sorted(blemish.__all__) == blemish.__all__
 True

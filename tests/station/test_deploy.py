@@ -19,19 +19,26 @@ from blemish.station.service import metrics
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
+def options_of(*names: str) -> set[str]:
+    command = typer.main.get_command(app)
+    for name in names:
+        command = command.commands[name]  # type: ignore[attr-defined]
+    return {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+
+
 def options_of_serve() -> set[str]:
-    station = typer.main.get_command(app).commands["station"]  # type: ignore[attr-defined]
-    return {name for parameter in station.commands["serve"].params for name in parameter.opts if name.startswith("--")}
+    return options_of("station", "serve")
 
 
-def test_the_unit_starts_the_command_with_options_it_has() -> None:
+@pytest.mark.parametrize(("name", "command"), [("station", ("station", "serve")), ("watch", ("watch",))])
+def test_the_units_start_the_commands_with_options_they_have(name: str, command: tuple[str, ...]) -> None:
     parser = configparser.ConfigParser(interpolation=None, strict=True)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(DEPLOY / "blemish-station.service")
+    parser.read(DEPLOY / f"blemish-{name}.service")
     assert set(parser.sections()) == {"Unit", "Service", "Install"}
     words = shlex.split(parser["Service"]["ExecStart"])
-    assert words[1] == "station"
-    assert {word for word in words if word.startswith("--")} <= options_of_serve()
+    assert words[1] == name
+    assert {word for word in words if word.startswith("--")} <= options_of(*command)
 
 
 def test_the_container_copies_what_is_there_and_starts_the_command() -> None:

@@ -695,6 +695,22 @@ def test_what_passes_but_is_doubtful_is_reviewed_after_the_rejects(
         assert verify_trail(session).problem is None
 
 
+def test_rejects_of_different_thresholds_are_reviewed_by_how_far_they_exceed_theirs(
+    station: Station, app: FastAPI, line: Line
+) -> None:
+    for seed, threshold in ((1, 1e-3), (2, None)):
+        with station.database.write() as session:
+            session.execute(update(Product).values(threshold=threshold))
+        station.inbox.receive(line.source_id, f"{seed}.png", picture(seed))
+        judge_all(station)
+    with station.database.read() as session:
+        decisions = session.scalars(select(Decision).order_by(Decision.id)).all()
+        order = [str(one.image_id) for one in decisions]
+        assert decisions[0].p_value == decisions[1].p_value
+        assert (decisions[0].score or 0.0) < (decisions[1].score or 0.0)
+    assert re.findall(r'data-image="(\d+)"', visit(station, app, "operator").client.get("/review").text) == order
+
+
 def test_what_is_doubtful_is_hidden_as_long_as_a_verdict_is(
     station: Station, app: FastAPI, doubtful: list[int]
 ) -> None:

@@ -67,6 +67,16 @@ def test_every_image_is_judged_alike(shared_parts: Path, trained: Predictor, exp
         np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_images_may_have_the_names_of_those_in_the_model(model_file: Path) -> None:
+    model, other = opened(model_file), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    graph, name = to_graph(open_detector(model_file)[1], 18), next(iter(model.kept))
+    alone, found = (export_exact(model, graph, 18, images) for images in ({}, {name: other}))
+    assert found.card.checked == alone.card.checked + 1
+    for one, expected in zip(found.fixtures, alone.fixtures, strict=True):
+        np.testing.assert_array_equal(one.map, expected.map)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (200, 64)])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "CMYK", "1"])
 def test_images_of_other_sizes_and_channels_are_judged_alike(

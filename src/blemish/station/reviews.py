@@ -85,10 +85,14 @@ def give_verdict(
 
 
 def to_review(session: Session, product_id: int | None) -> list[Row]:
-    """Anomalous and doubtful images that nobody has judged, the worst first; those of the audit lane wait for it."""
+    """Anomalous and doubtful images that nobody has judged, the worst first; those of the audit lane wait for it.
+
+    Scores of different models compare by how many times their thresholds they are.
+    """
     found: list[Row] = []
+    above = Decision.score / func.nullif(Decision.threshold, 0.0)
     for which in TO_REVIEW:
-        query = _unjudged(product_id, which).order_by(Decision.p_value, Decision.score.desc())
+        query = _unjudged(product_id, which).order_by(Decision.p_value, above.desc(), Decision.score.desc())
         found += [Row(row[0], row[1]) for row in session.execute(query.limit(AT_A_TIME - len(found)))]
     return found
 

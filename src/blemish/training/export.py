@@ -115,7 +115,7 @@ def export_exact(
     runtime = graph_runtime(graph)
     check_batch(trained, runtime)
     fixtures = {**seeded_images(trained.header.policy), **trained.kept}
-    judged = list(judge(trained, runtime, {**fixtures, **images}, on_image))
+    judged = list(judge(trained, runtime, [*fixtures.items(), *images.items()], on_image))  # names may be the same
     worst = max(judged, key=lambda one: one.difference)
     _refuse_beyond(worst.name, worst.difference)
     tolerance = stated_tolerance(worst.difference)
@@ -135,11 +135,11 @@ def export_exact(
 
 
 def judge(
-    trained: Trained, runtime: Runtime, images: Mapping[str, ImageLike], on_image: OnStep = tell_nobody
+    trained: Trained, runtime: Runtime, images: Sequence[tuple[str, ImageLike]], on_image: OnStep = tell_nobody
 ) -> Iterator[ExportCheck]:
-    """Every image, judged by the trained model and by its export."""
+    """Every image, by its name, judged by the trained model and by its export."""
     header = trained.header
-    for done, (name, image) in enumerate(images.items(), start=1):
+    for done, (name, image) in enumerate(images, start=1):
         both = (fixture_predictor(header, one, isinstance(image, Path)) for one in (trained.runtime, runtime))
         wanted, found = (predictor.predict(image) for predictor in both)
         apart = difference(wanted.scored_map, found.scored_map, header.threshold)
