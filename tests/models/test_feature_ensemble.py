@@ -15,7 +15,8 @@ from blemish.models import alignment, feature_ensemble, patch_bank
 from blemish.models.background import Background, background_of
 from blemish.models.detector import ImageShape
 from blemish.models.encoders import ENCODERS, EfficientNetLite, FrozenEncoder
-from blemish.models.feature_ensemble import FeatureEnsemble, FeatureEnsembleSettings
+from blemish.models.feature_ensemble import FeatureEnsemble
+from blemish.models.feature_ensemble_settings import FeatureEnsembleSettings
 from blemish.models.feature_maps import concat_scales, local_mean
 from blemish.models.gaussians import CellGaussians, place_gaussians
 from blemish.models.maps import gaussian_blur, reducing

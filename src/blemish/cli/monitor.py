@@ -87,22 +87,30 @@ def monitor(
             on_image=counter(report, "watching"),
             is_current=_is_current(model, predictor.header),
         )
+    _say_left_out(found, images)
+    if form == "json":
+        typer.echo(to_json(found))
+    else:
+        _print_watch(found)
+    _say_nothing_new(found)
+    raise typer.Exit(1 if found.alarms else UNREADABLE if found.skipped or found.still_unreadable else 0)
+
+
+def _say_left_out(found: "Watched", images: Path) -> None:
     say_skipped(found.skipped, found.new_images + found.passed_over + found.copies)
     if found.still_unreadable:
         files = plural(len(found.still_unreadable), "file")
         say("skipped", f"{files} left out before, and unchanged: {join_names(found.still_unreadable)}")
     say_unread([images])
     say_masks([images])
-    if form == "json":
-        typer.echo(to_json(found))
-    else:
-        _print_watch(found)
+
+
+def _say_nothing_new(found: "Watched") -> None:
     if found.skipped and not found.new_images:
         which = "the only new image" if len(found.skipped) == 1 else f"each of the {len(found.skipped)} new images"
         say("warning", f"{which} could not be read; is the camera working?")
     elif found.copies and not found.new_images:
         say("warning", "no new image but copies of images watched before; is the camera working?")
-    raise typer.Exit(1 if found.alarms else UNREADABLE if found.skipped or found.still_unreadable else 0)
 
 
 def _say_alarm(alarm: "Alarm") -> None:
