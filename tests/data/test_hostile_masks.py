@@ -101,6 +101,13 @@ def test_a_defect_painted_on_the_photo_is_no_mask(is_dark: bool, tmp_path: Path)
     np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE), None, (255, 0, 0)), TRUE)
 
 
+def test_a_defect_on_a_smooth_grey_photo_is_told_as_a_picture_and_not_as_soft_edges(tmp_path: Path) -> None:
+    smooth = np.broadcast_to(70 + np.arange(SIDE), (SIDE, SIDE))
+    Image.fromarray(np.where(TRUE, 255, smooth).astype(np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"m\.png: nearly everything is marked .* Is it inverted, or a picture of the "):
+        load_mask(tmp_path / "m.png", (SIDE, SIDE))
+
+
 def marked(region: NDArray[np.bool_], path: Path) -> Path:
     Image.fromarray(np.uint8(region) * 255).save(path)
     return path

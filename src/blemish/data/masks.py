@@ -231,7 +231,8 @@ def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
     else:
         _refuse_void(mask, marked, path)
     _refuse_part(mask, marked, path)
-    _refuse_blurred(values[marked], path)
+    if float(marked.mean()) <= MAX_MARKED:  # else it is refused as that
+        _refuse_blurred(values[marked], path)
     return marked
 
 
