@@ -85,6 +85,13 @@ def test_a_perfect_order_gives_one(ranking: tuple[np.ndarray, np.ndarray]) -> No
     assert average_precision(apart, labels) == pytest.approx(1.0)
 
 
+def test_rounding_takes_nothing_above_one() -> None:
+    defective = np.array([0, 2, 2, 1, 3, 2, 2, 3, 3, 0, 0, 3, 1, 0, 1, 1, 1])
+    assert average_precision_of_levels(np.eye(1, defective.size)[0], defective) == 1.0
+    weights = [np.random.default_rng(seed).random(seed % 40 + 1) for seed in range(200)]
+    assert max(mean_credit(np.ones(one.size), one) for one in weights) == 1.0
+
+
 @pytest.mark.parametrize("measure", [auroc, average_precision])
 @pytest.mark.parametrize("label", [False, True])
 def test_one_class_alone_gives_no_number(measure: object, label: bool) -> None:

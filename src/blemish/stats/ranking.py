@@ -122,7 +122,7 @@ def mean_credit(credit: NDArray[np.float64], weights: Weights) -> float:
     (0.75, nan)
     """
     total = weights.sum()
-    return float(credit @ weights / total) if total else np.nan
+    return min(float(credit @ weights / total), 1.0) if total else np.nan  # rounding may exceed 1; nan stays
 
 
 def average_precision_of_levels(good: Weights, defective: Weights) -> float:
@@ -136,7 +136,7 @@ def average_precision_of_levels(good: Weights, defective: Weights) -> float:
     tp, fp = _above(defective), _above(good)
     here = defective > 0  # also keeps 0 / 0 out where a resample left a level empty
     gained = defective[here] / defective.sum()
-    return float(gained @ (tp[here] / (tp[here] + fp[here])))
+    return min(float(gained @ (tp[here] / (tp[here] + fp[here]))), 1.0)
 
 
 def best_f1_of_levels(good: Weights, defective: Weights) -> tuple[float, int]:
