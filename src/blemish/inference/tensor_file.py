@@ -17,6 +17,12 @@ from blemish.errors import ArtifactError
 from blemish.inference.trust import read_model_file
 
 Tensors = Mapping[str, NDArray[np.generic]]
+_KINDS = {
+    "artifact": ("a model file", "blemish train and blemish export write them"),
+    "evaluation": ("the maps of an evaluation", "evaluate again"),
+    "state": ("the state of a training", "train without --resume"),
+}
+"""What a file is, and what to do where it is not."""
 
 
 def write_tensors(path: Path, kind: str, content: Mapping[str, JsonValue], tensors: Tensors) -> None:
@@ -38,6 +44,8 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArr
     Raises:
         ArtifactError: missing, foreign, truncated, or changed since it was written.
     """
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such file; {_KINDS[kind][1]}")
     return parse_tensors(read_model_file(path), path, kind)
 
 
@@ -53,9 +61,8 @@ def parse_tensors(file: bytes, path: Path, kind: str) -> tuple[dict[str, Any], d
         metadata = json.loads(file[8 : 8 + length]).get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error).removeprefix("Error while deserializing: ")
-        raise ArtifactError(
-            f"{path}: not a model file, or a truncated one ({reason}); blemish train and blemish export write them"
-        ) from None
+        what, advice = _KINDS[kind]
+        raise ArtifactError(f"{path}: not {what}, or a truncated one ({reason}); {advice}") from None
     if metadata.get("blemish") != kind:
         wanted = "a model that blemish train wrote" if kind == "artifact" else f"blemish's {kind}"
         raise ArtifactError(f"{path}: a safetensors file of something else; {wanted} is needed")
