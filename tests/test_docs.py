@@ -92,6 +92,13 @@ def test_every_command_of_the_pages_exists_with_its_options() -> None:
     assert count > 100
 
 
+def test_what_pages_take_from_the_demo_is_what_it_writes() -> None:
+    written = (DOCS.parent / "scripts/demo.py").read_text(encoding="utf-8")
+    for page in (DOCS.parent / "README.md", *DOCS.rglob("*.md")):
+        for name in re.findall(r"build/demo/([\w.]+)", page.read_text(encoding="utf-8")):
+            assert f'"{name}"' in written, f"{page}: {name}"
+
+
 def code_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
