@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import counter, print_table, progress, say_withdrawn
+from blemish.cli.console import counter, print_table, progress, say, say_withdrawn
 from blemish.cli.options import Device, Sha256, SignedBy, Threads
 from blemish.data.progress import Progress
 from blemish.errors import plural
@@ -29,6 +29,7 @@ def export(
     """Write a trained model as an ONNX file that needs no torch, if it judges as the trained model does."""
     from blemish.inference.monitor_state import withdrawal
     from blemish.inference.runtime import header_of
+    from blemish.inference.trust import signature_notes
     from blemish.settings import validate
     from blemish.training.export import ExportSettings, export_model
 
@@ -39,6 +40,8 @@ def export(
     trained = header_of(model)
     _print_export(card, (trained.threshold, header_of(out).threshold), out)
     say_withdrawn(withdrawal(model, trained))
+    for note in signature_notes(out):
+        say("note", note)
 
 
 def verify(

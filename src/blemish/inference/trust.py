@@ -67,6 +67,13 @@ def signature_path(model: Path) -> Path:
     return model.with_name(model.name + ".sig")
 
 
+def signature_notes(model: Path) -> tuple[str, ...]:
+    """What is said of a model file that was written again; nothing where no signature lies beside it."""
+    path = signature_path(model)
+    told = f"{path}: signs the file that was there before; sign it again: blemish sign {model} --key KEY"
+    return (told,) if path.exists() else ()
+
+
 def sign_model(model: Path, key: Path) -> Path:
     """Write the signature of a model file beside it; `key` is a private ed25519 key in PEM, without a password.
 

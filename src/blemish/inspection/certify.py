@@ -18,6 +18,7 @@ from blemish.inference.onnx_file import unseal
 from blemish.inference.parity import decision, scores_with_margin, with_margin, write_onnx
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxModel, is_onnx, open_onnx
+from blemish.inference.trust import signature_notes
 from blemish.inspection.new_images import (
     NewImages,
     changed_message,
@@ -86,7 +87,7 @@ class Certified:
     changed: str | None = None
     """That most of the new images are unlike those before, where they are."""
     notes: tuple[str, ...] = ()
-    """On images that were perhaps not read as they were meant."""
+    """On images that were perhaps not read as they were meant, and on a signature of the file as it was."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     new_images: int = 0
     """How many were scored."""
@@ -165,14 +166,12 @@ def certify_model(
         check_writable(model)
     if asked.good is None:
         found = _with_rate(header, asked)
-        if not asked.dry_run:
-            _write(model, found, onnx)
-        return Certified(found, _needs(found, confidence), confidence, is_written=not asked.dry_run)
+        notes = () if asked.dry_run else _write(model, found, onnx)
+        return Certified(found, _needs(found, confidence), confidence, notes=notes, is_written=not asked.dry_run)
     predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
     good = score_new_images(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
     found = _with_good(header, asked, good, onnx)
-    if not asked.dry_run:
-        _write(model, found, onnx)
+    notes = () if asked.dry_run else _write(model, found, onnx)
     return Certified(
         header=found,
         needs=_needs(found, confidence),
@@ -181,7 +180,7 @@ def certify_model(
         raised=raised_message(header, found, good),
         sample=sample_message(header, good) if asked.add else None,
         changed=changed_message(header, good),
-        notes=tuple(good.readings.notes),
+        notes=(*good.readings.notes, *notes),
         skipped=good.skipped,
         new_images=len(good.names),
         is_written=not asked.dry_run,
@@ -277,17 +276,21 @@ def _added(before: CalibrationCard, n: int, card: CalibrationCard) -> Calibratio
     )
 
 
-def _write(model: Path, header: ArtifactHeader, onnx: OnnxModel | None) -> None:
-    """The model file with another header, completely or not at all; through a link, the file that it leads to."""
-    model = model.resolve()
+def _write(path: Path, header: ArtifactHeader, onnx: OnnxModel | None) -> tuple[str, ...]:
+    """The model file with another header, completely or not at all; through a link, the file that it leads to.
+
+    What is to be said of that is returned.
+    """
+    model = path.resolve()
     if onnx is None:
         write_artifact(model, header, read_artifact(model)[1])
-        return
-    expected = [
-        replace(one, verdict=Verdict(one.verdict.score, *decision(header, one.verdict.score)))
-        for one in read_expectations(onnx.fixtures)
-    ]
-    write_onnx(model, unseal(model.read_bytes()), header, onnx.header.export, expected)
+    else:
+        expected = [
+            replace(one, verdict=Verdict(one.verdict.score, *decision(header, one.verdict.score)))
+            for one in read_expectations(onnx.fixtures)
+        ]
+        write_onnx(model, unseal(model.read_bytes()), header, onnx.header.export, expected)
+    return signature_notes(path)
 
 
 def _needs(header: ArtifactHeader, confidence: float) -> tuple[Need, ...]:
