@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from blemish.data.folder import read_folder
-from blemish.errors import CalibrationError, DataError, SettingsError
+from blemish.errors import ArtifactError, CalibrationError, DataError, SettingsError
 from blemish.inference.artifact import read_artifact
 from blemish.inference.monitor_state import (
     Alarm,
@@ -64,6 +64,18 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scores(model: Path, folder: Path) -> list[float]:
     predictor = Predictor.load(model, device="cpu")
     return sorted(predictor.predict(path).score for path in sorted(folder.glob("*.png")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", KINDS, indirect=True)
+def test_a_model_that_was_changed_meanwhile_is_left_as_it_is(model: Path, good: Path) -> None:
+    def change(done: int, _total: int) -> None:
+        if done == 1:
+            certify_model(model, CertifyRequest(max_false_alarm_rate=0.5))
+
+    with pytest.raises(ArtifactError, match="another command has changed it meanwhile"):
+        certify_model(model, CertifyRequest(good=good), on_image=change)
+    assert certify_model(model).header.max_false_alarm_rate == 0.5
 
 
 @pytest.mark.parametrize("model", KINDS, indirect=True)

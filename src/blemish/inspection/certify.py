@@ -9,12 +9,12 @@ from typing import NamedTuple, final
 from blemish.data.files import check_writable
 from blemish.data.photo_values import gather_values
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.errors import CalibrationError, SettingsError
-from blemish.inference.artifact import ArtifactHeader, read_artifact, write_artifact
+from blemish.errors import ArtifactError, CalibrationError, SettingsError
+from blemish.inference.artifact import ArtifactHeader, parse_artifact, read_artifact, write_artifact
 from blemish.inference.calibration import CalibrationCard, calibrate_kept
 from blemish.inference.fixtures import Verdict, read_expectations
 from blemish.inference.monitor_state import Alarm, withdrawal, withdrawn_message
-from blemish.inference.onnx_file import unseal
+from blemish.inference.onnx_file import read_metadata, unseal
 from blemish.inference.parity import decision, scores_with_margin, with_margin, write_onnx
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxModel, is_onnx, open_onnx
@@ -149,7 +149,7 @@ def certify_model(
     `state` is the file of the watch over this model, where it is not beside it.
 
     Raises:
-        ArtifactError: the model cannot be read.
+        ArtifactError: the model cannot be read, or another command has changed its file meanwhile.
         CalibrationError: too few good images for what is asked; or the certificate is withdrawn, and the images that
             would lift it are missing.
         DataError: a new image cannot be read, was fitted on, or is there twice.
@@ -166,12 +166,12 @@ def certify_model(
         check_writable(model)
     if asked.good is None:
         found = _with_rate(header, asked)
-        notes = () if asked.dry_run else _write(model, found, onnx)
+        notes = () if asked.dry_run else _write(model, header, found, onnx)
         return Certified(found, _needs(found, confidence), confidence, notes=notes, is_written=not asked.dry_run)
     predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
     good = score_new_images(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
     found = _with_good(header, asked, good, onnx)
-    notes = () if asked.dry_run else _write(model, found, onnx)
+    notes = () if asked.dry_run else _write(model, header, found, onnx)
     return Certified(
         header=found,
         needs=_needs(found, confidence),
@@ -276,20 +276,27 @@ def _added(before: CalibrationCard, n: int, card: CalibrationCard) -> Calibratio
     )
 
 
-def _write(path: Path, header: ArtifactHeader, onnx: OnnxModel | None) -> tuple[str, ...]:
+def _write(path: Path, before: ArtifactHeader, header: ArtifactHeader, onnx: OnnxModel | None) -> tuple[str, ...]:
     """The model file with another header, completely or not at all; through a link, the file that it leads to.
 
     What is to be said of that is returned.
+
+    Raises:
+        ArtifactError: it is not the file any more that the header was `before`.
     """
     model = path.resolve()
+    content = model.read_bytes()
+    found, tensors = parse_artifact(content, path) if onnx is None else (read_metadata(content, path)[0].model, {})
+    if found.model_dump_json() != before.model_dump_json():
+        raise ArtifactError(f"{path}: another command has changed it meanwhile, so it is left as it is; run this again")
     if onnx is None:
-        write_artifact(model, header, read_artifact(model)[1])
+        write_artifact(model, header, tensors)
     else:
         expected = [
             replace(one, verdict=Verdict(one.verdict.score, *decision(header, one.verdict.score)))
             for one in read_expectations(onnx.fixtures)
         ]
-        write_onnx(model, unseal(model.read_bytes()), header, onnx.header.export, expected)
+        write_onnx(model, unseal(content), header, onnx.header.export, expected)
     return signature_notes(path)
 
 
