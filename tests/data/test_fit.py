@@ -9,7 +9,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import PixelPolicy, load_image, prepare
-from blemish.data.notes import enlargement_note, reduction_note
+from blemish.data.notes import enlargement_note, reduction_note, stretch_note
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import scored_map
 from blemish.inference.runtime import Runtime
@@ -134,6 +134,19 @@ def test_sides_beyond_every_limit_are_an_error_and_no_traceback(tmp_path: Path) 
             [Sample(tmp_path / "a.png", "a.png")],
             run("data.size_px=[90000, 90000]", "data.tile_px=[64, 64]", "data.tile_overlap_px=0"),
         )
+
+
+def test_photos_of_other_aspects_that_are_stretched_are_told(tmp_path: Path) -> None:
+    for name, size in (("a", (30, 20)), ("b", (20, 30)), ("c", (30, 20)), ("d", (61, 40))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    samples = read_folder(tmp_path).train
+    stretched = PixelPolicy(size_px=(16, 16), channels=3)
+    assert stretch_note(samples, stretched).startswith(
+        "1 of 4 photos, among them b.png, of another aspect than 20 x 30"
+    )
+    for policy in (stretched.model_copy(update={"aspect": 2 / 3}), stretched.model_copy(update={"fit": "pad"})):
+        assert stretch_note(samples, policy) == ""
+    assert stretch_note(samples[2:], stretched) == ""
 
 
 def test_grey_photos_among_those_in_colour_are_told(tmp_path: Path) -> None:

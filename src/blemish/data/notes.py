@@ -1,7 +1,7 @@
 """What is said of photos that are read, but perhaps not as they were meant: pages, depth, orientation, reduction."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +10,7 @@ from blemish.data.folder import Sample
 from blemish.data.image_files import list_entries
 from blemish.data.images import PixelPolicy
 from blemish.data.layouts import is_named_bad
-from blemish.data.masks import is_lossy
+from blemish.data.masks import ASPECT_TOLERANCE, is_lossy
 from blemish.data.profiles import is_plain
 from blemish.data.readings import Readings
 from blemish.errors import DataError, join_names, plural
@@ -34,7 +34,7 @@ _LOOKED_AT = 20
 
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
     """What to know of photos before a model of them is trusted; `readings` says how they were read."""
-    sizes = reduction_note(samples, policy), enlargement_note(samples, policy)
+    sizes = stretch_note(samples, policy), reduction_note(samples, policy), enlargement_note(samples, policy)
     found = (page_note(samples), *readings.notes, profile_note(samples), *sizes)
     return [note for note in found if note]
 
@@ -160,6 +160,22 @@ def _has_lossy_mask(sample: Sample) -> bool:
     with suppress(DataError):  # said where the mask is read
         return any(is_lossy(path) for path in sample.mask_paths)
     return False
+
+
+def stretch_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
+    """Photos of other aspects than most, which are stretched to one size and so show the same part in other shapes."""
+    if policy.aspect is not None or policy.fit == "pad" or not samples:
+        return ""
+    height, width = Counter(sample.header.size_px for sample in samples).most_common(1)[0][0]
+    ratios = {one.name: one.header.size_px[0] / one.header.size_px[1] / (height / width) for one in samples}
+    others = [name for name, ratio in ratios.items() if abs(ratio - 1) > ASPECT_TOLERANCE]
+    if not others:
+        return ""
+    return (
+        f"{len(others)} of {plural(len(samples), 'photo')}, among them {others[0]}, of another aspect than {height} x "
+        f"{width}: all are stretched to {_px(policy.size_px)}, so that the same part has other shapes in them; take "
+        "out what is turned or cut otherwise, or train with data.fit=pad"
+    )
 
 
 def reduction_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
