@@ -148,7 +148,7 @@ def test_training_leaves_out_what_cannot_be_read_right(hostile: Path) -> None:
     images = GoodImages(samples, PixelPolicy(size_px=(64, 64)), skip_bad=True)
     assert_left_out({**skipped, **images.skipped})
     notes = images.readings.notes
-    assert ["twelve bits.png" in notes[0], "see-through.png" in notes[1]] == [True, True]
+    assert [any(name in note for note in notes) for name in ("twelve bits.png", "see-through.png")] == [True, True], notes
 
 
 @pytest.mark.parametrize("way", ["inspect", "watch"])

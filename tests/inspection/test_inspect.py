@@ -121,7 +121,7 @@ def test_as_many_images_are_judged_at_once_as_there_are_cores_for(
         return load(cls, path, device, threads, **others)
 
     monkeypatch.setattr(Predictor, "load", classmethod(loaded))
-    monkeypatch.setattr(pipeline, "_cores", lambda: cores)
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: cores)
     paths = [tmp_path / f"{number}.png" for number in range(images)]
     for path in paths:
         draw_part(np.random.default_rng(0))[0].save(path)
