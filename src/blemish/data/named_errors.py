@@ -80,6 +80,10 @@ _UNREAD = {
     "a page of HTML or a drawing in SVG": rb"\s*<(!DOCTYPE|html|svg|\?xml)",
     "a pointer to a file that Git LFS has not fetched": rb"version https://git-lfs",
     "a damaged or truncated TIFF": rb"II[*+]\0|MM\0[*+]",
+    "a DICOM image": rb".{128}DICM",
+    "a FITS image": rb"SIMPLE  =",
+    "a compressed file": rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf",
+    "a file of zeros, as a copy leaves it that has not been written": rb"\0{132}",
     "an empty file": rb"\Z",
 }
 """What is given as an image and is none that is read, by how it begins."""
@@ -89,7 +93,7 @@ def _describe_unread(path: Path, content: bytes | None) -> str:
     """What a file is that is no image that can be read."""
     begin = b""
     with suppress(OSError, ValueError), open_regular(path) if content is None else io.BytesIO(content) as file:
-        begin = file.read(64)
+        begin = file.read(132)
         if tiff := read_tiff(file):
             return f"{tiff.describe()}, which is not read; save it as 8- or 16-bit grey or RGB"
     found = next((name for name, form in _UNREAD.items() if re.match(form, begin, re.DOTALL | re.IGNORECASE)), "")
