@@ -72,7 +72,7 @@ def verify(
     rows = {
         "images": f"{len(found.checks)}, all within {found.tolerance:.0e} of value or threshold",
         "worst": f"{found.worst.name}, {found.worst.difference:.2g}",
-        "p-values and verdicts": "the same" + (f" but for {ties} ties" if ties else ""),
+        "p-values and verdicts": "the same" + (f" but for {plural(ties, 'tie')}" if ties else ""),
     }
     print_table(f"{model} judges here as {'where it was made' if is_exported else 'on the processor'}", rows)
 
@@ -83,7 +83,7 @@ def _print_export(card: "ExportCard", thresholds: tuple[float, float], out: Path
         "compared": f"{plural(card.checked, 'image')} with the trained model",
         "maps": f"differ by {card.worst:.2g} at most ({card.worst_image})",
         "tolerance": f"{card.tolerance:.0e} of value or threshold, for `blemish verify`",
-        "p-values and verdicts": "the same" + (f" but for {card.ties} ties" if card.ties else ""),
+        "p-values and verdicts": "the same" + (f" but for {plural(card.ties, 'tie')}" if card.ties else ""),
         "threshold": "{1:.9g}, raised by the tolerance from {0:.9g}".format(*thresholds),
         "file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
     }
