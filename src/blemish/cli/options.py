@@ -19,7 +19,9 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or openvino.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Processor threads per image. Default: one per core.", show_default=False),
+    typer.Option(
+        min=1, max=1024, help="Processor threads per image. Default: one per core to use.", show_default=False
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
