@@ -11,21 +11,8 @@ from blemish.errors import DataError
 
 GOOD_NAMES = (
     *("good", "ok", "normal", "pass", "passed", "io", "gut", "no_defect", "defect_free", "bon", "bons", "conforme"),
-    *(
-        "conformes",
-        "bueno",
-        "buenos",
-        "buenas",
-        "buono",
-        "buoni",
-        "goed",
-        "dobre",
-        "良品",
-        "ok品",
-        "合格",
-        "정상",
-        "годные",
-    ),
+    *("conformes", "bueno", "buenos", "buenas", "buono", "buoni", "goed", "dobre"),
+    *("良品", "ok品", "合格", "정상", "годные"),
 )
 """Folders of good images, in any case of letters."""
 
