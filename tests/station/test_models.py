@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -29,7 +30,7 @@ from blemish.station import queue, reviews, run_kinds, runs, shadow
 from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.drift import alarms_of
-from blemish.station.folder import StationFolder
+from blemish.station.folder import StationFolder, keep_content
 from blemish.station.judge import Judge
 from blemish.station.kept_images import Own, confirmed_good, own_images, put_images
 from blemish.station.products import add_product, go_live, header_of_model
@@ -199,15 +200,35 @@ def test_without_images_a_recalibration_says_so(station: Station, line: Line) ->
 
 
 def test_images_go_into_a_folder_under_names_that_lead_nowhere_else(station: Station, tmp_path: Path) -> None:
-    names = ["../../evil.png", "a/part.png", "b/part.png", "c\\part.png", "x" * 900 + ".png"]
-    content = picture(1)
-    path = station.folder.image_path("f" * 64, ".png")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    images = [Image(id=place, name=name, sha256="f" * 64, suffix=".png") for place, name in enumerate(names)]
-    placed = put_images(station.folder, images, tmp_path / "good")
-    assert list(placed) == ["evil.png", "part.png", "2-part.png", "3-part.png", "4.png"]
-    assert sum(path.is_file() for path in (tmp_path / "good").rglob("*")) == 5
+    names = ["../../evil.png", "3-part.png", "a/part.png", "b/part.png", "c\\part.png", "x" * 900 + ".png", ".h.png"]
+    images = [Image(id=place, name=name, sha256=f"{place:064}", suffix=".png") for place, name in enumerate(names)]
+    for image in images:
+        keep_content(station.folder.image_path(image.sha256, ".png"), image.name.encode())
+    removed = Image(id=9, name="removed.png", sha256="9" * 64, suffix=".png")
+    placed = put_images(station.folder, [*images, removed], tmp_path / "good")
+    kept = ["evil.png", "3-part.png", "part.png", "3-3-part.png", "4-part.png", "5-.png", "6-.h.png"]
+    assert list(placed) == kept
+    assert sorted(path.name for path in (tmp_path / "good").iterdir()) == sorted(kept)
+    for image in images:  # no other's content was written through a link
+        assert station.folder.image_path(image.sha256, ".png").read_bytes() == image.name.encode()
+
+
+def test_a_model_is_challenged_on_no_image_that_it_was_fitted_on(
+    station: Station, line: Line, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = arrive(3)
+    say(station, numbers, "good")
+    with station.database.write() as session:
+        images = session.scalars(select(Image).order_by(Image.id)).all()
+        fitted, unseen = images[:2], images[2].name
+        header = header_of_model(session.get_one(Model, line.model_id))
+        card = header.data_card.model_copy(update={"fit_ids": tuple(one.sha256[:ID_DIGITS] for one in fitted)})
+    placed = list[str]()
+    monkeypatch.setattr(Predictor, "load", lambda *_: SimpleNamespace(header=SimpleNamespace(data_card=card)))
+    monkeypatch.setattr(run_kinds, "put_images", lambda _, images, __: placed.extend(one.name for one in images))
+    run = perform(station, "challenge", {"model_id": line.model_id}, line.product_id)
+    assert placed == [unseen]
+    assert "fitted on every image" in run.result
 
 
 def test_one_run_at_a_time_and_a_dead_one_is_called_failed(

@@ -725,7 +725,7 @@ def test_what_is_doubtful_is_hidden_as_long_as_a_verdict_is(
     assert [one["is_doubtful"] for one in who.client.get("/api/v1/exports/decisions.json").json()] == [None, None]
 
 
-def test_more_is_doubtful_than_is_flagged_anyway(station: Station, app: FastAPI, line: Line) -> None:
+def test_a_second_rate_is_one_at_which_something_can_be_doubtful(station: Station, app: FastAPI, line: Line) -> None:
     who = visit(station, app, "engineer")
     form = {"csrf": who.csrf, "product_id": line.product_id, "reason": "parts are dear"}
 
@@ -733,18 +733,22 @@ def test_more_is_doubtful_than_is_flagged_anyway(station: Station, app: FastAPI,
         sent = who.client.post("/products/doubt-rate", data={**form, "rate": rate})
         return sent.status_code, sent.text
 
-    assert answer(60.0)[0] == 303
+    assert answer(70.0)[0] == 303
     for rate, why in (
         (100.0, "less than 100 %"),
         (-1.0, "less than 100 %"),
         (float("nan"), "less than 100"),
-        (0.1, "or 0"),
+        (60.0, "66.7 %: give at least that, or 0"),  # two calibration images: p-values are thirds
     ):
         status, text = answer(rate)
         assert (status, why in text) == (422, True), rate
-    assert "At most 60\N{NO-BREAK SPACE}% are flagged or doubtful" in who.client.get("/products").text
+    assert "At most 70\N{NO-BREAK SPACE}% are flagged or doubtful" in who.client.get("/products").text
+    with station.database.write() as session:  # below all calibration scores: everything may be flagged
+        session.get_one(Product, line.product_id).threshold = 0.0
+    page = who.client.get("/products").text
+    assert ("% are flagged or doubtful" in page, "something would be from 100\N{NO-BREAK SPACE}% on" in page) == (False, True)
     assert answer(0.0)[0] == 303
-    assert "doubtful, on average" not in who.client.get("/products").text
+    assert "doubtful:" not in who.client.get("/products").text
     with station.database.read() as session:
         assert session.scalars(select(Entry.subject).where(Entry.action == "doubt rate")).all() == ["disc", "disc"]
 

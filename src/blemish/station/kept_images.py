@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -18,9 +19,10 @@ from blemish.station.tables import Image, Job, Verdict
 Own = Literal["waiting", "confirmed"]
 """Which of them: that wait to be judged, or that people confirmed as good in the audit lane."""
 
-NO_IMAGE: Mapping[Own, str] = {
+NO_IMAGE: Mapping[str, str] = {
     "waiting": "no image waits to be judged; name a folder of good photos instead",
     "confirmed": "no image was confirmed good in the audit lane yet; name a folder of good photos instead",
+    "unseen": "the model was fitted on every image confirmed good in the audit lane; name a folder of other good photos instead",
 }
 
 LONGEST_NAME_BYTES = 200
@@ -57,19 +59,28 @@ def own_images(session: Session, product_id: int, which: Own) -> list[Image]:
 
 
 def put_images(folder: StationFolder, images: list[Image], out: Path) -> dict[str, Image]:
-    """Images under the names they came with, in a folder of their own; by these names."""
+    """Images under the names they came with, in a folder of their own; by these names.
+
+    One that would be hidden, or take another's place, has its number before its name. Those whose file was removed
+    meanwhile are left out.
+    """
     placed: dict[str, Image] = {}
+    make_folder(out)
     for image in images:
         name = PurePosixPath(image.name.replace("\\", "/")).name
-        name = name if len(name.encode()) <= LONGEST_NAME_BYTES else f"{image.id}{image.suffix}"
-        name = name if name not in placed else f"{image.id}-{name}"
-        source, target = folder.image_path(image.sha256, image.suffix), out / name
-        if not source.is_file():
-            continue
-        make_folder(target.parent)
-        try:
-            os.link(source, target)
-        except OSError:  # another disk, or one without links
-            shutil.copyfile(source, target)
-        placed[name] = image
+        name = name if len(name.encode()) <= LONGEST_NAME_BYTES else image.suffix
+        while name.startswith(".") or (out / name).exists():  # a second link to a file may not be written to
+            name = f"{image.id}-{name}"
+        with suppress(FileNotFoundError):
+            _link(folder.image_path(image.sha256, image.suffix), out / name)
+            placed[name] = image
     return placed
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from blemish.data.folder import ID_DIGITS
 from blemish.errors import BlemishError, DataError, plural
 from blemish.station.kept_images import NO_IMAGE, Own, confirmed_good, own_images, put_images
 from blemish.station.products import add_model
@@ -68,11 +69,12 @@ def _good_images(doing: Doing) -> tuple[Path, str]:
     if which is None:
         return Path(doing.asked["path"]), doing.asked["path"]
     with doing.database.read() as session:
-        placed = put_images(doing.folder, own_images(session, doing.product_id, which), doing.images)
+        images = own_images(session, doing.product_id, which)
+    placed = put_images(doing.folder, images, doing.images)
     if not placed:
         raise DataError(NO_IMAGE[which])
-    images = plural(len(placed), "image")
-    told = {"waiting": f"{images} that waited to be judged", "confirmed": f"{images} confirmed good in the audit lane"}
+    number = plural(len(placed), "image")
+    told = {"waiting": f"{number} that waited to be judged", "confirmed": f"{number} confirmed good in the audit lane"}
     return doing.images, told[which]
 
 
@@ -91,12 +93,13 @@ def challenge(doing: Doing) -> dict[str, Any]:
         if model is None or model.product_id != doing.product_id:
             raise DataError(f"model {doing.asked['model_id']}: there is none of this product")
         images = confirmed_good(session, doing.product_id, "")
+    predictor = Predictor.load(doing.folder.model_path(model.sha256), "cpu", 1)
     good = Path(doing.asked["path"]) if doing.asked.get("path") else doing.images
     if not doing.asked.get("path"):
-        put_images(doing.folder, images[-100:], good)
-        if not good.is_dir():
-            raise DataError(NO_IMAGE["confirmed"])
-    predictor = Predictor.load(doing.folder.model_path(model.sha256), "cpu", 1)
+        fitted = set(predictor.header.data_card.fit_ids)
+        unseen = [image for image in images if image.sha256[:ID_DIGITS] not in fitted]
+        if not put_images(doing.folder, unseen[-100:], good):
+            raise DataError(NO_IMAGE["unseen" if images else "confirmed"])
     settings = ChallengeSettings(defects=CHALLENGE_DEFECTS, skip_bad=True)
     report = counting(doing, "challenging")
     found = challenge_model(predictor, read_folder(good), doing.out / "challenge", settings, report)

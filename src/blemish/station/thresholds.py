@@ -124,23 +124,30 @@ def set_threshold(
         append(session, actor, "threshold", product.name, detail)
 
 
+def least_doubt_rate(header: ArtifactHeader, threshold: float | None) -> float:
+    """The smallest rate at which something can be doubtful: the p-value of the highest score that passes.
+
+    From it on, what is flagged or doubtful is all that has so small a p-value. `threshold` is None for the model's own.
+    """
+    return header.p_value(header.threshold if threshold is None else threshold)
+
+
 def set_doubt_rate(database: Database, actor: str, product_id: int, rate: float, reason: str) -> None:
     """Show people the images to come that pass, but that at most this share of good parts resembles; 0: none.
 
     Raises:
-        SettingsError: it is outside [0, 1), or no more than what may be flagged as anomalous; or no reason is given.
+        SettingsError: it is outside [0, 1), or nothing could be doubtful at the threshold; or no reason is given.
         DataError: there is no such product.
     """
     if not 0.0 <= rate < 1.0:
         raise SettingsError(f"doubtful: found {100 * rate:g} %; it must be at least 0 and less than 100 %")
     with database.write() as session:
         product, live = product_of(session, product_id), live_model(session, product_id)
-        own = None if live is None else live[1].max_false_alarm_rate
-        flagged = own if product.threshold is None else product.false_alarm_rate
-        if flagged is not None and 0.0 < rate <= flagged:
+        least = 0.0 if live is None else least_doubt_rate(live[1], product.threshold)
+        if 0.0 < rate < least:
             raise SettingsError(
-                f"doubtful: found {100 * rate:g} %; up to {100 * flagged:g} % of good parts are flagged as it is: give "
-                "more than that, or 0 for none"
+                f"doubtful: found {100 * rate:g} %; of what passes at the threshold of now, nothing would be doubtful "
+                f"below {math.ceil(1000 * least) / 10:g} %: give at least that, or 0 for none"
             )
         detail = {"from": product.doubt_rate, "to": rate, "reason": checked_reason(reason)}
         product.doubt_rate = rate
