@@ -80,9 +80,12 @@ def unread(count: int, images: int, what: str = "could not be read") -> str:
     return f"of {plural(images, 'image')}, {count} {what}"
 
 
+SKIP_BAD = "; --skip-bad leaves such files out"
+
+
 def bad_file(why: object) -> DataError:
     """The error of an image that cannot be used, where such images can be left out."""
-    return DataError(f"{why}; --skip-bad leaves such files out")
+    return DataError(f"{why}{SKIP_BAD}")
 
 
 def none_readable(count: int, noun: str, first: str) -> str:

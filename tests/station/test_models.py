@@ -37,6 +37,7 @@ from blemish.station.products import add_product, go_live, header_of_model
 from blemish.station.recalibrate import propose
 from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow, Source
 from blemish.station.trail import verify_trail
+from blemish.station.words import Say
 from conftest import draw_part
 from station.browser import PASSWORD, judge_all, visit
 from station.line import Line, picture
@@ -496,6 +497,16 @@ def test_one_trains_on_images_that_wait_or_were_confirmed_good(
     assert who.client.post("/products/train", data={**form, "images": "all"}).status_code == 422
     assert who.client.post("/products/train", data={**form, "roi": "[0, 0, 9, 9]"}).status_code == 303
     assert "images that waited to be judged" in who.client.get("/runs/1").text
+
+
+def test_a_failed_training_names_images_and_no_folder_of_its_own(station: Station, line: Line) -> None:
+    for place in range(40):
+        station.inbox.receive(line.source_id, f"{place}.png", picture(place, side=8))
+    station.inbox.receive(line.source_id, "bad.png", b"no image")
+    run = perform(station, "train", {"path": "", "images": "waiting", "name": "new"}, line.product_id)
+    assert run.result.startswith("bad.png: not an image"), run.result
+    assert run.result.endswith("; set the tick that leaves out such images")
+    assert Say("de").told(run.result).endswith("; setzen Sie den Haken, der solche Bilder auslässt")
 
 
 def test_of_nothing_that_waits_no_model_is_trained(station: Station, app: FastAPI, line: Line) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from blemish.station import queue, room, worker
@@ -25,7 +25,7 @@ from blemish.station.intake import Inbox
 from blemish.station.products import add_folder, product_named
 from blemish.station.room import DiskFullError, is_full
 from blemish.station.state import BACKLOG
-from blemish.station.tables import Decision, Image, Job, Source
+from blemish.station.tables import Decision, Image, Job, Product, Source
 from blemish.station.trail import verify_trail
 from blemish.station.worker import Worker
 from station.browser import Visitor, visit
@@ -256,6 +256,14 @@ def test_a_queue_that_grows_is_said_by_how_much(few_and_many: Station, app: Fast
     said = f"Images come faster than they are judged: {BACKLOG + 2} wait; a minute ago there were 0."
     assert said in viewer.get("/").text
     assert f">+{BACKLOG + 2}/min</dd>" in viewer.get("/").text
+    with few_and_many.database.write() as session:
+        live = {one.id: one.model_id for one in session.scalars(select(Product))}
+        session.execute(update(Product).values(model_id=None))
+    page = viewer.get("/").text
+    assert ("Images come faster" in page, "no model is live for it" in page) == (False, True)
+    with few_and_many.database.write() as session:
+        for number, model_id in live.items():
+            session.get_one(Product, number).model_id = model_id
     other = product_named(few_and_many.database, "test", "other")
     assert 'data-count="waiting">0</dd>' in viewer.get(f"/?product={other}").text
     assert f">+{BACKLOG + 2}/min</dd>" in viewer.get(f"/?product={other - 1}").text

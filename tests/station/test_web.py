@@ -746,7 +746,10 @@ def test_a_second_rate_is_one_at_which_something_can_be_doubtful(station: Statio
     with station.database.write() as session:  # below all calibration scores: everything may be flagged
         session.get_one(Product, line.product_id).threshold = 0.0
     page = who.client.get("/products").text
-    assert ("% are flagged or doubtful" in page, "something would be from 100\N{NO-BREAK SPACE}% on" in page) == (False, True)
+    assert ("% are flagged or doubtful" in page, "something would be from 100\N{NO-BREAK SPACE}% on" in page) == (
+        False,
+        True,
+    )
     assert answer(0.0)[0] == 303
     assert "doubtful:" not in who.client.get("/products").text
     with station.database.read() as session:

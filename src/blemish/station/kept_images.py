@@ -22,7 +22,7 @@ Own = Literal["waiting", "confirmed"]
 NO_IMAGE: Mapping[str, str] = {
     "waiting": "no image waits to be judged; name a folder of good photos instead",
     "confirmed": "no image was confirmed good in the audit lane yet; name a folder of good photos instead",
-    "unseen": "the model was fitted on every image confirmed good in the audit lane; name a folder of other good photos instead",
+    "unseen": "the model was fitted on every image confirmed good in the audit lane; name a folder of others",
 }
 
 LONGEST_NAME_BYTES = 200

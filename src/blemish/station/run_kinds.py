@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.data.folder import ID_DIGITS
-from blemish.errors import BlemishError, DataError, plural
+from blemish.errors import SKIP_BAD, BlemishError, DataError, plural
 from blemish.station.kept_images import NO_IMAGE, Own, confirmed_good, own_images, put_images
 from blemish.station.products import add_model
 from blemish.station.recalibrate import counting, recalibrate
@@ -40,10 +40,11 @@ def train(doing: Doing) -> dict[str, Any]:
     try:
         header = train_model(folder, trained, settings, "auto", False, doing.report)
     except BlemishError as error:
-        raise type(error)(str(error).replace(str(doing.images), what)) from None
+        text = doing.without_paths(str(error), what).replace(SKIP_BAD, "; set the tick that leaves out such images")
+        raise type(error)(text) from None
     doing.say(f"{header.detector}: {header.certificate.promise}")
     for name, why in header.data_card.skipped.items():
-        doing.say(f"left out: {name}: {why}")
+        doing.say(f"left out: {name}: {why.removeprefix(f'{folder / name}: ')}")
     export_model(trained, exported)
     origin = f"trained here on {what}"
     named = (f"{doing.asked['name']}.onnx", exported.read_bytes())

@@ -61,6 +61,10 @@ class Doing:
         """Where images may be put together; gone when the run has ended."""
         return self.out / IMAGES
 
+    def without_paths(self, text: str, what: str) -> str:
+        """A text in which images that were put together have their names alone, and their folder is called `what`."""
+        return text.replace(f"{self.images}{os.sep}", "").replace(str(self.images), what)
+
     def report(self, progress: Progress) -> None:
         """Say how far it is."""
         path = self.out / "progress.json"

@@ -121,7 +121,8 @@ def troubles(session: Session, station: Station) -> list[Trouble]:
             )
         )
     growing = backlog(session)
-    if growing.per_minute > 0:
+    live = select(func.count()).select_from(Job).join(Product, Product.id == Job.product_id)
+    if growing.per_minute > 0 and (session.scalar(live.where(Product.model_id.is_not(None))) or 0) >= BACKLOG:
         names = {"waiting": f"{growing.waiting}", "before": f"{growing.waiting - growing.per_minute}"}
         found.append(
             Trouble(
