@@ -78,6 +78,18 @@ def test_a_model_that_was_changed_meanwhile_is_left_as_it_is(model: Path, good: 
     assert certify_model(model).header.max_false_alarm_rate == 0.5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("model", KINDS, indirect=True)
+def test_a_model_that_is_gone_meanwhile_is_said(model: Path, good: Path) -> None:
+    def take_away(done: int, _total: int) -> None:
+        if done == 1:
+            model.unlink()
+
+    with pytest.raises(ArtifactError, match="no such model file"):
+        certify_model(model, CertifyRequest(good=good), on_image=take_away)
+    assert not model.exists()
+
+
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_without_options_the_file_is_left_as_it_is(model: Path) -> None:
     written = model.read_bytes()

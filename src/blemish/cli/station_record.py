@@ -124,7 +124,7 @@ def keep(
     days: Annotated[float | None, typer.Option(help="Days that good images are kept; 0: forever.")] = None,
     days_rejects: Annotated[
         float | None,
-        typer.Option(help="Days that rejects, audit images and judged ones are kept; 0: forever."),
+        typer.Option(help="Days that rejects, doubtful, audit and judged images are kept; 0: forever."),
     ] = None,
     max_gb: Annotated[
         float | None, typer.Option(help="Gigabytes that image files may take in all; 0: no limit.")

@@ -18,7 +18,7 @@ from blemish.inference.onnx_file import read_metadata, unseal
 from blemish.inference.parity import decision, scores_with_margin, with_margin, write_onnx
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import OnnxModel, is_onnx, open_onnx
-from blemish.inference.trust import signature_notes
+from blemish.inference.trust import read_model_file, signature_notes
 from blemish.inspection.new_images import (
     NewImages,
     changed_message,
@@ -282,10 +282,10 @@ def _write(path: Path, before: ArtifactHeader, header: ArtifactHeader, onnx: Onn
     What is to be said of that is returned.
 
     Raises:
-        ArtifactError: it is not the file any more that the header was `before`.
+        ArtifactError: it is gone, or not the file any more that the header was `before`.
     """
     model = path.resolve()
-    content = model.read_bytes()
+    content = read_model_file(model)
     found, tensors = parse_artifact(content, path) if onnx is None else (read_metadata(content, path)[0].model, {})
     if found.model_dump_json() != before.model_dump_json():
         raise ArtifactError(f"{path}: another command has changed it meanwhile, so it is left as it is; run this again")

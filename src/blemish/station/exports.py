@@ -48,7 +48,12 @@ COLUMNS: dict[str, type] = {
 """Name and type of each column; `regions` is JSON, and the last four tell of the last verdict of a person, if any."""
 
 UNSEEN: Cells = {
-    **{"score": None, "p_value": None, "verdict": HIDDEN, "is_doubtful": None, "message": "", "regions": "[]"}
+    "score": None,
+    "p_value": None,
+    "verdict": HIDDEN,
+    "is_doubtful": None,
+    "message": "",
+    "regions": "[]",
 }
 """What stands for an image of the audit lane until a person has judged it: no export tells our verdict before."""
 

@@ -26,7 +26,7 @@ from blemish.station.queue import queue_length
 from blemish.station.render import render
 from blemish.station.reports import audit_shares, utc_time
 from blemish.station.sign_in import see_other
-from blemish.station.tables import Decision, Image, Model, Product
+from blemish.station.tables import DOUBTFUL, Decision, Image, Model, Product
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -155,7 +155,7 @@ def images(
     before: Annotated[int | None, Query(ge=-LARGEST_ID, le=LARGEST_ID)] = None,
 ) -> Response:
     """Every image that was decided, the newest first: of a verdict, a time, a name."""
-    verdicts = (*reviews.SHOWN, reviews.DOUBTFUL)
+    verdicts = (*reviews.SHOWN, DOUBTFUL)
     if verdict not in ("", *verdicts):
         raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(verdicts)}")
     within = reviews.Within(utc_time(start), utc_time(end), name.strip())

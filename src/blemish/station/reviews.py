@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import now
 from blemish.station.database import Database
-from blemish.station.tables import JUDGEMENTS, VERDICTS, Decision, Image, Product, Verdict
+from blemish.station.tables import DOUBTFUL, JUDGEMENTS, VERDICTS, Decision, Image, Product, Verdict
 from blemish.station.trail import append, verdict_detail
 
 LONGEST_TYPE = 80
@@ -29,9 +29,6 @@ HIDDEN = "audit"
 """In place of a verdict that people must not see yet."""
 
 SHOWN = (*VERDICTS, HIDDEN)
-
-DOUBTFUL = "doubtful"
-"""In place of the verdict good where people are to look at the image, as the product says."""
 
 
 @final

@@ -24,6 +24,9 @@ JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
 VERDICTS = ("good", "anomalous", "unreadable")
 """What may be decided of an image."""
 
+DOUBTFUL = "doubtful"
+"""In place of the verdict good where people are to look at the image, as the product says."""
+
 
 class Base(DeclarativeBase):
     """What all tables have in common."""
@@ -183,6 +186,11 @@ class Decision(Base):
     latency_ms: Mapped[float]
     decided_at: Mapped[str] = mapped_column(String(32))
     trail_seq: Mapped[int] = mapped_column(BIG, ForeignKey("trail.seq"))
+
+    @property
+    def kind(self) -> str:
+        """The verdict as pages show it: doubtful in place of good, where it is."""
+        return DOUBTFUL if self.is_doubtful else self.verdict
 
 
 @final
