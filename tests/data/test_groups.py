@@ -20,6 +20,7 @@ from blemish.training.train import train_model
 from conftest import TINY, write_parts
 
 NAMES = ["train/good/a1.png", "train/good/a2.png", "train/good/b1.png"]
+ROWS = "image,group\ntrain/good/a1.png,{}\ntrain/good/a2.png,{}\ntrain/good/b1.png,{}\n"
 
 
 def write(path: Path, text: str) -> str:
@@ -52,6 +53,9 @@ def test_a_file_and_a_pattern_say_the_same(tmp_path: Path) -> None:
         ("name,part\nx,1\n", "found the columns name, part; expected image and group"),
         ("", "found the columns none; expected image and group"),
         ("image;group\nx;1\n", "semicolons between the cells; save it with commas"),
+        (ROWS.format("7", "7.0", "8"), r"g\.csv: '7' and '7\.0' would be two groups; write them alike"),
+        (ROWS.format("lot a", "8", "Lot  A"), "'lot a' and 'Lot  A' would be two groups"),
+        (ROWS.format("Gr\u00fcn", "Gru\u0308n", "8"), "would be two groups"),
         ('image,group\n"a"b,1\n', "not a CSV file"),
         ("image,group\ntrain/good/a1.png,lot 3, line 2\n", r"line 2: 3 cells, where the header has 2; put text with"),
         ("image,group,group\ntrain/good/a1.png,1,2\n", "the column 'group' is there twice"),
@@ -146,9 +150,9 @@ def test_training_by_group_promises_for_groups(parts: Path, tmp_path: Path) -> N
         new = tmp_path / part
         write_parts(new, good=3, test=0, seed=5)
         for place, path in enumerate(sorted((new / "train/good").iterdir())):
-            path.rename(path.with_name(f"part{group if place == 2 else 90 + place}_9.png"))
+            path.rename(path.with_name(f"part{f'0{group}' if place == 2 else 90 + place}_9.png"))
         with pytest.raises(
-            DataError, match=f"the model was {part} on other images of its group {group}; groups must be new"
+            DataError, match=f"the model was {part} on other images of its group 0{group}; groups must be new"
         ):
             certify_model(tmp_path / "m", CertifyRequest(0.6, good=new / "train/good", add=added))
     with pytest.raises(CalibrationError, match=r"needs 9 groups of good images .* of the \d+ here, .*, to 26 in all"):

@@ -1,6 +1,8 @@
 """The one inference path: score, threshold, p-value and mask agree with each other."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from blemish.data.folder import read_folder
 from blemish.errors import CalibrationError, DataError, SettingsError
 from blemish.inference.predictor import Predictor
 from blemish.inference.score import max_score, remove_small_regions, resize_map
+from blemish.training.settings import make_settings
+from blemish.training.train import train_model
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,18 @@ def test_a_predictor_and_a_prediction_are_shown_in_a_line(predictor: Predictor) 
     shown = repr(predictor.predict(np.random.default_rng(1).random((64, 64, 3))))
     assert shown.startswith("Prediction(path=None, score=")
     assert "array" not in shown
+
+
+@pytest.mark.parametrize("given", [None, 7, b"m.safetensors"])
+def test_what_is_no_path_is_refused(given: Any, tmp_path: Path) -> None:
+    message = f"found {re.escape(repr(given))}; give a path, as text or as a pathlib.Path"
+    with pytest.raises(SettingsError, match=f"path: {message}"):
+        Predictor.load(given)
+    with pytest.raises(SettingsError, match=f"root: {message}"):
+        read_folder(given)
+    for name, paths in (("data", (given, tmp_path)), ("out", (tmp_path, given))):
+        with pytest.raises(SettingsError, match=f"{name}: {message}"):
+            train_model(*paths, make_settings())
 
 
 @pytest.mark.parametrize("threads", [0, 2.5, "2"])

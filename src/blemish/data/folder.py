@@ -32,7 +32,7 @@ from blemish.data.named_errors import named_errors
 from blemish.data.pairing import masks_of_type
 from blemish.data.stray_masks import refuse_masks_among
 from blemish.errors import DataError, join_names, plural
-from blemish.settings import MaskValue, hash_file
+from blemish.settings import MaskValue, as_path, hash_file
 
 GOOD = "good"
 Part = Literal["train", "test"]
@@ -215,7 +215,7 @@ def read_folder(root: Path | str, mask_value: MaskValue = None, ignore_value: Ma
             where its type has masks; two images that one mask would fit; a mask among the photos; a layout that must
             be converted first.
     """
-    root = Path(root)
+    root = as_path(root, "root")
     if not root.exists():
         raise DataError(f"{root}: no such folder")
     if not root.is_dir():

@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from blemish.data.csv_cells import read_table
-from blemish.data.layouts import composed
+from blemish.data.layouts import composed, folded
 from blemish.errors import DataError, SettingsError
 
 COLUMNS = ("image", "group")
+_NUMBER = re.compile(r"0*(\d+)(?:[.,]0*)?")
 
 
 def read_groups(groups: str, names: Sequence[str], known: Collection[str] = ()) -> tuple[str, ...]:
@@ -19,7 +20,8 @@ def read_groups(groups: str, names: Sequence[str], known: Collection[str] = ()) 
 
     Raises:
         SettingsError: no regular expression, or not with one group in brackets.
-        DataError: the file cannot be read; it names an image twice, or one there is not; an image without a group.
+        DataError: the file cannot be read; it names an image twice, or one there is not; an image without a group; one
+            group written in two ways.
 
     >>> read_groups(r"part(\d+)_", ["part7_a.png", "part7_b.png", "part12_a.png"])
     ('7', '7', '12')
@@ -33,7 +35,29 @@ def read_groups(groups: str, names: Sequence[str], known: Collection[str] = ()) 
         what = f"{groups}: says nothing of" if is_file(groups) else f"data.groups: '{groups}' is not found in"
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{what} {missing[0]}{more}; every good image needs a group")
+    _refuse_two_spellings([found[name] for name in names], groups)
     return tuple(found[name] for name in names)
+
+
+def spelling_of(group: str) -> str:
+    """The same of groups that a person would take for one: a number as a spreadsheet writes it, another case.
+
+    >>> [spelling_of(group) for group in ("7", "07", "7.0", "Lot  A", "lot a", "7.5")]
+    ['7', '7', '7', 'lot a', 'lot a', '7.5']
+    """
+    number = _NUMBER.fullmatch(group)
+    return number[1] if number else " ".join(folded(group).split())
+
+
+def _refuse_two_spellings(found: Sequence[str], groups: str) -> None:
+    known: dict[str, str] = {}
+    for group in found:
+        if (other := known.setdefault(spelling_of(group), group)) != group:
+            where = groups if is_file(groups) else f"data.groups: '{groups}'"
+            raise DataError(
+                f"{where}: '{other}' and '{group}' would be two groups; write them alike, or, where they are two, so "
+                "that they differ in more than zeros, spaces or case"
+            )
 
 
 def is_file(groups: str) -> bool:

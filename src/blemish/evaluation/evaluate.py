@@ -38,7 +38,7 @@ from blemish.evaluation.results import EvaluateSettings, PromiseCard, Results, T
 from blemish.evaluation.threshold_counts import MAPS, ThresholdCounts, sweep_pixels, write_threshold_counts
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
-from blemish.settings import shortened
+from blemish.settings import as_path, shortened
 
 RESULTS, REPORT = "results.json", "report.html"
 
@@ -73,7 +73,7 @@ def evaluate_model(
             written, in which case no file is.
         SettingsError: a predictor that is none.
     """
-    started, out = time.perf_counter(), Path(out)
+    started, out = time.perf_counter(), as_path(out, "out")
     if not isinstance(predictor, Predictor):
         found = shortened(repr(predictor))
         raise SettingsError(f"predictor: found {found}; load the model, as by Predictor.load('model.safetensors')")

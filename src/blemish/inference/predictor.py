@@ -25,7 +25,7 @@ from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_stat
 from blemish.inference.runtime import OnnxRuntime, Runtime, check_maps, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.inference.trust import Trust
-from blemish.settings import ScoreSettings
+from blemish.settings import ScoreSettings, as_path
 
 
 @final
@@ -127,14 +127,14 @@ class Predictor:
 
         Raises:
             ArtifactError: missing, foreign, truncated, tampered with, of a newer format, or not the file asked for.
-            SettingsError: a device this machine does not have; no such hash or key; fewer than one thread.
+            SettingsError: a device this machine does not have; no such hash or key; fewer than one thread; no path.
         """
         if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
             raise SettingsError(f"threads: {threads!r}; give 1 or more, or None for one a core")
-        path = Path(path)
-        trust = Trust(sha256, None if signed_by is None else Path(signed_by))
+        path = as_path(path, "path")
+        trust = Trust(sha256, None if signed_by is None else as_path(signed_by, "signed_by"))
         header, runtimes, found = open_model(path, device, threads, trust)
-        beside = default_state_path(path) if state is None else Path(state)
+        beside = default_state_path(path) if state is None else as_path(state, "state")
         return cls(header, runtimes, source=ModelSource(path.absolute(), device, threads, beside.absolute(), found))
 
     def __repr__(self) -> str:

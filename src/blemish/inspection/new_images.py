@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.folder import file_id
-from blemish.data.groups import pattern_of, read_groups
+from blemish.data.groups import pattern_of, read_groups, spelling_of
 from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import check_contents, prepare
 from blemish.data.photo_values import photo_values
@@ -135,12 +135,12 @@ def refuse_known_groups(header: ArtifactHeader, is_added: bool, groups: Mapping[
     Raises:
         DataError: one was fitted on, or is to be added to those it is among already.
     """
-    known = dict.fromkeys(header.calibration.group_names if is_added else (), "calibrated")
-    known |= dict.fromkeys(header.data_card.fit_groups, "fitted")
+    known = dict.fromkeys(map(spelling_of, header.calibration.group_names if is_added else ()), "calibrated")
+    known |= dict.fromkeys(map(spelling_of, header.data_card.fit_groups), "fitted")
     for group, name in groups.items():
-        if group in known:
+        if how := known.get(spelling_of(group)):
             raise DataError(
-                f"{name}: the model was {known[group]} on other images of its group {group}; groups must be new, so "
+                f"{name}: the model was {how} on other images of its group {group}; groups must be new, so "
                 "take them out"
             )
 

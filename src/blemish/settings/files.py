@@ -7,10 +7,25 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, SettingsError
 
 MAX_TEXT_BYTES = 10_000_000
 """Of a file of settings or of groups."""
+
+
+def as_path(given: object, name: str) -> Path:
+    """The path that is given, as text or as a path; `name` is what the argument is called.
+
+    Raises:
+        SettingsError: it is neither.
+
+    >>> as_path(None, "path")
+    Traceback (most recent call last):
+    blemish.errors.SettingsError: path: found None; give a path, as text or as a pathlib.Path
+    """
+    if isinstance(given, str) or (isinstance(given, os.PathLike) and isinstance(os.fspath(given), str)):
+        return Path(given)
+    raise SettingsError(f"{name}: found {given!r:.60}; give a path, as text or as a pathlib.Path")
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -9,6 +9,8 @@ FPR_RANGE = (1e-5, 1e-4)
 """Of AUPIMO (Bertoldo et al. 2024)."""
 MAX_LINE_PX, MAX_LINE_SHARE = 7, 0.01
 """An outline is a line of at most that width, or of that share of the mask's longer side."""
+MIN_HOLE_PX, MIN_EVEN = 9, 0.6
+"""Of what a line of one width encloses: its pixels, and its overlap with what lies that far inside the outer edge."""
 
 
 def grow_mask(mask: NDArray[np.bool_], by_px: int) -> NDArray[np.bool_]:
@@ -43,11 +45,12 @@ def label_regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def is_outline(mask: NDArray[np.bool_]) -> bool:
-    """Whether what a mask (h, w) marks is thin everywhere and lies around as many pixels as it has, or more.
+    """Whether what a mask (h, w) marks is thin everywhere and lies around more pixels than it has, or in one width.
 
     >>> ring = np.pad(np.pad(np.zeros((6, 6), np.bool_), 1, constant_values=True), 2)
-    >>> is_outline(ring), is_outline(np.pad(np.ones((8, 8), np.bool_), 2))
-    (True, False)
+    >>> small = np.pad(np.pad(np.zeros((4, 4), np.bool_), 3, constant_values=True), 2)
+    >>> is_outline(ring), is_outline(small), is_outline(np.pad(np.ones((8, 8), np.bool_), 2))
+    (True, True, False)
     """
     from scipy import ndimage
 
@@ -56,6 +59,12 @@ def is_outline(mask: NDArray[np.bool_]) -> bool:
         return False
     box = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
     ground, _ = ndimage.label(~box)
-    enclosed = np.count_nonzero(ground) - np.count_nonzero(ground == ground[0, 0])
+    around = ground == ground[0, 0]
+    hole = ~box & ~around
     half_px = int(max(MAX_LINE_PX, MAX_LINE_SHARE * max(mask.shape))) // 2
-    return bool(enclosed >= np.count_nonzero(box)) and bool(grow_mask(~box, half_px).all())
+    if np.count_nonzero(hole) < MIN_HOLE_PX or not grow_mask(~box, half_px).all():
+        return False
+    depth = ndimage.distance_transform_edt(~around)
+    inside = depth > np.median(depth[box & grow_mask(hole, 1)])
+    is_even = np.count_nonzero(inside & hole) > MIN_EVEN * np.count_nonzero(inside | hole)
+    return bool(is_even or np.count_nonzero(hole) >= np.count_nonzero(box))

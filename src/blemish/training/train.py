@@ -12,7 +12,7 @@ from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact
 from blemish.inference.runtime import is_onnx
 from blemish.inference.torch_runtime import torch_device
 from blemish.models import pin
-from blemish.settings import RunSettings, shortened
+from blemish.settings import RunSettings, as_path, shortened
 from blemish.training.batches import GoodImages
 from blemish.training.checkpoint import Checkpoint
 from blemish.training.fit import fit_splits
@@ -42,7 +42,7 @@ def train_model(
         CalibrationError: too few good images for `score.max_false_alarm_rate`; a threshold of 0.
         TrainingError: the loss is not a number.
     """
-    data, out = Path(data), Path(out)
+    data, out = as_path(data, "data"), as_path(out, "out")
     if not isinstance(settings, RunSettings):
         raise SettingsError(f"settings: found {shortened(repr(settings))}; make them, as by make_settings('patchcore')")
     check_model_name(out, SUFFIXES)
