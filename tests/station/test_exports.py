@@ -52,7 +52,7 @@ def rows_of(kind: str, content: bytes) -> list[dict[str, Any]]:
         return [json.loads(row) for row in content.decode().splitlines()]
     if kind == "parquet":
         rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(content)).to_pylist()
-        return [{**row, "regions": json.loads(row["regions"])} for row in rows]
+        return [{**row, **{name: json.loads(row[name]) for name in exports.LISTS}} for row in rows]
     return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
 
 

@@ -21,6 +21,7 @@ from blemish.station.heads import Head, head_of, read_head, send_daily, set_addr
 from blemish.station.hooks import SIGNATURE, is_signed
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
+from blemish.station.notes import add_note
 from blemish.station.retention import Retention, make_retention, read_retention, set_retention, sweep
 from blemish.station.tables import Decision, Entry, Image, Setting
 from blemish.station.trail import append
@@ -88,17 +89,18 @@ def test_images_go_by_age_and_rejects_and_audit_images_later(
 ) -> None:
     old, reject, audit = keep(1, 40), keep(2, 40, "anomalous"), keep(3, 40, is_audit=True)
     judged, unreadable, ancient = keep(4, 40), keep(5, 40, "unreadable"), keep(6, 400, "anomalous")
-    new, waits = keep(7, 10), keep(8, 400, is_decided=False)
+    noted, new, waits = keep(9, 40), keep(7, 10), keep(8, 400, is_decided=False)
+    add_note(database, "eva", noted, "to be talked about")
     reviews.give_verdict(database, "eva", judged, "good")
     assert sweep(database, folder).images == 0  # for ever unless told otherwise
     set_retention(database, "eva", make_retention(30, 365, None), "the disk is small")
     removed = sweep(database, folder)
     assert removed.images == 2
-    assert there(database, folder) == [reject, audit, judged, unreadable, new, waits]
-    assert sum(path.is_file() for path in (folder.root / "images").rglob("*.png")) == 6
+    assert there(database, folder) == [reject, audit, judged, unreadable, noted, new, waits]
+    assert sum(path.is_file() for path in (folder.root / "images").rglob("*.png")) == 7
     with database.read() as session:
         entries = [json.loads(one) for one in session.scalars(select(Entry.detail).where(Entry.action == "removed"))]
-        assert len(session.scalars(select(Decision)).all()) == 7  # rows stay
+        assert len(session.scalars(select(Decision)).all()) == 8  # rows stay
     assert [(one["image_ids"], one["why"]) for one in entries] == [
         (f"[{old}]", "older than 30 days"),
         (f"[{ancient}]", "older than 365 days"),
@@ -228,7 +230,7 @@ def test_a_saved_head_proves_that_nothing_before_it_was_rewritten(
 ) -> None:
     for number in range(5):
         with sqlite.write() as session:
-            append(session, "test", "note", number, {"n": number})
+            append(session, "test", "act", number, {"n": number})
     saved = tmp_path / "head.json"
     said = CliRunner().invoke(cli, ["station", "head", str(folder.root), "-o", str(saved)])
     assert said.exit_code == 0, said.output
@@ -236,7 +238,7 @@ def test_a_saved_head_proves_that_nothing_before_it_was_rewritten(
     assert json.loads(printed) | {"at": ""} == json.loads(saved.read_text(encoding="utf-8")) | {"at": ""}
     verify = ["station", "verify", str(folder.root), "--head", str(saved)]
     with sqlite.write() as session:
-        append(session, "test", "note", "later", {})
+        append(session, "test", "act", "later", {})
     holds = CliRunner().invoke(cli, verify)
     assert (holds.exit_code, "; the head noted before is among them" in holds.output) == (0, True)
     with sqlite.write() as session:  # an insider writes the chain again from the third entry on
@@ -246,7 +248,7 @@ def test_a_saved_head_proves_that_nothing_before_it_was_rewritten(
             session.delete(row)
         session.flush()
         for subject, detail in details:
-            append(session, "test", "note", subject, {**json.loads(detail), "n": 99})
+            append(session, "test", "act", subject, {**json.loads(detail), "n": 99})
     assert CliRunner().invoke(cli, verify[:3]).exit_code == 0  # by itself the chain holds
     said = CliRunner().invoke(cli, verify)
     assert said.exit_code == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import update
 
 import blemish
@@ -15,6 +16,7 @@ from blemish.inference.calibration import calibrate
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import now
 from blemish.station import queue, reviews
+from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
@@ -24,7 +26,8 @@ from blemish.station.render import environment
 from blemish.station.reports import SUMMARY_FIELDS, Share, audit_shares, hourly_chart, shift_report, summary_rows
 from blemish.station.tables import Decision, DriftAlarm, Model, Product, Tally
 from blemish.station.thresholds import choices, guaranteed_rate
-from station.line import picture, set_up_line
+from station.browser import judge_all, visit
+from station.line import Line, picture, set_up_line
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +102,18 @@ def test_a_shift_report_by_hand(sqlite: Database, folder: StationFolder, onnx_fi
         reviews.give_verdict(sqlite, "eva", image_id, judgement, defect_type=kind, is_audit=True)
     reviews.give_verdict(sqlite, "ben", 7, "defective", defect_type="dent")  # a review is no random sample
     reviews.give_verdict(sqlite, "ben", 1, "defective", defect_type="crack")  # changes the counts, not the audit
+    reviews.give_verdict(sqlite, "eva", 8, "defective", defect_type="dent", is_audit=True)
+    with sqlite.write() as session:  # the model was trained on it
+        session.execute(update(Decision).where(Decision.image_id == 8).values(verdict="good", is_known=True))
+        session.execute(update(Decision).where(Decision.image_id.in_([2, 4, 8])).values(is_doubtful=True))
     with sqlite.read() as session:
         report = shift_report(session, "2000-01-01", "2100-01-01")
         nothing = shift_report(session, "2000-01-01", "2001-01-01")
         assert audit_shares(session, line.product_id) == report.audit
-    assert report.counts == {"good": 3, "anomalous": 3, "unreadable": 2, "audit": 0}
-    assert report.audit[1:] == (Share(1, 3), Share(1, 2), Share(1, 3))
-    assert report.audit.audited == 6
-    assert report.defect_types == [("crack", 3), ("dent", 1)]
+    assert report.counts == {"good": 4, "anomalous": 3, "unreadable": 1, "audit": 0}
+    assert report.audit == (6, Share(1, 3), Share(1, 2), Share(1, 3), 1)
+    assert report.doubtful == (3, 3, 2)
+    assert report.defect_types == [("crack", 3), ("dent", 2)]
     low, high = Share(1, 3).interval
     assert (low, high) == pytest.approx((0.00840, 0.90570), abs=1e-5)  # Clopper & Pearson's tables
     assert nothing.counts == {"good": 0, "anomalous": 0, "unreadable": 0, "audit": 0}
@@ -193,3 +200,22 @@ def test_scores_and_thresholds_are_written_alike_on_all_pages(package: str) -> N
     for template in (Path(blemish.__file__).parent / package).rglob("*.j2"):
         written.update(re.findall(r"\.(?:score|threshold) ?\| ?(\w+)", template.read_text()))
     assert set(written) == {"score"}
+
+
+def test_an_image_that_the_model_was_made_of_counts_for_nothing_in_the_audit_lane(
+    station: Station, app: FastAPI, line: Line, shared_parts: Path
+) -> None:
+    station.inbox = Inbox(station.database, station.folder, draw=lambda: -1.0)  # all are drawn
+    made_of = min((shared_parts / "train" / "good").iterdir())
+    for name, content in (("a.png", made_of.read_bytes()), ("b.png", picture(1))):
+        station.inbox.receive(line.source_id, name, content)
+    judge_all(station)
+    who = visit(station, app, "operator")
+    for image_id in (1, 2):
+        who.client.post("/audit", data={"csrf": who.csrf, "image_id": image_id, "judgement": "good"})
+    for path in ("/audit", "/report"):
+        assert "1 more image was judged there that the model was fitted" in who.client.get(path).text
+    pages = [who.client.get(f"/images/{image_id}").text for image_id in (1, 2)]
+    assert ["fitted or calibrated on this very image" in page for page in pages] == [True, False]
+    with station.database.read() as session:
+        assert audit_shares(session)[0::4] == (1, 1)

@@ -95,7 +95,7 @@ def test_migrations_keep_what_is_in_the_tables(database_url: str, folder: Statio
             decision,
         ):
             table = tables.tables[row.__tablename__]
-            values = {one.name: told for one in table.columns if (told := getattr(row, one.name)) is not None}
+            values = {one.name: told for one in table.columns if (told := getattr(row, one.name, None)) is not None}
             session.execute(table.insert().values(values))
     first.close()
     again = open_database(database_url, folder.id)
@@ -405,11 +405,11 @@ def test_the_trail_holds_and_names_the_first_entry_that_was_changed(
 def test_a_trail_that_was_cut_off_at_its_end_misses_the_noted_head(database: Database) -> None:
     with database.write() as session:
         for number in range(3):
-            append(session, "me", "note", number, {"number": number})
+            append(session, "me", "act", number, {"number": number})
     with database.read() as session:
         head = verify_trail(session).head
     with database.write() as session:
-        append(session, "me", "note", "later", {})
+        append(session, "me", "act", "later", {})
     with database.read() as session:
         assert verify_trail(session, head).problem is None
     with database.write() as session:
@@ -422,6 +422,6 @@ def test_a_trail_that_was_cut_off_at_its_end_misses_the_noted_head(database: Dat
 def test_an_entry_left_out_is_named(database: Database) -> None:
     with database.write() as session:
         for number in range(4):
-            append(session, "me", "note", number, {})
+            append(session, "me", "act", number, {})
         session.execute(text("DELETE FROM trail WHERE seq = 2"))
         assert verify_trail(session)[::2] == (1, "entry 2 is missing")

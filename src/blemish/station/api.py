@@ -20,6 +20,7 @@ from blemish.station import reviews
 from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
 from blemish.station.heads import head_of
+from blemish.station.notes import add_note, note_out, notes_of
 from blemish.station.pictures import Show, draw
 from blemish.station.products import add_model, go_live
 from blemish.station.reports import SUMMARY_FIELDS, HourlyChart, Share, shift_report, summary_rows
@@ -56,6 +57,15 @@ class VerdictIn(BaseModel):
     image_id: ImageId
     judgement: Judgement
     defect_type: str = ""
+    note: str = ""
+
+
+class NoteIn(BaseModel):
+    """What a person writes about an image."""
+
+    model_config = ConfigDict(extra="forbid")
+    image_id: ImageId
+    text: str
 
 
 class ReasonIn(BaseModel):
@@ -212,7 +222,9 @@ def picture(station: At, image_id: ImageId, show: Show) -> Response:
 def give_verdict(request: Request, station: At, said: VerdictIn) -> ImageOut:
     """Say of an image what it is."""
     who = identity_of(request).name
-    reviews.give_verdict(station.database, who, said.image_id, said.judgement, defect_type=said.defect_type)
+    reviews.give_verdict(
+        station.database, who, said.image_id, said.judgement, defect_type=said.defect_type, note=said.note
+    )
     return _image_out(station, said.image_id)
 
 
@@ -223,6 +235,22 @@ def verdicts(station: At, image_id: ImageId) -> list[dict[str, str]]:
     names = ("user_name", "lane", "judgement", "defect_type", "given_at")
     with station.database.read() as session:
         return [{name: getattr(one, name) for name in names} for one in reviews.verdicts_of(session, image_id)]
+
+
+@router.post("/notes", status_code=201)
+@allow("operator", "judge")
+def write_note(request: Request, station: At, said: NoteIn) -> list[dict[str, str]]:
+    """Write something about an image; answers with all that was written about it."""
+    add_note(station.database, identity_of(request).name, said.image_id, said.text)
+    return notes(station, said.image_id)
+
+
+@router.get("/notes/{image_id}")
+@allow("viewer", "read")
+def notes(station: At, image_id: ImageId) -> list[dict[str, str]]:
+    """What people wrote about an image, the oldest first."""
+    with station.database.read() as session:
+        return [note_out(one) for one in notes_of(session, [image_id]).get(image_id, [])]
 
 
 @router.get("/models")
@@ -278,7 +306,8 @@ def report(station: At, start: Time, end: Time, product_id: ProductId | None = N
     names = ("product_id", "model_id", "stream", "usual", "found", "images", "image", "raised_at")
     alarms = [{name: getattr(alarm, name) for name in names} for alarm in found.alarms]
     chart = None if found.chart is None else _chart_out(found.chart)
-    told = {"audit": {"audited": found.audit.audited, **audit}, "alarms": alarms, "chart": chart}
+    counts = {"audited": found.audit.audited, "known": found.audit.known}
+    told = {"audit": {**counts, **audit}, "alarms": alarms, "chart": chart}
     return {**found._asdict(), **told}
 
 

@@ -64,10 +64,18 @@ class Station:
         with self._open("GET", f"images/{image_id}/{show}") as answer:
             return bytes(answer.read())
 
-    def give_verdict(self, image_id: int, judgement: str, defect_type: str = "") -> dict[str, Any]:
-        """Say of an image that it is `good`, `defective` or `unsure`."""
-        said = {"image_id": image_id, "judgement": judgement, "defect_type": defect_type}
+    def give_verdict(self, image_id: int, judgement: str, defect_type: str = "", note: str = "") -> dict[str, Any]:
+        """Say of an image that it is `good`, `defective` or `unsure`; `note` says why, for instance."""
+        said = {"image_id": image_id, "judgement": judgement, "defect_type": defect_type, "note": note}
         return self._say("verdicts", said)  # type: ignore[no-any-return]
+
+    def write_note(self, image_id: int, text: str) -> list[dict[str, str]]:
+        """Write something about an image; returns all that was written about it."""
+        return self._say("notes", {"image_id": image_id, "text": text})  # type: ignore[no-any-return]
+
+    def notes(self, image_id: int) -> list[dict[str, str]]:
+        """What people wrote about an image, the oldest first: `text`, `user_name`, `given_at`."""
+        return self._ask("GET", f"notes/{image_id}")  # type: ignore[no-any-return]
 
     def models(self) -> list[dict[str, Any]]:
         """Every model that was uploaded."""

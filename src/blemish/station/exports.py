@@ -15,8 +15,9 @@ from blemish.data.outputs import check_output
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError, SettingsError
 from blemish.station.database import Database
+from blemish.station.notes import note_out, notes_of
 from blemish.station.reviews import HIDDEN, Row, hidden_of
-from blemish.station.tables import Decision, Image, Product, Verdict
+from blemish.station.tables import Decision, Image, Note, Product, Verdict
 from blemish.station.trail import append
 
 PAGE = 1000
@@ -44,8 +45,12 @@ COLUMNS: dict[str, type] = {
     "judgement": str,
     "defect_type": str,
     "lane": str,
+    "notes": str,
 }
-"""Name and type of each column; `regions` is JSON, and the last four tell of the last verdict of a person, if any."""
+"""Name and type of each column; the last ones tell of the last verdict of a person, if any, and of all notes."""
+
+LISTS = ("regions", "notes")
+"""Columns that are JSON where cells are text."""
 
 UNSEEN: Cells = {
     "score": None,
@@ -121,17 +126,22 @@ def _pages(database: Database, wanted: Wanted, report: Report) -> Iterator[list[
                 one.image_id: one for one in session.scalars(select(Verdict).where(of_these).order_by(Verdict.id))
             }
             hidden = hidden_of(session, [Row(image, decision) for decision, _, image in found])
+            notes = notes_of(session, [decision.image_id for decision, _, _ in found])
         if not found:
             return
-        rows = [_row(decision, product, verdicts.get(decision.image_id)) for decision, product, _ in found]
+        rows = [
+            _row(decision, product, verdicts.get(decision.image_id), notes.get(decision.image_id, []))
+            for decision, product, _ in found
+        ]
         yield [row | UNSEEN if row["image_id"] in hidden else row for row in rows]
         last, done = found[-1][0].id, done + len(found)
         report(Progress("decisions", done, max(done, total)))
 
 
-def _row(decision: Decision, product: str, verdict: Verdict | None) -> Cells:
+def _row(decision: Decision, product: str, verdict: Verdict | None, notes: list[Note]) -> Cells:
     row = {name: getattr(decision, name, None) for name in COLUMNS}
     row |= {"product": product, "image": decision.image_path}
+    row["notes"] = json.dumps([note_out(note) for note in notes], ensure_ascii=False)
     if verdict is not None:
         told = {name: getattr(verdict, name) for name in ("judgement", "defect_type", "lane")}
         row |= {"person": verdict.user_name, **told}
@@ -158,7 +168,7 @@ def _json(pages: Iterable[list[Cells]]) -> Iterator[bytes]:
 
 
 def _json_row(row: Cells) -> str:
-    return json.dumps({**row, "regions": json.loads(row["regions"])}, allow_nan=False)
+    return json.dumps({**row, **{name: json.loads(row[name]) for name in LISTS}}, allow_nan=False)
 
 
 @final

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from blemish.data.decode import read_content
 from blemish.data.files import atomic_write, make_folder
+from blemish.data.folder import ID_DIGITS
 from blemish.data.images import Prepared, prepare_content
 from blemish.data.named_errors import DiskError
 from blemish.data.photo_values import photo_values
@@ -40,6 +41,8 @@ class Judged(NamedTuple):
     message: str = ""
     photo_values: Mapping[str, float] = MappingProxyType({})
     """For the watch over the line; empty where there is no prediction."""
+    is_known: bool = False
+    """Whether the model was fitted or calibrated on it."""
 
 
 @final
@@ -107,7 +110,8 @@ class Judge:
         except DataError as error:
             return Judged(None, predictor.threshold, str(error).replace(str(self._path_of(task)), task.name))
         values = photo_values(prepared.pixels(), predictor.policy.roi)
-        return Judged(prediction, predictor.threshold, reading_message(prepared), values)
+        is_known = task.sha256[:ID_DIGITS] in predictor.header.made_of()
+        return Judged(prediction, predictor.threshold, reading_message(prepared), values, is_known)
 
 
 def prepare_kept(predictor: Predictor, path: Path, sha256: str) -> Prepared:
@@ -141,6 +145,7 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             threshold=judged.threshold,
             verdict=verdict_of(prediction),
             is_doubtful=_is_doubtful(prediction, session.get_one(Product, task.product_id).doubt_rate),
+            is_known=judged.is_known,
             message=judged.message,
             regions=json.dumps(
                 [] if prediction is None else find_regions_in_shares(prediction.scored_map, judged.threshold)

@@ -20,13 +20,14 @@ from blemish.station import reviews, state
 from blemish.station.access import allow, identity_of, is_from_script
 from blemish.station.api import ImageId, check_shown
 from blemish.station.app import At, Chosen, Number, Station, Text
+from blemish.station.notes import LONGEST_NOTE, add_note, notes_of
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
 from blemish.station.queue import queue_length
 from blemish.station.render import render
 from blemish.station.reports import audit_shares, utc_time
 from blemish.station.sign_in import see_other
-from blemish.station.tables import DOUBTFUL, Decision, Image, Model, Product
+from blemish.station.tables import DOUBTFUL, Decision, Image, Model, Note, Product
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -54,10 +55,15 @@ def live(request: Request, station: At, product: Chosen = None) -> Response:
             "live.html.j2",
             rows=rows,
             hidden=hidden,
+            notes=_notes_on(session, rows),
             last=last,
             counts=state.counts_of_late(session, product, waits),
             **head_of_page(session, station, product),
         )
+
+
+def _notes_on(session: Session, rows: list[reviews.Row]) -> dict[int, list[Note]]:
+    return notes_of(session, [row.image.id for row in rows])
 
 
 def _hidden_at_first(station: Station, product: int | None, last: int) -> Counter[str]:
@@ -129,7 +135,8 @@ def _cards(
     """Those after a decision; the verdicts of hidden ones are counted in `counted`."""
     with station.database.read() as session:
         rows = reviews.since(session, after)
-        hidden, shown = reviews.hidden_of(session, rows), {"products": state.products(session), "product": product}
+        hidden, notes = reviews.hidden_of(session, rows), _notes_on(session, rows)
+        shown = {"products": state.products(session), "product": product, "notes": notes}
     found = []
     for row in rows:
         if product not in (None, row.image.product_id) or row.decision is None:
@@ -152,13 +159,14 @@ def images(
     start: str = "",
     end: str = "",
     name: Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")] = "",
+    noted: bool = False,
     before: Annotated[int | None, Query(ge=-LARGEST_ID, le=LARGEST_ID)] = None,
 ) -> Response:
-    """Every image that was decided, the newest first: of a verdict, a time, a name."""
+    """Every image that was decided, the newest first: of a verdict, a time, a name, with a note."""
     verdicts = (*reviews.SHOWN, DOUBTFUL)
     if verdict not in ("", *verdicts):
         raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(verdicts)}")
-    within = reviews.Within(utc_time(start), utc_time(end), name.strip())
+    within = reviews.Within(utc_time(start), utc_time(end), name.strip(), noted)
     with station.database.read() as session:
         rows = reviews.recent(session, product, IMAGES_A_PAGE, before, verdict or None, within)
         asked = {"product": product, "verdict": verdict, **within._asdict()}
@@ -169,6 +177,7 @@ def images(
             "images.html.j2",
             rows=rows,
             hidden=reviews.hidden_of(session, rows),
+            notes=_notes_on(session, rows),
             asked=asked,
             verdicts=verdicts,
             older=urlencode({key: value for key, value in older.items() if value}),
@@ -197,6 +206,8 @@ def image(request: Request, station: At, image_id: ImageId) -> Response:
             regions=[] if row.decision is None else json.loads(row.decision.regions),
             bars=None if model is None or score is None else _bars(model, score, row.decision),
             verdicts=reviews.verdicts_of(session, image_id),
+            notes=notes_of(session, [image_id]).get(image_id, []),
+            longest_note=LONGEST_NOTE,
             types=reviews.defect_types(session, row.image.product_id),
             history=session.scalars(same_name.where(Image.id != image_id).order_by(Image.id.desc()).limit(10)).all(),
             product=session.get_one(Product, row.image.product_id),
@@ -263,7 +274,8 @@ def review(request: Request, station: At, product: Chosen = None) -> Response:
     """Rejects and doubtful images that nobody has judged, the worst first."""
     with station.database.read() as session:
         rows = reviews.to_review(session, product)
-        told = {"left": reviews.left_to_review(session, product), "types": reviews.defect_types(session, product)}
+        told: dict[str, Any] = {"left": reviews.left_to_review(session, product), "notes": _notes_on(session, rows)}
+        told["types"] = reviews.defect_types(session, product)
         return render(request, "review.html.j2", rows=rows, **told, **head_of_page(session, station, product))
 
 
@@ -283,6 +295,14 @@ def give_verdict(
     if is_from_script(request):
         return Response(status_code=204)
     return see_other(back if back in ("/review", f"/images/{image_id}") else "/review")
+
+
+@router.post("/note")
+@allow("operator")
+def write_note(request: Request, station: At, image_id: Number, text: Text) -> Response:
+    """Write something about an image."""
+    add_note(station.database, identity_of(request).name, image_id, text)
+    return see_other(f"/images/{image_id}")
 
 
 @router.get("/audit")
@@ -310,6 +330,7 @@ def audit(
             row=row,
             before=before,
             late=late,
+            longest_note=LONGEST_NOTE,
             said=[] if before is None else reviews.verdicts_of(session, before.image.id),
             left=reviews.left_to_audit(session, product),
             shares=audit_shares(session, product),
@@ -320,12 +341,12 @@ def audit(
 @router.post("/audit")
 @allow("operator")
 def give_audit_verdict(
-    request: Request, station: At, image_id: Number, judgement: Text, defect_type: Text = ""
+    request: Request, station: At, image_id: Number, judgement: Text, defect_type: Text = "", note: Text = ""
 ) -> Response:
     """What a person says of an image of the audit lane; our verdict is shown afterwards."""
-    who = identity_of(request).name
+    who, its = identity_of(request).name, {"defect_type": defect_type, "note": note}
     try:
-        reviews.give_verdict(station.database, who, image_id, judgement, defect_type=defect_type, is_audit=True)
+        reviews.give_verdict(station.database, who, image_id, judgement, **its, is_audit=True)
     except reviews.JudgedAlreadyError:
         with station.database.read() as session:
             first = next(one for one in reversed(reviews.verdicts_of(session, image_id)) if one.lane == "audit")

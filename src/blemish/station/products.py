@@ -228,7 +228,7 @@ def make_live(database: Database, actor: str, model_id: int, reason: str, parity
         detail = {"from": product.model_id, "to": model.id, "sha256": model.sha256, "parity": parity}
         detail["reason"] = checked_reason(reason)
         model.parity = parity
-        product.model_id, product.threshold, product.false_alarm_rate = model.id, None, None
+        product.model_id, product.threshold = model.id, None
         append(session, actor, "live", product.name, detail)
 
 

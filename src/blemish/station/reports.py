@@ -2,16 +2,16 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from blemish.errors import SettingsError
 from blemish.station.reviews import HIDDEN, SHOWN, SHOWN_VERDICT, hidden_by_hour
-from blemish.station.tables import Decision, DriftAlarm, Image, Tally, Verdict
+from blemish.station.tables import Decision, DriftAlarm, Image, Note, Tally, Verdict
 from blemish.stats.control_chart import ControlChart, laney_p_chart
 from blemish.stats.intervals import Interval, rate_interval
 
@@ -37,12 +37,15 @@ class AuditShares(NamedTuple):
     """What the audit lane tells."""
 
     audited: int
+    """Without those that the model was made of."""
     false_alarms: Share
     """Of the audited images that people call good: those we flagged."""
     misses: Share
     """Of the audited images that people call defective: those we let pass."""
     escapes: Share
     """Of the audited images we let pass: those that people call defective."""
+    known: int
+    """So many more were judged there, but count for nothing: the model was fitted or calibrated on them."""
 
 
 @final
@@ -53,6 +56,17 @@ class Doubtful(NamedTuple):
     judged: int
     """So many of them people have called good or defective."""
     defective: int
+
+
+@final
+class Noted(NamedTuple):
+    """What a person wrote about an image."""
+
+    image_id: int
+    image: str
+    user_name: str
+    text: str
+    given_at: str
 
 
 @final
@@ -85,6 +99,8 @@ class Report(NamedTuple):
     alarms: list[DriftAlarm]
     """Drift that was noticed in this time."""
     doubtful: Doubtful
+    notes: list[Noted]
+    """On images of this time, whenever they were written."""
 
 
 def utc_time(text: str | None) -> str:
@@ -116,32 +132,40 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
     counted = select(hour, SHOWN_VERDICT, func.count()).join(Image, Image.id == Decision.image_id).where(*within)
     for at, verdict, count in session.execute(counted.group_by(hour, SHOWN_VERDICT.name).order_by(hour)):
         by_hour.setdefault(at, dict.fromkeys(SHOWN, 0))[verdict] = count
-    said = select(Verdict, Decision.verdict).join(Decision, Decision.image_id == Verdict.image_id)
-    rows = session.execute(said.where(*within).order_by(Verdict.id)).all()
-    last = {verdict.image_id: verdict for verdict, _ in rows}
-    types = Counter(verdict.defect_type for verdict in last.values() if verdict.judgement == "defective")
+    is_doubted = and_(Decision.is_doubtful, SHOWN_VERDICT != HIDDEN)
+    said = select(Verdict, Decision.verdict, Decision.is_known, is_doubted).where(*within).order_by(Verdict.id)
+    said = said.join(Decision, Decision.image_id == Verdict.image_id).join(Image, Image.id == Verdict.image_id)
+    rows = session.execute(said).all()
+    last = {row[0].image_id: row for row in rows}
+    types = Counter(row[0].defect_type for row in last.values() if row[0].judgement == "defective")
+    called = Counter(row[0].judgement for row in last.values())
+    doubted = Counter(row[0].judgement for row in last.values() if row[3])
+    images = select(func.count()).select_from(Decision).join(Image, Image.id == Decision.image_id)
+    doubtful = session.scalar(images.where(*within, Decision.is_doubtful.is_(True), SHOWN_VERDICT != HIDDEN)) or 0
     return Report(
         start=start,
         end=end,
         counts={name: sum(hour[name] for hour in by_hour.values()) for name in SHOWN},
         by_hour=list(by_hour.items()),
         defect_types=sorted(types.items(), key=lambda one: (-one[1], one[0])),
-        judged_good=sum(verdict.judgement == "good" for verdict in last.values()),
-        judged_defective=sum(verdict.judgement == "defective" for verdict in last.values()),
+        judged_good=called["good"],
+        judged_defective=called["defective"],
         audit=_audit_shares(
-            (verdict.image_id, verdict.judgement, ours) for verdict, ours in rows if verdict.lane == "audit"
+            (row[0].image_id, (row[0].judgement, row[1]), row[2]) for row in rows if row[0].lane == "audit"
         ),
         chart=hourly_chart(session, start, end, product_id),
         alarms=drift_alarms(session, start, end, product_id),
-        doubtful=_doubtful(session, within, last),
+        doubtful=Doubtful(doubtful, doubted["good"] + doubted["defective"], doubted["defective"]),
+        notes=_notes(session, within),
     )
 
 
-def _doubtful(session: Session, within: Iterable[ColumnElement[bool]], said: Mapping[int, Verdict]) -> Doubtful:
-    query = select(Decision.image_id).join(Image, Image.id == Decision.image_id).where(*within)
-    images = session.scalars(query.where(Decision.is_doubtful.is_(True), SHOWN_VERDICT != HIDDEN)).all()
-    called = Counter(said[image_id].judgement for image_id in images if image_id in said)
-    return Doubtful(len(images), called["good"] + called["defective"], called["defective"])
+def _notes(session: Session, within: Iterable[ColumnElement[bool]]) -> list[Noted]:
+    query = select(Note, Decision.image_path).join(Decision, Decision.image_id == Note.image_id).where(*within)
+    return [
+        Noted(note.image_id, path, note.user_name, note.text, note.given_at)
+        for note, path in session.execute(query.order_by(Note.id))
+    ]
 
 
 def hourly_chart(session: Session, start: str, end: str, product_id: int | None = None) -> HourlyChart | None:
@@ -199,27 +223,31 @@ def summary_rows(report: Report) -> Iterator[tuple[object, ...]]:
 def audit_shares(session: Session, product_id: int | None = None) -> AuditShares:
     """What the audit lane has told of all images there ever were."""
     said = (
-        select(Verdict.image_id, Verdict.judgement, Decision.verdict)
+        select(Verdict.image_id, Verdict.judgement, Decision.verdict, Decision.is_known)
         .join(Decision, Decision.image_id == Verdict.image_id)
         .where(Verdict.lane == "audit")
         .order_by(Verdict.id)
     )
     if product_id is not None:
         said = said.where(Decision.product_id == product_id)
-    return _audit_shares((row[0], row[1], row[2]) for row in session.execute(said))
+    return _audit_shares((row[0], (row[1], row[2]), row[3]) for row in session.execute(said))
 
 
-def _audit_shares(said: Iterable[tuple[int, str, str]]) -> AuditShares:
-    """From images, what people said of them, and our verdicts; the first counts, who came later had seen ours."""
-    first: dict[int, tuple[str, str]] = {}
-    for image_id, judgement, ours in said:
-        first.setdefault(image_id, (judgement, ours))
-    pairs = Counter(first.values())
+def _audit_shares(said: Iterable[tuple[int, tuple[str, str], bool]]) -> AuditShares:
+    """From images, what people and we said of them, and whether the model was made of them, so that they do not count.
+
+    The first verdict counts, who came later had seen ours.
+    """
+    first: dict[int, tuple[tuple[str, str], bool]] = {}
+    for image_id, pair, is_known in said:
+        first.setdefault(image_id, (pair, is_known))
+    pairs = Counter(pair for pair, is_known in first.values() if not is_known)
     return AuditShares(
-        audited=len(first),
+        audited=pairs.total(),
         false_alarms=_share(pairs, hit=("good", "anomalous"), other=("good", "good")),
         misses=_share(pairs, hit=("defective", "good"), other=("defective", "anomalous")),
         escapes=_share(pairs, hit=("defective", "good"), other=("good", "good")),
+        known=len(first) - pairs.total(),
     )
 
 

@@ -1,7 +1,7 @@
 """What is kept and for how long: image files go by age and by size, their rows and decisions stay.
 
-Rejects, what cannot be read, images of the audit lane and images that people judged are kept longer than the others.
-What was removed is an entry of the audit trail.
+Rejects, what cannot be read, images of the audit lane and images that people judged or wrote about are kept longer than
+the others. What was removed is an entry of the audit trail.
 """
 
 import json
@@ -21,7 +21,7 @@ from blemish.settings import Settings
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.products import checked_reason
-from blemish.station.tables import Decision, Image, Setting, Verdict
+from blemish.station.tables import Decision, Image, Note, Setting, Verdict
 from blemish.station.trail import STATION, append
 
 NAME = "retention"
@@ -37,7 +37,7 @@ class Retention(Settings):
     days_rejects: float | None = Field(
         None,
         gt=0,
-        description="Days that rejects, doubtful, unreadable, audited and judged ones are kept.",
+        description="Days that rejects, doubtful, unreadable, audited, judged and noted ones are kept.",
     )
     max_gb: float | None = Field(
         None, gt=0, description="Gigabytes that all image files may take; the oldest go first, good ones before others."
@@ -138,8 +138,8 @@ def _told(removed: Removed, report: Report, more: Iterable[Removed]) -> Removed:
 
 
 def _is_kept_longer() -> ColumnElement[bool]:
-    judged = exists().where(Verdict.image_id == Image.id)
-    return or_(Image.is_audit, Decision.verdict != "good", Decision.is_doubtful, judged)
+    judged, noted = exists().where(Verdict.image_id == Image.id), exists().where(Note.image_id == Image.id)
+    return or_(Image.is_audit, Decision.verdict != "good", Decision.is_doubtful, judged, noted)
 
 
 def _remove_all(database: Database, folder: StationFolder, which: ColumnElement[bool], why: str) -> Iterator[Removed]:

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, final
 
-from sqlalchemy import ColumnElement, Exists, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Exists, and_, case, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from blemish.errors import DataError, SettingsError
 from blemish.inspection.decisions import now
 from blemish.station.database import Database
-from blemish.station.tables import DOUBTFUL, JUDGEMENTS, VERDICTS, Decision, Image, Product, Verdict
+from blemish.station.notes import checked_note, put_note
+from blemish.station.tables import DOUBTFUL, JUDGEMENTS, VERDICTS, Decision, Image, Note, Product, Verdict
 from blemish.station.trail import append, verdict_detail
 
 LONGEST_TYPE = 80
@@ -45,18 +46,26 @@ class Row(NamedTuple):
 
 
 def give_verdict(
-    database: Database, user_name: str, image_id: int, judgement: str, *, defect_type: str = "", is_audit: bool = False
+    database: Database,
+    user_name: str,
+    image_id: int,
+    judgement: str,
+    *,
+    defect_type: str = "",
+    note: str = "",
+    is_audit: bool = False,
 ) -> None:
-    """Note what a person says of an image.
+    """Keep what a person says of an image, and what they write about it.
 
     In the audit lane the first verdict counts, and no second one is taken: who gives one later has seen ours.
 
     Raises:
-        SettingsError: an unknown judgement, or a defect type that is too long or of an image that is not defective.
+        SettingsError: an unknown judgement, a note or a defect type that is too long, or one of an image that is not
+            defective.
         DataError: no such image, or not in the audit lane.
         JudgedAlreadyError: judged there already.
     """
-    defect_type = defect_type.strip()
+    defect_type, note = defect_type.strip(), checked_note(note)
     if judgement not in JUDGEMENTS:
         raise SettingsError(f"judgement '{judgement}': expected one of {', '.join(JUDGEMENTS)}")
     if len(defect_type) > LONGEST_TYPE or not defect_type.isprintable() or (defect_type and judgement != "defective"):
@@ -79,6 +88,8 @@ def give_verdict(
         )
         verdict.trail_seq = append(session, user_name, "verdict", image_id, verdict_detail(verdict))
         session.add(verdict)
+        if note:
+            put_note(session, user_name, image_id, note)
 
 
 def to_review(session: Session, product_id: int | None) -> list[Row]:
@@ -182,11 +193,15 @@ def defect_types(session: Session, product_id: int | None, limit: int = 9) -> li
 
 @final
 class Within(NamedTuple):
-    """Which decisions are looked for: from a time on, up to one, and what the names of their images hold; "": any."""
+    """Which decisions are looked for: from a time on, up to one, and what the names of their images, or notes on them,
+    hold; "": any.
+    """
 
     start: str = ""
     end: str = ""
     name: str = ""
+    noted: bool = False
+    """Only of images that somebody wrote about."""
 
 
 def recent(
@@ -208,7 +223,10 @@ def recent(
     if within is not None and within.end:
         query = query.where(Decision.decided_at < within.end)
     if within is not None and within.name:
-        query = query.where(Image.name.icontains(within.name, autoescape=True))
+        noted = _has_note(Note.text.icontains(within.name, autoescape=True))
+        query = query.where(or_(Image.name.icontains(within.name, autoescape=True), noted))
+    if within is not None and within.noted:
+        query = query.where(_has_note())
     if before is not None:
         query = query.where(Decision.id < before)
     if verdict == DOUBTFUL:
@@ -255,6 +273,10 @@ def _rows(product_id: int | None) -> Any:
 def _by_product(product_id: int | None) -> Any:
     """As `_rows`, found by the indices of decisions, which begin with the product."""
     return _rows(product_id).where(Decision.product_id.in_(select(Product.id)))
+
+
+def _has_note(*which: ColumnElement[bool]) -> Exists:
+    return exists().where(Note.image_id == Image.id, *which)
 
 
 def _audited(image_id: object) -> Exists:

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, final
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from blemish.errors import BlemishError, DataError
+from blemish.data.folder import ID_DIGITS
+from blemish.errors import ArtifactError, BlemishError, DataError
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.judge import Judge, prepare_kept, verdict_of
-from blemish.station.products import checked_reason, product_of
+from blemish.station.products import checked_reason, header_of_model, product_of
 from blemish.station.reviews import Row, hidden_of
 from blemish.station.tables import Decision, Image, Model, Product, Shadow, Verdict
 from blemish.station.trail import append
@@ -41,7 +42,9 @@ class Comparison(NamedTuple):
     differing: list[Differing]
     """The last of them whose verdict may be seen."""
     said_good: tuple[int, int, int]
-    """Of these, images that people called good; how many of them the live model flags, and the other one."""
+    """Of these, images that people called good; how many of them the live model flags, and the other one.
+
+    Without those that one of the two was fitted or calibrated on."""
     said_defective: tuple[int, int, int]
 
     @property
@@ -138,9 +141,11 @@ def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
     counted = pairs.with_only_columns(Decision.verdict, Shadow.verdict, func.count())
     rows = session.execute(counted.group_by(Decision.verdict, Shadow.verdict))
     table = {(row[0], row[1]): int(row[2]) for row in rows}
-    said = pairs.with_only_columns(Verdict.image_id, Verdict.judgement, Decision.verdict, Shadow.verdict)
-    said = said.join(Verdict, Verdict.image_id == Decision.image_id).order_by(Verdict.id)
-    last = {row[0]: row[1:] for row in session.execute(said)}
+    told = (Verdict.image_id, Decision.image_sha256, Verdict.judgement, Decision.verdict, Shadow.verdict)
+    said = pairs.with_only_columns(*told)
+    said = said.join(Verdict, Verdict.image_id == Decision.image_id).where(~Decision.is_known).order_by(Verdict.id)
+    known = _made_of(session.get(Model, product.shadow_model_id))
+    last = {row[0]: row[2:] for row in session.execute(said) if row[1][:ID_DIGITS] not in known}
     other = pairs.add_columns(Image).join(Image, Image.id == Decision.image_id)
     other = other.where(Decision.verdict != Shadow.verdict).order_by(Decision.id.desc()).limit(4 * limit)
     differing = [Differing(row[2], row[0], row[1]) for row in session.execute(other)]
@@ -152,6 +157,13 @@ def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
         said_good=_flagged("good", last.values()),
         said_defective=_flagged("defective", last.values()),
     )
+
+
+def _made_of(model: Model | None) -> frozenset[str]:
+    try:
+        return frozenset() if model is None else header_of_model(model).made_of()
+    except ArtifactError:  # of another version: it judges nothing
+        return frozenset()
 
 
 def _flagged(judgement: str, said: Iterable[Sequence[str]]) -> tuple[int, int, int]:

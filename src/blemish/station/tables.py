@@ -62,8 +62,6 @@ class Product(Base):
     """The model that is live; None: images wait."""
     threshold: Mapped[float | None]
     """Set by a person; None: the model's own."""
-    false_alarm_rate: Mapped[float | None]
-    """What is guaranteed at that threshold; None: the model's own promise, or nothing where it is no certificate's."""
     audit_rate: Mapped[float] = mapped_column(default=0.02)
     """Which share of all images people judge before they see our verdict."""
     doubt_rate: Mapped[float] = mapped_column(default=0.0)
@@ -179,6 +177,8 @@ class Decision(Base):
     verdict: Mapped[str] = mapped_column(String(16))
     is_doubtful: Mapped[bool] = mapped_column(default=False)
     """Good by the threshold, but odd enough for a person to look at it (`Product.doubt_rate`)."""
+    is_known: Mapped[bool] = mapped_column(default=False)
+    """The model was fitted or calibrated on this very image, so that nothing follows from it about others."""
     message: Mapped[str] = mapped_column(Text, default="")
     regions: Mapped[str] = mapped_column(Text, default="[]")
     photo_values: Mapped[str] = mapped_column(Text, default="{}")
@@ -287,6 +287,19 @@ class Verdict(Base):
     judgement: Mapped[str] = mapped_column(String(16))
     defect_type: Mapped[str] = mapped_column(String(80), default="")
     given_at: Mapped[str] = mapped_column(String(32), index=True)
+    trail_seq: Mapped[int] = mapped_column(BIG, ForeignKey("trail.seq"))
+
+
+@final
+class Note(Base):
+    """What a person wrote about an image; another one may follow, but none is changed or removed."""
+
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    image_id: Mapped[int] = mapped_column(BIG, ForeignKey("images.id"), index=True)
+    user_name: Mapped[str] = mapped_column(String(80))
+    text: Mapped[str] = mapped_column(Text)
+    given_at: Mapped[str] = mapped_column(String(32))
     trail_seq: Mapped[int] = mapped_column(BIG, ForeignKey("trail.seq"))
 
 

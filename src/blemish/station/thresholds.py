@@ -112,15 +112,14 @@ def set_threshold(
         before = header.threshold if product.threshold is None else product.threshold
         if expected not in (None, before):
             raise DataError(f"product '{product.name}': somebody has moved its threshold since; look at it first")
-        rate = guaranteed_rate(header, threshold)
         detail = {
             "from": before,
             "to": threshold,
-            "guaranteed_rate": rate,
+            "guaranteed_rate": guaranteed_rate(header, threshold),
             "model_sha256": model.sha256,
             "reason": checked_reason(reason),
         }
-        product.threshold, product.false_alarm_rate = threshold, rate
+        product.threshold = threshold
         append(session, actor, "threshold", product.name, detail)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from blemish.data.progress import Progress, Report, quiet
 from blemish.inspection.decisions import now
-from blemish.station.tables import Decision, Entry, Verdict
+from blemish.station.tables import Decision, Entry, Note, Verdict
 
 FIRST = "0" * 64
 """What the first entry has in place of the SHA-256 of one before."""
@@ -65,6 +65,11 @@ def verdict_detail(verdict: Verdict) -> dict[str, Any]:
     return {name: getattr(verdict, name) for name in names}
 
 
+def note_detail(note: Note) -> dict[str, Any]:
+    """What the trail keeps of a note."""
+    return {name: getattr(note, name) for name in ("image_id", "user_name", "text", "given_at")}
+
+
 @final
 class Verified(NamedTuple):
     """What `verify_trail` found: the number of entries that hold, and what is wrong with the next one."""
@@ -75,7 +80,7 @@ class Verified(NamedTuple):
 
 
 def verify_trail(session: Session, noted_head: str | None = None, report: Report = quiet) -> Verified:
-    """Go through the chain from its beginning, and through the decisions and verdicts that its entries are about."""
+    """Go through the chain from its beginning, and through the decisions, verdicts and notes of its entries."""
     total = session.scalar(select(func.count()).select_from(Entry)) or 0
     kept, previous, has_noted = 0, FIRST, noted_head is None
     with session.scalars(select(Entry).order_by(Entry.seq).execution_options(yield_per=AT_ONCE)) as entries:
@@ -103,10 +108,11 @@ def _entry_problem(entry: Entry, seq: int, previous: str) -> str | None:
 
 
 def _row_problem(session: Session, report: Report) -> str | None:
-    """A decision or verdict that is not what its entry says, or an entry without its row."""
+    """A decision, verdict or note that is not what its entry says, or an entry without its row."""
     told: list[tuple[str, Any, Callable[[Any], dict[str, Any]]]] = [
         ("decision", Decision, decision_detail),
         ("verdict", Verdict, verdict_detail),
+        ("note", Note, note_detail),
     ]
     for action, table, detail in told:
         entries = session.scalar(select(func.count()).where(Entry.action == action)) or 0
