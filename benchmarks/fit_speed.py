@@ -32,8 +32,8 @@ import sys
 from pathlib import Path
 import torch
 from blemish.data.images import PixelPolicy, load_image
-from blemish.models.encoders import FrozenEncoder
-encoder, side = FrozenEncoder("efficientnet_lite0"), int(sys.argv[2])
+from blemish.models.encoders import EncoderSettings, FrozenEncoder
+encoder, side = FrozenEncoder(EncoderSettings()), int(sys.argv[2])
 encoder.prepare()
 policy = PixelPolicy(size_px=(side, side), channels=3)
 paths = sorted(Path(sys.argv[1]).glob("*.png"))

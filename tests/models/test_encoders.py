@@ -83,7 +83,7 @@ def test_folded_weights_act_like_convolution_and_batch_norm() -> None:
 
 
 def test_grey_is_three_equal_channels() -> None:
-    frozen = FrozenEncoder("efficientnet_lite0")
+    frozen = FrozenEncoder(EncoderSettings())
     frozen.prepare()
     grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     for ours, theirs in zip(frozen(grey), frozen(grey.repeat(1, 3, 1, 1)), strict=True):
@@ -107,7 +107,7 @@ def own_encoder(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_an_encoder_of_ones_own_gets_its_weights_and_keeps_them(own_encoder: str) -> None:
-    frozen = FrozenEncoder(own_encoder).train()
+    frozen = FrozenEncoder(EncoderSettings(encoder=own_encoder)).train()
     frozen.prepare()
     before = {key: value.clone() for key, value in frozen.state_dict().items()}
     assert before["encoder.norm.running_mean"].tolist() == [0.5, 0.5, 0.5]  # as `load_pretrained` has them

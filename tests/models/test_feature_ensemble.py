@@ -390,7 +390,7 @@ def test_good_images_that_do_not_differ_give_a_finite_map(same: Tensor) -> None:
 
 
 def test_the_deep_encoder_is_the_other_and_more() -> None:
-    deep, plain = FrozenEncoder("efficientnet_lite0_deep"), EfficientNetLite()
+    deep, plain = FrozenEncoder(FeatureEnsembleSettings()), EfficientNetLite()
     deep.prepare()
     plain.load_pretrained()
     batch = images(1).contiguous(memory_format=torch.channels_last)
@@ -402,7 +402,7 @@ def test_the_deep_encoder_is_the_other_and_more() -> None:
 
 
 def test_coarse_maps_that_are_not_asked_for_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = FrozenEncoder("efficientnet_lite0_deep")
+    deep = FrozenEncoder(FeatureEnsembleSettings())
     monkeypatch.setattr(deep.encoder.stage_32, "forward", pytest.fail)
     deep(images(1), scales=3)
 

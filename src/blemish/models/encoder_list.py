@@ -12,6 +12,7 @@ import torch
 from blemish.errors import BlemishError
 from blemish.hub.folder import CONFIG, WEIGHTS, read_json, read_licence
 from blemish.hub.store import fetched, home
+from blemish.models.detector import nearest_multiple
 from blemish.models.efficientnet_lite import VARIANTS, weights_file
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.pinned import PACKAGED_LICENCE
@@ -65,8 +66,7 @@ def measure_encoder(name: str) -> float:
         SettingsError: it is not on this machine, or cannot be built.
     """
     settings = EncoderSettings(encoder=name)
-    multiple = settings.side_multiple
-    side = max(1, round(SIDE_PX / multiple)) * multiple
+    side = nearest_multiple(SIDE_PX, settings.side_multiple)
     encoder = FrozenEncoder(settings, (side, side))
     image, seconds = torch.rand(1, 3, side, side), []
     with torch.no_grad():

@@ -220,14 +220,13 @@ class FrozenEncoder(nn.Module):
     Raises:
         SettingsError: a name that is not in `ENCODERS`, or layers that it does not have.
 
-    >>> frozen = FrozenEncoder("efficientnet_lite0").train()
+    >>> frozen = FrozenEncoder(EncoderSettings()).train()
     >>> frozen.encoder.training, any(weight.requires_grad for weight in frozen.parameters())
     (False, False)
     """
 
-    def __init__(self, wanted: EncoderSettings | str, *sizes_px: tuple[int, int]) -> None:
+    def __init__(self, settings: EncoderSettings, *sizes_px: tuple[int, int]) -> None:
         super().__init__()
-        settings = EncoderSettings(encoder=wanted) if isinstance(wanted, str) else wanted
         choice = choose(settings)
         self.channels, self.strides, self._places = choice.channels, choice.strides, choice.places
         self.encoder = cast(Any, choice.build()).requires_grad_(False).eval()

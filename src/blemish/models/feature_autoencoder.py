@@ -14,6 +14,7 @@ from blemish.models.detector import Batches, Detector, ImageShape, Optimise, che
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import FeatureBatches, local_mean
 from blemish.models.gaussians import (
+    RIDGE,
     cell_sides,
     in_cells,
     mahalanobis,
@@ -27,9 +28,6 @@ from blemish.models.maps import upsample_and_blur
 
 SMALLEST_STD = 1e-3
 """Channels that hardly vary in good images are not blown up by more than this allows."""
-
-RIDGE = 0.01
-"""Added to the variances of standardised features, so that every covariance can be inverted."""
 
 MAX_GAUSSIANS = 512
 """Larger images have larger cells, where their sides allow it: a Gaussian of 112 channels takes 49 KiB of the file."""

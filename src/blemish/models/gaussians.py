@@ -15,7 +15,6 @@ from blemish.models.patch_bank import SMALLEST
 GAUSSIAN_BYTES = 32 << 20
 """All covariances of one scale, which grow with the square of an encoder's channels, take about so much at most."""
 
-
 RIDGE = 0.01
 """Added to the variances of standardised features, so that every covariance can be inverted."""
 
@@ -53,7 +52,7 @@ class GaussianSums:
     def gaussians(self) -> Gaussians:
         """The Gaussian of all observations so far."""
         offset = self.total / self.count
-        covariance = self.products / self.count - offset[:, :, None] * offset[:, None, :]
+        covariance = self.products / self.count - outer(offset)
         return Gaussians(self.origin[:, :, 0] + offset, covariance, self.count)
 
 

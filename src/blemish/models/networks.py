@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
+from blemish.hub.folder import Three
 from blemish.settings import Settings
 
 Size = Annotated[int, Field(ge=1, le=8192)]
@@ -287,9 +288,6 @@ def _network(value: object) -> object:
     if kind is None:
         raise ValueError(f"family {family!r} is none of {', '.join([*NETWORKS, 'timm'])}")
     return kind.model_validate(value)
-
-
-Three = tuple[float, float, float]
 
 
 class EncoderSpec(Settings):

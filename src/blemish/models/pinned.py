@@ -1,6 +1,5 @@
 """The encoder of a run, pinned before training: what a model file keeps of it, and what whoever trains is told."""
 
-from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, NamedTuple, final
 
@@ -75,5 +74,5 @@ def _packaged_card(name: str, variant: Variant) -> EncoderCard:
 
 
 def _title(licence: str) -> str:
-    known: Mapping[str, Any] = LICENCES
-    return f"{known[licence].title}\n{known[licence].url}\n" if licence in known else ""
+    known = LICENCES.get(licence)
+    return "" if known is None else f"{known.title}\n{known.url}\n"
