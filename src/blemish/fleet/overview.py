@@ -152,8 +152,7 @@ def render(ledger: Ledger, name: str) -> str:
         loader=ChoiceLoader([PackageLoader("blemish.fleet", "."), *filter(None, [pages.loader])])
     )
     rows = ledger["products"]
-    page = environment.get_template("registry.html.j2").render(c=ledger, name=name, sentences=verdict(rows))
-    return page.rstrip() + "\n"
+    return environment.get_template("registry.html.j2").render(c=ledger, name=name, sentences=verdict(rows))
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:

@@ -40,16 +40,14 @@ def render(results: Content, shown: Mapping[str, Mapping[str, Shown]]) -> str:
         kind: [curve for curve in results["curves"] if curve["defect_type"] == kind]
         for kind in results["settings"]["defect_types"]
     }
-    environment = page_environment()
-    environment.filters |= {"sized": sized, "px": pixels}
-    page = environment.get_template("challenge.html.j2").render(
+    template = page_environment(sized=sized, px=pixels).get_template("challenge.html.j2")
+    return template.render(
         r=results,
         sentences=verdict(results),
         types=types,
         charts={kind: _chart(kind, curves, results) for kind, curves in types.items()},
         pictures={key: {what: _pictures(one, results) for what, one in some.items()} for key, some in shown.items()},
     )
-    return page.rstrip() + "\n"
 
 
 def verdict(results: Content) -> list[str]:

@@ -40,7 +40,7 @@ def render(content: Content, pictures: Pictures) -> str:
     ]
     finished = [run for run in content["runs"] if run["scopes"]]
     environment = page_environment(mean=mean, mean_std=mean_std, seconds=seconds, amount=amount)
-    page = environment.get_template("compare.html.j2").render(
+    return environment.get_template("compare.html.j2").render(
         c=content,
         sentences=verdict(content),
         datasets=datasets,
@@ -55,7 +55,6 @@ def render(content: Content, pictures: Pictures) -> str:
         paper_source=published.PAPER,
         rates_source=published.MVTEC_AD,
     )
-    return page.rstrip() + "\n"
 
 
 def verdict(content: Content) -> list[str]:

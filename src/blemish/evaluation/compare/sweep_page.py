@@ -22,17 +22,13 @@ DRAWN = {
 
 def render_threshold(content: ThresholdContent, example: Example) -> str:
     """The page of a sweep of the threshold, from the content of `threshold.json` and the chosen image."""
-    page = (
-        page_environment()
-        .get_template("sweep_threshold.html.j2")
-        .render(
-            c=content,
-            charts={scope: _threshold_chart(content, scope) for scope in content["curves"]},
-            pictures=_panels(content, example),
-            rows={scope: table_rows(content, scope) for scope in content["curves"]},
-        )
+    template = page_environment().get_template("sweep_threshold.html.j2")
+    return template.render(
+        c=content,
+        charts={scope: _threshold_chart(content, scope) for scope in content["curves"]},
+        pictures=_panels(content, example),
+        rows={scope: table_rows(content, scope) for scope in content["curves"]},
     )
-    return page.rstrip() + "\n"
 
 
 def _threshold_chart(content: ThresholdContent, scope: str) -> Any:
@@ -67,7 +63,7 @@ def render_setting(content: SweepContent, pictures: Sequence[Mapping[str, Any]])
     """The page of a sweep of a setting, from the content of `sweep.json` and its pictures (see `Gallery.rows`)."""
     environment = page_environment(mean_std=mean_std, seconds=seconds)
     done = [each for each in content["summary"] if each["seeds"]]
-    page = environment.get_template("sweep_setting.html.j2").render(
+    return environment.get_template("sweep_setting.html.j2").render(
         c=content,
         done=done,
         charts=_setting_charts(content["setting"], {each["label"]: each["value"] for each in content["summary"]}, done),
@@ -75,7 +71,6 @@ def render_setting(content: SweepContent, pictures: Sequence[Mapping[str, Any]])
         measures={key: label for key, label in DRAWN.items() if any(each["measures"][key] for each in done)},
         failed=[point for point in content["points"] if point["error"] is not None],
     )
-    return page.rstrip() + "\n"
 
 
 def _setting_charts(setting: str, values: Mapping[str, Any], done: Sequence[ValueSummary]) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
     pictures = {
         name: [photo(one.image), *([] if one.heat is None else [photo(one.heat)])] for name, one in thumbnails.items()
     }
-    page = page_environment().get_template("check.html.j2")
-    text = page.render(
+    template = page_environment().get_template("check.html.j2")
+    return template.render(
         c=content,
         sentence=verdict(content),
         coverage=coverage(content["images"]),
@@ -67,7 +67,6 @@ def render(content: Content, thumbnails: Mapping[str, Thumbnail]) -> str:
         others=[name for name in content["oddness"] if len(pictures.get(name, [])) > 1 and name not in flagged],
         most=_MOST_PICTURES,
     )
-    return text.rstrip() + "\n"
 
 
 def verdict(content: Content) -> str:

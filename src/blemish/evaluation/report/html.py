@@ -13,12 +13,7 @@ from blemish.errors import plural
 from blemish.evaluation.compared import describe_sizes
 from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES
 from blemish.evaluation.report import figures
-from blemish.evaluation.report.pictures import (
-    Drawings,
-    panel,
-    three_thresholds,
-    thresholds_in_use,
-)
+from blemish.evaluation.report.pictures import Drawings, panel, three_thresholds, thresholds_in_use
 from blemish.evaluation.results import AS_READ, FalseAlarms, Results, Rung
 from blemish.inference.score import score_text
 from blemish.stats.conformal import promised_percent
@@ -28,28 +23,24 @@ THRESHOLD_NAMES = {"calibrated": "the model's", "paper_tau": "the paper's", "ora
 
 def render(results: Results, drawings: Drawings) -> str:
     """The page, from the content of `results.json` and what was drawn aside for it."""
-    page = (
-        page_environment()
-        .get_template("report.html.j2")
-        .render(
-            r=results,
-            verdict=verdict(results),
-            is_calibrated=is_calibrated(results),
-            rows=_measure_rows(results),
-            found_and_auroc=FOUND_AND_AUROC,
-            sizes=describe_sizes(results),
-            as_read=[results.notes[name] for name in AS_READ if name in results.notes],
-            names=THRESHOLD_NAMES,
-            charts=_charts(results, drawings),
-            bars=_bars(results) if results.has_paper_tau else {},
-            other_rate=other_rate(results.ladder),
-            panels={name: [panel(one, results) for one in some] for name, some in drawings.panels.items()},
-            three=[three_thresholds(one, results) for one in drawings.three_thresholds],
-            missed=[panel(one, results) for one in drawings.missed],
-            false_alarms=[panel(one, results) for one in drawings.false_alarms],
-        )
+    template = page_environment().get_template("report.html.j2")
+    return template.render(
+        r=results,
+        verdict=verdict(results),
+        is_calibrated=is_calibrated(results),
+        rows=_measure_rows(results),
+        found_and_auroc=FOUND_AND_AUROC,
+        sizes=describe_sizes(results),
+        as_read=[results.notes[name] for name in AS_READ if name in results.notes],
+        names=THRESHOLD_NAMES,
+        charts=_charts(results, drawings),
+        bars=_bars(results) if results.has_paper_tau else {},
+        other_rate=other_rate(results.ladder),
+        panels={name: [panel(one, results) for one in some] for name, some in drawings.panels.items()},
+        three=[three_thresholds(one, results) for one in drawings.three_thresholds],
+        missed=[panel(one, results) for one in drawings.missed],
+        false_alarms=[panel(one, results) for one in drawings.false_alarms],
     )
-    return page.rstrip() + "\n"
 
 
 def other_rate(ladder: Sequence[Rung]) -> float | None:
@@ -71,6 +62,7 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {
         "number": number,
