@@ -1,6 +1,7 @@
 """What the report of an evaluation shows beside its numbers: curves, and pictures of a few images."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from blemish.inference.predictor import Predictor
 from blemish.inference.score import resize_map
 from blemish.stats import PixelScores, precision, recall, roc_curve
 from blemish.stats import f1 as f1_of
+
+T = TypeVar("T")
 
 LONGEST_SIDE_PX = 512
 """Pictures in the report are no larger than this. A smaller map keeps its maxima, so no defect is lost."""
@@ -49,11 +52,11 @@ def draw(
         history={name: list(values) for name, values in predictor.header.history.items()},
         panels={
             defect_type: shown(
-                _spread([image for image in known if image.defect_type == defect_type], settings.panels_per_type)
+                spread_evenly([image for image in known if image.defect_type == defect_type], settings.panels_per_type)
             )
             for defect_type in types
         },
-        three_thresholds=shown(_spread(known, 1)),
+        three_thresholds=shown(spread_evenly(known, 1)),
         missed=shown(sorted(missed, key=lambda image: image.score)[: settings.worst]),
         false_alarms=shown(sorted(alarms, key=lambda image: -image.score)[: settings.worst]),
         roc=_roc(images, pixels, results),
@@ -82,8 +85,12 @@ def _threshold_curves(images: Sequence[JudgedImage], pixels: PixelScores) -> dic
     }
 
 
-def _spread(ordered: Sequence[JudgedImage], number: int) -> list[JudgedImage]:
-    """Neither the best nor the worst alone: as many as wanted, evenly over the order."""
+def spread_evenly(ordered: Sequence[T], number: int) -> list[T]:
+    """Neither the first nor the last alone: as many as wanted, evenly over the order.
+
+    >>> spread_evenly("abcdefgh", 2)
+    ['c', 'g']
+    """
     number = min(number, len(ordered))
     return [ordered[int((place + 0.5) * len(ordered) / number)] for place in range(number)]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from blemish.evaluation.judged import JudgedImage, as_range
 from blemish.evaluation.results import Rung
-from blemish.inference import ladder as inference
 from blemish.inference.artifact import ArtifactHeader
+from blemish.inference.ladder import threshold_ladder
 from blemish.stats import rate_interval
 
 
@@ -18,7 +18,23 @@ def climb(header: ArtifactHeader, images: Sequence[JudgedImage], confidence: flo
 
     `confidence` is that of the intervals.
     """
-    return [_count(rung, images, confidence) for rung in inference.threshold_ladder(header)]
+    good, defective = ([image.score for image in images if image.label is label] for label in (False, True))
+    rungs = []
+    for step in threshold_ladder(header):
+        rung = Rung(
+            max_false_alarm_rate=step.rate,
+            is_chosen=step.is_chosen,
+            needed=step.images_needed,
+            threshold=step.threshold,
+            defective=len(defective),
+            good=len(good),
+        )
+        if (threshold := step.threshold) is not None:
+            found, flagged = (sum(score > threshold for score in scores) for scores in (defective, good))
+            interval = as_range(rate_interval(found, len(defective), confidence)) if defective else None
+            rung = rung.model_copy(update={"found": found, "flagged": flagged, "interval": interval})
+        rungs.append(rung)
+    return rungs
 
 
 def is_on_ladder(threshold: float, ladder: Sequence[Rung]) -> bool:
@@ -32,21 +48,3 @@ def is_on_ladder(threshold: float, ladder: Sequence[Rung]) -> bool:
     """
     chosen = (rung.threshold for rung in ladder if rung.is_chosen and rung.threshold is not None)
     return any(math.isclose(threshold, one, rel_tol=1e-3) for one in chosen)
-
-
-def _count(rung: inference.Rung, images: Sequence[JudgedImage], confidence: float) -> Rung:
-    good, defective = ([image.score for image in images if image.label is label] for label in (False, True))
-    counted = Rung(
-        max_false_alarm_rate=rung.rate,
-        is_chosen=rung.is_chosen,
-        needed=rung.images_needed,
-        threshold=rung.threshold,
-        defective=len(defective),
-        good=len(good),
-    )
-    threshold = rung.threshold
-    if threshold is None:
-        return counted
-    found, flagged = (sum(score > threshold for score in scores) for scores in (defective, good))
-    interval = as_range(rate_interval(found, len(defective), confidence)) if defective else None
-    return counted.model_copy(update={"found": found, "flagged": flagged, "interval": interval})

@@ -129,7 +129,7 @@ def _add_to_gallery(galleries: dict[str, Gallery], outcome: Outcome, device: str
     dataset = run.dataset
     if dataset.name not in galleries:
         limits = PixelPolicy(size_px=(8, 8), max_image_px=run.settings.data.max_image_px)
-        galleries[dataset.name] = Gallery(dataset.folder, limits, mask_values=run.mask_values)
+        galleries[dataset.name] = Gallery(dataset.folder, limits, run.mask_values)
     if outcome.status != "failed" and run.name not in galleries[dataset.name].columns:
         galleries[dataset.name].add(run.name, Predictor.load(run.model, device))
 
@@ -165,7 +165,7 @@ def run_row(outcome: Outcome) -> RunRow:
         "status": "failed" if outcome.status == "failed" else "finished",
         "error": outcome.error,
         "has_paper_tau": results is not None and results.has_paper_tau,
-        "scopes": scopes_of(outcome),
+        "scopes": scopes_of(results, outcome.artifact_bytes),
         "count": {name: part.count.model_dump() for name, part in parts.items()},
         "notes": {} if results is None else _general_notes(results.notes),
         "false_alarms": None if results is None else results.realised_false_alarm_rate.model_dump(mode="json"),

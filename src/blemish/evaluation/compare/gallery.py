@@ -12,6 +12,7 @@ from PIL import Image
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, read_original
 from blemish.errors import DataError
+from blemish.evaluation.examples import spread_evenly
 from blemish.evaluation.report.close_up import CALLED_COLOUR, TRUE_COLOUR, outline, own_scale
 from blemish.evaluation.report.pictures import photo
 from blemish.inference.overlay import Rgb, as_rgb
@@ -30,11 +31,9 @@ class Gallery:
     Two images of each defect type and a good one, evenly spread over their names; `mask_values` is what masks mean.
     """
 
-    def __init__(
-        self, folder: Folder, policy: PixelPolicy, per_type: int = 2, mask_values: MaskValues | None = None
-    ) -> None:
+    def __init__(self, folder: Folder, policy: PixelPolicy, mask_values: MaskValues, per_type: int = 2) -> None:
         self._policy = policy
-        self.samples = [replace(sample, **(mask_values or {})) for sample in chosen(folder, per_type)]
+        self.samples = [replace(sample, **mask_values) for sample in chosen(folder, per_type)]
         self.truth = [self._try(sample) for sample in self.samples]
         self.columns: dict[str, list[str | None]] = {}
 
@@ -81,8 +80,7 @@ def chosen(folder: Folder, per_type: int) -> list[Sample]:
     found = []
     for kind, wanted in [*((kind, per_type) for kind in folder.defect_types), ("good", 1)]:
         some = [sample for sample in folder.test if sample.defect_type == kind]
-        number = min(wanted, len(some))
-        found += [some[int((place + 0.5) * len(some) / number)] for place in range(number)]
+        found += spread_evenly(some, wanted)
     return found
 
 

@@ -8,7 +8,7 @@ pixels of the type's own images alone, as the paper does.
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from blemish.data.csv_cells import csv_line
 from blemish.evaluation.compare.content import RunRow, Spread, Summary
@@ -41,18 +41,8 @@ MEASURES = (
 _KEYS = ("dataset", "detector", "seed", "status", "scope")
 
 
-class RunLike(Protocol):
-    """What a row is made of; see `Outcome` in runs.py."""
-
-    @property
-    def results(self) -> Results | None: ...
-    @property
-    def artifact_bytes(self) -> int: ...
-
-
-def scopes_of(outcome: RunLike) -> dict[str, Values]:
+def scopes_of(results: Results | None, artifact_bytes: int) -> dict[str, Values]:
     """The measures of a run, by scope and name; none of a run that failed."""
-    results = outcome.results
     if results is None:
         return {}
     own = own_rates(results.images)
@@ -60,21 +50,21 @@ def scopes_of(outcome: RunLike) -> dict[str, Values]:
         "fit_seconds": results.model.fit_seconds,
         "latency_ms": results.latency_ms,
         "parameters": results.model.parameters,
-        "artifact_bytes": outcome.artifact_bytes,
+        "artifact_bytes": artifact_bytes,
     }
     scopes = {}
     for scope, section in {ALL: results, **results.by_type}.items():
         measures = {**_measures(section), **own.get(scope, {}), **costs}
-        measures[FOUND_AT] = _found_at(results, 0.05) if scope == ALL else None
+        measures[FOUND_AT] = _found_at_5_percent(results) if scope == ALL else None
         # The paper's threshold says nothing about a map of another kind.
         is_told = {name: results.has_paper_tau or "paper_tau." not in name for name in MEASURES}
         scopes[scope] = {name: measures.get(name) if told else None for name, told in is_told.items()}
     return scopes
 
 
-def _found_at(results: Results, rate: float) -> float | None:
+def _found_at_5_percent(results: Results) -> float | None:
     for rung in results.ladder:
-        if rung.max_false_alarm_rate == rate and rung.found is not None and rung.defective:
+        if rung.max_false_alarm_rate == 0.05 and rung.found is not None and rung.defective:
             return rung.found / rung.defective
     return None
 

@@ -67,7 +67,7 @@ def sweep_setting(plan: SettingSweep, out: Path, runner: Runner = HERE) -> Compa
     with folder_to_fill(out), exclusive_lock(out / LOCK, f"sweeping into {out}"):
         refuse_bad_files(runs, runner.report)
         dataset = runs[0].dataset
-        gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), 1, runs[0].mask_values)
+        gallery = Gallery(dataset.folder, PixelPolicy(size_px=(8, 8)), runs[0].mask_values, per_type=1)
         points, outcomes = list[Point](), list[Outcome]()
 
         def title(place: int) -> str:
@@ -164,7 +164,7 @@ def _point(outcome: Outcome, value: str) -> Point:
         "value": value,
         "seed": outcome.run.settings.seed,
         "error": outcome.error,
-        "scopes": scopes_of(outcome),
+        "scopes": scopes_of(outcome.results, outcome.artifact_bytes),
         "settings": outcome.run.settings.model_dump(mode="json"),
     }
 
