@@ -6,10 +6,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.ndimage import maximum_filter
 
 from blemish.inference.overlay import Rgb, blend_heat
 from blemish.inference.score import resize_map
+from blemish.stats.regions import grow_mask
 
 TRUE_COLOUR, CALLED_COLOUR = (255, 214, 0), (0, 229, 255)
 """Yellow: defective. Cyan: called defective. Both lines have a black edge, so that any photo shows them."""
@@ -100,9 +100,9 @@ def outline(image: Rgb, mask: Mask, colour: tuple[int, int, int]) -> Rgb:
     array([  9,   0, 255,   9, 255,   0,   9], dtype=uint8)
     """
     width = max(1, round(max(mask.shape) / 140))
-    line = _grow(mask, width)
+    line = grow_mask(mask, width)
     drawn = image.copy()
-    drawn[_grow(line, max(1, width // 2)) & ~line] = 0
+    drawn[grow_mask(line, max(1, width // 2)) & ~line] = 0
     drawn[line & ~mask] = colour
     return drawn
 
@@ -144,20 +144,12 @@ def frame(image: Rgb, box: tuple[float, float, float, float]) -> Rgb:
     top, left, bottom, right = box
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
-    corners = [left * width, top * height, right * width - 1, bottom * height - 1]
+    left, top, right, bottom = left * width, top * height, right * width - 1, bottom * height - 1
     line = max(1, round(max(height, width) / 110))
     for colour, extra in (((0, 0, 0), line), ((255, 255, 255), 0)):
-        pen.rectangle(
-            [corners[0] - extra, corners[1] - extra, corners[2] + extra, corners[3] + extra],
-            outline=colour,
-            width=line + 2 * extra if extra else line,
-        )
+        outer = [left - extra, top - extra, right + extra, bottom + extra]
+        pen.rectangle(outer, outline=colour, width=line + 2 * extra)
     return np.asarray(picture)
-
-
-def _grow(mask: Mask, by_px: int) -> Mask:
-    # Row by row, then column by column: Pillow's filter looks at all pixels of the square.
-    return np.asarray(maximum_filter(np.uint8(mask), 2 * by_px + 1, mode="nearest")) > 0
 
 
 def _fit(size_px: tuple[int, int], longest_px: int) -> tuple[int, int]:
