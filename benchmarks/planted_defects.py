@@ -45,9 +45,8 @@ def rank_each(
 
     def scores_of(samples: Sequence[Sample]) -> NDArray[np.float64]:
         pairs = near_duplicates(np.stack([prints[sample.name] for sample in samples]))
-        return leave_one_out(
-            extractor, [grids[sample.name] for sample in samples], clusters(len(samples), pairs)
-        ).scores
+        seen = [grids[sample.name] for sample in samples]
+        return leave_one_out(extractor, seen, clusters(len(samples), pairs)).max(axis=1)
 
     clean, plain = scores_of(good), np.array([sample.path.stem not in marked for sample in good])
     ranks, ranks_unmarked, flagged = [], [], []

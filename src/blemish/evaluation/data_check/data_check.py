@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.data.duplicates import Pair, clusters, near_duplicates
 from blemish.data.folder import GOOD, PARTS, Folder, Sample, read_folder
@@ -40,7 +41,7 @@ from blemish.evaluation.data_check.findings import (
     still_findings,
     turned_findings,
 )
-from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, LeaveOneOut, leave_one_out
+from blemish.evaluation.data_check.leave_one_out import FeatureExtractor, Grids, leave_one_out
 from blemish.evaluation.data_check.look import confirm_pairs, look_at_all, reason
 from blemish.evaluation.report.files import to_json, write_report
 from blemish.inference.overlay import overlay
@@ -65,8 +66,7 @@ _HARMLESS = frozenset({".txt", ".md", ".json", ".csv", ".toml", ".yaml", ".yml",
 @final
 @dataclass(frozen=True)
 class DataCheck:
-    """What `check_data` found. `oddness` has a score for each good image that could be judged, the strangest first;
-    `places` is what the extractor saw, by name, for drawing."""
+    """What `check_data` found. `oddness` has a score for each good image that could be judged, the strangest first."""
 
     root: Path
     policy: PixelPolicy
@@ -87,14 +87,12 @@ class Maps:
     """Where the good images are strange."""
 
     extractor: FeatureExtractor
-    odd: LeaveOneOut | None
+    odd: NDArray[np.float64] | None  # (n, places)
     rows: dict[str, int]
 
     def of(self, name: str) -> Any:
         """The map `(h, w)` of one image, at the size the network sees; None where it was not judged."""
-        return (
-            None if self.odd is None or name not in self.rows else self.extractor.to_map(self.odd.maps[self.rows[name]])
-        )
+        return None if self.odd is None or name not in self.rows else self.extractor.to_map(self.odd[self.rows[name]])
 
 
 def check_data(root: Path, settings: RunSettings, report: Report = quiet) -> DataCheck:
@@ -258,7 +256,7 @@ def _leave_one_out(
 def _rank_scores(maps: Maps) -> dict[str, float]:
     if maps.odd is None:
         return {}
-    scores = maps.odd.scores
+    scores = maps.odd.max(axis=1)
     return {name: float(scores[row]) for name, row in sorted(maps.rows.items(), key=lambda pair: -scores[pair[1]])}
 
 

@@ -1,7 +1,6 @@
 """How strange each image is among the others: each is judged by what the images of all other groups teach."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -140,19 +139,6 @@ Grids = NDArray[np.float16]  # (tiles, h, w, d)
 
 
 @final
-@dataclass(frozen=True)
-class LeaveOneOut:
-    """How strange each image is among the others; 1 is far above what is usual at that place."""
-
-    maps: NDArray[np.float64]  # (n, p)
-
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        """The strangest place of each image, (n,)."""
-        return self.maps.max(axis=1)  # type: ignore[no-any-return]
-
-
-@final
 class FeatureExtractor:
     """The pretrained encoder, over images in one piece or tile by tile.
 
@@ -217,8 +203,11 @@ class FeatureExtractor:
 
 def leave_one_out(
     extractor: FeatureExtractor, grids: Sequence[Grids], groups: Sequence[int], on_fold: OnStep = tell_nobody
-) -> LeaveOneOut:
-    """The oddness of each image, from what `extractor` saw in it; images of one group never judge each other."""
+) -> Maps:
+    """How strange each image is at each place inside, from what `extractor` saw; 1 is far above what is usual there.
+
+    Images of one group never judge each other.
+    """
     inside = extractor.inside()
     features = np.stack([grid[inside] for grid in grids])  # (n, p, d)
-    return LeaveOneOut(in_units_of_usual(leave_one_out_distances(features, groups, on_fold), groups, inside))
+    return in_units_of_usual(leave_one_out_distances(features, groups, on_fold), groups, inside)
