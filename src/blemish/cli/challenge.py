@@ -70,10 +70,12 @@ def challenge(
 
 def _print_curves(curves: Any) -> None:
     """How many defects of each type and contrast were found, and from which size on."""
+    from blemish.evaluation.challenge.challenge_page import sized
+
     names = ("contrast", "found", "of", "a50", "a90", "a90/95", "largest missed")
     table = new_table("defect", *names, left=("defect",))
     for curve in curves:
-        sizes = [_extent(curve[name]) for name in ("a50", "a90", "a90_95")] if curve["fit"] else ["-"] * 3
+        sizes = [sized(curve[name]) for name in ("a50", "a90", "a90_95")] if curve["fit"] else ["-"] * 3
         missed = "-" if curve["largest_missed_px"] is None else f"{curve['largest_missed_px']:.0f} px"
         cells = [curve["defect_type"], f"{curve['contrast']:g}", str(curve["found"]), str(curve["defects"])]
         table.add_row(*cells, *sizes, missed)
@@ -82,8 +84,3 @@ def _print_curves(curves: Any) -> None:
         "a50, a90: the size from which half, or nine in ten, are found; a90/95: nine in ten with 95 % confidence; "
         "larger, smaller: beyond the sizes tried"
     )
-
-
-def _extent(size: Any) -> str:
-    words = {"never": "never", "above_range": "larger", "below_range": "smaller"}
-    return words.get(size["status"]) or f"{size['px']:.0f} px"
