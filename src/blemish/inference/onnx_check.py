@@ -80,7 +80,7 @@ def _check_sizes(nodes: list[_Node]) -> None:
 
 def _nodes(graph: bytes) -> Iterator[_Node]:
     for tensor in _values(graph, 5, _GRAPH, "graph"):
-        _refuse_others(tensor, _TENSOR, "tensor")
+        _check_tensor(tensor)
     for content in _values(graph, 1, _GRAPH, "graph"):
         names: dict[int, list[str]] = {1: [], 2: [], 4: [], 7: []}
         for field, value in _fields(content):
@@ -102,7 +102,7 @@ def _check_attribute(content: bytes) -> None:
     for field, value in _fields(content):
         _refuse_other(field, _ATTRIBUTE, "attribute")
         if field in (5, 10) and isinstance(value, bytes):
-            _refuse_others(value, _TENSOR, "tensor")
+            _check_tensor(value)
 
 
 def _values(content: bytes, wanted: int, allowed: set[int], what: str) -> Iterator[bytes]:
@@ -112,9 +112,9 @@ def _values(content: bytes, wanted: int, allowed: set[int], what: str) -> Iterat
             yield value
 
 
-def _refuse_others(content: bytes, allowed: set[int], what: str) -> None:
+def _check_tensor(content: bytes) -> None:
     for field, _ in _fields(content):
-        _refuse_other(field, allowed, what)
+        _refuse_other(field, _TENSOR, "tensor")
 
 
 def _refuse_other(field: int, allowed: set[int], what: str) -> None:

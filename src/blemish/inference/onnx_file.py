@@ -127,7 +127,7 @@ def read_metadata(content: bytes, path: Path) -> tuple[OnnxHeader, str]:
             entries[name], place = value, place + size
     except (IndexError, KeyError, UnicodeDecodeError):
         raise ArtifactError(f"{path}: what surrounds its graph is damaged; {_ADVICE}") from None
-    header = read_header(entries, path)
+    header = _read_header(entries.get(HEADER_KEY, ""), path)
     plain = {name: value for name, value in entries.items() if name.startswith("blemish.")}
     if {**plain, **plain_metadata(header.model)} != plain:
         raise ArtifactError(f"{path}: its header and the plain numbers beside it disagree; {_ADVICE}")
@@ -160,14 +160,12 @@ def check_seal(content: bytes, path: Path) -> None:
     raise ArtifactError(f"{path}: not an ONNX file that blemish exported; make one with: blemish export MODEL -o FILE")
 
 
-def read_header(metadata: Mapping[str, str], path: Path) -> OnnxHeader:
-    """The header from the metadata of a sealed file.
-
-    Raises:
-        ArtifactError: of another format.
-    """
-    text = metadata.get(HEADER_KEY, "")
-    if not isinstance(raw := _parsed(text), dict):
+def _read_header(text: str, path: Path) -> OnnxHeader:
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict):
         raise ArtifactError(f"{path}: its header is missing or damaged; {_ADVICE}")
     found = raw.get("format")
     if found != FORMAT:
@@ -178,13 +176,6 @@ def read_header(metadata: Mapping[str, str], path: Path) -> OnnxHeader:
     except ValidationError as error:
         problem = first_problem(error)
         raise ArtifactError(f"{path}: its header does not fit this version ({problem}); {_ADVICE}") from None
-
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def plain_metadata(header: ArtifactHeader) -> dict[str, str]:

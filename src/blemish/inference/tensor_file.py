@@ -69,22 +69,13 @@ def parse_tensors(file: bytes, path: Path, kind: str) -> tuple[dict[str, Any], d
     text = metadata.get("content", "")
     if metadata.get("sha256") != _checksum(text, tensors):
         raise ArtifactError(f"{path}: damaged or changed since it was written (its checksum does not match)")
-    return parse_object(text, path), tensors
-
-
-def parse_object(text: str, path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ArtifactError: it is something else.
-    """
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: its header is missing or damaged")
-    return content
+    return content, tensors
 
 
 def _checksum(text: str, tensors: Tensors) -> str:

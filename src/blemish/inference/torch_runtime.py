@@ -21,9 +21,6 @@ from blemish.inference.limits import run_bounded
 from blemish.inference.processors import usable_cores
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.overrides import TorchFunctionMode
-
     from blemish.models.detector import Detector
 
 _IMPORTED_IN = os.getpid()
@@ -51,6 +48,10 @@ def _import_torch() -> None:
 
 _import_torch()
 
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.overrides import TorchFunctionMode  # noqa: E402
+
 
 @final
 class _Threads:
@@ -65,8 +66,6 @@ class _Threads:
     @contextmanager
     def limited_to(self, threads: int | None) -> Iterator[None]:
         """None: as many as torch is set to; in a forked child always one, as the others are not there."""
-        import torch
-
         wanted = 1 if os.getpid() != _IMPORTED_IN else threads
         if wanted is None:
             yield
@@ -103,8 +102,6 @@ class TorchRuntime:
     """
 
     def __init__(self, detector: "Detector", device: str = "cpu", threads: int | None = None) -> None:
-        import torch
-
         self._device, self._threads, self._is_timed = torch.device(device), threads, False
         self._detector = detector.to(self._device).eval()
 
@@ -124,7 +121,6 @@ class TorchRuntime:
 
     def _call(self, function: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """The first image of a model has a time limit, as the file may be anyone's."""
-        import torch
 
         def run() -> NDArray[np.float32]:
             with THREADS.limited_to(self._threads), _as_on_the_processor(self._device.type), torch.no_grad():
@@ -148,8 +144,6 @@ def _as_on_the_processor(device_type: str) -> Iterator[None]:
     if device_type != "cuda":
         yield
         return
-    import torch
-
     # TF32 is torch's own setting for convolutions, and off for products of matrices.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
@@ -157,8 +151,6 @@ def _as_on_the_processor(device_type: str) -> Iterator[None]:
 
 def describe_torch() -> str:
     """Version, threads and devices of torch here, in words."""
-    import torch
-
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     gpus += ["Apple (mps)"] if torch.backends.mps.is_available() else []
     devices = f"GPU {', '.join(gpus)}" if gpus else "no GPU"
@@ -176,19 +168,17 @@ def restore_detector(
         ArtifactError: the tensors are not those of this detector.
         SettingsError: an unknown detector, or settings that it does not have.
     """
-    import torch
-
     from blemish.models import make_detector
     from blemish.models.detector import ImageShape
 
     image_shape = ImageShape(*shape)
     tensors = {key: torch.from_numpy(tensor) for key, tensor in state.items()}
-    with torch.device("meta"), _without_random_weights():
+    with torch.device("meta"), _LeaveWeights():
         wanted = make_detector(name, model, image_shape)
     problem = _misfit(wanted, tensors)
     if problem is not None:
         raise ArtifactError(f"its tensors do not fit detector '{name}': {problem}")
-    with _without_random_weights():
+    with _LeaveWeights():
         detector = make_detector(name, model, image_shape)
     try:
         detector.restore(tensors)
@@ -197,21 +187,18 @@ def restore_detector(
     return detector
 
 
-def _without_random_weights() -> "TorchFunctionMode":
+@final
+class _LeaveWeights(TorchFunctionMode):
     """While it is entered, `torch.nn.init` leaves weights as they are, for those that are overwritten at once."""
-    from torch.overrides import TorchFunctionMode
 
-    class LeaveWeights(TorchFunctionMode):
-        def __torch_function__(self, function: Any, _types: Any, given: Any = (), named: Any = None) -> Any:
-            named = named or {}
-            if getattr(function, "__module__", "") == "torch.nn.init":
-                return given[0] if given else named["tensor"]
-            return function(*given, **named)
-
-    return LeaveWeights()
+    def __torch_function__(self, function: Any, _types: Any, given: Any = (), named: Any = None) -> Any:
+        named = named or {}
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return given[0] if given else named["tensor"]
+        return function(*given, **named)
 
 
-def _misfit(detector: "Detector", tensors: "Mapping[str, Tensor]") -> str | None:
+def _misfit(detector: "Detector", tensors: Mapping[str, Tensor]) -> str | None:
     """Why tensors are not those of a detector; None where they may be. Sizes of buffers follow from the good images."""
     wanted, parameters = detector.state_dict(), dict(detector.named_parameters())
     for name in wanted.keys() ^ tensors.keys():
@@ -237,8 +224,6 @@ def torch_device(wanted: str) -> str:
 
 def torch_engine() -> Engine:
     """torch, which trains, and runs trained models."""
-    import torch
-
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     missing = {
         "cuda": "install NVIDIA's driver and a torch that is built for CUDA (pytorch.org)",
