@@ -90,8 +90,6 @@ def _finished(out: Path, job: Job) -> ArtifactHeader | None:
     except BlemishError:
         return None
     card = header.data_card
-    same = (header.run, header.policy) == (
-        without_paths(job.settings),
-        job.images.policy,
-    ) and card.files_sha256 == job.files_sha256
-    return header if same and card.groups_sha256 == job.groups_sha256 else None
+    there = header.run, header.policy, card.files_sha256, card.groups_sha256
+    wanted = without_paths(job.settings), job.images.policy, job.files_sha256, job.groups_sha256
+    return header if there == wanted else None
