@@ -43,10 +43,11 @@ def test_flagged_by_the_smallest_score_implies_a_small_p_value(
     assert cross_p_value(scores, range(20), [threshold + one for one in above]) <= alpha
 
 
+@pytest.mark.parametrize("draws", [400, pytest.param(8_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("detector", ["nearest neighbour", "turncoat"])
 @pytest.mark.parametrize(("n", "k", "alpha"), [(30, 30, 0.1), (60, 4, 0.2), (31, 4, 0.4)])
-def test_the_rate_is_kept_by_folds(detector: str, n: int, k: int, alpha: float) -> None:
-    flagged, small = fold_rates(detector, n, k, alpha, 400, np.random.default_rng(n))
+def test_the_rate_is_kept_by_folds(detector: str, n: int, k: int, alpha: float, draws: int) -> None:
+    flagged, small = fold_rates(detector, n, k, alpha, draws, np.random.default_rng(n))
     assert flagged.mean() <= alpha + FAR * standard_error(flagged)
     assert small.mean() <= cross_bound(alpha / 2, np.bincount(np.arange(n) % k)) + FAR * standard_error(small)
 

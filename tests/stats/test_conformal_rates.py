@@ -19,12 +19,16 @@ from blemish.stats.conformal import (
 from reference.chance import FAR, most_of
 from reference.good_scores import DISTRIBUTIONS, grouped_rates, standard_error, true_rates
 
+MANY = pytest.param(10_000, marks=pytest.mark.slow)
+"""Draws that show a rate which is off by a tenth of itself or less."""
 
+
+@pytest.mark.parametrize("draws", [500, MANY])
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize(("n", "alpha"), [(20, 0.05), (99, 0.01), (500, 0.1)])
-def test_on_average_the_rate_is_kept(name: str, n: int, alpha: float) -> None:
+def test_on_average_the_rate_is_kept(name: str, n: int, alpha: float, draws: int) -> None:
     rates = true_rates(
-        DISTRIBUTIONS[name], lambda scores: certify(scores, alpha).threshold, n, 500, np.random.default_rng(n)
+        DISTRIBUTIONS[name], lambda scores: certify(scores, alpha).threshold, n, draws, np.random.default_rng(n)
     )
     assert rates.mean() <= alpha + FAR * standard_error(rates)
     if name != "tied":  # and not by being lax: the rate is (n + 1 - k) / (n + 1) where scores never tie
@@ -41,16 +45,26 @@ def test_the_plain_quantile_breaks_it(n: int, alpha: float) -> None:
     assert rates.mean() - FAR * standard_error(rates) > 1.3 * alpha
 
 
+@pytest.mark.parametrize("draws", [500, MANY])
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_with_confidence_few_thresholds_exceed_the_rate(name: str) -> None:
+@pytest.mark.parametrize(
+    ("n", "alpha", "confidence"),
+    [
+        (120, 0.05, 0.9),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((59, 0.05, 0.95), (500, 0.01, 0.95))),
+    ],
+)
+def test_with_confidence_few_thresholds_exceed_the_rate(
+    name: str, n: int, alpha: float, confidence: float, draws: int
+) -> None:
     rates = true_rates(
         DISTRIBUTIONS[name],
-        lambda scores: certify(scores, 0.05, confidence=0.9).threshold,
-        120,
-        500,
+        lambda scores: certify(scores, alpha, confidence=confidence).threshold,
+        n,
+        draws,
         np.random.default_rng(1),
     )
-    assert np.mean(rates > 0.05) <= most_of(500, 0.1)
+    assert np.mean(rates > alpha) <= most_of(draws, 1 - confidence)
 
 
 @given(
@@ -121,10 +135,11 @@ def test_groups_must_be_as_many_as_scores() -> None:
         worst_of_groups([1.0, 2.0, 3.0], ["a", "b"])
 
 
-def test_several_photos_of_one_part_break_the_rate_unless_they_are_grouped() -> None:
+@pytest.mark.parametrize("draws", [300, pytest.param(5_000, marks=pytest.mark.slow)])
+def test_several_photos_of_one_part_break_the_rate_unless_they_are_grouped(draws: int) -> None:
     rng = np.random.default_rng(0)
-    ungrouped = grouped_rates(0.02, 300, rng, by_part=False)
+    ungrouped = grouped_rates(0.02, draws, rng, by_part=False)
     assert ungrouped.mean() - FAR * standard_error(ungrouped) > 1.5 * 0.02
-    grouped = grouped_rates(0.1, 300, rng, by_part=True)
+    grouped = grouped_rates(0.1, draws, rng, by_part=True)
     assert grouped.mean() <= 0.1 + FAR * standard_error(grouped)
     assert grouped.mean() == pytest.approx(2 / 21, abs=FAR * standard_error(grouped))

@@ -29,9 +29,12 @@ def test_a_p_value_that_meets_its_limit_is_selected() -> None:
     assert benjamini_hochberg([1 / 20, 1, 1, 1, 1, 1], 0.3).sum() == 1  # 0.3 / 6 is below 0.05 in floats
 
 
+@pytest.mark.parametrize("draws", [1000, pytest.param(20_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("measure", [np.array, np.round], ids=["continuous", "tied"])
-def test_the_share_of_good_images_among_the_selected_is_kept(measure: Callable[[np.ndarray], np.ndarray]) -> None:
-    shares = false_discoveries(1000, np.random.default_rng(0), measure)
+def test_the_share_of_good_images_among_the_selected_is_kept(
+    measure: Callable[[np.ndarray], np.ndarray], draws: int
+) -> None:
+    shares = false_discoveries(draws, np.random.default_rng(0), measure)
     assert shares.mean() <= 0.2 * 0.8 + FAR * standard_error(shares)
     assert shares.mean() > 0.02  # it selects at all
 

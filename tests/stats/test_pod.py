@@ -10,8 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from blemish.errors import CalibrationError, SettingsError
 from blemish.stats.pod import PodCurve, fit_pod
-from reference.chance import fewest_of
-from reference.detection import covered, largest_possible_a90, study
+from reference.detection import largest_possible_a90, study
 
 SIZES, HITS = study(150, 6.0, 3.0, np.random.default_rng(0))
 
@@ -140,8 +139,3 @@ def test_no_curve_is_an_error_that_says_what_to_add(sizes: list[float], hits: li
 def test_confidence_is_one_sided_and_above_a_half() -> None:
     with pytest.raises(SettingsError, match=r"confidence: found 0\.4"):
         fit_pod(SIZES, HITS, confidence=0.4)
-
-
-@pytest.mark.slow
-def test_a90_95_is_seldom_below_the_true_a90() -> None:
-    assert covered(60, 6.0, 3.0, 60, np.random.default_rng(0)) >= fewest_of(60, 0.95)
