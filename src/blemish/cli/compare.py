@@ -107,7 +107,7 @@ def sweep_threshold(
     if (model is None) != (data is None):
         raise SettingsError("--model and --data: give both of them, or none")
     source = None if model is None or data is None else Source(model, data, device)
-    content = sweep_threshold(evaluation, out, None if tau is None else _numbers("--tau", tau), image, source)
+    content = sweep_threshold(evaluation, out, None if tau is None else _taus(tau), image, source)
     table = new_table("threshold", "", "precision", "recall", "F1")
     for threshold, name, row in table_rows(content, "all"):
         rates = ("-" if row[rate] is None else f"{row[rate]:.3f}" for rate in ("precision", "recall", "f1"))
@@ -190,11 +190,11 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _numbers(option: str, text: str) -> list[float]:
+def _taus(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise SettingsError(f"{option} {text}: expected numbers with commas between, e.g. 0.7,0.2,0.1") from None
+        raise SettingsError(f"--tau {text}: expected numbers with commas between, e.g. 0.7,0.2,0.1") from None
 
 
 def _say_run(outcome: Any) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from blemish.cli.console import counter, emit, log_console, new_table, out_console, progress, say
 from blemish.cli.options import Model, TableOrJson
+from blemish.errors import BlemishError
 
 Name = Annotated[str, typer.Argument(help="hf:NAME or timm:NAME, e.g. hf:facebook/dinov2-small.", show_default=False)]
 
@@ -18,7 +19,6 @@ def list_(
     import json
 
     from blemish.data.progress import counted
-    from blemish.errors import BlemishError
     from blemish.hub.store import home
     from blemish.models.encoder_list import list_encoders, measure_encoder
 

@@ -7,6 +7,7 @@ import typer
 
 from blemish.cli.console import log_console, new_table, out_console, progress, say
 from blemish.cli.options import Threads
+from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
     from blemish.fleet.overview import Ledger
@@ -45,7 +46,6 @@ def train(
     Run again after an interruption, or with more products, settings or images, it goes on: what is finished and
     unchanged is kept. REGISTRY/registry.html shows all products, the worst first; ledger.json is the same for programs.
     """
-    from blemish.errors import SettingsError
     from blemish.fleet.overview import read_ledger
     from blemish.fleet.plan import read_plan
     from blemish.fleet.product import Wish
@@ -90,7 +90,7 @@ def serve(
             "warning", f"{host}: whoever is on the network can have images judged; there are neither accounts nor HTTPS"
         )
     wanted = Serving(registry, host, port, address, replicas, threads or 1, models, batch, wait_ms, queue, max_mib)
-    serve_registry(wanted, lambda text: log_console.print(text))
+    serve_registry(wanted, log_console.print)
 
 
 def _say_product(record: "Record", is_kept: bool) -> None:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from blemish.cli.console import log_console, out_console
 from blemish.cli.options import Threads
 from blemish.cli.stopping import when_asked_to_end
+from blemish.errors import ArtifactError, DataError, SettingsError
 
 if TYPE_CHECKING:
     from blemish.station.database import Database
@@ -31,8 +32,6 @@ DatabaseOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 OpcUa = Annotated[
     str | None,
     typer.Option(help="Serve the last results by OPC UA at opc.tcp://127.0.0.1:4840. None: no.", show_default=False),
@@ -63,25 +62,13 @@ def serve(
 
     listen = Listen(host, port, certificate, key, behind_proxy, opcua)
     if language not in ("auto", "en", "de"):
-        raise settings_error(f"--language {language}: expected auto, en or de")
+        raise SettingsError(f"--language {language}: expected auto, en or de")
     if not folder.exists():  # of one that is there, a station that runs already is the likelier reason
         check_port(listen)
     with opened(folder, database, create=True) as (station, store):
         if not has_users(store):
             add_user(store, "terminal", "admin", _first_password(folder, admin_password_file), "administrator")
-        serve_station(store, station, listen, language, (threads, log_line))
-
-
-def log_line(text: str) -> None:
-    """Say something about the running station."""
-    log_console.print(text)
-
-
-def settings_error(text: str) -> Exception:
-    """An error of what was asked for."""
-    from blemish.errors import SettingsError
-
-    return SettingsError(text)
+        serve_station(store, station, listen, language, (threads, log_console.print))
 
 
 def _first_password(folder: Path, file: Path | None) -> str:
@@ -89,9 +76,9 @@ def _first_password(folder: Path, file: Path | None) -> str:
         try:
             return file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise settings_error(f"--admin-password-file {file}: cannot be read ({error})") from None
+            raise SettingsError(f"--admin-password-file {file}: cannot be read ({error})") from None
     if not sys.stdin.isatty():
-        raise settings_error(f"{folder}: a new station needs a password for its user admin; give --admin-password-file")
+        raise SettingsError(f"{folder}: a new station needs a password for its user admin; give --admin-password-file")
     return str(typer.prompt("Password for the user admin", hide_input=True, confirmation_prompt=True))
 
 
@@ -179,10 +166,10 @@ def tell(
         product_id = None if product is None else find_product(store, product)
         if is_broker(address):
             add_broker(store, "terminal", address, product_id, Login(password_name, authority_name, discovery))
-            log_line(f"{shown_url(address)}: is told from now on")
+            log_console.print(f"{shown_url(address)}: is told from now on")
         else:
             secret = add_hook(store, "terminal", address, product_id)
-            log_line(f"{shown_url(address)}: is told from now on; what it is signed with is printed this once")
+            log_console.print(f"{shown_url(address)}: is told from now on; what it is signed with is printed this once")
             out_console.print(secret)
 
 
@@ -202,7 +189,6 @@ def work(
     opcua: OpcUa = None,
 ) -> None:
     """Judge what comes to a station, without its pages. Ctrl-C ends it, with exit code 0."""
-    from blemish.errors import DataError
     from blemish.station.opcua import check_opcua
     from blemish.station.queue import left_waiting
     from blemish.station.worker import Worker
@@ -243,7 +229,6 @@ def opened(folder: Path, database: str | None, *, create: bool = False) -> Itera
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from blemish.errors import DataError
     from blemish.station.database import open_database, reason
     from blemish.station.folder import open_folder
 
@@ -259,7 +244,6 @@ def opened(folder: Path, database: str | None, *, create: bool = False) -> Itera
 
 def _check_model(path: Path) -> tuple[bytes, str]:
     """An exported model's content, and how far it is from what is expected of it on this machine."""
-    from blemish.errors import ArtifactError
     from blemish.inference.runtime import is_onnx
     from blemish.station.products import verified
 

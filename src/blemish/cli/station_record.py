@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import emit, log_console, out_console, progress
-from blemish.cli.station import DatabaseOption, Folder, log_line, opened, settings_error
+from blemish.cli.station import DatabaseOption, Folder, opened
+from blemish.errors import SettingsError, plural
 
 
 def verify(
@@ -52,7 +53,7 @@ def export(
         wanted = Wanted(product_id, _in_utc("--start", start), _in_utc("--end", end))
         with progress(at_once=True) as report:
             export_to(store, "terminal", out, wanted, report)
-    log_line(f"{out}: written")
+    log_console.print(f"{out}: written")
 
 
 def import_record(
@@ -77,12 +78,11 @@ def import_record(
     database: DatabaseOption = None,
 ) -> None:
     """Take the decisions of a record into a station, with the images still there. The same again adds nothing."""
-    from blemish.errors import plural
     from blemish.station.records import import_record as take_in
 
     with opened(folder, database) as (station, store), progress() as report:
         done = take_in(store, station, record, images or [], product, report)
-    log_line(
+    log_console.print(
         f"{record}: {plural(done.decisions, 'decision')} taken in, without an image: {done.without_image}; "
         f"known before: {done.known}"
     )
@@ -95,7 +95,7 @@ def _in_utc(option: str, text: str | None) -> str | None:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise settings_error(f"{option} {text}: expected a time such as 2026-11-26T06:00") from None
+        raise SettingsError(f"{option} {text}: expected a time such as 2026-11-26T06:00") from None
     return (at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)).isoformat(timespec="microseconds")
 
 
@@ -136,7 +136,6 @@ def keep(
     database: DatabaseOption = None,
 ) -> None:
     """Say how long images are kept, or set it. Their decisions stay; what was removed is in the audit trail."""
-    from blemish.errors import plural
     from blemish.station.retention import make_retention, read_retention, set_retention, sweep
 
     with opened(folder, database) as (station, store):
@@ -152,7 +151,7 @@ def keep(
         if now:
             with progress() as report:
                 removed = sweep(store, station, report)
-            log_line(f"{plural(removed.images, 'image')} removed, {removed.size_bytes / 1e6:.1f} MB")
+            log_console.print(f"{plural(removed.images, 'image')} removed, {removed.size_bytes / 1e6:.1f} MB")
 
 
 def backup(
@@ -161,12 +160,13 @@ def backup(
     database: DatabaseOption = None,
 ) -> None:
     """Write all of a station into one file, while it runs: its store at one moment, its images and models."""
-    from blemish.errors import plural
     from blemish.station.backup import back_up
 
     with opened(folder, database) as (station, store), progress(at_once=True) as report:
         kept = back_up(store, station, out, report)
-    log_line(f"{out}: {plural(kept.rows, 'row')} and {plural(kept.files, 'file')}; not there any more: {kept.missing}")
+    log_console.print(
+        f"{out}: {plural(kept.rows, 'row')} and {plural(kept.files, 'file')}; not there any more: {kept.missing}"
+    )
 
 
 def restore(
@@ -180,6 +180,6 @@ def restore(
     with progress(at_once=True) as report:
         found = restore_backup(source, folder, database, report)
     if found.problem is not None:
-        log_line(f"{folder}: {found.problem}")
+        log_console.print(f"{folder}: {found.problem}")
         raise typer.Exit(1)
-    log_line(f"{folder}: entries of the audit trail that hold: {found.entries}; head {found.head}")
+    log_console.print(f"{folder}: entries of the audit trail that hold: {found.entries}; head {found.head}")

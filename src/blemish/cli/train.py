@@ -29,6 +29,7 @@ from blemish.cli.options import (
     at_threshold,
     check_one_threshold,
 )
+from blemish.errors import plural
 
 if TYPE_CHECKING:
     from blemish.evaluation.measures import Measure
@@ -190,7 +191,6 @@ BY_TYPE = ("image.auroc", "pixel.aupro", "pixel.f1", "pixel.oracle_f1")
 
 def _print_measures(results: "Results") -> None:
     """Every measure that can be told, with its interval, and the headline ones for each defect type."""
-    from blemish.errors import plural
     from blemish.evaluation.compared import describe_sizes
     from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES, falls_short
 
