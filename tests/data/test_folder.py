@@ -234,6 +234,10 @@ def test_types_that_differ_in_the_case_of_letters_have_their_own_masks(tmp_path:
         touch(tmp_path / f"ground_truth/{kind}/1_mask.png")
     found = [sample.mask_paths[0].parent.name for sample in read_folder(tmp_path).test]
     assert found == ["Cut", "cut"]
+    (tmp_path / "ground_truth/Cut/1_mask.png").unlink()
+    (tmp_path / "ground_truth/Cut").rmdir()
+    with pytest.raises(DataError, match=r"test/Cut and cut: the masks of ground_truth/cut would be taken for both"):
+        read_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -440,6 +441,26 @@ def test_the_gamma_of_a_png_is_not_applied_and_said(gamma: int, name: str, tmp_p
     np.testing.assert_array_equal(load_image(path, COLOUR), load_image(png16(tmp_path / "b.png", DEEP), COLOUR))
 
 
+def test_primary_colours_are_not_applied_and_said(tmp_path: Path) -> None:
+    adobe = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+    assert read_header(png16(tmp_path / "a.png", DEEP, before=(b"cHRM", adobe))).profile == "other primary colours"
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    assert read_header(tmp_path / "a.jpg").profile == "Adobe RGB"
+
+
+@pytest.mark.parametrize(("beside", "colours"), [(RGB, "rgb"), (GREY, "minisblack")])
+def test_channels_that_are_not_read_are_said(beside: NDArray[np.uint8], colours: str, tmp_path: Path) -> None:
+    options = {"photometric": colours, "planarconfig": "contig", "extrasamples": ["unspecified"]}
+    tiff(tmp_path / "a.tif", np.dstack([beside, GREY]), **options)
+    _saved(tmp_path / "b.png", RGB)
+    samples = read_folder(tmp_path).train
+    [note] = [note for note in photo_notes(samples, COLOUR, Readings(None)) if "channel" in note]
+    assert note.startswith("1 of 2 photos, among them a.tif: 1 channel more than grey or colour in a file")
+    assert photo_facts(samples[0]).oddities == ("1 channel more than grey or colour, not read",)
+
+
 def with_alpha(image: Image.Image, alpha: int) -> Image.Image:
     image = image.copy()
     image.putalpha(Image.new("L", image.size, alpha))
@@ -581,6 +602,22 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: png16(path.with_suffix(".png"), DEEP, before=(b"tRNS", bytes(6))),
         "a 16-bit PNG with one transparent colour",
     ),
+    "a strip that is not there": (
+        lambda path: _with_tag(tiff(path, GREY, rowsperstrip=8), 273, lambda at: (*at[:-1], 0)),
+        "strips or tiles of its pixels are not there",
+    ),
+    "tiles that are not there": (
+        lambda path: _with_tag(tiff(path, GREY, tile=(16, 16)), 324, lambda at: (*at[:-1], 0)),
+        "strips or tiles of its pixels are not there",
+    ),
+    "fewer strips than rows": (
+        lambda path: _with_tag(tiff(path, GREY), 278, lambda _: 8),
+        "strips or tiles of its pixels are not there",
+    ),
+    "a palette of fewer colours": (
+        lambda path: _with_colours(path, 5),
+        "pixels of colour 7 in a palette of 5",
+    ),
     "a cut float": (
         lambda path: _cut(tiff(path, (RGB / 255).astype(np.float32), photometric="rgb")),
         "truncated|not an",
@@ -620,6 +657,27 @@ def _cut(path: Path) -> Path:
     return path
 
 
+def _with_tag(path: Path, tag: int, change: Callable[[Any], Any]) -> Path:
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        found = file.pages[0].tags[tag]
+        found.overwrite(change(found.value))
+    return path
+
+
+def _with_colours(path: Path, count: int) -> Path:
+    path = path.with_suffix(".bmp")
+    image = Image.frombytes("P", (SIDE, SIDE), (GREY % 8).tobytes())
+    image.putpalette(RGB.tobytes()[:24])
+    image.save(path)
+    content = bytearray(path.read_bytes())
+    start = 54 + 4 * count
+    path.write_bytes(
+        content[:10] + struct.pack("<I", start) + content[14:46] + struct.pack("<I", count) + content[50:start]
+        + content[-SIDE * SIDE :]
+    )  # fmt: skip
+    return path
+
+
 def _without_colour(path: Path) -> Path:
     path.write_bytes(path.read_bytes().replace(struct.pack("<HH", 262, 3), struct.pack("<HH", 260, 3)))
     return path
@@ -629,7 +687,7 @@ def _without_colour(path: Path) -> Path:
 def test_what_cannot_be_read_right_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     make, reason = REFUSED[kind]
     path = make(tmp_path / "a.tif")
-    with pytest.raises(DataError, match=rf"a\.(tif|png): .*({reason})"):
+    with pytest.raises(DataError, match=rf"a\.(tif|png|bmp): .*({reason})"):
         prepare_content(path.read_bytes(), path, COLOUR)
 
 

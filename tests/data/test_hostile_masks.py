@@ -364,6 +364,29 @@ def test_photos_with_masks_that_exif_turns_are_counted(tmp_path: Path) -> None:
     assert turned_note(folder.train) == ""
 
 
+def test_masks_that_exif_turns_and_not_their_photos_are_counted(tmp_path: Path) -> None:
+    folder = read_folder(turned(tmp_path, 1))
+    assert turned_note(folder.test) == ""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = tmp_path / "ground_truth/cut/a.png"
+    Image.open(path).save(path, exif=exif)
+    assert turned_note(folder.test).startswith(
+        "1 photo, among them test/cut/a.jpg, not turned by EXIF orientation, but"
+    )
+
+
+def test_labels_that_a_palette_shows_as_the_ground_are_refused_until_told(tmp_path: Path) -> None:
+    labels = np.uint8(TRUE)
+    labels[-4:] = 2
+    image = Image.frombytes("P", (SIDE, SIDE), labels.tobytes())
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 0])
+    image.save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"m\.png: the palette shows the indices 0, 2 as black"):
+        load_mask(tmp_path / "m.png", (SIDE, SIDE))
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", (SIDE, SIDE), None, 1), TRUE)
+
+
 def test_a_mask_of_the_stored_size_of_a_turned_photo_is_refused_with_the_reason(tmp_path: Path) -> None:
     [sample] = read_folder(turned(tmp_path, 6)).test
     with pytest.raises(DataError, match=r"a\.png: mask of 16 x 32, its image is 32 x 16 .*before the photo was turned"):

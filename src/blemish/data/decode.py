@@ -88,7 +88,7 @@ UNTOLD = "blemish_untold"
 """Stands in a decoded image's `info` where its EXIF data are damaged, so that how it is turned is not known."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
-_ORIENTATION = 0x0112
+_ORIENTATION, _INTEROPERABILITY = 0x0112, 0xA005
 _BAD_EXIF = (SyntaxError, ValueError, struct.error)
 _SHORT_GREY = {"L;2": 85, "L;4": 17}
 """By how much Pillow multiplies grey of 2 and 4 bits, but not the value that a PNG calls transparent."""
@@ -125,6 +125,8 @@ class ImageHeader(NamedTuple):
     has_alpha: bool = False
     profile: str = ""
     """The name of its colour profile, which is not applied."""
+    unread_channels: int = 0
+    """How many more a TIFF has than grey or colour and transparency."""
 
     @property
     def is_grey(self) -> bool:
@@ -154,8 +156,11 @@ def read_header(path: Path) -> ImageHeader:
                 size_px = (width, height) if orientation >= 5 else (height, width)
                 image_format = {"MPO": "JPEG", "DIB": "BMP"}.get(handle.format or "", handle.format or "")
                 alpha = handle.has_transparency_data
-                profile = profile_name(handle.info.get("icc_profile")) or gamma_name(handle.info)
-                return ImageHeader(size_px, handle.mode, orientation, pages, image_format, alpha, profile)
+                profile = (
+                    profile_name(handle.info.get("icc_profile")) or gamma_name(handle.info) or _exif_profile(handle)
+                )
+                unread = max(0, tiff.samples - len(handle.getbands())) if tiff and handle.mode != "P" else 0
+                return ImageHeader(size_px, handle.mode, orientation, pages, image_format, alpha, profile, unread)
         except UnidentifiedImageError:
             if tiff is None:
                 raise
@@ -214,7 +219,10 @@ def open_image(
                 check_pixels(handle.size[::-1], max_image_px, str(path))
                 _check_cost(handle, path, content, is_drawn)
                 refuse_unwritten(handle.format, content, str(path), tiff, is_drawn)
-                return _loaded(handle, tiff, content, str(path))
+                loaded = _loaded(handle, tiff, content, str(path))
+                if not is_drawn:
+                    _refuse_short_palette(loaded, str(path))
+                return loaded
         except UnidentifiedImageError:
             if tiff is None:
                 raise
@@ -225,7 +233,7 @@ def open_image(
             return ImageOps.exif_transpose(image)
 
 
-def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) -> Image.Image:
+def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) -> ImageFile:
     orientation = _orientation(handle, io.BytesIO(content))
     if handle.format == "PNG" and "transparency" in handle.info and is_deep(handle):
         raise DataError(f"{where}: a 16-bit PNG with one transparent colour; save it without transparency")
@@ -254,6 +262,14 @@ def _loaded(handle: ImageFile, tiff: Tiff | None, content: bytes, where: str) ->
     return handle
 
 
+def _refuse_short_palette(image: Image.Image, where: str) -> None:
+    """Refuse pixels without a colour, which Pillow shows as black."""
+    if image.mode == "P" and image.palette is not None:
+        colours, highest = len(image.palette.palette) // len(image.palette.mode), cast(int, image.getextrema()[1])
+        if highest >= colours:
+            raise DataError(f"{where}: pixels of colour {highest} in a palette of {colours}; save it again")
+
+
 def _orientation(handle: Image.Image, file: BinaryIO) -> int:
     """EXIF's, or where it has none XMP's; 1 where it cannot be told, as programs that show photos take it.
 
@@ -270,6 +286,14 @@ def _orientation(handle: Image.Image, file: BinaryIO) -> int:
         return max(1, int(cast(int, found)))
     handle.info[UNTOLD] = True
     return 1
+
+
+def _exif_profile(handle: Image.Image) -> str:
+    """Adobe RGB, as cameras say it that write no profile (DCF 2.0)."""
+    with SILENCE, suppress(*_BAD_EXIF):
+        if Image.Image.getexif(handle).get_ifd(_INTEROPERABILITY).get(1) == "R03":
+            return "Adobe RGB"
+    return ""
 
 
 def _info_after_pixels(file: BinaryIO) -> dict[str | tuple[int, int], Any]:

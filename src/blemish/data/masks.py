@@ -220,6 +220,7 @@ def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
         colours = np.asarray(mask.convert("RGBA"))
         values = colours[:, :, :3].max(axis=2)
         marked = (values > 0) & (colours[:, :, 3] > 0)
+        _refuse_black_labels(mask, (values == 0) & (colours[:, :, 3] > 0), path)
         advice = "draw the defects alone, or say which colour marks them: data.mask_value"
         _refuse_picture(colours[marked], str(path), advice)
     if mask.info["lossy"]:
@@ -234,6 +235,17 @@ def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
     if float(marked.mean()) <= MAX_MARKED:  # else it is refused as that
         _refuse_blurred(values[marked], path)
     return marked
+
+
+def _refuse_black_labels(mask: Image.Image, is_black: NDArray[np.bool_], path: Path) -> None:
+    """Refuse a palette that shows several of the labels that are there as black, of which one is the ground alone."""
+    labels = np.unique(np.asarray(mask)[is_black]) if mask.mode == "P" else ()
+    if len(labels) > 1:
+        raise DataError(
+            f"{path}: the palette shows the indices {join_names([str(label) for label in labels])} as black, which "
+            "counts as ground; say which index means defective: data.mask_value (blemish evaluate: --set "
+            "mask_value=...)"
+        )
 
 
 def _refuse_void(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from blemish.data.decode import read_header
 from blemish.data.folder import Sample
 from blemish.data.image_files import list_entries
 from blemish.data.images import PixelPolicy
@@ -35,7 +36,7 @@ _LOOKED_AT = 20
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
     """What to know of photos before a model of them is trusted; `readings` says how they were read."""
     sizes = stretch_note(samples, policy), reduction_note(samples, policy), enlargement_note(samples, policy)
-    found = (page_note(samples), *readings.notes, profile_note(samples), *sizes)
+    found = (page_note(samples), channel_note(samples), *readings.notes, profile_note(samples), *sizes)
     return [note for note in found if note]
 
 
@@ -46,6 +47,18 @@ def page_note(samples: Sequence[Sample]) -> str:
         return ""
     most = max(sample.header.pages for sample in some)
     return f"{join_names([one.name for one in some])}: up to {most} pages or frames in a file; the first page is used"
+
+
+def channel_note(samples: Sequence[Sample]) -> str:
+    """Photos of more channels than are read, such as infrared beside colour."""
+    some = [sample for sample in samples if sample.header.unread_channels]
+    if not some:
+        return ""
+    most = plural(max(sample.header.unread_channels for sample in some), "channel")
+    return (
+        f"{len(some)} of {plural(len(samples), 'photo')}, among them {some[0].name}: {most} more than grey or colour "
+        "in a file, as of infrared; what only those show is not seen, so save them as photos of their own"
+    )
 
 
 def profile_note(samples: Sequence[Sample]) -> str:
@@ -113,10 +126,18 @@ def _begin(path: Path) -> bytes:
 
 
 def turned_note(samples: Sequence[Sample]) -> str:
-    """Photos with masks that EXIF turns or mirrors: their masks may have been drawn on the photo as it is stored."""
-    some = [sample for sample in samples if sample.mask_paths and sample.header.is_turned]
+    """Photos with masks of which EXIF turns or mirrors either: a mask may lie on the photo as it is stored."""
+    masked = [sample for sample in samples if sample.mask_paths]
+    some = [sample for sample in masked if sample.header.is_turned]
     if not some:
-        return ""
+        others = [sample for sample in masked if _has_turned_mask(sample)]
+        if not others:
+            return ""
+        return (
+            f"{plural(len(others), 'photo')}, among them {others[0].name}, not turned by EXIF orientation, but "
+            f"{'its mask is' if len(others) == 1 else 'their masks are'}: masks are laid on as they are shown; look "
+            "whether they mark the right place, else save them without EXIF"
+        )
     return (
         f"{plural(len(some), 'photo')} with masks, among them {some[0].name}, "
         f"{'is' if len(some) == 1 else 'are'} turned or mirrored by EXIF orientation; masks are laid on the photo as "
@@ -153,6 +174,12 @@ def _has_outline(sample: Sample) -> bool:
     with suppress(DataError):  # said where the mask is read
         mask = sample.load_mask(sample.header.size_px)
         return mask is not None and is_outline(mask)
+    return False
+
+
+def _has_turned_mask(sample: Sample) -> bool:
+    with suppress(DataError):  # said where the mask is read
+        return any(read_header(path).is_turned for path in sample.mask_paths)
     return False
 
 

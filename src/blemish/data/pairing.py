@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from blemish.data.image_files import SUFFIXES, image_files, list_entries, name_below
-from blemish.data.layouts import composed, find_child, folded
+from blemish.data.layouts import composed, find_child, folded, subfolders
 from blemish.errors import DataError
 
 _WORDS = (
@@ -75,9 +75,17 @@ def masks_of_type(root: Path, folder: Path, paths: list[Path], mask_root: Path) 
     """The masks by image of the defect type whose images, `paths`, lie in a folder; of all of them or of none.
 
     Raises:
-        DataError: as `pair_masks`; some images have none; masks are there of a kind that is not read.
+        DataError: as `pair_masks`; some images have none; masks are there of a kind that is not read, or would be those
+            of two types.
     """
     mask_folder = find_child(mask_root, folder.name)
+    if mask_folder and mask_folder.name != folder.name:
+        alike = [path for path in subfolders(folder.parent) if folded(path.name) == folded(folder.name)]
+        if len(alike) > 1:
+            raise DataError(
+                f"{name_below(alike[0], root)} and {alike[1].name}: the masks of {name_below(mask_folder, root)} would "
+                "be taken for both; put all into one folder, or give each type its masks"
+            )
     masks = image_files(mask_folder, unnamed=[]) if mask_folder else []  # read_folder has them
     pairs = pair_masks(
         {name_below(path, folder): path for path in paths},

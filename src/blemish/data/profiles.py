@@ -2,10 +2,12 @@
 
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 SRGB = "srgb"
 _SAME_GAMMA = 0.02
+_SRGB_COLOURS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""x and y of white, red, green and blue."""
 
 
 def profile_name(content: bytes | None) -> str:
@@ -27,15 +29,22 @@ def profile_name(content: bytes | None) -> str:
 
 
 def gamma_name(info: Mapping[Any, Any]) -> str:
-    """What a PNG without a profile says of its gamma, where that is not sRGB's; `info` is Pillow's.
+    """What a PNG without a profile says of its gamma and colours, where they are not sRGB's; `info` is Pillow's.
 
     >>> gamma_name({"gamma": 1.0}), gamma_name({"gamma": 0.45455}), gamma_name({})
     ('gamma 1', '', '')
+    >>> gamma_name({"chromaticity": (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)})
+    'other primary colours'
     """
-    gamma = info.get("gamma")
-    if not isinstance(gamma, float) or gamma <= 0 or "srgb" in info or abs(gamma * 2.2 - 1) < _SAME_GAMMA:
+    if "srgb" in info:
         return ""
-    return f"gamma {1 / gamma:.3g}"
+    gamma, colours = info.get("gamma"), info.get("chromaticity")
+    is_own = isinstance(gamma, float) and gamma > 0 and abs(gamma * 2.2 - 1) >= _SAME_GAMMA
+    is_other = isinstance(colours, tuple) and any(
+        abs(found - usual) > _SAME_GAMMA for found, usual in zip(colours, _SRGB_COLOURS, strict=False)
+    )
+    names = (f"gamma {1 / cast(float, gamma):.3g}" if is_own else "", "other primary colours" if is_other else "")
+    return ", ".join(filter(None, names))
 
 
 def _text(data: bytes) -> str:

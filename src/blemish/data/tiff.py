@@ -20,9 +20,10 @@ _MAX_VALUES, _MAX_FEW = 1_000_000, 64
 _MAX_OFFSET = 1 << 40
 NOWHERE = (errno.EINVAL, errno.EOVERFLOW)
 """What the system answers where a damaged file sends the reader to a place that no file has."""
-_WIDTH, _STRIPS = 256, (273, 279)
+_WIDTH, _STRIPS = 256, (273, 279, 324, 325)
+"""Where strips and tiles lie, and how long they are."""
 _USED = frozenset(
-    {254, 255, _WIDTH, 257, 258, 259, 262, *_STRIPS, 274, 277, 284, 322, 332, 336, 338, 339, 529, 530, 532}
+    {254, 255, _WIDTH, 257, 258, 259, 262, *_STRIPS, 274, 277, 278, 284, 322, 323, 332, 336, 338, 339, 529, 530, 532}
 )
 """The tags that say what is stored. Others are passed over, however many values they claim to have."""
 
@@ -137,6 +138,16 @@ class Tiff(NamedTuple):
         """Whether it is uncompressed YCbCr with fewer pixels of colour than of brightness, as Pillow does not read."""
         return self.first(262, 1) == 6 and self.first(259, 1) == 1 and set(self.tags.get(530, (1,))) != {1}
 
+    @property
+    def _lacks_pixels(self) -> bool:
+        """Whether strips or tiles are not there, as in sparse files: their pixels would be black, or other bytes."""
+        (height, width), is_tiled = self.size_px, 322 in self.tags
+        rows, columns = self.first(323 if is_tiled else 278, height), self.first(322, width)
+        wanted = -(-height // (rows or height or 1)) * -(-width // (columns or width or 1))
+        offsets = self.tags.get(324 if is_tiled and 324 in self.tags else 273, ())
+        wanted *= self.samples if self.is_planar else 1
+        return bool(offsets) and (len(offsets) < wanted or 0 in offsets[:wanted])
+
     def unread_reason(self) -> str:
         """Why pixels that Pillow gives would not be those of the photo; nothing where they are.
 
@@ -145,6 +156,8 @@ class Tiff(NamedTuple):
         """
         if self.first(254, 0) & 1 or self.first(255, 1) == 2:
             return "its first page is a reduced image, such as a thumbnail; save the photo alone"
+        if self._lacks_pixels:
+            return "strips or tiles of its pixels are not there, as in a sparse or truncated file; save it again"
         if 262 not in self.tags:
             return f"{self.describe()}, which does not say whether 0 is black or white; save it again"
         is_swapped = self.order == ">" and self.bits == 32 and self.first(259, 1) != 1  # by libtiff and by Pillow

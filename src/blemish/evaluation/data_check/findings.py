@@ -15,6 +15,7 @@ from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.notes import lossy_note, outline_note, turned_note
 from blemish.data.photo_values import Quality, tukey_fences
 from blemish.data.profiles import is_plain
+from blemish.errors import plural
 
 _FORMAT_OF = {
     ".png": "PNG",
@@ -58,6 +59,8 @@ def photo_facts(sample: Sample) -> PhotoFacts:
         oddities.append(f"turned or mirrored by its EXIF orientation, {header.orientation}")
     if header.has_alpha:
         oddities.append("transparent pixels or an alpha channel, laid over black")
+    if header.unread_channels:
+        oddities.append(f"{plural(header.unread_channels, 'channel')} more than grey or colour, not read")
     if not is_plain(header.profile):
         oddities.append(f"the colour profile {header.profile!r}, which is not applied")
     kind = "grey, 16 bits" if header.mode.startswith("I;") else _KINDS.get(header.mode, "colour")
