@@ -20,6 +20,11 @@ from collections.abc import Iterable, Sequence
 class BlemishError(Exception):
     """The base of all errors that blemish raises on purpose."""
 
+    @property
+    def why(self) -> str:
+        """The text, without what only helps on a command line."""
+        return super().__str__()
+
 
 class DataError(BlemishError):
     """An image, a mask or a folder is not what it should be."""
@@ -80,12 +85,15 @@ def unread(count: int, images: int, what: str = "could not be read") -> str:
     return f"of {plural(images, 'image')}, {count} {what}"
 
 
-SKIP_BAD = "; --skip-bad leaves such files out"
+class BadFileError(DataError):
+    """An image that cannot be used, where such images can be left out.
 
+    >>> str(BadFileError("a.png: empty")), BadFileError("a.png: empty").why
+    ('a.png: empty; --skip-bad leaves such files out', 'a.png: empty')
+    """
 
-def bad_file(why: object) -> DataError:
-    """The error of an image that cannot be used, where such images can be left out."""
-    return DataError(f"{why}{SKIP_BAD}")
+    def __str__(self) -> str:
+        return f"{self.why}; --skip-bad leaves such files out"
 
 
 def none_readable(count: int, noun: str, first: str) -> str:

@@ -12,7 +12,7 @@ from blemish.data.folder import Sample
 from blemish.data.images import check_contents, prepare
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
-from blemish.errors import DataError, bad_file, none_readable
+from blemish.errors import BadFileError, DataError, none_readable
 from blemish.evaluation.by_size import judge_regions
 from blemish.evaluation.compared import masks_of_some, valid_px
 from blemish.evaluation.judged import JudgedImage, plain_name
@@ -57,7 +57,7 @@ def judge_images(
             _judge_one(predictor, sample, judged, samples, settings)
         except DataError as error:
             if not settings.skip_bad:
-                raise bad_file(error) from None
+                raise BadFileError(error) from None
             judged.skipped[plain_name(sample.name)] = plain_name(str(error))
         on_image(done, len(samples))
     judged.known.update(made_with(predictor.header, judged.samples))

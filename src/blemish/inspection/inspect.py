@@ -15,7 +15,7 @@ from blemish.data.image_files import NOT_UTF8, PICTURES, photo_files, told_name
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import refuse_file, refuse_foreign, refuse_test_folder
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.errors import DataError, SettingsError, bad_file
+from blemish.errors import BadFileError, DataError, SettingsError
 from blemish.inference.calibration import batch_threshold, fewest_selected
 from blemish.inference.predictor import Predictor
 from blemish.inspection.decisions import PAGE, Decision, Verdict
@@ -149,7 +149,7 @@ class Inspection:
 
     def _leave_out(self, source: Source, error: DataError) -> None:
         if not self.request.skip_bad:
-            raise bad_file(error) from None
+            raise BadFileError(error) from None
         self.skipped[str(source.path)] = str(error)
 
 

@@ -18,7 +18,7 @@ from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
 from blemish.data.progress import OnStep, counted, tell_nobody
-from blemish.errors import CalibrationError, DataError, bad_file, none_readable, plural
+from blemish.errors import BadFileError, CalibrationError, DataError, none_readable, plural
 from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
 from blemish.inspection.monitor_bets import SCORE, Stream, Watch
@@ -178,7 +178,7 @@ class _Run:
             raised = self._look(file)
         except DataError as error:
             if not self.skip_bad:
-                raise bad_file(error) from None
+                raise BadFileError(error) from None
             self._skipped[str(file.path)] = str(error)
             self._unreadable.append(str(error))
             seen.add(file.key + UNREADABLE)

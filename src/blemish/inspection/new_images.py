@@ -17,7 +17,7 @@ from blemish.data.pixels import pixels_id
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
 from blemish.data.stray_masks import refuse_masks_among
-from blemish.errors import DataError, SettingsError, bad_file, join_names, none_readable, plural
+from blemish.errors import BadFileError, DataError, SettingsError, join_names, none_readable, plural
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.predictor import Predictor
 from blemish.inspection.group_pattern import pattern_in_model
@@ -73,7 +73,7 @@ def score_new_images(
             ids = (file_id(path), pixels_id(pixels))
         except DataError as error:
             if not skip_bad:
-                raise bad_file(error) from None
+                raise BadFileError(error) from None
             found.skipped[name] = str(error)
             continue
         for identity in ids:

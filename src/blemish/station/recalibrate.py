@@ -112,7 +112,7 @@ def recalibrate(doing: Doing) -> dict[str, Any]:
     try:
         found = certify_model(path, asked, device="cpu", threads=1, on_image=counting(doing, "scoring"))
     except BlemishError as error:
-        raise type(error)(doing.without_paths(str(error), "audit lane").replace(str(path), model.name)) from None
+        raise BlemishError(doing.without_paths(error.why, "audit lane").replace(str(path), model.name)) from None
     origin = f"{model.name} {model.sha256[:12]}, calibrated again on {plural(len(placed), 'image')} of the audit lane"
     added = add_model(
         doing.database, doing.folder, doing.actor, product.id, (model.name, path.read_bytes()), origin=origin

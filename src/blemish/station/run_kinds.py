@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.data.folder import ID_DIGITS
-from blemish.errors import SKIP_BAD, BlemishError, DataError, plural
+from blemish.errors import BadFileError, BlemishError, DataError, plural
 from blemish.station.kept_images import NO_IMAGE, Own, confirmed_good, own_images, put_images
 from blemish.station.products import add_model
 from blemish.station.recalibrate import counting, recalibrate
@@ -40,8 +40,8 @@ def train(doing: Doing) -> dict[str, Any]:
     try:
         header = train_model(folder, trained, settings, "auto", False, doing.report)
     except BlemishError as error:
-        text = doing.without_paths(str(error), what).replace(SKIP_BAD, "; set the tick that leaves out such images")
-        raise type(error)(text) from None
+        advice = "; set the tick that leaves out such images" if isinstance(error, BadFileError) else ""
+        raise BlemishError(doing.without_paths(error.why, what) + advice) from None
     doing.say(f"{header.detector}: {header.certificate.promise}")
     for name, why in header.data_card.skipped.items():
         doing.say(f"left out: {name}: {why.removeprefix(f'{folder / name}: ')}")

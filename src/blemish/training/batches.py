@@ -12,7 +12,7 @@ from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, Prepared, check_contents, prepare
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.tiles import tile_boxes
-from blemish.errors import DataError, bad_file
+from blemish.errors import BadFileError, DataError
 from blemish.settings import AugmentSettings
 from blemish.training.augment import augment
 
@@ -50,7 +50,7 @@ class GoodImages(Dataset[Tensor]):
                 if isinstance(prepared, DataError):
                     if not skip_bad:
                         pool.shutdown(cancel_futures=True)
-                        raise bad_file(prepared)
+                        raise BadFileError(prepared)
                     self.skipped[sample.name] = str(prepared)
                 else:
                     left -= prepared.values.nbytes

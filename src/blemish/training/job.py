@@ -19,7 +19,7 @@ from blemish.data.split import (
     split_folds,
     split_good,
 )
-from blemish.errors import CalibrationError, DataError, bad_file, plural
+from blemish.errors import BadFileError, CalibrationError, DataError, plural
 from blemish.hub.folder import EncoderCard
 from blemish.inference.calibration import DEFAULT_RATE, calibrate
 from blemish.settings import DataSettings, RunSettings, ScoreSettings
@@ -95,7 +95,7 @@ def good_samples(folder: Folder, settings: DataSettings) -> tuple[list[Sample], 
             kept.append(sample)
         except DataError as error:
             if not settings.skip_bad:
-                raise bad_file(error) from None
+                raise BadFileError(error) from None
             skipped[sample.name] = str(error)
     distinct, copies = drop_copies(kept)
     return distinct, skipped | copies

@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 from blemish.data.folder import Folder, Sample
 from blemish.data.images import PixelPolicy, load_image, read_values
 from blemish.data.pixels import pixels_id
-from blemish.errors import DataError, SettingsError, bad_file, plural
+from blemish.errors import BadFileError, DataError, SettingsError, plural
 from blemish.evaluation.challenge.notes import FEW_PHOTOS
 from blemish.inference.artifact import made_with
 from blemish.inference.predictor import Prediction, Predictor
@@ -76,7 +76,7 @@ def judge_photos(predictor: Predictor, good: Sequence[Sample], skip_bad: bool) -
         except DataError as error:
             reason = str(error).replace("image array", str(sample.path), 1)  # from the file the array came
             if not skip_bad:
-                raise bad_file(reason) from None
+                raise BadFileError(reason) from None
             photos.skipped[sample.name] = reason
     _refuse(fitted)
     if len(photos.samples) < MIN_PHOTOS:

@@ -14,7 +14,7 @@ from blemish.data.files import atomic_write, make_folder
 from blemish.data.folder import PARTS, Folder, Sample, hash_samples, read_folder
 from blemish.data.images import PixelPolicy, read_photo
 from blemish.data.progress import Progress, Report
-from blemish.errors import ArtifactError, BlemishError, DataError, SettingsError, bad_file, nearest
+from blemish.errors import ArtifactError, BadFileError, BlemishError, DataError, SettingsError, nearest
 from blemish.evaluation.compare.summary import Nested
 from blemish.evaluation.evaluate import REPORT, RESULTS, evaluate_model
 from blemish.evaluation.results import EvaluateSettings, Results
@@ -240,7 +240,7 @@ def refuse_bad_files(runs: Sequence[Run], report: Report) -> None:
             height, width, *_ = read_photo(sample.path, policy)[0].shape
             sample.load_mask((height, width), (height, width))
         except DataError as error:
-            raise bad_file(error) from None
+            raise BadFileError(error) from None
         report(Progress("reading", done, len(looks)))
     for run in {(run.dataset.name, *run.mask_values.values()): run for run in to_do}.values():
         run.dataset.folder.check_good_masks(**run.mask_values)
