@@ -48,11 +48,12 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def serve_pages(station: Station) -> Iterator[tuple[str, int]]:
-    """The pages of a station in this process: host and port."""
+def serve_pages(station: Station, certificate: Path | None = None) -> Iterator[tuple[str, int]]:
+    """The pages of a station in this process: host and port; encrypted with a certificate beside its key."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        server = Server(configure(make_app(station), Listen("127.0.0.1", 0)), station.stopping)
+        listen = Listen("127.0.0.1", 0, certificate, certificate and certificate.with_suffix(".key"))
+        server = Server(configure(make_app(station), listen), station.stopping)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         assert wait_until(lambda: server.started)

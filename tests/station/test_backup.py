@@ -6,13 +6,16 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from sqlalchemy import func, select
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, create_engine, func, select
+from sqlalchemy.pool import StaticPool
 
 from blemish.data.progress import Progress
 from blemish.errors import DataError
 from blemish.station import queue
 from blemish.station.backup import back_up, restore
-from blemish.station.database import Database, open_database
+from blemish.station.database import Database, migrate, open_database
 from blemish.station.exports import Wanted, export_to
 from blemish.station.folder import StationFolder, open_folder
 from blemish.station.intake import Inbox
@@ -103,6 +106,59 @@ def test_from_sqlite_into_postgresql(
     assert not (tmp_path / "third").exists()
 
 
+def as_of(migration: str, path: Path, old: Path) -> None:
+    """A backup as the version with that migration made it: with the tables and columns that there were."""
+    engine, metadata = create_engine("sqlite://", poolclass=StaticPool), MetaData()
+    engine = engine.execution_options(blemish_begin="")
+    migrate(engine, migration)
+    metadata.reflect(engine)
+    with ZipFile(path) as archive, ZipFile(old, "w") as to:
+        for name in archive.namelist():
+            content, table = archive.read(name), metadata.tables.get(Path(name).stem)
+            if name == "backup.json":
+                content = json.dumps({**json.loads(content), "migration": migration}).encode()
+            elif table is not None:
+                rows = [json.loads(line) for line in content.splitlines()]
+                kept = [{column: value for column, value in row.items() if column in table.c} for row in rows]
+                content = "".join(f"{json.dumps(row)}\n" for row in kept).encode()
+            if table is not None or not name.startswith("tables/"):
+                to.writestr(name, content)
+
+
+@pytest.mark.parametrize("migration", ["0001", pytest.param("0005", marks=pytest.mark.slow)])
+def test_a_backup_of_an_older_version_is_brought_up_to_date(
+    made: Database, folder: StationFolder, tmp_path: Path, migration: str
+) -> None:
+    back_up(made, folder, tmp_path / "new.zip")
+    as_of(migration, tmp_path / "new.zip", tmp_path / "old.zip")
+    assert restore(tmp_path / "old.zip", tmp_path / "again", None).problem is None
+    again = open_folder(tmp_path / "again")
+    database = open_database(again.default_database, again.id)
+    assert [rows(database)[name] for name in ("images", "tallies")] == [
+        rows(made)[name] for name in ("images", "tallies")
+    ]
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    database.close()
+
+
+@pytest.mark.slow
+def test_an_older_backup_comes_into_postgresql_too(
+    sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path, postgres_url: str
+) -> None:
+    line = set_up_line(sqlite, folder, onnx_file)
+    Inbox(sqlite, folder).receive(line.source_id, "a.png", picture(1))
+    back_up(sqlite, folder, tmp_path / "new.zip")
+    as_of("0002", tmp_path / "new.zip", tmp_path / "old.zip")
+    assert restore(tmp_path / "old.zip", tmp_path / "again", postgres_url).problem is None
+    database = open_database(postgres_url, folder.id)
+    assert rows(database) == rows(sqlite)
+    database.close()
+    for name in ("old", "new"):
+        with pytest.raises(DataError, match=r"holds a station already.*; give an empty database"):
+            restore(tmp_path / f"{name}.zip", tmp_path / "third", postgres_url)
+
+
 @pytest.mark.parametrize("wrong", ["text", "zip", "migration", "file", "place"])
 def test_what_is_no_backup_leaves_nothing(
     sqlite: Database, folder: StationFolder, onnx_file: Path, tmp_path: Path, wrong: str
@@ -120,7 +176,7 @@ def test_what_is_no_backup_leaves_nothing(
             del content["backup.json"]
         if wrong == "migration":
             told = json.loads(content["backup.json"])
-            content["backup.json"] = json.dumps({**told, "migration": "0000"}).encode()
+            content["backup.json"] = json.dumps({**told, "migration": "9999"}).encode()
         if wrong == "file":
             name = next(name for name in content if name.endswith(".png"))
             content[name] = picture(2)

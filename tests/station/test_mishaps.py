@@ -5,11 +5,16 @@ import random
 import resource
 import signal
 import socket
+import ssl
 import threading
 import time
-from contextlib import suppress
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from urllib.error import URLError
+from select import select as ready
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 import pytest
 from fastapi import FastAPI
@@ -31,6 +36,7 @@ from blemish.station.spool import Told, note
 from blemish.station.tables import Decision, Hook, Job
 from blemish.station.trail import verify_trail
 from blemish.station.worker import Worker
+from station.broker import write_certificate
 from station.browser import PASSWORD, visit
 from station.line import count, picture, set_up_line
 from station.serving import begin, serve_pages, set_up
@@ -121,6 +127,45 @@ def test_connections_that_are_slow_or_too_many_are_closed(station: Station, monk
             assert ends(silent)
             with socket.create_connection(address) as more:
                 assert ends(more)
+
+
+@pytest.mark.slow
+def test_connections_that_never_shake_hands_are_counted_and_closed(
+    station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = write_certificate(tmp_path)
+    context = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 10)
+    with serve_pages(station, certificate) as (host, port), ExitStack() as stack:
+        hung = [stack.enter_context(socket.create_connection((host, port))) for _ in range(40)]
+        for _ in range(3):
+            with urlopen(f"https://localhost:{port}/healthz", context=context, timeout=WITHIN_S) as answer:
+                assert (answer.status, "Strict-Transport-Security" in answer.headers) == (200, True)
+        closed = ready(hung, [], [], 0.0)[0]
+        assert 30 <= len(closed) < 40
+        monkeypatch.setattr(server, "HEADERS_S", 0.1)
+        with socket.create_connection((host, port)) as slow, socket.create_connection((host, port)) as plain:
+            plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert (ends(slow), ends(plain)) == (True, True)
+
+
+@pytest.mark.slow
+def test_what_is_asked_at_once_is_answered_when_it_is_encrypted(station: Station, tmp_path: Path) -> None:
+    certificate = write_certificate(tmp_path)
+    context = ssl.create_default_context(cafile=certificate)
+    large = b"x=" + b"x" * 500_000
+    with serve_pages(station, certificate) as (_, port):
+
+        def ask(number: int) -> int:
+            path, body = ("healthz", None) if number % 4 else ("login", large)
+            try:
+                with urlopen(f"https://localhost:{port}/{path}", body, context=context, timeout=WITHIN_S) as answer:
+                    return int(answer.status)
+            except HTTPError as error:
+                return error.code
+
+        with ThreadPoolExecutor(8) as pool:
+            assert Counter(pool.map(ask, range(80))) == {200: 60, 422: 20}
 
 
 def test_a_station_asks_for_more_file_handles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,3 +172,6 @@ def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
     arguments += ("--certificate", tmp_path / "cert.pem")
     assert "give both, or none" in invoke(*arguments)[1]
     assert "no such file" in invoke(*arguments, "--key", tmp_path / "key.pem")[1]
+    (tmp_path / "key.pem").write_text("no key")
+    code, said = invoke(*arguments, "--key", tmp_path / "key.pem")
+    assert (code, "key.pem: cannot be used" in said, "give PEM files" in said) == (2, True, True), said

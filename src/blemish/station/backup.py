@@ -1,7 +1,8 @@
 """A station in one file: everything in its store at one moment, and the images and models that it refers to.
 
 Tables are JSON lines, so that what was kept in SQLite can be restored into PostgreSQL, and back. Maps are
-left out: they are computed again when somebody looks. Sessions too: people log in again.
+left out: they are computed again when somebody looks. Sessions too: people log in again. A backup of an older version
+is restored into tables as they were then, which are brought up to date afterwards.
 """
 
 import json
@@ -12,14 +13,14 @@ from typing import Any, NamedTuple, final
 from zipfile import BadZipFile, ZipFile
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table, delete, func, insert, select, text
+from sqlalchemy import Connection, MetaData, Table, delete, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.files import atomic_write
 from blemish.data.outputs import check_output
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError, reason
-from blemish.station.database import Database, open_database
+from blemish.station.database import Database, migrate, migrations, open_database
 from blemish.station.database import reason as database_reason
 from blemish.station.folder import MARKER, StationFolder, keep_content, open_folder, sha256_of
 from blemish.station.tables import Base, Image, Model, Session
@@ -72,7 +73,7 @@ def restore(source: Path, root: Path, url: str | None, report: Report = quiet) -
     """Make a station from a backup, in a folder and a database that are empty; returns what its trail says.
 
     Raises:
-        DataError: no backup, damaged, of another version, or the folder or the database holds something.
+        DataError: no backup, damaged, of a newer version, or the folder or the database holds something.
     """
     if root.exists() and any(root.iterdir() if root.is_dir() else [root]):
         raise DataError(f"{root}: not empty; a backup is restored into a new folder")
@@ -97,12 +98,13 @@ def _restore(archive: ZipFile, source: Path, root: Path, url: str | None, report
     marker = {name: value for name, value in told.items() if name != "migration"}
     (root / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
     folder = open_folder(root)
-    database = open_database(url or folder.default_database, folder.id)
+    if told["migration"] not in migrations():
+        raise DataError(f"{source}: of a newer version (migration {told['migration']}); upgrade blemish")
+    database = open_database(url or folder.default_database, folder.id, told["migration"])
     try:
         with database.engine.begin() as connection:
-            _check_fits(connection, told["migration"], source)
             rows = 0
-            for table in _tables():
+            for table in _empty_tables(connection, told["migration"]):
                 for added in _fill(connection, table, archive):
                     rows += added
                     report(Progress("rows", rows, 0))
@@ -110,24 +112,31 @@ def _restore(archive: ZipFile, source: Path, root: Path, url: str | None, report
             for done, (name, path) in enumerate(paths, start=1):
                 _take_out(archive, name, path)
                 report(Progress("files", done, len(paths)))
+        migrate(database.engine)
         with database.read() as session:
             return verify_trail(session, report=report)
     finally:
         database.close()
 
 
-def _check_fits(connection: Connection, migration: str, source: Path) -> None:
+def _empty_tables(connection: Connection, migration: str) -> list[Table]:
+    """The tables of a migration, in the order they are filled.
+
+    Raises:
+        DataError: there is something in them, or they are of another migration.
+    """
     found = MigrationContext.configure(connection).get_current_revision()
-    if found != migration:
-        raise DataError(
-            f"{source}: of migration {migration}, this version has {found}; restore with the version it is of"
-        )
-    for table in _tables():
-        if table.name != "settings" and connection.scalar(select(func.count()).select_from(table)):
-            raise DataError(
-                f"{connection.engine.url.render_as_string()}: holds a station already; give an empty database"
-            )
-    connection.execute(delete(Base.metadata.tables["settings"]))
+    metadata = MetaData()
+    metadata.reflect(connection)
+    tables = [table for table in metadata.sorted_tables if table.name not in {*LEFT_OUT, "alembic_version"}]
+    has_rows = any(
+        connection.scalar(select(func.count()).select_from(table)) for table in tables if table.name != "settings"
+    )
+    if has_rows or found != migration:
+        where = connection.engine.url.render_as_string()
+        raise DataError(f"{where}: holds a station already, or tables of another version; give an empty database")
+    connection.execute(delete(metadata.tables["settings"]))
+    return tables
 
 
 def _fill(connection: Connection, table: Table, archive: ZipFile) -> Iterator[int]:

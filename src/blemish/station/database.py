@@ -59,8 +59,8 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(url: str, station_id: str) -> Database:
-    """The database at an address, made or brought up to date.
+def open_database(url: str, station_id: str, migration: str = "head") -> Database:
+    """The database at an address, made or brought up to date; a new one up to a migration only, where one is named.
 
     Raises:
         SettingsError: the address is none of SQLite or PostgreSQL.
@@ -72,7 +72,7 @@ def open_database(url: str, station_id: str) -> Database:
     while True:
         try:
             _refuse_foreign(database.engine, where)
-            migrate(database.engine)
+            migrate(database.engine, migration)
             if _own_id(database, station_id) != station_id:
                 raise DataError(f"{where}: the database of another station; give the folder or the database it has")
             return database
@@ -130,7 +130,7 @@ def _refuse_foreign(engine: Engine, where: str) -> None:
         version = MigrationContext.configure(connection).get_current_revision()
     if version is None and tables - {"alembic_version"}:
         raise DataError(f"{where}: holds other tables ({sorted(tables)[0]}); give the station a database of its own")
-    if version is not None and version not in {script.revision for script in _scripts().walk_revisions()}:
+    if version is not None and version not in migrations():
         raise DataError(f"{where}: written by a newer version (migration {version}); upgrade blemish")
 
 
@@ -154,6 +154,11 @@ def migrate(engine: Engine, to: str = "head") -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(8742)"))
         environment.configure(connection=connection, render_as_batch=True)
         environment.run_migrations()
+
+
+def migrations() -> list[str]:
+    """All that this version knows, the newest first."""
+    return [script.revision for script in _scripts().walk_revisions()]
 
 
 @cache

@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -51,15 +53,55 @@ class Listen(NamedTuple):
 
 @final
 class Connection(H11Protocol):
-    """Leaves no file handle to connections that are idle or slow to say what they want."""
+    """Leaves no file handle to connections that are idle, or slow to say hello or what they want.
+
+    It encrypts by itself where it is given how: what the server encrypts it tells of only once hands are shaken, and
+    could neither be counted nor ended before.
+    """
+
+    def __init__(self, *arguments: Any, context: ssl.SSLContext | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._context = context
+        self._shaking: asyncio.Task[None] | None = None
+        self._early = b""
+        """What was asked before the server was told that hands are shaken."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """One more; where there are enough, in the place of one on which nothing was asked, if there is one."""
-        super().connection_made(transport)
+        if self._context is None:
+            super().connection_made(transport)
+        else:
+            self.connections.add(self)
+            self.transport = transport
+            transport.pause_reading()
+            self._shaking = self.loop.create_task(self._shake_hands(transport, self._context))
         if len(self.connections) > MOST_CONNECTIONS:
             others = (one for one in self.connections if isinstance(one, Connection) and one is not self)
             next((one for one in others if one.is_silent), self).transport.abort()
-        self._await_request()
+        if self._context is None:
+            self._await_request()
+
+    async def _shake_hands(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        secured = None
+        if not transport.is_closing():
+            with suppress(OSError):  # it went away, took too long, or speaks another language
+                secured = await self.loop.start_tls(
+                    transport, self, context, server_side=True, ssl_handshake_timeout=HEADERS_S
+                )
+        if secured is None:
+            self.connections.discard(self)
+        else:
+            super().connection_made(secured)
+            self._await_request()
+            if self._early:
+                super().data_received(self._early)
+
+    def data_received(self, data: bytes) -> None:
+        """More was asked."""
+        if self.flow is None:
+            self._early += data
+        else:
+            super().data_received(data)
 
     @property
     def is_silent(self) -> bool:
@@ -103,7 +145,7 @@ def serve_station(
         SettingsError: a certificate without its key, or none of both can be read.
     """
     threads, say = worker
-    _check_certificate(listen)
+    _context(listen)
     raise_handles()
     if listen.opcua is not None and check_opcua(listen.opcua) not in LOCAL:
         say(f"warning: {listen.opcua} is served without a password; whoever is on the network can read verdicts")
@@ -139,7 +181,12 @@ def check_port(listen: Listen) -> None:
 
 
 def configure(app: FastAPI, listen: Listen) -> uvicorn.Config:
-    """How the web server works; what requests say of where they come from is believed of the proxy alone."""
+    """How the web server works; what requests say of where they come from is believed of the proxy alone.
+
+    Raises:
+        SettingsError: the certificate or its key cannot be used.
+    """
+    protocol: Any = partial(Connection, context=_context(listen))
     return uvicorn.Config(
         app,
         log_level="warning",
@@ -147,10 +194,9 @@ def configure(app: FastAPI, listen: Listen) -> uvicorn.Config:
         server_header=False,
         proxy_headers=listen.proxy is not None,
         forwarded_allow_ips=listen.proxy,
-        ssl_certfile=listen.certificate,
-        ssl_keyfile=listen.key,
         timeout_graceful_shutdown=2,
-        http=Connection,
+        http=protocol,
+        loop="asyncio",  # a connection of uvloop reads on where it is told to wait before it is encrypted
         ws="none",
     )
 
@@ -166,12 +212,24 @@ def raise_handles() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _check_certificate(listen: Listen) -> None:
-    if (listen.certificate is None) != (listen.key is None):
+def _context(listen: Listen) -> ssl.SSLContext | None:
+    """How connections are encrypted; None: not here."""
+    if listen.certificate is None and listen.key is None:
+        return None
+    if listen.certificate is None or listen.key is None:
         raise SettingsError("--certificate and --key: give both, or none")
     for path in (listen.certificate, listen.key):
-        if path is not None and not path.is_file():
+        if not path.is_file():
             raise SettingsError(f"{path}: no such file")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(listen.certificate, listen.key, password="")  # nobody is asked for one
+    except OSError as error:
+        raise SettingsError(
+            f"--certificate {listen.certificate} --key {listen.key}: cannot be used ({error.strerror or error}); give "
+            "PEM files, the certificate with those that it is signed with, and its own key, without a password"
+        ) from None
+    return context
 
 
 def _bind(listen: Listen) -> socket.socket:
