@@ -58,11 +58,11 @@ def test_a_note_is_seen_found_and_exported(station: Station, app: FastAPI, line:
     who = visit(station, app, "operator")
     text = f"<b>{DIRT}</b>\n100 % sure"
     assert who.client.post("/note", data={"csrf": who.csrf, "image_id": judged, "text": text}).status_code == 303
-    for path in (f"/images/{judged}", "/", "/images", "/report", "/images?noted=true", "/images?name=100+%25+S"):
+    for path in (f"/images/{judged}", "/", "/images", "/report", "/images?notes=true", "/images?name=100+%25+S"):
         page = who.client.get(path).text
         assert "&lt;b&gt;scratch is dirt" in page, path
         assert ("the operator" in page, "<b>scratch" in page) == (True, False), path
-    for path in ("/images?noted=true", "/images?name=wiped"):
+    for path in ("/images?notes=true", "/images?name=wiped"):
         assert who.client.get(path).text.count("<article") == 1, path
     assert "There is no such image" in who.client.get("/images?name=wiped_").text
     trail = who.client.get("/trail").text

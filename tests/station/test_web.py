@@ -685,7 +685,7 @@ def test_what_passes_but_is_doubtful_is_reviewed_after_the_rejects(
     assert [(one["verdict"], one["is_doubtful"]) for one in told] == [("anomalous", False), ("good", True)]
     exported = who.client.get("/api/v1/exports/decisions.json").json()
     assert [one["is_doubtful"] for one in exported] == [False, True]
-    assert "people called 0 of 0 defective" in who.client.get("/report").text
+    assert "nobody has judged them yet" in who.client.get("/report").text
     who.client.post("/verdict", data={"csrf": who.csrf, "image_id": passed, "judgement": "defective"})
     assert "people called 1 of 1 defective" in who.client.get("/report").text
     summary = "/api/v1/reports/summary.csv?start=2000-01-01&end=2999-01-01"

@@ -159,14 +159,14 @@ def images(
     start: str = "",
     end: str = "",
     name: Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")] = "",
-    noted: bool = False,
+    notes: bool = False,
     before: Annotated[int | None, Query(ge=-LARGEST_ID, le=LARGEST_ID)] = None,
 ) -> Response:
     """Every image that was decided, the newest first: of a verdict, a time, a name, with a note."""
     verdicts = (*reviews.SHOWN, DOUBTFUL)
     if verdict not in ("", *verdicts):
         raise SettingsError(f"verdict '{verdict[:40]}': expected one of {', '.join(verdicts)}")
-    within = reviews.Within(utc_time(start), utc_time(end), name.strip(), noted)
+    within = reviews.Within(utc_time(start), utc_time(end), name.strip(), notes)
     with station.database.read() as session:
         rows = reviews.recent(session, product, IMAGES_A_PAGE, before, verdict or None, within)
         asked = {"product": product, "verdict": verdict, **within._asdict()}

@@ -200,7 +200,7 @@ class Within(NamedTuple):
     start: str = ""
     end: str = ""
     name: str = ""
-    noted: bool = False
+    notes: bool = False
     """Only of images that somebody wrote about."""
 
 
@@ -225,7 +225,7 @@ def recent(
     if within is not None and within.name:
         noted = _has_note(Note.text.icontains(within.name, autoescape=True))
         query = query.where(or_(Image.name.icontains(within.name, autoescape=True), noted))
-    if within is not None and within.noted:
+    if within is not None and within.notes:
         query = query.where(_has_note())
     if before is not None:
         query = query.where(Decision.id < before)
