@@ -144,6 +144,37 @@ def test_a_forked_child_gets_the_same_answer(kind: str, request: pytest.FixtureR
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+DAEMON = """
+import sys, threading
+import numpy as np
+from blemish.inference.predictor import Predictor
+
+image = np.load(sys.argv[2])
+predictor = Predictor.load(sys.argv[1], device="cpu")
+begun = threading.Event()
+
+def judge():
+    while True:
+        predictor.predict(image)
+        begun.set()
+
+for _ in range(2):
+    threading.Thread(target=judge, daemon=True).start()
+begun.wait()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["model_file", "onnx_file"])
+def test_daemon_threads_that_judge_do_not_abort_python_at_its_end(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "image.npy", IMAGE)
+    command = [sys.executable, "-c", DAEMON, str(request.getfixturevalue(kind)), str(tmp_path / "image.npy")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("kind", ["model_file", "onnx_file"])
 def test_it_pickles_by_the_path_of_the_same_file(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

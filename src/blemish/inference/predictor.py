@@ -21,6 +21,7 @@ from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWarning
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.defect_regions import Region, find_regions
+from blemish.inference.ending import held_up
 from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_state_path, withdrawn_message
 from blemish.inference.runtime import OnnxRuntime, Runtime, check_maps, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
@@ -133,7 +134,8 @@ class Predictor:
             raise SettingsError(f"threads: {threads!r}; give 1 or more, or None for one a core")
         path = as_path(path, "path")
         trust = Trust(sha256, None if signed_by is None else as_path(signed_by, "signed_by"))
-        header, runtimes, found = open_model(path, device, threads, trust)
+        with held_up():
+            header, runtimes, found = open_model(path, device, threads, trust)
         beside = default_state_path(path) if state is None else as_path(state, "state")
         return cls(header, runtimes, source=ModelSource(path.absolute(), device, threads, beside.absolute(), found))
 
@@ -273,7 +275,8 @@ class Predictor:
         if self.policy.tile_px is not None:
             return None
         prepared = prepare(image, self.policy)
-        answer = self._runtimes[0].reconstruct(prepared.pixels()[None])
+        with held_up():
+            answer = self._runtimes[0].reconstruct(prepared.pixels()[None])
         top, left, bottom, right = prepared.box
         return None if answer is None else answer[0, :, top:bottom, left:right]
 
@@ -318,7 +321,8 @@ def _run(runtime: Runtime, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         ArtifactError: the network gives something else.
     """
     images = pixels[None]
-    maps = runtime.maps(images)
+    with held_up():
+        maps = runtime.maps(images)
     check_maps(maps, images)
     answer: NDArray[np.float32] = maps[0]
     return answer
