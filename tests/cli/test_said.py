@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.cli.inspect import MANY
 from blemish.cli.options import threshold_note
 from blemish.errors import DataError
 from blemish.inference.predictor import Predictor
@@ -150,3 +151,13 @@ def test_a_mask_whose_name_is_not_utf8_stops_no_inspection_that_leaves_such_file
     said = run("inspect", onnx_file, tmp_path / "set", "--skip-bad", "--format", "csv")
     assert said.exit_code == 3
     assert "note: 2 images among a data set's masks left out" in said.stderr
+
+
+def test_where_every_image_is_anomalous_what_else_may_be_the_cause_is_said(onnx_file: Path, tmp_path: Path) -> None:
+    for seed in range(MANY):
+        noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{seed}.png")
+    words = "note: every image is anomalous; where some show good parts, they differ from those trained on"
+    assert words in run("inspect", onnx_file, tmp_path).stderr
+    assert words not in run("inspect", onnx_file, tmp_path, "--threshold", "0").stderr
+    assert words not in run("inspect", onnx_file, tmp_path / "0.png").stderr

@@ -112,6 +112,19 @@ def test_another_rate_is_written_into_the_file_and_inspect_uses_it(model: Path, 
         assert new.is_anomalous == (new.p_value <= 0.7)
 
 
+def test_a_kept_rate_that_more_images_make_smaller_is_said(model: Path, good: Path) -> None:
+    picked = model.parent / "picked"
+    picked.mkdir()
+    for path in sorted(good.glob("*.png"))[:2]:
+        shutil.copy(path, picked)
+    found = certify_model(model, CertifyRequest(good=picked, add=True))  # 2 and 2 images: 1/5, where 1/3 was promised
+    (note,) = found.notes
+    assert (found.header.certificate.n, note.partition(",")[0]) == (4, "these images promise 0.2 too")
+    asked = certify_model(model, CertifyRequest(max_false_alarm_rate=0.2))
+    assert asked.header.threshold <= found.header.threshold
+    assert not asked.notes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_new_good_images_replace_the_old(model: Path, good: Path) -> None:

@@ -267,4 +267,6 @@ def test_the_trained_model_is_not_replaced_by_its_export(model_file: Path, tmp_p
     for out in (model, tmp_path / "link"):
         with pytest.raises(DataError, match="the trained model itself"):
             export_model(model, out)
+    with pytest.raises(DataError, match=r"new\.safetensors: ends as trained models do; give the export a name that"):
+        export_model(model, tmp_path / "new.safetensors")
     assert model.read_bytes() == model_file.read_bytes()

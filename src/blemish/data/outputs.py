@@ -184,6 +184,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         with folder_to_fill(out.parent), folder_beside(out) as beside:
             (filled := beside / "complete").mkdir()
             yield filled
+            check_is_new(out)  # another process may have filled it meanwhile
             if out.exists():
                 out.rmdir()
             filled.rename(out)

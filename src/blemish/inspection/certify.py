@@ -1,6 +1,7 @@
 """`blemish certify`: what a model promises, what more good images would allow, and a new promise without training."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from blemish.data.photo_values import gather_values
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import ArtifactError, CalibrationError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, parse_artifact, read_artifact, write_artifact
-from blemish.inference.calibration import CalibrationCard, calibrate_kept
+from blemish.inference.calibration import DEFAULT_RATE, CalibrationCard, calibrate_kept
 from blemish.inference.fixtures import Verdict, read_expectations
 from blemish.inference.monitor_state import Alarm, withdrawal, withdrawn_message
 from blemish.inference.onnx_file import read_metadata, unseal
@@ -29,7 +30,7 @@ from blemish.inspection.new_images import (
     score_new_images,
     suspects,
 )
-from blemish.stats.conformal import more_images_needed, worst_of_groups
+from blemish.stats.conformal import more_images_needed, rounded_up, worst_of_groups
 from blemish.stats.outliers import suspicious_message
 
 RATES = (0.05, 0.01, 0.001)
@@ -171,7 +172,7 @@ def certify_model(
     predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
     good = score_new_images(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
     found = _with_good(header, asked, good, onnx)
-    notes = () if asked.dry_run else _write(model, header, found, onnx)
+    notes = (*_smaller_rate(found, asked), *(() if asked.dry_run else _write(model, header, found, onnx)))
     return Certified(
         header=found,
         needs=_needs(found, confidence),
@@ -184,6 +185,18 @@ def certify_model(
         skipped=good.skipped,
         new_images=len(good.names),
         is_written=not asked.dry_run,
+    )
+
+
+def _smaller_rate(found: ArtifactHeader, asked: CertifyRequest) -> tuple[str, ...]:
+    """What is said where a rate that was the smallest once is kept, and its threshold promises a smaller one by now."""
+    if asked.max_false_alarm_rate is not None or found.calibration.confidence is not None:
+        return ()
+    rate = max(DEFAULT_RATE, rounded_up(found.p_value(math.nextafter(found.threshold, math.inf))))
+    if rate > 0.9 * found.max_false_alarm_rate:
+        return ()
+    return (
+        f"these images promise {rate:g} too, at no higher a threshold: --max-false-alarm-rate {rate:g} writes that",
     )
 
 

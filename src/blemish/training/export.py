@@ -90,8 +90,10 @@ def export_model(
         raise ArtifactError(f"{model}: exported already; give the model file that `blemish train` made")
     if out.exists() and model.exists() and out.samefile(model):
         raise DataError(f"{out}: the trained model itself, which would be lost; give the export another name")
-    if out.is_file() and not is_onnx(out):
-        raise DataError(f"{out}: a trained model, which would be lost; give the export a name that ends with .onnx")
+    is_model = out.is_file() and not is_onnx(out)
+    if is_model or out.suffix.lower() == ".safetensors":
+        found = "a trained model, which would be lost" if is_model else "ends as trained models do"
+        raise DataError(f"{out}: {found}; give the export a name that ends with .onnx")
     header, detector, kept = open_detector(model)
     graph = to_graph(detector, settings.opset)
     trained = Trained(header, TorchRuntime(detector), kept)

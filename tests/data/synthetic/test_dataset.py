@@ -1,6 +1,7 @@
 """Synthetic data sets: repeatable to the byte, exact in their masks, and never half-written."""
 
 import errno
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from blemish.data.folder import read_folder
+from blemish.data.outputs import new_folder
 from blemish.data.synthetic.dataset import KINDS, draw_hazelnut, write_hazelnuts
 from blemish.data.synthetic.hazelnut import (
     OVERSAMPLING,
@@ -204,3 +206,15 @@ def test_numbers_out_of_range_are_named(tmp_path: Path, setting: str, value: int
     with pytest.raises(DataError, match=f"{setting}: found {value}; give a whole number, {wanted}"):
         write_hazelnuts(tmp_path / "nuts", **{setting: value})
     assert not (tmp_path / "nuts").exists()
+
+
+def test_a_folder_that_another_process_has_filled_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first/a.txt").write_text("first")
+    filling = ExitStack()
+    (filling.enter_context(new_folder(tmp_path / "out")) / "a.txt").write_text("second")
+    (tmp_path / "first").rename(tmp_path / "out")
+    with pytest.raises(DataError, match="found a folder with something in it; name a new folder"):
+        filling.close()
+    assert (tmp_path / "out/a.txt").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
