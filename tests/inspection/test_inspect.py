@@ -94,7 +94,14 @@ def test_an_exported_model_judges_several_at_once(
 
 def test_scores_stand_below_each_other_with_the_same_digits() -> None:
     scores = (1.124, 1.89, 2.21481, 427.5, 0.5)
-    decided = {"verdict": "good", "p_value": 0.5, "threshold": 500.0, "is_anomalous": False, "message": ""}
+    decided = {
+        "verdict": "good",
+        "p_value": 0.5,
+        "threshold": 500.0,
+        "is_anomalous": False,
+        "message": "",
+        "is_doubtful": None,
+    }
     rows: Any = [{"path": "a.png", "score": score, **decided} for score in scores]
     lines = list(as_table(rows))[1 : len(scores) + 1]
     assert [line.split()[1] for line in lines] == ["1.1240", "1.8900", "2.2148", "427.50", "0.50000"]

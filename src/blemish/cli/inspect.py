@@ -10,6 +10,7 @@ import typer
 from blemish.cli.console import counter, emit, progress, say, say_masks, say_skipped, say_unread, say_withdrawn
 from blemish.cli.options import (
     Device,
+    DoubtRate,
     MaxFalseAlarmRate,
     Model,
     Sha256,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 UNREADABLE = 3
 """Exit code."""
+
+MANY = 8
+"""Where so many images are all anomalous, it may not be the parts."""
 
 
 Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)]
@@ -59,6 +63,7 @@ def inspect(
     threshold: Threshold = None,
     max_false_alarm_rate: MaxFalseAlarmRate = None,
     fdr: Fdr = None,
+    doubt_rate: DoubtRate = None,
     form: Form = "table",
     state: State = None,
     device: Device = "auto",
@@ -79,12 +84,13 @@ def inspect(
     from blemish.inspection.pipeline import threads_each, worker_count
 
     check_one_threshold(threshold=threshold, max_false_alarm_rate=max_false_alarm_rate, fdr=fdr)
+    check_one_threshold(fdr=fdr, doubt_rate=doubt_rate)  # of a batch the threshold is known at its end
     if form not in FORMATS:
         raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
     each = threads_each(images) if threads is None and device in ("auto", "cpu") and is_onnx(model) else threads
     predictor = Predictor.load(model, device, each, state=state, sha256=sha256, signed_by=signed_by)
     predictor = at_threshold(predictor, threshold, max_false_alarm_rate)
-    request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads))
+    request = Request(model, out, form, skip_bad, fdr, resume, worker_count(threads), doubt_rate)
     say_withdrawn(predictor.withdrawal)
     verdicts: Counter[str] = Counter()
     with progress() as report:
@@ -97,6 +103,12 @@ def inspect(
     say_unread(images)
     say_masks(images)
     _say_notes(found)
+    if threshold is None and verdicts["anomalous"] == judged >= MANY:
+        say(
+            "note",
+            "every image is anomalous; where some show good parts, they differ from those trained on: in light, focus, "
+            "position or compression, or the parts themselves do",
+        )
     if out is not None:
         say("written", f"{out / INDEX}, and the rows, heat maps and defect masks beside it")
     raise typer.Exit(1 if verdicts["anomalous"] else UNREADABLE if verdicts["unreadable"] else 0)

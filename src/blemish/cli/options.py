@@ -58,6 +58,13 @@ Threshold = Annotated[float | None, typer.Option(help="A threshold of your own."
 MaxFalseAlarmRate = Annotated[
     float | None, typer.Option(help="The share of good images that may be flagged, e.g. 0.05.")
 ]
+DoubtRate = Annotated[
+    float | None,
+    typer.Option(
+        help="What passes but at most this share of good images resembles is called doubtful, e.g. 0.2.",
+        show_default=False,
+    ),
+]
 
 FAR_ABOVE = 10.0
 """From so many times the highest score of good images on a threshold is hardly meant."""

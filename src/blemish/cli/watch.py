@@ -11,6 +11,7 @@ import typer
 from blemish.cli.console import emit, log_console, say
 from blemish.cli.options import (
     Device,
+    DoubtRate,
     MaxFalseAlarmRate,
     Model,
     Sha256,
@@ -75,6 +76,7 @@ def watch(
     out: Out = None,
     threshold: Threshold = None,
     max_false_alarm_rate: MaxFalseAlarmRate = None,
+    doubt_rate: DoubtRate = None,
     poll: Poll = 0.5,
     settle: Settle = 1.0,
     patience: Patience = 10.0,
@@ -99,18 +101,30 @@ def watch(
 
     def load() -> Predictor:
         found = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
-        return at_threshold(found, threshold, max_false_alarm_rate)
+        found = at_threshold(found, threshold, max_false_alarm_rate)
+        if doubt_rate is not None:
+            found.check_doubt_rate(doubt_rate)
+        return found
 
     predictor = load()
     to = to or _export_beside(folder)
     settings = WatchSettings(
-        folder, to, move_anomalous, out, poll_s=poll, settle_s=settle, patience_s=patience, until_idle_s=until_idle
+        folder,
+        to,
+        move_anomalous,
+        out,
+        poll_s=poll,
+        settle_s=settle,
+        patience_s=patience,
+        until_idle_s=until_idle,
+        doubt_rate=doubt_rate,
     )
     _watch(predictor, settings, load)
 
 
 def _watch(predictor: "Predictor", settings: "WatchSettings", load: "Callable[[], Predictor]") -> None:
     """Watch, and say on standard output what is decided, on standard error all else."""
+    from blemish.inspection.decisions import DOUBTFUL
     from blemish.inspection.record import ENDING
     from blemish.inspection.watch import Callbacks, watch_folder
 
@@ -127,9 +141,10 @@ def _watch(predictor: "Predictor", settings: "WatchSettings", load: "Callable[[]
     )
     with when_asked_to_end(stop.ask):
         verdicts = watch_folder(predictor, settings, callbacks, load)
+    kinds = ("good", *([] if settings.doubt_rate is None else [DOUBTFUL]), "anomalous", "unreadable")
+    counts = ", ".join(f"{verdicts[kind]} {kind}" for kind in kinds)
     log_console.print(
-        f"{plural(verdicts.total(), 'image')} decided: {verdicts['good']} good, {verdicts['anomalous']} anomalous, "
-        f"{verdicts['unreadable']} unreadable; the record is {settings.to.with_suffix(ENDING)}"
+        f"{plural(verdicts.total(), 'image')} decided: {counts}; the record is {settings.to.with_suffix(ENDING)}"
     )
 
 
@@ -194,7 +209,8 @@ def _say_decision(decision: "Decision") -> None:
     from blemish.inference.score import score_text
 
     at = datetime.fromisoformat(decision.decided_at).astimezone().isoformat(timespec="milliseconds")
-    verdict = decision.verdict if decision.verdict == "good" else decision.verdict.upper()
+    shown = decision.shown_verdict
+    verdict = shown if shown == "good" else shown.upper()
     if decision.score is None or decision.p_value is None:
         emit(f"{at}  {verdict:<10}  {printable(decision.message)}\n")
     else:

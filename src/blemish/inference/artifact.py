@@ -146,6 +146,13 @@ class ArtifactHeader(Settings):
             return self.max_false_alarm_rate
         return self.p_value(math.nextafter(threshold, math.inf))
 
+    def least_doubt_rate(self, threshold: float) -> float:
+        """The smallest rate at which something can be doubtful: the p-value of the highest score that passes.
+
+        From it on, what is flagged or doubtful is all that has so small a p-value.
+        """
+        return self.p_value(threshold)
+
 
 def check_roi(roi_png: str, size_px: tuple[int, int]) -> None:
     """Refuse a region of interest that is no picture of that size (height, width), before it is decoded.

@@ -27,6 +27,7 @@ from blemish.inference.runtime import OnnxRuntime, Runtime, check_maps, open_mod
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.inference.trust import Trust
 from blemish.settings import ScoreSettings, as_path
+from blemish.stats.conformal import rounded_up
 
 
 @final
@@ -53,6 +54,10 @@ class Prediction:
     def is_anomalous(self) -> bool:
         """Whether at least one pixel lies above the threshold."""
         return self.score > self.threshold
+
+    def is_doubtful(self, doubt_rate: float) -> bool:
+        """Whether it passes, but at most this share of good images scores as high: somebody should look at it."""
+        return not self.is_anomalous and self.p_value <= doubt_rate
 
     @cached_property
     def anomaly_map(self) -> NDArray[np.float32]:
@@ -188,6 +193,23 @@ class Predictor:
             if not (isinstance(share, Real) and 0.0 < share < 1.0):
                 raise SettingsError(f"{name}: {share!r} is not a number between 0 and 1")
         return self.with_threshold(self.header.certify(max_false_alarm_rate, confidence).threshold)
+
+    def check_doubt_rate(self, doubt_rate: float) -> None:
+        """Refuse a rate for `Prediction.is_doubtful` at which nothing could be doubtful.
+
+        Raises:
+            SettingsError: it is no number in (0, 1), or smaller than the p-value of all that passes.
+        """
+        if not (isinstance(doubt_rate, Real) and 0.0 < doubt_rate < 1.0):
+            raise SettingsError(f"doubt_rate: {doubt_rate!r} is not a number between 0 and 1")
+        least = self.header.least_doubt_rate(self.threshold)
+        if doubt_rate < least:
+            what = f"be doubtful below {rounded_up(least):g}: give at least that"
+            if least >= 1.0:
+                what = "be doubtful: the threshold lies below all calibration scores of good images; give a higher one"
+            raise SettingsError(
+                f"doubt_rate: found {doubt_rate:g}; nothing that passes at threshold {self.threshold:.6g} would {what}"
+            )
 
     @property
     def takes_several(self) -> bool:

@@ -13,6 +13,8 @@ MAX_REGIONS = 100
 
 Verdict = Literal["good", "anomalous", "unreadable"]
 
+DOUBTFUL = "doubtful"
+
 PAGE = "page 1 of "
 """So a message begins about a file of several pages."""
 
@@ -54,11 +56,20 @@ class Decision:
     """The name of its pictures below `overlays/` and `masks/`."""
     drawn_at: float | None = None
     """The threshold of the pictures that were written of it; None: none were."""
+    is_doubtful: bool | None = None
+    """See `Prediction.is_doubtful`; None: no rate was given for it."""
     id: int = 0
     """Its number in the record; 0: it is in none."""
 
+    @property
+    def shown_verdict(self) -> str:
+        """The verdict as people see it: doubtful in place of good, where it is."""
+        return DOUBTFUL if self.is_doubtful else self.verdict
 
-def to_decision(predictor: "Predictor", prediction: "Prediction", prepared: "Prepared") -> Decision:
+
+def to_decision(
+    predictor: "Predictor", prediction: "Prediction", prepared: "Prepared", doubt_rate: float | None = None
+) -> Decision:
     """What a prediction decides, of an image whose content is not told yet."""
     return Decision(
         image_path=prediction.path or "",
@@ -72,6 +83,7 @@ def to_decision(predictor: "Predictor", prediction: "Prediction", prepared: "Pre
         region_count=len(prediction.regions),
         regions=[region._asdict() for region in prediction.regions[:MAX_REGIONS]],
         latency_ms=prediction.latency_ms,
+        is_doubtful=None if doubt_rate is None else prediction.is_doubtful(doubt_rate),
     )
 
 

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, final
 
@@ -25,18 +26,23 @@ COLUMNS = {
     "model_sha256": "model_sha256",
     "region_count": "region_count",
     "regions": "regions",
+    "is_doubtful": "is_doubtful",
 }
 """The fields of an exported decision, and what they are called in the record."""
 
+EARLIER = [*COLUMNS][:-1]
+"""The columns of earlier versions; a CSV file that was begun with them goes on with them."""
 
-def as_csv_line(decision: Decision) -> str:
+
+def as_csv_line(decision: Decision, columns: Iterable[str] = COLUMNS) -> str:
     """A line of CSV; regions are a JSON list in one cell."""
-    return csv_line(as_cell(getattr(decision, name)) for name in COLUMNS.values())
+    return csv_line(as_cell(getattr(decision, COLUMNS[name])) for name in columns)
 
 
 def as_json_line(decision: Decision) -> str:
-    """A JSON object on a line."""
-    return json.dumps({shown: getattr(decision, name) for shown, name in COLUMNS.items()}, allow_nan=False) + "\n"
+    """A JSON object on a line; without `is_doubtful` where no rate was given for it."""
+    columns = EARLIER if decision.is_doubtful is None else COLUMNS
+    return json.dumps({shown: getattr(decision, COLUMNS[shown]) for shown in columns}, allow_nan=False) + "\n"
 
 
 FORMS: dict[str, tuple[str, Callable[[Decision], str]]] = {
@@ -44,6 +50,15 @@ FORMS: dict[str, tuple[str, Callable[[Decision], str]]] = {
     ".jsonl": ("", as_json_line),
 }
 """By the ending of the file: what stands at its beginning, and a decision's line."""
+
+
+def is_earlier(path: Path) -> bool:
+    """Whether an export has the columns of an earlier version, and no room for `is_doubtful`."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
+    head = csv_line(EARLIER).encode()
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
 
 
 @final
@@ -57,6 +72,8 @@ class Export:
     def __init__(self, record: Record, path: Path) -> None:
         self._record, self._path = record, path
         self._head, self._line = FORMS[path.suffix.lower()]
+        if is_earlier(path):
+            self._head, self._line = csv_line(EARLIER), partial(as_csv_line, columns=EARLIER)
         self._number, self._left = 0, (-1, -1)
         """The last decision in the file, and the file's number and length with it."""
         check_output(path)

@@ -47,6 +47,8 @@ class Request:
 
     With `max_false_discovery_rate` the images are judged as one batch, at a threshold that follows from all of them: of
     those called anomalous, the expected share of good ones is at most that. They are then looked at twice for `out`.
+
+    With `doubt_rate`, rows say of each image whether it is doubtful: see `Prediction.is_doubtful`.
     """
 
     model: Path
@@ -57,6 +59,7 @@ class Request:
     max_false_discovery_rate: float | None = None
     resume: bool = False
     workers: int = 1
+    doubt_rate: float | None = None
 
 
 @final
@@ -128,7 +131,7 @@ class Inspection:
         """Judge all images once, with pictures where there is a folder for them."""
         del self._numbers[:]
         self.paged, self.readings = 0, predictor.policy.new_readings()  # a batch is looked at twice
-        line = Line(predictor, record, out, self.request.workers, self.request.skip_bad)
+        line = Line(predictor, record, out, self.request.workers, self.request.skip_bad, self.request.doubt_rate)
         with closing(line.decided(self.images)) as all_decided:
             for done, one in enumerate(all_decided, start=1):
                 if one.error is not None:
@@ -164,8 +167,10 @@ def inspect_images(
 
     Raises:
         DataError: no such file or folder, or no images in one.
-        SettingsError: to be resumed, but without a folder that keeps anything.
+        SettingsError: to be resumed, but without a folder that keeps anything; or a rate out of range.
     """
+    if request.doubt_rate is not None:
+        predictor.check_doubt_rate(request.doubt_rate)
     rate = request.max_false_discovery_rate
     if rate is not None and not 1e-12 <= rate < 1.0:
         raise SettingsError(f"--fdr: found {rate:g}; it must lie between 0 and 1")
@@ -230,6 +235,7 @@ def _record(predictor: Predictor, request: Request) -> AbstractContextManager[Re
         "model_sha256": hashlib.sha256(request.model.read_bytes()).hexdigest(),
         "threshold": predictor.threshold,
         "max_false_discovery_rate": request.max_false_discovery_rate,
+        "doubt_rate": request.doubt_rate,
         "version": version("blemish"),
     }
     return Record.open(make_folder(request.out) / NAME, made_by, request.resume)

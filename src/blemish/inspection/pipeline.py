@@ -79,10 +79,16 @@ class Line:
     """
 
     def __init__(
-        self, predictor: Predictor, record: Record | None, out: Path | None, workers: int, skip_bad: bool
+        self,
+        predictor: Predictor,
+        record: Record | None,
+        out: Path | None,
+        workers: int,
+        skip_bad: bool,
+        doubt_rate: float | None = None,
     ) -> None:
         self._predictor, self._record, self._out, self._workers = predictor, record, out, workers
-        self._skip_bad = skip_bad
+        self._skip_bad, self._doubt_rate = skip_bad, doubt_rate
         self._drawn_at = None if out is None else predictor.threshold
         self.at_once = images_at_once(predictor, workers)
         """So many images may be in the network."""
@@ -148,7 +154,7 @@ class Line:
             return InspectedImage(source, read.known)
         assert read.prepared is not None
         prediction = self._predictor.predict_prepared(read.prepared, source.path)
-        decision = to_decision(self._predictor, prediction, read.prepared)
+        decision = to_decision(self._predictor, prediction, read.prepared, self._doubt_rate)
         decision = replace(decision, image_sha256=read.sha256, picture=source.name, drawn_at=self._drawn_at)
         return InspectedImage(source, decision, prediction, read.original, read.prepared.reading)
 

@@ -49,6 +49,7 @@ _COLUMNS = {
     "decided_at": "TEXT NOT NULL",
     "picture": "TEXT NOT NULL",
     "drawn_at": "REAL",
+    "is_doubtful": "INTEGER",
 }
 """The fields of a `Decision`; regions are JSON."""
 
@@ -58,6 +59,8 @@ _TABLES = (
     "CREATE UNIQUE INDEX uq_decisions_image ON decisions (image_path, image_sha256, picture) WHERE verdict <> 'model'",
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
+_IS_OLD = "SELECT NOT EXISTS (SELECT 1 FROM pragma_table_info('decisions') WHERE name = 'is_doubtful')"
+"""Earlier versions did not write whether an image was doubtful."""
 _SELECT = f"SELECT id, {', '.join(_COLUMNS)} FROM decisions"
 _TEXT = "CAST(? AS TEXT)"
 """Of bytes: a file name may be no UTF-8."""
@@ -208,6 +211,8 @@ class Record:
             raise sqlite3.DatabaseError(found)
         if (before := self._settings(connection).get(WRITTEN_BY, '""')) != self._made_by[WRITTEN_BY]:
             raise DataError(f"{self.path}: a record of `blemish {json.loads(before)}`; give another file")
+        if connection.execute(_IS_OLD).fetchone()[0]:
+            connection.execute("ALTER TABLE decisions ADD COLUMN is_doubtful INTEGER")
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         with _transaction(connection):
@@ -224,11 +229,10 @@ class Record:
     def _check_made_by(self, connection: sqlite3.Connection) -> None:
         found = self._settings(connection)
         for name, value in self._made_by.items():
-            if found.get(name) != value:
-                before = json.loads(found.get(name, "null"))
+            if (before := found.get(name, "null")) != value:
                 raise SettingsError(
-                    f"{self.path}: its rows were made with {name} {before}, this run has {json.loads(value)}; leave "
-                    "out --resume to judge all images again, or name another folder"
+                    f"{self.path}: its rows were made with {name} {json.loads(before)}, this run has "
+                    f"{json.loads(value)}; leave out --resume to judge all images again, or name another folder"
                 )
 
 
@@ -245,10 +249,9 @@ def read_record(path: Path, at_once: int = 1000) -> Iterator[Decision]:
         with closing(sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
             connection.text_factory = _decode
             _check_ours(connection, path)
-            number = 0
-            while rows := connection.execute(
-                f"{_SELECT} WHERE id > ? ORDER BY id LIMIT {at_once}", [number]
-            ).fetchall():
+            number, is_old = 0, connection.execute(_IS_OLD).fetchone()[0]
+            select = _SELECT.replace("is_doubtful", "NULL") if is_old else _SELECT
+            while rows := connection.execute(f"{select} WHERE id > ? ORDER BY id LIMIT {at_once}", [number]).fetchall():
                 yield from map(_from_sql, rows)
                 number = rows[-1][0]
     except (sqlite3.Error, ValueError, TypeError) as error:  # the last two: of regions that are none
@@ -296,8 +299,10 @@ def _to_sql(value: Any) -> Any:
 def _from_sql(row: tuple[Any, ...]) -> Decision:
     number, *values = row
     content = dict(zip(_COLUMNS, values, strict=True))
-    regions = content["regions"]
-    return Decision(**content | {"regions": None if regions is None else json.loads(regions)}, id=number)
+    regions, doubtful = content["regions"], content["is_doubtful"]
+    content["regions"] = None if regions is None else json.loads(regions)
+    content["is_doubtful"] = None if doubtful is None else bool(doubtful)
+    return Decision(**content, id=number)
 
 
 _WHY = {

@@ -10,7 +10,7 @@ from blemish.data.csv_cells import csv_line
 from blemish.data.files import atomic_write, make_folder
 from blemish.errors import printable, unread
 from blemish.inference.score import score_text
-from blemish.inspection.decisions import Decision, RegionRow, Verdict
+from blemish.inspection.decisions import DOUBTFUL, Decision, RegionRow, Verdict
 
 
 class Row(TypedDict):
@@ -27,6 +27,8 @@ class Row(TypedDict):
     """None also where the map is not at hand: in a batch (`--fdr`) without a folder for its pictures."""
     message: str
     """Why it is unreadable; which page was judged, where there are several."""
+    is_doubtful: bool | None
+    """It passes, but has a p-value of at most the rate of `--doubt-rate`; None: no rate was given."""
 
 
 FIELDS = tuple(Row.__annotations__)
@@ -44,24 +46,28 @@ def to_row(decision: Decision) -> Row:
         "region_count": decision.region_count,
         "regions": decision.regions,
         "message": decision.message,
+        "is_doubtful": decision.is_doubtful,
     }
 
 
 def as_table(rows: Iterable[Row]) -> Iterator[str]:
     """Lines of fixed columns for a terminal, and how many of each verdict there are."""
     yield f"{'verdict':<10}  {'score':>10}  p-value  path\n"
-    counts, threshold = dict.fromkeys(("good", "anomalous", "unreadable"), 0), None
+    counts, threshold, doubtful = dict.fromkeys(("good", "anomalous", "unreadable"), 0), None, None
     for row in rows:
         counts[row["verdict"]] += 1
         if row["score"] is None or row["p_value"] is None:
             yield f"{'UNREADABLE':<10}  {'-':>10}  {'-':>7}  {printable(row['path'])}\n"
             continue
         threshold = row["threshold"]
-        verdict = "ANOMALOUS" if row["is_anomalous"] else "good"
+        if row["is_doubtful"] is not None:
+            doubtful = (doubtful or 0) + row["is_doubtful"]
+        verdict = "ANOMALOUS" if row["is_anomalous"] else DOUBTFUL.upper() if row["is_doubtful"] else "good"
         said = printable(row["path"]) + (f"  ({row['message']})" if row["message"] else "")
         yield f"{verdict:<10}  {score_text(row['score'], 5):>10}  {row['p_value']:>7.4f}  {said}\n"
     bad, judged = counts["unreadable"], counts["good"] + counts["anomalous"]
     parts = [] if threshold is None else [f"{counts['anomalous']} of {judged} anomalous at threshold {threshold:.6g}"]
+    parts += [] if doubtful is None else [f"{doubtful} doubtful"]
     if parts or bad:
         yield "; ".join(parts + ([unread(bad, judged + bad)] if bad else [])) + "\n"
 
@@ -96,8 +102,8 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
     """The lines of a CSV file with a header; regions are a JSON list in one cell.
 
     >>> print(*as_csv([to_row(Decision("a.png", "", "unreadable", message="no image"))]))
-    path,verdict,score,p_value,threshold,is_anomalous,region_count,regions,message
-    a.png,unreadable,,,,,,,no image
+    path,verdict,score,p_value,threshold,is_anomalous,region_count,regions,message,is_doubtful
+    a.png,unreadable,,,,,,,no image,
     """
     yield csv_line(FIELDS)
     for row in rows:

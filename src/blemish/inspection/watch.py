@@ -35,7 +35,7 @@ from blemish.errors import BlemishError, DataError, SettingsError, reason
 from blemish.inference.predictor import Prediction, Predictor
 from blemish.inspection.arrivals import Arrivals, Ready, Stamp, scan
 from blemish.inspection.decisions import Decision, model_sha256, to_decision
-from blemish.inspection.export import Export, files_to_write
+from blemish.inspection.export import Export, files_to_write, is_earlier
 from blemish.inspection.followed_model import FollowedModel, change_message
 from blemish.inspection.moving import destination_for, file_stamp, move_away, restore_left
 from blemish.inspection.pipeline import AHEAD, images_at_once, judge_ahead, picture_name, write_pictures
@@ -64,6 +64,8 @@ class WatchSettings:
     """After a disk that was full, or a file that could not be moved."""
     until_idle_s: float | None = None
     """Stop when nothing has come for so long and nothing waits. None: never."""
+    doubt_rate: float | None = None
+    """Whether an image is doubtful is written, at this rate; see `Prediction.is_doubtful`."""
 
 
 @final
@@ -113,7 +115,7 @@ class Watcher:
     load: Callable[[], Predictor] | None = None
     """Loads the model again, where its file has changed; None: it is not looked at."""
     verdicts: Counter[str] = field(default_factory=Counter)
-    """How many decisions there were, by verdict."""
+    """How many decisions there were, by verdict as it is shown."""
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.settings.settle_s, max(self.settings.patience_s, self.settings.settle_s))
@@ -280,7 +282,7 @@ class Watcher:
         for note in self._slow.took(ready.name, came_s, seen.took_s + time.monotonic() - started_s):
             self.callbacks.note(note)
         self._note_reading(ready.name, prepared)
-        found = to_decision(self.predictor, prediction, prepared)
+        found = to_decision(self.predictor, prediction, prepared, self.settings.doubt_rate)
         picture = picture_name(ready.name, seen.sha256)
         return replace(found, image_path=ready.name, image_sha256=seen.sha256, picture=picture, drawn_at=drawn_at)
 
@@ -317,7 +319,7 @@ class Watcher:
         self.record.add(decision)
         self._is_stuck = False
         self._names.add(decision.image_path)
-        self.verdicts[decision.verdict] += 1
+        self.verdicts[decision.shown_verdict] += 1
         self._follow_record()
         try:
             self.callbacks.decision(decision)
@@ -356,25 +358,32 @@ def watch_folder(
     callbacks: Callbacks,
     load: Callable[[], Predictor] | None = None,
 ) -> Counter[str]:
-    """Watch a folder; how many decisions there were, by verdict.
+    """Watch a folder; how many decisions there were, by verdict as it is shown: doubtful ones are not counted as good.
 
     `load` loads the model again: it is used when the file of `predictor` has changed, as `blemish certify` changes it.
 
     Raises:
         DataError: no such folder, a record or a folder that cannot be written, or another watch writes that record.
-        SettingsError: a record of another ending; a folder to write to inside the watched one.
+        SettingsError: a record of another ending; a folder to write to inside the watched one; a rate at which nothing
+            could be doubtful, or that an earlier export has no column for.
     """
+    if settings.doubt_rate is not None:
+        predictor.check_doubt_rate(settings.doubt_rate)
     folder = settings.folder
     if not folder.is_dir():
-        raise DataError(
-            f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'} to watch; make it first"
-        )
+        what = "a file, not a folder to watch" if folder.exists() else "no such folder to watch; make it first"
+        raise DataError(f"{folder}: {what}")
     for option, other in (("--move-anomalous", settings.move_anomalous), ("--out", settings.out)):
         if other is not None:
             _check_beside(folder, other, option)
     if settings.move_anomalous is not None:
         check_writable(folder / "moved.png")
     path, export = files_to_write(settings.to)
+    if export is not None and settings.doubt_rate is not None and is_earlier(export):
+        raise SettingsError(
+            f"{export}: begun by an earlier version, without the column is_doubtful; move it away, and all of it is "
+            "written again with that column"
+        )
     with Record.open(path, {WRITTEN_BY: "watch"}) as record:
         written = None if export is None else Export(record, export)
         if written is not None:

@@ -144,7 +144,8 @@ def commit(database: Database, owner: str, task: Task, judged: Judged) -> int | 
             p_value=None if prediction is None else prediction.p_value,
             threshold=judged.threshold,
             verdict=verdict_of(prediction),
-            is_doubtful=_is_doubtful(prediction, session.get_one(Product, task.product_id).doubt_rate),
+            is_doubtful=prediction is not None
+            and prediction.is_doubtful(session.get_one(Product, task.product_id).doubt_rate),
             is_known=judged.is_known,
             message=judged.message,
             regions=json.dumps(
@@ -176,10 +177,6 @@ def verdict_of(prediction: Prediction | None) -> str:
     if prediction is None:
         return "unreadable"
     return "anomalous" if prediction.is_anomalous else "good"
-
-
-def _is_doubtful(prediction: Prediction | None, doubt_rate: float) -> bool:
-    return prediction is not None and not prediction.is_anomalous and prediction.p_value <= doubt_rate
 
 
 def keep_map(folder: StationFolder, image_id: int, scored_map: NDArray[np.float32]) -> None:

@@ -213,6 +213,7 @@ def _take_in(
         p_value=one.p_value,
         threshold=one.threshold,
         verdict=one.verdict,
+        is_doubtful=bool(one.is_doubtful),
         message=_text(one.message),
         regions=json.dumps([] if old.size_px is None else in_shares(one.regions or [], old.size_px)),
         latency_ms=one.latency_ms,

@@ -28,7 +28,7 @@ from blemish.station.tables import (
     Tally,
     Watch,
 )
-from blemish.station.thresholds import guaranteed_rate, least_doubt_rate, live_model
+from blemish.station.thresholds import guaranteed_rate, live_model
 
 BACKLOG = 10
 """So many images may wait without the line being called faster than the station."""
@@ -94,7 +94,7 @@ def promise_of(session: Session, product: Product) -> Promise | None:
         images=certificate.n,
         is_by_group=certificate.groups is not None,
         is_own=product.threshold is not None,
-        least_doubt_rate=least_doubt_rate(header, threshold),
+        least_doubt_rate=header.least_doubt_rate(threshold),
         alarms=alarms,
         waiting=queue_length(session, product.id) if alarms and product.stops_when_withdrawn else 0,
         watched=0 if watch is None else watch.images,

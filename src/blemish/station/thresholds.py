@@ -123,14 +123,6 @@ def set_threshold(
         append(session, actor, "threshold", product.name, detail)
 
 
-def least_doubt_rate(header: ArtifactHeader, threshold: float | None) -> float:
-    """The smallest rate at which something can be doubtful: the p-value of the highest score that passes.
-
-    From it on, what is flagged or doubtful is all that has so small a p-value. `threshold` is None for the model's own.
-    """
-    return header.p_value(header.threshold if threshold is None else threshold)
-
-
 def set_doubt_rate(database: Database, actor: str, product_id: int, rate: float, reason: str) -> None:
     """Show people the images to come that pass, but that at most this share of good parts resembles; 0: none.
 
@@ -142,7 +134,9 @@ def set_doubt_rate(database: Database, actor: str, product_id: int, rate: float,
         raise SettingsError(f"doubtful: found {100 * rate:g} %; it must be at least 0 and less than 100 %")
     with database.write() as session:
         product, live = product_of(session, product_id), live_model(session, product_id)
-        least = 0.0 if live is None else least_doubt_rate(live[1], product.threshold)
+        least = 0.0
+        if live is not None:
+            least = live[1].least_doubt_rate(live[1].threshold if product.threshold is None else product.threshold)
         if 0.0 < rate < least:
             raise SettingsError(
                 f"doubtful: found {100 * rate:g} %; of what passes at the threshold of now, nothing would be doubtful "
