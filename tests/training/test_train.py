@@ -186,6 +186,10 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
         make_settings(assignments="seed=3")
     with pytest.raises(SettingsError, match="assignments: found names with values; give a list of texts"):
         make_settings(assignments={"seed": 3})  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="assignments: found names with values"):
+        make_settings("padim", assignments=[("seed", 3)])  # type: ignore[list-item]
+    with pytest.raises(SettingsError, match=r"toml: found \{'seed': 3\}; give a path"):
+        make_settings("padim", {"seed": 3})  # type: ignore[arg-type]
 
 
 def test_a_bad_image_stops_or_is_skipped_and_counted(parts: Path, tmp_path: Path) -> None:

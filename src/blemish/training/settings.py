@@ -5,7 +5,16 @@ from pathlib import Path
 
 from blemish.errors import SettingsError
 from blemish.models import DETECTORS, settings_of_name
-from blemish.settings import RunSettings, errors_in_file, merge, parse_assignment, read_toml, shortened, validate
+from blemish.settings import (
+    RunSettings,
+    as_path,
+    errors_in_file,
+    merge,
+    parse_assignment,
+    read_toml,
+    shortened,
+    validate,
+)
 
 
 def make_settings(
@@ -25,9 +34,9 @@ def make_settings(
     """
     if isinstance(assignments, str):
         raise SettingsError(f"assignments: found the text {shortened(assignments)}; put it into a list")
-    if isinstance(assignments, Mapping):
+    if isinstance(assignments, Mapping) or not all(isinstance(text, str) for text in assignments):
         raise SettingsError("assignments: found names with values; give a list of texts, such as ['train.epochs=100']")
-    toml = Path(toml) if toml else None
+    toml = as_path(toml, "toml") if toml else None
     assigned = merge(*(parse_assignment(text) for text in assignments))
     asked = merge(read_toml(toml) if toml else {}, assigned)
     if detector and assigned.get("detector", detector) != detector:
