@@ -476,3 +476,32 @@ def test_on_a_telephone_a_photo_has_no_bars_and_tables_are_read_without_scrollin
                 )
                 <= 0
             ), path
+
+
+def test_a_form_that_is_sent_twice_is_taken_once(page: Any, running: Running) -> None:
+    page.goto(f"{running.address}products")
+    page.fill("[action='/products'] [name=name]", "nut")
+    page.dblclick("[action='/products'] button")
+    page.wait_for_selector(".promise[role=status]")  # and no page that says there is one of that name
+    wait_for_number(page, "h2:text-is('nut')", 1)
+
+
+def test_a_note_is_written_in_the_audit_lane_and_shown_beside_the_image(
+    page: Any, running: Running, onnx_file: Path, tmp_path: Path
+) -> None:
+    set_rate(running, 1.0)
+    write_photo(tmp_path / "camera" / "a.jpg", (64, 64))
+    wait_for_number(page, ".card.audit", 1)
+    page.goto(f"{running.address}audit")
+    page.click("summary")
+    page.fill("[name=note]", "dirt, and good")  # g and d judge, but not while one writes
+    page.click("[value=good]")
+    page.click(".promise a")
+    wait_for_number(page, ".noted:has-text('dirt, and good'):has-text('admin')", 1)
+    page.goto(f"{running.address}images?name=dirt")
+    wait_for_number(page, ".card .noted", 1)
+    assert not page.locator("details.more label").first.is_hidden()  # wide: all of the form is there
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.locator("details.more label").first.is_hidden()
+    page.click("details.more summary")
+    assert page.locator("details.more label").first.is_visible()

@@ -92,6 +92,9 @@ def test_a_region_goes_into_the_run_and_one_that_training_refuses_does_not(
             assert (answer.status_code, f"data.{name}: " in answer.text) == (422, True), text
     areas = {"roi": " [5, 5, 60, 40]", "ignore": "[[10, 10], [20, 10], [15, 20]]\n"}
     assert who.client.post("/products/train", data={**form, **areas}).status_code == 303
+    twice = who.client.post("/products/train", data={**form, **areas})
+    assert twice.headers["location"] == "/runs/1"
+    assert who.client.post("/products/train", data={**form, **areas, "name": "other"}).status_code == 422
     with station.database.read() as session:
         asked = json.loads(session.scalars(select(Run)).one().asked)
     assert (asked["roi"], asked["ignore"]) == (areas["roi"].strip(), areas["ignore"].strip())

@@ -100,6 +100,8 @@ def begin(
 ) -> int:
     """Begin a run; one at a time in a station, for they take the processor from what is judged.
 
+    The same that runs already, asked for by the same person, is that one: a form that was sent twice.
+
     Raises:
         SettingsError: another one runs, or packages are missing.
         DataError: there is no such product, or the folder cannot be written to.
@@ -113,10 +115,13 @@ def begin(
     settle(database, folder)
     with database.write() as session:
         product = product_of(session, product_id)
-        other = session.scalar(select(Run.id).where(Run.state.in_(OPEN)))
+        what = {"product_id": product_id, "kind": kind, "asked": json.dumps(asked), "actor": actor}
+        other = session.scalar(select(Run).where(Run.state.in_(OPEN)))
+        if other is not None and all(getattr(other, name) == value for name, value in what.items()):
+            return other.id
         if other is not None:
-            raise SettingsError(f"run {other} is not done yet; wait for it, or cancel it")
-        run = Run(product_id=product_id, kind=kind, asked=json.dumps(asked), state="waiting", actor=actor)
+            raise SettingsError(f"run {other.id} is not done yet; wait for it, or cancel it")
+        run = Run(**what, state="waiting")
         run.created_at = now()
         session.add(run)
         session.flush()

@@ -75,6 +75,16 @@ for (const one of document.querySelectorAll("[data-submit]")) one.addEventListen
 
 for (const one of document.querySelectorAll("[data-confirm]")) one.addEventListener("submit", (event) => { if (!confirm(one.dataset.confirm)) event.preventDefault(); });
 
+// What is pressed twice is sent once; but after a while once more, for who stopped the page from loading.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method === "get") return;
+  if (form.hasAttribute("data-sent")) return event.preventDefault();
+  form.toggleAttribute("data-sent", true);
+  setTimeout(() => form.removeAttribute("data-sent"), 10000);
+});
+addEventListener("pageshow", () => { for (const one of document.querySelectorAll("form[data-sent]")) one.removeAttribute("data-sent"); });
+
 for (const one of document.querySelectorAll("[data-back]")) one.addEventListener("click", (event) => { if (history.length > 1) { event.preventDefault(); history.back(); } }); // with what was typed there
 
 for (const one of document.querySelectorAll("[data-print]")) { one.hidden = false; one.addEventListener("click", () => window.print()); }
