@@ -498,6 +498,11 @@ def test_a_note_is_written_in_the_audit_lane_and_shown_beside_the_image(
     page.click("[value=good]")
     page.click(".promise a")
     wait_for_number(page, ".noted:has-text('dirt, and good'):has-text('admin')", 1)
+    at = page.locator(".noted time")
+    day = at.get_attribute("datetime")[:4]
+    assert day not in at.text_content()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert day in at.text_content()
     page.goto(f"{running.address}images?name=dirt")
     wait_for_number(page, ".card .noted", 1)
     assert not page.locator("details.more label").first.is_hidden()  # wide: all of the form is there

@@ -3,14 +3,21 @@ export const csrf = document.querySelector("meta[name=csrf]")?.content ?? "";
 
 const language = navigator.languages.find((one) => one.startsWith(document.documentElement.lang)) ?? document.documentElement.lang;
 
-export function localTimes(root) {
+function writeTimes(root, isForPaper = false) {
   for (const one of root.querySelectorAll("time[datetime]")) {
     const at = new Date(one.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     const isToday = at.toDateString() === new Date().toDateString();
-    one.textContent = isToday ? at.toLocaleTimeString(language) : at.toLocaleString(language);
+    one.textContent = isToday && !isForPaper ? at.toLocaleTimeString(language) : at.toLocaleString(language);
     one.title = one.dateTime;
   }
+}
+
+addEventListener("beforeprint", () => writeTimes(document, true)); // paper is read on other days
+addEventListener("afterprint", () => writeTimes(document));
+
+export function localTimes(root) {
+  writeTimes(root);
   for (const one of root.querySelectorAll("[data-zone]")) {
     const at = one.dataset.zone ? new Date(one.dataset.zone) : new Date();
     if (Number.isNaN(at.getTime())) continue;
