@@ -9,7 +9,7 @@ from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.images import PixelPolicy, load_image, prepare
-from blemish.data.notes import enlargement_note, reduction_note, stretch_note
+from blemish.data.notes import coarse_note, enlargement_note, reduction_note, stretch_note
 from blemish.errors import DataError, SettingsError
 from blemish.inference.predictor import scored_map
 from blemish.inference.runtime import Runtime
@@ -162,3 +162,18 @@ def test_grey_photos_among_those_in_colour_are_told(tmp_path: Path) -> None:
 
     assert note(3, 3).startswith("1 of 3 photos is grey (b.png), the others in colour; take out what is not from ")
     assert note(3, 1) == note(1, 3) == ""
+
+
+def test_a_photo_of_less_detail_than_others_is_told(tmp_path: Path) -> None:
+    for name, side in (("a", 64), ("b", 16), ("c", 64), ("d", 60)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
+    samples, policy = read_folder(tmp_path).train, PixelPolicy(size_px=(64, 64))
+    assert coarse_note(samples, policy).startswith("1 of 4 photos, among them b.png, seen up to 4.0 times larger than")
+    assert coarse_note([], policy) == coarse_note(samples, PixelPolicy(size_px=(16, 16))) == ""
+    readings = policy.new_readings(photo_px=(64, 64))
+    for sample in samples:
+        readings.add(sample.name, prepare(sample.path, policy).reading)
+    assert readings.notes == [
+        "1 of 4 photos, b.png: enlarged 4.0 times to be seen, and the photos of the training were not: small defects "
+        "may not show"
+    ]

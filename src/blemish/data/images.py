@@ -79,9 +79,23 @@ class PixelPolicy(Settings):
         """What the network is shown `(h, w)`: the region of interest and a margin; None where it is all."""
         return self.roi if self.shown_png is None else decode_roi(self.shown_png)
 
-    def new_readings(self, is_training: bool = False) -> Readings:
-        """Where photos that a model with this policy judges, or is trained on, are counted."""
-        return Readings(self.white_level, self.channels == 3, is_training)
+    def new_readings(self, is_training: bool = False, photo_px: tuple[int, int] | None = None) -> Readings:
+        """Where photos that a model with this policy judges, or is trained on, are counted.
+
+        `photo_px` is the height and width of most photos of the training, if known.
+        """
+        return Readings(self.white_level, self.channels == 3, is_training, photo_px and self.enlargement(photo_px))
+
+    def enlargement(self, image_size_px: tuple[int, int]) -> float:
+        """How many times larger than it is an image of this height and width is seen, on both sides; at least 1.
+
+        >>> policy = PixelPolicy(size_px=(64, 64))
+        >>> policy.enlargement((16, 16)), policy.enlargement((16, 300)), policy.enlargement((300, 300))
+        (4.0, 1.0, 1.0)
+        """
+        top, left, bottom, right = self.box(image_size_px)
+        height, width = self.seen_px(image_size_px)
+        return max(1.0, min((bottom - top) / height, (right - left) / width))
 
     @property
     def judged_share(self) -> float:
@@ -247,7 +261,8 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
         values = cast(Values, np.pad(values, around[: values.ndim], mode="edge"))
     pages = original.info.get(PAGES, 1)
     is_grey, is_untold = original.mode in GREY_MODES, UNTOLD in original.info
-    reading = Reading(brightest_value(original), is_transparent(original), is_grey, is_untold)
+    enlarged = policy.enlargement(size_px)
+    reading = Reading(brightest_value(original), is_transparent(original), is_grey, is_untold, enlarged)
     return Prepared(values, policy, size_px, reading, pages)
 
 

@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from blemish.data.decode import read_header
-from blemish.data.folder import Sample
+from blemish.data.folder import Sample, commonest_size
 from blemish.data.image_files import list_entries
 from blemish.data.images import PixelPolicy
 from blemish.data.layouts import is_named_bad
 from blemish.data.masks import ASPECT_TOLERANCE, is_lossy
 from blemish.data.profiles import is_plain
-from blemish.data.readings import Readings
+from blemish.data.readings import MIN_COARSER, Readings
 from blemish.errors import DataError, join_names, plural
 from blemish.settings import open_regular
 from blemish.stats.regions import is_outline
@@ -35,7 +35,7 @@ _LOOKED_AT = 20
 
 def photo_notes(samples: Sequence[Sample], policy: PixelPolicy, readings: Readings) -> list[str]:
     """What to know of photos before a model of them is trusted; `readings` says how they were read."""
-    sizes = stretch_note(samples, policy), reduction_note(samples, policy), enlargement_note(samples, policy)
+    sizes = [note(samples, policy) for note in (stretch_note, reduction_note, enlargement_note, coarse_note)]
     found = (page_note(samples), channel_note(samples), *readings.notes, profile_note(samples), *sizes)
     return [note for note in found if note]
 
@@ -224,6 +224,20 @@ def enlargement_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
     return (
         f"photos of at most {_px(size_px)} px are seen at {_px(seen_px)}, {factor:.1f} times larger: "
         "that adds no detail, and real defects may not show; take larger photos where you can"
+    )
+
+
+def coarse_note(samples: Sequence[Sample], policy: PixelPolicy) -> str:
+    """Photos that are seen larger than they are, and more so than most: they have less detail."""
+    times = {one.name: policy.enlargement(one.header.size_px) for one in samples}
+    usual = policy.enlargement(commonest_size(one.header.size_px for one in samples)) if samples else 1.0
+    some = [name for name, factor in times.items() if factor >= MIN_COARSER * usual]
+    if not some:
+        return ""
+    return (
+        f"{len(some)} of {plural(len(samples), 'photo')}, among them {some[0]}, seen up to "
+        f"{max(times.values()):.1f} times larger than they are, most {usual:.1f} times: they have less detail, and "
+        "count as good all the same; take them out, or give them as the camera takes the others"
     )
 
 

@@ -6,6 +6,8 @@ from typing import NamedTuple, final
 from blemish.data.deep_photos import DeepPhotos, depth_message
 from blemish.errors import join_names, plural
 
+MIN_COARSER = 1.5
+"""A photo is said to be coarser than others if it is enlarged so many times as much."""
 _SHOWN = 3
 _OVER_BLACK = "transparent in part, and laid over black"
 _AS_STORED = "damaged EXIF data, taken as not turned"
@@ -23,15 +25,37 @@ class Reading(NamedTuple):
     """Whether it is stored with one channel, whatever the network sees."""
     is_untold: bool = False
     """Whether its EXIF data are damaged, so that how it is turned is not known."""
+    enlarged: float = 1.0
+    """How many times larger than it is the network sees it; 1 where that is not larger."""
 
-    def message(self, white_level: int | None) -> str:
-        """What is said of the photo alone; empty of most.
+    def message(self, white_level: int | None, usual: float | None = None) -> str:
+        """What is said of the photo alone; empty of most. `usual` is how many times others were enlarged, if known.
 
         >>> Reading(4080, True).message(None)
         '16-bit values up to 4080 of 65535: 12 bits in 16?; transparent in part, and laid over black'
+        >>> Reading(enlarged=4).message(None, 1.0), Reading(enlarged=4).message(None, 3.0)
+        ('enlarged 4.0 times to be seen, and the photos of the training were not: small defects may not show', '')
         """
         odd = (_OVER_BLACK if self.is_transparent else "", _AS_STORED if self.is_untold else "")
-        return "; ".join(filter(None, (depth_message(self.brightest, white_level), *odd)))
+        coarse = coarse_message(self.enlarged, usual) if self.is_coarse(usual) else ""
+        return "; ".join(filter(None, (depth_message(self.brightest, white_level), *odd, coarse)))
+
+    def is_coarse(self, usual: float | None) -> bool:
+        """Whether it is enlarged much more than others are, so that it has less detail."""
+        return usual is not None and self.enlarged >= MIN_COARSER * usual
+
+
+def coarse_message(enlarged: float, usual: float | None) -> str:
+    """What is said of a photo that is enlarged more than those of the training."""
+    if usual is None or usual == 1:
+        return (
+            f"enlarged {enlarged:.1f} times to be seen, and the photos of the training were not: small defects may not "
+            "show"
+        )
+    return (
+        f"enlarged {enlarged:.1f} times to be seen, the photos of the training {usual:.1f} times: small defects may not "
+        "show"
+    )
 
 
 READ_AS_MEANT = Reading()
@@ -53,23 +77,28 @@ class _Some:
 class Readings:
     """How photos were read, for a model of colour or not that judges them, or is trained on them.
 
-    Of many only counts and the first names are kept.
+    Of many only counts and the first names are kept. `usual` is how many times photos are usually enlarged, if known.
     """
 
-    def __init__(self, white_level: int | None, in_colour: bool = False, is_training: bool = False) -> None:
+    def __init__(
+        self, white_level: int | None, in_colour: bool = False, is_training: bool = False, usual: float | None = None
+    ) -> None:
         self.deep = DeepPhotos(white_level)
+        self._usual, self._coarsest = usual, 1.0
         self._in_colour, self._is_training = in_colour, is_training
         self._count = 0
-        self._grey, self._transparent, self._untold = _Some(), _Some(), _Some()
+        self._grey, self._transparent, self._untold, self._coarse = _Some(), _Some(), _Some(), _Some()
 
     def add(self, name: str, reading: Reading) -> None:
         """Count a photo."""
         self._count += 1
         self.deep.add(name, reading.brightest)
         kinds = (self._grey, reading.is_grey), (self._transparent, reading.is_transparent)
-        for some, is_one in (*kinds, (self._untold, reading.is_untold)):
+        is_coarse = reading.is_coarse(self._usual)
+        for some, is_one in (*kinds, (self._untold, reading.is_untold), (self._coarse, is_coarse)):
             if is_one:
                 some.add(name)
+        self._coarsest = max(self._coarsest, reading.enlarged if is_coarse else 1.0)
 
     @property
     def grey(self) -> str:
@@ -117,6 +146,17 @@ class Readings:
         """
         return self._note(self._untold, f"{_AS_STORED}; where one lies wrong, save it upright")
 
+    @property
+    def coarse(self) -> str:
+        """What is said of photos that are enlarged much more than is usual; empty where there is none.
+
+        >>> readings = Readings(None, usual=1.0)
+        >>> readings.add("a.png", Reading(enlarged=4.0))
+        >>> readings.coarse[:73]
+        '1 of 1 photo, a.png: enlarged 4.0 times to be seen, and the photos of the'
+        """
+        return self._note(self._coarse, coarse_message(self._coarsest, self._usual))
+
     def _note(self, some: _Some, what: str) -> str:
         who = f"{some.count} of {plural(self._count, 'photo')}, {join_names(some.names, some.count)}"
         return f"{who}: {what}" if some.count else ""
@@ -124,4 +164,4 @@ class Readings:
     @property
     def notes(self) -> list[str]:
         """All that is said of them."""
-        return [note for note in (self.grey, self.deep.note, self.transparency, self.turn) if note]
+        return [note for note in (self.grey, self.deep.note, self.transparency, self.turn, self.coarse) if note]

@@ -253,6 +253,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     found["outlines"], found["profiles"] = outline_note(seen), profile_note(seen)
     found["grey"], found["depth"] = judged.readings.grey, judged.readings.deep.note
     found["transparency"], found["exif"] = judged.readings.transparency, judged.readings.turn
+    found["coarse"] = judged.readings.coarse
     notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"

@@ -51,7 +51,7 @@ def judge_images(
         DataError: one, or a mask, cannot be read (unless `skip_bad`), or none can.
     """
     levels = {predictor.threshold, settings.paper_tau, *settings.paper_tau_by_type.values()}
-    judged = TestScores(PixelScores(sorted(levels)), predictor.policy.new_readings())
+    judged = TestScores(PixelScores(sorted(levels)), predictor.header.new_readings())
     for done, sample in enumerate(samples, start=1):
         try:
             _judge_one(predictor, sample, judged, samples, settings)

@@ -257,7 +257,7 @@ class Results(Section):
     seconds: float
 
 
-AS_READ = ("pages", "turned", "lossy_masks", "outlines", "profiles", "depth", "transparency", "exif")
+AS_READ = ("pages", "turned", "lossy_masks", "outlines", "profiles", "depth", "transparency", "exif", "coarse")
 """The notes on photos and masks that are read, but perhaps not as they were meant."""
 
 

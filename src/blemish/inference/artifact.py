@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy
+from blemish.data.readings import Readings
 from blemish.data.roi import decode_roi
 from blemish.errors import ArtifactError
 from blemish.hub.folder import EncoderCard
@@ -135,6 +136,15 @@ class ArtifactHeader(Settings):
     def p_value(self, score: float) -> float:
         """How unusual a score is among good ones; at most alpha exactly when it exceeds the threshold for alpha."""
         return score_p_value(self.calibration_scores, self.calibration, score)
+
+    def new_readings(self) -> Readings:
+        """Where photos that the model judges are counted."""
+        return self.policy.new_readings(photo_px=self.data_card.photo_px)
+
+    @property
+    def usual_enlargement(self) -> float | None:
+        """How many times larger than they are most photos of the training were seen; None in older models."""
+        return self.data_card.photo_px and self.policy.enlargement(self.data_card.photo_px)
 
     def made_of(self) -> frozenset[str]:
         """The contents of the files that it was fitted or calibrated on, as `Sample.file_id` has them."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 if TYPE_CHECKING:
     from blemish.data.images import Prepared
+    from blemish.inference.artifact import ArtifactHeader
     from blemish.inference.predictor import Prediction, Predictor
 
 MAX_REGIONS = 100
@@ -78,7 +79,7 @@ def to_decision(
         score=prediction.score,
         p_value=prediction.p_value,
         threshold=prediction.threshold,
-        message=reading_message(prepared),
+        message=reading_message(prepared, predictor.header),
         model_sha256=model_sha256(predictor),
         region_count=len(prediction.regions),
         regions=[region._asdict() for region in prediction.regions[:MAX_REGIONS]],
@@ -92,11 +93,15 @@ def model_sha256(predictor: "Predictor") -> str:
     return "" if predictor.source is None else predictor.source.sha256
 
 
-def reading_message(prepared: "Prepared") -> str:
+def reading_message(prepared: "Prepared", header: "ArtifactHeader") -> str:
     """What is said of an image that is judged, but perhaps was not read as it was meant; empty of most."""
     is_grey = prepared.reading.is_grey and prepared.policy.channels == 3
     grey = "grey, and the model was trained on colour" if is_grey else ""
-    said = (page_message(prepared.pages), grey, prepared.reading.message(prepared.policy.white_level))
+    said = (
+        page_message(prepared.pages),
+        grey,
+        prepared.reading.message(prepared.policy.white_level, header.usual_enlargement),
+    )
     return "; ".join(filter(None, said))
 
 

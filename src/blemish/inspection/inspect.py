@@ -83,7 +83,7 @@ class Inspection:
     """How many images were given again, as a file and in a folder for example; each is judged once."""
 
     def __post_init__(self) -> None:
-        self.readings = self.predictor.policy.new_readings()
+        self.readings = self.predictor.header.new_readings()
         """How the images that were judged were read."""
         self._numbers = array("q")
         """Of the decisions of this run, in the order of the images."""
@@ -130,7 +130,7 @@ class Inspection:
     def _pass(self, predictor: Predictor, record: Record | None, out: Path | None) -> Iterator[Row]:
         """Judge all images once, with pictures where there is a folder for them."""
         del self._numbers[:]
-        self.paged, self.readings = 0, predictor.policy.new_readings()  # a batch is looked at twice
+        self.paged, self.readings = 0, predictor.header.new_readings()  # a batch is looked at twice
         line = Line(predictor, record, out, self.request.workers, self.request.skip_bad, self.request.doubt_rate)
         with closing(line.decided(self.images)) as all_decided:
             for done, one in enumerate(all_decided, start=1):

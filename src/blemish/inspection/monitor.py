@@ -127,7 +127,7 @@ class _Run:
     def __post_init__(self) -> None:
         self._before = self.watch.images
         self._made_of = self.predictor.header.made_of()
-        self._readings = self.predictor.policy.new_readings()
+        self._readings = self.predictor.header.new_readings()
         self._skipped = dict[str, str]()
         self._unreadable, self._still_unreadable = list[str](), list[str]()
         self._passed_over = self._copies = self._in_a_row = 0

@@ -57,7 +57,7 @@ def score_new_images(
     Raises:
         DataError: one cannot be read (unless `skip_bad`), was fitted on, is refused, or is there twice.
     """
-    header, found, unnamed = predictor.header, no_images(predictor.policy.new_readings()), list[Path]()
+    header, found, unnamed = predictor.header, no_images(predictor.header.new_readings()), list[Path]()
     paths = list(good_files(folder, unnamed if skip_bad else None))
     found.skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
     known = dict.fromkeys(

@@ -125,7 +125,7 @@ class Watcher:
         self._unseen: str | None = None
         self._model = FollowedModel(self.predictor, self.load)
         self._slow = SlowPhotos()
-        self._readings: Readings | None = self.predictor.policy.new_readings()
+        self._readings: Readings | None = self.predictor.header.new_readings()
         self._first_look_s = math.inf
         self._is_careful = self.record.was_left
 

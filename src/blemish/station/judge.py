@@ -111,7 +111,7 @@ class Judge:
             return Judged(None, predictor.threshold, str(error).replace(str(self._path_of(task)), task.name))
         values = photo_values(prepared.pixels(), predictor.policy.roi)
         is_known = task.sha256[:ID_DIGITS] in predictor.header.made_of()
-        return Judged(prediction, predictor.threshold, reading_message(prepared), values, is_known)
+        return Judged(prediction, predictor.threshold, reading_message(prepared, predictor.header), values, is_known)
 
 
 def prepare_kept(predictor: Predictor, path: Path, sha256: str) -> Prepared:
