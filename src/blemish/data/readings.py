@@ -53,8 +53,8 @@ def coarse_message(enlarged: float, usual: float | None) -> str:
             "show"
         )
     return (
-        f"enlarged {enlarged:.1f} times to be seen, the photos of the training {usual:.1f} times: small defects may not "
-        "show"
+        f"enlarged {enlarged:.1f} times to be seen, the photos of the training {usual:.1f} times: small defects may "
+        "not show"
     )
 
 
