@@ -190,11 +190,11 @@ def test_what_cannot_be_said_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk as Linux has it")
-@pytest.mark.parametrize(("arguments", "code"), [(["inspect", "no.onnx", "no.png"], 2), (["--nothing"], 2)])
-def test_a_full_standard_error_changes_no_exit_code(arguments: list[str], code: int) -> None:
+@pytest.mark.parametrize("arguments", [["inspect", "no.onnx", "no.png"], ["--nothing"]])
+def test_a_full_standard_error_changes_no_exit_code(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run([sys.executable, "-m", "blemish", *arguments], stderr=full, timeout=120, check=False)
-    assert ran.returncode == code
+    assert ran.returncode == 2
 
 
 def closed(number: int, *arguments: str) -> subprocess.CompletedProcess[bytes]:

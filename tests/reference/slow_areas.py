@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-Curve = tuple[list[float], list[float]]
 
 
 def flood_regions(mask: Mask) -> list[list[tuple[int, int]]]:

@@ -73,15 +73,15 @@ def test_resamples_keep_the_number_of_good_and_of_defective_images(labels: np.nd
     assert (drawn[:, ~labels].sum(axis=1) == (~labels).sum()).all()
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0)])
-def test_the_interval_of_a_mean_holds_as_often_as_it_says(low: float, high: float) -> None:
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_the_interval_of_a_mean_holds_as_often_as_it_says(low: float) -> None:
     """A skewed law near the top, where a bootstrap of 12 values holds the mean in well below 95 % of sets."""
     rng, kept = np.random.default_rng(0), []
     for _ in range(60):
-        values = low + (high - low) * rng.beta(4.0, 0.3, size=12)
-        interval = mean_interval(values, 0.95, low, high)
-        kept.append(interval.low <= low + (high - low) * 4.0 / 4.3 <= interval.high)
-        assert low <= interval.low <= values.mean() <= interval.high <= high
+        values = low + (1 - low) * rng.beta(4.0, 0.3, size=12)
+        interval = mean_interval(values, 0.95, low, 1.0)
+        kept.append(interval.low <= low + (1 - low) * 4.0 / 4.3 <= interval.high)
+        assert low <= interval.low <= values.mean() <= interval.high <= 1.0
     assert np.mean(kept) >= 0.95
 
 
