@@ -19,13 +19,9 @@ from blemish.evaluation.challenge.quick import MIN_DEFECTS
 from blemish.inference.artifact import read_artifact, write_artifact
 from blemish.inspection.rows import FIELDS
 from conftest import TINY
-from reference.command import run
+from reference.command import run, sets
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-def sets(assignments: list[str]) -> list[str]:
-    return [word for assignment in assignments for word in ("--set", assignment)]
 
 
 def test_the_ladder_tries_defects_where_the_models_size_is_rounded_to_another_aspect(
@@ -64,8 +60,6 @@ def test_settings_come_from_a_file_and_assignments_win(parts: Path, tmp_path: Pa
     )
     model = tmp_path / "m.safetensors"
     assert run("train", parts, "-o", model, "--settings", toml, "--set", "data.size_px=[64, 64]").exit_code == 0
-    from blemish.inference.artifact import read_artifact
-
     header, _ = read_artifact(model)
     assert (header.run.train.epochs, header.policy.size_px, header.run.model["latent"]) == (1, (64, 64), 4)
 

@@ -12,7 +12,7 @@ import typer
 from blemish.cli import ladder
 from blemish.cli.exit import ERROR, INTERRUPTED, ending
 from conftest import TINY, write_parts
-from reference.command import run
+from reference.command import run, sets
 
 
 @pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("station serve", "station")])
@@ -59,8 +59,7 @@ def test_ctrl_c_after_the_model_was_written_says_that_it_is_there(
 
     monkeypatch.setattr(ladder, "find_peaks", interrupted)
     model = tmp_path / "m.safetensors"
-    sets = [word for setting in TINY for word in ("--set", setting)]
-    command = ["train", parts, "-o", model, "--detector", "conv_autoencoder", *sets]
+    command = ["train", parts, "-o", model, "--detector", "conv_autoencoder", *sets(TINY)]
     said = run(*command)
     assert said.exit_code == INTERRUPTED
     assert f"interrupted; the model is written and complete: {model}; the same command with --resume" in said.stderr

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import BaseModel
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.data.archives import check_archive
 from blemish.data.outputs import check_model_name, refuse_foreign
 from blemish.errors import DataError, SettingsError
@@ -21,7 +19,7 @@ from blemish.settings import LARGEST, MAX_TEXT_BYTES, RunSettings, parse_assignm
 from blemish.stats.conformal import certify, images_needed, smallest_rate
 from blemish.training.settings import make_settings
 from conftest import TINY
-from reference.command import run
+from reference.command import run, sets
 
 HOSTILE = (
     *("1e-320", "1e-100", "1e308", "1e400", "inf", "-inf", "nan", "-1", "-0.0", "0", "true", "false", "None", "''"),
@@ -112,8 +110,8 @@ def test_numbers_of_ordinary_size_are_taken() -> None:
     ],
 )
 def test_at_the_edge_a_run_ends_well_or_in_one_line(shared_parts: Path, tmp_path: Path, assignments: list[str]) -> None:
-    words = [word for assignment in [*HASTY, *assignments] for word in ("--set", assignment)]
-    result = run("train", shared_parts, "-o", tmp_path / "m.safetensors", "--detector", "conv_autoencoder", *words)
+    options = ["--detector", "conv_autoencoder", *sets([*HASTY, *assignments])]
+    result = run("train", shared_parts, "-o", tmp_path / "m.safetensors", *options)
     assert result.exit_code in (0, 2), result.output
     if result.exit_code == 2:
         assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -207,12 +205,12 @@ def test_a_setting_of_several_lines_sets_nothing_else() -> None:
 
 
 def test_so_many_threads_are_refused_as_an_option(model_file: Path, shared_parts: Path) -> None:
-    result = CliRunner().invoke(app, ["inspect", str(model_file), str(shared_parts), "--threads", "9" * 30])
+    result = run("inspect", model_file, shared_parts, "--threads", "9" * 30)
     assert (result.exit_code, "Invalid value for '--threads'" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("option", ["--settle", "--patience", "--until-idle", "--poll"])
 @pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
 def test_a_watch_waits_for_a_time_that_ends(option: str, seconds: str, model_file: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["watch", str(model_file), str(tmp_path), option, seconds])
+    result = run("watch", model_file, tmp_path, option, seconds)
     assert (result.exit_code, f"Invalid value for '{option}'" in result.stderr) == (2, True)

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.errors import ArtifactError
 from blemish.evaluation import doctor
 from blemish.evaluation.doctor import SPOT_GRAPH, examine
+from reference.command import run
 
 
 def states(folder: Path) -> dict[str, set[str]]:
@@ -37,7 +36,7 @@ def test_a_disk_without_room_for_a_model_is_wrong(
     assert states(tmp_path)["disk"] == {state}
 
 
-def test_the_spot_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_spot_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor._judge_spot().state == "good"
     identity = helper.make_graph(
         [helper.make_node("ReduceMin", ["images"], ["maps"], axes=[1], keepdims=0)],
@@ -99,9 +98,9 @@ def test_a_check_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_command(tmp_path: Path) -> None:
-    sound = CliRunner().invoke(app, ["doctor", str(tmp_path), "--no-self-test", "--json"])
+    sound = run("doctor", tmp_path, "--no-self-test", "--json")
     assert sound.exit_code == 0
     assert {json.loads(line)["state"] for line in sound.stdout.splitlines()} <= {"good", "note"}
-    absent = CliRunner().invoke(app, ["doctor", str(tmp_path / "absent"), "--no-self-test"])
+    absent = run("doctor", tmp_path / "absent", "--no-self-test")
     assert absent.exit_code == 1
     assert absent.stdout.splitlines()[-1] == "wrong: folder (marked !)"

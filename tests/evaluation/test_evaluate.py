@@ -191,7 +191,7 @@ def test_the_papers_tau_is_its_own_for_holes(evaluation: Evaluation) -> None:
     assert moved == 0.2
 
 
-def test_without_its_own_tau_the_hole_is_flooded(squares: Path, tmp_path: Path) -> None:
+def test_without_its_own_tau_the_hole_is_flooded(squares: Path) -> None:
     settings = EvaluateSettings(repeats=50, paper_tau_by_type={})
     results = measured(brightness_predictor(), read_folder(squares), settings)
     assert results["by_type"]["hole"]["at_threshold"]["paper_tau"]["counts"]["fp"] == SIDE**2 - 64 + 1
@@ -273,7 +273,7 @@ def test_false_alarms_are_counted_by_group_where_the_promise_is(tmp_path: Path) 
         assert results["promise"]["calibration_groups"] == 19
 
 
-def test_a_moved_threshold_is_judged_by_the_promise_it_makes(squares: Path, tmp_path: Path) -> None:
+def test_a_moved_threshold_is_judged_by_the_promise_it_makes(squares: Path) -> None:
     predictor = brightness_predictor().with_false_alarm_rate(0.5)
     results = measured(predictor, read_folder(squares))
     assert results["threshold"] == predictor.threshold < 0.3
@@ -317,7 +317,7 @@ def test_without_masks_images_are_judged_and_pixels_are_not(squares: Path, tmp_p
     assert "mask" in results["notes"]["pixel.auroc"]
 
 
-def test_one_type_without_masks_leaves_the_others_theirs(squares: Path, tmp_path: Path) -> None:
+def test_one_type_without_masks_leaves_the_others_theirs(squares: Path) -> None:
     folder = read_folder(without(squares, "ground_truth/hole"))
     results = measured(brightness_predictor(), folder)
     assert isinstance(results["by_type"]["cut"]["pixel"]["f1"], float)
@@ -326,7 +326,7 @@ def test_one_type_without_masks_leaves_the_others_theirs(squares: Path, tmp_path
     assert results["notes"]["masks"].startswith("test/hole/0.png: ")
 
 
-def test_a_type_without_images_is_told(squares: Path, tmp_path: Path) -> None:
+def test_a_type_without_images_is_told(squares: Path) -> None:
     results = measured(brightness_predictor(), read_folder(without(squares, "test/cut")))
     assert results["notes"]["layout"].startswith("ground_truth/cut: 2 masks, of no test image; the type is not tested")
 
@@ -339,7 +339,7 @@ def test_only_defective_images_without_masks_still_give_a_report(squares: Path, 
 
 
 @pytest.mark.parametrize("gone", ["test/good", "test/cut", "ground_truth", "ground_truth/cut"])
-def test_every_gap_has_its_note(squares: Path, tmp_path: Path, gone: str) -> None:
+def test_every_gap_has_its_note(squares: Path, gone: str) -> None:
     if gone == "test/cut":
         without(squares, "ground_truth/cut")
     folder = read_folder(without(squares, gone))
@@ -349,7 +349,7 @@ def test_every_gap_has_its_note(squares: Path, tmp_path: Path, gone: str) -> Non
     assert set(gaps) <= set(results["notes"])
 
 
-def test_a_mask_too_small_for_the_models_size_is_said(squares: Path, tmp_path: Path) -> None:
+def test_a_mask_too_small_for_the_models_size_is_said(squares: Path) -> None:
     big = np.zeros((SIDE * 16, SIDE * 16), np.uint8)
     Image.fromarray(np.uint8(np.arange(big.size).reshape(big.shape) > big.size // 2)).save(squares / "test/cut/0.png")
     big[0, 0] = 255
@@ -360,7 +360,7 @@ def test_a_mask_too_small_for_the_models_size_is_said(squares: Path, tmp_path: P
     assert results["count"]["with_mask"] == 2
 
 
-def test_only_the_region_of_interest_is_judged(squares: Path, tmp_path: Path) -> None:
+def test_only_the_region_of_interest_is_judged(squares: Path) -> None:
     """The lower half holds the stray pixel and no defect; the upper half the defects and no stray pixel."""
     upper = np.arange(SIDE)[:, None].repeat(SIDE, axis=1) < SIDE // 2
     folder = read_folder(squares)
@@ -471,13 +471,13 @@ def test_an_unwritable_folder_is_said_before_the_work(squares: Path, tmp_path: P
     assert seen == []
 
 
-def test_progress_is_reported_image_by_image(squares: Path, tmp_path: Path) -> None:
+def test_progress_is_reported_image_by_image(squares: Path) -> None:
     seen: list[tuple[int, int]] = []
     measure_folder(brightness_predictor(), read_folder(squares), QUICK, lambda *place: seen.append(place))
     assert seen == [(done, 7) for done in range(1, 8)]
 
 
-def test_the_same_evaluation_gives_the_same_numbers(squares: Path, tmp_path: Path) -> None:
+def test_the_same_evaluation_gives_the_same_numbers(squares: Path) -> None:
     def once() -> dict[str, Any]:
         results = measured(brightness_predictor(), read_folder(squares))
         return {name: part for name, part in results.items() if name not in ("seconds", "latency_ms")}
@@ -593,7 +593,7 @@ def test_masks_that_are_outlines_alone_are_noted(squares: Path) -> None:
     assert "outlines" not in measured(brightness_predictor(), folder)["notes"]
 
 
-def test_photos_that_exif_turns_are_noted(squares: Path, tmp_path: Path) -> None:
+def test_photos_that_exif_turns_are_noted(squares: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     path = squares / "test/cut/0.png"

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import fbeta_score
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.evaluation.compared import describe_sizes
 from blemish.evaluation.evaluate import measure_folder
@@ -23,6 +21,7 @@ from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, PixelScores, count, f1
 from blemish.stats.pixel_levels import Levels
 from reference.brightness import brightness_model
+from reference.command import run, sets
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -35,8 +34,8 @@ def evaluated(
 ) -> tuple[Path, Results, str]:
     """What the command leaves and prints, AUPRO up to 0.05."""
     out = tmp_path_factory.mktemp("evaluated")
-    options = ["--set", "aupro_limit=0.05", "--set", "repeats=10", "--set", "worst=0"]
-    result = CliRunner().invoke(app, ["evaluate", str(model_file), str(shared_parts), "-o", str(out), *options])
+    options = sets(["aupro_limit=0.05", "repeats=10", "worst=0"])
+    result = run("evaluate", model_file, shared_parts, "-o", out, *options)
     assert result.exit_code == 0, result.stderr
     return out, Results.model_validate_json((out / "results.json").read_text(encoding="utf-8")), result.stdout
 
@@ -78,8 +77,7 @@ def test_the_label_and_the_number_follow_the_setting(evaluated: tuple[Path, Resu
 def test_a_wrong_setting_is_refused_before_any_work(
     model_file: Path, shared_parts: Path, tmp_path: Path, setting: str, message: str
 ) -> None:
-    arguments = ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path / "out"), "--set", setting]
-    result = CliRunner().invoke(app, arguments)
+    result = run("evaluate", model_file, shared_parts, "-o", tmp_path / "out", "--set", setting)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
@@ -113,21 +111,19 @@ def test_f2_is_that_of_scikit_learn() -> None:
 def test_the_command_takes_a_threshold_or_a_rate_and_prints_the_ladder(
     model_file: Path, shared_parts: Path, tmp_path: Path
 ) -> None:
-    def run(*options: str) -> Any:
-        quick = ("--set", "repeats=10", "--set", "worst=0", "--set", "panels_per_type=0")
-        return CliRunner().invoke(
-            app, ["evaluate", str(model_file), str(shared_parts), "-o", str(tmp_path), *options, *quick]
-        )
+    def evaluate(*options: str) -> Any:
+        quick = sets(["repeats=10", "worst=0", "panels_per_type=0"])
+        return run("evaluate", model_file, shared_parts, "-o", tmp_path, *options, *quick)
 
-    assert run("--threshold", "0.25").exit_code == 0
+    assert evaluate("--threshold", "0.25").exit_code == 0
     assert Results.model_validate_json((tmp_path / "results.json").read_text("utf-8")).threshold == 0.25
-    loose = run("--max-false-alarm-rate", "0.7")
+    loose = evaluate("--max-false-alarm-rate", "0.7")
     wanted = Predictor.load(model_file, "cpu").with_false_alarm_rate(0.7).threshold
     assert Results.model_validate_json((tmp_path / "results.json").read_text("utf-8")).threshold == wanted
     assert re.search(r"false alarms +threshold +found", loose.stdout)
     assert re.search(r"^5 % .*needs 19 held out", loose.stdout, re.MULTILINE)
-    assert "give one of them" in run("--threshold", "1", "--max-false-alarm-rate", "0.5").stderr
-    assert run("--threshold", "-1").exit_code == 2
+    assert "give one of them" in evaluate("--threshold", "1", "--max-false-alarm-rate", "0.5").stderr
+    assert evaluate("--threshold", "-1").exit_code == 2
 
 
 def test_aupro_to_a_twentieth_is_stricter_and_that_of_the_pixels() -> None:

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.submission import write_map, write_submission
 from blemish.inference.predictor import Predictor
+from reference.command import run
 
 
 @pytest.fixture
@@ -48,14 +47,14 @@ def test_a_number_too_large_for_half_precision_is_its_largest(tmp_path: Path) ->
 
 
 def test_an_object_is_written_once_and_another_beside_it(can: Path, model_file: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate", str(model_file), str(can), "-o", str(tmp_path / "out"), "--benchmark", "mvtec_ad_2"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    again = CliRunner().invoke(app, arguments)
+    arguments = ["evaluate", model_file, can, "-o", tmp_path / "out", "--benchmark", "mvtec_ad_2"]
+    assert run(*arguments).exit_code == 0
+    again = run(*arguments)
     assert again.exit_code == 2
     assert "found a folder with something in it" in again.output
     can.rename(can.with_name("vial"))
-    arguments[2] = str(can.with_name("vial"))
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    arguments[2] = can.with_name("vial")
+    assert run(*arguments).exit_code == 0
     assert sorted(path.name for path in (tmp_path / "out" / "anomaly_images").iterdir()) == ["can", "vial"]
 
 

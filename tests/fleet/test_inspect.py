@@ -220,7 +220,7 @@ def test_no_space_is_said_and_leaves_nothing_half_written(
     assert "a" * 24 not in ledger
 
 
-def test_models_are_let_go_of_when_others_are_used(tmp_path: Path, onnx_file: Path) -> None:
+def test_models_are_let_go_of_when_others_are_used(onnx_file: Path) -> None:
     job = job_of(onnx_file, held=2)
     judge = Judge(job._replace(models=dict.fromkeys("abc", job.models["nut"])))
     first, second = judge._predictor("a"), judge._predictor("b")

@@ -263,7 +263,7 @@ def test_a_killed_command_goes_on_and_judges_nothing_twice(
 
 
 def test_another_model_is_asked_again_and_one_replaced_meanwhile_is_refused(
-    cluster: Any, images: Path, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, images: Path, registry: Path, tmp_path: Path
 ) -> None:
     mine = tmp_path / "registry"
     shutil.copytree(registry, mine)

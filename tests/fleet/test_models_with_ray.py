@@ -23,11 +23,9 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 pytest.importorskip("ray", reason="pip install 'blemish[fleet]'")
 
-from blemish.cli import app
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.compare import Plan, compare
 from blemish.evaluation.compare.follow import Runner
@@ -45,6 +43,7 @@ from blemish.training.export import export_model
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
 from conftest import TINY, write_parts
+from reference.command import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # many of Ray's own
 
@@ -123,8 +122,7 @@ def trained(ray: Any, shared_parts: Path, tmp_path_factory: pytest.TempPathFacto
         table.writerow(["product", "folder", "detector", "seed", *settings])
         for product, folder, seed in (("nut", shared_parts, 0), ("few", few, 0), ("bolt", shared_parts, 1)):
             table.writerow([product, folder, "conv_autoencoder", seed, *settings.values()])
-    command = ["fleet", "train", str(root / "plan.csv"), "-o", str(root / "registry"), "--no-check"]
-    done = CliRunner().invoke(app, command)
+    done = run("fleet", "train", root / "plan.csv", "-o", root / "registry", "--no-check")
     return Trained(root / "registry", root / "plan.csv", done.output, done.exit_code)
 
 
@@ -154,8 +152,7 @@ def test_the_models_are_those_of_train_to_the_bit(trained: Trained, shared_parts
 
 def test_the_same_command_keeps_what_is_there(trained: Trained) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.registry.glob("*/model.*")}
-    command = ["fleet", "train", str(trained.plan), "-o", str(trained.registry), "--no-check", "--workers", "1"]
-    done = CliRunner().invoke(app, command)
+    done = run("fleet", "train", trained.plan, "-o", trained.registry, "--no-check", "--workers", "1")
     assert done.exit_code == 1
     assert "nut: finished before, kept" in done.output
     assert "bolt: finished before, kept" in done.output
@@ -169,7 +166,7 @@ def test_a_comparison_with_ray_has_the_same_cells(ray: Any, shared_parts: Path, 
     with ray_runs() as map_runs:
         fleet = compare(plan, tmp_path / "fleet", Runner("cpu", map_runs=map_runs)).content
     assert without_times(fleet["runs"]) == without_times(alone["runs"])
-    assert [run["status"] for run in fleet["runs"]] == ["finished"] * 2
+    assert [one["status"] for one in fleet["runs"]] == ["finished"] * 2
 
 
 def test_a_sweep_with_ray_has_the_same_points(ray: Any, shared_parts: Path, tmp_path: Path, undrawn: None) -> None:
@@ -227,15 +224,11 @@ def address(trained: Trained) -> Iterator[str]:
         thread.join()
 
 
-def test_what_is_served_is_what_inspect_says(
-    address: str, trained: Trained, shared_parts: Path, tmp_path: Path
-) -> None:
+def test_what_is_served_is_what_inspect_says(address: str, trained: Trained, shared_parts: Path) -> None:
     paths = sorted((shared_parts / "test").rglob("*.png"))
     for product in ("nut", "bolt"):
         model = open_registry(trained.registry).model(product)
-        command = ["inspect", str(model.path), *map(str, paths), "--format", "json", "--threads", "1"]
-        done = CliRunner().invoke(app, command)
-        rows = json.loads(done.stdout)
+        rows = json.loads(run("inspect", model.path, *paths, "--format", "json", "--threads", "1").stdout)
         for path, row in zip(paths, rows, strict=True):
             status, answer, _ = ask(f"{address}api/v1/predict", path.read_bytes(), product=product, name=path.name)
             assert status == 200, answer

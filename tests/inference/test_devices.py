@@ -12,9 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.errors import ArtifactError, SettingsError
 from blemish.inference import devices, runtime, torch_runtime, trained_parity
 from blemish.inference.parity import verify
@@ -22,6 +20,7 @@ from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import open_onnx
 from blemish.inference.torch_runtime import TorchRuntime
 from blemish.inference.trained_parity import verify_trained
+from reference.command import run
 
 needs_openvino = pytest.mark.skipif(not devices.has_openvino(), reason="OpenVINO is not installed")
 
@@ -57,7 +56,7 @@ def test_every_command_says_it_in_one_line(command: str, model_file: Path, share
         "watch": [model_file, shared_parts / "train/good", "-o", tmp_path / "out"],
         "verify": [model_file],
     }
-    ran = CliRunner().invoke(app, [command, *map(str, words[command]), "--device", "openvino"])
+    ran = run(command, *words[command], "--device", "openvino")
     assert ran.exit_code == 2
     assert "--device openvino: torch" in ran.output.replace("\n", " ")
     assert not list(tmp_path.iterdir())
@@ -155,8 +154,8 @@ def test_openvino_judges_as_the_processor_does(onnx_file: Path) -> None:
 
 @needs_openvino
 def test_openvino_inspects(onnx_file: Path, shared_parts: Path) -> None:
-    words = ["inspect", str(onnx_file), str(shared_parts / "test/bar"), "--threads", "1"]
-    ran, expected = (CliRunner().invoke(app, [*words, "--device", device]) for device in ("openvino", "cpu"))
+    words = ["inspect", onnx_file, shared_parts / "test/bar", "--threads", "1"]
+    ran, expected = (run(*words, "--device", device) for device in ("openvino", "cpu"))
     assert ran.exit_code == expected.exit_code == 1, ran.output
 
 

@@ -480,7 +480,7 @@ def test_plain_patterns_are_used(pattern: str | None) -> None:
     assert pattern_in_model(CalibrationCard(by_group=True, group_pattern=pattern)) == pattern
 
 
-def test_a_device_or_a_pipe_is_no_model(tmp_path: Path) -> None:
+def test_a_device_or_a_pipe_is_no_model() -> None:
     for path in (Path("/dev/zero"), Path("/dev/null")):
         if path.exists():
             refused(path, "a device or a pipe, not a model file")

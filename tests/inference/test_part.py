@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.data.images import prepare
 from blemish.errors import ArtifactError
@@ -20,6 +18,7 @@ from blemish.training.export import export_model
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
 from conftest import TINY
+from reference.command import run
 
 SIZE = [line for line in TINY if "size_px" not in line]
 PART = ["data.side_px=64", "data.roi=[120, 60, 160, 100]", "data.ignore=[[120, 60], [130, 60], [120, 70]]"]
@@ -112,8 +111,8 @@ def test_synthetic_defects_are_put_inside_the_part(model: Path) -> None:
 
 
 def test_the_command_line_draws_where_the_photo_shows_it(model: Path, plates: Path, tmp_path: Path) -> None:
-    arguments = ["inspect", str(model), str(plates / "test/spot"), "-o", str(tmp_path / "out"), "--threshold", "0"]
-    assert CliRunner().invoke(app, arguments).exit_code == 1
+    ran = run("inspect", model, plates / "test/spot", "-o", tmp_path / "out", "--threshold", "0")
+    assert ran.exit_code == 1
     mask = np.asarray(Image.open(next((tmp_path / "out/masks").iterdir())))
     assert mask.shape == (150, 200)
     assert mask[80, 143] == 255

@@ -10,6 +10,7 @@ import pytest
 
 from blemish.inference.artifact import read_artifact
 from conftest import TINY, write_parts
+from reference.command import sets
 
 RUN = [sys.executable, "-m", "blemish", "train"]
 KILLED = """
@@ -39,8 +40,7 @@ SETTINGS = [*TINY, "train.epochs=20", "train.save_every_s=0"]
 @pytest.mark.slow
 def test_killed_again_and_again_and_resumed(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts")
-    words = [word for setting in SETTINGS for word in ("--set", setting)]
-    options = ["--detector", "conv_autoencoder", *words]
+    options = ["--detector", "conv_autoencoder", *sets(SETTINGS)]
     subprocess.run([*RUN, parts, "-o", tmp_path / "whole", *options], check=True, capture_output=True)
     for what, count in (("step", 3), ("step", 23), ("state", 5), ("state", 1), ("step", 17)):
         command = [sys.executable, "-c", KILLED, what, str(count), "train", parts, "-o", tmp_path / "cut", "--resume"]

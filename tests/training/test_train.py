@@ -31,12 +31,8 @@ from blemish.training.train import state_path, train_model
 from conftest import TINY
 
 
-def tiny(*more: str) -> list[str]:
-    return [*TINY, *more]
-
-
 def settings(*more: str):
-    return make_settings("conv_autoencoder", assignments=tiny(*more))
+    return make_settings("conv_autoencoder", assignments=[*TINY, *more])
 
 
 class StopAt:
@@ -69,7 +65,7 @@ def test_a_seed_makes_a_run_repeatable(parts: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [1, 5, 7])
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(parts: Path, tmp_path: Path, steps: int) -> None:
     whole = train_model(parts, tmp_path / "whole", settings())
     with pytest.raises(KeyboardInterrupt):

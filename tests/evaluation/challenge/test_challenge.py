@@ -199,7 +199,7 @@ def test_a_defect_given_as_good_is_named(predictor: Predictor, tmp_path: Path) -
     assert "sneaked_in.png" in found.report_path.read_text()
 
 
-def test_defects_stay_inside_the_region_of_the_model(good: Path, model_file: Path, tmp_path: Path) -> None:
+def test_defects_stay_inside_the_region_of_the_model(good: Path, tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", good=8)
     inside = "data.roi=[[0, 0.25], [1, 0.25], [1, 0.75], [0, 0.75]]"
     from blemish.training.settings import make_settings

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.data.files import exclusive_lock
 from blemish.data.progress import Progress, quiet
 from blemish.errors import DataError, SettingsError
@@ -25,6 +23,8 @@ from blemish.evaluation.compare.runs import LOCK, Compared, Outcome, execute_run
 from blemish.evaluation.compare.summary import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from conftest import TINY, draw_part, write_parts
+from reference.command import run as run_command
+from reference.command import sets
 from reference.schema import misfits
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -330,8 +330,7 @@ def test_bad_data_are_refused_before_any_work(shared_parts: Path, parts: Path, t
 
 
 def command(*arguments: object) -> Any:
-    sets = [word for assignment in HASTY for word in ("--set", assignment)]
-    return CliRunner().invoke(app, [*map(str, arguments), *sets])
+    return run_command(*arguments, *sets(HASTY))
 
 
 def test_the_command_says_what_failed_and_exits_with_1(copy: Path, shared_parts: Path) -> None:

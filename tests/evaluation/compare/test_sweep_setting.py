@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare import COMPARED
 from blemish.evaluation.compare.content import SweepContent
@@ -29,6 +27,7 @@ from blemish.evaluation.compare.sweep_setting import (
 from blemish.evaluation.results import EvaluateSettings
 from blemish.settings import RunSettings
 from conftest import TINY
+from reference.command import run, sets
 from reference.schema import misfits
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -131,16 +130,15 @@ def test_the_command_sweeps_a_setting(
 ) -> None:
     out = Path(shutil.copytree(done[0], tmp_path / "copy", copy_function=shutil.copy2))
     (out / PAGE).unlink()
-    for run in plan_runs(replace(plan(shared_parts, "model.latent=2,4"), evaluate=EvaluateSettings()), out)[2]:
-        record = json.loads((run.path / RECORD).read_text(encoding="utf-8"))
-        (run.path / RECORD).write_text(json.dumps({**record, "judging": run.judging}), encoding="utf-8")
-    command = ["sweep", "setting", str(shared_parts), "-o", str(out), "--detector", "seed", "--device", "cpu"]
-    sets = [word for one in [*HASTY, "model.latent=2,4"] for word in ("--set", one)]
-    result = CliRunner().invoke(app, [*command, *sets])
+    for each in plan_runs(replace(plan(shared_parts, "model.latent=2,4"), evaluate=EvaluateSettings()), out)[2]:
+        record = json.loads((each.path / RECORD).read_text(encoding="utf-8"))
+        (each.path / RECORD).write_text(json.dumps({**record, "judging": each.judging}), encoding="utf-8")
+    command = ["sweep", "setting", shared_parts, "-o", out, "--detector", "seed", "--device", "cpu"]
+    result = run(*command, *sets([*HASTY, "model.latent=2,4"]))
     assert result.exit_code == 0
     assert result.stderr.count("finished before, kept") == 2
     assert (out / PAGE).is_file()
-    result = CliRunner().invoke(app, [*command, "--set", "a=1"])
+    result = run(*command, "--set", "a=1")
     assert result.exit_code == 2
     assert "one setting needs several values" in result.stderr
 
@@ -149,5 +147,5 @@ def test_the_defaults_have_the_default_detector_and_patchcore(shared_parts: Path
     wanted = {RunSettings().detector, "patchcore"}
     assert wanted <= set(COMPARED)
     sweep = SettingSweep(shared_parts, ["data.side_px=64,128"])
-    assert {run.name for run in plan_runs(sweep, tmp_path)[2]} == wanted
-    assert len({run.path for run in plan_runs(sweep, tmp_path)[2]}) == 2 * len(wanted)
+    assert {each.name for each in plan_runs(sweep, tmp_path)[2]} == wanted
+    assert len({each.path for each in plan_runs(sweep, tmp_path)[2]}) == 2 * len(wanted)

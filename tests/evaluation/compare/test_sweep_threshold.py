@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from blemish.cli import app
 from blemish.data.folder import read_folder
 from blemish.data.masks import load_mask
 from blemish.errors import ArtifactError, DataError, SettingsError
@@ -23,6 +21,7 @@ from blemish.evaluation.results import EvaluateSettings
 from blemish.evaluation.threshold_counts import MAPS, read_threshold_counts
 from blemish.inference.predictor import Predictor
 from blemish.stats import Counts, PixelScores, count, f1
+from reference.command import run
 from reference.schema import misfits
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -83,9 +82,7 @@ def test_files_say_the_same(evaluation: Path, tmp_path: Path) -> None:
     assert [float(row["recall"]) for row in rows if row["scope"] == "all"] == curve["recall"]
 
 
-def test_neither_model_nor_images_are_needed(
-    model_file: Path, shared_parts: Path, evaluation: Path, tmp_path: Path
-) -> None:
+def test_neither_model_nor_images_are_needed(evaluation: Path, tmp_path: Path) -> None:
     elsewhere = Path(shutil.copytree(evaluation, tmp_path / "elsewhere"))
     content = sweep_threshold(elsewhere, tmp_path / "out")
     assert not content["image"]["scored_again"]
@@ -155,7 +152,7 @@ def test_names_may_be_short_but_not_doubtful(evaluation: Path, tmp_path: Path) -
         sweep_threshold(evaluation, tmp_path, image="test/baz/001.png")
 
 
-def test_bad_input_is_named(evaluation: Path, shared_parts: Path, model_file: Path, tmp_path: Path) -> None:
+def test_bad_input_is_named(evaluation: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results\.json: cannot be read"):
         sweep_threshold(tmp_path, tmp_path / "out")
     with pytest.raises(SettingsError, match="--tau -1"):
@@ -181,12 +178,12 @@ def test_without_defects_there_is_nothing_to_sweep(model_file: Path, shared_part
 
 
 def test_the_command_prints_the_table(evaluation: Path, tmp_path: Path) -> None:
-    arguments = ["sweep", "threshold", str(evaluation), "-o", str(tmp_path), "--tau", "0.3,0.15"]
-    result = CliRunner().invoke(app, arguments)
+    arguments = ["sweep", "threshold", evaluation, "-o", tmp_path, "--tau", "0.3,0.15"]
+    result = run(*arguments)
     assert result.exit_code == 0
     assert re.search(r"^ +0\.3 ", result.stdout, re.MULTILINE)
     assert "oracle" in result.stdout
-    result = CliRunner().invoke(app, [*arguments[:-1], "high"])
+    result = run(*arguments[:-1], "high")
     assert result.exit_code == 2
     assert "expected numbers with commas between" in result.stderr
-    assert CliRunner().invoke(app, [*arguments, "--model", "m"]).exit_code == 2
+    assert run(*arguments, "--model", "m").exit_code == 2
