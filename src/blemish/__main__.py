@@ -1,15 +1,29 @@
 """`python -m blemish` and the command `blemish`."""
 
+import atexit
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+INTERRUPTED = 130
 
 
 def _end_at_once(_signal: int, _frame: object) -> None:
     """Nothing has been read or written yet: there is nothing to tidy up."""
     os.write(2, b"interrupted\n")
-    os._exit(130)
+    os._exit(INTERRUPTED)
+
+
+def _end_interrupted() -> None:
+    """Without taking Python down: a library that was interrupted half-way may abort the process then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 def main() -> None:
@@ -28,6 +42,10 @@ def main() -> None:
         from blemish.cli import app
 
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end_interrupted()
+        raise
     except Exception:
         import traceback
 

@@ -42,6 +42,31 @@ main()
 """Ctrl-C where Python takes its modules down and has given up its handlers."""
 
 
+HALF_WAY = """
+import os, signal, sys
+import blemish.cli
+from blemish.__main__ import main
+
+class HalfWay:
+    def __del__(self, abort=os.abort):
+        abort()
+
+def app():
+    print("so far")
+    raise SystemExit(130)
+
+half_way, blemish.cli.app = HalfWay(), app
+main()
+"""
+"""An interruption that leaves a library which aborts the process where Python is taken down."""
+
+
+@pytest.mark.slow
+def test_an_interruption_half_way_through_a_library_ends_with_its_own_exit_code() -> None:
+    ended = subprocess.run([sys.executable, "-c", HALF_WAY], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "so far\n", "")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends a process there")
 def test_ctrl_c_after_a_command_has_ended_changes_no_exit_code() -> None:
