@@ -58,7 +58,7 @@ def test_doubtful_is_what_passes_with_a_p_value_of_at_most_the_rate(onnx_file: P
     [
         (None, 1.0, "doubt_rate: 1.0 is not a number between 0 and 1"),
         (None, 0.01, r"found 0\.01; nothing that passes at threshold .* would be doubtful below 0\.\d+: give at least"),
-        (0.0, 0.5, "would be doubtful: the threshold lies below all calibration scores of good images; give a higher"),
+        (0.0, 0.5, "would be doubtful: no calibration score of a good image lies below it; give a higher threshold"),
     ],
 )
 def test_a_rate_at_which_nothing_can_be_doubtful_is_refused(

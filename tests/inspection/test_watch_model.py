@@ -85,6 +85,29 @@ def test_a_new_certificate_is_used_at_once_and_stands_in_the_record(model: Path,
     assert len(records(folder.parent / "record.csv")) == 3
 
 
+def test_a_new_certificate_is_used_also_where_nothing_is_doubtful_any_more_which_is_said(
+    model: Path, folder: Path
+) -> None:
+    notes: list[str] = []
+    steps = iter([lambda: certify_model(model, CertifyRequest(max_false_alarm_rate=0.7))])
+
+    def wait(seconds: float) -> bool:
+        for step in steps if seconds else ():
+            step()
+            photo(folder / "b.png", seed=1)
+        return False
+
+    photo(folder / "a.png")
+    callbacks = Callbacks(lambda _decision: None, notes.append, wait, note=notes.append)
+    asked = WatchSettings(
+        folder, folder.parent / "r.csv", poll_s=0.001, settle_s=0.0, until_idle_s=0.05, doubt_rate=0.8
+    )
+    watch_folder(Predictor.load(model, device="cpu"), asked, callbacks, lambda: Predictor.load(model, device="cpu"))
+    change = records(folder.parent / "r.csv")[1]
+    assert (change["verdict"], float(change["threshold"])) == ("model", Predictor.load(model, device="cpu").threshold)
+    assert any("found 0.8; nothing that passes at threshold" in note for note in notes)
+
+
 def test_images_that_wait_are_judged_by_a_new_certificate_from_some_on(onnx_file: Path, folder: Path) -> None:
     model = Path(shutil.copy(onnx_file, folder.parent / "m.onnx"))
     for seed in range(12):

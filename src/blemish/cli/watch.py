@@ -101,10 +101,7 @@ def watch(
 
     def load() -> Predictor:
         found = Predictor.load(model, device, threads, state=state, sha256=sha256, signed_by=signed_by)
-        found = at_threshold(found, threshold, max_false_alarm_rate)
-        if doubt_rate is not None:
-            found.check_doubt_rate(doubt_rate)
-        return found
+        return at_threshold(found, threshold, max_false_alarm_rate)
 
     predictor = load()
     to = to or _export_beside(folder)

@@ -206,7 +206,7 @@ class Predictor:
         if doubt_rate < least:
             what = f"be doubtful below {rounded_up(least):g}: give at least that"
             if least >= 1.0:
-                what = "be doubtful: the threshold lies below all calibration scores of good images; give a higher one"
+                what = "be doubtful: no calibration score of a good image lies below it; give a higher threshold"
             raise SettingsError(
                 f"doubt_rate: found {doubt_rate:g}; nothing that passes at threshold {self.threshold:.6g} would {what}"
             )

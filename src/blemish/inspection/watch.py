@@ -181,6 +181,11 @@ class Watcher:
         self._model.use(predictor)
         self._follow_record()
         self.callbacks.model(predictor, change)
+        if self.settings.doubt_rate is not None:
+            try:
+                predictor.check_doubt_rate(self.settings.doubt_rate)
+            except SettingsError as error:  # verdicts are given all the same
+                self.callbacks.note(str(error))
 
     def _look(self, found: dict[str, Stamp], now_s: float) -> int:
         """See to the files that are ready; how many there were."""
