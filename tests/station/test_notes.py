@@ -1,22 +1,28 @@
 """What people write about images: kept as it is, in the audit trail, found, exported; and shown to whom it may be."""
 
 import json
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
 from blemish.errors import DataError, SettingsError
-from blemish.station import reviews
+from blemish.station import queue, reviews
 from blemish.station.app import Station
 from blemish.station.database import Database
 from blemish.station.exports import Wanted, export
+from blemish.station.folder import StationFolder
+from blemish.station.intake import Inbox
+from blemish.station.judge import Judge, commit
 from blemish.station.notes import LONGEST_NOTE, add_note, notes_of
+from blemish.station.products import product_of
 from blemish.station.reports import shift_report
+from blemish.station.shadow import compare
 from blemish.station.tables import Image, Note
 from blemish.station.trail import verify_trail
 from station.browser import judge_all, roles_below, visit
-from station.line import Line, picture
+from station.line import Line, picture, set_up_line
 
 DIRT = "scratch is dirt, wiped off"
 
@@ -123,3 +129,21 @@ def test_a_refused_verdict_leaves_no_note(station: Station, judged: int) -> None
             reviews.give_verdict(station.database, "eva", judged, judgement, note=note)
     with station.database.read() as session:
         assert (reviews.verdicts_of(session, judged), notes_of(session, [judged])) == ([], {})
+
+
+def test_notes_are_found_and_reported_on_both_databases(
+    database: Database, folder: StationFolder, onnx_file: Path
+) -> None:
+    line, inbox, judge = set_up_line(database, folder, onnx_file), Inbox(database, folder), Judge(folder, threads=1)
+    for seed in range(2):
+        inbox.receive(line.source_id, f"{seed}.png", picture(seed))
+    for task in queue.take(database, "me"):
+        commit(database, "me", task, judge.judge(task))
+    reviews.give_verdict(database, "eva", 2, "good", note="Kratzer: Öl, 100 %")
+    with database.read() as session:
+        for within in (reviews.Within(notes=True), reviews.Within(name="00 %"), reviews.Within(name="ratzer")):
+            assert [row.image.id for row in reviews.recent(session, None, within=within)] == [2]
+        report = shift_report(session, "2000", "9999-01-01")
+        assert ([note.image_id for note in report.notes], report.judged_good) == ([2], 1)
+        assert compare(session, product_of(session, line.product_id)).said_good == (0, 0, 0)
+        assert verify_trail(session).problem is None

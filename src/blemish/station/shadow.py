@@ -144,7 +144,7 @@ def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
     told = (Verdict.image_id, Decision.image_sha256, Verdict.judgement, Decision.verdict, Shadow.verdict)
     said = pairs.with_only_columns(*told)
     said = said.join(Verdict, Verdict.image_id == Decision.image_id).where(~Decision.is_known).order_by(Verdict.id)
-    known = _made_of(session.get(Model, product.shadow_model_id))
+    known = _made_of(session.get(Model, product.shadow_model_id or 0))
     last = {row[0]: row[2:] for row in session.execute(said) if row[1][:ID_DIGITS] not in known}
     other = pairs.add_columns(Image).join(Image, Image.id == Decision.image_id)
     other = other.where(Decision.verdict != Shadow.verdict).order_by(Decision.id.desc()).limit(4 * limit)
