@@ -164,6 +164,27 @@ begun.wait()
 """
 
 
+INTERRUPTED = """
+import sys
+import time
+import blemish.inference.limits as limits
+
+limits.threading.Thread.join = lambda self, timeout: sys.exit(130)  # Ctrl-C while the first run is waited for
+
+def run():
+    time.sleep(0.3)
+    print("came to its end")
+
+limits.run_bounded(run, is_on_cpu=False)
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupted_first_run_comes_to_its_end_before_python_does() -> None:
+    ran = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout) == (130, "came to its end\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["model_file", "onnx_file"])
 def test_daemon_threads_that_judge_do_not_abort_python_at_its_end(

@@ -16,8 +16,10 @@ _is_ending = False
 
 
 @contextmanager
-def held_up() -> Iterator[None]:
+def held_up(is_asked: bool = False) -> Iterator[None]:
     """Python does not end inside the block. A daemon thread that comes to it once Python ends goes no further.
+
+    Unless another thread has asked for it, and waits.
 
     >>> with held_up():
     ...     threading.get_ident() in _inside
@@ -27,13 +29,18 @@ def held_up() -> Iterator[None]:
     is_outer = me not in _inside
     _inside.add(me)
     try:
-        if _is_ending and threading.current_thread() is not threading.main_thread():
+        if _is_ending and not is_asked and threading.current_thread() is not threading.main_thread():
             _inside.discard(me)
             threading.Event().wait()
         yield
     finally:
         if is_outer:
             _inside.discard(me)
+
+
+def leave_behind(thread: threading.Thread) -> None:
+    """Let Python end without waiting for that thread any more."""
+    _inside.discard(thread.ident or 0)
 
 
 def _wait_for_networks() -> None:

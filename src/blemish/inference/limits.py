@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 from blemish.errors import ArtifactError
+from blemish.inference.ending import held_up, leave_behind
 
 T = TypeVar("T")
 
@@ -40,7 +41,8 @@ def run_bounded(function: Callable[[], T], is_on_cpu: bool, max_s: float = MAX_F
 
     def run() -> None:
         try:
-            found.append(function())
+            with held_up(is_asked=True):  # whoever waits for it may be interrupted
+                found.append(function())
         except BaseException as error:
             raised.append(error)
 
@@ -49,6 +51,7 @@ def run_bounded(function: Callable[[], T], is_on_cpu: bool, max_s: float = MAX_F
         thread.start()
         thread.join(max_s)
     if thread.is_alive():
+        leave_behind(thread)
         raise ArtifactError(f"it takes more than {max_s:g} s to judge one image")
     if raised:
         raise raised[0]
