@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from blemish.data.damage import refuse_damage
 from blemish.data.deep import (
     SIXTEEN_BIT_MODES,
     Depth,
@@ -219,6 +220,7 @@ def open_image(
                 check_pixels(handle.size[::-1], max_image_px, str(path))
                 _check_cost(handle, path, content, is_drawn)
                 refuse_unwritten(handle.format, content, str(path), tiff, is_drawn)
+                refuse_damage(handle.format, content, handle.size, tiff)
                 loaded = _loaded(handle, tiff, content, str(path))
                 if not is_drawn:
                     _refuse_short_palette(loaded, str(path))

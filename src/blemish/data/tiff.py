@@ -20,15 +20,38 @@ _MAX_VALUES, _MAX_FEW = 1_000_000, 64
 _MAX_OFFSET = 1 << 40
 NOWHERE = (errno.EINVAL, errno.EOVERFLOW)
 """What the system answers where a damaged file sends the reader to a place that no file has."""
-_WIDTH, _STRIPS = 256, (273, 279, 324, 325)
-"""Where strips and tiles lie, and how long they are."""
+_WIDTH, _STRIPS, _TABLES = 256, (273, 279, 324, 325), 347
+"""Where strips and tiles lie and how long they are; what the JPEGs in them have in common."""
 _USED = frozenset(
-    {254, 255, _WIDTH, 257, 258, 259, 262, *_STRIPS, 274, 277, 278, 284, 322, 323, 332, 336, 338, 339, 529, 530, 532}
+    {
+        254,
+        255,
+        _WIDTH,
+        257,
+        258,
+        259,
+        262,
+        *_STRIPS,
+        274,
+        277,
+        278,
+        284,
+        322,
+        323,
+        332,
+        336,
+        338,
+        339,
+        _TABLES,
+        529,
+        530,
+        532,
+    }
 )
 """The tags that say what is stored. Others are passed over, however many values they claim to have."""
 
-_TYPES = {1: "B", 3: "H", 4: "I", 5: "I", 16: "Q"}
-_RATIO, _RATIOS = 5, (529, 532)
+_TYPES = {1: "B", 3: "H", 4: "I", 5: "I", 7: "B", 16: "Q"}
+_BYTES, _RATIO, _RATIOS = 7, 5, (529, 532)
 """The kind of number that is stored, and kept, as two: what is divided, and by what; and the tags that have it."""
 _LUMA_601 = (0.299, 0.587, 0.114)
 _FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
@@ -245,11 +268,12 @@ def _values(file: BinaryIO, order: str, pointer: str, row: bytes) -> tuple[int, 
     number, kind = struct.unpack(order + "HH", row[:4])
     wide = struct.calcsize(pointer)
     count = struct.unpack(order + pointer, row[4 : 4 + wide])[0]
-    if kind not in _TYPES or (kind == _RATIO) != (number in _RATIOS) or not 0 < count <= _MAX_VALUES:
+    is_other = (kind == _RATIO) != (number in _RATIOS) or (kind == _BYTES and number != _TABLES)
+    if kind not in _TYPES or is_other or not 0 < count <= _MAX_VALUES:
         return (0,)
     count *= 2 if kind == _RATIO else 1
     size = struct.calcsize(order + _TYPES[kind])
-    wanted = count if number in _STRIPS else min(count, _MAX_FEW)
+    wanted = count if number in (*_STRIPS, _TABLES) else min(count, _MAX_FEW)
     values = row[4 + wide :]
     if count * size > wide:
         file.seek(struct.unpack(order + pointer, values)[0])
