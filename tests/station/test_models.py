@@ -240,7 +240,7 @@ def test_one_run_at_a_time_and_a_dead_one_is_called_failed(
     first = who.client.post("/recalibrate", data={"csrf": who.csrf, "product_id": line.product_id})
     assert first.headers["location"] == "/runs/1"
     (runs.out_of(station.folder, 1) / "log.txt").touch()  # as its process does at its beginning
-    second = who.client.post("/recalibrate", data={"csrf": who.csrf, "product_id": line.product_id})
+    second = who.client.post("/recalibrate", data={"csrf": who.csrf, "product_id": line.product_id, "rate": "20"})
     assert (second.status_code, "run 1 is not done yet" in second.text) == (422, True)
     assert "begins" in who.client.get("/runs/1").text
     monkeypatch.setattr(runs, "START_S", -1.0)
