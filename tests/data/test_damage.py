@@ -71,6 +71,10 @@ def _pad_pixels(content: bytes) -> bytes:
     return content[:-2] + b"\0\xaa" + content[-2:]
 
 
+def _fill_up(content: bytes) -> bytes:
+    return content[:-2] + bytes(SECTOR) + content[-2:]
+
+
 def _pad_at_restart_marks(content: bytes) -> bytes:
     return content.replace(b"\xff\xd3", b"\x55\x55\x55\xff\xd3")
 
@@ -99,6 +103,7 @@ def _bytes_between(content: bytes) -> bytes:
 
 HARMLESS = {
     "bytes after the pixels": ("baseline", _pad_pixels),
+    "a whole block filled up": ("baseline", _fill_up),
     "bytes before restart marks": ("restart marks", _pad_at_restart_marks),
     "what a camera appends": ("baseline", lambda content: content + b"trailer\xff\xd8\xff"),
     "a trailer and no end": ("baseline", lambda content: content[:-2] + b"trailer of the camera" * 9),
@@ -143,6 +148,29 @@ def test_tiles_of_deflate_are_looked_at() -> None:
     at = len(content) // 2
     with pytest.raises(DataError, match="damaged or truncated image"):
         _open(content[:at] + bytes(16) + content[at + 16 :])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_deflate_is_followed_with_its_bits_in_either_order(mode: str) -> None:
+    stream = io.BytesIO()
+    PHOTO.convert(mode).save(stream, "TIFF", compression="tiff_adobe_deflate", tiffinfo={266: 2})
+    content = stream.getvalue()
+    np.testing.assert_array_equal(_open(content), PHOTO.convert(mode))
+    at = len(content) // 2
+    with pytest.raises(DataError, match="damaged or truncated image"):
+        _open(content[:at] + bytes(SECTOR) + content[at + SECTOR :])
+
+
+def test_a_strip_that_is_no_part_of_the_image_is_not_looked_at() -> None:
+    stream = io.BytesIO()
+    PHOTO.save(stream, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: 96})
+    tiff = read_tiff(stream)
+    assert tiff is not None
+    assert tiff.parts == 2
+    content = stream.getvalue() + b"foreign"
+    tiff.tags[273] += (len(content) - 7,)
+    tiff.tags[279] += (7,)
+    refuse_damage("TIFF", content, PHOTO.size, tiff)
 
 
 def test_no_part_of_a_tiff_costs_more_than_the_image() -> None:

@@ -19,6 +19,7 @@ _WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xDA), 0xFF)
 _STRAY = re.compile(r": (\d+) extraneous bytes before marker 0xd([0-79])")
 _DEFLATE, _JPEG = (8, 32946), 7
 _PIECE = 1 << 20
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def refuse_damage(image_format: str | None, content: bytes, size_px: tuple[int, int], tiff: Tiff | None = None) -> None:
@@ -43,10 +44,10 @@ def refuse_damage(image_format: str | None, content: bytes, size_px: tuple[int, 
 
 
 def _strips(tiff: Tiff, content: bytes) -> Iterator[bytes]:
-    """The strips or tiles of a TIFF, up to the file's length in all: they may lie on one another."""
+    """The strips or tiles that a TIFF's pixels are in, up to the file's length in all: they may lie on one another."""
     offsets, lengths = (324, 325) if 324 in tiff.tags else (273, 279)
     left = len(content)
-    for offset, length in zip(tiff.tags.get(offsets, ()), tiff.tags.get(lengths, ()), strict=False):
+    for offset, length in zip(tiff.tags.get(offsets, ())[: tiff.parts], tiff.tags.get(lengths, ()), strict=False):
         left -= length
         if left < 0:
             return
@@ -72,12 +73,20 @@ def _refuse_jpeg(content: bytes, most_px: int) -> int:
         simplejpeg.decode_jpeg(bare if has_end else bare + _EOI, "GRAY", min_height=1, min_width=1)
     except ValueError as error:
         stray = _STRAY.search(str(error))
-        is_padding = stray is not None and (int(stray[1]) <= MAX_PADDING_BYTES or (stray[2] == "9" and not has_end))
-        if "Corrupt JPEG data" in str(error) and not is_padding:  # other kinds of doubt change no pixel
+        if "Corrupt JPEG data" in str(error) and not (
+            stray and _is_padding(bare, has_end, int(stray[1]), stray[2])
+        ):  # other kinds of doubt change no pixel
             raise
     if _lacks_scans(bare):
         raise ValueError("some of its scans are not there")
     return pixels
+
+
+def _is_padding(bare: bytes, has_end: bool, stray_bytes: int, marker: str) -> bool:
+    """Whether bytes before a marker are none of pixels; before the end they may be many, all alike."""
+    end = bare.rfind(_EOI)
+    is_filled = marker == "9" and len(set(bare[max(0, end - stray_bytes) : end])) == 1
+    return stray_bytes <= MAX_PADDING_BYTES or is_filled or (marker == "9" and not has_end)
 
 
 def _without_metadata(content: bytes) -> bytes:
@@ -125,7 +134,7 @@ def _refuse_deflate(tiff: Tiff, content: bytes) -> None:
     """libtiff stops at the last pixel of a strip, before its check sum."""
     room = _room(tiff) * tiff.samples * tiff.bits // 8
     for strip in _strips(tiff, content):
-        stream, rest = zlib.decompressobj(), strip
+        stream, rest = zlib.decompressobj(), strip.translate(_REVERSED) if tiff.first(266, 1) == 2 else strip
         while rest and not stream.eof and room > 0:
             try:
                 room -= len(stream.decompress(rest, _PIECE))

@@ -31,6 +31,7 @@ _USED = frozenset(
         258,
         259,
         262,
+        266,
         *_STRIPS,
         274,
         277,
@@ -162,13 +163,18 @@ class Tiff(NamedTuple):
         return self.first(262, 1) == 6 and self.first(259, 1) == 1 and set(self.tags.get(530, (1,))) != {1}
 
     @property
+    def parts(self) -> int:
+        """How many strips or tiles its pixels are in."""
+        height, width = self.size_px
+        rows, columns = self.first(323 if 322 in self.tags else 278, height), self.first(322, width)
+        parts = -(-height // (rows or height or 1)) * -(-width // (columns or width or 1))
+        return parts * (self.samples if self.is_planar else 1)
+
+    @property
     def _lacks_pixels(self) -> bool:
         """Whether strips or tiles are not there, as in sparse files: their pixels would be black, or other bytes."""
-        (height, width), is_tiled = self.size_px, 322 in self.tags
-        rows, columns = self.first(323 if is_tiled else 278, height), self.first(322, width)
-        wanted = -(-height // (rows or height or 1)) * -(-width // (columns or width or 1))
-        offsets = self.tags.get(324 if is_tiled and 324 in self.tags else 273, ())
-        wanted *= self.samples if self.is_planar else 1
+        wanted = self.parts
+        offsets = self.tags.get(324 if 322 in self.tags and 324 in self.tags else 273, ())
         return bool(offsets) and (len(offsets) < wanted or 0 in offsets[:wanted])
 
     def unread_reason(self) -> str:
