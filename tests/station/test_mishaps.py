@@ -1,5 +1,6 @@
 """What goes wrong around a station: clock, network, server and database; nothing is lost, nothing decided twice."""
 
+import gc
 import json
 import random
 import resource
@@ -166,6 +167,25 @@ def test_what_is_asked_at_once_is_answered_when_it_is_encrypted(station: Station
 
         with ThreadPoolExecutor(8) as pool:
             assert Counter(pool.map(ask, range(80))) == {200: 60, 422: 20}
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_over_takes_no_memory(
+    station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEADERS_S", 600.0)
+    certificate = write_certificate(tmp_path)
+    context = ssl.create_default_context(cafile=certificate)
+    with serve_pages(station, certificate) as (_, port):
+        for _ in range(10):
+            with urlopen(f"https://localhost:{port}/healthz", context=context, timeout=WITHIN_S) as answer:
+                assert answer.status == 200
+
+        def is_free() -> bool:
+            gc.collect()
+            return sum(type(one) is server.Connection for one in gc.get_objects()) < 3
+
+        assert wait_until(is_free)
 
 
 def test_a_station_asks_for_more_file_handles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ class Connection(H11Protocol):
         self._shaking: asyncio.Task[None] | None = None
         self._early = b""
         """What was asked before the server was told that hands are shaken."""
+        self._ending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """One more; where there are enough, in the place of one on which nothing was asked, if there is one."""
@@ -113,8 +114,16 @@ class Connection(H11Protocol):
         self._await_request()
         super().on_response_complete()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over, and its memory is free at once: that of an encrypted one is 0.3 MB."""
+        if self._ending is not None:
+            self._ending.cancel()
+        super().connection_lost(exc)
+
     def _await_request(self) -> None:
-        self.loop.call_later(HEADERS_S, self._end_unless_asked, self.cycle)
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = self.loop.call_later(HEADERS_S, self._end_unless_asked, self.cycle)
 
     def _end_unless_asked(self, last: Any) -> None:
         if self.cycle is last and (last is None or last.response_complete):
