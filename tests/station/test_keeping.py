@@ -21,7 +21,6 @@ from blemish.station.heads import Head, head_of, read_head, send_daily, set_addr
 from blemish.station.hooks import SIGNATURE, is_signed
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judged, commit
-from blemish.station.notes import add_note
 from blemish.station.retention import Retention, make_retention, read_retention, set_retention, sweep
 from blemish.station.tables import Decision, Entry, Image, Setting
 from blemish.station.trail import append
@@ -90,7 +89,7 @@ def test_images_go_by_age_and_rejects_and_audit_images_later(
     old, reject, audit = keep(1, 40), keep(2, 40, "anomalous"), keep(3, 40, is_audit=True)
     judged, unreadable, ancient = keep(4, 40), keep(5, 40, "unreadable"), keep(6, 400, "anomalous")
     noted, new, waits = keep(9, 40), keep(7, 10), keep(8, 400, is_decided=False)
-    add_note(database, "eva", noted, "to be talked about")
+    reviews.add_note(database, "eva", noted, "to be talked about")
     reviews.give_verdict(database, "eva", judged, "good")
     assert sweep(database, folder).images == 0  # for ever unless told otherwise
     set_retention(database, "eva", make_retention(30, 365, None), "the disk is small")

@@ -15,7 +15,7 @@ from blemish.station.exports import Wanted, export
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge, commit
-from blemish.station.notes import LONGEST_NOTE, add_note, notes_of
+from blemish.station.notes import LONGEST_NOTE, notes_of
 from blemish.station.products import product_of
 from blemish.station.reports import shift_report
 from blemish.station.shadow import compare
@@ -43,13 +43,17 @@ def texts(database: Database, image_id: int) -> list[str]:
 def test_a_note_is_kept_as_it_is_and_one_that_was_changed_is_noticed(station: Station, judged: int) -> None:
     database = station.database
     for text in (DIRT, f" {DIRT}\r\n", "and a second look", DIRT):  # the second one is the first, sent twice
-        add_note(database, "eva", judged, text)
+        reviews.add_note(database, "eva", judged, text)
     assert texts(database, judged) == [DIRT, "and a second look", DIRT]
     for text in ("", " \n", "x" * (LONGEST_NOTE + 1), "a\0b", "\ud800", "\u202egnp.exe"):
         with pytest.raises(SettingsError, match="note: "):
-            add_note(database, "eva", judged, text)
+            reviews.add_note(database, "eva", judged, text)
     with pytest.raises(DataError, match="image 99: there is none"):
-        add_note(database, "eva", 99, DIRT)
+        reviews.add_note(database, "eva", 99, DIRT)
+    with database.write() as session:
+        session.execute(update(Image).values(is_audit=True))
+    with pytest.raises(DataError, match="waits in the audit lane"):  # whoever judges it reads nothing before
+        reviews.add_note(database, "eva", judged, DIRT)
     with database.read() as session:
         assert verify_trail(session).problem is None
     with database.write() as session:

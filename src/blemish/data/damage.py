@@ -122,6 +122,8 @@ def _lacks_scans(bare: bytes) -> bool:
     end = bare.find(_EOI, at)  # further photos may follow
     while 0 <= at < len(bare) - 8:
         of_numbers = at + 5 + 2 * bare[at + 4]
+        if of_numbers + 3 > len(bare):
+            break
         first, last, bits = bare[of_numbers : of_numbers + 3] if is_progressive else (0, 63, 0)
         if not bits & 15:
             for component in bare[at + 5 : of_numbers : 2]:

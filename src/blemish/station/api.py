@@ -20,7 +20,7 @@ from blemish.station import reviews
 from blemish.station.access import allow, identity_of
 from blemish.station.app import At, Station
 from blemish.station.heads import head_of
-from blemish.station.notes import add_note, note_out, notes_of
+from blemish.station.notes import note_out, notes_of
 from blemish.station.pictures import Show, draw
 from blemish.station.products import add_model, go_live
 from blemish.station.reports import SUMMARY_FIELDS, HourlyChart, Share, shift_report, summary_rows
@@ -241,7 +241,7 @@ def verdicts(station: At, image_id: ImageId) -> list[dict[str, str]]:
 @allow("operator", "judge")
 def write_note(request: Request, station: At, said: NoteIn) -> list[dict[str, str]]:
     """Write something about an image; answers with all that was written about it."""
-    add_note(station.database, identity_of(request).name, said.image_id, said.text)
+    reviews.add_note(station.database, identity_of(request).name, said.image_id, said.text)
     return notes(station, said.image_id)
 
 

@@ -5,29 +5,12 @@ from collections.abc import Collection
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blemish.errors import DataError, SettingsError
+from blemish.errors import SettingsError
 from blemish.inspection.decisions import now
-from blemish.station.database import Database
-from blemish.station.tables import Image, Note
+from blemish.station.tables import Note
 from blemish.station.trail import append, note_detail
 
 LONGEST_NOTE = 1000
-
-
-def add_note(database: Database, user_name: str, image_id: int, text: str) -> None:
-    """Keep what a person writes about an image.
-
-    Raises:
-        SettingsError: nothing, or too much.
-        DataError: there is no such image.
-    """
-    text = checked_note(text)
-    if not text:
-        raise SettingsError("note: write something")
-    with database.write() as session:
-        if session.get(Image, image_id) is None:
-            raise DataError(f"image {image_id}: there is none")
-        put_note(session, user_name, image_id, text)
 
 
 def checked_note(text: str) -> str:

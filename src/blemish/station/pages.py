@@ -20,7 +20,7 @@ from blemish.station import reviews, state
 from blemish.station.access import allow, identity_of, is_from_script
 from blemish.station.api import ImageId, check_shown
 from blemish.station.app import At, Chosen, Number, Station, Text
-from blemish.station.notes import LONGEST_NOTE, add_note, notes_of
+from blemish.station.notes import LONGEST_NOTE, notes_of
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
 from blemish.station.queue import queue_length
@@ -301,7 +301,7 @@ def give_verdict(
 @allow("operator")
 def write_note(request: Request, station: At, image_id: Number, text: Text) -> Response:
     """Write something about an image."""
-    add_note(station.database, identity_of(request).name, image_id, text)
+    reviews.add_note(station.database, identity_of(request).name, image_id, text)
     return see_other(f"/images/{image_id}")
 
 

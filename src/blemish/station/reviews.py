@@ -92,6 +92,28 @@ def give_verdict(
             put_note(session, user_name, image_id, note)
 
 
+def add_note(database: Database, user_name: str, image_id: int, text: str) -> None:
+    """Keep what a person writes about an image.
+
+    What is written about one of the audit lane comes with its verdict: whoever judges it reads nothing before.
+
+    Raises:
+        SettingsError: nothing, or too much.
+        DataError: there is no such image, or it waits in the audit lane.
+    """
+    text = checked_note(text)
+    if not text:
+        raise SettingsError("note: write something")
+    with database.write() as session:
+        image = session.get(Image, image_id)
+        if image is None:
+            raise DataError(f"image {image_id}: there is none")
+        decision = session.scalar(select(Decision).where(Decision.image_id == image_id))
+        if is_hidden(session, Row(image, decision)):
+            raise DataError(f"image {image_id}: waits in the audit lane; judge it there, and write with the verdict")
+        put_note(session, user_name, image_id, text)
+
+
 def to_review(session: Session, product_id: int | None) -> list[Row]:
     """Anomalous and doubtful images that nobody has judged, the worst first; those of the audit lane wait for it.
 
