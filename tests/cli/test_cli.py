@@ -198,6 +198,15 @@ def test_version_and_detectors_are_told() -> None:
     assert "ae_ssim" in run("detectors").stdout
 
 
+@pytest.mark.parametrize("group", [(), *((name,) for name in ("data", "encoders", "fleet", "station", "sweep"))])
+def test_a_list_of_commands_says_each_in_whole_sentences_on_80_columns(group: tuple[str, ...]) -> None:
+    listed = run(*group, "--help").output.split("Commands:")[1].splitlines()[1:]
+    assert len(listed) > 1
+    assert (
+        [line for line in listed if not line.endswith(".")] == [line for line in listed if line.endswith("...")] == []
+    )
+
+
 def test_a_batch_is_judged_as_one(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     """Two calibration images: no p-value below 1/3, so at 0.4 seven of the eight must stand out."""
     folder = shared_parts / "test"

@@ -125,10 +125,10 @@ app.add_typer(
 app.add_typer(
     _with_commands(FLEET_COMMANDS, "fleet"),
     name="fleet",
-    help="Many products and millions of images, on one machine or many: with Ray (pip install 'blemish[fleet]').",
+    help="Many products and millions of images, on one or many machines. With Ray (pip install 'blemish[fleet]').",
 )
 app.add_typer(
     _with_commands(STATION_COMMANDS, "station", cls=station.StationGroup),
     name="station",
-    help="Judge images beside the line, and keep a record that stands up to an audit. `blemish station FOLDER` serves.",
+    help="Judge beside the line, in a browser, with an audit trail. `blemish station FOLDER` serves.",
 )

@@ -43,7 +43,7 @@ def certify(
     threads: Threads = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Show what a model promises about false alarms; with options, write another promise into the file."""
+    """Show what a model promises about false alarms, or change it. Options write another promise into the file."""
     from blemish.inspection.certify import CertifyRequest, certify_model, to_json
 
     asked = CertifyRequest(max_false_alarm_rate, confidence, good, add, groups, skip_bad, dry_run)

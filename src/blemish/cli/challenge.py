@@ -34,7 +34,7 @@ def challenge(
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
-    """Put synthetic defects of graded size and contrast on good photos, and see which the model misses."""
+    """See which synthetic defects on good photos a model misses. They are of graded size and contrast."""
     from blemish.data.folder import read_folder
     from blemish.data.synthetic.defects import DEFECTS
     from blemish.evaluation.challenge.challenge import ChallengeSettings, challenge_model

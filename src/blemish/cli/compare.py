@@ -100,7 +100,7 @@ def sweep_threshold(
     data: Annotated[Path | None, typer.Option(help="The folder that was evaluated; goes with --model.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Precision, recall and F1 over the threshold, from an evaluation: nothing is trained or scored."""
+    """Precision, recall and F1 over the threshold. From an evaluation: nothing is trained or scored."""
     from blemish.evaluation.compare.sweep_page import table_rows
     from blemish.evaluation.compare.sweep_threshold import Source, sweep_threshold
 

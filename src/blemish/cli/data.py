@@ -54,7 +54,7 @@ def synth(
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
 ) -> None:
-    """Draw a data set in MVTec's layout: good hazelnuts, and ones with a crack, a cut, a hole or a print."""
+    """Draw hazelnuts, good and defective, in MVTec's layout. Defects are cracks, cuts, holes and prints."""
     from blemish.data.synthetic.dataset import write_hazelnuts
 
     with progress() as report:
@@ -63,7 +63,7 @@ def synth(
 
 
 def list_sets() -> None:
-    """List the public data sets that `blemish data get` knows, with their licences."""
+    """List the public data sets that `get` knows, with licences."""
     from blemish.data.catalogue import CATALOGUE
 
     columns = ("name", "what it is", "licence", "how to get it")
@@ -149,9 +149,9 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Copy a data set into MVTec's layout: VisA, DAGM, KolektorSDD (2), Real-IAD, magnetic tiles, AITEX, OK / NOK
-    folders, MVTec LOCO, AD 2, 3D; or images with annotations of COCO, YOLO, Label Studio, CVAT or LabelMe, drawn as
-    masks."""
+    """Copy a data set into MVTec's layout. It may be VisA, DAGM, KolektorSDD (2), Real-IAD, magnetic tiles, AITEX,
+    OK / NOK folders, MVTec LOCO, AD 2, 3D; or images with annotations of COCO, YOLO, Label Studio, CVAT or LabelMe,
+    drawn as masks."""
     from blemish.data.convert import convert_annotated, convert_dataset
     from blemish.settings import DataSettings, parse_assignment, validate
 

@@ -15,7 +15,7 @@ def list_(
     measure: Annotated[bool, typer.Option("--measure", help="Measure the speed of each here.")] = False,
     form: TableOrJson = "table",
 ) -> None:
-    """List the encoders that are on this machine, with licence, size, and speed where it was measured."""
+    """List the encoders on this machine. With licence, size, and speed where it was measured."""
     import json
 
     from blemish.data.progress import counted
@@ -78,7 +78,7 @@ def accept(licence: Annotated[str, typer.Argument(help="e.g. dinov3-license", sh
 
 
 def licence(model: Model) -> None:
-    """Print which encoder a model file holds, and under which licence; for trained models and exports."""
+    """Print which encoder a model file holds, and its licence. For trained models and exports."""
     from blemish.inference.runtime import header_of
 
     card = header_of(model).encoder

@@ -26,7 +26,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a trained model as an ONNX file that needs no torch, if it judges as the trained model does."""
+    """Write a model as an ONNX file, which needs no torch. Refused if it judges differently from the trained model."""
     from blemish.inference.monitor_state import withdrawal
     from blemish.inference.runtime import header_of
     from blemish.inference.trust import signature_notes
@@ -51,7 +51,7 @@ def verify(
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
 ) -> None:
-    """Judge the images in an exported file here, and compare with what the trained model said of them.
+    """Check that an exported file judges here as it should. It holds images, and what the trained model said of them.
 
     Of a trained model: judge images on --device, and compare with the processor.
     """

@@ -19,7 +19,7 @@ Product = Annotated[
 
 
 def manifest(folder: Folder, out: ManifestOut = None, product: Product = None) -> None:
-    """List the images of a folder, for `blemish fleet inspect`: id, path and product."""
+    """List the images of a folder for `fleet inspect`. With id, path and product."""
     from blemish.data.layouts import subfolders
     from blemish.fleet.manifest import csv_lines, find_images, write_manifest
 

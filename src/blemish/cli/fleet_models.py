@@ -76,7 +76,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Images that may wait; more are answered with 503.")] = 64,
     max_mib: Annotated[int, typer.Option(min=1, help="Largest image file, in MiB.")] = 64,
 ) -> None:
-    """Judge images of all products over HTTP, as a station does: POST /api/v1/predict?product=...&name=...
+    """Judge images of all products over HTTP, as a station does. POST /api/v1/predict?product=...&name=...
 
     Ctrl-C ends it, and every process it has started. There are no accounts: it is for programs on a trusted network.
     """

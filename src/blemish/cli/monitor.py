@@ -55,7 +55,7 @@ def monitor(
     threads: Threads = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Notice when the line has changed, by score, brightness, contrast, sharpness and position.
+    """Notice when the line has changed. By score, brightness, contrast, sharpness and position.
 
     Exit code 0: no change noticed; 1: something has changed, and the certificate is withdrawn; 2: an error; 3: no
     change noticed, but at least one image could not be read and was left out (--skip-bad). Run again, it goes on with

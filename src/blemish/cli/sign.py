@@ -13,7 +13,7 @@ def sign(
     model: Model,
     key: Annotated[Path, typer.Option(help="Private key: ed25519, PEM, without a password.", show_default=False)],
 ) -> None:
-    """Sign a model file: write MODEL.sig beside it, which `--signed-by` then requires."""
+    """Sign a model file. Writes MODEL.sig beside it, which `--signed-by` then requires."""
     from blemish.inference.trust import sign_model
 
     out_console.print(f"written: {sign_model(model, key)}")

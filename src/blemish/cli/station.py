@@ -106,7 +106,7 @@ def add(
     every_s: Annotated[float, typer.Option(help="Of the camera, one frame in so many seconds. 0: every-frames.")] = 0.0,
     database: DatabaseOption = None,
 ) -> None:
-    """Set up a product of a station from the terminal: its model, and where its images come from."""
+    """Set up a product: its model, and where its images come from."""
     from blemish.station.cameras import Pace, add_camera, checked_camera, shown_address
     from blemish.station.folder import MARKER
     from blemish.station.products import (
@@ -156,7 +156,7 @@ def tell(
     ] = "homeassistant",
     database: DatabaseOption = None,
 ) -> None:
-    """Tell a program or a broker of MQTT of every decision from now on, as the page Hooks does."""
+    """Tell a program or a broker of MQTT of every decision. From now on, as the page Hooks does."""
     from blemish.station.brokers import Login, add_broker, is_broker
     from blemish.station.hooks import add_hook
     from blemish.station.products import find_product

@@ -19,7 +19,7 @@ def verify(
         typer.Option(help="A head noted before, or its file; that nothing up to it was rewritten is checked too."),
     ] = None,
 ) -> None:
-    """Check the audit trail: that no entry, decision or verdict was changed, left out or added. 1: one was."""
+    """Check the audit trail. No entry, decision or verdict may be changed, left out or added. 1: one was."""
     from blemish.station.heads import read_head
     from blemish.station.trail import verify_trail
 
@@ -77,7 +77,7 @@ def import_record(
     ] = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Take the decisions of a record into a station, with the images still there. The same again adds nothing."""
+    """Take the decisions of a record into a station. With the images still there. The same again adds nothing."""
     from blemish.station.records import import_record as take_in
 
     with opened(folder, database) as (station, store), progress() as report:
@@ -104,7 +104,7 @@ def head(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write. None: standard output.")] = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Print the head of the audit trail, to be kept elsewhere and given to `verify --head` later."""
+    """Print the head of the audit trail, to be kept elsewhere. It is given to `verify --head` later."""
     from blemish.data.files import atomic_write
     from blemish.data.outputs import check_output
     from blemish.station.heads import head_of
@@ -159,7 +159,7 @@ def backup(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, for example station.zip.")],
     database: DatabaseOption = None,
 ) -> None:
-    """Write all of a station into one file, while it runs: its store at one moment, its images and models."""
+    """Write all of a station into one file, while it runs. Its store at one moment, its images and models."""
     from blemish.station.backup import back_up
 
     with opened(folder, database) as (station, store), progress(at_once=True) as report:
@@ -174,7 +174,7 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="Folder to make; new or empty.", show_default=False)],
     database: DatabaseOption = None,
 ) -> None:
-    """Make a station from a backup, in a new folder, and check its audit trail. Exit code 1: the trail is broken."""
+    """Make a station from a backup, in a new folder. Its audit trail is checked. Exit code 1: the trail is broken."""
     from blemish.station.backup import restore as restore_backup
 
     with progress(at_once=True) as report:

@@ -49,7 +49,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Train a detector on good images, calibrate its threshold on held-out ones, write one model file."""
+    """Train a detector on good images, into one model file. Its threshold is calibrated on held-out ones."""
     from blemish.training.settings import make_settings
     from blemish.training.train import train_model
 
@@ -131,7 +131,7 @@ def evaluate(
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
 ) -> None:
-    """Judge a model on test images, and write results.json and report.html."""
+    """Measure how good a model is on test images. Writes results.json and report.html."""
     from blemish.data.folder import read_folder
     from blemish.evaluation.evaluate import KNOWN, evaluate_model
     from blemish.evaluation.results import AS_READ, EvaluateSettings
@@ -174,7 +174,7 @@ def _write_submission(predictor: "Predictor", data: Path, out: Path, benchmark: 
 
 
 def detectors() -> None:
-    """List the detectors and the presets that `blemish train --detector` takes."""
+    """List the detectors and presets. `blemish train --detector` takes their names."""
     from blemish.models import DETECTORS, PRESET_TITLES, PRESETS
 
     table = new_table("name", "what it is", left=("name", "what it is"))

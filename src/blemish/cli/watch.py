@@ -87,7 +87,7 @@ def watch(
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
 ) -> None:
-    """Judge images as they are written into a folder, each exactly once. Ctrl-C ends it, with exit code 0; 2: an error.
+    """Judge each image once as it is written into a folder. Ctrl-C ends it, with exit code 0; 2: an error.
 
     A decision is in the record, an SQLite file, and on the disk before the image is moved; CSV or JSON lines follow it:
     time, file, SHA-256, score, p-value, threshold, verdict, regions. If it is killed, start it again and it goes on.
