@@ -195,7 +195,9 @@ def test_synth_refuses_a_folder_that_is_not_empty(parts: Path) -> None:
 
 def test_version_and_detectors_are_told() -> None:
     assert re.fullmatch(r"\d+\.\d+[.\w+]*", run("--version").stdout.strip())
-    assert "ae_ssim" in run("detectors").stdout
+    listed = run("detectors").stdout
+    assert "ae_ssim" in listed
+    assert re.match(r"feature_ensemble +The default\.", listed.splitlines()[1])
 
 
 @pytest.mark.parametrize("group", [(), *((name,) for name in ("data", "encoders", "fleet", "station", "sweep"))])

@@ -69,8 +69,7 @@ def list_sets() -> None:
     columns = ("name", "what it is", "licence", "how to get it")
     table = new_table(*columns, left=columns)
     for name, one in CATALOGUE.items():
-        how = "fetched" if one.address else f"{one.how}; then --archive"
-        table.add_row(name, one.title, one.licence, how)
+        table.add_row(name, one.title, one.licence, "fetched" if one.address else "by hand: `data get` says how")
     out_console.print(table)
 
 

@@ -174,12 +174,15 @@ def _write_submission(predictor: "Predictor", data: Path, out: Path, benchmark: 
 
 
 def detectors() -> None:
-    """List the detectors and presets. `blemish train --detector` takes their names."""
+    """List the detectors, the default first, and presets. `blemish train --detector` takes their names."""
     from blemish.models import DETECTORS, PRESET_TITLES, PRESETS
+    from blemish.settings import RunSettings
 
     table = new_table("name", "what it is", left=("name", "what it is"))
-    for name, kind in DETECTORS.items():
-        table.add_row(name, (kind.__doc__ or "").strip().partition("\n")[0])
+    default = RunSettings().detector
+    for name, kind in sorted(DETECTORS.items(), key=lambda one: one[0] != default):
+        what = (kind.__doc__ or "").strip().partition("\n")[0]
+        table.add_row(name, f"The default. {what}" if name == default else what)
     for name, preset in PRESETS.items():
         table.add_row(name, f"{PRESET_TITLES[name]}; a preset of {preset['detector']}.")
     out_console.print(table)
