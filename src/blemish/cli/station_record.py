@@ -71,7 +71,8 @@ def import_record(
     images: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder that paths of the record are looked for in; several may be given. None: as they are.",
+            help="Folder that paths of the record are looked for in; may be repeated. Default: as they are.",
+            metavar="FOLDER",
             show_default=False,
         ),
     ] = None,
