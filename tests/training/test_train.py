@@ -51,6 +51,13 @@ def test_a_name_in_the_place_of_settings_is_refused(tmp_path: Path) -> None:
         train_model(tmp_path, tmp_path / "model.safetensors", "patchcore")  # type: ignore[arg-type]
 
 
+def test_without_settings_it_is_the_default_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = list[object]()
+    monkeypatch.setattr("blemish.training.train._train", lambda *given: begun.extend(given))
+    train_model(str(tmp_path), str(tmp_path / "model.safetensors"))
+    assert begun[:3] == [tmp_path, tmp_path / "model.safetensors", make_settings()]
+
+
 @pytest.mark.slow
 def test_a_seed_makes_a_run_repeatable(parts: Path, tmp_path: Path) -> None:
     headers = [

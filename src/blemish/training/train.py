@@ -19,19 +19,20 @@ from blemish.training.fit import fit_splits
 from blemish.training.header import fixtures, held_out_scores, model_header
 from blemish.training.job import Job, good_samples, split_samples
 from blemish.training.policy import resolve_policy, without_paths
+from blemish.training.settings import make_settings
 
 
 def train_model(
     data: Path | str,
     out: Path | str,
-    settings: RunSettings,
+    settings: RunSettings | None = None,
     device: str = "auto",
     resume: bool = False,
     report: Report = quiet,
 ) -> ArtifactHeader:
     """Train a detector on the good images of `data`, calibrate it on held-out ones, and write it to `out`.
 
-    With `resume`, a run that was cut off goes on from the state beside `out` and ends with the weights it would have
+    Without `settings`, with those of `make_settings()`. With `resume`, a run that was cut off goes on from the state beside `out` and ends with the weights it would have
     had; a finished model with the same settings and images is left as it is; where there is neither it starts at
     step 0.
 
@@ -43,6 +44,7 @@ def train_model(
         TrainingError: the loss is not a number.
     """
     data, out = as_path(data, "data"), as_path(out, "out")
+    settings = make_settings() if settings is None else settings
     if not isinstance(settings, RunSettings):
         raise SettingsError(f"settings: found {shortened(repr(settings))}; make them, as by make_settings('patchcore')")
     check_model_name(out, SUFFIXES)
