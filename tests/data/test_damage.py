@@ -106,6 +106,7 @@ HARMLESS = {
     "a whole block filled up": ("baseline", _fill_up),
     "bytes before restart marks": ("restart marks", _pad_at_restart_marks),
     "what a camera appends": ("baseline", lambda content: content + b"trailer\xff\xd8\xff"),
+    "a film behind it": ("baseline", lambda content: content + b"\xff\xd9\xff\xda" * 200 + bytes(16)),
     "a trailer and no end": ("baseline", lambda content: content[:-2] + b"trailer of the camera" * 9),
     "usual tables left out": ("baseline", _without_tables),
     "odd numbers of the scan": ("baseline", _odd_scan),
@@ -137,6 +138,18 @@ def test_a_damaged_mask_is_refused_likewise(tmp_path: Path) -> None:
     (tmp_path / "a_mask.jpg").write_bytes(content[:at] + bytes(SECTOR) + content[at + SECTOR :])
     with pytest.raises(DataError, match=r"a_mask\.jpg: a damaged or truncated image"):
         load_mask(tmp_path / "a_mask.jpg", (192, 192))
+
+
+def test_pixels_like_scans_of_a_jpeg_and_a_jpeg_for_each_strip_are_read() -> None:
+    stream, pixels = io.BytesIO(), np.full((160, 200), 0xDAFF, np.uint16)
+    Image.fromarray(pixels).save(stream, "TIFF")
+    np.testing.assert_array_equal(_open(stream.getvalue()), pixels)
+    strips = io.BytesIO()
+    PHOTO.convert("L").resize((16, 1760)).save(strips, "TIFF", compression="jpeg", tiffinfo={278: 16})
+    tiff = read_tiff(strips)
+    assert tiff is not None
+    assert tiff.parts == 110
+    assert _open(strips.getvalue()).size == (16, 1760)
 
 
 def test_tiles_of_deflate_are_looked_at() -> None:

@@ -915,8 +915,13 @@ def progressive(scans: int) -> bytes:
 
 def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(progressive(MAX_JPEG_SCANS))
-    with pytest.raises(DataError, match=rf"a\.jpg: a JPEG of {MAX_JPEG_SCANS + 1} scans, at most {MAX_JPEG_SCANS}"):
-        load_image(tmp_path / "a.jpg", COLOUR)
+    at = progressive(0).index(b"\xff\xd9")
+    comment = b"\xff\xfe\x00\x04\xff\xd9"  # which ends no JPEG
+    (tmp_path / "c.jpg").write_bytes(progressive(0)[:at] + comment + progressive(MAX_JPEG_SCANS)[at:])
+    for name in ("a", "c"):
+        message = rf"{name}\.jpg: a JPEG of {MAX_JPEG_SCANS + 1} scans, at most {MAX_JPEG_SCANS}"
+        with pytest.raises(DataError, match=message):
+            load_image(tmp_path / f"{name}.jpg", COLOUR)
     Image.fromarray(RGB).save(tmp_path / "b.jpg", progressive=True)
     assert load_image(tmp_path / "b.jpg", COLOUR).shape == (3, SIDE, SIDE)
 

@@ -11,11 +11,12 @@ from blemish.data.tiff import Tiff
 
 MAX_PADDING_BYTES = 10
 """Some cameras fill up the pixels of a JPEG, or those between two restart markers, with so many bytes."""
-_SOI, _EOI, _SOS, _ADOBE = 0xD8, b"\xff\xd9", 0xDA, 0xEE
+_EOI, _SOS, _ADOBE = 0xD9, 0xDA, 0xEE
 _SEQUENTIAL = (0xC0, 0xC1)
 _FRAMES = (*_SEQUENTIAL, 0xC2)
 _METADATA = ({*range(0xE0, 0xF0)} - {_ADOBE}) | {0xFE}
-_WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xDA), 0xFF)
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+"""Of a segment with a length, or of the end."""
 _STRAY = re.compile(r": (\d+) extraneous bytes before marker 0xd([0-79])")
 _DEFLATE, _JPEG = (8, 32946), 7
 _PIECE = 1 << 20
@@ -31,16 +32,43 @@ def refuse_damage(image_format: str | None, content: bytes, size_px: tuple[int, 
     Raises:
         ValueError: it is damaged; without the file's name.
     """
-    if image_format in ("JPEG", "MPO"):
-        _refuse_jpeg(content, math.prod(size_px))
-    compression = tiff.first(259, 1) if tiff is not None and image_format == "TIFF" else 0
-    if tiff is not None and compression == _JPEG:
-        tables = bytes(tiff.tags.get(347, ()))[2:-2]  # between marks of their own
-        room = _room(tiff)
-        for strip in _strips(tiff, content):
-            room -= _refuse_jpeg(strip[:2] + tables + strip[2:], room)
-    elif tiff is not None and compression in _DEFLATE:
+    room = math.prod(size_px) if tiff is None else _room(tiff)
+    for jpeg in jpegs_of(image_format, content, tiff):
+        room -= _refuse_jpeg(jpeg, room)
+    if tiff is not None and image_format == "TIFF" and tiff.first(259, 1) in _DEFLATE:
         _refuse_deflate(tiff, content)
+
+
+def jpegs_of(image_format: str | None, content: bytes, tiff: Tiff | None) -> Iterator[bytes]:
+    """Each JPEG that an image's pixels are in: the file, or the strips and tiles of a TIFF with what they share."""
+    if image_format in ("JPEG", "MPO"):
+        yield content
+    elif tiff is not None and image_format == "TIFF" and tiff.first(259, 1) == _JPEG:
+        tables = bytes(tiff.tags.get(347, ()))[2:-2]  # between marks of their own
+        for strip in _strips(tiff, content):
+            yield strip[:2] + tables + strip[2:]
+
+
+def count_scans(jpeg: bytes) -> int:
+    """How many scans a JPEG has; of several one behind the other, and of what else follows, the first counts."""
+    return sum(marker == _SOS for marker, _, _ in _segments(jpeg))
+
+
+def end_of(jpeg: bytes) -> int:
+    """Where the mark at the end of a JPEG is; -1 where it has none."""
+    return next((start for marker, start, _ in _segments(jpeg) if marker == _EOI), -1)
+
+
+def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
+    """The marker of each segment up to the end of the image, and from where to where it goes."""
+    at = 2
+    while found := _MARKER.search(jpeg, at):
+        marker, start = found[1][0], found.start()
+        if marker == _EOI:
+            yield marker, start, start + 2
+            return
+        at = start + 2 + max(2, int.from_bytes(jpeg[start + 2 : start + 4], "big"))
+        yield marker, start, at
 
 
 def _strips(tiff: Tiff, content: bytes) -> Iterator[bytes]:
@@ -68,13 +96,14 @@ def _refuse_jpeg(content: bytes, most_px: int) -> int:
         return 0
     if pixels > most_px:
         return 0
-    has_end = bare.rfind(_EOI) > bare.rfind(b"\xff\xda")
+    end = end_of(bare)
     try:  # at an eighth of its size, where decoding is cheap and looks at all bytes nevertheless
-        simplejpeg.decode_jpeg(bare if has_end else bare + _EOI, "GRAY", min_height=1, min_width=1)
+        whole = bare + bytes((0xFF, _EOI)) if end < 0 else bare[: end + 2]
+        simplejpeg.decode_jpeg(whole, "GRAY", min_height=1, min_width=1)
     except ValueError as error:
         stray = _STRAY.search(str(error))
         if "Corrupt JPEG data" in str(error) and not (
-            stray and _is_padding(bare, has_end, int(stray[1]), stray[2])
+            stray and _is_padding(bare, end, int(stray[1]), stray[2])
         ):  # other kinds of doubt change no pixel
             raise
     if _lacks_scans(bare):
@@ -82,53 +111,40 @@ def _refuse_jpeg(content: bytes, most_px: int) -> int:
     return pixels
 
 
-def _is_padding(bare: bytes, has_end: bool, stray_bytes: int, marker: str) -> bool:
+def _is_padding(bare: bytes, end: int, stray_bytes: int, marker: str) -> bool:
     """Whether bytes before a marker are none of pixels; before the end they may be many, all alike."""
-    end = bare.rfind(_EOI)
-    is_filled = marker == "9" and len(set(bare[max(0, end - stray_bytes) : end])) == 1
-    return stray_bytes <= MAX_PADDING_BYTES or is_filled or (marker == "9" and not has_end)
+    is_filled = end < 0 or len(set(bare[max(0, end - stray_bytes) : end])) == 1
+    return stray_bytes <= MAX_PADDING_BYTES or (marker == "9" and is_filled)
 
 
 def _without_metadata(content: bytes) -> bytes:
     """A JPEG without what libjpeg would first doubt: metadata, bytes between segments, odd numbers of a scan."""
-    parts, at, is_sequential = [content[:2]], 2, False
-    while at + 4 <= len(content):
-        marker = content[at + 1]
-        if content[at] != 0xFF or marker in _WITHOUT_LENGTH:
-            at += 1
-            continue
-        end = at + 2 + max(2, int.from_bytes(content[at + 2 : at + 4], "big"))
+    parts, is_sequential = [content[:2]], False
+    for marker, start, end in _segments(content):
         if marker == _SOS and is_sequential:
-            return b"".join((*parts, content[at : end - 3], b"\0\x3f\0", content[end:]))
+            return b"".join((*parts, content[start : end - 3], b"\0\x3f\0", content[end:]))
         if marker == _SOS:
-            return b"".join((*parts, content[at:]))
+            return b"".join((*parts, content[start:]))
         if marker not in _METADATA:
-            parts.append(content[at:end])
+            parts.append(content[start:end])
         is_sequential |= marker in _SEQUENTIAL
-        at = end
     return content
 
 
 def _lacks_scans(bare: bytes) -> bool:
     """Whether no scan has all of a component, as in a progressive JPEG that was cut off between two: it is blurred."""
     missing: dict[int, set[int]] = {}  # of each component, the coefficients that are not there to their last bit
-    at, is_progressive = 2, False
-    while at + 4 < len(bare) and bare[at + 1] != _SOS:
-        if bare[at + 1] in _FRAMES:
-            is_progressive = bare[at + 1] not in _SEQUENTIAL
-            components = bare[at + 10 : at + 10 + 3 * bare[at + 9] : 3]
-            missing = {component: set(range(64)) for component in components}
-        at += 2 + int.from_bytes(bare[at + 2 : at + 4], "big")
-    end = bare.find(_EOI, at)  # further photos may follow
-    while 0 <= at < len(bare) - 8:
-        of_numbers = at + 5 + 2 * bare[at + 4]
-        if of_numbers + 3 > len(bare):
-            break
-        first, last, bits = bare[of_numbers : of_numbers + 3] if is_progressive else (0, 63, 0)
-        if not bits & 15:
-            for component in bare[at + 5 : of_numbers : 2]:
-                missing.get(component, set()).difference_update(range(first, last + 1))
-        at = bare.find(b"\xff\xda", at + 2, None if end < 0 else end)
+    is_progressive = False
+    for marker, start, end in _segments(bare):
+        part = bare[start + 4 : end]
+        if marker in _FRAMES:
+            is_progressive = marker not in _SEQUENTIAL
+            missing = {component: set(range(64)) for component in part[6 : 6 + 3 * part[5] : 3]}
+        elif marker == _SOS and len(numbers := part[1 + 2 * int.from_bytes(part[:1]) :]) == 3:
+            first, last, bits = numbers if is_progressive else (0, 63, 0)
+            if not bits & 15:
+                for component in part[1:-3:2]:
+                    missing.get(component, set()).difference_update(range(first, last + 1))
     return any(missing.values())
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from blemish.data.damage import refuse_damage
+from blemish.data.damage import count_scans, jpegs_of, refuse_damage
 from blemish.data.deep import (
     SIXTEEN_BIT_MODES,
     Depth,
@@ -218,7 +218,7 @@ def open_image(
         try:
             with SILENCE, _opened(io.BytesIO(content)) as handle:
                 check_pixels(handle.size[::-1], max_image_px, str(path))
-                _check_cost(handle, path, content, is_drawn)
+                _check_cost(handle, path, content, tiff, is_drawn)
                 refuse_unwritten(handle.format, content, str(path), tiff, is_drawn)
                 refuse_damage(handle.format, content, handle.size, tiff)
                 loaded = _loaded(handle, tiff, content, str(path))
@@ -319,10 +319,9 @@ def _info_after_pixels(file: BinaryIO) -> dict[str | tuple[int, int], Any]:
     return {}
 
 
-def _check_cost(handle: Image.Image, path: Path, content: bytes, is_drawn: bool) -> None:
+def _check_cost(handle: Image.Image, path: Path, content: bytes, tiff: Tiff | None, is_drawn: bool) -> None:
     """Refuse what would take far more time or memory than its file says."""
-    scans = content.count(b"\xff\xda") if handle.format in ("JPEG", "MPO", "TIFF") else 0
-    if scans > MAX_JPEG_SCANS:
+    if (scans := max(map(count_scans, jpegs_of(handle.format, content, tiff)), default=0)) > MAX_JPEG_SCANS:
         raise DataError(f"{path}: a JPEG of {scans} scans, at most {MAX_JPEG_SCANS} are read; save it again")
     pixels = handle.size[0] * handle.size[1]
     expansion = pixels * len(handle.getbands()) / max(1, len(content))

@@ -1,5 +1,6 @@
 """Files that have their full length, but zeros where a copy that is under way has not written yet."""
 
+from blemish.data.damage import end_of
 from blemish.data.tiff import Tiff
 from blemish.errors import DataError
 
@@ -25,8 +26,8 @@ def refuse_unwritten(
     """
     if image_format == "PNG":
         is_cut = b"IEND" not in content
-    elif image_format == "JPEG":  # zeros at the end, and no end-of-image marker after the last start of a scan
-        is_cut = content.endswith(bytes(16)) and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    elif image_format == "JPEG":
+        is_cut = content.endswith(bytes(16)) and end_of(content) < 0
     elif is_drawn or not content.endswith(bytes(PAGE_BYTES)):
         is_cut = False
     else:
