@@ -32,9 +32,9 @@ def train_model(
 ) -> ArtifactHeader:
     """Train a detector on the good images of `data`, calibrate it on held-out ones, and write it to `out`.
 
-    Without `settings`, with those of `make_settings()`. With `resume`, a run that was cut off goes on from the state beside `out` and ends with the weights it would have
-    had; a finished model with the same settings and images is left as it is; where there is neither it starts at
-    step 0.
+    Without `settings`, with those of `make_settings()`. With `resume`, a run that was cut off goes on from the state
+    beside `out` and ends with the weights it would have had; a finished model with the same settings and images is left
+    as it is; where there is neither it starts at step 0.
 
     Raises:
         DataError: the images cannot be read, or are too few; `out` cannot be written, or is an export, or another
