@@ -241,6 +241,9 @@ def test_what_is_not_understood_is_refused(content: str, message: str, tmp_path:
         ([[1, 2, 3, 4, 5, float("nan")]], "a polygon of 6 numbers"),
         ({"size": [HEIGHT, WIDTH], "counts": [1, 2]}, "run lengths of 3 pixels in all"),
         ({"size": [1, 2], "counts": [1, 1]}, "run lengths for"),
+        ({"size": [HEIGHT, WIDTH], "counts": [1 << 62] * 4 + [HEIGHT * WIDTH]}, "run lengths of 2400 pixels in all"),
+        ({"size": [-HEIGHT, -WIDTH], "counts": [HEIGHT * WIDTH]}, "run lengths for"),
+        ([[1, 2, 3, 4, 5, 1e30]], "a polygon of 6 numbers"),
         ([[1000, 1000, 1001, 1000, 1001, 1001]], "lies outside of the image"),
         ([[0.1, 0.1, 0.5, 0.1, 0.5, 1]], "a polygon within the first pixel; these look like shares"),
     ],
@@ -368,6 +371,21 @@ def test_what_labelme_draws_is_filled(shape: Any, pixels: tuple[int, int], image
     found = read_annotations(labelme(tmp_path, *([{"label": "hole"} | shape] * 2)))[1]["bad/1.png"]
     assert pixels[0] <= draw_shapes(found, (HEIGHT, WIDTH)).sum() <= pixels[1]
     assert found[0].label == (shape.get("label", "hole") or "defect")
+
+
+def test_polygons_and_boxes_that_are_none_are_refused_of_every_tool(tmp_path: Path) -> None:
+    for points in ([[1, 2]], [[1, 2], [float("nan"), 3], [50, 50]]):
+        marks = [{"type": "polygonlabels", "value": {"points": points}}]
+        path = tmp_path / "studio.json"
+        path.write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": marks}]}]))
+        with pytest.raises(
+            DataError, match=rf"not as label_studio writes it .* a polygon of {2 * len(points)} numbers"
+        ):
+            read_annotations(path)
+    box = '<box label="a" xtl="1" ytl="nan" xbr="5" ybr="9"/>'
+    (tmp_path / "a.xml").write_text(f'<annotations><image name="a.png">{box}</image></annotations>')
+    with pytest.raises(DataError, match=r"not as cvat writes it .* a polygon of 8 numbers"):
+        read_annotations(tmp_path / "a.xml")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What annotations of other tools are made of: shapes, how they are drawn, and what their readers share."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,9 @@ from blemish.settings import read_regular
 
 MAX_BYTES = 1 << 28
 """Of a file of annotations."""
+
+_FARTHEST = 1e9
+"""From the image's corner to one of a polygon; what is farther away is drawn wrong."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -172,12 +174,21 @@ def polygon_of(numbers: Iterable[float | str]) -> Points:
     """A polygon from its numbers, x and y in turn.
 
     Raises:
-        ValueError: too few, or one is missing or not finite.
+        ValueError: too few, or one is missing, not finite or too far away.
     """
     flat = [float(number) for number in numbers]
-    if len(flat) < 6 or len(flat) % 2 or not all(map(math.isfinite, flat)):
+    if len(flat) < 6 or len(flat) % 2 or not all(abs(number) < _FARTHEST for number in flat):
         raise ValueError(f"a polygon of {len(flat)} numbers; expected an even number, six at least")
     return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def rectangle_of(left: float, top: float, right: float, bottom: float) -> Points:
+    """A rectangle as a polygon.
+
+    Raises:
+        ValueError: as `polygon_of`.
+    """
+    return polygon_of((left, top, right, top, right, bottom, left, bottom))
 
 
 @final
@@ -207,7 +218,8 @@ def from_runs(counts: Any, size_px: tuple[int, int], *, by_column: bool) -> Runs
     """
     runs = np.array(list(_from_text(counts)) if isinstance(counts, str) else list(counts), np.int64)
     height, width = size_px
-    if (runs < 0).any() or runs.sum() != height * width or height * width > MAX_BYTES:
+    is_odd = height < 0 or width < 0 or height * width > MAX_BYTES
+    if is_odd or ((runs < 0) | (runs > height * width)).any() or runs.sum() != height * width:
         raise ValueError(f"run lengths of {int(runs.sum())} pixels in all, for {height} x {width}")
     return Runs(runs, size_px, by_column)
 

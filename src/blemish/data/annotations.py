@@ -12,6 +12,7 @@ from blemish.data.annotation_shapes import (
     polygon_of,
     read_bytes,
     read_json,
+    rectangle_of,
     refuse_twice,
     size_in,
     understood,
@@ -139,13 +140,13 @@ def _studio_shape(path: Path, name: str, result: Mapping[str, Any]) -> Shape:
         raise DataError(f"{path}: {name}: drawn on the image turned by {result['image_rotation']}; save it upright")
     label = next((str(value[key][0]) for key in value if key.endswith("labels") and value[key]), "defect")
     if kind.startswith("polygon"):
-        return Shape(label, [(x / 100, y / 100) for x, y in value["points"]], is_relative=True, drawn_on=size)
+        polygon = polygon_of(side / 100 for x, y in value["points"] for side in (x, y))
+        return Shape(label, polygon, is_relative=True, drawn_on=size)
     if kind.startswith("rectangle"):
         if value.get("rotation"):
             raise DataError(f"{path}: {name}: a rectangle that is turned; draw it as a polygon")
         x, y, width, height = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
-        corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
-        return Shape(label, corners, is_relative=True, drawn_on=size)
+        return Shape(label, rectangle_of(x, y, x + width, y + height), is_relative=True, drawn_on=size)
     raise DataError(f"{path}: {name}: an annotation of type {kind or 'unknown'}; export brushes as PNG masks instead")
 
 
@@ -181,8 +182,7 @@ def _cvat_shape(path: Path, image: ElementTree.Element, part: ElementTree.Elemen
     if part.tag == "polygon":
         return Shape(label, polygon_of(given["points"].replace(";", ",").split(",")), drawn_on=drawn_on)
     if part.tag == "box" and not float(given.get("rotation", 0)):
-        left, top, right, bottom = (float(given[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        corners = rectangle_of(*(float(given[key]) for key in ("xtl", "ytl", "xbr", "ybr")))
         return Shape(label, corners, drawn_on=drawn_on)
     if part.tag == "mask":
         size, corner = (int(given["height"]), int(given["width"])), (int(given["top"]), int(given["left"]))

@@ -18,6 +18,7 @@ from blemish.data.annotation_shapes import (
     Shape,
     polygon_of,
     read_json,
+    rectangle_of,
     size_in,
     understood,
     without_tagged,
@@ -92,11 +93,10 @@ def _labelme_shape(file: Path, shape: Mapping[str, Any], drawn_on: tuple[int, in
                 raise ValueError(f"a mask of {mask.shape} pixels where {wanted} are marked")
             return Shape(label, mask=mask, corner=corner, drawn_on=drawn_on)
         if kind == "rectangle":
-            points = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        else:  # its centre, and a point of its edge
-            radius, turn = math.dist(*points), 2 * math.pi / _SIDES
-            angles = [turn * side for side in range(_SIDES)]
-            points = [(left + radius * math.cos(angle), top + radius * math.sin(angle)) for angle in angles]
+            return Shape(label, rectangle_of(left, top, right, bottom), drawn_on=drawn_on)
+        radius, turn = math.dist(*points), 2 * math.pi / _SIDES  # a circle: its centre, and a point of its edge
+        angles = [turn * side for side in range(_SIDES)]
+        points = [(left + radius * math.cos(angle), top + radius * math.sin(angle)) for angle in angles]
     elif kind not in ("polygon", "rectangle", "rotation", "oriented_rectangle"):
         raise DataError(f"{file}: a {kind}; polygons, rectangles, circles and masks are understood")
     return Shape(label, polygon_of(number for point in points for number in point), drawn_on=drawn_on)
