@@ -139,6 +139,10 @@ def test_several_masks_of_one_image_are_united(tmp_path: Path) -> None:
     parts[0][2:4, 2:4], parts[1][20:22, 5:9] = True, True
     paths = [marked(part, tmp_path / f"{place}.png") for place, part in enumerate(parts)]
     np.testing.assert_array_equal(load_mask(paths, (SIDE, SIDE)), parts[0] | parts[1])
+    marked(parts[1][:-2], paths[1])
+    for load in (lambda: load_mask(paths, (SIDE, SIDE)), lambda: load_ignored(paths, (SIDE, SIDE), None, 7)):
+        with pytest.raises(DataError, match=r"1\.png: of another size than .*0\.png; all masks of an image"):
+            load()
 
 
 RING = np.zeros((SIDE, SIDE), bool)

@@ -70,7 +70,10 @@ def load_mask(
             the part.
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
-    full = np.logical_or.reduce([_marked(path, image_size_px, mask_value, ignore_value) for path in paths])
+    masks = [_marked(path, image_size_px, mask_value, ignore_value) for path in paths]
+    if other := next((path for path, mask in zip(paths, masks, strict=True) if mask.shape != masks[0].shape), None):
+        raise DataError(f"{other}: of another size than {paths[0]}; all masks of an image must have its size")
+    full = np.logical_or.reduce(masks)
     if not full.any():
         wanted = "" if mask_value is None else f"; no pixel is {mask_value} (data.mask_value)"
         if any(read_header(path).has_alpha for path in paths):
@@ -92,8 +95,8 @@ def load_ignored(
     Raises:
         DataError: as `load_mask`.
     """
-    ignored = np.logical_or.reduce([_equal(open_mask(path), ignore_value) for path in paths])
     marked = load_mask(paths, size_px, None, mask_value, ignore_value)
+    ignored = np.logical_or.reduce([_equal(open_mask(path), ignore_value) for path in paths])
     return _resize(ignored, size_px) & ~marked
 
 
