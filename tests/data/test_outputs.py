@@ -47,7 +47,7 @@ def test_nothing_is_written_among_good_images(model_file: Path, parts: Path) -> 
     assert sorted(good.iterdir()) == before
 
 
-@pytest.mark.parametrize("place", ["test", "Test/good", "ground_truth/bar/deep", "train/out", "Train/m.json"])
+@pytest.mark.parametrize("place", ["test", "Test/good", "ground_truth/bar/deep", "gt/bar", "train/out", "Train/m.json"])
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_a_place_among_a_data_sets_images_is_told_by_any_name(place: str, is_linked: bool, tmp_path: Path) -> None:
     for name in ("train/good", "test/good"):
@@ -166,13 +166,15 @@ def test_a_model_is_no_maps_of_an_evaluation(model_file: Path, shared_parts: Pat
 
 
 @pytest.mark.parametrize(
-    "place", ["test", "ground_truth", "ground_truth/bar", "Train/ok", ".", "train/good/x", "train/out"]
+    "place", ["valid/ok/out", "test", "ground_truth", "ground_truth/bar", "Train/ok", ".", "train/good/x", "train/out"]
 )
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_pictures_do_not_go_into_a_data_set_by_any_name(
     place: str, is_linked: bool, model_file: Path, parts: Path, tmp_path: Path
 ) -> None:
     out = parts / place
+    if place == ".":
+        (parts / "train/good").rename(parts / "train/ok")
     if is_linked:
         out.mkdir(parents=True, exist_ok=True)
         (tmp_path / "link").symlink_to(out)

@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from blemish.data.files import check_writable, fit_name, folder_beside, folder_to_fill, remove_left_parts, try_to_write
 from blemish.data.image_files import DRAWN_MARK, image_files
-from blemish.data.layouts import GOOD_NAMES, find_child, subfolders
+from blemish.data.layouts import GOOD_NAMES, MASKS, VALIDATION, find_child, find_layout, subfolders
 from blemish.errors import DataError, reason
 from blemish.settings import open_regular
 
-_FITTED = ("train", "validation", "val")
-_TESTED = ("test", "test_public", "ground_truth", "groundtruth", "masks")
+_FITTED = ("train", *VALIDATION)
+_TESTED = ("test", "test_public", *MASKS)
 
 _MARKS = {
     ".html": rb'<meta name="generator" content="blemish',
@@ -121,9 +121,9 @@ def refuse_test_folder(path: Path) -> None:
     """Refuse to write pictures below the test images or masks of a data set, among which they would be taken for such.
 
     Raises:
-        DataError: `path` is a folder with `train/good` in it; or as `refuse_image_folder`.
+        DataError: `path` is a folder with good images to fit in it; or as `refuse_image_folder`.
     """
-    if (path / "train" / "good").is_dir():
+    if (layout := find_layout(path)) and layout.train:
         raise DataError(f"{path}: a data set, whose masks would be mixed with pictures; name a folder beside it")
     refuse_image_folder(path)
 
