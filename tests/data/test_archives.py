@@ -181,6 +181,13 @@ def test_an_archive_that_is_too_large_or_none_is_refused(tmp_path: Path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
+    inner = zipped(tmp_path / "a.zip", {"a.txt": b"a"}).read_bytes()
+    archive = tar(tmp_path / "a.tar", {**BTAD, "a.zip": inner}, "w")
+    (folder,) = unpack_dataset(archive, tmp_path / "out", PLAIN)
+    assert read_folder(folder).train
+
+
 def test_a_hash_that_is_not_the_known_one_is_refused(tmp_path: Path) -> None:
     archive = tar(tmp_path / "a.tar.xz", MVTEC)
     found = hashlib.sha256(archive.read_bytes()).hexdigest()

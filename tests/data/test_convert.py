@@ -415,7 +415,9 @@ def naming(path: str) -> str:
     [
         ("{", "set.json: not a split of Real-IAD: JSONDecodeError"),
         ("[]", "set.json: not a split of Real-IAD: TypeError"),
+        ("[" * 100_000, "set.json: not a split of Real-IAD: RecursionError"),
         (naming("3"), "TypeError"),
+        (naming('""'), "IndexError"),
         (naming('"../x.png"'), "../x.png leads out of the folder"),
         (naming('"set/OK/x.jpg"'), r"1 of the files that it names are not in .*set; the first: .*set/OK/x.jpg"),
         (None, "the file set.json of Real-IAD is not there; put realiad_jsons beside"),
@@ -449,8 +451,12 @@ def test_visas_split_of_other_objects_is_none(tmp_path: Path) -> None:
     visa(tmp_path / "candle_small")
     (tmp_path / "split_csv").mkdir()
     row = "candle,test,normal,candle/Data/Images/Normal/0002.JPG,"
-    (tmp_path / "split_csv/1cls.csv").write_text(f"object,split,label,image,mask\n{row}")
+    table = tmp_path / "split_csv/1cls.csv"
+    table.write_text(f"object,split,label,image,mask\n{row}")
     assert convert_dataset(tmp_path / "candle_small", tmp_path / "out", test_good=0.3)["test/good"] == 2
+    table.write_text("object,split,label,image,mask\nca\xf1a,test,normal,0002.JPG,", encoding="latin-1")
+    with pytest.raises(DataError, match=r"1cls\.csv: cannot read the split: not UTF-8 text"):
+        convert_dataset(tmp_path / "candle_small", tmp_path / "other")
 
 
 def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def _check_fetched(address: str, size: int) -> None:
 def _unpack(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
     """Write all files, and say after each how many bytes of how many are done."""
     try:
-        if zipfile.is_zipfile(archive):
+        if zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive):  # a tar may end with a zip in it
             yield from _unpack_zip(archive, out)
         else:
             yield from _unpack_tar(archive, out)

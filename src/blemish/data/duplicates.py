@@ -196,8 +196,9 @@ def clusters(count: int, pairs: Sequence[Pair]) -> list[int]:
     """
     group = list(range(count))
     for pair in pairs:
-        old, new = sorted((group[pair.first], group[pair.second]))[::-1]
-        group = [new if each == old else each for each in group]
+        new, old = sorted((group[pair.first], group[pair.second]))
+        if new != old:  # of many pairs most are in one group already
+            group = [new if each == old else each for each in group]
     return group
 
 

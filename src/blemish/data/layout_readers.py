@@ -1,14 +1,13 @@
 """Readers of data sets in other layouts: one function and one row for each layout."""
 
-import csv
 import filecmp
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from blemish.data.csv_cells import read_table
 from blemish.data.decode import open_image, read_header
 from blemish.data.folder import Sample, read_folder
 from blemish.data.image_files import image_files, name_below
@@ -25,7 +24,7 @@ from blemish.data.layouts import (
 from blemish.data.pairing import is_mask_of, pair_masks, stems_of
 from blemish.data.real_iad import read_real_iad
 from blemish.errors import DataError, join_names
-from blemish.settings import LARGEST_IMAGE_PX, read_regular
+from blemish.settings import LARGEST_IMAGE_PX
 
 Reader = Callable[[Path, float], list[Sample]]
 """Samples whose names are the paths to write, from a folder and the share of good images to test on."""
@@ -34,11 +33,12 @@ Reader = Callable[[Path, float], list[Sample]]
 def read_mvtec(root: Path, _test_good: float) -> list[Sample]:
     """MVTec AD, LOCO and AD 2, and BTAD: what `read_folder` reads as it is."""
     folder, samples = read_folder(root), []
-    for sample in (*folder.train, *folder.test):
-        part, _, below = sample.name.split("/", 2)
-        name = f"{part}_{below}" if part.lower().startswith("val") else below  # beside train/good
-        where = f"test/{sample.defect_type}" if sample in folder.test else "train/good"
-        samples.append(Sample(sample.path, f"{where}/{name}", sample.defect_type, sample.mask_paths))
+    for where, some in (("train", folder.train), ("test", folder.test)):
+        for sample in some:
+            part, _, below = sample.name.split("/", 2)
+            name = f"{part}_{below}" if part.lower().startswith("val") else below  # beside train/good
+            kind = sample.defect_type
+            samples.append(Sample(sample.path, f"{where}/{kind}/{name}", kind, sample.mask_paths))
     return samples
 
 
@@ -57,10 +57,9 @@ def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
     table = root.resolve().parent / "split_csv" / "1cls.csv"
     if not table.is_file():
         return None
-    rows = csv.DictReader(io.StringIO(read_regular(table, 1 << 24).decode("utf-8-sig")))
     named = {
-        Path(row.get("image") or "").name
-        for row in rows
+        Path(row.get("image", "")).name
+        for _, row in read_table(table, "the split")[1]
         if row.get("object") == root.resolve().name and row.get("split") == "test" and row.get("label") == "normal"
     }
     return {path for path in good if path.name in named} or None
@@ -168,7 +167,7 @@ def read_magnetic_tile(root: Path, test_good: float) -> list[Sample]:
         pictures, kind = find_child(folder, "imgs"), folder.name.lower().removeprefix("mt_")
         files = image_files(pictures, deep=False) if pictures else []
         masks = {path.stem: path for path in files if path.suffix.lower() == ".png"}
-        photos = [path for path in files if path not in masks.values()]
+        photos = [path for path in files if path.suffix.lower() != ".png"]
         if kind == "free":
             samples += good_samples(photos, set(held_out(photos, test_good)))
         elif lost := [path for path in photos if path.stem not in masks]:

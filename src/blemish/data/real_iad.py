@@ -31,7 +31,7 @@ def read_real_iad(root: Path, _test_good: float) -> list[Sample]:
         content = json.loads(read_regular(split, MAX_BYTES).decode("utf-8-sig"))
         good, parts = content["meta"]["normal_class"], {part: list(content[part]) for part in ("train", "test")}
         samples = [_sample(root, part, one, good) for part, entries in parts.items() for one in entries]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (LookupError, OSError, RecursionError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{split}: not a split of Real-IAD: {type(error).__name__}: {error}") from None
     if lost := [path for sample in samples for path in (sample.path, *sample.mask_paths) if not path.is_file()]:
         raise DataError(f"{split}: {len(lost)} of the files that it names are not in {root}; the first: {lost[0]}")
