@@ -17,6 +17,7 @@ from blemish.inference.predictor import Predictor
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
+from reference.command import run
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,20 @@ def test_reconstructions_have_the_networks_size(predictor: Predictor) -> None:
     answer = predictor.reconstruct(np.zeros((100, 100, 3), np.uint8))
     assert answer is not None
     assert answer.shape == (3, 64, 64)
+
+
+def test_the_picture_is_the_one_that_inspect_writes(
+    predictor: Predictor, model_file: Path, shared_parts: Path, tmp_path: Path
+) -> None:
+    photo, other = shared_parts / "test/good/000.png", np.zeros((20, 30), np.uint8)
+    run("inspect", str(model_file), str(photo), "-o", str(tmp_path / "out"))
+    written = np.asarray(Image.open(next((tmp_path / "out/overlays").iterdir())))
+    low = predictor.with_threshold(0.0)
+    assert np.array_equal(predictor.draw(photo), written)
+    assert np.array_equal(low.draw(np.asarray(Image.open(photo))), low.draw(photo, low.predict(photo)))
+    assert not np.array_equal(low.draw(photo), written)
+    with pytest.raises(DataError, match=r"image array: 20 x 30 .* the prediction is of an image of \d+ x \d+"):
+        predictor.draw(other, predictor.predict(photo))
 
 
 def test_an_unreadable_image_is_named(predictor: Predictor, tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.data.decode import ImageLike, name_of
-from blemish.data.images import PixelPolicy, Prepared, prepare
+from blemish.data.images import PixelPolicy, Prepared, prepare, read_original
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWarning
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.defect_regions import Region, find_regions
 from blemish.inference.ending import held_up
 from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_state_path, withdrawn_message
+from blemish.inference.overlay import draw_at_full_size
 from blemish.inference.runtime import OnnxRuntime, Runtime, check_maps, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.inference.trust import Trust
@@ -287,6 +288,22 @@ class Predictor:
             raise DataError("predict_many: one image, where several belong; put it into a list, or use predict")
         for image in images:
             yield self.predict(image)
+
+    def draw(self, image: ImageLike, prediction: Prediction | None = None) -> Image.Image:
+        """The picture that `blemish inspect` writes: the image in grey under its heat map, a line around every defect.
+
+        At the image's own size, upright, in 8-bit RGB. Without its prediction the image is judged first.
+
+        Raises:
+            DataError: as for `predict`; a prediction of an image of another size.
+        """
+        prediction = self.predict(image) if prediction is None else prediction
+        original = read_original(image, self.policy.max_image_px, self.policy.white_level)
+        if (original.height, original.width) != prediction.image_size_px:
+            found, other = f"{original.height} x {original.width}", "{} x {}".format(*prediction.image_size_px)
+            raise DataError(f"{name_of(image)}: {found} (height x width); the prediction is of an image of {other}")
+        picture, _ = draw_at_full_size(np.asarray(original), prediction.scored_map, prediction.threshold)
+        return Image.fromarray(picture)
 
     def reconstruct(self, image: ImageLike) -> NDArray[np.float32] | None:
         """How the image would look if it were good, `(c, h, w)` in [0, 1]; None where the detector shows no image.
