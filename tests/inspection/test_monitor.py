@@ -159,8 +159,12 @@ def test_a_bad_image_stops_the_watch_where_it_was_or_is_skipped(model: Path, tmp
     assert watch(model, folder).images == 6
     default_state_path(model).unlink()
     third.write_bytes(b"junk")
+    (folder / "link.png").symlink_to(tmp_path / "nowhere.png")
     found = watch(model, folder, skip_bad=True)
-    assert (found.images, list(found.skipped)) == (5, [str(third)])
+    assert (found.images, list(found.skipped)) == (5, [str(folder / "link.png"), str(third)])
+    third.write_bytes(whole)
+    with pytest.raises(DataError, match=r"link\.png: no such file; --skip-bad"):
+        watch(model, folder)
 
 
 def test_the_watch_is_written_only_when_something_is_new(

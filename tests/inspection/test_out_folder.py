@@ -104,7 +104,7 @@ def test_what_an_inspection_wrote_is_replaced_but_no_picture_put_among_it(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")
 def test_a_name_that_is_not_utf8_is_left_out_with_a_row(model_file: Path, photos: Path, tmp_path: Path) -> None:
-    (photos / "1.png").rename(photos / os.fsdecode(b"bad\xff.png"))
+    bad = (photos / "1.png").rename(photos / os.fsdecode(b"bad\xff.png"))
     calm = [photos, "--skip-bad", "--threshold", "1e9", "--format", "json"]
     for more in ([], ["-o", tmp_path / "out"]):
         result = run("inspect", model_file, *calm, *more)
@@ -113,7 +113,10 @@ def test_a_name_that_is_not_utf8_is_left_out_with_a_row(model_file: Path, photos
         assert [row["verdict"] for row in rows] == ["unreadable", "good", "good"]
         assert rows[0]["path"].endswith("bad\\udcff.png")
         assert "not UTF-8; rename it" in rows[0]["message"]
-    assert run("inspect", model_file, photos).exit_code == 2
+    for given in (photos, bad):
+        assert run("inspect", model_file, given).exit_code == 2
+    one = json.loads(run("inspect", model_file, bad, *calm[1:], "-o", tmp_path / "other").stdout)
+    assert [row["verdict"] for row in one] == ["unreadable"]
 
 
 def test_pictures_do_not_go_among_good_training_images(model_file: Path, photos: Path, parts: Path) -> None:

@@ -36,21 +36,28 @@ def image_files(
 
     Links to folders are not followed (`unread_images` has them) but those `followed`, and pictures that an inspection
     drew are left out.
-    Whether a file can be read shows when it is opened. Files whose names are not UTF-8, which no report could
-    name, go to `unnamed` where it is given.
+    Whether a file can be read shows when it is opened. See `utf8_only` for `unnamed`.
 
     Raises:
-        DataError: a folder that cannot be listed; such a name, and no list for it.
+        DataError: a folder that cannot be listed; as `utf8_only`.
     """
     entries = list_entries(folder, deep, followed=followed)
     named = (Path(entry.path) for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES)
-    images = sorted(path for path in named if not is_picture(path, folder))
-    odd = [path for path in images if not is_utf8(path)]
+    return utf8_only(sorted(path for path in named if not is_picture(path, folder)), unnamed)
+
+
+def utf8_only(paths: list[Path], unnamed: list[Path] | None) -> list[Path]:
+    """The files that a report can name; others go to `unnamed` where it is given.
+
+    Raises:
+        DataError: one whose name is not UTF-8, and no list for it.
+    """
+    odd = [path for path in paths if not is_utf8(path)]
     if odd and unnamed is None:
         raise DataError(f"{str(odd[0])!r}: {NOT_UTF8}")
     if unnamed is not None:
         unnamed += odd
-    return [path for path in images if is_utf8(path)] if odd else images
+    return [path for path in paths if is_utf8(path)] if odd else paths
 
 
 def photo_files(folder: Path, unnamed: list[Path] | None = None) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import final
 
 from blemish.data.files import fit_name, make_folder, remove_left_parts
-from blemish.data.image_files import NOT_UTF8, PICTURES, photo_files, told_name
+from blemish.data.image_files import NOT_UTF8, PICTURES, photo_files, told_name, utf8_only
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import refuse_file, refuse_foreign, refuse_test_folder
 from blemish.data.progress import OnStep, tell_nobody
@@ -251,7 +251,8 @@ def _find(paths: Sequence[Path], skip_bad: bool) -> tuple[list[Source], int]:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         unnamed: list[Path] = []
-        files = photo_files(path, unnamed if skip_bad else None) if path.is_dir() else [path]
+        left_out = unnamed if skip_bad else None
+        files = photo_files(path, left_out) if path.is_dir() else utf8_only([path], left_out)
         if not files and not unnamed:
             raise DataError(f"{path}: no images in this folder")
         odd = set(unnamed)

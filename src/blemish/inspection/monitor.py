@@ -21,13 +21,18 @@ from blemish.data.progress import OnStep, counted, tell_nobody
 from blemish.errors import BadFileError, CalibrationError, DataError, none_readable, plural
 from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
+from blemish.inspection.arrivals import Stamp
 from blemish.inspection.monitor_bets import SCORE, Stream, Watch
+from blemish.inspection.moving import file_stamp
 
 SAVE_EVERY_S = 60.0
 """What a kill loses is watched again: the file may be of 1 MB, which is not written more often than need be."""
 
 UNREADABLE = "!"
 """At the end of the key of a file that could not be read."""
+
+_GONE = Stamp(-1, 0, 0, 0)
+"""Of a link to nothing, or a file that is gone since: what is wrong with it is said where it is read."""
 
 OnAlarm = Callable[[Alarm], None]
 
@@ -262,10 +267,10 @@ def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None
     where = folder.resolve().as_posix()
     found = []
     for path in files:
-        status, name = path.stat(), path.relative_to(folder).as_posix()
-        content = f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
+        stamp, name = file_stamp(path) or _GONE, path.relative_to(folder).as_posix()
+        content = f"{name}\0{stamp.size}\0{stamp.changed_ns}"
         key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-        found.append((status.st_mtime_ns, _File(path, name, where, key)))
+        found.append((stamp.changed_ns, _File(path, name, where, key)))
     keys = {file.key for _, file in found}
     seen[where] = {key for key in seen.get(where, ()) if key.removesuffix(UNREADABLE) in keys}
     return [file for _, file in sorted(found)]
