@@ -113,21 +113,25 @@ def ends(connection: socket.socket) -> bool:
 
 @pytest.mark.slow
 def test_connections_that_are_slow_or_too_many_are_closed(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
-    asking = b"GET /healthz HTTP/1.1\r\nHost: here\r\n"
+    asking, half = b"GET /healthz HTTP/1.1\r\nHost: here\r\n", b"POST /login HTTP/1.1\r\nHost: here\r\n"
+    half += b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nname"
     monkeypatch.setattr(server, "HEADERS_S", 0.1)
     with serve_pages(station) as address:
-        for asked in (b"", b"GET", asking, asking + b"\r\n" + asking):  # the last one once it was answered
+        for asked in (b"", b"GET", asking, asking + b"\r\n" + asking, half):  # the fourth once it was answered
             with socket.create_connection(address) as slow:
                 slow.sendall(asked)
                 assert ends(slow)
         monkeypatch.setattr(server, "HEADERS_S", 60.0)
         monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
-        with socket.create_connection(address) as silent, socket.create_connection(address) as one:
-            one.sendall(asking + b"\r\n")
-            assert one.recv(1000).startswith(b"HTTP/1.1 200")
-            assert ends(silent)
-            with socket.create_connection(address) as more:
-                assert ends(more)
+        for begun in (b"", half):
+            with socket.create_connection(address) as waits:
+                waits.sendall(begun)
+                with socket.create_connection(address) as one:
+                    one.sendall(asking + b"\r\n")
+                    assert one.recv(1000).startswith(b"HTTP/1.1 200")
+                    assert ends(waits)
+                    with socket.create_connection(address) as more:
+                        assert ends(more)
 
 
 @pytest.mark.slow
@@ -147,6 +151,7 @@ def test_connections_that_never_shake_hands_are_counted_and_closed(
         monkeypatch.setattr(server, "HEADERS_S", 0.1)
         with socket.create_connection((host, port)) as slow, socket.create_connection((host, port)) as plain:
             plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert b"begin its address with https://" in plain.recv(1000)
             assert (ends(slow), ends(plain)) == (True, True)
 
 

@@ -7,18 +7,22 @@ import signal
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from blemish.cli import app
-from blemish.station import server
-from blemish.station.database import Database
-from blemish.station.folder import StationFolder
+from blemish.station import accounts, server
+from blemish.station.database import Database, open_database
+from blemish.station.folder import StationFolder, open_folder
 from blemish.station.server import Listen, serve_station
+from blemish.station.tables import Product
+from station.broker import write_certificate
 from station.line import picture
 from station.serving import PASSWORD, Running
 from station.waiting import WITHIN_S, wait_until
@@ -46,10 +50,6 @@ def test_it_serves_judges_restarts_its_worker_and_ends_politely(running: Running
     os.kill(pid, signal.SIGKILL)
     (tmp_path / "camera/a.png").write_bytes(picture(1))
     assert wait_until(lambda: worker_pids(running.folder) not in ([], [pid]))
-    from blemish.station import accounts
-    from blemish.station.database import open_database
-    from blemish.station.folder import open_folder
-
     station = open_folder(running.folder)
     database = open_database(station.default_database, station.id)
     token = accounts.add_token(database, "test", 1, "test", ["read"])
@@ -175,3 +175,46 @@ def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
     code, said = invoke(*arguments, "--key", tmp_path / "key.pem")
     assert (code, "key.pem: cannot be used" in said, "give PEM files" in said) == (2, True, True), said
+
+
+def test_a_renewed_certificate_is_used_as_soon_as_it_fits_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(server.LOG, "warning", lambda text, error: said.append(text % error))
+    certificate = write_certificate(tmp_path)
+    key = certificate.with_suffix(".key")
+    encryption = server.Encryption(certificate, key)
+    first = encryption.context
+    before = key.read_bytes()
+    write_certificate(tmp_path)
+    renewed = key.read_bytes()
+    key.write_bytes(before)
+    for _ in range(3):
+        assert encryption.context is first
+    assert [one.partition("; what")[2] for one in said] == [" they were before is used on"]
+    key.write_bytes(renewed)
+    assert encryption.context not in (first, None)
+    assert encryption.context is encryption.context
+
+
+@pytest.mark.slow
+def test_a_program_that_waits_for_a_verdict_is_answered_when_the_station_ends(running: Running) -> None:
+    assert running.answers()
+    kept = open_folder(running.folder)
+    database = open_database(kept.default_database, kept.id)
+    token = accounts.add_token(database, "test", 1, "test", ["predict"])
+    with database.write() as session:
+        session.execute(update(Product).values(model_id=None))
+    database.close()
+    asked = Request(f"{running.address}api/v1/predict?product=disc&name=a.png&wait_s=60", picture(1), method="POST")
+    asked.add_header("Authorization", f"Bearer {token}")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(lambda: json.load(urlopen(asked, timeout=60)))
+        images = running.folder / "images"
+        assert wait_until(lambda: any(images.rglob("*.png")))
+        running.process.send_signal(signal.SIGINT)
+        assert answer.result()["verdict"] == "waiting"
+    assert running.process.wait(WITHIN_S) == 0
+    assert running.process.stderr is not None
+    assert "Traceback" not in running.process.stderr.read()

@@ -134,7 +134,7 @@ async def predict(
     deadline = time.monotonic() + wait_s
     while True:
         row = await run_in_threadpool(_row, station, image_id)
-        if row.decision is not None or time.monotonic() > deadline:
+        if row.decision is not None or time.monotonic() > deadline or station.stopping.is_set():
             return JSONResponse(image_out(row).model_dump(), 202 if row.decision is None else 200)
         await asyncio.sleep(LOOK_EVERY_S)
 

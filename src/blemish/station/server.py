@@ -1,6 +1,7 @@
 """The running station: the web server, and the worker beside it, which is started again when it ends."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from blemish.errors import DataError, SettingsError
+from blemish.inspection.moving import file_stamp
 from blemish.station.app import Station, make_app
 from blemish.station.database import Database
 from blemish.station.folder import StationFolder
@@ -35,7 +37,15 @@ MOST_CONNECTIONS = 700
 MOST_HANDLES = 8192
 """So many are asked for where the system allows them."""
 HEADERS_S = 30.0
-"""A connection is closed on which no whole request has begun for so long."""
+"""A connection is closed on which no whole request has begun for so long, or nothing more of one has come."""
+
+SAYS_HTTPS = b"""HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r
+<!doctype html><title>https</title><p>This station speaks HTTPS: begin its address with https://</p>
+<script>location.protocol = "https:"</script>
+"""
+"""The answer to who speaks HTTP where connections are encrypted; a browser goes on to the right address by itself."""
+
+LOG = logging.getLogger("uvicorn.error")
 
 
 @final
@@ -52,6 +62,32 @@ class Listen(NamedTuple):
 
 
 @final
+class Encryption:
+    """How connections are encrypted: with a certificate and its key, as their files have them when one begins.
+
+    Raises:
+        SettingsError: they cannot be used.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = (certificate, key)
+        self._stamps = list(map(file_stamp, self._files))
+        self._context = _load(certificate, key)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For a new connection; where the files were renewed and cannot be used, that of before."""
+        stamps = list(map(file_stamp, self._files))
+        if stamps != self._stamps:
+            self._stamps = stamps
+            try:
+                self._context = _load(*self._files)
+            except SettingsError as error:  # at the next change it is tried again: one may be written after the other
+                LOG.warning("%s; what they were before is used on", error)
+        return self._context
+
+
+@final
 class Connection(H11Protocol):
     """Leaves no file handle to connections that are idle, or slow to say hello or what they want.
 
@@ -59,43 +95,49 @@ class Connection(H11Protocol):
     could neither be counted nor ended before.
     """
 
-    def __init__(self, *arguments: Any, context: ssl.SSLContext | None = None, **named: Any) -> None:
+    def __init__(self, *arguments: Any, encryption: Encryption | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._context = context
+        self._encryption = encryption
         self._shaking: asyncio.Task[None] | None = None
         self._early = b""
         """What was asked before the server was told that hands are shaken."""
         self._ending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """One more; where there are enough, in the place of one on which nothing was asked, if there is one."""
-        if self._context is None:
+        """One more; where there are enough, in the place of one on which nothing was asked, or not all yet."""
+        if self._encryption is None:
             super().connection_made(transport)
         else:
             self.connections.add(self)
             self.transport = transport
             transport.pause_reading()
-            self._shaking = self.loop.create_task(self._shake_hands(transport, self._context))
+            self._shaking = self.loop.create_task(self._shake_hands(transport, self._encryption.context))
         if len(self.connections) > MOST_CONNECTIONS:
-            others = (one for one in self.connections if isinstance(one, Connection) and one is not self)
-            next((one for one in others if one.is_silent), self).transport.abort()
-        if self._context is None:
-            self._await_request()
+            others = [one for one in self.connections if isinstance(one, Connection) and one is not self]
+            ends = [*(one for one in others if one.is_silent), *(one for one in others if one.is_sending), self]
+            ends[0].transport.abort()
+        if self._encryption is None:
+            self._await_client()
 
     async def _shake_hands(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
         secured = None
-        if not transport.is_closing():
-            with suppress(OSError):  # it went away, took too long, or speaks another language
+        # It may have gone away, take too long, or speak another language; the second handle outlives the first.
+        with suppress(OSError), transport.get_extra_info("socket").dup() as second:
+            try:
                 secured = await self.loop.start_tls(
                     transport, self, context, server_side=True, ssl_handshake_timeout=HEADERS_S
                 )
+            except ssl.SSLError as error:
+                if error.reason == "HTTP_REQUEST":
+                    second.send(SAYS_HTTPS)
         if secured is None:
+            transport.abort()
             self.connections.discard(self)
         else:
             super().connection_made(secured)
-            self._await_request()
+            self._await_client()
             if self._early:
-                super().data_received(self._early)
+                self.data_received(self._early)
 
     def data_received(self, data: bytes) -> None:
         """More was asked."""
@@ -103,15 +145,22 @@ class Connection(H11Protocol):
             self._early += data
         else:
             super().data_received(data)
+            if self.is_sending:
+                self._await_client()
 
     @property
     def is_silent(self) -> bool:
         """Whether nothing was asked on it yet."""
         return self.cycle is None and not self.transport.is_closing()
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether what is asked on it was not sent to its end yet."""
+        return self.cycle is not None and self.cycle.more_body and not self.transport.is_closing()
+
     def on_response_complete(self) -> None:
         """The next request may follow."""
-        self._await_request()
+        self._await_client()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -120,13 +169,14 @@ class Connection(H11Protocol):
             self._ending.cancel()
         super().connection_lost(exc)
 
-    def _await_request(self) -> None:
+    def _await_client(self) -> None:
         if self._ending is not None:
             self._ending.cancel()
         self._ending = self.loop.call_later(HEADERS_S, self._end_unless_asked, self.cycle)
 
     def _end_unless_asked(self, last: Any) -> None:
-        if self.cycle is last and (last is None or last.response_complete):
+        is_late = last is None or last.response_complete or (last.more_body and not self.flow.read_paused)
+        if self.cycle is last and is_late:
             self.transport.abort()
 
 
@@ -154,7 +204,7 @@ def serve_station(
         SettingsError: a certificate without its key, or none of both can be read.
     """
     threads, say = worker
-    _context(listen)
+    _encryption(listen)
     raise_handles()
     if listen.opcua is not None and check_opcua(listen.opcua) not in LOCAL:
         say(f"warning: {listen.opcua} is served without a password; whoever is on the network can read verdicts")
@@ -195,8 +245,8 @@ def configure(app: FastAPI, listen: Listen) -> uvicorn.Config:
     Raises:
         SettingsError: the certificate or its key cannot be used.
     """
-    protocol: Any = partial(Connection, context=_context(listen))
-    return uvicorn.Config(
+    protocol: Any = partial(Connection, encryption=_encryption(listen))
+    made = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
@@ -208,6 +258,13 @@ def configure(app: FastAPI, listen: Listen) -> uvicorn.Config:
         loop="asyncio",  # a connection of uvloop reads on where it is told to wait before it is encrypted
         ws="none",
     )
+    LOG.addFilter(_is_news)  # after the logging is set up
+    return made
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether there is something to see: what is still asked for when the station ends, is ended."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def raise_handles() -> None:
@@ -221,21 +278,25 @@ def raise_handles() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _context(listen: Listen) -> ssl.SSLContext | None:
+def _encryption(listen: Listen) -> Encryption | None:
     """How connections are encrypted; None: not here."""
     if listen.certificate is None and listen.key is None:
         return None
     if listen.certificate is None or listen.key is None:
         raise SettingsError("--certificate and --key: give both, or none")
-    for path in (listen.certificate, listen.key):
+    return Encryption(listen.certificate, listen.key)
+
+
+def _load(certificate: Path, key: Path) -> ssl.SSLContext:
+    for path in (certificate, key):
         if not path.is_file():
             raise SettingsError(f"{path}: no such file")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(listen.certificate, listen.key, password="")  # nobody is asked for one
+        context.load_cert_chain(certificate, key, password="")  # nobody is asked for one
     except OSError as error:
         raise SettingsError(
-            f"--certificate {listen.certificate} --key {listen.key}: cannot be used ({error.strerror or error}); give "
+            f"--certificate {certificate} --key {key}: cannot be used ({error.strerror or error}); give "
             "PEM files, the certificate with those that it is signed with, and its own key, without a password"
         ) from None
     return context
