@@ -282,7 +282,7 @@ def test_a_server_that_is_not_there_and_a_full_disk_are_said(server: str, tmp_pa
         download("http://127.0.0.1:9/set", tmp_path / "a")
     with (
         files_of_at_most(100),
-        pytest.raises(DataError, match=r"cannot be fetched \(.*too large.*goes on from 0 bytes"),
+        pytest.raises(DataError, match=r"cannot be fetched \(.*too large.*goes on from 100 bytes"),
     ):
         download(f"{server}/set", tmp_path / "a")
     archive = zipped(tmp_path / "set.zip", {"x/train/good/0.png": picture() + bytes(1000)})

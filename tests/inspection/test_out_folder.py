@@ -185,9 +185,10 @@ def test_the_page_shows_the_worst_first_and_says_what_it_leaves_out(
 
 
 def test_the_page_says_of_a_judged_image_what_the_console_does(tmp_path: Path) -> None:
-    decision = Decision("a.png", "", "good", 1.0, 0.5, 2.5, message="12 bits in 16?; laid over <black>")
+    decision = Decision("a\u202e.png", "", "good", 1.0, 0.5, 2.5, message="12 bits in 16?; laid over <black>")
     page = write_index([("a.png", to_row(decision))], tmp_path, "inspect.json", "m").read_text()
     assert "<br>12 bits in 16?; laid over &lt;black&gt;</figcaption>" in page
+    assert r"</b> a\u202e.png<br>score" in page
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 region,"), (2, "2 regions,")])

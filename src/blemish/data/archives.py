@@ -122,8 +122,7 @@ def download(address: str, path: Path, on_bytes: OnStep = tell_nobody) -> None:
         DataError: the address cannot be reached, refuses, has too much, or was cut off; what came is kept.
     """
     part = path.with_name(f"{path.name}.part")
-    got = part.stat().st_size if part.is_file() else 0
-    total = None
+    got, total = _size_of(part), None
 
     def tell(done: int) -> None:
         _check_fetched(address, done)
@@ -142,12 +141,16 @@ def download(address: str, path: Path, on_bytes: OnStep = tell_nobody) -> None:
     except (HTTPException, OSError, ValueError) as error:
         why = getattr(error, "reason", None) or (reason(error) if isinstance(error, OSError) else error)
         raise DataError(
-            f"{address}: cannot be fetched ({why}); the same command goes on from {got} bytes, or fetch it by hand "
-            "and give --archive"
+            f"{address}: cannot be fetched ({why}); the same command goes on from {_size_of(part)} bytes, or fetch it "
+            "by hand and give --archive"
         ) from None
     if total is not None and got < total:
         raise DataError(f"{address}: cut off after {got} of {total} bytes; the same command goes on from there")
     part.replace(path)
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _size_told(answer: HTTPResponse, start: int) -> int | None:

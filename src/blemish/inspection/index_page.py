@@ -72,10 +72,10 @@ def write_index(rows: Iterable[tuple[str, Row]], out: Path, rows_file: str, mode
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in kinds)
         file.write(f"<h1>{plural(counts.total(), 'image')}: {said}</h1>\n")
         folder = _common_folder(row["path"] for _, row in worst)
-        where = f" Names are those below {escape(printable(folder))}." if folder else ""
+        where = f" Names are those below {_text(folder)}." if folder else ""
         link = f'<a href="{quote(rows_file)}">{escape(rows_file)}</a>'
         left = f" The worst {len(worst)} are shown." if counts.total() > len(worst) else ""
-        file.write(f"<p>Judged by {escape(printable(model))}; all rows: {link}.{left}{where}</p>\n{_LEGEND}")
+        file.write(f"<p>Judged by {_text(model)}; all rows: {link}.{left}{where}</p>\n{_LEGEND}")
         file.write(_DOUBTS if counts[DOUBTFUL] else "")
         file.write("<main>\n")
         file.writelines(_figure(name, row, folder) for name, row in worst)
@@ -110,14 +110,19 @@ def _common_folder(paths: Iterable[str]) -> str:
         return ""
 
 
+def _text(text: str) -> str:
+    return escape(printable(text))
+
+
 def _figure(name: str, row: Row, folder: str) -> str:
-    path, verdict = escape(os.path.relpath(row["path"], folder) if folder else row["path"]), _kind(row)
+    path, verdict = _text(os.path.relpath(row["path"], folder) if folder else row["path"]), _kind(row)
+    message = _text(row["message"])
     if row["score"] is None:
-        text = f"UNREADABLE<br>{path}<br>{escape(row['message'])}"
+        text = f"UNREADABLE<br>{path}<br>{message}"
         return f'<figure class="unreadable"><figcaption>{text}</figcaption></figure>\n'
     overlay, mask = (f"{folder}/{quote(name)}" for folder in ("overlays", "masks"))
     picture = f'<a href="{overlay}"><img src="{overlay}" alt="heat map of {path}" loading="lazy"></a>'
-    said = f"<br>{escape(row['message'])}" if row["message"] else ""
+    said = message and f"<br>{message}"
     regions = (
         f'<br>{plural(row["region_count"], "region")}, <a href="{mask}">defect mask</a>' if row["region_count"] else ""
     )
