@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def turned_note(samples: Sequence[Sample]) -> str:
     masked = [sample for sample in samples if sample.mask_paths]
     some = [sample for sample in masked if sample.header.is_turned]
     if not some:
-        others = [sample for sample in masked if _has_turned_mask(sample)]
+        others = [sample for sample in masked if _of_any_mask(sample, lambda path: read_header(path).is_turned)]
         if not others:
             return ""
         return (
@@ -147,7 +147,7 @@ def turned_note(samples: Sequence[Sample]) -> str:
 
 def lossy_note(samples: Sequence[Sample]) -> str:
     """Photos whose masks are stored in a way that changes values around edges."""
-    some = [sample for sample in samples if _has_lossy_mask(sample)]
+    some = [sample for sample in samples if _of_any_mask(sample, is_lossy)]
     if not some:
         return ""
     return (
@@ -177,15 +177,9 @@ def _has_outline(sample: Sample) -> bool:
     return False
 
 
-def _has_turned_mask(sample: Sample) -> bool:
+def _of_any_mask(sample: Sample, question: Callable[[Path], bool]) -> bool:
     with suppress(DataError):  # said where the mask is read
-        return any(read_header(path).is_turned for path in sample.mask_paths)
-    return False
-
-
-def _has_lossy_mask(sample: Sample) -> bool:
-    with suppress(DataError):  # said where the mask is read
-        return any(is_lossy(path) for path in sample.mask_paths)
+        return any(map(question, sample.mask_paths))
     return False
 
 

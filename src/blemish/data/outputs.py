@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -53,13 +53,7 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
         raise DataError(f"{path}: the name is too long for the files beside it that are named after it; shorten it")
     if path.suffix.lower() in images:
         raise DataError(f"{path}: the name of an image; give the model one that ends with .safetensors or .onnx")
-    try:
-        with open_regular(path) as file:
-            head = _head(file)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise DataError(f"{path}: cannot be replaced: {reason(error)}") from None
+    head = _begin(path, _head)
     if head and b"blemish" not in head:
         raise DataError(f"{path}: there is a file of that name which is no model; it would be lost, so give another")
 
@@ -73,13 +67,7 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
     Raises:
         DataError: it is another file, a folder, or cannot be read.
     """
-    try:
-        with open_regular(path) as file:
-            head = file.read(look_at)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise DataError(f"{path}: cannot be replaced: {reason(error)}") from None
+    head = _begin(path, lambda file: file.read(look_at))
     if head and not re.search(_MARKS.get(path.suffix, rb"blemish"), head) and not head.startswith(tuple(begins)):
         raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
 
@@ -190,6 +178,17 @@ def new_folder(out: Path) -> Iterator[Path]:
             filled.rename(out)
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {reason(error)}") from error
+
+
+def _begin(path: Path, read: Callable[[BinaryIO], bytes]) -> bytes:
+    """What is read of a file that is to be replaced; nothing where there is none."""
+    try:
+        with open_regular(path) as file:
+            return read(file)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise DataError(f"{path}: cannot be replaced: {reason(error)}") from None
 
 
 def _head(file: BinaryIO) -> bytes:

@@ -23,31 +23,7 @@ NOWHERE = (errno.EINVAL, errno.EOVERFLOW)
 _WIDTH, _STRIPS, _TABLES = 256, (273, 279, 324, 325), 347
 """Where strips and tiles lie and how long they are; what the JPEGs in them have in common."""
 _USED = frozenset(
-    {
-        254,
-        255,
-        _WIDTH,
-        257,
-        258,
-        259,
-        262,
-        266,
-        *_STRIPS,
-        274,
-        277,
-        278,
-        284,
-        322,
-        323,
-        332,
-        336,
-        338,
-        339,
-        _TABLES,
-        529,
-        530,
-        532,
-    }
+    {*range(254, 260), 262, 266, *_STRIPS, 274, 277, 278, 284, 322, 323, 332, 336, 338, 339, _TABLES, 529, 530, 532}
 )
 """The tags that say what is stored. Others are passed over, however many values they claim to have."""
 
