@@ -16,7 +16,8 @@ from sklearn import metrics
 
 from blemish.cli.train import _print_measures
 from blemish.data.folder import Folder, file_id, read_folder
-from blemish.data.images import PixelPolicy
+from blemish.data.images import PixelPolicy, prepare
+from blemish.data.pixels import pixels_id
 from blemish.data.roi import encode_roi
 from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.runs import read_datasets
@@ -530,6 +531,20 @@ def test_test_images_that_the_model_was_made_with_are_named(squares: Path, tmp_p
     for how, name in (("fitted", "test/hole/0.png"), ("calibrated", "test/good/1.png")):
         assert plain(found)["notes"][how].startswith(f"{name}: ")
         assert plain(found)["notes"][how] in page
+
+
+def test_test_images_saved_again_are_named(squares: Path, tmp_path: Path) -> None:
+    made, good = brightness_predictor(), squares / "test/good/0.png"
+    for copy in ("test/good/again.bmp", "test/dent/0.bmp"):
+        (squares / copy).parent.mkdir(exist_ok=True)
+        Image.open(good).save(squares / copy)
+    fitted = pixels_id(prepare(good, made.policy).pixels())
+    card = made.header.data_card.model_copy(update={"fit_pixel_ids": (fitted,)})
+    header = made.header.model_copy(update={"data_card": card})
+    found = evaluate_model(Predictor(header, Brightness()), read_folder(squares), tmp_path / "out", QUICK).results
+    assert {"test/dent/0.bmp", "test/good/0.png", "test/good/again.bmp"} <= {*found.data.fitted}
+    assert "test/good/0.png is test/dent/0.bmp again" in found.notes["repeated"]
+    assert found.notes["contradicting"].startswith("test/good/0.png is test/dent/0.bmp again")
 
 
 def test_an_error_leaves_no_empty_folder(squares: Path, tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
         names = [name for name, found in judged.known.items() if found == how]
         if names:
             notes[how] = f"{join_names(names)}: {advice}"
+    notes |= _repeats(judged)
     for reason, advice in _UNSEEN.items():
         names = [name for name, found in judged.unseen.items() if found == reason]
         if names:
@@ -257,6 +258,23 @@ def _extra_notes(predictor: Predictor, folder: Folder, judged: TestScores) -> di
     notes |= {name: note for name, note in found.items() if note}
     if judged.pixels.resolution:
         notes["resolution"] = f"map values closer than {judged.pixels.resolution:.1e} of themselves count as equal"
+    return notes
+
+
+def _repeats(judged: TestScores) -> dict[str, str]:
+    """What is said of test images that are there twice, however they were saved."""
+    first: dict[str, str] = {}
+    pairs = {name: first.setdefault(identity, name) for name, identity in judged.pixel_ids.items()}
+    again = [f"{name} is {before} again" for name, before in pairs.items() if before != name]
+    labels = {name: judged.samples[name].label for name in pairs}
+    both = [f"{name} is {before} again" for name, before in pairs.items() if labels[name] != labels[before]]
+    notes = {}
+    if again:
+        notes["repeated"] = (
+            f"{join_names(again)}: each is counted as an image of its own, and intervals come out too narrow; keep one"
+        )
+    if both:
+        notes["contradicting"] = f"{join_names(both)}: one counts as good, the other as defective; take one out"
     return notes
 
 

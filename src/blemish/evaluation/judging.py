@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from blemish.data.folder import Sample
 from blemish.data.images import check_contents, prepare
+from blemish.data.pixels import pixels_id
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
 from blemish.errors import BadFileError, DataError, none_readable
@@ -40,6 +41,7 @@ class TestScores:
     unseen: dict[str, str] = field(default_factory=dict)  # defective images none of whose marked pixels is seen
     outside: dict[str, float] = field(default_factory=dict)  # share of its marked pixels outside the region
     known: dict[str, str] = field(default_factory=dict)  # images that were "fitted" or "calibrated" on
+    pixel_ids: dict[str, str] = field(default_factory=dict)
 
 
 def judge_images(
@@ -60,7 +62,7 @@ def judge_images(
                 raise BadFileError(error) from None
             judged.skipped[plain_name(sample.name)] = plain_name(str(error))
         on_image(done, len(samples))
-    judged.known.update(made_with(predictor.header, judged.samples))
+    judged.known.update(made_with(predictor.header, judged.samples, judged.pixel_ids))
     if not judged.images:
         raise DataError(none_readable(len(samples), "test image", next(iter(judged.skipped.values()))))
     return judged
@@ -110,6 +112,7 @@ def _judge_one(
         )
     )
     judged.samples[name] = sample
+    judged.pixel_ids[name] = pixels_id(prepared.pixels())
     judged.latencies_ms.append(prediction.latency_ms)
     judged.sizes_px.append(prediction.image_size_px)
 

@@ -251,9 +251,14 @@ def separate_folds(state: Tensors, detectors: int) -> list[dict[str, NDArray[Any
     return [{name[len(head) :]: tensor for name, tensor in state.items() if name.startswith(head)} for head in heads]
 
 
-def made_with(header: ArtifactHeader, samples: Mapping[str, Sample]) -> dict[str, str]:
-    """Which of the samples the model was "fitted" or "calibrated" on, by the contents of the files."""
-    known = dict.fromkeys(header.calibration.image_ids, "calibrated")
-    known |= dict.fromkeys(header.data_card.fit_ids, "fitted")
-    ids = {name: sample.file_id for name, sample in samples.items()}
-    return {name: known[identity] for name, identity in ids.items() if identity in known}
+def made_with(
+    header: ArtifactHeader, samples: Mapping[str, Sample], pixel_ids: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Which of the samples the model was "fitted" or "calibrated" on, by their files and, where told, by their pixels.
+
+    `pixel_ids` are those of data/pixels.py, by the samples' names.
+    """
+    known = dict.fromkeys(header.calibration.known_ids, "calibrated")
+    known |= dict.fromkeys((*header.data_card.fit_ids, *header.data_card.fit_pixel_ids), "fitted")
+    ids = {name: (sample.file_id, (pixel_ids or {}).get(name, "")) for name, sample in samples.items()}
+    return {name: known[one] for name, both in ids.items() for one in both if one in known}
