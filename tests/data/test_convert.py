@@ -1,6 +1,7 @@
 """Layouts of other data sets: read as they are, or converted, and named where they are neither."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -235,12 +236,68 @@ def test_dagm_in_another_case_of_letters_has_its_masks(name: str, other: str, tm
     assert counts == {"train/good": 5, "test/good": 2, "test/defect": 2}
 
 
-@pytest.mark.parametrize("part", ["train", "validation"])
-def test_defects_that_mvtec_3d_has_among_what_is_fitted_are_refused(part: str, tmp_path: Path) -> None:
+def test_defects_that_mvtec_3d_has_among_what_is_fitted_are_refused(tmp_path: Path) -> None:
     mvtec_3d(tmp_path / "set")
-    photo(tmp_path / "set" / part / "hole/rgb/000.png")
-    with pytest.raises(DataError, match=f"{part}/hole: only good images are fitted; move it to test/hole"):
+    photo(tmp_path / "set/train/hole/rgb/000.png")
+    with pytest.raises(DataError, match="train/hole: only good images are fitted; move it to test/hole"):
         convert_dataset(tmp_path / "set", tmp_path / "out")
+
+
+def test_masks_beside_the_photos_of_each_type_are_found(tmp_path: Path) -> None:
+    """As BMAD has them, defective images for validation, too."""
+    for n in range(3):
+        photo(tmp_path / f"set/train/good/img/{n}.png", seed=n)
+    for part in ("valid", "test"):
+        photo(tmp_path / f"set/{part}/good/img/0.png")
+        mask(tmp_path / f"set/{part}/good/label/0.png", row=None)
+        photo(tmp_path / f"set/{part}/Ungood/img/1.png")
+        mask(tmp_path / f"set/{part}/Ungood/label/1.png")
+    with pytest.raises(DataError, match="laid out as mvtec_3d; convert it first"):
+        read_folder(tmp_path / "set")
+    counts = convert_dataset(tmp_path / "set", tmp_path / "out")
+    assert counts == {"train/good": 4, "test/good": 1, "test/Ungood": 2}
+    assert all(sample.mask_paths for sample in read_folder(tmp_path / "out").test if sample.label)
+
+
+@pytest.mark.parametrize("place", ["group00041/00041", "00041"])
+def test_deeppcb_has_its_patterns_as_good_images(place: str, tmp_path: Path) -> None:
+    for n in range(5):
+        for kind in ("temp", "test"):
+            photo(tmp_path / f"set/{place}/0004100{n}_{kind}.jpg", seed=n)
+    with pytest.raises(DataError, match="laid out as deeppcb; convert it first"):
+        read_folder(tmp_path / "set")
+    assert convert_dataset(tmp_path / "set", tmp_path / "out") == {"train/good": 4, "test/good": 1, "test/defect": 5}
+
+
+@pytest.mark.parametrize(("good", "kinds"), [("good", ("hole", "oil spot")), ("ok_front", ("def_front",))])
+def test_folders_of_each_defect_type_beside_one_of_good_images(
+    good: str, kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in (good, *kinds):
+        for n in range(3):
+            photo(tmp_path / "set" / name / f"{n}.png", seed=n)
+    for kind in kinds:
+        for n in range(3):
+            mask(tmp_path / "set/ground_truth" / kind / f"{n}_mask.png")
+    with pytest.raises(DataError, match="laid out as ok_nok; convert it first"):
+        read_folder(tmp_path / "set")
+    counts = convert_dataset(tmp_path / "set", tmp_path / "out", test_good=0.3)
+    assert counts == {"train/good": 2, "test/good": 1, **{f"test/{kind}": 3 for kind in kinds}}
+    assert all(sample.mask_paths for sample in read_folder(tmp_path / "out").test if sample.label)
+    with pytest.raises(DataError, match=r"in its folders \("):  # of defects alone
+        read_folder(Path(shutil.move(tmp_path / "set" / good, tmp_path / "good")).parent / "set")
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations"), [("train/images", "train/labels/0.txt"), ("train", "train/_annotations.coco.json")]
+)
+def test_annotations_in_the_parts_of_a_set_are_named(images: str, annotations: str, tmp_path: Path) -> None:
+    photo(tmp_path / images / "0.png")
+    (tmp_path / annotations).parent.mkdir(exist_ok=True)
+    (tmp_path / annotations).touch()
+    named = (tmp_path / annotations).parent if annotations.endswith(".txt") else tmp_path / annotations
+    with pytest.raises(DataError, match=f"convert {tmp_path / images} -o FOLDER --annotations {named}"):
+        read_folder(tmp_path)
 
 
 def test_a_mask_of_dagm_without_its_image_is_named(tmp_path: Path) -> None:

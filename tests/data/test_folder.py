@@ -145,7 +145,10 @@ def test_types_without_images_are_told(parts: Path) -> None:
     assert read_folder(parts).layout_notes == ()
     touch(parts / "ground_truth/cut/007_mask.png")
     (parts / "test/dent").mkdir()
-    masks, empty = read_folder(parts).layout_notes
+    for name in ("1.png", "2.png"):
+        touch(parts / "ground_truth" / name)
+    loose, masks, empty = read_folder(parts).layout_notes
+    assert loose.startswith("ground_truth: 2 masks, of no test image; the type is not tested")
     assert masks.startswith("ground_truth/cut: 1 mask, of no test image; the type is not tested")
     assert empty.startswith("test/dent: no images; the type is not tested")
 

@@ -124,8 +124,8 @@ def convert(
     layout: Annotated[
         str | None,
         typer.Option(
-            help="How it is laid out: mvtec, visa, mvtec_3d, dagm, ksdd, ksdd2, real_iad, magnetic_tile, aitex or "
-            "ok_nok. Default: found out."
+            help="How it is laid out: mvtec, visa, mvtec_3d, dagm, ksdd, ksdd2, real_iad, magnetic_tile, aitex, "
+            "deeppcb, ok_nok or classes. Default: found out."
         ),
     ] = None,
     test_good: Annotated[
@@ -149,8 +149,8 @@ def convert(
     ] = None,
 ) -> None:
     """Copy a data set into MVTec's layout. It may be VisA, DAGM, KolektorSDD (2), Real-IAD, magnetic tiles, AITEX,
-    OK / NOK folders, MVTec LOCO, AD 2, 3D; or images with annotations of COCO, YOLO, Label Studio, CVAT or LabelMe,
-    drawn as masks."""
+    DeepPCB, folders of good parts and of each defect, MVTec LOCO, AD 2, 3D; or images with annotations of COCO, YOLO,
+    Label Studio, CVAT or LabelMe, drawn as masks."""
     from blemish.data.convert import convert_annotated, convert_dataset
     from blemish.settings import DataSettings, parse_assignment, validate
 

@@ -13,7 +13,7 @@ from PIL import Image
 from blemish.data.annotated_names import match_images
 from blemish.data.annotation_shapes import Shape, draw_shapes, refuse_other_size, refuse_shares
 from blemish.data.annotations import read_annotations
-from blemish.data.folder import Sample, folders_of, notes_of_types
+from blemish.data.folder import Sample, folders_of, is_ok_nok, notes_of_types
 from blemish.data.image_files import image_files, name_below
 from blemish.data.layout_readers import READERS, good_samples, held_out, is_blank
 from blemish.data.layouts import GOOD_NAMES, annotated, find_layout, recognise
@@ -48,7 +48,8 @@ def convert_dataset(
     _check_folders(source, out)
     if layout is not None and layout not in READERS:
         raise SettingsError(f"--layout {layout}: unknown; {nearest(layout, READERS)}")
-    name = layout or recognise(source) or ("mvtec" if find_layout(source) else None)
+    found = "mvtec" if find_layout(source) else "ok_nok" if is_ok_nok(source) else None
+    name = layout or recognise(source) or found
     if name is None:
         known = f"a layout that is not known; known are {', '.join(READERS)} (--layout)"
         raise DataError(f"{source}: {annotated(source) or known}")

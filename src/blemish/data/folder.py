@@ -15,9 +15,11 @@ from blemish.data.decode import ImageHeader, check_pixels, read_header
 from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, name_below, told_name
 from blemish.data.layouts import (
     GOOD_NAMES,
+    MASKS,
     PRIVATE,
     Layout,
     annotated,
+    annotated_part,
     data_sets_below,
     find_child,
     find_layout,
@@ -158,7 +160,7 @@ class Folder:
     @property
     def layout_notes(self) -> tuple[str, ...]:
         """What is said of types without images, which no figure counts, and of those whose name tells good images."""
-        below = [name_below(path, self.root).split("/") for path in self.stray_masks]
+        below = [name_below(path.parent, self.root).split("/") for path in self.stray_masks]
         types = Counter("/".join(parts[: 3 if parts[0].lower().startswith("test") else 2]) for parts in below)
         stray = [f"{folder}: {plural(count, 'mask')}, of no test image" for folder, count in types.items()]
         empty = [f"{folder}: no images" for folder in self.empty_types]
@@ -227,6 +229,8 @@ def read_folder(root: Path | str, mask_value: MaskValue = None, ignore_value: Ma
     layout = find_layout(root)
     if layout and not _stands_beside(flat, layout, root):
         refuse_twins(root)
+        if advice := annotated_part(root):
+            raise DataError(f"{root}: {advice}")
         folder = _read_mvtec(root, layout, (mask_value, ignore_value))
         photos = [sample.path for sample in (*folder.train, *folder.test)]
         refuse_masks_among(photos, (*layout.train, *layout.test), root)
@@ -263,12 +267,23 @@ def _why_nothing(root: Path) -> str:
     if (layout := find_layout(whole)) and any(path.parent == root.resolve() for path in (*layout.train, *layout.test)):
         return f"a part of a data set, not all of it; give {whole}"
     wanted = "good images, or one with train/good, test/<type> and ground_truth/<type>"
+    if is_ok_nok(root):
+        return f"laid out as ok_nok; convert it first: blemish data convert {root} -o FOLDER"
     if below := [path.name for path in subfolders(root) if image_files(path, unnamed=[])]:
         return (
             f"no images in it, but in its folders ({join_names(below)}); give one of them that holds {wanted}; where "
             f"all hold good images, move them into {root / 'train' / GOOD}"
         )
     return f"no images ({', '.join(sorted(SUFFIXES))}) in it and no train/good below it; give a folder of {wanted}"
+
+
+def is_ok_nok(root: Path) -> bool:
+    """Whether images lie in folders alone: in one of good images, by its name, and in others of each defect type."""
+    if image_files(root, deep=False, unnamed=[]):
+        return False
+    below = [path.name for path in subfolders(root) if image_files(path, unnamed=[])]
+    good = [name for name in below if folded(name) in GOOD_NAMES or seems_good(name)]
+    return len(good) == 1 and any(folded(name) not in MASKS for name in below if name not in good)
 
 
 def file_id(path: Path) -> str:

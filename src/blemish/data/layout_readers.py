@@ -15,6 +15,8 @@ from blemish.data.layouts import (
     BAD_NAMES,
     GOOD_NAMES,
     MASKS,
+    MASKS_BESIDE,
+    PHOTOS,
     VALIDATION,
     find_child,
     folded,
@@ -68,6 +70,7 @@ def _official_split(root: Path, good: Sequence[Path]) -> set[Path] | None:
 def read_ok_nok(root: Path, test_good: float) -> list[Sample]:
     """One folder of good parts and others of bad ones, such as OK and NOK; masks in `ground_truth` or `masks`."""
     named = [folder for folder in subfolders(root) if folded(folder.name) in GOOD_NAMES]
+    named = named or [folder for folder in subfolders(root) if seems_good(folder.name)]
     if len(named) != 1:
         found = "no folder" if not named else " and ".join(folder.name for folder in named) + ", more than one folder"
         raise DataError(f"{root}: {found} of good images ({', '.join(GOOD_NAMES)}); one is needed")
@@ -132,19 +135,32 @@ def read_ksdd(root: Path, test_good: float) -> list[Sample]:
 
 
 def read_mvtec_3d(root: Path, _test_good: float) -> list[Sample]:
-    """MVTec 3D-AD: the photos of `<part>/<type>/rgb`, with masks in `gt`; the depth in `xyz` is left out."""
-    samples = []
-    for part in ("train", "validation", "test"):
-        for folder in subfolders(find_child(root, part) or root / part):
-            photos, kind = find_child(folder, "rgb") or folder / "rgb", folder.name.lower()
-            if part == "test" and kind not in GOOD_NAMES:
-                samples += _defective(photos, _by_name(find_child(folder, "gt")), folder.name)
-                continue
-            if kind not in GOOD_NAMES:
+    """MVTec 3D-AD and BMAD: the photos of `<part>/<type>/rgb` or `img`, with masks in `gt` or `label` beside them.
+
+    The depth in `xyz` is left out; defective images for validation are tested on.
+    """
+    samples: list[Sample] = []
+    for place, names in (("train", ("train",)), ("validation", VALIDATION), ("test", ("test",))):
+        part = find_child(root, *names) or root / place
+        before = f"{part.name}_" if place == "validation" else ""
+        for folder in subfolders(part):
+            photos, masks = find_child(folder, *PHOTOS) or folder, _by_name(find_child(folder, *MASKS_BESIDE))
+            if folded(folder.name) in GOOD_NAMES:
+                where = "test" if place == "test" else "train"
+                samples += [Sample(path, f"{where}/good/{before}{path.name}") for path in image_files(photos)]
+            elif place == "train":
                 raise DataError(f"{folder}: only good images are fitted; move it to test/{folder.name}")
-            prefix, where = ("validation_", "train") if part == "validation" else ("", part)
-            samples += [Sample(path, f"{where}/good/{prefix}{path.name}") for path in image_files(photos)]
+            else:
+                samples += _defective(photos, masks, folder.name, before)
     return samples
+
+
+def read_deeppcb(root: Path, test_good: float) -> list[Sample]:
+    """DeepPCB: `<name>_test` with defects beside `<name>_temp`, its pattern; its boxes mark no pixels, so no masks."""
+    files = image_files(root)
+    good, bad = ([path for path in files if path.stem.endswith(ending)] for ending in ("_temp", "_test"))
+    samples = good_samples(good, set(held_out(good, test_good)))
+    return samples + [Sample(path, f"test/defect/{path.name}", "defect") for path in bad]
 
 
 def read_dagm(root: Path, _test_good: float) -> list[Sample]:
@@ -201,6 +217,7 @@ READERS: dict[str, Reader] = {
     "real_iad": read_real_iad,
     "magnetic_tile": read_magnetic_tile,
     "aitex": read_aitex,
+    "deeppcb": read_deeppcb,
     "ok_nok": read_ok_nok,
     "classes": read_classes,
 }
@@ -316,9 +333,9 @@ def _by_name(folder: Path | None, deep: bool = True) -> dict[str, Path]:
     return {name_below(path, folder): path for path in image_files(folder, deep)} if folder else {}
 
 
-def _defective(folder: Path, masks: Mapping[str, Path], defect_type: str) -> list[Sample]:
+def _defective(folder: Path, masks: Mapping[str, Path], defect_type: str, before: str = "") -> list[Sample]:
     found = _with_masks(folder, masks)
-    return [Sample(path, f"test/{defect_type}/{name}", defect_type, masks) for name, path, masks in found]
+    return [Sample(path, f"test/{defect_type}/{before}{name}", defect_type, masks) for name, path, masks in found]
 
 
 def _with_masks(

@@ -23,6 +23,9 @@ BAD_NAMES = (
     *("不良", "不良品", "ng品", "不合格", "불량", "брак"),
 )
 
+PHOTOS = ("rgb", "img", "image", "images")
+"""Folders of photos beside one of masks, in the folder of each type (MVTec 3D-AD, BMAD)."""
+MASKS_BESIDE = ("gt", "label", "labels", "mask", "masks")
 MASKS = ("ground_truth", "groundtruth", "masks", "mask", "gt")
 VALIDATION = ("validation", "val", "valid")
 PRIVATE = ("test_private", "test_private_mixed")
@@ -155,7 +158,7 @@ def recognise(root: Path) -> str | None:
         return "dagm"
     layout = find_layout(root)
     types = (*layout.train, *layout.test) if layout else ()
-    if any(find_child(folder, "rgb") and find_child(folder, "xyz", "gt") for folder in types):
+    if any(find_child(folder, *PHOTOS) and find_child(folder, "xyz", *MASKS_BESIDE) for folder in types):
         return "mvtec_3d"
     if any(_has_file(folder, "*_label.*") for folder in below if re.fullmatch(r"kos\d+", folder.name.lower())):
         return "ksdd"
@@ -166,6 +169,10 @@ def recognise(root: Path) -> str | None:
         return "magnetic_tile"
     if {"nodefect_images", "defect_images"} <= names:
         return "aitex"
+    if any(
+        _has_file(folder, "*_temp.*") and _has_file(folder, "*_test.*") for folder in (*root.glob("group*/*"), *below)
+    ):
+        return "deeppcb"
     if names.intersection(GOOD_NAMES) and names.intersection(BAD_NAMES):
         return "ok_nok"
     if _has_bad_in_train(root):
@@ -198,9 +205,17 @@ def _looks_like_real_iad(root: Path) -> bool:
     return bool(parts) and all(re.fullmatch(r"S\d{4}", part.name) for part in parts)
 
 
+def annotated_part(root: Path) -> str:
+    """`annotated` of the first of the folders `train`, `test` and `valid` in a folder that has annotations."""
+    parts = (find_child(root, name) for name in _PARTS)
+    return next(filter(None, (annotated(part) for part in parts if part)), "")
+
+
 def annotated(root: Path) -> str:
     """What to do with a folder of images and of annotations, as YOLO and others have them; empty of others."""
     images, labels = find_child(root, "images"), find_child(root, "labels", "annotations")
+    if (coco := root / "_annotations.coco.json").is_file():  # Roboflow's, among the images
+        images, labels = root, coco
     if images is None or labels is None:
         return ""
     return (
