@@ -153,7 +153,7 @@ def test_a_place_outside_of_the_archive_is_refused(place: str, pack: object, tmp
     assert not (tmp_path / "out.png").exists()
 
 
-def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
+def test_links_to_what_is_there_are_copied_and_others_and_devices_left_out(tmp_path: Path) -> None:
     archive = tmp_path / "links.tar"
     with tarfile.open(archive, "w") as file:
         for name, kind in (("x/train/good/l.png", tarfile.SYMTYPE), ("x/train/good/f.png", tarfile.FIFOTYPE)):
@@ -163,8 +163,33 @@ def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
         member = tarfile.TarInfo("x/train/good/0.png")
         member.size = len(picture())
         file.addfile(member, io.BytesIO(picture()))
+        member = tarfile.TarInfo("x/train/good/1.png")
+        member.type, member.linkname = tarfile.LNKTYPE, "x/train/good/0.png"
+        file.addfile(member)
     (folder,) = unpack_dataset(archive, tmp_path / "out", PLAIN)
-    assert [path.name for path in (folder / "train" / "good").iterdir()] == ["0.png"]
+    found = sorted((folder / "train" / "good").iterdir())
+    assert [(path.name, path.read_bytes()) for path in found] == [("0.png", picture()), ("1.png", picture())]
+
+
+@pytest.mark.parametrize("way", ["bit", "zeros", "cut in a header", "cut before one", "remarks"])
+def test_a_tar_that_is_damaged_between_its_files_is_refused(way: str, tmp_path: Path) -> None:
+    whole = tar(tmp_path / "a.tar", BTAD, "w")
+    with tarfile.open(whole) as file:
+        at = file.getmembers()[3].offset
+    remarks = tarfile.TarInfo("x")
+    remarks.type, remarks.size = tarfile.XHDTYPE, 1 << 30
+    content = whole.read_bytes()
+    whole.write_bytes(
+        {
+            "bit": content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :],
+            "zeros": content[:at] + bytes(512) + content[at + 512 :],
+            "cut in a header": content[: at + 300],
+            "cut before one": content[:at],
+            "remarks": content[:at] + remarks.tobuf() + content[at:],
+        }[way]
+    )
+    with pytest.raises(DataError, match="not a whole tar or zip archive"):
+        unpack_dataset(whole, tmp_path / "out", PLAIN)
 
 
 def test_an_archive_that_is_too_large_or_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

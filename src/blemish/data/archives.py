@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 from blemish.data.catalogue import DataSet
 from blemish.data.convert import convert_dataset
@@ -32,8 +32,14 @@ MAX_DEPTH = 4
 """Folders above those of a data set's categories."""
 MAX_ARCHIVE_BYTES = 1 << 36
 """Of an archive that is fetched, 64 GiB."""
+MAX_REMARK_BYTES = 1 << 20
+"""Of a member's name and other remarks, which are read at once."""
 _CHUNK = 1 << 20
 
+_REMARKS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -167,7 +173,9 @@ def _check_fetched(address: str, size: int) -> None:
 def _unpack(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
     """Write all files, and say after each how many bytes of how many are done."""
     try:
-        if zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive):  # a tar may end with a zip in it
+        with archive.open("rb") as file:
+            is_zip = file.read(2) == b"PK" and zipfile.is_zipfile(archive)  # a tar may end with a zip in it
+        if is_zip:
             yield from _unpack_zip(archive, out)
         else:
             yield from _unpack_tar(archive, out)
@@ -189,21 +197,45 @@ def _unpack_zip(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
             yield done, total
 
 
+class _Member(tarfile.TarInfo):
+    """A damaged header is an error, where tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            found = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not buf or buf.strip(b"\0"):  # else it is the end
+                raise tarfile.ReadError(str(error)) from None
+            raise
+        if found.type in _REMARKS and found.size > MAX_REMARK_BYTES:
+            raise tarfile.ReadError(f"{found.size >> 20} MiB of remarks on a member")
+        return found
+
+
 def _unpack_tar(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
     """A tar archive is read once, from its beginning; how much is done is where in the packed file it is."""
     packed, count, done = archive.stat().st_size, 0, 0
-    with archive.open("rb") as source, _unpacked(source) as plain, tarfile.open(fileobj=plain, mode="r|") as file:
+    with (
+        archive.open("rb") as source,
+        _unpacked(source) as plain,
+        tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as file,
+    ):
         for member in file:
-            if not member.isfile():
+            linked = _inside(archive, out, member.linkname) if member.islnk() else None  # to a file before it
+            if linked is None and not member.isfile():
                 continue
-            count, done = count + 1, done + member.size
+            size = linked.stat().st_size if linked else member.size
+            count, done = count + 1, done + size
             _check_size(archive, count, done)
-            content = file.extractfile(member)
-            assert content is not None
-            _write(content, _inside(archive, out, member.name), member.size)
+            with linked.open("rb") if linked else cast("IO[bytes]", file.extractfile(member)) as content:
+                _write(content, _inside(archive, out, member.name), size)
             yield min(source.tell(), packed), packed
-        while plain.read(_CHUNK):  # tarfile does not miss an end that was cut off; a decompressor does
-            pass
+        while rest := cast("IO[bytes]", file.fileobj).read(
+            _CHUNK
+        ):  # an end that was cut off only a decompressor misses
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("more than zeros behind its end")
 
 
 def _unpacked(source: IO[bytes]) -> IO[bytes]:
