@@ -35,7 +35,7 @@ from blemish.station.judge import Judge
 from blemish.station.kept_images import Own, confirmed_good, own_images, put_images
 from blemish.station.products import add_product, go_live, header_of_model
 from blemish.station.recalibrate import propose
-from blemish.station.tables import Decision, DriftAlarm, Entry, Image, Model, Product, Run, Shadow, Source
+from blemish.station.tables import DriftAlarm, Entry, Image, Model, Product, Run, Shadow, Source
 from blemish.station.trail import verify_trail
 from blemish.station.words import Say
 from conftest import draw_part
@@ -393,15 +393,14 @@ def test_a_model_in_the_shadow_is_compared_and_decides_nothing(
     assert found.said_good[0] == 2
     assert found.said_good[2] == 2
     with station.database.write() as session:  # one of them trained the other model, one the live one
-        header = header_of_model(other)
-        fit_id = session.get_one(Image, images[0]).sha256[:ID_DIGITS]
-        card = header.data_card.model_copy(update={"fit_ids": (*header.data_card.fit_ids, fit_id)})
-        session.get_one(Model, other.id).header = header.model_copy(update={"data_card": card}).model_dump_json()
-        session.flush()
         product = session.get_one(Product, line.product_id)
-        assert shadow.compare(session, product).said_good[0] == 1
-        session.execute(update(Decision).where(Decision.image_id == images[1]).values(is_known=True))
-        assert shadow.compare(session, product).said_good[0] == 0
+        for model_id, image_id, left in ((other.id, images[0], 1), (line.model_id, images[1], 0)):
+            model = session.get_one(Model, model_id)
+            header, fit_id = header_of_model(model), session.get_one(Image, image_id).sha256[:ID_DIGITS]
+            card = header.data_card.model_copy(update={"fit_ids": (*header.data_card.fit_ids, fit_id)})
+            model.header = header.model_copy(update={"data_card": card}).model_dump_json()
+            session.flush()
+            assert shadow.compare(session, product).said_good[0] == left
     who = visit(station, app, "engineer")
     page = who.client.get("/shadow").text
     assert "next.onnx" in page
@@ -459,6 +458,8 @@ def test_a_model_is_trained_in_a_process_of_its_own_and_challenged(
 ) -> None:
     who = visit(station, app, "administrator")
     form = {"csrf": who.csrf, "product_id": line.product_id, "name": "new", "path": str(shared_parts)}
+    refused = who.client.post("/products/train", data={**form, "detector": "padin"})
+    assert (refused.status_code, "did you mean 'padim'?" in refused.text) == (422, True)
     areas = {"roi": "[0, 0, 0.5, 1]", "ignore": "[0, 0, 0.25, 1]"}
     began = who.client.post("/products/train", data={**form, "detector": "padim", **areas})
     assert began.status_code == 303, began.text

@@ -45,7 +45,7 @@ def test_a_note_is_kept_as_it_is_and_one_that_was_changed_is_noticed(station: St
     for text in (DIRT, f" {DIRT}\r\n", "and a second look", DIRT):  # the second one is the first, sent twice
         reviews.add_note(database, "eva", judged, text)
     assert texts(database, judged) == [DIRT, "and a second look", DIRT]
-    for text in ("", " \n", "x" * (LONGEST_NOTE + 1), "a\0b", "\ud800", "\u202egnp.exe"):
+    for text in ("", " \n", "\u200d", "x" * (LONGEST_NOTE + 1), "a\0b", "\ud800", "\u202egnp.exe"):
         with pytest.raises(SettingsError, match="note: "):
             reviews.add_note(database, "eva", judged, text)
     with pytest.raises(DataError, match="image 99: there is none"):
@@ -54,6 +54,8 @@ def test_a_note_is_kept_as_it_is_and_one_that_was_changed_is_noticed(station: St
         session.execute(update(Image).values(is_audit=True))
     with pytest.raises(DataError, match="waits in the audit lane"):  # whoever judges it reads nothing before
         reviews.add_note(database, "eva", judged, DIRT)
+    with pytest.raises(DataError, match="waits in the audit lane"):
+        reviews.give_verdict(database, "eva", judged, "good", note=DIRT)
     with database.read() as session:
         assert verify_trail(session).problem is None
     with database.write() as session:
@@ -66,11 +68,11 @@ def test_a_note_is_seen_found_and_exported(station: Station, app: FastAPI, line:
     station.inbox.receive(line.source_id, "b.png", picture(2))
     judge_all(station)
     who = visit(station, app, "operator")
-    text = f"<b>{DIRT}</b>\n100 % sure"
+    text = f"<b>{DIRT}</b>\n100 % sure \N{WOMAN}\N{ZWJ}\N{WRENCH}"  # one sign of three
     assert who.client.post("/note", data={"csrf": who.csrf, "image_id": judged, "text": text}).status_code == 303
     for path in (f"/images/{judged}", "/", "/images", "/report", "/images?notes=true", "/images?name=100+%25+S"):
         page = who.client.get(path).text
-        assert "&lt;b&gt;scratch is dirt" in page, path
+        assert "<bdi>&lt;b&gt;scratch is dirt" in page, path  # whichever way it is written
         assert ("the operator" in page, "<b>scratch" in page) == (True, False), path
     for path in ("/images?notes=true", "/images?name=wiped"):
         assert who.client.get(path).text.count("<article") == 1, path

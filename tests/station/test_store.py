@@ -392,6 +392,7 @@ def test_the_trail_holds_and_names_the_first_entry_that_was_changed(
         "UPDATE trail SET actor = 'nobody' WHERE seq = 4": r"entry 4 was changed",
         "DELETE FROM decisions WHERE trail_seq = 5": r"entries 'decision' in the trail: 4; rows of the table: 3",
         "UPDATE decisions SET verdict = 'good', score = 0 WHERE trail_seq = 6": r"decision 3 was changed: entry 6",
+        "UPDATE decisions SET is_known = true WHERE trail_seq = 6": r"decision 3 was changed: entry 6",
     }
     for attack, problem in attacks.items():
         with database.write() as session:

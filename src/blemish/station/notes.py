@@ -12,6 +12,9 @@ from blemish.station.trail import append, note_detail
 
 LONGEST_NOTE = 1000
 
+UNSEEN = dict.fromkeys(map(ord, "\n\N{ZWNJ}\N{ZWJ}\N{LRM}\N{RLM}"))
+"""What has no sign of its own, but belongs to lines, to scripts such as Persian, and to emoji."""
+
 
 def checked_note(text: str) -> str:
     """A note as it is kept: lines without spaces around them, and no empty ones.
@@ -23,9 +26,10 @@ def checked_note(text: str) -> str:
     'dirt, wiped off'
     """
     text = "\n".join(line for one in text.splitlines() if (line := " ".join(one.split())))
-    if len(text) > LONGEST_NOTE or not text.replace("\n", "").isprintable():
+    seen = text.translate(UNSEEN)
+    if len(text) > LONGEST_NOTE or not seen.isprintable():
         raise SettingsError(f"note: at most {LONGEST_NOTE} characters, and only such as can be shown")
-    return text
+    return text if seen else ""
 
 
 def put_note(session: Session, user_name: str, image_id: int, text: str) -> None:

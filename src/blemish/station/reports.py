@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
@@ -133,13 +133,13 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
     for at, verdict, count in session.execute(counted.group_by(hour, SHOWN_VERDICT.name).order_by(hour)):
         by_hour.setdefault(at, dict.fromkeys(SHOWN, 0))[verdict] = count
     is_doubted = and_(Decision.is_doubtful, SHOWN_VERDICT != HIDDEN)
-    said = select(Verdict, Decision.verdict, Decision.is_known, is_doubted).where(*within).order_by(Verdict.id)
-    said = said.join(Decision, Decision.image_id == Verdict.image_id).join(Image, Image.id == Verdict.image_id)
+    columns = (Verdict.lane, Verdict.defect_type, is_doubted.label("is_doubted"))
+    said = _said().add_columns(*columns).join(Image, Image.id == Verdict.image_id).where(*within)
     rows = session.execute(said).all()
-    last = {row[0].image_id: row for row in rows}
-    types = Counter(row[0].defect_type for row in last.values() if row[0].judgement == "defective")
-    called = Counter(row[0].judgement for row in last.values())
-    doubted = Counter(row[0].judgement for row in last.values() if row[3])
+    last = {row.image_id: row for row in rows}
+    types = Counter(row.defect_type for row in last.values() if row.judgement == "defective")
+    called = Counter(row.judgement for row in last.values())
+    doubted = Counter(row.judgement for row in last.values() if row.is_doubted)
     images = select(func.count()).select_from(Decision).join(Image, Image.id == Decision.image_id)
     doubtful = session.scalar(images.where(*within, Decision.is_doubtful.is_(True), SHOWN_VERDICT != HIDDEN)) or 0
     return Report(
@@ -150,9 +150,7 @@ def shift_report(session: Session, start: str, end: str, product_id: int | None 
         defect_types=sorted(types.items(), key=lambda one: (-one[1], one[0])),
         judged_good=called["good"],
         judged_defective=called["defective"],
-        audit=_audit_shares(
-            (row[0].image_id, (row[0].judgement, row[1]), row[2]) for row in rows if row[0].lane == "audit"
-        ),
+        audit=_audit_shares(row for row in rows if row.lane == "audit"),
         chart=hourly_chart(session, start, end, product_id),
         alarms=drift_alarms(session, start, end, product_id),
         doubtful=Doubtful(doubtful, doubted["good"] + doubted["defective"], doubted["defective"]),
@@ -222,26 +220,27 @@ def summary_rows(report: Report) -> Iterator[tuple[object, ...]]:
 
 def audit_shares(session: Session, product_id: int | None = None) -> AuditShares:
     """What the audit lane has told of all images there ever were."""
-    said = (
-        select(Verdict.image_id, Verdict.judgement, Decision.verdict, Decision.is_known)
-        .join(Decision, Decision.image_id == Verdict.image_id)
-        .where(Verdict.lane == "audit")
-        .order_by(Verdict.id)
-    )
+    said = _said().where(Verdict.lane == "audit")
     if product_id is not None:
         said = said.where(Decision.product_id == product_id)
-    return _audit_shares((row[0], (row[1], row[2]), row[3]) for row in session.execute(said))
+    return _audit_shares(session.execute(said))
 
 
-def _audit_shares(said: Iterable[tuple[int, tuple[str, str], bool]]) -> AuditShares:
-    """From images, what people and we said of them, and whether the model was made of them, so that they do not count.
+def _said() -> Any:
+    """What people said of images, in that order, and what we did."""
+    query = select(Verdict.image_id, Verdict.judgement, Decision.verdict, Decision.is_known)
+    return query.join(Decision, Decision.image_id == Verdict.image_id).order_by(Verdict.id)
+
+
+def _audit_shares(said: Iterable[Any]) -> AuditShares:
+    """From rows of `_said`; those that the model was made of do not count.
 
     The first verdict counts, who came later had seen ours.
     """
-    first: dict[int, tuple[tuple[str, str], bool]] = {}
-    for image_id, pair, is_known in said:
-        first.setdefault(image_id, (pair, is_known))
-    pairs = Counter(pair for pair, is_known in first.values() if not is_known)
+    first: dict[int, Any] = {}
+    for row in said:
+        first.setdefault(row.image_id, row)
+    pairs = Counter((row.judgement, row.verdict) for row in first.values() if not row.is_known)
     return AuditShares(
         audited=pairs.total(),
         false_alarms=_share(pairs, hit=("good", "anomalous"), other=("good", "good")),

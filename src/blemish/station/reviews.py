@@ -26,6 +26,8 @@ AT_A_TIME = 24
 TO_REVIEW: tuple[ColumnElement[bool], ...] = (Decision.verdict == "anomalous", Decision.is_doubtful.is_(True))
 """What people look through, in this order; each has an index."""
 
+IMAGES = func.count().label("images")
+
 HIDDEN = "audit"
 """In place of a verdict that people must not see yet."""
 
@@ -62,7 +64,7 @@ def give_verdict(
     Raises:
         SettingsError: an unknown judgement, a note or a defect type that is too long, or one of an image that is not
             defective.
-        DataError: no such image, or not in the audit lane.
+        DataError: no such image, or not in the audit lane; or a note on one that waits there.
         JudgedAlreadyError: judged there already.
     """
     defect_type, note = defect_type.strip(), checked_note(note)
@@ -86,6 +88,8 @@ def give_verdict(
             defect_type=defect_type,
             given_at=now(),
         )
+        if note and not is_audit:
+            _refuse_hidden(session, image)
         verdict.trail_seq = append(session, user_name, "verdict", image_id, verdict_detail(verdict))
         session.add(verdict)
         if note:
@@ -108,10 +112,14 @@ def add_note(database: Database, user_name: str, image_id: int, text: str) -> No
         image = session.get(Image, image_id)
         if image is None:
             raise DataError(f"image {image_id}: there is none")
-        decision = session.scalar(select(Decision).where(Decision.image_id == image_id))
-        if is_hidden(session, Row(image, decision)):
-            raise DataError(f"image {image_id}: waits in the audit lane; judge it there, and write with the verdict")
+        _refuse_hidden(session, image)
         put_note(session, user_name, image_id, text)
+
+
+def _refuse_hidden(session: Session, image: Image) -> None:
+    decision = session.scalar(select(Decision).where(Decision.image_id == image.id))
+    if is_hidden(session, Row(image, decision)):
+        raise DataError(f"image {image.id}: waits in the audit lane; judge it there, and write with the verdict")
 
 
 def to_review(session: Session, product_id: int | None) -> list[Row]:
@@ -123,7 +131,7 @@ def to_review(session: Session, product_id: int | None) -> list[Row]:
     above = Decision.score / func.nullif(Decision.threshold, 0.0)
     for which in TO_REVIEW:
         query = _unjudged(product_id, which).order_by(Decision.p_value, above.desc(), Decision.score.desc())
-        found += [Row(row[0], row[1]) for row in session.execute(query.limit(AT_A_TIME - len(found)))]
+        found += _found(session, query.limit(AT_A_TIME - len(found)))
     return found
 
 
@@ -144,8 +152,7 @@ def next_to_audit(session: Session, product_id: int | None, user_id: int = 0) ->
     So people who judge at the same time seldom get the same image.
     """
     query = _rows(product_id).where(*_WAITS).order_by((Image.id + user_id) % AT_ONCE, Image.id).limit(1)
-    row = session.execute(query).first()
-    return None if row is None else Row(row[0], row[1])
+    return next(iter(_found(session, query)), None)
 
 
 def left_to_audit(session: Session, product_id: int | None) -> int:
@@ -179,8 +186,8 @@ def hidden_of(session: Session, rows: Iterable[Row]) -> set[int]:
 def hidden_counts(session: Session, start: str, product_id: int | None, last: int) -> Counter[str]:
     """Of the decisions since a time, up to one, those whose verdict must not be shown to people yet, by it."""
     query = _by_product(product_id).where(*_WAITS, Decision.decided_at >= start, Decision.id <= last)
-    rows = session.execute(query.with_only_columns(Decision.verdict, func.count()).group_by(Decision.verdict))
-    return Counter({row[0]: row[1] for row in rows})
+    rows = session.execute(query.with_only_columns(Decision.verdict, IMAGES).group_by(Decision.verdict))
+    return Counter({row.verdict: row.images for row in rows})
 
 
 def hidden_by_hour(session: Session, start: str, product_id: int | None) -> dict[str, Counter[str]]:
@@ -188,7 +195,7 @@ def hidden_by_hour(session: Session, start: str, product_id: int | None) -> dict
     hour = func.substr(Decision.decided_at, 1, 13)
     query = _by_product(product_id).where(*_WAITS, Decision.decided_at >= start).group_by(hour, Decision.verdict)
     found: dict[str, Counter[str]] = {}
-    for at, verdict, images in session.execute(query.with_only_columns(hour, Decision.verdict, func.count())):
+    for at, verdict, images in session.execute(query.with_only_columns(hour, Decision.verdict, IMAGES)):
         found.setdefault(at, Counter())[verdict] = images
     return found
 
@@ -255,13 +262,12 @@ def recent(
         query = query.where(Decision.is_doubtful.is_(True), SHOWN_VERDICT != HIDDEN)
     elif verdict is not None:
         query = query.where(verdict == SHOWN_VERDICT)
-    return [Row(row[0], row[1]) for row in session.execute(query)]
+    return _found(session, query)
 
 
 def since(session: Session, decision_id: int, limit: int = 50) -> list[Row]:
     """The decisions after one, the oldest first."""
-    query = _rows(None).where(Decision.id > decision_id).order_by(Decision.id).limit(limit)
-    return [Row(row[0], row[1]) for row in session.execute(query)]
+    return _found(session, _rows(None).where(Decision.id > decision_id).order_by(Decision.id).limit(limit))
 
 
 def find_row(session: Session, image_id: int) -> Row | None:
@@ -284,7 +290,11 @@ def row_of(session: Session, image_id: int) -> Row:
 def find_rows(session: Session, image_ids: Iterable[int]) -> list[Row]:
     """Images by their numbers, with their decisions."""
     query = select(Image, Decision).outerjoin(Decision, Decision.image_id == Image.id).where(Image.id.in_(image_ids))
-    return [Row(row[0], row[1]) for row in session.execute(query)]
+    return _found(session, query)
+
+
+def _found(session: Session, query: Any) -> list[Row]:
+    return [Row(*row) for row in session.execute(query)]
 
 
 def _rows(product_id: int | None) -> Any:

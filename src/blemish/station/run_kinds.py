@@ -7,6 +7,7 @@ from typing import Any
 
 from blemish.data.folder import ID_DIGITS
 from blemish.errors import BadFileError, BlemishError, DataError, plural
+from blemish.settings import RunSettings
 from blemish.station.kept_images import NO_IMAGE, Own, confirmed_good, own_images, put_images
 from blemish.station.products import add_model
 from blemish.station.recalibrate import counting, recalibrate
@@ -21,6 +22,24 @@ AREAS = ("roi", "ignore")
 """Settings of training that say where to look."""
 
 
+def check_training(asked: dict[str, Any]) -> None:
+    """Refuse a detector that there is not; only where one is named, for to know them takes a second or two.
+
+    Raises:
+        SettingsError: as `make_settings`.
+    """
+    if asked.get("detector"):
+        _training_settings(asked)
+
+
+def _training_settings(asked: dict[str, Any]) -> RunSettings:
+    from blemish.training.settings import make_settings
+
+    assignments = ["data.skip_bad=true"] if asked.get("skip_bad") else []
+    assignments += [f"data.{name}={asked[name]}" for name in AREAS if asked.get(name)]
+    return make_settings(asked.get("detector") or None, None, assignments)
+
+
 def train(doing: Doing) -> dict[str, Any]:
     """Train on a folder as `blemish train` does, export, and keep the model; it is not live yet.
 
@@ -28,13 +47,10 @@ def train(doing: Doing) -> dict[str, Any]:
         BlemishError: as `blemish train`.
     """
     from blemish.training.export import export_model
-    from blemish.training.settings import make_settings
     from blemish.training.train import train_model
 
     trained, exported = doing.out / "model.safetensors", doing.out / "model.onnx"
-    assignments = ["data.skip_bad=true"] if doing.asked.get("skip_bad") else []
-    assignments += [f"data.{name}={doing.asked[name]}" for name in AREAS if doing.asked.get(name)]
-    settings = make_settings(doing.asked.get("detector") or None, None, assignments)
+    settings = _training_settings(doing.asked)
     folder, what = _good_images(doing)
     doing.say(f"training on {what}")
     try:
@@ -112,7 +128,7 @@ def challenge(doing: Doing) -> dict[str, Any]:
 
 
 KINDS = {
-    "train": Kind(train, ("torch", "onnx", "onnxscript")),
+    "train": Kind(train, ("torch", "onnx", "onnxscript"), check_training),
     "challenge": Kind(challenge, ("matplotlib",)),
     "recalibrate": Kind(recalibrate),
 }

@@ -79,15 +79,15 @@ class Doing:
             log.write(f"{text}\n")
 
 
-Work = Callable[[Doing], dict[str, Any]]
-
-
 @final
 class Kind(NamedTuple):
-    """A kind of run: what it does, and the packages it needs that a station does not have by itself."""
+    """A kind of run: what it does, the packages it needs that a station does not have by itself, and what refuses it
+    before it begins.
+    """
 
-    work: Work
+    work: Callable[[Doing], dict[str, Any]]
     needs: tuple[str, ...] = ()
+    check: Callable[[dict[str, Any]], None] = lambda _asked: None
 
     @property
     def missing(self) -> list[str]:
@@ -103,7 +103,7 @@ def begin(
     The same that runs already, asked for by the same person, is that one: a form that was sent twice.
 
     Raises:
-        SettingsError: another one runs, or packages are missing.
+        SettingsError: another one runs, packages are missing, or it cannot do what is asked.
         DataError: there is no such product, or the folder cannot be written to.
     """
     from blemish.station.run_kinds import KINDS
@@ -112,6 +112,7 @@ def begin(
         raise SettingsError(
             f"{kind}: this station has no {missing[0]}; install it with: pip install 'blemish[station,train]'"
         )
+    KINDS[kind].check(asked)
     settle(database, folder)
     with database.write() as session:
         product = product_of(session, product_id)

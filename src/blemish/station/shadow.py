@@ -140,15 +140,14 @@ def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
     )
     counted = pairs.with_only_columns(Decision.verdict, Shadow.verdict, func.count())
     rows = session.execute(counted.group_by(Decision.verdict, Shadow.verdict))
-    table = {(row[0], row[1]): int(row[2]) for row in rows}
-    told = (Verdict.image_id, Decision.image_sha256, Verdict.judgement, Decision.verdict, Shadow.verdict)
-    said = pairs.with_only_columns(*told)
-    said = said.join(Verdict, Verdict.image_id == Decision.image_id).where(~Decision.is_known).order_by(Verdict.id)
-    known = _made_of(session.get(Model, product.shadow_model_id or 0))
-    last = {row[0]: row[2:] for row in session.execute(said) if row[1][:ID_DIGITS] not in known}
-    other = pairs.add_columns(Image).join(Image, Image.id == Decision.image_id)
-    other = other.where(Decision.verdict != Shadow.verdict).order_by(Decision.id.desc()).limit(4 * limit)
-    differing = [Differing(row[2], row[0], row[1]) for row in session.execute(other)]
+    table = {(ours, other): images for ours, other, images in rows}
+    told = (Decision.image_id, Decision.image_sha256, Verdict.judgement, Decision.verdict, Shadow.verdict)
+    said = pairs.with_only_columns(*told).join(Verdict, Verdict.image_id == Decision.image_id).order_by(Verdict.id)
+    known = {*_made_of(session, product.model_id), *_made_of(session, product.shadow_model_id)}
+    last = {image_id: pair for image_id, sha256, *pair in session.execute(said) if sha256[:ID_DIGITS] not in known}
+    others = pairs.with_only_columns(Image, Decision, Shadow).join(Image, Image.id == Decision.image_id)
+    others = others.where(Decision.verdict != Shadow.verdict).order_by(Decision.id.desc()).limit(4 * limit)
+    differing = [Differing(*row) for row in session.execute(others)]
     hidden = hidden_of(session, [Row(one.image, one.decision) for one in differing])
     return Comparison(
         both=sum(table.values()),
@@ -159,7 +158,8 @@ def compare(session: Session, product: Product, limit: int = 24) -> Comparison:
     )
 
 
-def _made_of(model: Model | None) -> frozenset[str]:
+def _made_of(session: Session, model_id: int | None) -> frozenset[str]:
+    model = session.get(Model, model_id or 0)
     try:
         return frozenset() if model is None else header_of_model(model).made_of()
     except ArtifactError:  # of another version: it judges nothing

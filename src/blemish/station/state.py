@@ -179,7 +179,7 @@ def counts_of_late(session: Session, product_id: int | None, hidden: Mapping[str
     query = select(Tally.verdict, func.sum(Tally.images)).where(Tally.hour >= start).group_by(Tally.verdict)
     if product_id is not None:
         query = query.where(Tally.product_id == product_id)
-    found = Counter({row[0]: int(row[1]) for row in session.execute(query)})
+    found = Counter({verdict: int(images) for verdict, images in session.execute(query)})
     shown = {verdict: max(0, found[verdict] - hidden.get(verdict, 0)) for verdict in VERDICTS}
     return shown | {HIDDEN: sum(hidden.values())}
 

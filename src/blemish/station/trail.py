@@ -56,7 +56,8 @@ def entry_sha256(entry: Entry) -> str:
 def decision_detail(decision: Decision) -> dict[str, Any]:
     """What the trail keeps of a decision."""
     names = ("image_id", "image_path", "image_sha256", "model_sha256", "score", "p_value", "threshold", "verdict")
-    return {name: getattr(decision, name) for name in (*names, "message", "decided_at")}
+    known = {"is_known": True} if decision.is_known else {}  # else nothing is said: it is rare
+    return {name: getattr(decision, name) for name in (*names, "message", "decided_at")} | known
 
 
 def verdict_detail(verdict: Verdict) -> dict[str, Any]:
