@@ -161,6 +161,16 @@ def test_what_is_marked_becomes_a_mask(write: Callable[[Path], Path], images: Pa
             assert np.array_equal(mask, BOX)
 
 
+@pytest.mark.parametrize("label", ["mask", "ground_truth"])
+def test_a_label_may_be_called_as_the_folder_of_masks_is(label: str, images: Path, tmp_path: Path) -> None:
+    file = studio(tmp_path)
+    file.write_text(file.read_text().replace("scratch", label))
+    convert_annotated(images, file, tmp_path / "out")
+    folder = read_folder(tmp_path / "out")
+    assert folder.defect_types == (label,)
+    assert [len(sample.mask_paths) for sample in folder.test if sample.label] == [1, 1]
+
+
 def test_run_lengths_of_many_large_images_take_no_memory(tmp_path: Path) -> None:
     side, count = 12_000, 200
     path = tmp_path / "a.json"

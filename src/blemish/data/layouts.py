@@ -134,8 +134,9 @@ def find_layout(root: Path) -> Layout | None:
     train, test = find_child(root, "train"), find_child(root, "test", "test_public")
     if train is None and test is None:
         return None
-    places = [place for place in (test, root) if place is not None]
-    masks = next(filter(None, (find_child(place, *MASKS) for place in places)), None)
+    places = [place for place in (root, test) if place is not None]
+    # By its first name: a type of defects may be called mask.
+    masks = next(filter(None, (find_child(place, name) for name in MASKS for place in places)), None)
     good = [train, find_child(root, *VALIDATION)]
     return Layout(
         tuple(below for place in good if place for below in subfolders(place) if folded(below.name) in GOOD_NAMES),
