@@ -23,12 +23,28 @@ class DepthDoubt(NamedTuple):
     message: str
 
 
+@dataclass
+class NamedPhotos:
+    """How many photos there are of some kind, and the first names."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str, shown: int | None = _SHOWN) -> None:
+        """Count one; `shown` names are kept, None: all."""
+        self.count += 1
+        if shown is None or len(self.names) < shown:
+            self.names.append(name)
+
+    def of(self, total: int, noun: str) -> str:
+        """How many of all, and which."""
+        return f"{self.count} of {plural(total, noun)}, {join_names(self.names, self.count)}"
+
+
 @final
 @dataclass
-class _Alike:
-    count: int = 0
+class _Alike(NamedPhotos):
     brightest: int = 0
-    names: list[str] = field(default_factory=list)
 
 
 @final
@@ -68,10 +84,8 @@ class DeepPhotos:
         self.count += 1
         is_over = self.white_level is not None and brightest > self.white_level
         alike = self._over if is_over else self._by_bits.setdefault(bits_of(brightest), _Alike())
-        alike.count += 1
+        alike.add(name, self.shown)
         alike.brightest = max(alike.brightest, brightest)
-        if self.shown is None or len(alike.names) < self.shown:
-            alike.names.append(name)
 
     @property
     def note(self) -> str:
@@ -85,7 +99,7 @@ class DeepPhotos:
         if self._over.count:
             message = (
                 f"the brightest value in the 16-bit photos is {highest}, above data.white_level={self.white_level}: it "
-                f"is cut, in {self._who(self._over)}"
+                f"is cut, in {self._over.of(self.count, '16-bit photo')}"
             )
             found.append(DepthDoubt(tuple(self._over.names), message))
         elif self.white_level is None and self._by_bits and (bits := bits_of(highest)) < 16:
@@ -105,13 +119,11 @@ class DeepPhotos:
     def _far_below(self, one: _Alike, bits: int, highest: int) -> str:
         times = ((self.white_level or _WHITE) + 1) / (1 << bits)
         return (
-            f"{self._who(one)}, {'has' if one.count == 1 else 'have'} no value above {(1 << bits) - 1}, while others "
-            f"reach {highest}: {bits} bits in 16 beside photos of more, or dark photos? If {bits} bits, they are seen "
-            f"{times:.3g} times too dark: multiply their values, or keep them apart, as data.white_level is one for all"
+            f"{one.of(self.count, '16-bit photo')}, {'has' if one.count == 1 else 'have'} no value above "
+            f"{(1 << bits) - 1}, while others reach {highest}: {bits} bits in 16 beside photos of more, or dark "
+            f"photos? If {bits} bits, they are seen {times:.3g} times too dark: multiply their values, or keep them "
+            "apart, as data.white_level is one for all"
         )
-
-    def _who(self, one: _Alike) -> str:
-        return f"{one.count} of {plural(self.count, '16-bit photo')}, {join_names(one.names, one.count)}"
 
 
 def bits_of(brightest: int) -> int:

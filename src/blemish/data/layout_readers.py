@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.data.csv_cells import read_table
-from blemish.data.decode import open_image, read_header
+from blemish.data.decode import read_header
 from blemish.data.folder import Sample, read_folder
 from blemish.data.image_files import image_files, name_below
 from blemish.data.layouts import (
@@ -23,10 +23,10 @@ from blemish.data.layouts import (
     seems_good,
     subfolders,
 )
+from blemish.data.masks import open_mask
 from blemish.data.pairing import is_mask_of, pair_masks, stems_of
 from blemish.data.real_iad import read_real_iad
 from blemish.errors import DataError, join_names
-from blemish.settings import LARGEST_IMAGE_PX
 
 Reader = Callable[[Path, float], list[Sample]]
 """Samples whose names are the paths to write, from a folder and the share of good images to test on."""
@@ -236,7 +236,7 @@ def _beside(folder: Path, ending: str) -> Iterable[tuple[Path, Path, bool]]:
 
 
 def _marks(mask: Path) -> bool:
-    return bool(np.asarray(open_image(mask, LARGEST_IMAGE_PX, is_drawn=True)).any())
+    return bool(np.asarray(open_mask(mask)).any())
 
 
 def is_blank(path: Path) -> bool:
@@ -325,7 +325,7 @@ def _loose_masks(
 
 def _is_even(path: Path) -> bool:
     """Whether a mask has one value everywhere."""
-    values = np.asarray(open_image(path, LARGEST_IMAGE_PX, is_drawn=True))
+    values = np.asarray(open_mask(path))
     return bool((values == values[0, 0]).all())
 
 

@@ -372,7 +372,7 @@ def _refuse_nearly_all(marked: NDArray[np.bool_], path: Path) -> None:
 
 def _describe_values(path: Path) -> str:
     """The commonest values of a mask, as `data.mask_value` takes them, with their shares."""
-    mask = open_image(path, LARGEST_IMAGE_PX, is_drawn=True)
+    mask = open_mask(path)
     values = np.asarray(mask.convert("L") if mask.mode == "1" else mask)
     flat = values.reshape(-1, *values.shape[2:])
     found, counts = np.unique(flat, axis=0, return_counts=True)

@@ -1,14 +1,12 @@
 """How photos were read, where that may not be how they were meant: their white, what is transparent, their turn."""
 
-from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
-from blemish.data.deep_photos import DeepPhotos, depth_message
-from blemish.errors import join_names, plural
+from blemish.data.deep_photos import DeepPhotos, NamedPhotos, depth_message
+from blemish.errors import join_names
 
 MIN_COARSER = 1.5
 """A photo is said to be coarser than others if it is enlarged so many times as much."""
-_SHOWN = 3
 _OVER_BLACK = "transparent in part, and laid over black"
 _AS_STORED = "damaged EXIF data, taken as not turned"
 
@@ -61,18 +59,6 @@ def coarse_message(enlarged: float, usual: float | None) -> str:
 READ_AS_MEANT = Reading()
 
 
-@dataclass
-class _Some:
-    """Of some photos how many there are, and the first names."""
-
-    count: int = 0
-    names: list[str] = field(default_factory=list)
-
-    def add(self, name: str) -> None:
-        self.count += 1
-        self.names = [*self.names, name][:_SHOWN]
-
-
 @final
 class Readings:
     """How photos were read, for a model of colour or not that judges them, or is trained on them.
@@ -87,7 +73,7 @@ class Readings:
         self._usual, self._coarsest = usual, 1.0
         self._in_colour, self._is_training = in_colour, is_training
         self._count = 0
-        self._grey, self._transparent, self._untold, self._coarse = _Some(), _Some(), _Some(), _Some()
+        self._grey, self._transparent, self._untold, self._coarse = (NamedPhotos() for _ in range(4))
 
     def add(self, name: str, reading: Reading) -> None:
         """Count a photo."""
@@ -157,9 +143,8 @@ class Readings:
         """
         return self._note(self._coarse, coarse_message(self._coarsest, self._usual))
 
-    def _note(self, some: _Some, what: str) -> str:
-        who = f"{some.count} of {plural(self._count, 'photo')}, {join_names(some.names, some.count)}"
-        return f"{who}: {what}" if some.count else ""
+    def _note(self, some: NamedPhotos, what: str) -> str:
+        return f"{some.of(self._count, 'photo')}: {what}" if some.count else ""
 
     @property
     def notes(self) -> list[str]:

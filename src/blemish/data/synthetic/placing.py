@@ -74,7 +74,7 @@ def _draw_corner(
     return (top, left) if fits else None
 
 
-def box_of(corner: Corner, stamp: Stamp) -> tuple[slice, slice]:
+def box_of(corner: Corner, stamp: Stamp | Mask) -> tuple[slice, slice]:
     """Rows and columns that a stamp covers."""
     return slice(corner[0], corner[0] + stamp.shape[0]), slice(corner[1], corner[1] + stamp.shape[1])
 
@@ -104,7 +104,7 @@ def _reach_contrast(pixels: Pixels, change: Pixels, contrast: float) -> Pixels |
 
 def _paste(image: Pixels, corner: Corner, mask: Mask, changed: Pixels) -> tuple[Pixels, Mask]:
     defective, placed = image.copy(), np.zeros(image.shape[:2], bool)
-    box = slice(corner[0], corner[0] + mask.shape[0]), slice(corner[1], corner[1] + mask.shape[1])
+    box = box_of(corner, mask)
     defective[box][mask] = changed
     placed[box] = mask
     return defective, placed
