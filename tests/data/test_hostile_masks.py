@@ -419,6 +419,26 @@ def test_a_mask_with_wide_dim_edges_is_refused_and_labels_are_not(tmp_path: Path
     np.testing.assert_array_equal(load_mask(tmp_path / "labels.png", LARGE.shape), LARGE)
 
 
+@pytest.mark.parametrize("size", [1, 3, 6])
+@pytest.mark.parametrize("quality", [75, 90, 95])
+def test_a_small_defect_that_was_a_jpeg_once_is_refused(size: int, quality: int, tmp_path: Path) -> None:
+    mask = np.zeros((96, 128), np.uint8)
+    mask[30 : 30 + size, 21 : 21 + 2 * size] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=quality)
+    with Image.open(tmp_path / "m.jpg") as lossy:
+        lossy.save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"m\.png: (bright pixels|255 beside)"):
+        load_mask(tmp_path / "m.png", mask.shape)
+
+
+def test_small_labels_of_many_types_are_no_smoothing(tmp_path: Path) -> None:
+    labels = np.zeros((96, 128), np.uint8)
+    for n, value in enumerate(range(40, 256, 20)):
+        labels[8 * n : 8 * n + 4, 10:14] = value
+    Image.fromarray(labels).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", labels.shape), labels > 0)
+
+
 def test_masks_in_pages_are_refused(tmp_path: Path) -> None:
     first, second = (Image.fromarray(np.roll(TRUE, shift)) for shift in (0, 5))
     for kind in ("tif", "png", "webp"):

@@ -48,6 +48,8 @@ _PACK = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 MAX_FAINT_VALUES, MAX_FAINT_SHARE = 16, 1 / 3
 """A white mask has at most so many darker values, or so many darker pixels for each of at least half the brightness."""
+MAX_THIN_VALUES = 2
+"""As many darker values, where their pixels have more neighbours of other values than of their own: rims, no labels."""
 
 
 def load_mask(
@@ -236,7 +238,7 @@ def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
         _refuse_void(mask, marked, path)
     _refuse_part(mask, marked, path)
     if float(marked.mean()) <= MAX_MARKED:  # else it is refused as that
-        _refuse_blurred(values[marked], path)
+        _refuse_blurred(np.where(marked, values, 0), path)
     return marked
 
 
@@ -312,19 +314,27 @@ def _borders(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> int:
     return sum(int((one & other).sum()) for one, other in (*beside, (these[:, :-1], those[:, 1:])))
 
 
-def _refuse_blurred(marked: NDArray[Any], path: Path) -> None:
-    """Refuse marked values `(n,)` that are white with a wide dark rim, as JPEG and smoothing leave it."""
-    if (
-        not marked.size or marked.dtype == np.bool_ or marked.max() in range(2, 128)
-    ):  # labels, 1 for each defect or type
+def _refuse_blurred(values: NDArray[Any], path: Path) -> None:
+    """Refuse values `(h, w)`, 0 where nothing is marked, that are white with a wide dark rim, as JPEG leaves it."""
+    if values.dtype == np.bool_ or values.max(initial=0) in range(2, 128):  # labels, 1 for each defect or type
         return
-    faint = marked[marked <= marked.max() / 2]
-    if len(np.unique(faint)) > MAX_FAINT_VALUES and len(faint) > MAX_FAINT_SHARE * (len(marked) - len(faint)):
+    is_faint = (values > 0) & (values <= values.max() / 2)
+    faint, bright = int(is_faint.sum()), int((values > values.max() / 2).sum())
+    count = len(np.unique(values[is_faint]))
+    most = MAX_THIN_VALUES if _is_thin(values, is_faint) else MAX_FAINT_VALUES
+    if count > most and faint > MAX_FAINT_SHARE * bright:
         raise DataError(
-            f"{path}: bright pixels: {len(marked) - len(faint)}, and faint ones: {len(faint)}, of "
-            f"{len(np.unique(faint))} values, as JPEG and smoothing leave them around a drawing; save the mask in two "
-            "values, or say which means defective: data.mask_value (blemish evaluate: --set mask_value=...)"
+            f"{path}: bright pixels: {bright}, and faint ones: {faint}, of {count} values, as JPEG and smoothing leave "
+            "them around a drawing; save the mask in two values, or say which means defective: data.mask_value "
+            "(blemish evaluate: --set mask_value=...)"
         )
+
+
+def _is_thin(values: NDArray[Any], these: NDArray[np.bool_]) -> bool:
+    """Whether these pixels `(h, w)` have more neighbours of other values than of their own."""
+    beside = ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]))
+    pairs = [(values[one] == values[other])[these[one] | these[other]] for one, other in beside]
+    return bool(2 * sum(int(pair.sum()) for pair in pairs) < sum(pair.size for pair in pairs))
 
 
 def refuse_photo(mask: Image.Image, values: NDArray[Any], name: str) -> None:
