@@ -241,14 +241,26 @@ def test_a_flat_folder_of_good_photos_is_enough(parts: Path, tmp_path: Path) -> 
     assert header.data_card.fit_images == 10
 
 
-def test_a_photo_saved_again_on_both_sides_of_the_split_is_named(parts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more", ["data.calibration_fraction=0.6", pytest.param("score.calibration=cross", marks=pytest.mark.slow)]
+)
+def test_a_photo_saved_again_that_is_calibrated_on_is_named(more: str, parts: Path, tmp_path: Path) -> None:
     for path in sorted((parts / "train/good").iterdir()):
         with Image.open(path) as photo:
             photo.save(path.with_suffix(".bmp"))
-    header = train_model(parts, tmp_path / "m", settings())
+    asked = settings("train.epochs=1", "score.folds=2", more)
+    header = train_model(parts, tmp_path / "m", asked)
     named = [note for note in header.data_card.notes if "saved again" in note]
-    assert named
-    assert all("one was fitted and the other calibrated on" in note for note in named)
+    across, twice = (
+        [note for note in named if how in note]
+        for how in ("one was fitted and the other calibrated on", "both were calibrated on")
+    )
+    assert len(across) + len(twice) == len(named)
+    assert across
+    assert twice
+    with_groups = make_settings("conv_autoencoder", assignments=[*TINY, r"data.groups=/(\d+)\."])
+    header = train_model(parts, tmp_path / "grouped", with_groups)
+    assert not [note for note in header.data_card.notes if "saved again" in note]
 
 
 def test_the_image_size_follows_from_the_images(tmp_path: Path) -> None:

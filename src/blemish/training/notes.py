@@ -124,15 +124,23 @@ def _price(job: Job, scores: Mapping[int, float], place: int) -> list[str]:
 
 
 def _saved_twice(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> list[str]:
-    """What is said where a picture was fitted and, saved again, calibrated on; equal files were left out."""
-    fitted = {looks[place].pixels_id: place for split in job.splits for place in split.fit}
-    names = [sample.name for sample in job.images.samples]
-    return [
-        f"{names[place]} is {names[fitted[looks[place].pixels_id]]} saved again: one was fitted and the other "
-        "calibrated on, which makes the threshold too low; keep one"
-        for place in scores
-        if len(job.splits) == 1 and looks[place].pixels_id in fitted
-    ]
+    """What is said where a picture that was calibrated on is there again, saved anew; equal files were left out."""
+    fold_of = {place: fold for fold, split in enumerate(job.splits) for place in split.held_out}
+    first: dict[str, int] = {}
+    notes = []
+    for place in (*(place for place in job.splits[0].fit if place not in fold_of), *scores):
+        before = first.setdefault(looks[place].pixels_id, place)
+        is_one_group = job.groups is not None and job.groups[before] == job.groups[place]
+        if place not in fold_of or before == place or is_one_group:
+            continue
+        name, other = (job.images.samples[one].name for one in (place, before))
+        notes.append(
+            f"{name} is {other} saved again: both were calibrated on, and the promise counts them as two; keep one"
+            if fold_of.get(before) == fold_of[place]
+            else f"{name} is {other} saved again: one was fitted and the other calibrated on, which makes the "
+            "threshold too low; keep one"
+        )
+    return notes
 
 
 def _count_turned(fingerprints: NDArray[np.float32], groups: Sequence[str] | None) -> int:
