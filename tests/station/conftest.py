@@ -31,6 +31,9 @@ def cheap_passwords() -> Iterator[None]:
         yield
 
 
+NO_POSTGRES = "no PostgreSQL: install pgserver (for Python 3.12 at the most), or set BLEMISH_TEST_DATABASE_URL"
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The address of a real server: BLEMISH_TEST_DATABASE_URL, or one that pgserver starts here."""
@@ -38,7 +41,7 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    pgserver = pytest.importorskip("pgserver", reason="no PostgreSQL: install pgserver or give its address")
+    pgserver = pytest.importorskip("pgserver", reason=NO_POSTGRES)
     data = tempfile.mkdtemp()  # not under pytest's own folder, which the server's user may not enter
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs warns where there is no XDG_RUNTIME_DIR

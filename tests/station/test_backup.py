@@ -112,6 +112,7 @@ def as_of(migration: str, path: Path, old: Path) -> None:
     engine = engine.execution_options(blemish_begin="")
     migrate(engine, migration)
     metadata.reflect(engine)
+    engine.dispose()
     with ZipFile(path) as archive, ZipFile(old, "w") as to:
         for name in archive.namelist():
             content, table = archive.read(name), metadata.tables.get(Path(name).stem)

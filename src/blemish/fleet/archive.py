@@ -8,7 +8,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, final
@@ -56,18 +56,18 @@ class Archive:
 
     def shards(self) -> list[Shard]:
         """All, in order."""
-        with closing(_connect(self.path)) as connection:
+        with _opened(self.path) as connection:
             return [Shard(*row) for row in connection.execute("SELECT * FROM shards ORDER BY place")]
 
     def schemes(self) -> set[str]:
         """Of the URIs among its paths."""
-        with closing(_connect(self.path)) as connection:
+        with _opened(self.path) as connection:
             connection.create_function("scheme_of", 1, scheme_of, deterministic=True)
             return {found for (found,) in connection.execute("SELECT DISTINCT scheme_of(path) FROM images")}
 
     def rows(self, shard: Shard) -> list[tuple[str, str]]:
         """The id and the path of each image of a shard."""
-        with closing(_connect(self.path)) as connection:
+        with _opened(self.path) as connection:
             return connection.execute(_READ, [shard.product, shard.first, shard.last]).fetchall()
 
 
@@ -90,7 +90,7 @@ def open_archive(
         return Archive(path)
     with atomic_write(path) as temporary:
         try:
-            with closing(_connect(temporary)) as connection:
+            with _opened(temporary) as connection:
                 _fill(connection, manifest, shard_rows, on_row)
                 connection.execute("INSERT INTO made_of VALUES (?, ?, ?)", made_of)
                 connection.commit()
@@ -102,7 +102,7 @@ def open_archive(
 def _made_of(path: Path) -> tuple[str, int, int] | None:
     """What an archive was made of; None where that is not complete or of another format."""
     try:
-        with closing(_connect(path)) as connection:
+        with _opened(path) as connection:
             if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
                 raise sqlite3.DatabaseError
             found: tuple[str, int, int] | None = connection.execute("SELECT * FROM made_of").fetchone()
@@ -113,10 +113,11 @@ def _made_of(path: Path) -> tuple[str, int, int] | None:
         raise DataError(f"{path}: not written by `blemish fleet inspect`; give another folder") from None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA cache_size = -{_DISK >> 10}")
-    return connection
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA cache_size = -{_DISK >> 10}")
+        yield connection
 
 
 def _fill(connection: sqlite3.Connection, manifest: Path, shard_rows: int, on_row: Callable[[int], None]) -> None:

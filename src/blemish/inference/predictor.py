@@ -292,7 +292,8 @@ class Predictor:
     def draw(self, image: ImageLike, prediction: Prediction | None = None) -> Image.Image:
         """The picture that `blemish inspect` writes: the image in grey under its heat map, a line around every defect.
 
-        At the image's own size, upright, in 8-bit RGB. Without its prediction the image is judged first.
+        `image` is what `predict` takes, such as an array (h, w, 3). Drawn at its own size, upright, in 8-bit RGB.
+        Without its prediction it is judged first.
 
         Raises:
             DataError: as for `predict`; a prediction of an image of another size.
