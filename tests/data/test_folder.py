@@ -1,5 +1,6 @@
 """Folders: what is read, how masks are paired, and what is refused."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -346,3 +347,17 @@ def test_text_that_may_call_photos_defective_is_said(name: str, text: str, tmp_p
     (tmp_path / name).write_text(text)
     assert text_note(samples, None).startswith(f"{name}: text beside the photos that names them, and is not read")
     assert text_note(samples, str(tmp_path / name)) == ""
+
+
+def test_a_folder_is_listed_without_a_look_at_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / f"{number}.png")
+    stat, asked = Path.stat, list[Path]()
+
+    def counted(path: Path, **options: bool) -> os.stat_result:
+        asked.append(path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", counted)
+    assert len(read_folder(tmp_path).train) == 20
+    assert [path for path in asked if path.suffix == ".png"] == []

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from blemish.data.layouts import Layout, find_layout, is_passed_over
+from blemish.data.layouts import Layout, find_layout, is_folder, is_passed_over
 from blemish.errors import DataError
 from blemish.settings import open_regular
 
@@ -128,7 +128,7 @@ def unread_images(folder: Path) -> list[Path]:
     return sorted(
         Path(entry.path)
         for entry in list_entries(folder, deep=True, links=True, followed=_own_folders(find_layout(folder)))
-        if Path(entry.name).suffix.lower() in OTHER_IMAGES or (entry.is_symlink() and _is_folder(entry))
+        if Path(entry.name).suffix.lower() in OTHER_IMAGES or (entry.is_symlink() and is_folder(entry))
     )
 
 
@@ -150,20 +150,13 @@ def list_entries(
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}; make it readable or take it away") from None
     for entry in entries:
-        if not _is_folder(entry):
+        if not is_folder(entry):
             yield entry
         elif entry.is_symlink() and Path(entry.path) not in followed:
             if links:
                 yield entry
         elif deep:
             yield from list_entries(Path(entry.path), deep, links, followed)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links that lead in a circle
-        return False
 
 
 def is_utf8(path: Path) -> bool:

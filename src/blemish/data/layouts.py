@@ -1,5 +1,6 @@
 """How data sets lie on the disk: where good images, test images and masks are, and which sets must be converted."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -122,11 +123,20 @@ def subfolders(folder: Path) -> list[Path]:
         DataError: it cannot be listed.
     """
     try:
-        if not folder.is_dir():
-            return []
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))
+        with os.scandir(folder) as found:  # which tells folders without a look at each file
+            return sorted(Path(one.path) for one in found if not is_passed_over(one.name) and is_folder(one))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}; make it readable or take it away") from None
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead in a circle
+        return False
 
 
 def find_layout(root: Path) -> Layout | None:
