@@ -367,6 +367,18 @@ def test_files_never_seen_are_watched_however_old(model: Path, tmp_path: Path) -
     assert (found.new_images, found.passed_over) == (6, 8)
 
 
+def test_rejects_moved_elsewhere_are_watched_among_the_others(model: Path, tmp_path: Path) -> None:
+    """A change that has every photo rejected leaves nothing in the watched folder."""
+    line = photos(tmp_path / "line", 20, seed=3, change=CHANGES["brightness"])
+    (rejected := tmp_path / "rejected").mkdir()
+    for path in sorted(line.iterdir())[:-1]:
+        path.rename(rejected / path.name)
+    result = run("monitor", model, line, rejected)
+    assert (result.exit_code, "in 20 images, 20 of them new" in result.stdout) == (1, True)
+    again = watch(model, line, further=[rejected])
+    assert (again.images, again.passed_over) == (20, 20)
+
+
 def test_a_copy_of_an_image_counts_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the same folder, in another one, in a stream, and after a restart; a warning where nothing else comes."""
     line = photos(tmp_path / "line", 4, seed=1)

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 def monitor(
     model: Model,
     images: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            help="Folder of images, watched in the order they were last changed; - reads paths from standard input.",
+            help="Folders of images, such as the one watched and the one rejects are moved to, watched in the order "
+            "they were last changed; - reads paths from standard input.",
             show_default=False,
         ),
     ],
@@ -71,13 +72,14 @@ def monitor(
 
     predictor = Predictor.load(model, device, threads)
     stream = (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
-    is_stream = images == Path("-")
+    is_stream = images == [Path("-")]
     with progress(at_once=is_stream) as report:  # a stream may never bring another path
         found = monitor_images(
             predictor,
-            stream if is_stream else images,
+            stream if is_stream else images[0],
             state or default_state_path(model),
             np.random.default_rng(),
+            further=images[1:],
             max_false_alarm_probability=max_false_alarm_probability,
             smallest_change=smallest_change,
             groups=groups,
@@ -96,13 +98,13 @@ def monitor(
     raise typer.Exit(1 if found.alarms else UNREADABLE if found.skipped or found.still_unreadable else 0)
 
 
-def _say_left_out(found: "Watched", images: Path) -> None:
+def _say_left_out(found: "Watched", images: list[Path]) -> None:
     say_skipped(found.skipped, found.new_images + found.passed_over + found.copies)
     if found.still_unreadable:
         files = plural(len(found.still_unreadable), "file")
         say("skipped", f"{files} left out before, and unchanged: {join_names(found.still_unreadable)}")
-    say_unread([images])
-    say_masks([images])
+    say_unread(images)
+    say_masks(images)
 
 
 def _say_nothing_new(found: "Watched") -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, final
@@ -18,7 +18,7 @@ from blemish.data.images import Prepared, check_contents, prepare
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
 from blemish.data.progress import OnStep, counted, tell_nobody
-from blemish.errors import BadFileError, CalibrationError, DataError, none_readable, plural
+from blemish.errors import BadFileError, CalibrationError, DataError, join_names, none_readable, plural
 from blemish.inference.monitor_state import Alarm, read_state, write_state
 from blemish.inference.predictor import Predictor
 from blemish.inspection.arrivals import Stamp
@@ -74,6 +74,7 @@ def monitor_images(
     state_path: Path,
     rng: np.random.Generator,
     *,
+    further: Sequence[Path] = (),
     max_false_alarm_probability: float | None = None,
     smallest_change: float | None = None,
     groups: str | None = None,
@@ -85,6 +86,7 @@ def monitor_images(
 ) -> Watched:
     """Watch images in the order they come, or the files of a folder in the order they were last changed.
 
+    The files of `further` folders are taken among those of the first, such as the one rejects are moved to.
     The watch goes on from `state_path` and is kept there, also when it is interrupted. Files of a folder that an
     earlier run has seen are passed over, and so are images that the model was made of, and copies of those that
     were watched (see `REMEMBERED`); `on_copies` is told how many came in a row, `FROZEN`, and the name of the last.
@@ -102,7 +104,7 @@ def monitor_images(
     with exclusive_lock(state_path.with_name(f".{state_path.name}.lock"), f"keeping a watch in {state_path}"):
         watch = Watch(predictor.header, read_state(state_path), max_false_alarm_probability, groups, smallest_change)
         return _Run(watch, predictor, state_path, rng, skip_bad, on_alarm, on_copies, on_image, is_current).watch_all(
-            images
+            images, further
         )
 
 
@@ -137,11 +139,11 @@ class _Run:
         self._unreadable, self._still_unreadable = list[str](), list[str]()
         self._passed_over = self._copies = self._in_a_row = 0
 
-    def watch_all(self, images: Iterable[Path] | Path) -> Watched:
+    def watch_all(self, images: Iterable[Path] | Path, further: Sequence[Path]) -> Watched:
         """Watch images, and keep the watch now and then and at the end, where there is news."""
         saved, is_news = time.monotonic(), False
         try:
-            for file in counted(self._files(images), self.on_image):
+            for file in counted(self._files(images, further), self.on_image):
                 raised = self._see(file)
                 if raised is None:
                     continue
@@ -158,11 +160,11 @@ class _Run:
                 self._save()
         return self._found()
 
-    def _files(self, images: Iterable[Path] | Path) -> "Iterable[_File]":
+    def _files(self, images: Iterable[Path] | Path, further: Sequence[Path]) -> "Iterable[_File]":
         if not isinstance(images, Path):
             return (_File(path, path.name) for path in images)
         unnamed = list[Path]()
-        files = _by_time(images, self.watch.seen, unnamed if self.skip_bad else None)
+        files = _by_time([images, *further], self.watch.seen, unnamed if self.skip_bad else None)
         self._skipped.update((told_name(path), f"{told_name(path)}: {NOT_UTF8}") for path in unnamed)
         return files
 
@@ -257,20 +259,25 @@ def values_of(predictor: Predictor, prepared: Prepared, path: Path) -> dict[str,
     return {SCORE: score, **photo_values(prepared.pixels(), predictor.policy.roi)}
 
 
-def _by_time(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None) -> list[_File]:
-    """The image files of a folder, the one first that was changed first; what is gone is forgotten."""
+def _by_time(folders: Sequence[Path], seen: dict[str, set[str]], unnamed: list[Path] | None) -> list[_File]:
+    """The image files of folders, the one first that was changed first; what is gone is forgotten."""
+    found = [file for folder in folders for file in _files_of(folder, seen, unnamed)]
+    if not found:
+        where = "this folder" if len(folders) == 1 else "these folders"
+        raise DataError(f"{join_names(list(map(str, folders)))}: no images in {where}")
+    return [file for _, file in sorted(found)]
+
+
+def _files_of(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None) -> list[tuple[int, _File]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    files = photo_files(folder, unnamed)
-    if not files:
-        raise DataError(f"{folder}: no images in this folder")
     where = folder.resolve().as_posix()
     found = []
-    for path in files:
+    for path in photo_files(folder, unnamed):
         stamp, name = file_stamp(path) or _GONE, path.relative_to(folder).as_posix()
         content = f"{name}\0{stamp.size}\0{stamp.changed_ns}"
         key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         found.append((stamp.changed_ns, _File(path, name, where, key)))
     keys = {file.key for _, file in found}
     seen[where] = {key for key in seen.get(where, ()) if key.removesuffix(UNREADABLE) in keys}
-    return [file for _, file in sorted(found)]
+    return found
