@@ -207,15 +207,24 @@ def _print_comparison(content: Any) -> None:
     measures = {"found": "image.defect_rate", "at 5 %": "found_at.0.05", "image AUROC": "image.auroc"}
     measures |= {"AUPRO": "pixel.aupro", "oracle F1": "oracle_f1.f1", "ms": "latency_ms"}
     for dataset in content["plan"]["datasets"]:
-        table = new_table("detector", "seeds", "failed", *measures, left=("detector",), title=dataset)
+        rows = [(row, row["scopes"].get("all", {})) for row in content["summary"] if row["dataset"] == dataset]
+        shown = {label: name for label, name in measures.items() if any(found.get(name) for _, found in rows)}
+        table = new_table("detector", "seeds", "failed", "good flagged", *shown, left=("detector",), title=dataset)
         table.columns[0].no_wrap = True
-        for row in content["summary"]:
-            if row["dataset"] == dataset:
-                found = row["scopes"].get("all", {})
-                spreads = [(found.get(name), 1 if name == "latency_ms" else 3) for name in measures.values()]
-                values = ["-" if part is None else f"{part['mean']:.{digits}f}" for part, digits in spreads]
-                table.add_row(row["detector"], str(row["seeds"]), str(row["failed"] or ""), *values)
+        for row, found in rows:
+            spreads = [(found.get(name), 1 if name == "latency_ms" else 3) for name in shown.values()]
+            values = ["-" if part is None else f"{part['mean']:.{digits}f}" for part, digits in spreads]
+            table.add_row(
+                row["detector"], str(row["seeds"]), str(row["failed"] or ""), _flagged(content["runs"], row), *values
+            )
         out_console.print(table)
         counts = [run["count"]["all"] for run in content["runs"] if run["dataset"] == dataset and run["count"]]
         if counts and not any(count["defective"] for count in counts):
             say("note", f"{dataset} has no defective test images: false alarms only")
+
+
+def _flagged(runs: Any, row: Any) -> str:
+    """How many good images a detector flags, over all seeds."""
+    same = [run for run in runs if all(run[key] == row[key] for key in ("dataset", "detector"))]
+    alarms = [run["false_alarms"] for run in same if run["false_alarms"]]
+    return f"{sum(one['flagged'] for one in alarms)} of {sum(one['good_images'] for one in alarms)}" if alarms else "-"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from blemish.cli.compare import _print_comparison
 from blemish.evaluation.compare import published
 from blemish.evaluation.compare.compare_page import amount, render, seconds, verdict
 from blemish.evaluation.compare.ranking import rank_detectors
@@ -104,6 +105,14 @@ def test_every_caveat_and_source_is_said(page: str) -> None:
     resolution = "Pixels are compared with masks in full resolution."
     for words in (*published.CAVEATS, published.PAPER, published.MVTEC_AD, resolution):
         assert words in text
+
+
+def test_caveats_are_those_of_the_figures_shown() -> None:
+    text = html.unescape(render(content(run("padim")), {}))
+    first, *of_the_paper = published.CAVEATS
+    assert first in text
+    assert not any(caveat in text for caveat in of_the_paper)
+    assert "full resolution. Published figures" in " ".join(text.split())
 
 
 def test_the_papers_slips_are_found_by_arithmetic() -> None:
@@ -237,3 +246,13 @@ def test_three_datasets_are_ranked_on_the_page() -> None:
     assert "better than ae_l2" in page
     assert "never beyond 88 %" in page
     assert "over 2 datasets" not in render(content(*runs[:4]), {})
+
+
+def test_the_terminal_says_what_good_images_cost_and_has_no_column_of_dashes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs = [run("padim", seed, **{"found_at.0.05": None}) for seed in (0, 1)]
+    _print_comparison(content(*runs, failed("vae")))
+    told = capsys.readouterr().out
+    assert "2 of 8" in told
+    assert "5 %" not in told

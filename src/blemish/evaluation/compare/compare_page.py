@@ -51,10 +51,17 @@ def render(content: Content, pictures: Pictures) -> str:
         labels=LEAD,
         rates=RATES,
         failed=[run for run in content["runs"] if run["status"] == "failed"],
-        is_published=any(each["has_published_rates"] or each["has_published_areas"] for each in datasets),
+        caveats=_caveats(content, datasets),
         paper_source=published.PAPER,
         rates_source=published.MVTEC_AD,
     )
+
+
+def _caveats(content: Content, datasets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What must be known of the published figures on this page: all but the first is about the paper's Table 3."""
+    if any(each["has_published_rates"] for each in datasets):
+        return content["published_caveats"]
+    return content["published_caveats"][: any(each["has_published_areas"] for each in datasets)]
 
 
 def verdict(content: Content) -> list[str]:
