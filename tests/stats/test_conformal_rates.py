@@ -93,6 +93,12 @@ def test_images_needed_with_confidence_is_the_smallest_number_accepted(alpha: fl
             certify(np.zeros(n - 1), alpha, confidence=confidence)
 
 
+def test_no_more_confidence_is_said_than_there_is() -> None:
+    assert certify(range(100), 0.5, confidence=0.9999999).promise.startswith("With confidence 99.99999 % at most 50 %")
+    with pytest.raises(CalibrationError, match=r"0\.2 with confidence 0\.9999999 needs 73 good images"):
+        certify(range(9), 0.2, confidence=0.9999999)
+
+
 @pytest.mark.parametrize("confidence", [None, 0.9])
 @given(n=st.integers(1, 400))
 def test_the_smallest_rate_is_accepted_rounded_up_or_not(confidence: float | None, n: int) -> None:

@@ -73,7 +73,7 @@ def _print_certificate(found: "Certified", model: Path) -> None:
     title = f"{'good images' if header.certificate.groups is None else 'groups of good images'} to add for a promise of"
     if header.certificate.kind == "cross":
         title = "good images to add, and to train with as many folds as images, for a promise of"
-    table = new_table("", "on average", f"with {100 * found.needs_confidence:g} % confidence", title=title)
+    table = new_table("", "on average", f"with {100 * found.needs_confidence:.12g} % confidence", title=title)
     for need in found.needs:
         rate, *counts = (f"{100 * need.max_false_alarm_rate:g} %", need.on_average, need.with_confidence)
         table.add_row(str(rate), *("-" if count is None else str(count or "enough") for count in counts))

@@ -197,7 +197,7 @@ def _print_measures(results: "Results") -> None:
     from blemish.evaluation.compared import describe_sizes
     from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES, falls_short
 
-    table = new_table("", "all images", f"{100 * results.settings.confidence:g} % interval")
+    table = new_table("", "all images", f"{100 * results.settings.confidence:.12g} % interval")
     reasons, by_type = list[str](), results.by_type.values()
     for measure in MEASURES.values():
         value = _value(results, measure)
@@ -236,7 +236,7 @@ def _print_ladder(results: "Results") -> None:
     from blemish.stats.conformal import promised_percent
 
     if results.count.defective:
-        interval = f"{100 * results.settings.confidence:g} % interval"
+        interval = f"{100 * results.settings.confidence:.12g} % interval"
         table = new_table("false alarms", "threshold", "found", interval, "good flagged", left=("false alarms",))
         for rung in results.ladder:
             share = f"{'* ' if rung.is_chosen else ''}{promised_percent(rung.max_false_alarm_rate)}"

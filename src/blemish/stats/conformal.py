@@ -55,7 +55,7 @@ class Certificate:
     @property
     def promise(self) -> str:
         """The guarantee as one sentence, its rate in three digits and never less than it is."""
-        sure = "On average" if self.confidence is None else f"With confidence {100 * self.confidence:g} %"
+        sure = "On average" if self.confidence is None else f"With confidence {100 * self.confidence:.12g} %"
         unit = "new good images are" if self.groups is None else "new groups of good images have an image"
         source = plural(self.n, "good image") + ("" if self.groups is None else f" in {plural(self.groups, 'group')}")
         return f"{sure} at most {100 * rounded_up(self.alpha):.3g} % of {unit} flagged (from {source})."
@@ -225,7 +225,7 @@ def log_binomial_cdf(n: int, probability: float) -> NDArray[np.float64]:
 def _too_few(n: int, alpha: float, confidence: float | None, unit: str) -> str:
     needed = images_needed(alpha, confidence)
     kind, verb = " of good images" if unit == "group" else "", "was" if needed == 1 else "were"
-    sure = "" if confidence is None else f" with confidence {confidence:g}"
+    sure = "" if confidence is None else f" with confidence {confidence:.14g}"
     other_rate = f", or ask for {rounded_up(smallest_rate(n, confidence)):g} or more" if n else ""
     return (
         f"score.max_false_alarm_rate: {alpha:g}{sure} needs {plural(needed, unit)}{kind} that {verb} not fitted on, "

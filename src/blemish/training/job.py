@@ -166,7 +166,7 @@ def _too_few_held_out(found: int, units: int, by_group: bool, settings: RunSetti
         share = math.ceil(100 * needed / units) / 100
         left = units - round(share * units)
         more = f"; hold more of them out (data.calibration_fraction={share:g} leaves {left} to fit)"
-    sure = "" if confidence is None else f" with confidence {confidence:g}"
+    sure = "" if confidence is None else f" with confidence {confidence:.14g}"
     what = f"{'groups of ' if by_group else ''}good images"
     return (
         f"score.max_false_alarm_rate: {asked:g}{sure} needs {needed} {what} that are not fitted on; of the {units} "
