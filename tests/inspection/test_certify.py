@@ -68,6 +68,25 @@ def scores(model: Path, folder: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", KINDS, indirect=True)
+def test_frames_of_few_parts_are_said_unless_they_are_grouped(model: Path, good: Path, tmp_path: Path) -> None:
+    rng, frames = np.random.default_rng(0), tmp_path / "frames"
+    frames.mkdir()
+    for part, path in enumerate(sorted(good.iterdir())[:10]):
+        pixels = np.asarray(Image.open(path)).astype(float)
+        for frame in range(3):
+            noisy = np.clip(pixels + rng.normal(0, 2, pixels.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(frames / f"part{part}_{frame}.png")
+
+    def notes(**asked: object) -> str:
+        request = CertifyRequest(max_false_alarm_rate=0.2, dry_run=True, **asked)  # type: ignore[arg-type]
+        return " ".join(certify_model(model, request).warnings)
+
+    assert "30 of 30 good images nearly repeat another" in notes(good=frames)
+    assert "belong together (--groups)" in notes(good=frames)
+    assert "repeat" not in notes(good=frames, groups=r"part(\d+)_")
+    assert "repeat" not in notes(good=good)
+
+
 def test_a_model_that_was_changed_meanwhile_is_left_as_it_is(model: Path, good: Path) -> None:
     def change(done: int, _total: int) -> None:
         if done == 1:

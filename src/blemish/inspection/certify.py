@@ -23,6 +23,7 @@ from blemish.inference.trust import read_model_file, signature_notes
 from blemish.inspection.new_images import (
     NewImages,
     changed_message,
+    few_parts_message,
     groups_of_new,
     raised_message,
     refuse_known_groups,
@@ -172,7 +173,12 @@ def certify_model(
     predictor = Predictor(header, onnx.runtime) if onnx else Predictor.load(model, device, threads)
     good = score_new_images(predictor, asked.good, _not_new(header, asked.add, alarm), asked.skip_bad, on_image)
     found = _with_good(header, asked, good, onnx)
-    notes = (*_smaller_rate(found, asked), *(() if asked.dry_run else _write(model, header, found, onnx)))
+    few_parts = few_parts_message(good, groups_of_new(header, asked.groups, asked.add, good)[1])
+    notes = (
+        *filter(None, [few_parts]),
+        *_smaller_rate(found, asked),
+        *(() if asked.dry_run else _write(model, header, found, onnx)),
+    )
     return Certified(
         header=found,
         needs=_needs(found, confidence),

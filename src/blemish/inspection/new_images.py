@@ -1,14 +1,16 @@
 """New good images, looked at by a model to calibrate it on: none that it was fitted on, none twice."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.duplicates import Fingerprint, fingerprint
 from blemish.data.folder import file_id
+from blemish.data.frames import evenly, frames_note
 from blemish.data.groups import pattern_of, read_groups, spelling_of
 from blemish.data.image_files import NOT_UTF8, image_files, told_name
 from blemish.data.images import check_contents, prepare
@@ -27,6 +29,9 @@ from blemish.stats.outliers import SUSPICIOUS, suspicion
 
 _BY_CHANCE = 0.01
 
+MIN_COMPARED = 8
+"""Of fewer new images it is not told what they share, and so not which are frames of one part."""
+
 UNLIKE = 0.1
 """Share of false discoveries among the new images that are said to be unlike those before."""
 
@@ -42,11 +47,13 @@ class NewImages(NamedTuple):
     pixel_ids: list[str]
     skipped: dict[str, str]
     readings: Readings
+    fingerprints: dict[int, Fingerprint]
+    """Of some of them, by their places, evenly among all."""
 
 
 def no_images(readings: Readings | None = None) -> NewImages:
     """Nothing looked at yet."""
-    return NewImages([], [], [], [], [], {}, readings or Readings(None))
+    return NewImages([], [], [], [], [], {}, readings or Readings(None), {})
 
 
 def score_new_images(
@@ -65,6 +72,7 @@ def score_new_images(
         "the model was fitted on it; a threshold needs images it has not seen",
     )
     known |= dict.fromkeys(refused, "the model was calibrated on it before")
+    compared = set(evenly(len(paths)))
     for done, (name, path) in enumerate(paths, start=1):
         try:
             prepared = prepare(path, header.policy)
@@ -80,6 +88,8 @@ def score_new_images(
             if identity in known:
                 raise DataError(f"{path}: {known[identity]}; take it out of the folder")
         found.readings.add(name, prepared.reading)
+        if done - 1 in compared:
+            found.fingerprints[len(found.names)] = fingerprint(pixels.mean(axis=0))
         known |= dict.fromkeys(ids, f"the same image as {name}; each good image counts once")
         found.names.append(name)
         found.ids.append(ids[0])
@@ -127,6 +137,14 @@ def groups_of_new(
     if spec is not None and is_added and not before.by_group:
         raise SettingsError("--groups: the images calibrated on have no groups; leave --add or --groups out")
     return pattern_of(spec), None if spec is None else read_groups(spec, good.names, good.skipped)
+
+
+def few_parts_message(good: NewImages, groups: Sequence[str] | None) -> str:
+    """What is said of new good images that look like several frames of few parts; nothing of very few images."""
+    if len(good.fingerprints) < MIN_COMPARED:
+        return ""
+    own = None if groups is None else [groups[place] for place in good.fingerprints]
+    return frames_note(np.stack(list(good.fingerprints.values())), own).replace("data.groups", "--groups")
 
 
 def refuse_known_groups(header: ArtifactHeader, is_added: bool, groups: Mapping[str, str]) -> None:

@@ -4,17 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from blemish.data.duplicates import (
-    ONE_PART,
-    Fingerprint,
-    alike_as_they_are,
-    count_parts,
-    fingerprint,
-    median_likeness,
-    near_duplicates,
-)
+from blemish.data.duplicates import Fingerprint, alike_as_they_are, fingerprint
+from blemish.data.frames import ADVICE, evenly, frames_note
 from blemish.data.photo_values import photo_values
 from blemish.data.pixels import pixels_id
 from blemish.errors import BlemishError, plural
@@ -23,23 +15,12 @@ from blemish.inference.ladder import RATES
 from blemish.stats.outliers import SUSPICIOUS, suspicion, suspicious_message
 from blemish.training.job import Job, images_in_all
 
-FEW_PARTS_SHARE = 1 / 3
-"""From this share of good images with a near duplicate on, they are called frames of few parts. Of six sets of photos
-an image in eight has one at most."""
-
 ALIKE = 0.93
 """Correlation from which an image that was held out is named as a near duplicate of a fitted one."""
 
 
 FEW = 30
 """Good images, or groups of them, fewer than which are said to be few."""
-
-MAX_COMPARED, MAX_TURNED = 4000, 1000
-"""So many images, evenly among them, are compared with each other at most; and so many, the first, turned as well."""
-
-_ADVICE = (
-    "say which images belong together (data.groups), or keep one image of each part, and add images of other parts"
-)
 
 
 @final
@@ -143,47 +124,24 @@ def _saved_twice(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLoo
     return notes
 
 
-def _count_turned(fingerprints: NDArray[np.float32], groups: Sequence[str] | None) -> int:
-    """How many images have a near duplicate of another group, turned, mirrored or as it is."""
-    pairs = [(pair.first, pair.second) for pair in near_duplicates(fingerprints)]
-    return len({one for pair in pairs for one in pair if groups is None or groups[pair[0]] != groups[pair[1]]})
-
-
 def _frame_notes(job: Job, looks: Sequence[ImageLook]) -> list[str]:
     """What is said where images look like several frames of few parts, which the promise takes for that many parts."""
-    places = np.unique(np.linspace(0, len(looks) - 1, min(len(looks), MAX_COMPARED)).astype(int))
+    places = evenly(len(looks))
     groups = None if job.groups is None else [job.groups[place] for place in places]
     fingerprints = np.stack([looks[place].fingerprint for place in places])
-    correlation = alike_as_they_are(fingerprints, groups)
-    names = [job.images.samples[place].name for place in places]
-    alike, parts = count_parts(correlation)
-    unit = "images" if job.groups is None else "images of different groups"
-    found = ""
-    if alike >= FEW_PARTS_SHARE * len(names):
-        found = (
-            f"{alike} of {len(names)} good {unit} nearly repeat another, as frames of one part do: they look like at "
-            f"most {plural(parts, 'part')}"
-        )
-    elif median_likeness(fingerprints, groups) >= ONE_PART:
-        found = f"{len(names)} good {unit} hardly differ but for noise, as frames of a single part do"
-    elif (turned := _count_turned(some := fingerprints[:MAX_TURNED], groups)) >= FEW_PARTS_SHARE * len(some):
-        found = f"{turned} of {len(some)} good {unit} nearly repeat another one turned or mirrored, as made copies do"
-    if found:
-        return [
-            f"{found}. The promise on false alarms counts each image as a part of its own, so a new part may be "
-            f"flagged far more often; {_ADVICE}"
-        ]
+    if found := frames_note(fingerprints, groups):
+        return [found]
     if len(job.splits) > 1:
         return []
     is_held_out = np.isin(places, job.splits[0].held_out)
     held_out, fitted = np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
-    across = correlation[np.ix_(held_out, fitted)]
+    across = alike_as_they_are(fingerprints, groups)[np.ix_(held_out, fitted)]
     alike_too = np.flatnonzero(across.max(axis=1, initial=-1.0) >= ALIKE)
     if not alike_too.size:
         return []
     first = alike_too[0]
-    pair = names[held_out[first]], names[fitted[across[first].argmax()]]
+    pair = [job.images.samples[places[one]].name for one in (held_out[first], fitted[across[first].argmax()])]
     return [
         f"{alike_too.size} of {plural(len(held_out), 'image')} to calibrate on nearly repeat a fitted one, such as "
-        f"{pair[0]} and {pair[1]}: they score too low, and so does the threshold; {_ADVICE}"
+        f"{pair[0]} and {pair[1]}: they score too low, and so does the threshold; {ADVICE}"
     ]
