@@ -235,8 +235,19 @@ def prepare(image: ImageLike, policy: PixelPolicy) -> Prepared:
     return _prepared(open_image(image, policy.max_image_px), policy, name_of(image))
 
 
+def prepare_photo(path: Path, policy: PixelPolicy) -> Prepared:
+    """As `prepare`, of a file to be judged or trained on.
+
+    Raises:
+        DataError: as `load_image`, or its pixels are all the same.
+    """
+    prepared = prepare(path, policy)
+    refuse_constant(prepared.inside, str(path))
+    return prepared
+
+
 def prepare_content(content: bytes, path: Path, policy: PixelPolicy) -> tuple[Prepared, Image.Image]:
-    """As `prepare`, of a file whose bytes have been read; and the image upright at its own size, for `drawable`.
+    """As `prepare_photo`, of a file whose bytes have been read; and the image upright at its own size, for `drawable`.
 
     It is decoded once for both. `path` is for messages alone.
 
@@ -245,7 +256,7 @@ def prepare_content(content: bytes, path: Path, policy: PixelPolicy) -> tuple[Pr
     """
     upright = open_image(path, policy.max_image_px, content)
     prepared = _prepared(upright, policy, str(path))
-    check_contents(prepared, path)
+    refuse_constant(prepared.inside, str(path))
     return prepared, upright
 
 
@@ -264,15 +275,6 @@ def _prepared(original: Image.Image, policy: PixelPolicy, where: str) -> Prepare
     enlarged = policy.enlargement(size_px)
     reading = Reading(brightest_value(original), is_transparent(original), is_grey, is_untold, enlarged)
     return Prepared(values, policy, size_px, reading, pages)
-
-
-def check_contents(prepared: Prepared, path: Path) -> None:
-    """Refuse an image whose pixels, in the region of interest, are all the same.
-
-    Raises:
-        DataError: they are.
-    """
-    refuse_constant(prepared.inside, str(path))
 
 
 def read_original(image: ImageLike, max_image_px: int = 100_000_000, white_level: int | None = None) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.folder import Sample
-from blemish.data.images import check_contents, prepare
+from blemish.data.images import prepare_photo
 from blemish.data.pixels import pixels_id
 from blemish.data.progress import OnStep
 from blemish.data.readings import Readings
@@ -73,8 +73,7 @@ def _judge_one(
 ) -> None:
     started = time.perf_counter()
     predictor.warn_if_withdrawn()
-    prepared = prepare(sample.path, predictor.policy)
-    check_contents(prepared, sample.path)
+    prepared = prepare_photo(sample.path, predictor.policy)
     prediction = predictor.predict_prepared(prepared, sample.path, started)
     name = plain_name(sample.name)
     judged.readings.add(name, prepared.reading)

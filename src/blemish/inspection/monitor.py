@@ -14,7 +14,7 @@ import numpy as np
 from blemish.data.files import exclusive_lock
 from blemish.data.folder import file_id
 from blemish.data.image_files import NOT_UTF8, photo_files, told_name
-from blemish.data.images import Prepared, check_contents, prepare
+from blemish.data.images import Prepared, prepare_photo
 from blemish.data.outputs import check_output
 from blemish.data.photo_values import photo_values
 from blemish.data.progress import OnStep, counted, tell_nobody
@@ -205,8 +205,7 @@ class _Run:
                 self.on_copies(self._in_a_row, file.name)
             return []
         self._in_a_row = 0
-        prepared = prepare(file.path, self.predictor.policy)
-        check_contents(prepared, file.path)
+        prepared = prepare_photo(file.path, self.predictor.policy)
         raised = self.watch.look(file.name, values_of(self.predictor, prepared, file.path), self.rng)
         self._readings.add(file.name, prepared.reading)
         self.watch.remember(identity)

@@ -13,7 +13,7 @@ from blemish.data.folder import file_id
 from blemish.data.frames import evenly, frames_note
 from blemish.data.groups import pattern_of, read_groups, spelling_of
 from blemish.data.image_files import NOT_UTF8, image_files, told_name
-from blemish.data.images import check_contents, prepare
+from blemish.data.images import prepare_photo
 from blemish.data.photo_values import photo_values
 from blemish.data.pixels import pixels_id
 from blemish.data.progress import OnStep
@@ -75,8 +75,7 @@ def score_new_images(
     compared = set(evenly(len(paths)))
     for done, (name, path) in enumerate(paths, start=1):
         try:
-            prepared = prepare(path, header.policy)
-            check_contents(prepared, path)
+            prepared = prepare_photo(path, header.policy)
             pixels = prepared.pixels()
             ids = (file_id(path), pixels_id(pixels))
         except DataError as error:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from blemish.data.folder import Sample
-from blemish.data.images import PixelPolicy, Prepared, check_contents, prepare
+from blemish.data.images import PixelPolicy, Prepared, prepare, prepare_photo
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.tiles import tile_boxes
 from blemish.errors import BadFileError, DataError
@@ -102,9 +102,7 @@ class Tiles(Dataset[Tensor]):
 
 def _try_load(sample: Sample, policy: PixelPolicy) -> Prepared | DataError:
     try:
-        prepared = prepare(sample.path, policy)
-        check_contents(prepared, sample.path)
-        return prepared
+        return prepare_photo(sample.path, policy)
     except DataError as error:
         return error
 
