@@ -73,11 +73,15 @@ def take_pictures(page: Any, out: Path) -> None:
         page.keyboard.press(key)
         page.locator(f".card[data-image='{judged}']").wait_for(state="detached")
     worst = page.locator(".card a.picture").first.get_attribute("href")
+    page.goto(worst)
+    page.fill("[name=text]", "Not the light: it is seen on the belt, too. Part put aside.")
+    page.click("form[action='/note'] button")
     until(page, lambda: page.goto("/shadow") and int(page.locator(".results dd").first.text_content()) > 0.9 * NUTS)
     train = (
         f"/train?product=1&path={out / 'hazelnuts'}&roi=[20,36,232,236]&ignore=[[84,112],[138,96],[152,138],[98,156]]"
     )
     for path in ("/live", "/review", worst, "/threshold", "/report", "/shadow", train):
+        page.set_viewport_size({"width": 1280, "height": 900 if path in ("/review", worst) else 800})  # with notes
         page.goto(path.replace("/live", "/"), wait_until="networkidle" if path != "/live" else "load")
         if path == train:
             page.click("[data-tool=move]")

@@ -147,7 +147,7 @@ def test_notes_are_found_and_reported_on_both_databases(
         commit(database, "me", task, judge.judge(task))
     reviews.give_verdict(database, "eva", 2, "good", note="Kratzer: Öl, 100 %")
     with database.read() as session:
-        for within in (reviews.Within(notes=True), reviews.Within(name="00 %"), reviews.Within(name="ratzer")):
+        for within in (reviews.Within(notes=True), reviews.Within(name="00 %"), reviews.Within(name="kratzer: öl")):
             assert [row.image.id for row in reviews.recent(session, None, within=within)] == [2]
         report = shift_report(session, "2000", "9999-01-01")
         assert ([note.image_id for note in report.notes], report.judged_good) == ([2], 1)

@@ -228,9 +228,11 @@ def token_identity(database: Database, token: str) -> Identity | None:
     """For whom a program with this token acts; None where there is no such token."""
     with database.read() as session:
         row = session.execute(
-            select(Token, User).join(User, User.id == Token.user_id).where(Token.token_sha256 == _hash(token))
+            select(Token, User)
+            .join(User, User.id == Token.user_id)
+            .where(Token.token_sha256 == _hash(token), User.is_active)
         ).first()
-    if row is None or not row[1].is_active:
+    if row is None:
         return None
     found, user = row
     if (found.used_at or "")[:13] != now()[:13]:  # by the hour; not a write a request

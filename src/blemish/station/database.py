@@ -115,9 +115,11 @@ def _engine(address: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    """Readers go on while one writes (WAL), a commit is on the disk (FULL), and rows refer to rows that exist."""
+    """Readers go on while one writes (WAL), a commit is on the disk (FULL), rows refer to rows that exist, and what is
+    searched for is found in any case of letters, not of English ones alone."""
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
 
 
 def _begin_sqlite(connection: Connection) -> None:

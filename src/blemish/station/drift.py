@@ -76,7 +76,7 @@ class LineWatch:
         with self._database.read() as session:
             query = select(Product.id, Product.model_id, Product.stops_when_withdrawn)
             rows = session.execute(query.where(Product.model_id.is_not(None)))
-            live = [_Live(row[0], row[1] or 0, row[2]) for row in rows]
+            live = [_Live(product_id, model_id or 0, stops) for product_id, model_id, stops in rows]
         for one in live:
             try:
                 if self._follow(self._opened(one)) and one.stops:
