@@ -46,11 +46,16 @@ def main() -> None:
         if end.code == INTERRUPTED:
             _end_interrupted()
         raise
-    except Exception:
+    except Exception as error:
         import traceback
 
+        from blemish.errors import reason
+
         try:
-            traceback.print_exc()
+            if isinstance(error, OSError) and error.filename is None:  # of --help or --version: commands say it, too
+                sys.stderr.write(f"standard output: {reason(error)}\n")
+            else:
+                traceback.print_exc()
         except OSError:  # standard error is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.exit(2)

@@ -197,6 +197,16 @@ def test_a_full_standard_error_changes_no_exit_code(arguments: list[str]) -> Non
     assert ran.returncode == 2
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk as Linux has it")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["detectors"]])
+def test_a_full_standard_output_is_said_in_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "blemish", *arguments]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (2, b"standard output: no space left on the disk; free some\n")
+
+
 def closed(number: int, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     program = f"import os, sys; os.close({number}); os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
     return subprocess.run([sys.executable, "-c", program, "blemish", *arguments], capture_output=True, timeout=300)

@@ -667,6 +667,8 @@ def test_padding_is_neither_judged_nor_shown_where_a_detector_shows_what_it_make
 def test_a_path_where_a_loaded_model_belongs_is_refused(shared_parts: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"predictor: found 'model\.onnx'; load the model"):
         evaluate_model("model.onnx", shared_parts, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"settings: found .*RunSettings.*; give an EvaluateSettings of"):
+        evaluate_model(brightness_predictor(), shared_parts, tmp_path, RunSettings())  # type: ignore[arg-type]
 
 
 def test_only_measures_with_a_value_are_printed(shared_parts: Path, tmp_path: Path, capsys: Any) -> None:

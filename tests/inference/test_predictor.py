@@ -1,5 +1,6 @@
 """The one inference path: score, threshold, p-value and mask agree with each other."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from blemish.inference.predictor import Predictor
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
+from conftest import photo
 from reference.command import run
 
 
@@ -49,6 +51,19 @@ def test_one_image_where_several_belong_is_refused(predictor: Predictor, shared_
         with pytest.raises(DataError, match="one image, where several belong"):
             next(predictor.predict_many(one))
     assert len({prediction.score for prediction in predictor.predict_many(np.stack([array, array]))}) == 1
+
+
+def test_what_says_of_itself_that_it_is_a_path_is_one(predictor: Predictor, tmp_path: Path) -> None:
+    made = photo(tmp_path / "a.png")
+    [entry] = os.scandir(tmp_path)
+    [in_bytes] = os.scandir(bytes(tmp_path))
+    assert predictor.predict(entry).path == predictor.predict(made).path == str(made)
+    with pytest.raises(DataError, match="one image, where several belong"):
+        next(predictor.predict_many(entry))
+    with pytest.raises(DataError, match=r"a\.png: 64 x 64 .* the prediction is of an image of 20 x 30"):
+        predictor.draw(entry, predictor.predict(np.zeros((20, 30), np.uint8)))
+    with pytest.raises(DataError, match="an image of type DirEntry; expected a file"):
+        predictor.predict(in_bytes)  # type: ignore[arg-type]
 
 
 def test_a_predictor_and_a_prediction_are_shown_in_a_line(predictor: Predictor) -> None:

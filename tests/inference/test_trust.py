@@ -41,6 +41,8 @@ def test_a_hash_tells_the_file_from_others(model: Path, shared_parts: Path) -> N
         assert (wrong.exit_code, f"its SHA-256 is {right}, expected 000" in wrong.stderr) == (2, True)
     with pytest.raises(SettingsError, match="expected 64 hexadecimal digits"):
         Predictor.load(model, sha256="5f70")
+    with pytest.raises(SettingsError, match="--sha256 7: expected 64 hexadecimal digits"):
+        Predictor.load(model, sha256=7)  # type: ignore[arg-type]
 
 
 def test_a_signature_tells_the_file_from_others(model: Path, keys: tuple[Path, Path], shared_parts: Path) -> None:

@@ -77,6 +77,18 @@ def test_the_rate_that_the_refusal_names_is_accepted(onnx_file: Path) -> None:
     predictor.check_doubt_rate(float(str(refused.value).split("below ")[1].split(":")[0]))
 
 
+def test_no_rate_is_named_that_is_refused_itself(onnx_file: Path) -> None:
+    """Above the lowest of so many scores a rate from 0.9991 on would do, which three digits cannot say."""
+    loaded = Predictor.load(onnx_file)
+    header = loaded.header.model_copy(update={"calibration_scores": tuple(map(float, range(1, 1101)))})
+    predictor = Predictor(header, loaded._runtimes, 1.5)
+    with pytest.raises(
+        SettingsError, match=r"would be doubtful: hardly a calibration score .* give a higher threshold"
+    ):
+        predictor.check_doubt_rate(0.5)
+    predictor.check_doubt_rate(0.9995)
+
+
 def test_inspect_says_it_in_table_rows_and_page(run: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
     done = run("inspect", folder, *ALL_PASS, "--doubt-rate", 0.99, "-o", tmp_path / "out")
     rows = json.loads((tmp_path / "out/inspect.json").read_text())

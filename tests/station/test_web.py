@@ -750,6 +750,7 @@ def test_a_second_rate_is_one_at_which_something_can_be_doubtful(station: Statio
         False,
         True,
     )
+    assert "nothing that passes would be doubtful: give 0 for none" in answer(99.0)[1]
     assert answer(0.0)[0] == 303
     assert "doubtful:" not in who.client.get("/products").text
     with station.database.read() as session:

@@ -191,6 +191,9 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
         make_settings(assignments={"seed": 3})  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="assignments: found names with values"):
         make_settings("padim", assignments=[("seed", 3)])  # type: ignore[list-item]
+    with pytest.raises(SettingsError, match="assignments: found 3; give a list of texts"):
+        make_settings("padim", assignments=3)  # type: ignore[arg-type]
+    assert make_settings("padim", assignments=(text for text in ["seed=3"])).seed == 3  # can be gone through once
     with pytest.raises(SettingsError, match=r"toml: found \{'seed': 3\}; give a path"):
         make_settings("padim", {"seed": 3})  # type: ignore[arg-type]
 

@@ -43,7 +43,7 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         help="Go on with what is in that folder: images with the same content are not judged again, told by their "
-        "SHA-256. Refused after another model or threshold.",
+        "SHA-256. Refused after another model, threshold or rate.",
     ),
 ]
 Fdr = Annotated[

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import struct
 import threading
 import warnings
@@ -32,7 +31,7 @@ from blemish.data.profiles import gamma_name, profile_name
 from blemish.data.tiff import Tiff, read_floats, read_tiff
 from blemish.data.unwritten import refuse_unwritten
 from blemish.errors import DataError
-from blemish.settings import LARGEST_IMAGE_PX, open_regular, read_regular
+from blemish.settings import LARGEST_IMAGE_PX, is_path, open_regular, read_regular
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 """What Pillow logs of an odd file is in the error that follows, and stands on standard error only where asked for."""
@@ -171,8 +170,8 @@ def read_header(path: Path) -> ImageHeader:
 
 def name_of(image: ImageLike) -> str:
     """What an error calls this image: its path, or what kind of object it is."""
-    if isinstance(image, str | Path):
-        return str(image)
+    if is_path(image):
+        return str(Path(image))
     return "image array" if isinstance(image, np.ndarray) else "Pillow image"
 
 
@@ -204,7 +203,7 @@ def open_image(
         if depth is not None:
             upright.info["depth"] = depth
         return upright
-    if not isinstance(image, str | os.PathLike):
+    if not is_path(image):
         raise DataError(f"an image of type {type(image).__name__}; expected a file, a Pillow image or a numpy array")
     path = Path(image)
     content = read_content(path) if content is None else content

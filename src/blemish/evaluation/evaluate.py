@@ -71,12 +71,15 @@ def evaluate_model(
     Raises:
         DataError: there is no test image; an image or a mask cannot be read (unless `skip_bad`); `out` cannot be
             written, in which case no file is.
-        SettingsError: a predictor that is none.
+        SettingsError: a predictor or settings that are none.
     """
     started, out = time.perf_counter(), as_path(out, "out")
     if not isinstance(predictor, Predictor):
         found = shortened(repr(predictor))
         raise SettingsError(f"predictor: found {found}; load the model, as by Predictor.load('model.safetensors')")
+    if not isinstance(settings, EvaluateSettings):  # those of a training, for example
+        found = shortened(repr(settings))
+        raise SettingsError(f"settings: found {found}; give an EvaluateSettings of blemish.evaluation.results")
     folder = folder if isinstance(folder, Folder) else read_folder(folder)
     check_report_folder(out, RESULTS, REPORT, MAPS)
     results, judged = measure_folder(predictor, folder, settings, on_image)

@@ -1,6 +1,7 @@
 """Predictor: the one inference path. Everything that scores an image goes through here."""
 
 import math
+import os
 import pickle
 import time
 import warnings
@@ -27,7 +28,7 @@ from blemish.inference.overlay import draw_at_full_size
 from blemish.inference.runtime import OnnxRuntime, Runtime, check_maps, open_model
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.inference.trust import Trust
-from blemish.settings import ScoreSettings, as_path
+from blemish.settings import ScoreSettings, as_path, is_path
 from blemish.stats.conformal import rounded_up
 
 
@@ -206,8 +207,9 @@ class Predictor:
         least = self.header.least_doubt_rate(self.threshold)
         if doubt_rate < least:
             what = f"be doubtful below {rounded_up(least):g}: give at least that"
-            if least >= 1.0:
-                what = "be doubtful: no calibration score of a good image lies below it; give a higher threshold"
+            if rounded_up(least) >= 1.0:  # no number below 1 in three digits is enough
+                few = "no" if least >= 1.0 else "hardly a"
+                what = f"be doubtful: {few} calibration score of a good image lies below it; give a higher threshold"
             raise SettingsError(
                 f"doubt_rate: found {doubt_rate:g}; nothing that passes at threshold {self.threshold:.6g} would {what}"
             )
@@ -252,7 +254,7 @@ class Predictor:
             raise ArtifactError(f"{where}: the model gives no number for it; it is damaged, or its training went wrong")
         elapsed_ms = (time.perf_counter() - started) * 1000.0
         return Prediction(
-            path=str(image) if isinstance(image, str | Path) else None,
+            path=os.fspath(image) if is_path(image) else None,
             score=score,
             p_value=self.p_value(score),
             threshold=self.threshold,
@@ -284,7 +286,7 @@ class Predictor:
             DataError: at the first image that cannot be read; one image alone, which `predict` takes.
         """
         is_one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] in ((1,), (3,), (4,)))
-        if isinstance(images, str | Path | Image.Image) or is_one_array:
+        if is_path(images) or isinstance(images, Image.Image) or is_one_array:
             raise DataError("predict_many: one image, where several belong; put it into a list, or use predict")
         for image in images:
             yield self.predict(image)

@@ -99,7 +99,7 @@ def sign_model(model: Path, key: Path) -> Path:
 
 
 def _check_sha256(content: bytes, wanted: str, path: Path) -> None:
-    wanted = wanted.strip().lower()
+    wanted = str(wanted).strip().lower()
     if len(wanted) != 64 or not set(wanted) <= set("0123456789abcdef"):
         raise SettingsError(f"--sha256 {wanted[:80]}: expected 64 hexadecimal digits, as `sha256sum MODEL` prints them")
     found = hashlib.sha256(content).hexdigest()

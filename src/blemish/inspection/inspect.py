@@ -95,7 +95,7 @@ class Inspection:
         Raises:
             DataError: an image cannot be read (unless `skip_bad`), or something cannot be written.
             CalibrationError: too few calibration images for the rate of false discoveries.
-            SettingsError: to be resumed, but the rows that are there were made by another model or threshold.
+            SettingsError: to be resumed, but the rows that are there were made by another model, threshold or rate.
         """
         request = self.request
         with _record(self.predictor, request) as record:

@@ -1,7 +1,7 @@
 """All settings of a run: frozen, typed, read from TOML, changed with `--set name=value`."""
 
 from blemish.settings.base import LARGEST, Settings
-from blemish.settings.files import MAX_TEXT_BYTES, as_path, hash_file, open_regular, read_regular, read_text
+from blemish.settings.files import MAX_TEXT_BYTES, as_path, hash_file, is_path, open_regular, read_regular, read_text
 from blemish.settings.read import errors_in_file, merge, parse_assignment, read_toml
 from blemish.settings.run import (
     FAST_SIDE_PX,
@@ -37,6 +37,7 @@ __all__ = [
     "errors_in_file",
     "first_problem",
     "hash_file",
+    "is_path",
     "merge",
     "open_regular",
     "parse_assignment",

@@ -5,12 +5,17 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from blemish.errors import BlemishError, SettingsError
 
 MAX_TEXT_BYTES = 10_000_000
 """Of a file of settings or of groups."""
+
+
+def is_path(given: object) -> "TypeGuard[str | os.PathLike[str]]":
+    """Whether it is a path: text, or what says of itself that it is one in text."""
+    return isinstance(given, str) or (isinstance(given, os.PathLike) and isinstance(os.fspath(given), str))
 
 
 def as_path(given: object, name: str) -> Path:
@@ -23,7 +28,7 @@ def as_path(given: object, name: str) -> Path:
     Traceback (most recent call last):
     blemish.errors.SettingsError: path: found None; give a path, as text or as a pathlib.Path
     """
-    if isinstance(given, str) or (isinstance(given, os.PathLike) and isinstance(os.fspath(given), str)):
+    if is_path(given):
         return Path(given)
     raise SettingsError(f"{name}: found {given!r:.60}; give a path, as text or as a pathlib.Path")
 

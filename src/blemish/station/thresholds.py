@@ -137,6 +137,11 @@ def set_doubt_rate(database: Database, actor: str, product_id: int, rate: float,
         least = 0.0
         if live is not None:
             least = live[1].least_doubt_rate(live[1].threshold if product.threshold is None else product.threshold)
+        if 0.0 < rate < least > 0.999:  # in tenths of a percent no rate that may be given is enough
+            raise SettingsError(
+                f"doubtful: found {100 * rate:g} %; at the threshold of now nothing that passes would be doubtful: "
+                "give 0 for none, or move the threshold up"
+            )
         if 0.0 < rate < least:
             raise SettingsError(
                 f"doubtful: found {100 * rate:g} %; of what passes at the threshold of now, nothing would be doubtful "

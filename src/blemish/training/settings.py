@@ -1,6 +1,6 @@
 """All settings of a run, from the detector, a preset, a file and the command line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from blemish.errors import SettingsError
@@ -18,7 +18,7 @@ from blemish.settings import (
 
 
 def make_settings(
-    detector: str | None = None, toml: Path | str | None = None, assignments: Sequence[str] = ()
+    detector: str | None = None, toml: Path | str | None = None, assignments: Iterable[str] = ()
 ) -> RunSettings:
     """All settings of a run. Later wins: general defaults, the detector's, the preset's, the detector's for tiles where
     there are any, the file's, the assignments'.
@@ -34,10 +34,13 @@ def make_settings(
     """
     if isinstance(assignments, str):
         raise SettingsError(f"assignments: found the text {shortened(assignments)}; put it into a list")
-    if isinstance(assignments, Mapping) or not all(isinstance(text, str) for text in assignments):
+    if not isinstance(assignments, Iterable):
+        raise SettingsError(f"assignments: found {assignments!r:.60}; give a list of texts")
+    texts = tuple(assignments)  # of what can be gone through once, too
+    if isinstance(assignments, Mapping) or not all(isinstance(text, str) for text in texts):
         raise SettingsError("assignments: found names with values; give a list of texts, such as ['train.epochs=100']")
     toml = as_path(toml, "toml") if toml else None
-    assigned = merge(*(parse_assignment(text) for text in assignments))
+    assigned = merge(*(parse_assignment(text) for text in texts))
     asked = merge(read_toml(toml) if toml else {}, assigned)
     if detector and assigned.get("detector", detector) != detector:
         raise SettingsError(
