@@ -232,6 +232,7 @@ def test_several_labels_are_combined_and_what_lies_outside_is_cut_off() -> None:
         ("{", "not JSON"),
         ('{"images": [], "annotations": [{"image_id": 1}]}', "not as coco writes it"),
         ('{"images": {}, "annotations": 7}', "not as coco writes it"),
+        ('[{"data": {}}]', r"not as label_studio writes it \(ValueError: a task without an image\)"),
         ("[" * 100_000, "not JSON"),
     ],
 )

@@ -121,6 +121,8 @@ def read_label_studio(path: Path) -> Annotations:
     tags: dict[str, set[str]] = {}
     for task in read_json(path):
         data = task["data"]
+        if not data:
+            raise ValueError("a task without an image")
         name = next(str(data[key]) for key in ("image", "img", "photo", *data) if key in data)
         given = task.get("annotations") or task.get("completions") or ()
         for annotation in given:
