@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemish.errors import CalibrationError
+from blemish.errors import CalibrationError, SettingsError
 from blemish.stats.conformal_folds import certify_cross
 from reference.chance import FAR
 from reference.folds import cross_bound, cross_p_value
@@ -64,6 +64,20 @@ def test_few_large_folds_refuse_a_small_rate_and_name_one_they_can_promise() -> 
     with pytest.raises(CalibrationError, match=r"5 folds of 100 good images can promise 0\.0953 at the least"):
         certify_cross(scores, folds, 0.05)
     assert certify_cross(scores, folds, 0.0953).threshold == 99.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "folds", "rate", "message"),
+    [
+        ([1.0, np.nan, 2.0, 3.0], [0, 0, 1, 1], 0.5, "number 2 of 4 is not a number"),
+        ([1.0, 2.0, 3.0], [0, 0, 1, 1], 0.5, "folds: found 4 ids for 3 scores"),
+        ([], [], 0.5, "folds: found no scores"),
+        ([1.0, 2.0], [0, 1], 2.0, "max_false_alarm_rate: found 2; it must lie between 0 and 1"),
+    ],
+)
+def test_what_folds_cannot_tell_is_refused(scores: list[float], folds: list[int], rate: float, message: str) -> None:
+    with pytest.raises((CalibrationError, SettingsError), match=message):
+        certify_cross(scores, folds, rate)
 
 
 def test_leave_one_out_promises_what_held_out_images_would() -> None:

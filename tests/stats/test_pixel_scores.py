@@ -279,6 +279,15 @@ def test_good_images_alone_give_no_ranking_but_an_accuracy() -> None:
     assert 0.5 < found["accuracy"].low <= found["accuracy"].high < 1.0
 
 
+def test_masks_of_numbers_are_those_of_truths() -> None:
+    anomaly_map, mask = np.array([[0.0, 3.0, 2.0, 1.0]]), np.array([[0, 255, 0, 1]], np.uint8)
+    numbers, truths = PixelScores(), PixelScores()
+    numbers.add("a.png", anomaly_map, mask, np.array([[1, 1, 1, 0]]))
+    truths.add("a.png", anomaly_map, mask > 0, np.array([[True, True, True, False]]))
+    assert numbers.counts_at(1.5) == truths.counts_at(1.5) == count(anomaly_map > 1.5, mask, np.array([[1, 1, 1, 0]]))
+    assert numbers.auroc() == truths.auroc()
+
+
 def test_what_is_wrong_is_said() -> None:
     scores = PixelScores()
     ones = np.ones((2, 3), np.float32)

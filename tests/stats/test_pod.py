@@ -129,6 +129,7 @@ def test_sizes_too_large_for_a_float_are_infinite_but_above_the_range() -> None:
         ([2.0, 2.0], [True, False], "all defects are of one size"),
         ([0.0, 2.0], [True, False], "found size 0; the logarithm takes sizes above 0"),
         ([1.0, 2.0, 3.0], [True, False], "found 2 hits for 3 sizes"),
+        ([1.0, math.nan, math.inf], [True, False, True], "found 2 sizes that are not finite"),
     ],
 )
 def test_no_curve_is_an_error_that_says_what_to_add(sizes: list[float], hits: list[bool], message: str) -> None:

@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from blemish.errors import CalibrationError, DataError
 from blemish.stats import auroc, average_precision, roc_curve
 from blemish.stats.ranking import (
     auroc_of_levels,
@@ -33,6 +36,18 @@ def test_auroc_and_average_precision_are_scikit_learns(ranking: tuple[np.ndarray
     scores, labels = ranking
     assert auroc(scores, labels) == pytest.approx(sk.roc_auc_score(labels, scores))
     assert average_precision(scores, labels) == pytest.approx(sk.average_precision_score(labels, scores))
+
+
+@pytest.mark.parametrize("measure", [auroc, average_precision])
+def test_labels_may_be_numbers_and_scores_must_be(measure: Callable[..., float]) -> None:
+    scores, labels = [3.0, 1.0, 2.0, 0.5], [1, 0, 0, 1]
+    wanted = measure(np.array(scores), np.array(labels, bool))
+    assert measure(scores, labels) == measure(np.array(scores), np.array(labels, float)) == wanted
+    with pytest.raises(CalibrationError, match="number 2 of 4 is not a number"):
+        measure(np.array([3.0, np.nan, 2.0, 0.0]), np.array(labels, bool))
+    for wrong in ([1, -1, -1, 1], [0, 255, 0, 0], [1, 0, 1]):
+        with pytest.raises(DataError, match=f"labels: expected 4 of True and False, .*; found {len(wrong)}"):
+            measure(scores, wrong)
 
 
 @given(rankings())

@@ -155,7 +155,7 @@ def images_needed(max_false_alarm_rate: float, confidence: float | None = None) 
     >>> images_needed(0.01), images_needed(0.01, confidence=0.95)
     (99, 299)
     """
-    alpha = _rate(max_false_alarm_rate)
+    alpha = check_rate(max_false_alarm_rate)
     rough = 1 / alpha if confidence is None else math.log(_delta(confidence)) / math.log1p(-alpha)
     n = math.ceil(rough) + 1
     while n > 1 and _is_enough(n - 1, alpha, confidence):
@@ -178,7 +178,7 @@ def worst_of_groups(scores: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]
     >>> worst_of_groups([1.0, 9.0, 2.0], ["b", "b", "a"])
     array([2., 9.])
     """
-    values, members = _paired(scores, groups)
+    values, members = paired(scores, groups)
     ids, group_of = np.unique(members, return_inverse=True)
     worst = np.full(ids.size, -np.inf)
     np.maximum.at(worst, group_of, values)
@@ -193,7 +193,7 @@ def _is_enough(n: int, alpha: float, confidence: float | None) -> bool:
 
 
 def _rank(n: int, alpha: float, confidence: float | None, unit: str) -> int:
-    allowed = _allowed_above(n, _rate(alpha), confidence)
+    allowed = _allowed_above(n, check_rate(alpha), confidence)
     if allowed < 0:
         raise CalibrationError(_too_few(n, alpha, confidence, unit))
     return n - allowed
@@ -261,16 +261,18 @@ def _ordered(scores: ArrayLike) -> NDArray[np.float64]:
     return np.sort(array)
 
 
-def _paired(scores: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.generic]]:
+def paired(
+    scores: ArrayLike, groups: ArrayLike, what: str = "groups"
+) -> tuple[NDArray[np.float64], NDArray[np.generic]]:
     values, members = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(groups).ravel()
     if values.size != members.size:
         raise CalibrationError(
-            f"groups: found {members.size} ids for {plural(values.size, 'score')}; give one for each"
+            f"{what}: found {members.size} ids for {plural(values.size, 'score')}; give one for each"
         )
     return values, members
 
 
-def refuse_nan(scores: NDArray[np.float64]) -> None:
+def refuse_nan(scores: NDArray[np.floating]) -> None:
     bad = np.flatnonzero(np.isnan(scores))
     if bad.size:
         raise CalibrationError(
@@ -279,7 +281,7 @@ def refuse_nan(scores: NDArray[np.float64]) -> None:
         )
 
 
-def _rate(alpha: float) -> float:
+def check_rate(alpha: float) -> float:
     if not _SMALLEST <= alpha < 1:
         raise SettingsError(f"score.max_false_alarm_rate: found {alpha:g}; it must lie between 0 and 1")
     return alpha

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blemish.errors import CalibrationError
-from blemish.stats.conformal import Certificate, refuse_nan, rounded_up
+from blemish.stats.conformal import Certificate, check_rate, paired, refuse_nan, rounded_up
 
 
 def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: float) -> Certificate:
@@ -33,7 +33,9 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
     large folds promise much less.
 
     Raises:
-        CalibrationError: when the folds cannot promise that rate.
+        CalibrationError: when the folds cannot promise that rate, a score is not a number, or there is not one fold for
+            each score.
+        SettingsError: when the rate does not lie between 0 and 1.
 
     >>> certify_cross(range(19), range(19), 0.1)
     Certificate(alpha=0.1, confidence=None, threshold=17.0, n=19, kind='cross', groups=None)
@@ -42,8 +44,12 @@ def certify_cross(scores: ArrayLike, folds: ArrayLike, max_false_alarm_rate: flo
     blemish.errors.CalibrationError: score.max_false_alarm_rate: 5 folds of 100 good images can promise 0.0953 at the
     least, found 0.01; make more folds, or hold images out once
     """
-    ordered = np.sort(np.asarray(scores, dtype=np.float64))
-    sizes = _sizes(folds)
+    check_rate(max_false_alarm_rate)
+    values, sizes = paired(scores, folds, "folds")[0], _sizes(folds)
+    if not sizes:
+        raise CalibrationError("folds: found no scores; a promise needs good images that were left out of a fold")
+    refuse_nan(values)
+    ordered = np.sort(values)
     kept = [c for c in range(ordered.size) if _smallest_score_bound(c, sizes) <= max_false_alarm_rate]
     if not kept:
         raise CalibrationError(
@@ -76,13 +82,14 @@ def smallest_score_p_value(scores: ArrayLike, folds: ArrayLike, smallest_score: 
     It is <= alpha exactly when `smallest_score` exceeds the threshold of `certify_cross(scores, folds, alpha)`.
 
     Raises:
-        CalibrationError: when the score is not a number.
+        CalibrationError: when a score is not a number.
 
     >>> smallest_score_p_value([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], 9.0)  # 2 in each of 2 folds: 2 / (4 + 2)
     0.3333333333333333
     """
-    refuse_nan(np.asarray(smallest_score, dtype=np.float64))
-    as_high = int(np.sum(np.asarray(scores, dtype=np.float64) >= smallest_score))
+    values = np.asarray(scores, dtype=np.float64)
+    refuse_nan(np.append(smallest_score, values))
+    as_high = int(np.sum(values >= smallest_score))
     sizes = _sizes(folds)
     return _smallest_score_bound(as_high, sizes) if as_high < sum(sizes) else 1.0
 

@@ -45,8 +45,9 @@ def count(predicted: NDArray[np.bool_], actual: NDArray[np.bool_], valid: NDArra
     shapes = [array.shape for array in (predicted, actual, valid) if array is not None]
     if len(set(shapes)) > 1:
         raise DataError(f"masks: predicted, actual and valid must be of one shape; found {', '.join(map(str, shapes))}")
+    predicted, actual = predicted != 0, actual != 0  # masks of 0 and 255, too
     if valid is not None:
-        predicted, actual = predicted[valid], actual[valid]
+        predicted, actual = predicted[valid != 0], actual[valid != 0]
     tp = int(np.count_nonzero(predicted & actual))
     fp = int(np.count_nonzero(predicted)) - tp
     fn = int(np.count_nonzero(actual)) - tp

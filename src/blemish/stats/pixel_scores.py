@@ -80,6 +80,7 @@ class PixelScores:
         """
         if name in self._images:
             raise DataError(f"{name}: added twice; each image counts once")
+        mask, valid = (None if array is None else np.asarray(array) != 0 for array in (mask, valid))
         image = condense(name, anomaly_map, mask, valid, self._thresholds, self._shift)
         if mask is not None and image.is_defective:
             crossed = [at_size(other, mask.shape) for key, other in self.others.items() if key != name]

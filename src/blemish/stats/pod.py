@@ -138,6 +138,8 @@ def fit_pod(
     ('found', 11.2, 19.4)
     """
     x = _abscissa(sizes, scale)
+    if strange := int(np.count_nonzero(~np.isfinite(x))):
+        raise CalibrationError(f"probability of detection: found {strange} sizes that are not finite; leave them out")
     found = np.asarray(hits, dtype=bool)
     _refuse_without_contrast(x, found)
     if not 0.5 < confidence < 1:

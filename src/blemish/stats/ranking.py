@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.errors import DataError
+from blemish.stats.conformal import refuse_nan
+
 Weights = NDArray[np.integer] | NDArray[np.floating]
 """How much lies at each level (n,), levels ascending; whole numbers, or shares that add up over images."""
 
@@ -60,15 +63,23 @@ def roc_curve(scores: NDArray[np.floating], labels: NDArray[np.bool_], max_point
 def levels_of(
     scores: NDArray[np.floating], labels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.floating], NDArray[np.intp], NDArray[np.intp]]:
-    """The distinct scores, ascending, and how many good and defective ones lie at each.
+    """The distinct scores, ascending, and how many good and defective ones lie at each; labels may be 0 and 1, too.
+
+    Raises:
+        CalibrationError: a score is not a number.
+        DataError: as many labels as scores are wanted, each True or False, or 1 or 0.
 
     >>> levels_of(np.array([2.0, 1.0, 2.0]), np.array([True, False, False]))
     (array([1., 2.]), array([1, 1]), array([0, 1]))
     """
+    scores, labels = np.asarray(scores).ravel(), np.asarray(labels).ravel()
+    refuse_nan(scores)
+    marked = labels == 1
+    if labels.size != scores.size or not (marked | (labels == 0)).all():
+        raise DataError(f"labels: expected {scores.size} of True and False, or of 1 and 0; found {labels.size}")
     values, level = np.unique(scores, return_inverse=True)
-    level = level.ravel()  # numpy 2.0 gave it the shape of the scores
-    good = np.bincount(level[~labels.ravel()], minlength=len(values))
-    defective = np.bincount(level[labels.ravel()], minlength=len(values))
+    good = np.bincount(level[~marked], minlength=len(values))
+    defective = np.bincount(level[marked], minlength=len(values))
     return values, good, defective
 
 
