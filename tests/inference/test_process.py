@@ -164,6 +164,25 @@ begun.wait()
 """
 
 
+TRAINS = """
+import atexit, sys, threading, time
+
+def look():
+    before = len(seen)
+    time.sleep(0.5)
+    print("goes on" if len(seen) > before else "stands still")
+
+atexit.register(look)  # what is registered first comes last
+from blemish import make_settings, train_model
+
+settings, seen = make_settings("paper", assignments=["train.epochs=100000", *sys.argv[3:]]), []
+given = sys.argv[1], sys.argv[2], settings, "cpu", False, seen.append
+threading.Thread(target=train_model, args=given, daemon=True).start()
+while not (seen and seen[-1].what == "training"):
+    time.sleep(0.01)
+"""
+
+
 INTERRUPTED = """
 import sys
 import time
@@ -194,6 +213,14 @@ def test_daemon_threads_that_judge_do_not_abort_python_at_its_end(
     command = [sys.executable, "-c", DAEMON, str(request.getfixturevalue(kind)), str(tmp_path / "image.npy")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_daemon_thread_that_trains_does_not_abort_python_at_its_end(shared_parts: Path, tmp_path: Path) -> None:
+    small = ["data.size_px=[64, 64]", "model.latent=8", "augment.images_of_one=2"]
+    command = [sys.executable, "-c", TRAINS, str(shared_parts), str(tmp_path / "m.safetensors"), *small]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "stands still\n", "")
 
 
 @pytest.mark.parametrize("kind", ["model_file", "onnx_file"])

@@ -1,4 +1,4 @@
-"""While Python ends no thread is left inside a network: coming back from it then would abort the process (SIGABRT)."""
+"""While Python ends no thread is left inside a network or a training: coming back from it then would abort the process (SIGABRT)."""
 
 import atexit
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST_S = 30.0
-"""So long the end of Python waits for networks that still run in daemon threads."""
+"""So long the end of Python waits for networks and trainings that still run in daemon threads."""
 
 _inside: set[int] = set()
 """Threads that run a network. No lock: a forked child could inherit it locked, and each change is one step."""
@@ -29,13 +29,21 @@ def held_up(is_asked: bool = False) -> Iterator[None]:
     is_outer = me not in _inside
     _inside.add(me)
     try:
-        if _is_ending and not is_asked and threading.current_thread() is not threading.main_thread():
-            _inside.discard(me)
-            threading.Event().wait()
+        if not is_asked:
+            stop_at_end()
         yield
     finally:
+        if not is_asked:
+            stop_at_end()  # also with an error, as of libraries that have gone already
         if is_outer:
             _inside.discard(me)
+
+
+def stop_at_end() -> None:
+    """Long work inside `held_up` calls it between two steps: once Python ends, a daemon thread goes no further."""
+    if _is_ending and threading.current_thread() is not threading.main_thread():
+        leave_behind(threading.current_thread())
+        threading.Event().wait()
 
 
 def leave_behind(thread: threading.Thread) -> None:

@@ -6,9 +6,10 @@ from blemish.data.files import exclusive_lock
 from blemish.data.folder import read_folder
 from blemish.data.image_files import SUFFIXES
 from blemish.data.outputs import check_model_name
-from blemish.data.progress import Report, quiet
+from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inference.artifact import ArtifactHeader, join_folds, read_artifact, write_artifact
+from blemish.inference.ending import held_up, stop_at_end
 from blemish.inference.runtime import is_onnx
 from blemish.inference.torch_runtime import torch_device
 from blemish.models import pin
@@ -52,8 +53,13 @@ def train_model(
         found = "an export is there, which would be lost" if out.is_file() else "ends as exports do"
         raise DataError(f"{out}: {found}; give the trained model another name, such as {out.stem}.safetensors")
     torch_device(device)
-    with exclusive_lock(out.with_name(f".{out.name}.lock"), f"training {out}"):
-        return _train(data, out, settings, device, resume, report)
+
+    def step(progress: Progress) -> None:
+        stop_at_end()
+        report(progress)
+
+    with exclusive_lock(out.with_name(f".{out.name}.lock"), f"training {out}"), held_up():
+        return _train(data, out, settings, device, resume, step)
 
 
 def _train(data: Path, out: Path, settings: RunSettings, device: str, resume: bool, report: Report) -> ArtifactHeader:
