@@ -27,6 +27,17 @@ def test_a_missing_package_names_what_brings_it(command: str, extra: str, capsys
     assert said.endswith(f"pip install 'blemish[{extra}]'")
 
 
+def test_a_package_that_cannot_be_loaded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> None:
+        raise ImportError("libjpeg.so: cannot open shared object file")
+
+    with pytest.raises(typer.Exit) as ended:
+        ending("inspect", run)()
+    assert ended.value.exit_code == ERROR
+    said = "blemish inspect: a package cannot be loaded (libjpeg.so: cannot open shared object file); install"
+    assert " ".join(capsys.readouterr().err.split()).startswith(said)
+
+
 LATE = """
 import os, signal, sys
 from blemish.__main__ import main

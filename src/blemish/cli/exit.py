@@ -46,7 +46,7 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(NOBODY_READS) from None
-        except (BlemishError, ModuleNotFoundError, MemoryError, OSError) as error:
+        except (BlemishError, ImportError, MemoryError, OSError) as error:
             say(*_kind_and_message(name, error))
             raise typer.Exit(ERROR) from None
 
@@ -83,6 +83,11 @@ def _kind_and_message(command: str, error: Exception) -> tuple[str, str]:
             )
             return f"blemish {command}", (
                 f"needs the package '{error.name}'; install what {what} with: pip install 'blemish[{extra}]'"
+            )
+        case ImportError():
+            return (
+                f"blemish {command}",
+                f"a package cannot be loaded ({error}); install blemish again, or what it needs",
             )
         case MemoryError():
             return f"blemish {command}", "the memory does not suffice; use smaller images, or fewer at once"

@@ -1,4 +1,4 @@
-"""While Python ends no thread is left inside a network or a training: coming back from it then would abort the process (SIGABRT)."""
+"""While Python ends no thread is left inside a network or a training: coming back would abort the process (SIGABRT)."""
 
 import atexit
 import threading
