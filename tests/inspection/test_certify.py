@@ -331,7 +331,9 @@ def test_only_new_good_images_lift_a_withdrawal(model: Path, good: Path, shared_
     assert words in result.stderr
     assert set(json.loads(result.stdout)[0]) == set(FIELDS)
     assert words in run("certify", model).stderr
-    assert json.loads(run("certify", model, "--format", "json").stdout)["withdrawn"]["stream"] == "sharpness"
+    told = json.loads(run("certify", model, "--format", "json").stdout)
+    assert (told["withdrawn"]["stream"], told["more_needed"][0]["on_average"]) == ("sharpness", 19)
+    assert "good images of after the change for a promise of" in run("certify", model).stdout
     for asked in (CertifyRequest(0.7), CertifyRequest(good=good, add=True)):
         with pytest.raises(CalibrationError, match=r"withdrawn: sharpness has changed .* cannot promise anything"):
             certify_model(model, asked)

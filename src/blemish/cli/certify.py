@@ -70,7 +70,8 @@ def _print_certificate(found: "Certified", model: Path) -> None:
         "model file": "written again" if found.is_written else "left as it is",
     }
     print_table(str(model), rows)
-    title = f"{'good images' if header.certificate.groups is None else 'groups of good images'} to add for a promise of"
+    what = "good images" if header.certificate.groups is None else "groups of good images"
+    title = f"{what} {'to add' if found.withdrawn is None else 'of after the change'} for a promise of"
     if header.certificate.kind == "cross":
         title = "good images to add, and to train with as many folds as images, for a promise of"
     table = new_table("", "on average", f"with {100 * found.needs_confidence:.12g} % confidence", title=title)

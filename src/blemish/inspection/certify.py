@@ -63,7 +63,10 @@ class CertifyRequest:
 
 @final
 class Need(NamedTuple):
-    """How many more good images (or groups) a false-alarm rate takes; 0 where there are enough."""
+    """How many more good images (or groups) a false-alarm rate takes; 0 where there are enough.
+
+    Where the certificate is withdrawn, only images of after the change count, of which there are none yet.
+    """
 
     max_false_alarm_rate: float
     on_average: int
@@ -163,7 +166,7 @@ def certify_model(
     _refuse(asked, header, alarm, model)
     confidence = asked.confidence or header.calibration.confidence or 0.95
     if not asked.is_new:
-        return Certified(header, _needs(header, confidence), confidence, alarm)
+        return Certified(header, _needs(header, confidence, alarm), confidence, alarm)
     if not asked.dry_run:
         check_writable(model)
     if asked.good is None:
@@ -319,8 +322,8 @@ def _write(path: Path, before: ArtifactHeader, header: ArtifactHeader, onnx: Onn
     return signature_notes(path)
 
 
-def _needs(header: ArtifactHeader, confidence: float) -> tuple[Need, ...]:
-    n, has_folds = len(header.calibration_scores), bool(header.calibration.folds)
+def _needs(header: ArtifactHeader, confidence: float, withdrawn: Alarm | None = None) -> tuple[Need, ...]:
+    n, has_folds = 0 if withdrawn else len(header.calibration_scores), bool(header.calibration.folds)
     return tuple(
         Need(rate, more_images_needed(n, rate), None if has_folds else more_images_needed(n, rate, confidence))
         for rate in RATES
