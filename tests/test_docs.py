@@ -119,6 +119,18 @@ def test_a_detector_of_the_how_to_works(block: int, name: str) -> None:
         assert torch.equal(restored(images), maps)
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("howto/add-a*.md")), ids=lambda page: page.stem)
+def test_the_code_of_a_how_to_passes_make_check(page: Path) -> None:
+    ruff = Path(sys.executable).with_name("ruff")
+    for code in code_blocks(f"howto/{page.name}"):
+        for command in (["check"], ["format", "--diff"]):
+            stdin = ["--quiet", "--stdin-filename", "src/blemish/models/new.py", "-"]
+            done = subprocess.run(
+                [ruff, *command, *stdin], cwd=DOCS.parent, input=code, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_measure_of_the_how_to_works() -> None:
     names: dict[str, Any] = {"__name__": "false_positive_rate"}
     exec(compile(code_blocks("howto/add-a-measure.md")[0], "add-a-measure.md", "exec"), names)
