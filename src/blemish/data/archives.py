@@ -231,9 +231,8 @@ def _unpack_tar(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
             with linked.open("rb") if linked else cast("IO[bytes]", file.extractfile(member)) as content:
                 _write(content, _inside(archive, out, member.name), size)
             yield min(source.tell(), packed), packed
-        while rest := cast("IO[bytes]", file.fileobj).read(
-            _CHUNK
-        ):  # an end that was cut off only a decompressor misses
+        behind = cast("IO[bytes]", file.fileobj)
+        while rest := behind.read(_CHUNK):  # an end that was cut off only a decompressor misses
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("more than zeros behind its end")
 

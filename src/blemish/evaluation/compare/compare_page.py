@@ -61,7 +61,7 @@ def _caveats(content: Content, datasets: Sequence[Mapping[str, Any]]) -> list[st
     """What must be known of the published figures on this page: all but the first is about the paper's Table 3."""
     if any(each["has_published_rates"] for each in datasets):
         return content["published_caveats"]
-    return content["published_caveats"][: any(each["has_published_areas"] for each in datasets)]
+    return content["published_caveats"][:1] if any(each["has_published_areas"] for each in datasets) else []
 
 
 def verdict(content: Content) -> list[str]:
