@@ -379,6 +379,17 @@ def test_rejects_moved_elsewhere_are_watched_among_the_others(model: Path, tmp_p
     assert (again.images, again.passed_over) == (20, 20)
 
 
+@pytest.mark.parametrize("where", ["rejected", "line/rejected"])
+def test_photos_moved_since_they_were_seen_are_no_copies(model: Path, tmp_path: Path, where: str) -> None:
+    line, rejected = photos(tmp_path / "line", 4, seed=3), tmp_path / where
+    watch(model, line)
+    rejected.mkdir()
+    for path in sorted(line.glob("*.png"))[:3]:
+        path.rename(rejected / path.name)
+    again = watch(model, line, further=[rejected])
+    assert (again.images, again.passed_over, again.copies) == (4, 4, 0)
+
+
 def test_a_copy_of_an_image_counts_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the same folder, in another one, in a stream, and after a restart; a warning where nothing else comes."""
     line = photos(tmp_path / "line", 4, seed=1)

@@ -259,15 +259,26 @@ def values_of(predictor: Predictor, prepared: Prepared, path: Path) -> dict[str,
 
 
 def _by_time(folders: Sequence[Path], seen: dict[str, set[str]], unnamed: list[Path] | None) -> list[_File]:
-    """The image files of folders, the one first that was changed first; what is gone is forgotten."""
-    found = [file for folder in folders for file in _files_of(folder, seen, unnamed)]
+    """The image files of folders, the one first that was changed first; what is gone is forgotten.
+
+    A file that was moved from one of them to another since it was seen stays one that was seen.
+    """
+    found = dict[str, tuple[int, _File]]()  # by their whole names: one folder may lie in another, which then has them
+    for folder in sorted(folders, key=lambda folder: -len(folder.resolve().parts)):
+        for changed_ns, file in _files_of(folder, unnamed):
+            found.setdefault(f"{file.folder}/{file.name}", (changed_ns, file))
     if not found:
         where = "this folder" if len(folders) == 1 else "these folders"
         raise DataError(f"{join_names(list(map(str, folders)))}: no images in {where}")
-    return [file for _, file in sorted(found)]
+    places = {folder.resolve().as_posix() for folder in folders}
+    known = {key for place in places for key in seen.get(place, ())}
+    for place in places:
+        keys = {file.key for _, file in found.values() if file.folder == place}
+        seen[place] = {key for key in known if key.removesuffix(UNREADABLE) in keys}
+    return [file for _, file in sorted(found.values())]
 
 
-def _files_of(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | None) -> list[tuple[int, _File]]:
+def _files_of(folder: Path, unnamed: list[Path] | None) -> list[tuple[int, _File]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     where = folder.resolve().as_posix()
@@ -277,6 +288,4 @@ def _files_of(folder: Path, seen: dict[str, set[str]], unnamed: list[Path] | Non
         content = f"{name}\0{stamp.size}\0{stamp.changed_ns}"
         key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         found.append((stamp.changed_ns, _File(path, name, where, key)))
-    keys = {file.key for _, file in found}
-    seen[where] = {key for key in seen.get(where, ()) if key.removesuffix(UNREADABLE) in keys}
     return found
