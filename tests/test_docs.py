@@ -75,6 +75,12 @@ def commands(page: Path) -> Iterator[list[str]]:
                 yield list(takewhile(lambda word: word not in ("|", ">", ";", "&&", "&"), words))
 
 
+def test_help_is_in_words_of_the_command_line() -> None:
+    """What Python calls a type, or no value, is nothing that can be typed."""
+    page = (DOCS / "reference/cli.md").read_text(encoding="utf-8")  # of every command, kept true by scripts/docs.py
+    assert re.findall(r"(?m)^.*(?:\blist\[|\bNone\b).*$", page) == []
+
+
 def test_every_command_of_the_pages_exists_with_its_options() -> None:
     root = typer.main.get_command(app)
     count = 0

@@ -207,6 +207,15 @@ def test_a_list_of_commands_says_each_in_whole_sentences_on_80_columns(group: tu
     assert not [line for line in listed if line.endswith("...") or not line.endswith(".")]
 
 
+def test_a_seed_is_an_option_of_train(shared_parts: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.safetensors"
+    assert (
+        run("train", shared_parts, "-o", model, "--detector", "conv_autoencoder", "--seed", 7, *sets(TINY)).exit_code
+        == 0
+    )
+    assert read_artifact(model)[0].run.seed == 7
+
+
 def test_a_batch_is_judged_as_one(model_file: Path, shared_parts: Path, tmp_path: Path) -> None:
     """Two calibration images: no p-value below 1/3, so at 0.4 seven of the eight must stand out."""
     folder = shared_parts / "test"

@@ -38,6 +38,33 @@ def test_a_package_that_cannot_be_loaded_is_said(capsys: pytest.CaptureFixture[s
     assert " ".join(capsys.readouterr().err.split()).startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("inspect MODEL PHOTOS --max-false-alarm-rate 0.01", "CalibrationError: --max-false-alarm-rate: 0.01 needs 99"),
+        ("watch MODEL PHOTOS --max-false-alarm-rate 2", "SettingsError: --max-false-alarm-rate: 2.0 is not"),
+        ("evaluate MODEL PHOTOS -o OUT --threshold nan", "SettingsError: --threshold: nan is not"),
+        ("certify MODEL --confidence 0.95", "CalibrationError: --max-false-alarm-rate: 0.333333 with"),
+        ("challenge MODEL PHOTOS -o OUT --contrasts 0.1,3", "SettingsError: --contrasts: should be less than or equal"),
+        (
+            "data convert PHOTOS -o OUT --mask-value x",
+            "SettingsError: --mask-value: should be a whole number or 3 numb",
+        ),
+        ("data synth hazelnuts OUT --size 3", "SettingsError: --size: found 3; give a whole number, 64 to 1024"),
+        ("station add OUT --product x --camera 0 --every-s 5 --every-frames 3", "--every-frames and --every-s: give"),
+        ("train PHOTOS -o OUT --seed -1", "SettingsError: --seed: should be greater than or equal to 0"),
+        ("train PHOTOS -o OUT --set seed=-1", "SettingsError: seed: should be greater than or equal to 0"),
+        ("train PHOTOS -o OUT --detector padim --set model.encoder=x", "SettingsError: model.encoder: "),
+    ],
+)
+def test_an_error_names_the_option_or_the_setting_that_was_typed(
+    command: str, named: str, model_file: Path, shared_parts: Path, tmp_path: Path
+) -> None:
+    paths: dict[str, object] = {"MODEL": model_file, "PHOTOS": shared_parts, "OUT": tmp_path / "out"}
+    result = run(*(paths.get(word, word) for word in command.split()))
+    assert (result.exit_code, named in " ".join(result.stderr.split())) == (ERROR, True), result.stderr
+
+
 LATE = """
 import os, signal, sys
 from blemish.__main__ import main

@@ -103,6 +103,9 @@ class _Command(TyperCommand):
             raise typer.BadParameter("an empty argument; a variable without a value in a script?")
         return super().parse_args(ctx, args)
 
+    def get_help(self, ctx: Any) -> str:
+        return super().get_help(ctx).replace("<list[Path]>", "<path>      ")  # Python's name, and as wide
+
 
 def _with_commands(commands: Mapping[str, Callable[..., None]], group: str = "", **settings: Any) -> typer.Typer:
     found = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **settings)

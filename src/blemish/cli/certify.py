@@ -27,7 +27,7 @@ def certify(
         float | None, typer.Option(help="The share of new good images that may be flagged, e.g. 0.01.")
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(help="How surely this threshold keeps it, e.g. 0.95. None: on average.")
+        float | None, typer.Option(help="How surely this threshold keeps it, e.g. 0.95. Default: on average.")
     ] = None,
     good: Annotated[
         Path | None, typer.Option(help="Folder of new good images to calibrate on; nothing is trained.")

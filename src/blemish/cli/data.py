@@ -51,14 +51,16 @@ def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.", show_default=False)],
     good: Annotated[int, typer.Option(help="Good images to train on.")] = 60,
     defects: Annotated[int, typer.Option(help="Test images of each defect type.")] = 10,
-    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    size_px: Annotated[int, typer.Option("--size", help="Side of the images in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Draw hazelnuts, good and defective, in MVTec's layout. Defects are cracks, cuts, holes and prints."""
     from blemish.data.synthetic.dataset import write_hazelnuts
 
     with progress() as report:
-        write_hazelnuts(out, good=good, defects=defects, size_px=size, seed=seed, on_image=counter(report, "drawing"))
+        write_hazelnuts(
+            out, good=good, defects=defects, size_px=size_px, seed=seed, on_image=counter(report, "drawing")
+        )
     out_console.print(f"{kind} written to {out}")
 
 
@@ -132,7 +134,8 @@ def convert(
         float, typer.Option(min=0.0, max=0.9, help="Share of the good images to test on, where the set has no split.")
     ] = 0.2,
     mask_value: Annotated[
-        str | None, typer.Option(help="What marks a defective pixel, e.g. 1 or [255,0,0]. None: every value above 0.")
+        str | None,
+        typer.Option(help="What marks a defective pixel, e.g. 1 or [255,0,0]. Default: every value above 0."),
     ] = None,
     annotations: Annotated[
         Path | None,

@@ -1,15 +1,18 @@
 """How a command ends: errors as one line and exit code 2, an interruption with 130, a pipe nobody reads with 141."""
 
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
+from typer.models import OptionInfo
 
 from blemish.cli.console import log_console, prepare_streams, say
 from blemish.cli.stopping import when_asked_to_end
-from blemish.errors import BlemishError, reason
+from blemish.errors import BlemishError, CalibrationError, SettingsError, reason
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +50,10 @@ def ending(name: str, function: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             raise typer.Exit(NOBODY_READS) from None
         except (BlemishError, ImportError, MemoryError, OSError) as error:
-            say(*_kind_and_message(name, error))
+            kind, message = _kind_and_message(name, error)
+            if isinstance(error, SettingsError | CalibrationError):
+                message = _as_typed(message, function, kwargs)
+            say(kind, message)
             raise typer.Exit(ERROR) from None
 
     return run
@@ -72,6 +78,22 @@ def _interruptible() -> Iterator[None]:
         if came:
             raise KeyboardInterrupt from None
         raise
+
+
+def _as_typed(message: str, function: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """A message that begins with settings, with the options in their place that they were given by, if they were."""
+    parameters = inspect.signature(function).parameters
+    head = re.match(r"[\w.]+( and [\w.]+)*(?=:)", message)
+    for setting in head[0].split(" and ") if head else ():
+        name = re.sub(r"\.\d+$", "", setting).rpartition(".")[2]
+        if name not in parameters or ("set_" in given and given[name] == parameters[name].default):
+            continue
+        for one in getattr(parameters[name].annotation, "__metadata__", ()):
+            if isinstance(one, OptionInfo):
+                flags = (one.default, *(one.param_decls or ()), f"--{name.replace('_', '-')}")  # Typer's order
+                option = next(str(flag) for flag in flags if str(flag).startswith("--"))
+                message = re.sub(rf"{re.escape(setting)}(?=[:=]| and )", option, message)
+    return message
 
 
 def _kind_and_message(command: str, error: Exception) -> tuple[str, str]:

@@ -11,10 +11,10 @@ from blemish.errors import SettingsError, plural
 
 Folder = Annotated[Path, typer.Argument(help="Folder of images.", show_default=False)]
 ManifestOut = Annotated[
-    Path | None, typer.Option("--out", "-o", help="CSV or Parquet file, by its suffix. None: CSV is printed.")
+    Path | None, typer.Option("--out", "-o", help="CSV or Parquet file, by its suffix. Default: CSV is printed.")
 ]
 Product = Annotated[
-    str | None, typer.Option(help="The product of all images. None: each sub-folder is one.", show_default=False)
+    str | None, typer.Option(help="The product of all images. Default: each sub-folder is one.", show_default=False)
 ]
 
 
@@ -43,10 +43,10 @@ Out = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="HOST:PORT of the head of a Ray cluster. None: this machine alone.", show_default=False),
+    typer.Option(help="HOST:PORT of the head of a Ray cluster. Default: this machine alone.", show_default=False),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Workers. None: as many as there are processors.", show_default=False)
+    int | None, typer.Option(min=1, help="Workers. Default: as many as there are processors.", show_default=False)
 ]
 Fdr = Annotated[
     float | None,

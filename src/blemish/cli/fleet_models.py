@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Address = Annotated[
     str | None,
     typer.Option(
-        help="HOST:PORT of a Ray cluster whose machines share all folders. None: this machine.", show_default=False
+        help="HOST:PORT of a Ray cluster whose machines share all folders. Default: this machine.", show_default=False
     ),
 ]
 
@@ -32,7 +32,7 @@ def train(
     address: Address = None,
     gpus: Annotated[float, typer.Option(min=0.0, help="GPUs per product; with 0.5 two share one.")] = 0.0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Products at once. None: as many as there is room for.")
+        int | None, typer.Option(min=1, help="Products at once. Default: as many as there is room for.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processors per product.")] = 1,
     challenge: Annotated[

@@ -38,7 +38,7 @@ def monitor(
         ),
     ],
     max_false_alarm_probability: Annotated[
-        float | None, typer.Option(help="The chance that a false alarm is ever raised. None: 0.01.")
+        float | None, typer.Option(help="The chance that a false alarm is ever raised. Default: 0.01.")
     ] = None,
     smallest_change: Annotated[
         float | None,
@@ -46,7 +46,7 @@ def monitor(
             min=0.0,
             max=0.9,
             help="A change up to this share of the usual value does not count, e.g. 0.05; chosen before the first "
-            "image. None: 0.",
+            "image. Default: 0.",
         ),
     ] = None,
     groups: Groups = None,

@@ -27,14 +27,16 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help="Address of a PostgreSQL database, postgresql://user@host/name. None: SQLite in FOLDER.",
+        help="Address of a PostgreSQL database, postgresql://user@host/name. Default: SQLite in FOLDER.",
         envvar="BLEMISH_STATION_DATABASE",
         show_default=False,
     ),
 ]
 OpcUa = Annotated[
     str | None,
-    typer.Option(help="Serve the last results by OPC UA at opc.tcp://127.0.0.1:4840. None: no.", show_default=False),
+    typer.Option(
+        help="Serve the last results by OPC UA at opc.tcp://127.0.0.1:4840. Default: not.", show_default=False
+    ),
 ]
 
 
@@ -103,7 +105,9 @@ def add(
         typer.Option(help="Camera that this product is seen by: a device's number, rtsp://, http://, or a video file."),
     ] = None,
     every_frames: Annotated[int, typer.Option(help="Of the camera, every n-th frame is an image.")] = 1,
-    every_s: Annotated[float, typer.Option(help="Of the camera, one frame in so many seconds. 0: every-frames.")] = 0.0,
+    every_s: Annotated[
+        float, typer.Option(help="Of the camera, one frame in so many seconds. 0: as --every-frames says.")
+    ] = 0.0,
     database: DatabaseOption = None,
 ) -> None:
     """Set up a product: its model, and where its images come from."""
@@ -147,7 +151,7 @@ def tell(
         str, typer.Argument(help="https:// of a program, or mqtt:// or mqtts:// of a broker.", show_default=False)
     ],
     product: Annotated[
-        str | None, typer.Option(help="Of this product alone. None: of all.", show_default=False)
+        str | None, typer.Option(help="Of this product alone. Default: of all.", show_default=False)
     ] = None,
     password_name: Annotated[str, typer.Option(help="Of the broker's password: a file in FOLDER/secrets.")] = "",
     authority_name: Annotated[str, typer.Option(help="Of its authority's certificate: a file there.")] = "",

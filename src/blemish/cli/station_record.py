@@ -36,7 +36,7 @@ def export(
     folder: Folder,
     out: Annotated[Path, typer.Option("-o", "--out", help="New file: .csv, .json, .jsonl or .parquet.")],
     product: Annotated[
-        str | None, typer.Option(help="Of this product alone. None: of all.", show_default=False)
+        str | None, typer.Option(help="Of this product alone. Default: of all.", show_default=False)
     ] = None,
     start: Annotated[
         str | None, typer.Option(help="From this time on, ISO 8601 in UTC: 2026-11-26T06:00.", show_default=False)
@@ -64,7 +64,7 @@ def import_record(
     product: Annotated[
         str | None,
         typer.Option(
-            help="Product that it is of; a new one is begun where there is none. None: the one with its model.",
+            help="Product that it is of; a new one is begun where there is none. Default: the one with its model.",
             show_default=False,
         ),
     ] = None,
@@ -102,7 +102,7 @@ def _in_utc(option: str, text: str | None) -> str | None:
 
 def head(
     folder: Folder,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write. None: standard output.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write. Default: standard output.")] = None,
     database: DatabaseOption = None,
 ) -> None:
     """Print the head of the audit trail, to be kept elsewhere. It is given to `verify --head` later."""

@@ -45,6 +45,7 @@ def train(
     detector: Annotated[str | None, typer.Option(help="Detector or preset; see `blemish detectors`.")] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     set_: SetOption = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, as --set seed=1. Default: 0.")] = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     skip_bad: SkipBad = False,
@@ -53,7 +54,8 @@ def train(
     from blemish.training.settings import make_settings
     from blemish.training.train import train_model
 
-    assignments = [*(set_ or []), *(["data.skip_bad=true"] if skip_bad else [])]
+    shorthands = [*([] if seed is None else [f"seed={seed}"]), *(["data.skip_bad=true"] if skip_bad else [])]
+    assignments = [*(set_ or []), *shorthands]
     run = make_settings(detector, settings, assignments)
     header: ArtifactHeader | None = None
     try:

@@ -23,7 +23,7 @@ from blemish.data.synthetic.hazelnut import (
 )
 from blemish.data.synthetic.hazelnut_defects import HAZELNUT_DEFECTS
 from blemish.data.synthetic.texture import shrink
-from blemish.errors import DataError
+from blemish.errors import DataError, SettingsError
 
 
 def rng(*key: int) -> np.random.Generator:
@@ -203,7 +203,7 @@ def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_out_of_range_are_named(tmp_path: Path, setting: str, value: int, wanted: str) -> None:
-    with pytest.raises(DataError, match=f"{setting}: found {value}; give a whole number, {wanted}"):
+    with pytest.raises(SettingsError, match=f"{setting}: found {value}; give a whole number, {wanted}"):
         write_hazelnuts(tmp_path / "nuts", **{setting: value})
     assert not (tmp_path / "nuts").exists()
 

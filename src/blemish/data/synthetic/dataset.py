@@ -10,7 +10,7 @@ from blemish.data.outputs import new_folder
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.synthetic.hazelnut import hazelnut, photograph
 from blemish.data.synthetic.hazelnut_defects import HAZELNUT_DEFECTS
-from blemish.errors import DataError
+from blemish.errors import SettingsError
 
 SMALLEST_PX, LARGEST_PX = 64, 1024
 
@@ -43,7 +43,8 @@ def write_hazelnuts(
         on_image: Called after each image with the number done and the total.
 
     Raises:
-        DataError: when `out` is not empty or cannot be written, or a number is out of range.
+        DataError: when `out` is not empty or cannot be written.
+        SettingsError: a number is out of range.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +94,7 @@ def draw_hazelnut(kind: str, index: int, size_px: int, seed: int) -> tuple[NDArr
 def _check_range(name: str, value: int, least: int, most: int | None) -> None:
     if value < least or (most is not None and value > most):
         wanted = f"at least {least}" if most is None else f"{least} to {most}"
-        raise DataError(f"{name}: found {value}; give a whole number, {wanted}")
+        raise SettingsError(f"{name}: found {value}; give a whole number, {wanted}")
 
 
 def _save(path: Path, image: NDArray[np.uint8]) -> None:
