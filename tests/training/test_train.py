@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import time
 from collections import Counter
 from hashlib import file_digest
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 from blemish.data.folder import Sample, read_folder
-from blemish.data.images import PixelPolicy
+from blemish.data.images import PixelPolicy, prepare_photo
 from blemish.data.outputs import check_model_name
 from blemish.data.progress import Progress
 from blemish.data.split import fewest_to_hold_out, split_good
@@ -370,6 +371,26 @@ def test_an_epoch_repeats_itself_and_differs_from_the_next() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, torch.cat(list(batches)))
     assert len(first) == 18
+
+
+def test_an_interruption_while_images_are_read_does_not_wait_for_those_that_are_left(
+    parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Sample] = []
+
+    def load_slowly(sample: Sample, policy: PixelPolicy) -> object:
+        begun.append(sample)
+        time.sleep(0.1)
+        return prepare_photo(sample.path, policy)
+
+    def interrupt(_progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blemish.training.batches._try_load", load_slowly)
+    samples = read_folder(parts).train
+    with pytest.raises(KeyboardInterrupt):
+        GoodImages(samples, PixelPolicy(size_px=(64, 64)), report=interrupt)
+    assert len(begun) < len(samples)
 
 
 def test_images_beyond_the_cache_are_decoded_again(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,12 +44,12 @@ class GoodImages(Dataset[Tensor]):
         self.readings = policy.new_readings(is_training=True)
         self._kept: dict[int, Prepared] = {}
         left = CACHE_BYTES
-        with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
+        pool = ThreadPoolExecutor(2)  # decoding leaves Python's lock alone
+        try:
             loaded = pool.map(lambda sample: _try_load(sample, policy), samples)
             for done, (sample, prepared) in enumerate(zip(samples, loaded, strict=True), start=1):
                 if isinstance(prepared, DataError):
                     if not skip_bad:
-                        pool.shutdown(cancel_futures=True)
                         raise BadFileError(prepared)
                     self.skipped[sample.name] = str(prepared)
                 else:
@@ -59,6 +59,8 @@ class GoodImages(Dataset[Tensor]):
                     self.readings.add(sample.name, prepared.reading)
                     self.samples.append(sample)
                 report(Progress("reading images", done, len(samples)))
+        finally:
+            pool.shutdown(cancel_futures=True)  # a bad file, or whoever interrupts, need not wait for all others
 
     def __len__(self) -> int:
         return len(self.samples)
