@@ -248,7 +248,7 @@ def test_what_is_not_understood_is_refused(content: str, message: str, tmp_path:
     ("segmentation", "message"),
     [
         ([], "without a segmentation; boxes mark no pixels"),
-        ([[1, 2, 3]], "a polygon of 3 numbers"),
+        ([[1, 2, 3]], r"json: bad/1\.png: .* a polygon of 3 numbers"),
         ([[1, 2, 3, 4, 5, float("nan")]], "a polygon of 6 numbers"),
         ({"size": [HEIGHT, WIDTH], "counts": [1, 2]}, "run lengths of 3 pixels in all"),
         ({"size": [1, 2], "counts": [1, 1]}, "run lengths for"),
@@ -323,6 +323,41 @@ def test_an_image_tagged_as_bad_is_not_good_because_nothing_is_drawn(images: Pat
 
 
 @pytest.mark.parametrize(
+    ("of_good", "tagged", "good", "note"),
+    [
+        ("seen", "Kratzer", 3, "taken for good, though they are tagged Kratzer, seen; if that is a defect"),
+        ("OK", "Kratzer", 2, "1 image of which the annotations say nothing, or only that they were skipped or are"),
+    ],
+)
+def test_an_image_tagged_as_something_else_than_good_is_left_out_or_told(
+    of_good: str, tagged: str, good: int, note: str, images: Path, tmp_path: Path
+) -> None:
+    file, told = cvat(tmp_path), list[str]()
+    text = file.read_text().replace('<tag label="seen"/></image>', f'<tag label="{of_good}"/></image>')
+    file.write_text(text.replace(f'label="{of_good}"', f'label="{tagged}"', 1))
+    counts = convert_annotated(images, file, tmp_path / "out", on_note=told.append)
+    assert counts["train/good"] + counts.get("test/good", 0) == good
+    assert any(note in one for one in told)
+
+
+def test_what_is_labelled_as_good_is_no_defect(images: Path, tmp_path: Path) -> None:
+    file, told = cvat(tmp_path), list[str]()
+    part = '<box label="OK" xtl="0" ytl="0" xbr="9" ybr="9"/>'
+    file.write_text(file.read_text().replace("</image>", f"{part}</image>"))
+    counts = convert_annotated(images, file, tmp_path / "out", on_note=told.append)
+    assert counts == {"train/good": 2, "test/good": 1, "test/scratch": 2}
+    assert told[0] == "what is labelled OK is taken for good, not for a defect"
+    with Image.open(tmp_path / "out/ground_truth/scratch/bad/1_mask.png") as mask:
+        assert not np.asarray(mask)[:9, :9].any()
+
+
+def test_an_image_is_found_beside_what_else_a_task_says_of_it(images: Path, tmp_path: Path) -> None:
+    file = studio(tmp_path)
+    file.write_text(file.read_text().replace('{"image": ', '{"part": "A17", "picture": '))
+    assert convert_annotated(images, file, tmp_path / "out")["test/scratch"] == 2
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("0 0.5 0.5 0.1 0.1", r"b\.txt, line 2: a box"),
@@ -390,12 +425,12 @@ def test_polygons_and_boxes_that_are_none_are_refused_of_every_tool(tmp_path: Pa
         path = tmp_path / "studio.json"
         path.write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": marks}]}]))
         with pytest.raises(
-            DataError, match=rf"not as label_studio writes it .* a polygon of {2 * len(points)} numbers"
+            DataError, match=rf"json: a\.png: not as label_studio writes it .* a polygon of {2 * len(points)} numbers"
         ):
             read_annotations(path)
     box = '<box label="a" xtl="1" ytl="nan" xbr="5" ybr="9"/>'
     (tmp_path / "a.xml").write_text(f'<annotations><image name="a.png">{box}</image></annotations>')
-    with pytest.raises(DataError, match=r"not as cvat writes it .* a polygon of 8 numbers"):
+    with pytest.raises(DataError, match=r"xml: a\.png: not as cvat writes it .* a polygon of 8 numbers"):
         read_annotations(tmp_path / "a.xml")
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from blemish.data.layouts import BAD_NAMES, GOOD_NAMES
-from blemish.errors import DataError
+from blemish.data.layouts import GOOD_NAMES, folded, is_named_bad
+from blemish.errors import DataError, join_names
 from blemish.settings import read_regular
 
 MAX_BYTES = 1 << 28
@@ -35,6 +35,11 @@ class Shape(NamedTuple):
     """The polygon is in shares of the image's width and height."""
     drawn_on: tuple[int, int] | None = None
     """Height and width of the image in the tool; None where it does not say."""
+
+    @property
+    def is_tag(self) -> bool:
+        """Whether nothing is drawn: the label is of the whole image."""
+        return self.mask is None and not self.polygon
 
 
 Annotations = Mapping[str, Sequence[Shape]]
@@ -106,29 +111,55 @@ def _stamp(canvas: NDArray[np.bool_], mask: NDArray[np.bool_], corner: tuple[int
     place |= part[: place.shape[0], : place.shape[1]]
 
 
+Given = TypeVar("Given")
 Read = TypeVar("Read")
 
 
-def understood(path: Path, form: str, reader: Callable[[Path], Read]) -> Read:
-    """What a reader of a tool's files finds.
+def understood(given: Given, form: str, reader: Callable[[Given], Read], where: object = None) -> Read:
+    """What a reader finds in a tool's file or in a piece of it; `where` is what the error calls it.
 
     Raises:
         DataError: the file is not as the tool writes it.
     """
     try:
-        return reader(path)
+        return reader(given)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: not as {form} writes it ({type(error).__name__}: {error})") from None
+        raise DataError(f"{where or given}: not as {form} writes it ({type(error).__name__}: {error})") from None
 
 
-def without_tagged(found: Mapping[str, list[Shape]], tags: Mapping[str, Iterable[str]]) -> Annotations:
-    """Without images in which nothing is drawn and which as a whole are called bad, or what others have drawn."""
-    bad = {*BAD_NAMES, *(shape.label.lower() for shapes in found.values() for shape in shapes)} - {*GOOD_NAMES}
-    return {
-        name: shapes
-        for name, shapes in found.items()
-        if shapes or bad.isdisjoint(tag.lower() for tag in tags.get(name, ()))
-    }
+def judge_labels(found: Annotations) -> tuple[Annotations, list[str]]:
+    """What is marked as defective in each image, and what to say of it: good parts that are marked are no defects.
+
+    Left out are images in which nothing is drawn and which as a whole are called bad, or what others have drawn or,
+    where some are called good, anything else.
+    """
+    drawn = {name: [shape for shape in shapes if not shape.is_tag] for name, shapes in found.items()}
+    tags = {name: {shape.label for shape in shapes if shape.is_tag} for name, shapes in found.items()}
+    is_good = {name: any(map(_is_good, some)) for name, some in tags.items()}
+    labels = {folded(shape.label) for shapes in drawn.values() for shape in shapes} - {*GOOD_NAMES}
+    good_labels = {shape.label for shapes in drawn.values() for shape in shapes if _is_good(shape.label)}
+    judged: dict[str, Sequence[Shape]] = {}
+    beside: set[str] = set()
+    for name, shapes in drawn.items():
+        marks = [shape for shape in shapes if shape.label not in good_labels]
+        if not marks and not is_good[name] and tags[name]:
+            if any(is_named_bad(tag) or folded(tag) in labels for tag in tags[name]) or any(is_good.values()):
+                continue
+            beside |= tags[name]
+        judged[name] = marks
+    notes = []
+    if good_labels:
+        notes.append(f"what is labelled {join_names(sorted(good_labels))} is taken for good, not for a defect")
+    if beside:
+        notes.append(
+            "images in which nothing is drawn are taken for good, though they are tagged "
+            f"{join_names(sorted(beside))}; if that is a defect, keep them apart"
+        )
+    return judged, notes
+
+
+def _is_good(label: str) -> bool:
+    return folded(label.strip()) in GOOD_NAMES
 
 
 def refuse_twice(path: Path, images: Iterable[str]) -> None:
@@ -178,7 +209,7 @@ def polygon_of(numbers: Iterable[float | str]) -> Points:
     """
     flat = [float(number) for number in numbers]
     if len(flat) < 6 or len(flat) % 2 or not all(abs(number) < _FARTHEST for number in flat):
-        raise ValueError(f"a polygon of {len(flat)} numbers; expected an even number, six at least")
+        raise ValueError(f"a polygon of {len(flat)} numbers; expected an even number of finite ones, six at least")
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 

@@ -1,6 +1,8 @@
 """Annotations of other tools: which format it is, and a reader for each of them, one function and one row."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,6 +11,7 @@ from blemish.data.annotation_shapes import (
     Annotations,
     Shape,
     from_runs,
+    judge_labels,
     polygon_of,
     read_bytes,
     read_json,
@@ -16,7 +19,6 @@ from blemish.data.annotation_shapes import (
     refuse_twice,
     size_in,
     understood,
-    without_tagged,
 )
 from blemish.data.image_files import list_entries
 from blemish.data.labelme import has_labelme, is_labelme, read_labelme
@@ -29,10 +31,12 @@ _OF_IMAGES = ("choices", "taxonomy", "textarea", "rating", "number", "datetime")
 """What Label Studio says of a whole image, or of a shape that has a row of its own."""
 
 
-def read_annotations(path: Path, form: str | None = None) -> tuple[str, Annotations]:
-    """Which format it is, and the shapes of each image.
+def read_annotations(
+    path: Path, form: str | None = None, on_note: Callable[[str], None] = lambda _: None
+) -> tuple[str, Annotations]:
+    """Which format it is, and what is marked as defective in each image.
 
-    `path` is a file, or for YOLO and LabelMe the folder of the files.
+    `path` is a file, or for YOLO and LabelMe the folder of the files. `on_note` is told what labels are taken for.
 
     Raises:
         DataError: it cannot be read, is none of the formats, or marks in a way that is not understood.
@@ -41,7 +45,10 @@ def read_annotations(path: Path, form: str | None = None) -> tuple[str, Annotati
     if form is not None and form not in FORMATS:
         raise SettingsError(f"--format {form}: unknown; {nearest(form, FORMATS)}")
     name = form or _recognise(path)
-    return name, understood(path, name, FORMATS[name])
+    found, notes = judge_labels(understood(path, name, FORMATS[name]))
+    for note in notes:
+        on_note(note)
+    return name, found
 
 
 def read_coco(path: Path) -> Annotations:
@@ -54,20 +61,23 @@ def read_coco(path: Path) -> Annotations:
     refuse_twice(path, [f"the image id {row['id']}" for row in content["images"]])
     found: dict[str, list[Shape]] = {name: [] for name in names.values()}
     for row in content["annotations"]:
-        image, marked = row["image_id"], row.get("segmentation")
-        label = labels.get(row.get("category_id"), "defect")
-        size = sizes[image]
-        if isinstance(marked, dict):
-            runs_px = (int(marked["size"][0]), int(marked["size"][1]))
-            if size is not None and runs_px != size:
-                raise DataError(f"{path}: {names[image]}: run lengths for {marked['size']}, an image of {list(size)}")
-            mask = from_runs(marked["counts"], runs_px, by_column=True)
-            found[names[image]].append(Shape(label, mask=mask, drawn_on=runs_px))
-        elif marked:
-            found[names[image]] += [Shape(label, polygon_of(polygon), drawn_on=size) for polygon in marked]
-        else:
-            raise DataError(f"{path}: {names[image]}: an annotation without a segmentation; boxes mark no pixels")
+        image, label = row["image_id"], labels.get(row.get("category_id"), "defect")
+        where = f"{path}: {names[image]}"
+        read = partial(_coco_shapes, where=where, label=label, size=sizes[image])
+        found[names[image]] += understood(row, "coco", read, where)
     return found
+
+
+def _coco_shapes(row: Mapping[str, Any], where: str, label: str, size: tuple[int, int] | None) -> list[Shape]:
+    marked = row.get("segmentation")
+    if isinstance(marked, dict):
+        runs_px = (int(marked["size"][0]), int(marked["size"][1]))
+        if size is not None and runs_px != size:
+            raise DataError(f"{where}: run lengths for {marked['size']}, an image of {list(size)}")
+        return [Shape(label, mask=from_runs(marked["counts"], runs_px, by_column=True), drawn_on=runs_px)]
+    if not marked:
+        raise DataError(f"{where}: an annotation without a segmentation; boxes mark no pixels")
+    return [Shape(label, polygon_of(polygon), drawn_on=size) for polygon in marked]
 
 
 def read_yolo(path: Path) -> Annotations:
@@ -118,45 +128,49 @@ def read_label_studio(path: Path) -> Annotations:
     Left out are tasks that nobody has annotated, or everybody has skipped.
     """
     found: dict[str, list[Shape]] = {}
-    tags: dict[str, set[str]] = {}
     for task in read_json(path):
-        data = task["data"]
-        if not data:
-            raise ValueError("a task without an image")
-        name = next(str(data[key]) for key in ("image", "img", "photo", *data) if key in data)
-        given = task.get("annotations") or task.get("completions") or ()
-        for annotation in given:
+        name = _studio_image(task["data"])
+        where = f"{path}: {name}"
+        for annotation in task.get("annotations") or task.get("completions") or ():
             if not annotation.get("was_cancelled"):
-                results = [result for result in annotation["result"] if "value" in result]
-                drawn = [one for one in results if one.get("type") not in _OF_IMAGES]
-                found.setdefault(name, []).extend(_studio_shape(path, name, result) for result in drawn)
-                chosen = (one["value"].get("choices") or () for one in results)
-                tags.setdefault(name, set()).update(str(choice) for choices in chosen for choice in choices)
-    return without_tagged(found, tags)
+                shapes = found.setdefault(name, [])
+                for result in (result for result in annotation["result"] if "value" in result):
+                    shapes += understood(result, "label_studio", partial(_studio_shapes, where=where), where)
+    return found
 
 
-def _studio_shape(path: Path, name: str, result: Mapping[str, Any]) -> Shape:
+def _studio_image(data: Mapping[str, Any]) -> str:
+    """The address of a task's image: under a usual name, or else the first that looks like one."""
+    if not data:
+        raise ValueError("a task without an image")
+    given = [str(data[key]) for key in ("image", "img", "photo", *data) if key in data]
+    return next((one for one in given if re.search(r"\.(png|jpe?g|bmp|tiff?|webp)\b", one, re.IGNORECASE)), given[0])
+
+
+def _studio_shapes(result: Mapping[str, Any], where: str) -> list[Shape]:
     value, kind = result["value"], str(result.get("type", ""))
+    if kind in _OF_IMAGES:
+        return [Shape(str(choice)) for choice in value.get("choices") or ()]
     size = size_in(result, "original_height", "original_width")
     if result.get("image_rotation"):
-        raise DataError(f"{path}: {name}: drawn on the image turned by {result['image_rotation']}; save it upright")
+        raise DataError(f"{where}: drawn on the image turned by {result['image_rotation']}; save it upright")
     label = next((str(value[key][0]) for key in value if key.endswith("labels") and value[key]), "defect")
     if kind.startswith("polygon"):
         polygon = polygon_of(side / 100 for x, y in value["points"] for side in (x, y))
-        return Shape(label, polygon, is_relative=True, drawn_on=size)
+        return [Shape(label, polygon, is_relative=True, drawn_on=size)]
     if kind.startswith("rectangle"):
         if value.get("rotation"):
-            raise DataError(f"{path}: {name}: a rectangle that is turned; draw it as a polygon")
+            raise DataError(f"{where}: a rectangle that is turned; draw it as a polygon")
         x, y, width, height = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
-        return Shape(label, rectangle_of(x, y, x + width, y + height), is_relative=True, drawn_on=size)
-    raise DataError(f"{path}: {name}: an annotation of type {kind or 'unknown'}; export brushes as PNG masks instead")
+        return [Shape(label, rectangle_of(x, y, x + width, y + height), is_relative=True, drawn_on=size)]
+    raise DataError(
+        f"{where}: an annotation of type {kind or 'unknown'}; polygons and upright rectangles are understood; export "
+        "brushes as PNG masks instead"
+    )
 
 
 def read_cvat(path: Path) -> Annotations:
-    """CVAT for images 1.1: polygons, boxes, and masks as run lengths.
-
-    Left out are images without a shape that are tagged as bad.
-    """
+    """CVAT for images 1.1: polygons, boxes, and masks as run lengths."""
     content = read_bytes(path)
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise DataError(f"{path}: a document type or an entity, which CVAT never writes")
@@ -171,16 +185,18 @@ def read_cvat(path: Path) -> Annotations:
         )
     refuse_twice(path, [str(image.attrib["name"]) for image in root.iter("image")])
     images = {str(image.attrib["name"]): image for image in root.iter("image")}
-    found = {
-        name: [_cvat_shape(path, image, part) for part in image if part.tag != "tag"] for name, image in images.items()
-    }
-    tags = {name: [part.attrib.get("label", "") for part in image.iter("tag")] for name, image in images.items()}
-    return without_tagged(found, tags)
+    found: dict[str, list[Shape]] = {}
+    for name, image in images.items():
+        where = f"{path}: {name}"
+        read = partial(_cvat_shape, where=where, drawn_on=size_in(image.attrib, "height", "width"))
+        found[name] = [understood(part, "cvat", read, where) for part in image]
+    return found
 
 
-def _cvat_shape(path: Path, image: ElementTree.Element, part: ElementTree.Element) -> Shape:
+def _cvat_shape(part: ElementTree.Element, where: str, drawn_on: tuple[int, int] | None) -> Shape:
     given, label = part.attrib, part.attrib.get("label", "defect")
-    drawn_on = size_in(image.attrib, "height", "width")
+    if part.tag == "tag":
+        return Shape(label)
     if part.tag == "polygon":
         return Shape(label, polygon_of(given["points"].replace(";", ",").split(",")), drawn_on=drawn_on)
     if part.tag == "box" and not float(given.get("rotation", 0)):
@@ -190,9 +206,8 @@ def _cvat_shape(path: Path, image: ElementTree.Element, part: ElementTree.Elemen
         size, corner = (int(given["height"]), int(given["width"])), (int(given["top"]), int(given["left"]))
         runs = [int(run) for run in given["rle"].split(",")]
         return Shape(label, mask=from_runs(runs, size, by_column=False), corner=corner, drawn_on=drawn_on)
-    raise DataError(
-        f"{path}: {image.attrib.get('name')}: a {part.tag}; polygons, upright boxes and masks are understood"
-    )
+    turned = " that is turned" if part.tag == "box" else ""
+    raise DataError(f"{where}: marked by {part.tag}{turned}; polygons, upright boxes and masks are understood")
 
 
 Reader = Callable[[Path], Annotations]

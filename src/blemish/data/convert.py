@@ -89,8 +89,9 @@ def convert_annotated(
 ) -> dict[str, int]:
     """Copy images into a new folder in MVTec's layout, with masks drawn from what another tool wrote of them.
 
-    An image in which nothing is marked is a good one; others belong to the defect type of their labels, `combined`
-    where they have several. Images that the annotations say nothing of are left out, and `on_note` is told.
+    An image in which nothing is marked, or only what is labelled as good, is a good one; others belong to the defect
+    type of their labels, `combined` where they have several. Images that the annotations say nothing of, or that they
+    call bad as a whole, are left out, and `on_note` is told.
     `test_good` is the share of good images to test on. The folder appears complete or not at all.
 
     Raises:
@@ -98,7 +99,7 @@ def convert_annotated(
         SettingsError: there is no format of that name.
     """
     _check_folders(images, out)
-    _, found = read_annotations(annotations, form)
+    _, found = read_annotations(annotations, form, on_note)
     paths = {name_below(path, images): path for path in image_files(images)}
     shapes = match_images(found, paths, annotations)
     good = [paths[name] for name in sorted(shapes) if not shapes[name]]

@@ -21,7 +21,6 @@ from blemish.data.annotation_shapes import (
     rectangle_of,
     size_in,
     understood,
-    without_tagged,
 )
 from blemish.data.decode import check_pixels
 from blemish.data.image_files import list_entries
@@ -49,8 +48,7 @@ def has_labelme(folder: Path) -> bool:
 def read_labelme(path: Path) -> Annotations:
     """LabelMe's JSON files, one an image: polygons, rectangles, circles and masks; also those of X-AnyLabeling.
 
-    They lie in the folder, or in folders below it as their images do. Left out are images without a shape that are
-    flagged as bad.
+    They lie in the folder, or in folders below it as their images do.
     """
     if not path.is_dir():
         raise DataError(f"{path}: LabelMe's of one image; name the folder with a file for each image")
@@ -58,14 +56,13 @@ def read_labelme(path: Path) -> Annotations:
     if not files:
         raise DataError(f"{path}: no JSON files in it, of which LabelMe has one for each image")
     found: dict[str, list[Shape]] = {}
-    tags: dict[str, list[str]] = {}
     for file in files:
-        image, shapes, flags = understood(file, "labelme", _labelme_image)
+        image, shapes = understood(file, "labelme", _labelme_image)
         name = posixpath.normpath(posixpath.join(file.relative_to(path).parent.as_posix(), image))
         if name in found:
             raise DataError(f"{file}: {name} is annotated in another file, too; keep one of them")
-        found[name], tags[name] = shapes, flags
-    return without_tagged(found, tags)
+        found[name] = shapes
+    return found
 
 
 def _json_files(folder: Path) -> list[Path]:
@@ -73,13 +70,13 @@ def _json_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() == ".json")
 
 
-def _labelme_image(file: Path) -> tuple[str, list[Shape], list[str]]:
-    """The path of the image from where the file lies, what is marked in it, and the flags that are set."""
+def _labelme_image(file: Path) -> tuple[str, list[Shape]]:
+    """The path of the image from where the file lies, and what is marked in it; flags that are set are tags."""
     content = read_json(file)
     drawn_on = size_in(content, "imageHeight", "imageWidth")
     shapes = [_labelme_shape(file, shape, drawn_on) for shape in content["shapes"]]
-    flags = [name for name, is_set in (content.get("flags") or {}).items() if is_set]
-    return content["imagePath"].replace("\\", "/"), shapes, flags
+    shapes += [Shape(name) for name, is_set in (content.get("flags") or {}).items() if is_set]
+    return content["imagePath"].replace("\\", "/"), shapes
 
 
 def _labelme_shape(file: Path, shape: Mapping[str, Any], drawn_on: tuple[int, int] | None) -> Shape:
