@@ -1,5 +1,6 @@
 """`blemish fleet inspect` beside Ray: archive, ledger and batch, and what is refused before any work."""
 
+import csv
 import errno
 import io
 import shutil
@@ -178,6 +179,14 @@ def test_the_first_image_that_could_not_be_read_is_found_in_the_results(tmp_path
         tables = [pyarrow.Table.from_pylist(some, result_schema())]
         write_results(partial(list, tables), tmp_path, with_csv=False)
         assert first_unreadable(tmp_path) == wanted
+
+
+def test_a_table_of_earlier_results_is_not_left_to_look_like_these(tmp_path: Path) -> None:
+    for verdict, with_csv in (("good", True), ("anomalous", False)):
+        table = pyarrow.Table.from_pylist([dict.fromkeys(FIELDS) | {"verdict": verdict}], result_schema())
+        write_results(lambda kept=table: [kept], tmp_path, with_csv)
+    (row,) = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    assert row["verdict"] == "anomalous"
 
 
 def test_what_is_not_the_images_fault_is_no_verdict(tmp_path: Path, onnx_file: Path, part_png: bytes) -> None:

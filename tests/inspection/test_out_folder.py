@@ -84,9 +84,10 @@ def test_nothing_of_the_users_is_replaced(
     path = out / name
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    result = run("inspect", model_file, photos, "-o", out, "--format", form)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert re.search("blemish did not write that|not of an inspection", result.stderr)
+    for each in {form, "table"}:
+        result = run("inspect", model_file, photos, "-o", out, "--format", each)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.search("blemish did not write that|not of an inspection", result.stderr)
     assert [file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()] == [name]
     assert path.read_bytes() == content
 
@@ -100,6 +101,16 @@ def test_what_an_inspection_wrote_is_replaced_but_no_picture_put_among_it(
         assert (result.exit_code in (0, 1), f"written: {out / INDEX}" in result.stderr) == (True, True)
     Image.new("L", (8, 8)).save(out / "masks" / "2.png")
     assert run("inspect", model_file, photos, "-o", out).exit_code == 2
+
+
+def test_rows_of_an_earlier_inspection_in_another_format_are_not_left_to_look_like_these(
+    model_file: Path, photos: Path, tmp_path: Path
+) -> None:
+    for form, photo in (("csv", "0.png"), ("json", "1.png")):
+        run("inspect", model_file, photos / photo, "-o", tmp_path / "out", "--format", form)
+    rows = list(csv.DictReader((tmp_path / "out/inspect.csv").read_text().splitlines()))
+    assert [row["path"] for row in rows] == [str(photos / "1.png")]
+    assert [row["path"] for row in json.loads((tmp_path / "out/inspect.json").read_text())] == [rows[0]["path"]]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are refused by other systems")

@@ -87,7 +87,7 @@ def text_note(samples: Sequence[Sample], groups: str | None) -> str:
     for folder, paths in sorted(photos.items()):
         stems = {one for path in paths for one in (path.stem, path.name)}
         others = [path for path in _texts(folder) if path.resolve() != known]
-        found += [path for path in others if path.stem in stems and _ANNOTATES.search(_begin(path))]
+        found += [path for path in others if path.stem in stems and _ANNOTATES.search(_first_bytes(path))]
         found += [path for path in others[:_LOOKED_AT] if path.stem not in stems and _names_photos(path, paths)]
     if not found:
         return ""
@@ -115,11 +115,11 @@ def _texts(folder: Path) -> list[Path]:
 
 def _names_photos(path: Path, photos: Sequence[Path]) -> bool:
     """Whether a text has the names of most of the first photos."""
-    content, looked = _begin(path), photos[:_LOOKED_AT]
+    content, looked = _first_bytes(path), photos[:_LOOKED_AT]
     return sum(photo.name.encode() in content for photo in looked) > len(looked) / 2
 
 
-def _begin(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     with suppress(OSError), open_regular(path) as file:
         return file.read(_MAX_TEXT_BYTES)
     return b""

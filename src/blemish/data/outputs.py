@@ -53,7 +53,7 @@ def check_model_name(path: Path, images: Iterable[str]) -> None:
         raise DataError(f"{path}: the name is too long for the files beside it that are named after it; shorten it")
     if path.suffix.lower() in images:
         raise DataError(f"{path}: the name of an image; give the model one that ends with .safetensors or .onnx")
-    head = _begin(path, _head)
+    head = _read_existing(path, _head)
     if head and b"blemish" not in head:
         raise DataError(f"{path}: there is a file of that name which is no model; it would be lost, so give another")
 
@@ -67,7 +67,7 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
     Raises:
         DataError: it is another file, a folder, or cannot be read.
     """
-    head = _begin(path, lambda file: file.read(look_at))
+    head = _read_existing(path, lambda file: file.read(look_at))
     if head and not re.search(_MARKS.get(path.suffix, rb"blemish"), head) and not head.startswith(tuple(begins)):
         raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
 
@@ -180,7 +180,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise DataError(f"{out}: cannot be written: {reason(error)}") from error
 
 
-def _begin(path: Path, read: Callable[[BinaryIO], bytes]) -> bytes:
+def _read_existing(path: Path, read: Callable[[BinaryIO], bytes]) -> bytes:
     """What is read of a file that is to be replaced; nothing where there is none."""
     try:
         with open_regular(path) as file:

@@ -34,7 +34,7 @@ def refuse_foreign_results(out: Path) -> None:
 
 
 def write_results(tables: Tables, out: Path, with_csv: bool) -> Counts:
-    """Write all rows, as Parquet and perhaps as CSV.
+    """Write all rows, as Parquet, and as CSV where that is asked for or there already.
 
     Raises:
         DataError: a shard is damaged, or something cannot be written.
@@ -48,7 +48,7 @@ def write_results(tables: Tables, out: Path, with_csv: bool) -> Counts:
         for table in tables():
             _count(table, counts)
             writer.write_table(table)
-    if with_csv:
+    if with_csv or (out / TABLE).exists():
         with atomic_write(out / TABLE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             file.writelines(_csv(tables()))
     return counts

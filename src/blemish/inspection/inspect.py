@@ -104,7 +104,8 @@ class Inspection:
             else:
                 yield from self._as_one_batch(request.max_false_discovery_rate, record)
             if request.out is not None and record is not None:
-                write_rows(map(to_row, record.numbered(self._numbers)), request.out, request.form)
+                for form in _forms_to_write(request.out, request.form):
+                    write_rows(map(to_row, record.numbered(self._numbers)), request.out, form)
                 rows = ((one.picture, to_row(one)) for one in record.numbered(self._numbers))
                 write_index(rows, request.out, FORMATS[request.form].file, request.model.name)
 
@@ -188,8 +189,11 @@ def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
     refuse_file(out)
     if (out / EARLIER).exists() and not (out / NAME).exists():
         raise DataError(f"{out / EARLIER}: of an earlier version, whose rows are not gone on with; give another folder")
-    refuse_foreign(out / FORMATS[form].file, FORMATS[form].begins)
+    for one in _forms_to_write(out, form):
+        refuse_foreign(out / FORMATS[one].file, FORMATS[one].begins)
+        remove_left_parts(out, FORMATS[one].file)
     refuse_foreign(out / INDEX)
+    remove_left_parts(out, INDEX)
     for folder in PICTURES:
         if (out / folder).exists():
             make_folder(out / folder)  # refuses a file of that name
@@ -199,8 +203,12 @@ def _check_out(out: Path, form: str, sources: Sequence[Source]) -> None:
             remove_left_parts(below)
         for source in sources:
             refuse_foreign(out / folder / source.name)
-    for name in (INDEX, FORMATS[form].file):
-        remove_left_parts(out, name)
+
+
+def _forms_to_write(out: Path, form: str) -> list[str]:
+    """The format that was asked for, and those of earlier inspections, whose rows would look like this one's."""
+    there = {kept.file: name for name, kept in FORMATS.items() if (out / kept.file).exists()}
+    return list((there | {FORMATS[form].file: form}).values())
 
 
 def slow_message(policy: PixelPolicy, took_s: float, left: int, at_once: int = 1) -> str:
