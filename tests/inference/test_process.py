@@ -144,6 +144,46 @@ def test_a_forked_child_gets_the_same_answer(kind: str, request: pytest.FixtureR
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+FORKED_MEANWHILE = """
+import os, threading, time
+import numpy as np
+from blemish.inference.predictor import _run
+
+pixels = np.zeros((3, 8, 8), np.float32)
+begun = threading.Event()
+
+class Slow:
+    is_done = False
+
+    def maps(self, images):
+        begun.set()
+        time.sleep(0.5)
+        self.is_done = True
+        return np.zeros((1, 8, 8), np.float32)
+
+slow = Slow()
+thread = threading.Thread(target=_run, args=(slow, pixels))
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    was_done = slow.is_done
+    _run(slow, pixels)
+    os._exit(3 if was_done else 4)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_waits_for_networks_that_other_threads_run() -> None:
+    """The child would have the locks that they hold, and nobody to let go of them."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED_MEANWHILE], capture_output=True, text=True, timeout=60
+    )
+    assert (ran.stdout.strip(), ran.stderr) == ("3", "")
+
+
 DAEMON = """
 import sys, threading
 import numpy as np

@@ -23,6 +23,7 @@ from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWar
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.defect_regions import Region, find_regions
 from blemish.inference.ending import held_up
+from blemish.inference.forking import not_forked
 from blemish.inference.monitor_state import Alarm, WithdrawalCheck, default_state_path, withdrawn_message
 from blemish.inference.overlay import draw_at_full_size
 from blemish.inference.runtime import OnnxRuntime, Runtime, check_maps, open_model
@@ -363,7 +364,7 @@ def _run(runtime: Runtime, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         ArtifactError: the network gives something else.
     """
     images = pixels[None]
-    with held_up():
+    with held_up(), not_forked():
         maps = runtime.maps(images)
     check_maps(maps, images)
     answer: NDArray[np.float32] = maps[0]
