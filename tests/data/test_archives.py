@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import stat
 import tarfile
 import threading
 import zipfile
@@ -166,9 +167,22 @@ def test_links_to_what_is_there_are_copied_and_others_and_devices_left_out(tmp_p
         member = tarfile.TarInfo("x/train/good/1.png")
         member.type, member.linkname = tarfile.LNKTYPE, "x/train/good/0.png"
         file.addfile(member)
-    (folder,) = unpack_dataset(archive, tmp_path / "out", PLAIN)
+    notes: list[str] = []
+    (folder,) = unpack_dataset(archive, tmp_path / "out", PLAIN, on_note=notes.append)
+    assert notes == ["links and devices in the archive, left out: x/train/good/l.png, x/train/good/f.png"]
     found = sorted((folder / "train" / "good").iterdir())
     assert [(path.name, path.read_bytes()) for path in found] == [("0.png", picture()), ("1.png", picture())]
+
+
+def test_a_link_in_a_zip_is_named_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, link = zipped(tmp_path / "a.zip", MVTEC), zipfile.ZipInfo("nut/train/good/l.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr(link, "0.png")
+    monkeypatch.setitem(CATALOGUE, "mvtec_ad", CATALOGUE["mvtec_ad"]._replace(sha256=""))
+    code, said = run("get", "mvtec_ad", "-o", tmp_path / "out", "--archive", archive, "--accept-licence")
+    assert (code, "note: links and devices in the archive, left out: nut/train/good/l.png" in said) == (0, True)
+    assert [path.name for path in (tmp_path / "out/nut/train/good").iterdir()] == ["0.png"]
 
 
 @pytest.mark.parametrize("way", ["bit", "zeros", "cut in a header", "cut before one", "remarks"])

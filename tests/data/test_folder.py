@@ -99,6 +99,12 @@ def test_two_masks_for_one_image_are_refused(parts: Path) -> None:
         read_folder(parts)
 
 
+def test_a_mask_that_a_browser_saved_again_is_not_taken_for_a_second_defect(parts: Path) -> None:
+    touch(parts / "ground_truth/bar/001_mask (1).png")
+    with pytest.raises(DataError, match=r"001_mask \(1\)\.png: beside ground_truth/bar/001_mask\.png, as a second"):
+        read_folder(parts)
+
+
 @pytest.mark.parametrize("kind", ["missing", "file", "empty", "empty layout"])
 def test_a_folder_without_images_is_refused(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "data"

@@ -111,13 +111,16 @@ def get(
             if archive is None:  # or the same command would never fetch it again
                 fetched.unlink()
             raise
-        folders = unpack_dataset(source, out, data_set, counter(report, "unpacking"))
+        notes: list[str] = []
+        folders = unpack_dataset(source, out, data_set, counter(report, "unpacking"), notes.append)
     if archive is None:
         fetched.unlink()
     known = "as known" if data_set.sha256 else "compare it with another copy's: none is known here"
     out_console.print(f"archive: SHA-256 {sha256}, {known}")
     for folder in folders:
         out_console.print(f"written: {folder}")
+    for note in notes:
+        say("note", note)
 
 
 def convert(

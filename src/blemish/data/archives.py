@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import lzma
 import shutil
+import stat
 import tarfile
 import urllib.error
 import urllib.request
@@ -21,7 +22,7 @@ from blemish.data.convert import convert_dataset
 from blemish.data.layouts import find_layout, recognise, subfolders
 from blemish.data.outputs import new_folder
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.errors import DataError, reason
+from blemish.errors import DataError, join_names, reason
 from blemish.hub.download import append_answer, ask
 from blemish.settings import open_regular
 
@@ -75,10 +76,16 @@ def check_archive(path: Path, known: str, on_bytes: OnStep = tell_nobody) -> str
     return digest.hexdigest()
 
 
-def unpack_dataset(archive: Path, out: Path, data_set: DataSet, on_file: OnStep = tell_nobody) -> list[Path]:
+def unpack_dataset(
+    archive: Path,
+    out: Path,
+    data_set: DataSet,
+    on_file: OnStep = tell_nobody,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
     """The categories of an archive's data set, each a folder below `out` in a layout that `read_folder` takes.
 
-    `out` appears complete or not at all.
+    `out` appears complete or not at all. `on_note` is told what is left out.
 
     Raises:
         DataError: no archive, one with places outside of itself, or too large; no data set in it; `out` is not empty,
@@ -87,12 +94,15 @@ def unpack_dataset(archive: Path, out: Path, data_set: DataSet, on_file: OnStep 
     with new_folder(out) as folder:
         raw = folder / ".unpacked"
         raw.mkdir()
-        for done, total in _unpack(archive, raw):
+        left_out: list[str] = []
+        for done, total in _unpack(archive, raw, left_out):
             on_file(done, total)
+        if left_out:
+            on_note(f"links and devices in the archive, left out: {join_names(left_out)}")
         for category in find_categories(raw, MAX_DEPTH):
             name = category.name if category != raw else archive.name.partition(".")[0]
             if data_set.layout:
-                convert_dataset(category, folder / name, data_set.layout)
+                convert_dataset(category, folder / name, data_set.layout, on_note=on_note)
             else:
                 category.rename(folder / name)
         _keep_terms(raw, folder)
@@ -170,24 +180,29 @@ def _check_fetched(address: str, size: int) -> None:
         raise DataError(f"{address}: more than {MAX_ARCHIVE_BYTES >> 30} GiB; fetch it by hand and give --archive")
 
 
-def _unpack(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
-    """Write all files, and say after each how many bytes of how many are done."""
+def _unpack(archive: Path, out: Path, left_out: list[str]) -> Iterator[tuple[int, int]]:
+    """Write all files, and say after each how many bytes of how many are done; `left_out` gets the names of others."""
     try:
         with archive.open("rb") as file:
             is_zip = file.read(2) == b"PK" and zipfile.is_zipfile(archive)  # a tar may end with a zip in it
         if is_zip:
-            yield from _unpack_zip(archive, out)
+            yield from _unpack_zip(archive, out, left_out)
         else:
-            yield from _unpack_tar(archive, out)
+            yield from _unpack_tar(archive, out, left_out)
     except _DAMAGED as error:
         raise DataError(f"{archive}: not a whole tar or zip archive ({error})") from None
     except OSError as error:
         raise DataError(f"{error.filename or archive}: cannot be unpacked: {reason(error)}") from None
 
 
-def _unpack_zip(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
+def _unpack_zip(archive: Path, out: Path, left_out: list[str]) -> Iterator[tuple[int, int]]:
     with zipfile.ZipFile(archive) as file:
-        members = [member for member in file.infolist() if not member.is_dir()]
+        members = list[zipfile.ZipInfo]()
+        for member in file.infolist():
+            if stat.S_ISLNK(member.external_attr >> 16):
+                left_out.append(member.filename)
+            elif not member.is_dir():
+                members.append(member)
         total = sum(member.file_size for member in members)
         _check_size(archive, len(members), total)
         done = 0
@@ -213,7 +228,7 @@ class _Member(tarfile.TarInfo):
         return found
 
 
-def _unpack_tar(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
+def _unpack_tar(archive: Path, out: Path, left_out: list[str]) -> Iterator[tuple[int, int]]:
     """A tar archive is read once, from its beginning; how much is done is where in the packed file it is."""
     packed, count, done = archive.stat().st_size, 0, 0
     with (
@@ -224,6 +239,8 @@ def _unpack_tar(archive: Path, out: Path) -> Iterator[tuple[int, int]]:
         for member in file:
             linked = _inside(archive, out, member.linkname) if member.islnk() else None  # to a file before it
             if linked is None and not member.isfile():
+                if not member.isdir():
+                    left_out.append(member.name)
                 continue
             size = linked.stat().st_size if linked else member.size
             count, done = count + 1, done + size

@@ -18,6 +18,7 @@ _WORDS = (
 _ENDING = re.compile(rf"[ _.-]({_WORDS})$", re.IGNORECASE)
 _BEGINNING = re.compile(rf"^({_WORDS})[ _.-]", re.IGNORECASE)
 _NUMBER = re.compile(r"([ _.-]\d+| ?\(\d+\))$")
+_COPY = re.compile(r" ?\(\d+\)(?=\.\w+$)")
 _NUMBERED_WORD = re.compile(rf"([ _.-](?:{_WORDS}))\d+$", re.IGNORECASE)
 _IMAGE = re.compile(r"[._](png|jpe?g|bmp|tiff?|webp)$", re.IGNORECASE)
 _ROBOFLOW = re.compile(r"\.rf\.\w{16,}$")
@@ -32,7 +33,8 @@ def pair_masks(
     them, and `where` that folder.
 
     Raises:
-        DataError: a mask without its image, or that fits several; two masks of one image that are not numbered.
+        DataError: a mask without its image, or that fits several; two masks of one image that are not numbered,
+            or of which one may be a copy.
     """
     by_stem, by_folded = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
     for name, path in images.items():
@@ -53,6 +55,12 @@ def pair_masks(
             )
         if not is_one_of_several and whole.setdefault(fitting[0], mask) is not mask:
             raise DataError(f"{names[mask]}: {names[fitting[0]]} has another mask already, {names[whole[fitting[0]]]}")
+        other = masks.get(_COPY.sub("", name), mask)
+        if is_one_of_several and other is not mask:
+            raise DataError(
+                f"{names[mask]}: beside {names[other]}, as a second download is named; delete the older one, or number "
+                "both where they are two defects, _1 and _2"
+            )
         pairs[fitting[0]].append(mask)
     return {image: tuple(some) for image, some in pairs.items()}
 
