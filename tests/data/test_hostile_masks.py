@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from blemish.data.folder import Sample, read_folder
 from blemish.data.masks import VOID_COLOUR, load_ignored, load_mask
@@ -417,6 +417,18 @@ def test_a_mask_with_wide_dim_edges_is_refused_and_labels_are_not(tmp_path: Path
     labels = np.uint8(LARGE) * (np.arange(128) // 3 + 1).astype(np.uint8)
     Image.fromarray(labels).save(tmp_path / "labels.png")
     np.testing.assert_array_equal(load_mask(tmp_path / "labels.png", LARGE.shape), LARGE)
+
+
+def test_a_thin_defect_smoothed_until_it_is_dim_is_no_label(tmp_path: Path) -> None:
+    line = np.zeros((96, 128), np.uint8)
+    line[40:43, 20:100] = 255
+    Image.fromarray(line).filter(ImageFilter.GaussianBlur(4)).save(tmp_path / "soft.png")  # 75 at most
+    with pytest.raises(DataError, match=r"soft\.png: bright pixels: \d+, and faint ones: \d+.*mask_value"):
+        load_mask(tmp_path / "soft.png", line.shape)
+    specks = np.zeros((96, 128), np.uint8)
+    specks[::16, ::16] = np.arange(1, 49).reshape(6, 8)
+    Image.fromarray(specks).save(tmp_path / "specks.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "specks.png", specks.shape), specks > 0)
 
 
 @pytest.mark.parametrize("size", [1, 3, 6])

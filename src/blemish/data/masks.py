@@ -315,8 +315,8 @@ def _borders(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> int:
 
 
 def _refuse_blurred(values: NDArray[Any], path: Path) -> None:
-    """Refuse values `(h, w)`, 0 where nothing is marked, that are white with a wide dark rim, as JPEG leaves it."""
-    if values.dtype == np.bool_ or values.max(initial=0) in range(2, 128):  # labels, 1 for each defect or type
+    """Refuse values `(h, w)`, 0 where nothing is marked, that are bright with a wide dark rim, as JPEG leaves it."""
+    if values.dtype == np.bool_ or (values.max(initial=0) in range(2, 128) and _are_labels(values)):
         return
     is_faint = (values > 0) & (values <= values.max() / 2)
     faint, bright = int(is_faint.sum()), int((values > values.max() / 2).sum())
@@ -328,6 +328,13 @@ def _refuse_blurred(values: NDArray[Any], path: Path) -> None:
             "them around a drawing; save the mask in two values, or say which means defective: data.mask_value "
             "(blemish evaluate: --set mask_value=...)"
         )
+
+
+def _are_labels(values: NDArray[Any]) -> bool:
+    """Whether marked neighbours in `(h, w)` mostly share a value, as where each defect or type has one of its own."""
+    pairs = ((values[1:], values[:-1]), (values[:, 1:], values[:, :-1]))
+    found = [(one == other)[(one > 0) & (other > 0)] for one, other in pairs]
+    return bool(2 * sum(int(pair.sum()) for pair in found) >= sum(pair.size for pair in found))
 
 
 def _is_thin(values: NDArray[Any], these: NDArray[np.bool_]) -> bool:
