@@ -53,6 +53,19 @@ def test_one_image_where_several_belong_is_refused(predictor: Predictor, shared_
     assert len({prediction.score for prediction in predictor.predict_many(np.stack([array, array]))}) == 1
 
 
+def test_what_is_no_image_prediction_or_rate_is_named(predictor: Predictor) -> None:
+    image: Any = np.zeros((64, 64), np.uint8)
+    for none, kind in ((None, "NoneType"), (3, "int"), (b"png", "bytes")):
+        with pytest.raises(DataError, match=f"predict_many: found {kind}; give a list"):
+            next(predictor.predict_many(none))  # type: ignore[arg-type]
+        if none is not None:
+            with pytest.raises(DataError, match=f"prediction: found {kind}; give what `predict` has answered"):
+                predictor.draw(image, none)  # type: ignore[arg-type]
+    for rate in (None, "0.2", float("nan"), 20, -0.1):
+        with pytest.raises(SettingsError, match=r"doubt_rate: .* is not a number from 0 to 1"):
+            predictor.predict(image).is_doubtful(rate)  # type: ignore[arg-type]
+
+
 def test_what_says_of_itself_that_it_is_a_path_is_one(predictor: Predictor, tmp_path: Path) -> None:
     made = photo(tmp_path / "a.png")
     [entry] = os.scandir(tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError, SettingsError
-from blemish.stats.conformal_folds import certify_cross
+from blemish.stats.conformal_folds import certify_cross, smallest_score_p_value
 from reference.chance import FAR
 from reference.folds import cross_bound, cross_p_value
 from reference.good_scores import fold_rates, standard_error
@@ -78,6 +78,11 @@ def test_few_large_folds_refuse_a_small_rate_and_name_one_they_can_promise() -> 
 def test_what_folds_cannot_tell_is_refused(scores: list[float], folds: list[int], rate: float, message: str) -> None:
     with pytest.raises((CalibrationError, SettingsError), match=message):
         certify_cross(scores, folds, rate)
+
+
+def test_a_score_without_a_fold_has_no_p_value() -> None:
+    with pytest.raises(CalibrationError, match="folds: found 3 ids for 4 scores"):
+        smallest_score_p_value([1.0, 2.0, 3.0, 4.0], [0, 0, 1], 9.0)
 
 
 def test_leave_one_out_promises_what_held_out_images_would() -> None:

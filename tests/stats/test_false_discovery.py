@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemish.errors import SettingsError
+from blemish.errors import DataError, SettingsError
 from blemish.stats.false_discovery import benjamini_hochberg
 from reference.chance import FAR
 from reference.good_scores import false_discoveries, standard_error
@@ -37,6 +37,12 @@ def test_the_share_of_good_images_among_the_selected_is_kept(
     shares = false_discoveries(draws, np.random.default_rng(0), measure)
     assert shares.mean() <= 0.2 * 0.8 + FAR * standard_error(shares)
     assert shares.mean() > 0.02  # it selects at all
+
+
+@pytest.mark.parametrize("strange", [3.2, -0.1, np.nan])
+def test_scores_are_not_taken_for_p_values(strange: float) -> None:
+    with pytest.raises(DataError, match=f"p_values: found {strange:g}; they lie between 0 and 1"):
+        benjamini_hochberg([0.01, strange], 0.1)
 
 
 def test_a_rate_outside_zero_and_one_is_refused() -> None:

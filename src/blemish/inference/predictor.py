@@ -59,7 +59,13 @@ class Prediction:
         return self.score > self.threshold
 
     def is_doubtful(self, doubt_rate: float) -> bool:
-        """Whether it passes, but at most this share of good images scores as high: somebody should look at it."""
+        """Whether it passes, but at most this share of good images scores as high: somebody should look at it.
+
+        Raises:
+            SettingsError: no number from 0 to 1.
+        """
+        if not (isinstance(doubt_rate, Real) and 0.0 <= doubt_rate <= 1.0):
+            raise SettingsError(f"doubt_rate: {doubt_rate!r} is not a number from 0 to 1")
         return not self.is_anomalous and self.p_value <= doubt_rate
 
     @cached_property
@@ -284,11 +290,14 @@ class Predictor:
         The answers do not depend on what else is asked.
 
         Raises:
-            DataError: at the first image that cannot be read; one image alone, which `predict` takes.
+            DataError: at the first image that cannot be read; one image alone, which `predict` takes; nothing of which
+                there are several.
         """
         is_one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] in ((1,), (3,), (4,)))
         if is_path(images) or isinstance(images, Image.Image) or is_one_array:
             raise DataError("predict_many: one image, where several belong; put it into a list, or use predict")
+        if isinstance(images, bytes) or not isinstance(images, Iterable):
+            raise DataError(f"predict_many: found {type(images).__name__}; give a list of files or of images")
         for image in images:
             yield self.predict(image)
 
@@ -299,9 +308,11 @@ class Predictor:
         Without its prediction it is judged first.
 
         Raises:
-            DataError: as for `predict`; a prediction of an image of another size.
+            DataError: as for `predict`; a prediction of an image of another size, or something else in its place.
         """
         prediction = self.predict(image) if prediction is None else prediction
+        if not isinstance(prediction, Prediction):
+            raise DataError(f"prediction: found {type(prediction).__name__}; give what `predict` has answered, or None")
         original = read_original(image, self.policy.max_image_px, self.policy.white_level)
         if (original.height, original.width) != prediction.image_size_px:
             found, other = f"{original.height} x {original.width}", "{} x {}".format(*prediction.image_size_px)

@@ -82,12 +82,12 @@ def smallest_score_p_value(scores: ArrayLike, folds: ArrayLike, smallest_score: 
     It is <= alpha exactly when `smallest_score` exceeds the threshold of `certify_cross(scores, folds, alpha)`.
 
     Raises:
-        CalibrationError: when a score is not a number.
+        CalibrationError: when a score is not a number, or has no fold.
 
     >>> smallest_score_p_value([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], 9.0)  # 2 in each of 2 folds: 2 / (4 + 2)
     0.3333333333333333
     """
-    values = np.asarray(scores, dtype=np.float64)
+    values, _ = paired(scores, folds, "folds")
     refuse_nan(np.append(smallest_score, values))
     as_high = int(np.sum(values >= smallest_score))
     sizes = _sizes(folds)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blemish.errors import SettingsError
+from blemish.errors import DataError, SettingsError
 
 _ROUNDING = 1e-12
 """p-values are fractions that meet the limit exactly, so the last bit must not decide."""
@@ -20,6 +20,9 @@ def benjamini_hochberg(p_values: ArrayLike, max_false_discovery_rate: float) -> 
     n calibration images give no p-value below 1 / (n + 1): to single out k images of m, n must be at least
     m / (k x rate) - 1.
 
+    Raises:
+        DataError, SettingsError: as `largest_selected`.
+
     >>> benjamini_hochberg([0.01, 0.6, 0.04, 0.03, 0.9], 0.1)  # limits 0.02, 0.04, 0.06, 0.08, 0.1
     array([ True, False,  True,  True, False])
     """
@@ -33,11 +36,17 @@ def largest_selected(p_values: ArrayLike, counts: ArrayLike, max_false_discovery
     `p_values` (n,) are the different ones in any order, `counts` (n,) how many images have each. Conformal
     p-values are few, however many images there are.
 
+    Raises:
+        DataError: a p-value outside [0, 1], as scores are.
+        SettingsError: a rate outside (0, 1).
+
     >>> largest_selected([0.01, 0.03, 0.04, 0.6, 0.9], [1, 1, 1, 1, 1], 0.1)
     0.04
     """
     _refuse_outside(max_false_discovery_rate)
     values, k = np.asarray(p_values, dtype=np.float64), np.asarray(counts, dtype=np.int64)
+    if (strange := values[~((values >= 0) & (values <= 1))]).size:
+        raise DataError(f"p_values: found {strange[0]:g}; they lie between 0 and 1 (p_value makes them of scores)")
     order = np.argsort(values)
     values, k = values[order], np.cumsum(k[order])
     passes = values * k[-1:] <= max_false_discovery_rate * k * (1 + _ROUNDING)
