@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from blemish.data.duplicates import Fingerprint, fingerprint
 from blemish.data.folder import Sample
 from blemish.data.images import PixelPolicy, Prepared, prepare, prepare_photo
+from blemish.data.photo_values import photo_values
+from blemish.data.pixels import pixels_id
 from blemish.data.progress import Progress, Report, quiet
 from blemish.data.tiles import tile_boxes
 from blemish.errors import BadFileError, DataError
@@ -21,11 +24,20 @@ CACHE_BYTES = 1 << 30
 
 
 @final
+class ImageLook(NamedTuple):
+    """What is kept of an image's pixels."""
+
+    photo_values: dict[str, float]
+    pixels_id: str
+    fingerprint: Fingerprint
+
+
+@final
 class GoodImages(Dataset[Tensor]):
     """Images `(c, h, w)`, float32 in [0, 1], all decoded once at the start, so that a bad file shows before any work.
 
     With `skip_bad`, files that cannot be read are left out and listed in `skipped` with the reason. `readings`
-    has what is to be said of how they were read.
+    has what is to be said of how they were read, `looks` what is kept of the pixels of each.
 
     Raises:
         DataError: a file that cannot be read, unless `skip_bad`.
@@ -42,6 +54,7 @@ class GoodImages(Dataset[Tensor]):
         self.samples: list[Sample] = []
         self.skipped: dict[str, str] = {}
         self.readings = policy.new_readings(is_training=True)
+        self.looks: list[ImageLook] = []
         self._kept: dict[int, Prepared] = {}
         left = CACHE_BYTES
         pool = ThreadPoolExecutor(2)  # decoding leaves Python's lock alone
@@ -57,6 +70,7 @@ class GoodImages(Dataset[Tensor]):
                     if left >= 0:
                         self._kept[len(self.samples)] = prepared
                     self.readings.add(sample.name, prepared.reading)
+                    self.looks.append(_look_at(prepared))
                     self.samples.append(sample)
                 report(Progress("reading images", done, len(samples)))
         finally:
@@ -71,6 +85,11 @@ class GoodImages(Dataset[Tensor]):
     def prepared(self, index: int) -> Prepared:
         """One image, decoded."""
         return self._kept.get(index) or prepare(self.samples[index].path, self.policy)
+
+
+def _look_at(prepared: Prepared) -> ImageLook:
+    image = prepared.pixels()
+    return ImageLook(photo_values(image, prepared.policy.roi), pixels_id(image), fingerprint(image.mean(axis=0)))
 
 
 @final

@@ -18,7 +18,7 @@ from blemish.inference.calibration import Calibrated
 from blemish.inference.fixtures import choose_fixtures, keep_fixtures
 from blemish.training.fit import Fit
 from blemish.training.job import Job
-from blemish.training.notes import ImageLook, calibrate_scores, image_notes, look_at_image
+from blemish.training.notes import calibrate_scores, image_notes
 from blemish.training.policy import region_notes, without_paths
 from blemish.training.unused import unused_notes
 
@@ -37,18 +37,18 @@ def fixtures(job: Job, scores: Mapping[int, float]) -> dict[str, Any]:
     return {f"{FIXTURE}{name}": image for name, image in kept.items()}
 
 
-def _calibrated(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> Calibrated:
+def _calibrated(job: Job, scores: Mapping[int, float]) -> Calibrated:
     """The certificate, and what else is kept of the good images."""
-    found = calibrate_scores(job, scores)
+    found, images = calibrate_scores(job, scores), job.images
     if found.threshold <= 0:
         raise CalibrationError(
             f"the threshold would be {found.threshold:g}: to this detector the held-out good images have no anomaly at "
             "all, so that any noise would be flagged; look at the images (`blemish data check`) and at data.roi"
         )
     more = {
-        "image_ids": tuple(job.images.samples[place].file_id for place in scores),
-        "pixel_ids": tuple(looks[place].pixels_id for place in scores),
-        "photo_values": gather_values([look.photo_values for look in looks], job.groups),
+        "image_ids": tuple(images.samples[place].file_id for place in scores),
+        "pixel_ids": tuple(images.looks[place].pixels_id for place in scores),
+        "photo_values": gather_values([look.photo_values for look in images.looks], job.groups),
         "group_pattern": pattern_of(job.settings.data.groups),
         "group_names": () if job.groups is None else _names(job.groups[place] for place in scores),
     }
@@ -61,13 +61,12 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
     `seconds_before` is how long a run that was cut off had taken; folds that were finished know their own.
     """
     several, most_px = len(fits) > 1, job.settings.data.max_image_px
-    photo_px = commonest_size(sample.size_px(most_px) for sample in job.images.samples)
-    looks, good = [look_at_image(job, place) for place in range(len(job.images))], job.folder.train
+    photo_px, good = commonest_size(sample.size_px(most_px) for sample in job.images.samples), job.folder.train
     return ArtifactHeader(
         detector=job.settings.detector,
         run=without_paths(job.settings),
         policy=job.images.policy,
-        **_calibrated(job, scores, looks)._asdict(),
+        **_calibrated(job, scores)._asdict(),
         detectors=len(fits),
         data_card=DataCard(
             root=job.folder.root.resolve().name,
@@ -77,7 +76,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
             skipped=job.skipped,
             files_sha256=job.files_sha256,
             fit_ids=tuple(job.images.samples[place].file_id for place in _fitted(job)),
-            fit_pixel_ids=tuple(looks[place].pixels_id for place in _fitted(job)),
+            fit_pixel_ids=tuple(job.images.looks[place].pixels_id for place in _fitted(job)),
             groups_sha256=job.groups_sha256,
             fit_groups=() if job.groups is None else _names(job.groups[place] for place in _fitted(job)),
             notes=(
@@ -87,7 +86,7 @@ def model_header(job: Job, fits: Sequence[Fit], scores: Mapping[int, float], sec
                 *region_notes(job.images.policy, photo_px, job.settings.data.roi),
                 *unused_notes(job, has_steps=any(fit.history for fit in fits)),
                 *dict.fromkeys(note for fit in fits for note in fit.notes),
-                *image_notes(job, scores, looks),
+                *image_notes(job, scores),
             ),
         ),
         encoder=job.encoder,

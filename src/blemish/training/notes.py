@@ -1,14 +1,11 @@
 """What is said of the good images after a run: an odd one, images saved twice, frames of few parts."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, final
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from blemish.data.duplicates import Fingerprint, alike_as_they_are, fingerprint
+from blemish.data.duplicates import alike_as_they_are
 from blemish.data.frames import ADVICE, evenly, frames_note
-from blemish.data.photo_values import photo_values
-from blemish.data.pixels import pixels_id
 from blemish.errors import BlemishError, plural
 from blemish.inference.calibration import DEFAULT_RATE, Calibrated, calibrate
 from blemish.inference.ladder import RATES
@@ -21,21 +18,6 @@ ALIKE = 0.93
 
 FEW = 30
 """Good images, or groups of them, fewer than which are said to be few."""
-
-
-@final
-class ImageLook(NamedTuple):
-    """What is kept of an image's pixels."""
-
-    photo_values: dict[str, float]
-    pixels_id: str
-    fingerprint: Fingerprint
-
-
-def look_at_image(job: Job, place: int) -> ImageLook:
-    """Measure one of the images of a run."""
-    image = job.images[place].numpy()
-    return ImageLook(photo_values(image, job.images.policy.roi), pixels_id(image), fingerprint(image.mean(axis=0)))
 
 
 def calibrate_scores(job: Job, scores: Mapping[int, float], rate: float | None = None) -> Calibrated:
@@ -54,13 +36,13 @@ def calibrate_scores(job: Job, scores: Mapping[int, float], rate: float | None =
     )
 
 
-def image_notes(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> list[str]:
+def image_notes(job: Job, scores: Mapping[int, float]) -> list[str]:
     """What whoever trained should know of single images and of how they belong together."""
     return [
         *_few_note(job, scores),
         *_odd_notes(job, scores),
-        *_saved_twice(job, scores, looks),
-        *_frame_notes(job, looks),
+        *_saved_twice(job, scores),
+        *_frame_notes(job),
     ]
 
 
@@ -104,13 +86,13 @@ def _price(job: Job, scores: Mapping[int, float], place: int) -> list[str]:
     return []
 
 
-def _saved_twice(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLook]) -> list[str]:
+def _saved_twice(job: Job, scores: Mapping[int, float]) -> list[str]:
     """What is said where a picture that was calibrated on is there again, saved anew; equal files were left out."""
     fold_of = {place: fold for fold, split in enumerate(job.splits) for place in split.held_out}
     first: dict[str, int] = {}
     notes = []
     for place in (*(place for place in job.splits[0].fit if place not in fold_of), *scores):
-        before = first.setdefault(looks[place].pixels_id, place)
+        before = first.setdefault(job.images.looks[place].pixels_id, place)
         is_one_group = job.groups is not None and job.groups[before] == job.groups[place]
         if place not in fold_of or before == place or is_one_group:
             continue
@@ -124,11 +106,11 @@ def _saved_twice(job: Job, scores: Mapping[int, float], looks: Sequence[ImageLoo
     return notes
 
 
-def _frame_notes(job: Job, looks: Sequence[ImageLook]) -> list[str]:
+def _frame_notes(job: Job) -> list[str]:
     """What is said where images look like several frames of few parts, which the promise takes for that many parts."""
-    places = evenly(len(looks))
+    places = evenly(len(job.images))
     groups = None if job.groups is None else [job.groups[place] for place in places]
-    fingerprints = np.stack([looks[place].fingerprint for place in places])
+    fingerprints = np.stack([job.images.looks[place].fingerprint for place in places])
     if found := frames_note(fingerprints, groups):
         return [found]
     if len(job.splits) > 1:
