@@ -296,6 +296,8 @@ def test_what_is_wrong_is_said() -> None:
         scores.add("a.png", ones)
     with pytest.raises(DataError, match=r"b\.png: the mask is \(3, 2\) and the anomaly map \(2, 3\)"):
         scores.add("b.png", ones, np.ones((3, 2), bool))
+    with pytest.raises(DataError, match=r"b\.png: an anomaly map of shape \(1, 2, 3\); give that of one image"):
+        scores.add("b.png", ones[None], np.ones((1, 2, 3), bool))  # a detector's maps (b, h, w)
     with pytest.raises(DataError, match=r"b\.png: no pixel is valid"):
         scores.add("b.png", ones, valid=np.zeros((2, 3), bool))
     with pytest.raises(DataError, match=r"b\.png: values of the anomaly map that are not finite: 1"):

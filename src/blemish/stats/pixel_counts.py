@@ -223,6 +223,8 @@ def _check_shapes(
     mask: NDArray[np.bool_] | None,
     valid: NDArray[np.bool_] | None,
 ) -> None:
+    if anomaly_map.ndim != 2:
+        raise DataError(f"{name}: an anomaly map of shape {anomaly_map.shape}; give that of one image, (h, w)")
     for what, array in (("mask", mask), ("valid", valid)):
         if array is not None and array.shape != anomaly_map.shape:
             raise DataError(

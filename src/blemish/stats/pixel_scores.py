@@ -76,10 +76,12 @@ class PixelScores:
         must be left out.
 
         Raises:
-            DataError: when the name was there before, shapes differ, a map value is not finite, or nothing is valid.
+            DataError: when the name was there before, shapes differ or are not (h, w), a map value is not finite, or
+                nothing is valid.
         """
         if name in self._images:
             raise DataError(f"{name}: added twice; each image counts once")
+        anomaly_map = np.asarray(anomaly_map)
         mask, valid = (None if array is None else np.asarray(array) != 0 for array in (mask, valid))
         image = condense(name, anomaly_map, mask, valid, self._thresholds, self._shift)
         if mask is not None and image.is_defective:
