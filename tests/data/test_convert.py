@@ -99,6 +99,8 @@ def classes(root: Path) -> None:
         ("normal", "abnormal"),
         ("PASS", "FAIL"),
         ("iO", "niO"),
+        ("i.O.", "n.i.O."),
+        ("Non-defective", "Defekt"),
         ("gut", "Schlecht"),
         ("no_defect", "defect"),
         ("ok", "NotOK"),
@@ -203,6 +205,12 @@ def aitex(root: Path) -> None:
         mask(root / f"Mask_images/{n:04}_002_00_mask.png")
 
 
+def segmentation(root: Path) -> None:
+    for n in range(9):
+        photo(root / f"images/{n:03}.png", seed=n)
+        mask(root / f"masks/{n:03}.png", row=3 if n < 2 else None)
+
+
 DIRECT: dict[str, Callable[[Path], None]] = {"btad": btad, "loco": loco, "ad_2": ad_2, "capitals": capitals}
 CONVERTED: dict[str, Callable[[Path], None]] = {
     "visa": visa,
@@ -214,6 +222,7 @@ CONVERTED: dict[str, Callable[[Path], None]] = {
     "real_iad": real_iad,
     "magnetic_tile": magnetic_tile,
     "aitex": aitex,
+    "segmentation": segmentation,
 }
 
 
@@ -234,6 +243,25 @@ def test_dagm_in_another_case_of_letters_has_its_masks(name: str, other: str, tm
         folder.rename(folder.with_name(other))
     counts = convert_dataset(tmp_path / "set", tmp_path / "out")
     assert counts == {"train/good": 5, "test/good": 2, "test/defect": 2}
+
+
+def test_images_of_a_set_to_segment_are_good_where_their_masks_are_blank_or_alone_lacking(tmp_path: Path) -> None:
+    segmentation(tmp_path / "set")
+    masks = sorted((tmp_path / "set/masks").iterdir())
+    masks[8].unlink()
+    with pytest.raises(DataError, match=r"images/008\.png: no mask in .*masks, where good images have masks, too"):
+        convert_dataset(tmp_path / "set", tmp_path / "out")
+    for path in masks[2:8]:
+        path.unlink()
+    counts = convert_dataset(tmp_path / "set", tmp_path / "out", test_good=0.3)
+    assert counts == {"train/good": 5, "test/good": 2, "test/defect": 2}
+    for path in sorted((tmp_path / "set/images").iterdir())[2:]:
+        path.unlink()
+    with pytest.raises(DataError, match="something is marked in every image"):
+        convert_dataset(tmp_path / "set", tmp_path / "other")
+    (tmp_path / "set").rename(tmp_path / "train")
+    with pytest.raises(DataError, match="images in images and their masks in masks; convert it first: .*/train -o"):
+        read_folder(tmp_path)
 
 
 def test_defects_that_mvtec_3d_has_among_what_is_fitted_are_refused(tmp_path: Path) -> None:
@@ -536,7 +564,7 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
 def test_a_folder_of_several_sets_says_so(tmp_path: Path) -> None:
     for name in ("bottle", "cable"):
         btad(tmp_path / name)
-    with pytest.raises(DataError, match=r"several data sets \(bottle, cable\); give one of them"):
+    with pytest.raises(DataError, match=r"data sets in its folders \(bottle, cable\); give one, or"):
         read_folder(tmp_path)
 
 

@@ -262,7 +262,7 @@ def _why_nothing(root: Path) -> str:
     if advice := annotated(root):
         return advice
     if below := [path.name for path in data_sets_below(root)]:
-        return f"several data sets ({join_names(below)}); give one of them"
+        return f"data sets in its folders ({join_names(below)}); give one, or call the parts of one train and test"
     whole = root.resolve().parent
     if (layout := find_layout(whole)) and any(path.parent == root.resolve() for path in (*layout.train, *layout.test)):
         return f"a part of a data set, not all of it; give {whole}"

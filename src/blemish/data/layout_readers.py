@@ -19,6 +19,7 @@ from blemish.data.layouts import (
     PHOTOS,
     VALIDATION,
     find_child,
+    find_segmentation,
     folded,
     seems_good,
     subfolders,
@@ -105,6 +106,30 @@ def read_classes(root: Path, _test_good: float) -> list[Sample]:
                 kind = f"{folder.name}_without_mask" if masks else folder.name
                 samples += [Sample(path, f"test/{kind}/{part.name}_{name}", kind) for name, path in images.items()]
     return samples
+
+
+def read_segmentation(root: Path, test_good: float) -> list[Sample]:
+    """Sets to segment: `images`, and `masks` of the same names. A mask in which nothing is marked is of a good image.
+
+    Where all masks mark something, images without one are good.
+
+    Raises:
+        DataError: no image is good; some have no mask, though those of good images have.
+    """
+    photos, mask_root = find_segmentation(root) or (root / "images", root / "masks")
+    good, bad, unknown, are_blank = [], list[Sample](), list[Path](), False
+    for name, path, masks in _with_masks(photos, _by_name(mask_root)):
+        if any(map(_marks, masks)):
+            bad.append(Sample(path, f"test/defect/{name}", "defect", masks))
+            continue
+        good.append(path)
+        are_blank |= bool(masks)
+        unknown += [] if masks else [path]
+    if are_blank and unknown:
+        raise DataError(f"{unknown[0]}: no mask in {mask_root}, where good images have masks, too, that mark nothing")
+    if not good:
+        raise DataError(f"{mask_root}: something is marked in every image; good images are needed to train on")
+    return [*good_samples(good, set(held_out(good, test_good)), photos), *bad]
 
 
 def read_ksdd2(root: Path, _test_good: float) -> list[Sample]:
@@ -219,6 +244,7 @@ READERS: dict[str, Reader] = {
     "aitex": read_aitex,
     "deeppcb": read_deeppcb,
     "ok_nok": read_ok_nok,
+    "segmentation": read_segmentation,
     "classes": read_classes,
 }
 

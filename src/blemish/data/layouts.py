@@ -13,6 +13,7 @@ from blemish.errors import DataError
 GOOD_NAMES = (
     *("good", "ok", "normal", "pass", "passed", "io", "gut", "no_defect", "defect_free", "bon", "bons", "conforme"),
     *("conformes", "bueno", "buenos", "buenas", "buono", "buoni", "goed", "dobre"),
+    *("i.o.", "i.o", "non_defective", "non-defective", "undamaged", "intact"),
     *("良品", "ok品", "合格", "정상", "годные"),
 )
 """Folders of good images, in any case of letters."""
@@ -20,6 +21,7 @@ GOOD_NAMES = (
 BAD_NAMES = (
     *("nok", "ng", "ko", "nio", "schlecht", "fehler", "not_ok", "notok", "bad", "anomaly", "anomalous", "abnormal"),
     *("defect", "defects", "def", "defective", "fail", "failed", "reject", "rejects", "ausschuss", "defaut", "défaut"),
+    *("n.i.o.", "n.i.o", "defekt", "damaged"),
     *("defauts", "défauts", "rebut", "malo", "malos", "malas", "defectos", "difetti", "scarti", "fout", "wady"),
     *("不良", "不良品", "ng品", "不合格", "불량", "брак"),
 )
@@ -27,7 +29,7 @@ BAD_NAMES = (
 PHOTOS = ("rgb", "img", "image", "images")
 """Folders of photos beside one of masks, in the folder of each type (MVTec 3D-AD, BMAD)."""
 MASKS_BESIDE = ("gt", "label", "labels", "mask", "masks")
-MASKS = ("ground_truth", "groundtruth", "masks", "mask", "gt")
+MASKS = ("ground_truth", "groundtruth", "ground truth", "ground-truth", "masks", "mask", "gt")
 VALIDATION = ("validation", "val", "valid")
 PRIVATE = ("test_private", "test_private_mixed")
 """Folders of test images of MVTec AD 2 whose masks its server has alone."""
@@ -186,8 +188,18 @@ def recognise(root: Path) -> str | None:
         return "deeppcb"
     if names.intersection(GOOD_NAMES) and names.intersection(BAD_NAMES):
         return "ok_nok"
+    if layout is None and find_segmentation(root):
+        return "segmentation"
     if _has_bad_in_train(root):
         return "classes"
+    return None
+
+
+def find_segmentation(root: Path) -> tuple[Path, Path] | None:
+    """The folders of photos and of their masks in a set to segment; None of others."""
+    photos, masks = find_child(root, *PHOTOS), find_child(root, *MASKS_BESIDE, *MASKS)
+    if photos and masks and any(_has_file(masks, f"*.{ending}") for ending in ("png", "bmp", "tif", "tiff", "jpg")):
+        return photos, masks
     return None
 
 
@@ -224,6 +236,11 @@ def annotated_part(root: Path) -> str:
 
 def annotated(root: Path) -> str:
     """What to do with a folder of images and of annotations, as YOLO and others have them; empty of others."""
+    if found := find_segmentation(root):
+        return (
+            f"images in {found[0].name} and their masks in {found[1].name}; convert it first: blemish data convert "
+            f"{root} -o FOLDER"
+        )
     images, labels = find_child(root, "images"), find_child(root, "labels", "annotations")
     if (coco := root / "_annotations.coco.json").is_file():  # Roboflow's, among the images
         images, labels = root, coco
