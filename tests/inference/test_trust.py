@@ -35,8 +35,12 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_hash_tells_the_file_from_others(model: Path, shared_parts: Path) -> None:
     photo, right = shared_parts / "test/good/000.png", hashlib.sha256(model.read_bytes()).hexdigest()
     assert Predictor.load(model, sha256=right.upper()).threshold > 0
-    for command in (["inspect", model, photo], ["verify", model]):
-        assert run(*command, "--sha256", right).exit_code in (0, 1)
+    monitored = ["monitor", model, photo.parent, "--state", model.parent / "state"]
+    quick = (["inspect", model, photo], ["verify", model], monitored)
+    slow = [[name, model, shared_parts, "-o", model.parent / "out"] for name in ("evaluate", "challenge")]
+    for command in (*quick, *slow, ["watch", model, photo.parent]):
+        if command in quick:
+            assert run(*command, "--sha256", right).exit_code in (0, 1)
         wrong = run(*command, "--sha256", "0" * 64)
         assert (wrong.exit_code, f"its SHA-256 is {right}, expected 000" in wrong.stderr) == (2, True)
     with pytest.raises(SettingsError, match="expected 64 hexadecimal digits"):

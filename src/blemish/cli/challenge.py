@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from blemish.cli.console import counter, new_table, out_console, progress, say, say_skipped, say_unread, say_withdrawn
-from blemish.cli.options import Device, Model, SkipBad
+from blemish.cli.options import Device, Model, Sha256, SignedBy, SkipBad, Threads
 
 
 def challenge(
@@ -32,7 +32,10 @@ def challenge(
         bool, typer.Option("--anywhere", help="Without a region of interest, put defects beside the part, too.")
     ] = False,
     device: Device = "auto",
+    threads: Threads = None,
     skip_bad: SkipBad = False,
+    sha256: Sha256 = None,
+    signed_by: SignedBy = None,
 ) -> None:
     """See which synthetic defects on good photos a model misses. They are of graded size and contrast."""
     from blemish.data.folder import read_folder
@@ -52,7 +55,7 @@ def challenge(
         "anywhere": anywhere,
     }
     settings = validate(ChallengeSettings, asked)
-    predictor = Predictor.load(model, device)
+    predictor = Predictor.load(model, device, threads, sha256=sha256, signed_by=signed_by)
     say_withdrawn(predictor.withdrawal)
     with progress(at_once=True) as report:
         found = challenge_model(predictor, read_folder(good), out, settings, counter(report, "challenging"))

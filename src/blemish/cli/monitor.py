@@ -18,7 +18,7 @@ from blemish.cli.console import (
     say_unread,
 )
 from blemish.cli.inspect import UNREADABLE
-from blemish.cli.options import Device, Groups, Model, SkipBad, State, TableOrJson, Threads
+from blemish.cli.options import Device, Groups, Model, Sha256, SignedBy, SkipBad, State, TableOrJson, Threads
 from blemish.errors import join_names, plural
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def monitor(
     device: Device = "auto",
     threads: Threads = None,
     skip_bad: SkipBad = False,
+    sha256: Sha256 = None,
+    signed_by: SignedBy = None,
 ) -> None:
     """Notice when the line has changed. By score, brightness, contrast, sharpness and position.
 
@@ -70,7 +72,7 @@ def monitor(
     from blemish.inference.predictor import Predictor
     from blemish.inspection.monitor import monitor_images, to_json
 
-    predictor = Predictor.load(model, device, threads)
+    predictor = Predictor.load(model, device, threads, sha256=sha256, signed_by=signed_by)
     stream = (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
     is_stream = images == [Path("-")]
     with progress(at_once=is_stream) as report:  # a stream may never bring another path

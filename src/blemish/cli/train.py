@@ -25,6 +25,7 @@ from blemish.cli.options import (
     Sha256,
     SignedBy,
     SkipBad,
+    Threads,
     Threshold,
     at_threshold,
     check_one_threshold,
@@ -129,6 +130,7 @@ def evaluate(
         ),
     ] = None,
     device: Device = "auto",
+    threads: Threads = None,
     skip_bad: SkipBad = False,
     sha256: Sha256 = None,
     signed_by: SignedBy = None,
@@ -144,7 +146,7 @@ def evaluate(
     assignments = [*(set_ or []), *(["skip_bad=true"] if skip_bad else [])]
     settings = validate(EvaluateSettings, merge(*map(parse_assignment, assignments)))
 
-    predictor = Predictor.load(model, device, sha256=sha256, signed_by=signed_by)
+    predictor = Predictor.load(model, device, threads, sha256=sha256, signed_by=signed_by)
     predictor = at_threshold(predictor, threshold, max_false_alarm_rate)
     say_withdrawn(predictor.withdrawal)
     if benchmark is not None:
