@@ -1047,6 +1047,28 @@ def test_two_people_in_the_audit_lane_do_not_get_in_each_others_way(station: Sta
     assert "yours was not noted" in second.client.get(late).text
 
 
+def test_the_audit_lane_takes_a_defect_by_its_type_and_stays_with_the_product(
+    station: Station, app: FastAPI, line: Line
+) -> None:
+    drawn = drawn_for_the_audit_lane(station, line, 2)
+    who = visit(station, app, "operator")
+    form = {"image_id": str(drawn[0]), "product": str(line.product_id)}
+    assert who.post("/audit", **form).status_code == 422  # type: ignore[attr-defined]  # neither said nor pressed
+    done = who.post("/audit", **form, defect_type="crack").headers["location"]  # type: ignore[attr-defined]
+    assert done == f"/audit?done={drawn[0]}&product={line.product_id}"
+    text = who.client.get(done).text
+    assert (f'name="product" value="{line.product_id}"' in text, 'name="defect_type" value="crack"' in text) == (
+        True,
+        True,
+    )
+    assert (
+        f"/audit?done={drawn[0]}&late=true&product=" in who.post("/audit", **form, judgement="good").headers["location"]
+    )  # type: ignore[attr-defined]
+    with station.database.read() as session:
+        said = session.scalars(select(Verdict)).one()
+    assert (said.lane, said.judgement, said.defect_type) == ("audit", "defective", "crack")
+
+
 def test_a_viewer_is_told_why_an_image_is_not_shown(station: Station, app: FastAPI, line: Line) -> None:
     (image_id,) = drawn_for_the_audit_lane(station, line, 1)
     answer = visit(station, app, "viewer").client.get(f"/images/{image_id}", headers=HTML)

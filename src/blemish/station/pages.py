@@ -19,7 +19,7 @@ from blemish.errors import ArtifactError, SettingsError
 from blemish.station import reviews, state
 from blemish.station.access import allow, identity_of, is_from_script
 from blemish.station.api import ImageId, check_shown
-from blemish.station.app import At, Chosen, Number, Station, Text
+from blemish.station.app import At, Chosen, Number, NumberOrNone, Station, Text
 from blemish.station.notes import LONGEST_NOTE, notes_of
 from blemish.station.pictures import SIDES_PX, Show, draw
 from blemish.station.products import header_of_model
@@ -331,6 +331,7 @@ def audit(
             before=before,
             late=late,
             longest_note=LONGEST_NOTE,
+            types=[] if row is None else reviews.defect_types(session, row.image.product_id),
             said=[] if before is None else reviews.verdicts_of(session, before.image.id),
             left=reviews.left_to_audit(session, product),
             shares=audit_shares(session, product),
@@ -341,15 +342,22 @@ def audit(
 @router.post("/audit")
 @allow("operator")
 def give_audit_verdict(
-    request: Request, station: At, image_id: Number, judgement: Text, defect_type: Text = "", note: Text = ""
+    request: Request,
+    station: At,
+    image_id: Number,
+    judgement: Text = "",
+    defect_type: Text = "",
+    note: Text = "",
+    product: NumberOrNone = None,
 ) -> Response:
-    """What a person says of an image of the audit lane; our verdict is shown afterwards."""
+    """What a person says of an image of the audit lane, of a defect its type alone; our verdict is shown afterwards."""
     who, its = identity_of(request).name, {"defect_type": defect_type, "note": note}
+    judgement, shown = judgement or (defect_type and "defective"), f"&product={product}" if product else ""
     try:
         reviews.give_verdict(station.database, who, image_id, judgement, **its, is_audit=True)
     except reviews.JudgedAlreadyError:
         with station.database.read() as session:
             first = next(one for one in reversed(reviews.verdicts_of(session, image_id)) if one.lane == "audit")
         if (first.user_name, first.judgement) != (who, judgement):  # else it was sent twice
-            return see_other(f"/audit?done={image_id}&late=true")
-    return see_other(f"/audit?done={image_id}")
+            return see_other(f"/audit?done={image_id}&late=true{shown}")
+    return see_other(f"/audit?done={image_id}{shown}")

@@ -4,6 +4,6 @@ import { isTyping } from "/static/station.js";
 const form = document.querySelector("[data-audit]");
 document.addEventListener("keydown", (event) => {
   const said = { g: "good", d: "defective", u: "unsure" }[event.key.toLowerCase()];
-  if (!form || !said || event.repeat || isTyping(event)) return;
-  form.requestSubmit(form.querySelector(`button[value=${said}]`));
+  const button = form?.querySelector(`[name=judgement][value=${said}]`) ?? form?.querySelectorAll("[name=defect_type]")[Number(event.key) - 1];
+  if (button && !event.repeat && !isTyping(event)) form.requestSubmit(button);
 });
