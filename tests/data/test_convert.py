@@ -260,7 +260,7 @@ def test_images_of_a_set_to_segment_are_good_where_their_masks_are_blank_or_alon
     with pytest.raises(DataError, match="something is marked in every image"):
         convert_dataset(tmp_path / "set", tmp_path / "other")
     (tmp_path / "set").rename(tmp_path / "train")
-    with pytest.raises(DataError, match="images in images and their masks in masks; convert it first: .*/train -o"):
+    with pytest.raises(DataError, match=r"images in images and their masks in masks; convert it first: .*/train -o"):
         read_folder(tmp_path)
 
 
