@@ -83,7 +83,7 @@ def test_a_mask_that_marks_nearly_everything_is_refused_until_its_value_is_told(
     draw, found, value = WRONG[kind]
     draw().save(tmp_path / "m.png")
     with pytest.raises(
-        DataError, match=rf"m\.png: nearly everything is marked defective, (96|100) % .*{found}.*mask_value"
+        DataError, match=rf"m\.png: nearly everything is marked defective, (96|100) % .*{found}.*convert: --mask-value"
     ):
         load_mask(tmp_path / "m.png", (SIDE, SIDE))
     told = validate(DataSettings, parse_assignment(f"mask_value={value}"), "data.").mask_value

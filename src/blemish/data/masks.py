@@ -44,6 +44,9 @@ MAX_GROUND_BESIDE = 1 / 3
 ONE_BRIGHTNESS = 0.9
 """Of white; values from there on, and colours that differ by no more, are one that was disturbed."""
 
+SAID_BY = "data.mask_value (blemish evaluate: --set mask_value=...; data convert: --mask-value)"
+"""Where a person says which value means defective."""
+
 _PACK = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 MAX_FAINT_VALUES, MAX_FAINT_SHARE = 16, 1 / 3
@@ -226,7 +229,7 @@ def _visible(mask: Image.Image, ignore_value: MaskValue, path: Path) -> Any:
         values = colours[:, :, :3].max(axis=2)
         marked = (values > 0) & (colours[:, :, 3] > 0)
         _refuse_black_labels(mask, (values == 0) & (colours[:, :, 3] > 0), path)
-        advice = "draw the defects alone, or say which colour marks them: data.mask_value"
+        advice = f"draw the defects alone, or say which colour marks them: {SAID_BY}"
         _refuse_picture(colours[marked], str(path), advice)
     if mask.info["lossy"]:
         if 0 < values.max() < MAX_LABEL:
@@ -248,8 +251,7 @@ def _refuse_black_labels(mask: Image.Image, is_black: NDArray[np.bool_], path: P
     if len(labels) > 1:
         raise DataError(
             f"{path}: the palette shows the indices {join_names([str(label) for label in labels])} as black, which "
-            "counts as ground; say which index means defective: data.mask_value (blemish evaluate: --set "
-            "mask_value=...)"
+            f"counts as ground; say which index means defective: {SAID_BY}"
         )
 
 
@@ -273,8 +275,8 @@ def _refuse_void(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
         told = list(void) if isinstance(void, tuple) else void
         raise DataError(
             f"{path}: {told} beside {others}, as label masks have it where nothing is to be judged (VOC, Cityscapes); "
-            f"if so, say data.ignore_value={told}, else what means defective: data.mask_value (blemish evaluate: "
-            "--set ignore_value=..., --set mask_value=...)"
+            f"if so, say data.ignore_value={told} (blemish evaluate: --set ignore_value=...), else what means "
+            f"defective: {SAID_BY}"
         )
 
 
@@ -298,7 +300,7 @@ def _refuse_part(mask: Image.Image, marked: NDArray[np.bool_], path: Path) -> No
         raise DataError(
             f"{path}: a value with {100 * counts.max() / marked.size:.0f} % of the image around the others, as that of "
             f"the part around its defects; found: {_describe_values(path)}. Say which value means defective: "
-            "data.mask_value (blemish evaluate: --set mask_value=...), or save the mask in two values"
+            f"{SAID_BY}, or save the mask in two values"
         )
 
 
@@ -325,8 +327,7 @@ def _refuse_blurred(values: NDArray[Any], path: Path) -> None:
     if count > most and faint > MAX_FAINT_SHARE * bright:
         raise DataError(
             f"{path}: bright pixels: {bright}, and faint ones: {faint}, of {count} values, as JPEG and smoothing leave "
-            "them around a drawing; save the mask in two values, or say which means defective: data.mask_value "
-            "(blemish evaluate: --set mask_value=...)"
+            f"them around a drawing; save the mask in two values, or say which means defective: {SAID_BY}"
         )
 
 
@@ -383,7 +384,7 @@ def _refuse_nearly_all(marked: NDArray[np.bool_], path: Path) -> None:
     raise DataError(
         f"{path}: nearly everything is marked defective, {100 * share:.0f} % of the mask and {100 * border:.0f} % "
         f"of its border, as every value above 0 counts; found: {_describe_values(path)}. Is it inverted, or a picture "
-        "of the part? Say which value means defective: data.mask_value (blemish evaluate: --set mask_value=...)"
+        f"of the part? Say which value means defective: {SAID_BY}"
     )
 
 
