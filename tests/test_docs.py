@@ -79,6 +79,13 @@ def test_help_is_in_words_of_the_command_line() -> None:
     """What Python calls a type, or no value, is nothing that can be typed."""
     page = (DOCS / "reference/cli.md").read_text(encoding="utf-8")  # of every command, kept true by scripts/docs.py
     assert re.findall(r"(?m)^.*(?:\blist\[|\bNone\b).*$", page) == []
+    commands: list[Any] = [typer.main.get_command(app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+    options = [
+        (command.name, option) for command in commands for option in command.params if option.default is not None
+    ]
+    assert [(name, option.name) for name, option in options if "Default: " in (option.help or "")] == []
 
 
 def test_every_command_of_the_pages_exists_with_its_options() -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import log_console, new_table, out_console, progress, say
-from blemish.cli.options import Threads
 from blemish.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def serve(
     host: Annotated[str, typer.Option(help="0.0.0.0: every network this machine is in.")] = "127.0.0.1",
     address: Address = None,
     replicas: Annotated[int, typer.Option(min=1, help="Processes that judge.")] = 1,
-    threads: Threads = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Processor threads per image.")] = 1,
     models: Annotated[int, typer.Option(min=1, help="Models that a process keeps open, the last used ones.")] = 8,
     batch: Annotated[int, typer.Option(min=1, help="Most images that a process takes at once.")] = 8,
     wait_ms: Annotated[float, typer.Option(min=0.0, help="How long it waits for a batch to fill.")] = 5.0,
@@ -89,7 +88,7 @@ def serve(
         say(
             "warning", f"{host}: whoever is on the network can have images judged; there are neither accounts nor HTTPS"
         )
-    wanted = Serving(registry, host, port, address, replicas, threads or 1, models, batch, wait_ms, queue, max_mib)
+    wanted = Serving(registry, host, port, address, replicas, threads, models, batch, wait_ms, queue, max_mib)
     serve_registry(wanted, log_console.print)
 
 
