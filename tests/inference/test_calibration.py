@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError, SettingsError
 from blemish.inference.calibration import (
+    BatchPart,
     CalibrationCard,
     batch_threshold,
+    batch_thresholds,
     calibrate,
     fewest_selected,
     promise,
@@ -98,3 +100,12 @@ def test_a_rate_of_false_discoveries_outside_0_and_1_is_refused() -> None:
         for rate in (0.0, 1.0, 1.5, -0.1):
             with pytest.raises(SettingsError, match="max_false_discovery_rate: found"):
                 batch_threshold([1.0, 2.0], card, [1.0, 2.0], rate)
+
+
+def test_models_that_judge_one_batch_share_the_most_cautious_rate() -> None:
+    """Of one of them the images are bound together by groups: what holds for independent p-values alone is too much."""
+    good = [float(score) for score in range(99)]
+    alone = BatchPart(good, CalibrationCard(), {0.04: 1}, highest=95.5)
+    bound = BatchPart(good, CalibrationCard(by_group=True), {0.08: 1}, highest=91.5)
+    assert batch_thresholds([alone, bound._replace(card=CalibrationCard())], 0.1) == [91.0, 91.0]
+    assert batch_thresholds([alone, bound], 0.1) == [98.0, 98.0]  # nothing, and no good image either

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import CalibrationError, SettingsError
-from blemish.stats.conformal_folds import certify_cross, smallest_score_p_value
+from blemish.stats.conformal_folds import certify_cross, smallest_cross_rate, smallest_score_p_value
 from reference.chance import FAR
 from reference.folds import cross_bound, cross_p_value
 from reference.good_scores import fold_rates, standard_error
@@ -89,3 +89,11 @@ def test_leave_one_out_promises_what_held_out_images_would() -> None:
     assert certify_cross(np.arange(99.0), range(99), 0.01).threshold == 98.0
     with pytest.raises(CalibrationError):
         certify_cross(np.arange(98.0), range(98), 0.01)
+
+
+def test_folds_of_several_sizes_promise_no_more_than_any_fold_sizes_may() -> None:
+    """Theorem 3 of Barber et al. is for folds of one size."""
+    assert smallest_cross_rate([0, 0, 0, 1, 1]) == 2 * 2 / (5 + 2)
+    assert certify_cross(range(5), [0, 0, 0, 1, 1], 0.6).threshold == 4.0
+    with pytest.raises(CalibrationError, match=r"2 folds of 5 good images can promise 0\.572 at the least"):
+        certify_cross(range(5), [0, 0, 0, 1, 1], 0.4)

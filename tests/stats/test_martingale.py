@@ -148,13 +148,16 @@ def test_a_score_that_is_not_a_number_is_refused() -> None:
 
 
 @pytest.mark.parametrize("digits", [None, 2, 4])
-@given(seed=st.integers(0, 2**32 - 1), reach=st.floats(0.01, 3.0))
+@given(seed=st.integers(0, 2**32 - 1), reach=st.floats(0.01, 3.0), sign=st.sampled_from([1.0, -1.0]))
 def test_within_the_tolerance_no_bet_gains_more_than_without_a_change(
-    seed: int, reach: float, digits: int | None
+    seed: int, reach: float, sign: float, digits: int | None
 ) -> None:
-    """Image by image, whatever the change does within it: constant, slow or to and fro. So the bound is kept."""
+    """Image by image, whatever the change does within it: constant, slow or to and fro. So the bound is kept.
+
+    The stakes alone would not tell: what was lost to the tolerance before may hide a p-value that is too small.
+    """
     draw = np.random.default_rng(seed)
-    calibration = np.sort(draw.normal(10.0, 1.0, int(draw.integers(1, 40))))
+    calibration = np.sort(sign * draw.normal(10.0, 1.0, int(draw.integers(1, 40))))
     calm = changed = start_martingale(calibration, digits=digits)
     first, second = np.random.default_rng(1), np.random.default_rng(1)
     shapes = [
@@ -165,11 +168,27 @@ def test_within_the_tolerance_no_bet_gains_more_than_without_a_change(
         draw.uniform(-1, 1, 40),
     ]
     change = reach * shapes[int(draw.integers(5))]
-    for good, shift in zip(draw.normal(10.0, 1.0, 40), change, strict=True):
+    for good, shift in zip(sign * draw.normal(10.0, 1.0, 40), change, strict=True):
         calm = observe(calm, good, first)
         changed = observe(changed, good + shift, second, Tolerance(reach, calibration))
+        assert changed.p_value is not None
+        assert calm.p_value is not None
+        assert changed.p_value >= calm.p_value - 1e-12
         assert all(ours <= theirs + 1e-12 for ours, theirs in zip(changed.log_stakes, calm.log_stakes, strict=True))
     assert changed.log_peak <= calm.log_peak + 1e-12
+
+
+def test_the_tolerance_makes_up_for_what_rounding_hides() -> None:
+    """19.6 and 20.4 are equal to two digits; off by a half each, this way and that, they are 19 and 21."""
+    reach, calibration = 0.5, np.ones(9)
+    calm = changed = start_martingale(calibration, digits=2)
+    first, second = np.random.default_rng(1), np.random.default_rng(1)
+    for good, shift in ((19.6, -reach), (20.4, reach)):
+        calm = observe(calm, good, first)
+        changed = observe(changed, good + shift, second, Tolerance(reach, calibration))
+    assert changed.p_value is not None
+    assert calm.p_value is not None
+    assert changed.p_value >= calm.p_value
 
 
 def test_beyond_the_tolerance_a_change_is_noticed_and_within_it_is_not() -> None:

@@ -316,3 +316,22 @@ def test_many_thresholds_at_once_count_like_each_alone(most_entries: int) -> Non
     for place, threshold in enumerate(thresholds):
         alone = scores.counts_each(threshold)
         assert {name: Counts(*rows[place].tolist()) for name, rows in found.items()} == alone
+
+
+def test_the_resolution_is_the_largest_difference_of_values_that_were_merged() -> None:
+    """1024 neighbouring numbers as four: each of 256, the first and the last of which are 255 steps apart."""
+    scores = PixelScores(most_entries=4)
+    scores.add("good.png", (1.0 + np.arange(1024) * 2.0**-23).astype(np.float32).reshape(32, 32))
+    assert 255 * 2**-23 <= scores.resolution <= 256 * 2**-23
+
+
+def test_merging_values_keeps_regions_apart() -> None:
+    """The highest value of the one is the lowest of the other."""
+    anomaly_map, mask = np.linspace(0.0, 1.0, 400, dtype=np.float32).reshape(20, 20), np.zeros((20, 20), np.bool_)
+    for row, values in ((5, (0.25, 0.5)), (9, (0.5, 1.0))):
+        anomaly_map[row, 3:5], mask[row, 3:5] = values, True
+    exact, merged = PixelScores(), PixelScores(most_entries=200)
+    for scores in (exact, merged):
+        scores.add("two.png", anomaly_map, mask)
+    assert merged.resolution > 0.0
+    assert merged.aupro(1.0) == pytest.approx(exact.aupro(1.0), abs=0.01)

@@ -188,3 +188,8 @@ def test_empty_levels_change_nothing() -> None:
     there = (good + defective) > 0
     for measure in (auroc_of_levels, average_precision_of_levels):
         assert measure(good, defective) == measure(good[there], defective[there])
+
+
+def test_of_equally_good_levels_f1_names_the_highest() -> None:
+    """One of two found, or both with two false alarms: 2 / 3 either way."""
+    assert best_f1_of_levels(np.array([2, 0]), np.array([1, 1])) == (pytest.approx(2 / 3), 1)

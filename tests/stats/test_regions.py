@@ -118,3 +118,23 @@ def test_what_is_missing_gives_no_number() -> None:
     assert np.isnan(aupro([anomaly_map], [nothing]))
     assert np.isnan(aupro([anomaly_map], [everything]))
     assert np.isnan(aupimo([anomaly_map], [everything])).all()
+
+
+def test_aupimo_counts_images_alike_whatever_their_size() -> None:
+    rng = np.random.default_rng(0)
+    maps = [rng.integers(0, 9, size).astype(np.float32) for size in ((4, 5), (12, 10), (7, 7), (9, 6))]
+    marked = [np.zeros(anomaly_map.shape, np.bool_) for anomaly_map in maps]
+    marked[2][1, 1], marked[3][1:8, 1:5] = True, True  # a small defect and a large one
+    scores, fpr_range = scores_of(maps, marked), (0.01, 0.9)
+    expected = [share for share in slow_aupimo(maps, marked, fpr_range) if not np.isnan(share)]
+    assert list(scores.aupimo_each(fpr_range).values()) == pytest.approx(expected, abs=2e-5)
+    assert scores.aupimo(fpr_range) == pytest.approx(np.mean(expected), abs=2e-5)
+
+
+def test_a_region_that_is_cut_by_what_counts_stays_one() -> None:
+    anomaly_map, mask = np.arange(12, dtype=np.float32).reshape(2, 6), np.zeros((2, 6), np.bool_)
+    mask[0, :3] = mask[1, 5] = True
+    valid = ~np.array([[False, True] + [False] * 4, [False] * 6])
+    scores = PixelScores()
+    scores.add("a.png", anomaly_map, mask, valid)
+    assert scores.aupro(1.0) == pytest.approx(slow_aupro([anomaly_map], [mask], 1.0, [valid]))

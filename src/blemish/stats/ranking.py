@@ -226,4 +226,4 @@ def _rates(good: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     end = _above(good)
     total = end[0] if end.size and end[0] else np.nan
     end = end / total
-    return np.append(end[1:], 0.0 * total), end
+    return np.append(end[1:], 0.0), end
