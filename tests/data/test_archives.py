@@ -174,6 +174,18 @@ def test_links_to_what_is_there_are_copied_and_others_and_devices_left_out(tmp_p
     assert [(path.name, path.read_bytes()) for path in found] == [("0.png", picture()), ("1.png", picture())]
 
 
+def test_files_or_sets_of_one_name_are_named(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "twins.zip", MVTEC | {f"copy/{name}": content for name, content in MVTEC.items()})
+    with pytest.raises(DataError, match=r"twins\.zip: two data sets in it are called bolt; unpack it yourself"):
+        unpack_dataset(archive, tmp_path / "out", PLAIN)
+    with tarfile.open(tmp_path / "again.tar", "w") as file:
+        for _ in range(2):
+            file.addfile(tarfile.TarInfo("x/train/good/0.png"), io.BytesIO())
+    with pytest.raises(DataError, match=r"^0\.png: in the archive twice"):
+        unpack_dataset(tmp_path / "again.tar", tmp_path / "out", PLAIN)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_link_in_a_zip_is_named_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, link = zipped(tmp_path / "a.zip", MVTEC), zipfile.ZipInfo("nut/train/good/l.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -36,6 +36,7 @@ MAX_ARCHIVE_BYTES = 1 << 36
 MAX_REMARK_BYTES = 1 << 20
 """Of a member's name and other remarks, which are read at once."""
 _CHUNK = 1 << 20
+_BY_HAND = "unpack it yourself and use `blemish data convert`"
 
 _REMARKS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -70,8 +71,8 @@ def check_archive(path: Path, known: str, on_bytes: OnStep = tell_nobody) -> str
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if known and digest.hexdigest() != known:
         raise DataError(
-            f"{path}: SHA-256 {digest.hexdigest()} where {known} is known; cut off, or another version; "
-            "fetch it again, or unpack it yourself and use `blemish data convert`"
+            f"{path}: SHA-256 {digest.hexdigest()} where {known} is known; cut off, or another version; fetch it "
+            f"again, or {_BY_HAND}"
         )
     return digest.hexdigest()
 
@@ -101,6 +102,8 @@ def unpack_dataset(
             on_note(f"links and devices in the archive, left out: {join_names(left_out)}")
         for category in find_categories(raw, MAX_DEPTH):
             name = category.name if category != raw else archive.name.partition(".")[0]
+            if (folder / name).exists():
+                raise DataError(f"{archive}: two data sets in it are called {name}; {_BY_HAND}")
             if data_set.layout:
                 convert_dataset(category, folder / name, data_set.layout, on_note=on_note)
             else:
@@ -276,6 +279,8 @@ def _inside(archive: Path, out: Path, name: str) -> Path:
 
 
 def _write(content: IO[bytes], target: Path, size: int) -> int:
+    if target.exists():
+        raise DataError(f"{target.name}: in the archive twice; {_BY_HAND}")
     written = 0
     with target.open("xb") as file:
         while chunk := content.read(min(_CHUNK, size - written + 1)):
