@@ -52,7 +52,7 @@ def test_a_file_and_a_pattern_say_the_same(tmp_path: Path) -> None:
         ("image,group\ntrain/good/a1.png\n", r"line 2: train/good/a1\.png has no group"),
         ("name,part\nx,1\n", "found the columns name, part; expected image and group"),
         ("", "found the columns none; expected image and group"),
-        ("image;group\nx;1\n", "semicolons between the cells; save it with commas"),
+        ("image;group\nx;1\n", r"g\.csv, line 2: there is no image x"),
         (ROWS.format("7", "7.0", "8"), r"g\.csv: '7' and '7\.0' would be two groups; write them alike"),
         (ROWS.format("lot a", "8", "Lot  A"), "'lot a' and 'Lot  A' would be two groups"),
         (ROWS.format("Gr\u00fcn", "Gru\u0308n", "8"), "would be two groups"),
@@ -64,6 +64,12 @@ def test_a_file_and_a_pattern_say_the_same(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_groups(write(tmp_path / "g.csv", rows), NAMES)
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_spreadsheets_of_many_countries_write_another_sign_for_the_comma(sign: str, tmp_path: Path) -> None:
+    rows = "\ufeffimage,group\r\n" + "".join(f"{name},lot {n}\r\n" for n, name in enumerate(NAMES))
+    assert read_groups(write(tmp_path / "g.csv", rows.replace(",", sign)), NAMES) == ("lot 0", "lot 1", "lot 2")
 
 
 def test_a_file_may_name_other_images_of_the_folder(tmp_path: Path) -> None:

@@ -41,9 +41,10 @@ def read_table(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[s
             more cells than the header.
     """
     try:
-        reader = csv.DictReader(io.StringIO(read_text(path, what, DataError), newline=""), strict=True)
+        text = read_text(path, what, DataError)
+        sign = cell_sign(text.partition("\n")[0])
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=sign)
         reader.fieldnames = names = [name.strip() for name in reader.fieldnames or ()]
-        refuse_other_commas(path, names)
         if twice := next((name for name in names if name and names.count(name) > 1), ""):
             raise DataError(f"{path}: the column '{twice}' is there twice")
         rows = []
@@ -56,15 +57,13 @@ def read_table(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[s
         raise DataError(f"{path}: not a CSV file ({error})") from None
 
 
-def refuse_other_commas(path: Path, header: Sequence[str]) -> None:
-    """Refuse a table with other signs between its cells, as spreadsheets write it in many countries.
+def cell_sign(header: str) -> str:
+    """What stands between the cells of a table: a comma or, as spreadsheets write it in many countries, another sign.
 
-    Raises:
-        DataError: the header is one cell with semicolons or tabs in it.
+    >>> cell_sign("image,group"), cell_sign("image;group")
+    (',', ';')
     """
-    if len(header) == 1 and (sign := next((one for one in (";", "\t") if one in header[0]), "")):
-        found = "semicolons" if sign == ";" else "tabs"
-        raise DataError(f"{path}: {found} between the cells; save it with commas (CSV UTF-8, comma delimited)")
+    return "," if "," in header else next((sign for sign in (";", "\t") if sign in header), ",")
 
 
 def refuse_more_cells(path: Path, line: int, expected: int, more: Sequence[str]) -> None:

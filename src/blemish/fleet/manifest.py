@@ -7,7 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from blemish.data.csv_cells import csv_line, refuse_more_cells, refuse_other_commas, unescape_cell
+from blemish.data.csv_cells import cell_sign, csv_line, refuse_more_cells, unescape_cell
 from blemish.data.files import absolute_path, atomic_write
 from blemish.data.image_files import image_files, photo_files
 from blemish.data.layouts import find_layout, is_passed_over
@@ -133,8 +133,10 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
 def _read_csv(path: Path) -> Iterator[tuple[str, ...]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
-            refuse_other_commas(path, header := [name.strip() for name in next(lines, [])])
+            sign = cell_sign(file.readline(1 << 16))
+            file.seek(0)
+            lines = csv.reader(file, delimiter=sign)
+            header = [name.strip() for name in next(lines, [])]
             places = _places(path, header)
             for line in filter(any, lines):  # not what spreadsheets leave below a table
                 if len(line) <= max(places):

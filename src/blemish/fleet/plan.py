@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from blemish.data.csv_cells import refuse_other_commas
+from blemish.data.csv_cells import cell_sign
 from blemish.data.files import absolute_path
 from blemish.data.product_names import first_twice, refused_name
 from blemish.errors import BlemishError, DataError, SettingsError, nearest
@@ -73,11 +73,11 @@ def _checked(path: Path, row: _Told) -> PlanRow:
 def _read_csv(path: Path) -> Iterator[_Told]:
     text = read_text(path, "the plan", DataError)
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        sign = cell_sign(text.partition("\n")[0])
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=sign))
     except csv.Error as error:
         raise DataError(f"{path}: not CSV: {error}") from None
     header = [name.strip() for name in rows[0]] if rows else []
-    refuse_other_commas(path, header)
     _check_names(path, header)
     for number, cells in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in cells):

@@ -80,7 +80,7 @@ def compare(plan: Plan, out: Path, runner: Runner = HERE) -> Compared[Content]:
         galleries: dict[str, Gallery] = {}
 
         def title(place: int) -> str:
-            return f"{runs[place].dataset.name}, {runs[place].name}, {runs[place].settings.seed}"
+            return f"{runs[place].dataset.name}, {runs[place].name}, seed {runs[place].settings.seed}"
 
         for outcome, is_news in runner.follow(runs, title):
             outcomes.append(outcome)
