@@ -132,9 +132,11 @@ def sweep_setting(
             show_default=False,
         ),
     ],
-    detector: Annotated[
+    detectors: Annotated[
         str | None,
         typer.Option(
+            "--detectors",
+            "--detector",
             help="Detectors or presets, separated by commas; see `blemish detectors`. Default: the default one and "
             "patchcore.",
             show_default=False,
@@ -156,7 +158,7 @@ def sweep_setting(
 
     plan = SettingSweep(
         data=data,
-        detectors=SWEPT if detector is None else _names(detector),
+        detectors=SWEPT if detectors is None else _names(detectors),
         assignments=[*set_, *(["data.skip_bad=true"] if skip_bad else [])],
         seeds=seeds,
         settings=settings,

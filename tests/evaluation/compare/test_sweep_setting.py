@@ -99,7 +99,7 @@ def test_a_value_that_fails_is_shown(shared_parts: Path, tmp_path: Path) -> None
         (["model.latent=8,8"], "a value is given twice"),
         (["model.latnet=8,9"], "seed: model.latnet: unknown setting; did you mean 'model.latent'?"),
         (["model.latent=8,many"], "model.latent"),
-        (["seed=0,1"], "there is an option for it"),
+        (["seed=0,1"], "seed: found 0 among the settings; give it by --seeds"),
     ],
 )
 def test_bad_sweeps_are_refused_before_any_work(
@@ -108,6 +108,17 @@ def test_bad_sweeps_are_refused_before_any_work(
     with pytest.raises(SettingsError, match=re.escape(message)):
         sweep_setting(plan(shared_parts, *assignments), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("detectors", "message"),
+    [(",", "--detectors: none given"), ("seed,seed", "--detectors seed,seed: each may be given once")],
+)
+def test_a_sweep_of_no_detector_or_of_one_twice_is_refused(
+    shared_parts: Path, tmp_path: Path, detectors: str, message: str
+) -> None:
+    said = run("sweep", "setting", shared_parts, "-o", tmp_path, "--detectors", detectors, "--set", "model.latent=2,3")
+    assert (said.exit_code, message in said.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import final
 from blemish.data.files import exclusive_lock, folder_to_fill
 from blemish.data.images import PixelPolicy
 from blemish.data.outputs import check_report_folder
-from blemish.errors import SettingsError
 from blemish.evaluation.compare.compare_page import render
 from blemish.evaluation.compare.content import Content, RunRow
 from blemish.evaluation.compare.follow import HERE, Runner
@@ -22,6 +21,7 @@ from blemish.evaluation.compare.runs import (
     Dataset,
     Outcome,
     Run,
+    check_asked,
     read_datasets,
     refuse_bad_files,
     refuse_unused,
@@ -97,12 +97,7 @@ def plan_runs(plan: Plan, out: Path) -> list[Run]:
     Raises:
         SettingsError, DataError: as `compare`.
     """
-    if plan.seeds < 1:
-        raise SettingsError(f"--seeds {plan.seeds}: at least 1 is needed")
-    if not plan.detectors:
-        raise SettingsError("--detectors: none given; for example patchcore,padim")
-    if len(set(plan.detectors)) < len(plan.detectors):
-        raise SettingsError(f"--detectors {','.join(plan.detectors)}: each may be given once")
+    check_asked(plan.detectors, plan.seeds)
     settings = {
         (name, seed): settings_of(name, plan.settings, plan.assignments, seed)
         for seed in range(plan.seeds)

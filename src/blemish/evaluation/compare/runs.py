@@ -184,12 +184,26 @@ def settings_of(name: str, toml: Path | None, assignments: Sequence[str], seed: 
     mine = _mine(name, assignments)
     asked = merge(read_toml(toml) if toml else {}, *(parse_assignment(text) for text in mine))
     for taken in {"detector", "seed"} & asked.keys():
-        raise SettingsError(f"{taken}: found {asked[taken]!r} among the settings; there is an option for it")
+        raise SettingsError(f"{taken}: found {asked[taken]!r} among the settings; give it by --{taken}s")
     try:
         return make_settings(name, toml, [*mine, f"seed={seed}"])
     except SettingsError as error:
         known = name in DETECTORS or name in PRESETS
         raise SettingsError(f"{name}: {error}" if known else str(error)) from None
+
+
+def check_asked(detectors: Sequence[str], seeds: int) -> None:
+    """Refuse detectors that are none or given twice, and no seed.
+
+    Raises:
+        SettingsError: as said.
+    """
+    if seeds < 1:
+        raise SettingsError(f"--seeds {seeds}: at least 1 is needed")
+    if not detectors:
+        raise SettingsError("--detectors: none given; for example patchcore,padim")
+    if len(set(detectors)) < len(detectors):
+        raise SettingsError(f"--detectors {','.join(detectors)}: each may be given once")
 
 
 def _mine(name: str, assignments: Sequence[str]) -> list[str]:

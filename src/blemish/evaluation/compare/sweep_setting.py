@@ -21,6 +21,7 @@ from blemish.evaluation.compare.runs import (
     Dataset,
     Outcome,
     Run,
+    check_asked,
     read_datasets,
     refuse_bad_files,
     refuse_unused,
@@ -94,8 +95,7 @@ def plan_runs(plan: SettingSweep, out: Path) -> tuple[str, list[str], list[Run]]
         SettingsError, DataError: as `sweep_setting`.
     """
     setting, values, others = split_assignments(plan.assignments)
-    if plan.seeds < 1:
-        raise SettingsError(f"--seeds {plan.seeds}: at least 1 is needed")
+    check_asked(plan.detectors, plan.seeds)
     asked = [
         (name, value, settings_of(name, plan.settings, [*others, f"{setting}={value}"], seed))
         for seed in range(plan.seeds)
