@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from blemish.station import queue, room, worker
@@ -128,22 +128,19 @@ def test_a_write_that_fails_leaves_nothing(
     assert send(operator, "a.png")[0] == 202
 
 
-def limit_database(database: Database, more_pages: int | None) -> None:
-    """Let SQLite grow by so many pages only, as on a disk with so much room; None: as it likes."""
+def limit_database(database: Database) -> list[int]:
+    """Let SQLite grow no further, as on a full disk; the pages that it may have from the next use on, to be changed."""
     with database.engine.connect() as connection:
-        pages = int(connection.execute(text("PRAGMA page_count")).scalar_one())
-    database.engine.dispose()
-    from sqlalchemy import event
-
-    limit = 2**31 if more_pages is None else pages + more_pages
-    event.listen(database.engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count = {limit}"))
+        limit = [int(connection.execute(text("PRAGMA page_count")).scalar_one())]
+    event.listen(database.engine, "checkout", lambda raw, *_: raw.execute(f"PRAGMA max_page_count = {limit[0]}"))
+    return limit
 
 
 @pytest.mark.slow
 def test_a_database_without_room_refuses_too_and_loses_nothing(station: Station, app: FastAPI, line: Line) -> None:
     operator = visit(station, app, "operator")
     assert send(operator, "0.png", 0)[0] == 202
-    limit_database(station.database, 0)
+    limit = limit_database(station.database)
     sent, statuses = 0, set[int]()
     while 507 not in statuses and sent < 2000:
         sent += 1
@@ -161,7 +158,7 @@ def test_a_database_without_room_refuses_too_and_loses_nothing(station: Station,
         assert "full" in said[0]
         time.sleep(0.3)
         assert len(said) == 1  # once, not at every try
-        limit_database(station.database, None)
+        limit[0] = 2**31
         assert wait_until(lambda: count(station.database, Decision) == kept)
     with station.database.read() as session:
         assert session.scalars(select(Decision).where(Decision.verdict == "unreadable")).all() == []
