@@ -321,6 +321,10 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         lambda content: content["policy"].update(size_px=[8192, 8192], tile_px=[64, 64], tile_overlap_px=63),
         "tiles of",
     ),
+    "tiles that never end": (
+        lambda content: content["policy"].update(tile_px=[32, 32], tile_overlap_px=32),
+        "tiles of",
+    ),
     "tiles larger than the image": (_set("policy", "tile_px", to=[128, 128]), "tiles of"),
     "a region that is no picture": (
         _set("policy", "roi_png", to=base64.b64encode(b"x" * 40).decode()),

@@ -49,3 +49,10 @@ def test_folds_have_rungs_without_a_number_of_images(header: ArtifactHeader) -> 
         update={"calibration": card, "calibration_scores": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), "max_false_alarm_rate": 0.25}
     )
     assert all(rung.images_needed is None for rung in threshold_ladder(header))
+
+
+def test_the_rate_of_a_threshold_counts_what_lies_above_it(header: ArtifactHeader) -> None:
+    """An image is flagged above the threshold, so that a calibration score of the same height speaks for no rate."""
+    header = header.model_copy(update={"calibration_scores": (1.0, 2.0, 3.0, 4.0), "threshold": 4.0})
+    assert header.rate_at(4.0) == header.max_false_alarm_rate
+    assert [header.rate_at(threshold) for threshold in (2.9, 3.0, 3.1, 5.0)] == [0.6, 0.4, 0.4, 0.2]

@@ -23,7 +23,7 @@ from blemish.inference.fixtures import (
     write_expectations,
 )
 from blemish.inference.onnx_file import FIXTURES_KEY, HEADER_KEY, plain_metadata, seal
-from blemish.inference.parity import decision, verify, with_margin
+from blemish.inference.parity import compare, decision, scores_with_margin, verify, with_margin
 from blemish.inference.predictor import Predictor
 from blemish.inference.runtime import open_onnx
 
@@ -138,3 +138,18 @@ def test_a_raised_threshold_means_the_same_to_scores_and_to_maps(header: Artifac
     threshold = with_margin(header.model_copy(update={"threshold": score}), 1e-6).threshold
     assert np.float32(threshold) == threshold
     assert threshold >= score
+
+
+def test_a_raised_score_is_never_below_what_it_was(header: ArtifactHeader) -> None:
+    """0.7 has a nearest number in 32 bits that is smaller; a good image would be flagged for it."""
+    assert float(np.float32(0.7)) < 0.7
+    (raised,) = scores_with_margin([0.7], margin=0.0, tolerance=0.0)
+    assert raised == np.nextafter(np.float32(0.7), np.float32(1.0)) > 0.7
+
+
+def test_another_verdict_on_the_same_map_is_told(onnx_file: Path) -> None:
+    predictor, expected = Predictor.load(onnx_file), next(read_expectations(open_onnx(onnx_file).fixtures))
+    found = predictor.predict(expected.image)
+    flipped = replace(expected.verdict, is_anomalous=not expected.verdict.is_anomalous)
+    assert compare(expected, found, predictor.threshold).is_same
+    assert not compare(replace(expected, verdict=flipped), found, predictor.threshold).is_same

@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.data.folder import read_folder
 from blemish.errors import CalibrationError, DataError, SettingsError
-from blemish.inference.predictor import Predictor
+from blemish.inference.predictor import Prediction, Predictor
 from blemish.inference.score import max_score, remove_small_regions, resize_map
 from blemish.training.settings import make_settings
 from blemish.training.train import train_model
@@ -33,6 +33,15 @@ def test_score_map_and_mask_agree_at_every_size(predictor: Predictor) -> None:
         assert prediction.anomaly_map.shape == prediction.defect_mask.shape == size
         assert prediction.score == prediction.scored_map.max() == prediction.anomaly_map.max()
         assert prediction.is_anomalous == prediction.defect_mask.any() == (prediction.score > prediction.threshold)
+
+
+def test_verdict_mask_and_regions_are_of_one_mind_where_a_threshold_is_no_number_of_32_bits() -> None:
+    """0.1 in 32 bits is a little above 0.1."""
+    scored = np.full((2, 3), 0.1, np.float32)
+    prediction = Prediction(None, max_score(scored), 1.0, 0.1, scored, image_size_px=(2, 3), latency_ms=0.0)
+    assert prediction.is_anomalous
+    assert prediction.defect_mask.all()
+    assert [region.area_px for region in prediction.regions] == [6]
 
 
 def test_every_kind_of_image_gives_the_same_score(predictor: Predictor, shared_parts: Path) -> None:
@@ -202,3 +211,10 @@ def test_opening_is_the_best_window_around_each_pixel(anomaly_map: np.ndarray, s
 def test_a_window_larger_than_the_map_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"score\.min_defect_px: 4 is larger than the map, 3 x 8"):
         remove_small_regions(np.zeros((3, 8), np.float32), 4)
+
+
+def test_the_rate_that_is_named_as_the_least_for_doubtful_images_is_taken(predictor: Predictor) -> None:
+    least = predictor.header.least_doubt_rate(predictor.threshold)
+    predictor.check_doubt_rate(least)
+    with pytest.raises(SettingsError, match="nothing that passes at threshold"):
+        predictor.check_doubt_rate(least - 1e-9)

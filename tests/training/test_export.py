@@ -22,7 +22,6 @@ from blemish.settings import Settings, validate
 from blemish.training.export import (
     ExportSettings,
     Trained,
-    check_batch,
     export_exact,
     export_model,
     stated_tolerance,
@@ -103,10 +102,13 @@ def test_the_threshold_still_moves(trained: Predictor, exported: Predictor) -> N
         exported.with_false_alarm_rate(0.001)
 
 
-def test_what_surrounds_the_graph_travels_along(trained: Predictor, exported: Predictor) -> None:
+def test_what_surrounds_the_graph_travels_along(trained: Predictor, exported: Predictor, onnx_file: Path) -> None:
     moved = {"threshold": True, "calibration_scores": True, "calibration": {"margin"}}
     assert exported.header.model_dump(exclude=moved) == trained.header.model_dump(exclude=moved)
     np.testing.assert_allclose(exported.header.calibration_scores, trained.header.calibration_scores, rtol=1e-4)
+    margin = open_onnx(onnx_file).header.export.tolerance * trained.threshold
+    assert exported.header.calibration.margin == margin
+    assert exported.threshold >= trained.threshold + margin
 
 
 def test_the_file_says_nothing_of_the_machine_it_was_made_on(onnx_file: Path) -> None:
@@ -129,25 +131,35 @@ def test_a_graph_of_other_weights_is_refused_with_the_worst_image(model_file: Pa
 def test_a_graph_that_mixes_its_batch_is_refused(model_file: Path) -> None:
     """It gives the right map for every image alone."""
     header, _, _ = open_detector(model_file)
-    apart, mixed = (graph_runtime(greatest(axes)) for axes in ([1], [0, 1]))
+    apart, mixed = graph_runtime(greatest([1])), greatest([0, 1])
     image = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32)
-    assert np.array_equal(apart.maps(image), mixed.maps(image))
+    assert np.array_equal(apart.maps(image), graph_runtime(mixed).maps(image))
     with pytest.raises(ArtifactError, match="a batch of three differs by"):
-        check_batch(Trained(header, apart, {}), mixed)
+        export_exact(Trained(header, apart, {}), mixed, 18, {})
 
 
-def greatest(axes: list[int]) -> bytes:
-    """A graph that takes the maximum over these axes."""
+def test_a_ten_thousandth_of_the_threshold_is_allowed_and_no_more(model_file: Path) -> None:
+    """All images are below the threshold, so that what is added to a map is its share of the threshold."""
+    header = open_detector(model_file)[0].model_copy(update={"threshold": 2.0})
+    trained = Trained(header, graph_runtime(greatest([1])), {})
+    assert export_exact(trained, greatest([1], more=1.9e-4), 18, {}).card.tolerance == 1e-4
+    with pytest.raises(ArtifactError, match=r"a batch of three differs by 0\.0001\d* of the"):
+        export_exact(trained, greatest([1], more=2.1e-4), 18, {})
+
+
+def greatest(axes: list[int], more: float = 0.0) -> bytes:
+    """A graph that takes the maximum over these axes, and adds a number to it."""
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 64, 64])
     maps = helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["batch", 64, 64])
     nodes = [
         helper.make_node("ReduceMax", ["images"], ["most"], axes=axes, keepdims=1),
         helper.make_node("Mul", ["images", "zero"], ["nothing"]),
         helper.make_node("Add", ["most", "nothing"], ["all"]),
-        helper.make_node("ReduceMax", ["all"], ["maps"], axes=[1], keepdims=0),
+        helper.make_node("ReduceMax", ["all"], ["greatest"], axes=[1], keepdims=0),
+        helper.make_node("Add", ["greatest", "more"], ["maps"]),
     ]
-    zero = numpy_helper.from_array(np.float32(0.0), "zero")
-    graph = helper.make_graph(nodes, "greatest", [images], [maps], [zero])
+    numbers = [numpy_helper.from_array(np.float32(n), name) for name, n in (("zero", 0.0), ("more", more))]
+    graph = helper.make_graph(nodes, "greatest", [images], [maps], numbers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
 
