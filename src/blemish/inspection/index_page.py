@@ -70,14 +70,14 @@ def write_index(rows: Iterable[tuple[str, Row]], out: Path, rows_file: str, mode
         file.write(_HEAD)
         kinds = [kind for kind in _KINDS if counts[kind] or kind in ("anomalous", "good")]
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in kinds)
-        file.write(f"<h1>{plural(counts.total(), 'image')}: {said}</h1>\n")
+        file.write(f"<header><h1>{plural(counts.total(), 'image')}: {said}</h1>\n")
         folder = _common_folder(row["path"] for _, row in worst)
         where = f" Names are those below {_text(folder)}." if folder else ""
         link = f'<a href="{quote(rows_file)}">{escape(rows_file)}</a>'
         left = f" The worst {len(worst)} are shown." if counts.total() > len(worst) else ""
         file.write(f"<p>Judged by {_text(model)}; all rows: {link}.{left}{where}</p>\n{_LEGEND}")
         file.write(_DOUBTS if counts[DOUBTFUL] else "")
-        file.write("<main>\n")
+        file.write("</header>\n<main>\n")
         file.writelines(_figure(name, row, folder) for name, row in worst)
         file.write("</main></body></html>\n")
     return path
@@ -116,7 +116,7 @@ def _text(text: str) -> str:
 
 def _figure(name: str, row: Row, folder: str) -> str:
     path, verdict = _text(os.path.relpath(row["path"], folder) if folder else row["path"]), _kind(row)
-    message = _text(row["message"])
+    message = _text(row["message"].removeprefix(f"{row['path']}: "))
     if row["score"] is None:
         text = f"UNREADABLE<br>{path}<br>{message}"
         return f'<figure class="unreadable"><figcaption>{text}</figcaption></figure>\n'

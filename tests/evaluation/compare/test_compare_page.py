@@ -5,6 +5,7 @@ import html
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from blemish.cli.compare import _print_comparison
@@ -12,6 +13,7 @@ from blemish.evaluation.compare import published
 from blemish.evaluation.compare.compare_page import amount, render, seconds, verdict
 from blemish.evaluation.compare.ranking import rank_detectors
 from blemish.evaluation.compare.summary import MEASURES, over_datasets, spread, summarise
+from blemish.evaluation.report.pictures import photo
 
 NASTY = '<img src=x onerror="alert(1)">'
 
@@ -68,7 +70,7 @@ def page() -> str:
     picture = {
         "name": NASTY,
         "type": "cut",
-        "pictures": [("ground truth", "data:image/jpeg;base64,AAAA"), ("seed", None)],
+        "pictures": [("ground truth", photo(np.zeros((2, 3, 3), np.uint8))), ("seed", None)],
     }
     return render(content(*runs, failed("vae")), {"hazelnut": [picture]})
 

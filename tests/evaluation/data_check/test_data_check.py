@@ -302,6 +302,8 @@ def test_every_picture_of_the_page_is_enlarged_by_a_click_and_by_a_key(chromium:
     page.goto(report_path.as_uri())
     small, large = page.locator("main img"), page.locator("dialog#large img")
     assert small.count() == page.locator("main button.enlarge img").count() > 9
+    kept = "all => all.every(one => one.getAttribute('width') == one.naturalWidth && one.getAttribute('height') > 0)"
+    assert small.evaluate_all(kept)  # else the page moves when they are there
     for place, is_clicked in enumerate([True, False] * 2):
         picture = small.nth(place)
         before = picture.bounding_box()

@@ -13,7 +13,7 @@ from blemish.errors import plural
 from blemish.evaluation.compared import describe_sizes
 from blemish.evaluation.measures import FOUND_AND_AUROC, MEASURES
 from blemish.evaluation.report import figures
-from blemish.evaluation.report.pictures import Drawings, panel, three_thresholds, thresholds_in_use
+from blemish.evaluation.report.pictures import Drawings, extent, panel, three_thresholds, thresholds_in_use
 from blemish.evaluation.results import AS_READ, FalseAlarms, Results, Rung
 from blemish.inference.score import score_text
 from blemish.stats.conformal import promised_percent
@@ -71,6 +71,7 @@ def page_environment(**filters: Callable[..., str]) -> Environment:
         "promised_percent": promised_percent,
         "span": span,
         "code": code,
+        "extent": extent,
         "plural": plural,
         **filters,
     }

@@ -1,12 +1,15 @@
 """The pictures of a report: what was seen, what was expected, what was called defective."""
 
 import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
 from blemish.evaluation.report.close_up import CloseUp, frame, outlines, own_scale
 from blemish.evaluation.results import Results
@@ -127,3 +130,9 @@ def _picture(caption: str, image: Rgb) -> Picture:
 def photo(image: Rgb) -> str:
     """A picture as a `data:` address, for a page."""
     return f"data:image/jpeg;base64,{base64.b64encode(encode(image, 'JPEG')).decode()}"
+
+
+def extent(address: str) -> Markup:
+    """Width and height of a `photo`, as attributes: a page keeps its place, and nothing moves when it is there."""
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+        return Markup(f'width="{image.width}" height="{image.height}"')
