@@ -1,12 +1,13 @@
 """What is told for each condition, and what a file of conditions may hold."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from blemish.errors import DataError
 from blemish.evaluation.by_condition import measure_conditions, read_conditions
-from blemish.evaluation.false_alarms import Promise
+from blemish.evaluation.false_alarms import Promise, realised_rate
 from blemish.evaluation.judged import JudgedImage
 
 NAMES = ["test/good/0.png", "test/good/1.png", "test/cut/0.png", "test/cut/1.png"]
@@ -29,7 +30,7 @@ def test_each_value_has_its_own_figures(tmp_path: Path) -> None:
     )
     conditions = read_conditions(file, NAMES)
     images = [judged(name, score) for name, score in zip(NAMES, (0.9, 0.1, 0.6, 0.7), strict=True)]
-    found = measure_conditions(images, conditions, Promise(0.05), 0.95)
+    found = measure_conditions(images, conditions, partial(realised_rate, promise=Promise(0.05), confidence=0.95), 0.95)
     assert list(found) == ["light", "day"]
     bright, dim = found["light"]
     assert (dim.value, dim.false_alarms.flagged, dim.false_alarms.good_images, dim.found) == ("dim", 1, 1, 1)

@@ -262,14 +262,18 @@ def test_a_promise_on_average_is_not_blamed_for_its_luck(tmp_path: Path) -> None
 def test_false_alarms_are_counted_by_group_where_the_promise_is(tmp_path: Path) -> None:
     for place in range(12):
         write_image(tmp_path / f"flat/part{place // 3}_{place}.png", 0.9 if place in (4, 5) else 0.1)
+    (conditions := tmp_path / "conditions.csv").write_text(
+        "image,light\n" + "".join(f"{sample.name},dim\n" for sample in read_folder(tmp_path / "flat").train)
+    )
     header = brightness_predictor().header
     folder = read_folder(tmp_path / "flat")
     for pattern, counted in ((r"part(\d)", (4, 1, 0.25)), (r"tray(\d)", (None, 2, 2 / 12)), (None, (None, 2, 2 / 12))):
         card = header.calibration.model_copy(update={"by_group": True, "group_pattern": pattern})
         predictor = Predictor(header.model_copy(update={"calibration": card}), Brightness())
-        results = measured(predictor, folder)
+        results = measured(predictor, folder, EvaluateSettings(conditions=str(conditions)))
         found = results["realised_false_alarm_rate"]
         assert (found["groups"], found["flagged"], found["rate"]) == counted
+        assert results["by_condition"]["light"][0]["false_alarms"] == found
         assert ("groups" in results["notes"]) == (counted[0] is None)
         assert results["promise"]["calibration_groups"] == 19
 

@@ -1,6 +1,6 @@
 """How a model does under each condition, such as light, day or camera."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,8 @@ import numpy as np
 from blemish.data.csv_cells import read_table
 from blemish.data.layouts import composed
 from blemish.errors import DataError, join_names
-from blemish.evaluation.false_alarms import Promise, realised_rate
 from blemish.evaluation.judged import JudgedImage, as_number, as_range
-from blemish.evaluation.results import ConditionRow
+from blemish.evaluation.results import ConditionRow, FalseAlarms
 from blemish.stats import auroc, rate_interval
 
 Conditions = Mapping[str, Mapping[str, str]]
@@ -64,27 +63,30 @@ def _check_rows(path: Path, rows: Mapping[str, Mapping[str, str]], names: Sequen
 
 
 def measure_conditions(
-    images: Sequence[JudgedImage], conditions: Conditions, promise: Promise, confidence: float
+    images: Sequence[JudgedImage],
+    conditions: Conditions,
+    false_alarms: Callable[[Sequence[JudgedImage]], FalseAlarms],
+    confidence: float,
 ) -> dict[str, list[ConditionRow]]:
-    """A row for each value of each condition: found, false alarms beside the promise, drop of AUROC."""
+    """A row for each value of each condition: found, false alarms as they are counted of all images, drop of AUROC."""
     overall = _auroc(images)
     found = {}
     for condition, values in conditions.items():
         parts: dict[str, list[JudgedImage]] = {value: [] for value in sorted(set(values.values()))}
         for image in images:
             parts[values[image.name]].append(image)
-        found[condition] = [_row(value, part, overall, promise, confidence) for value, part in parts.items()]
+        found[condition] = [_row(value, part, overall, false_alarms(part), confidence) for value, part in parts.items()]
     return found
 
 
 def _row(
-    value: str, images: Sequence[JudgedImage], overall: float, promise: Promise, confidence: float
+    value: str, images: Sequence[JudgedImage], overall: float, false_alarms: FalseAlarms, confidence: float
 ) -> ConditionRow:
     hits = [image.is_anomalous for image in images if image.label]
     own = _auroc(images)
     return ConditionRow(
         value=value,
-        false_alarms=realised_rate(images, promise, confidence),
+        false_alarms=false_alarms,
         defective=len(hits),
         found=sum(hits),
         interval=as_range(rate_interval(sum(hits), len(hits), confidence)) if hits else None,

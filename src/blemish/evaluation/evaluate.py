@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
@@ -128,7 +129,8 @@ def _results(
 ) -> Results:
     header, promise = predictor.header, _promised(predictor)
     overall, by_type = measure(judged.images, judged.pixels, predictor.threshold, settings)
-    ladder = climb(header, judged.images, settings.confidence)
+    ladder, groups = climb(header, judged.images, settings.confidence), _groups(header, judged)
+    false_alarms = partial(realised_rate, promise=promise, confidence=settings.confidence, groups=groups)
     return Results(
         **dict(overall),
         by_type=by_type,
@@ -137,8 +139,8 @@ def _results(
         threshold=predictor.threshold,
         has_paper_tau=is_algorithm_1(predictor, list(judged.samples.values())),
         promise=_promise_card(header, promise),
-        realised_false_alarm_rate=realised_rate(judged.images, promise, settings.confidence, _groups(header, judged)),
-        by_condition=measure_conditions(judged.images, conditions, promise, settings.confidence),
+        realised_false_alarm_rate=false_alarms(judged.images),
+        by_condition=measure_conditions(judged.images, conditions, false_alarms, settings.confidence),
         by_size=measure_sizes(judged.images, settings.confidence),
         ladder=ladder,
         next_steps=advise(Judgement(predictor, judged.images, judged.sizes_px, ladder, folder)),
