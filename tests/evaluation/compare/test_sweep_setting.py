@@ -111,13 +111,18 @@ def test_bad_sweeps_are_refused_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("detectors", "message"),
-    [(",", "--detectors: none given"), ("seed,seed", "--detectors seed,seed: each may be given once")],
+    ("options", "message"),
+    [
+        (("--detectors", ","), "--detectors: none given"),
+        (("--detectors", "seed,seed"), "--detectors seed,seed: each may be given once"),
+        (("--seeds", "0"), "--seeds 0: how many runs of each; give 1 to 1000"),
+        (("--seeds", "20261128"), "--seeds 20261128: how many runs of each; give 1 to 1000"),
+    ],
 )
-def test_a_sweep_of_no_detector_or_of_one_twice_is_refused(
-    shared_parts: Path, tmp_path: Path, detectors: str, message: str
+def test_a_sweep_of_nothing_twice_the_same_or_no_end_is_refused(
+    shared_parts: Path, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
-    said = run("sweep", "setting", shared_parts, "-o", tmp_path, "--detectors", detectors, "--set", "model.latent=2,3")
+    said = run("sweep", "setting", shared_parts, "-o", tmp_path, *options, "--set", "model.latent=2,3")
     assert (said.exit_code, message in said.stderr) == (2, True)
 
 

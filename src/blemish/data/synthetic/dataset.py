@@ -13,6 +13,7 @@ from blemish.data.synthetic.hazelnut_defects import HAZELNUT_DEFECTS
 from blemish.errors import SettingsError
 
 SMALLEST_PX, LARGEST_PX = 64, 1024
+MOST_IMAGES = 1_000_000
 
 KINDS = ("train/good", "test/good", *(f"test/{defect_type}" for defect_type in HAZELNUT_DEFECTS))
 """The folders of images. Their order seeds the images: append only."""
@@ -35,7 +36,7 @@ def write_hazelnuts(
 
     Args:
         out: Must not exist yet, or be empty.
-        good: Good images to train on, at least one.
+        good: Good images to train on, at least one; of each kind a million at most.
         defects: Images of each of the four defect types: crack, cut, hole, print.
         size_px: Height and width, 64 to 1024.
         seed: Any whole number from 0.
@@ -52,9 +53,9 @@ def write_hazelnuts(
     {'train/good': 2, 'test/good': 1, 'test/crack': 1, 'test/cut': 1, 'test/hole': 1, 'test/print': 1}
     """
     test_good = max(10, good // 4) if test_good is None else test_good
-    _check_range("good", good, 1, None)
-    _check_range("defects", defects, 0, None)
-    _check_range("test_good", test_good, 0, None)
+    _check_range("good", good, 1, MOST_IMAGES)
+    _check_range("defects", defects, 0, MOST_IMAGES)
+    _check_range("test_good", test_good, 0, MOST_IMAGES)
     _check_range("size_px", size_px, SMALLEST_PX, LARGEST_PX)
     _check_range("seed", seed, 0, None)
     counts = dict(zip(KINDS, (good, test_good, *[defects] * len(HAZELNUT_DEFECTS)), strict=True))

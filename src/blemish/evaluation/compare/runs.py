@@ -26,6 +26,9 @@ from blemish.settings import MaskValues, RunSettings, merge, parse_assignment, r
 from blemish.training.settings import make_settings
 from blemish.training.train import state_path, train_model
 
+MOST_SEEDS = 1000
+"""Of one detector, data set and value."""
+
 
 @final
 @dataclass(frozen=True)
@@ -193,13 +196,13 @@ def settings_of(name: str, toml: Path | None, assignments: Sequence[str], seed: 
 
 
 def check_asked(detectors: Sequence[str], seeds: int) -> None:
-    """Refuse detectors that are none or given twice, and no seed.
+    """Refuse detectors that are none or given twice, and so many seeds as a seed itself would be, or none.
 
     Raises:
         SettingsError: as said.
     """
-    if seeds < 1:
-        raise SettingsError(f"--seeds {seeds}: at least 1 is needed")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise SettingsError(f"--seeds {seeds}: how many runs of each; give 1 to {MOST_SEEDS}")
     if not detectors:
         raise SettingsError("--detectors: none given; for example patchcore,padim")
     if len(set(detectors)) < len(detectors):
