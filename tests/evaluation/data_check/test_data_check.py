@@ -153,6 +153,22 @@ def test_near_copies_are_found_and_do_not_judge_each_other(photos: Path) -> None
     assert set(list(result.oddness)[:2]) == {"defect.png", "defect_again.png"}
 
 
+def test_a_copy_is_called_turned_though_the_texture_behind_it_lies_still(photos: Path) -> None:
+    """As on a conveyor whose weave looks the same turned by 180 degrees."""
+    rng = np.random.default_rng(2)
+    weave = rng.normal(0, 12, (48, 64))
+    weave += weave[::-1, ::-1]
+    for path in sorted(photos.iterdir()):
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L").resize((64, 48)), np.float64) + rng.normal(0, 12, (48, 64))
+        Image.fromarray(np.uint8(np.clip(pixels + weave, 0, 255))).save(path)
+    with Image.open(photos / "003.png") as image:
+        image.transpose(Image.Transpose.ROTATE_180).save(photos / "copy.png")
+    (finding,) = (one for one in checked(photos).findings if "copy.png" in one.paths and one.kind == "near duplicate")
+    assert finding.paths == ("003.png", "copy.png")
+    assert "turned by 180" in finding.message
+
+
 @pytest.mark.slow
 def test_smooth_round_parts_are_no_near_duplicates_of_each_other_but_their_copies_are(tmp_path: Path) -> None:
     discs = draw_discs(12)

@@ -98,11 +98,13 @@ def confirm_pairs(
     def confirmed(pair: Pair) -> Iterator[Pair]:
         first, second = images[pair.first], images[pair.second]
         side = min(FINE_SIDE, *first.facts.size_px, *second.facts.size_px) // 2 * 2
-        for turn in dict.fromkeys(("", pair.turn)):  # a symmetric part looks turned as well as not
-            spectra = spectrum(pair.first, side, turn), spectrum(pair.second, side, "")
-            if first.pixels_sha256 == second.pixels_sha256 or fine_correlation(*spectra) >= FINE_ALIKE:
-                yield replace(pair, turn=turn)
-                return
+        likeness = {
+            turn: fine_correlation(spectrum(pair.first, side, turn), spectrum(pair.second, side, ""))
+            for turn in ("", pair.turn)
+        }
+        turn = max(likeness, key=likeness.__getitem__)  # a symmetric part looks turned as well as not; its noise not
+        if first.pixels_sha256 == second.pixels_sha256 or likeness[turn] >= FINE_ALIKE:
+            yield replace(pair, turn=turn)
 
     told = counted(pairs, lambda done, total: report(Progress("near duplicates", done, total)))
     return [found for pair in told for found in confirmed(pair)]
