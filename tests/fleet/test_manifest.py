@@ -9,6 +9,7 @@ import pytest
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.fleet.archive import open_archive
 from blemish.fleet.manifest import ManifestRow, find_images, read_manifest, write_manifest
+from reference.command import run
 
 pyarrow = pytest.importorskip("pyarrow", reason="pip install 'blemish[fleet]'")
 pytest.importorskip("pyarrow.parquet")
@@ -103,6 +104,8 @@ WRONG_FOLDERS: dict[str, Callable[[Path], Path]] = {
 def test_a_folder_without_products_is_refused_and_nothing_is_written(tmp_path: Path, message: str) -> None:
     with pytest.raises(DataError, match=message):
         write_manifest(find_images(WRONG_FOLDERS[message](tmp_path)), tmp_path / "m.parquet")
+    printed = run("fleet", "manifest", WRONG_FOLDERS[message](tmp_path / "again"))
+    assert (printed.exit_code, printed.stdout) == (2, "")  # a header alone would be a manifest
     assert not list(tmp_path.glob("*.parquet"))
 
 

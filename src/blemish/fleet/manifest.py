@@ -70,7 +70,7 @@ def find_images(folder: Path, product: str | None = None) -> Iterator[ManifestRo
     )
     if (first := next(rows, None)) is None:
         raise DataError(f"{folder}: no images in it or below it")
-    yield from chain([first], rows)
+    return chain([first], rows)
 
 
 def csv_lines(rows: Iterable[ManifestRow]) -> Iterator[str]:
