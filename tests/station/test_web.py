@@ -539,6 +539,8 @@ def test_moving_the_threshold_is_signed_and_has_a_reason(
         assert verify_trail(session).problem is None
     assert (entry.actor, json.loads(entry.detail)["reason"]) == ("the engineer", "lamp was changed")
     assert "lamp was changed" in who.client.get("/trail").text
+    moved = who.client.get("/trail?action=threshold").text
+    assert ("lamp was changed" in moved, 'title="login"' in moved) == (True, False)
     page = who.client.get("/threshold").text
     (now_at,) = re.findall('name="before" value="([^"]*)"', page)
     assert float(now_at) == options[chosen][0]

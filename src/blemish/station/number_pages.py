@@ -17,7 +17,7 @@ from blemish.station.render import render
 from blemish.station.reports import HourlyChart, shift_report, utc_time
 from blemish.station.sign_in import check_signature, noted
 from blemish.station.tables import Entry, Product
-from blemish.station.trail import verify_trail
+from blemish.station.trail import ACTIONS, verify_trail
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -134,14 +134,17 @@ def trail(
     station: At,
     before: int | None = None,
     everything: bool = False,
+    action: Annotated[str, Query(max_length=32)] = "",
     check: bool = False,
     head: Annotated[str, Query(max_length=1000)] = "",
 ) -> Response:
-    """The audit trail, the newest entry first; decisions only where asked for."""
+    """The audit trail, the newest entry first, of one action or of all; decisions only where asked for."""
     query = select(Entry).order_by(Entry.seq.desc()).limit(100)
     if before is not None:
         query = query.where(Entry.seq < before)
-    if not everything:
+    if action:
+        query = query.where(Entry.action == action)
+    elif not everything:
         query = query.where(Entry.action != "decision")
     with station.database.read() as session:
         entries = list(session.scalars(query))
@@ -150,7 +153,14 @@ def trail(
         sought = _noted(station, head) if head.strip() else None
         verified = verify_trail(session, sought) if check else None
         last = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
-    told = {"verified": verified, "head": last, "everything": everything, "noted": head}
+    told = {
+        "verified": verified,
+        "head": last,
+        "everything": everything,
+        "noted": head,
+        "action": action,
+        "actions": ACTIONS,
+    }
     return render(request, "trail.html.j2", entries=entries, hidden=hidden, **told)
 
 

@@ -7,7 +7,7 @@ off at its end it cannot prove by itself: note a head elsewhere (print it, send 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final, get_args
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -24,8 +24,17 @@ AT_ONCE = 1000
 STATION = "station"
 """Who decides when no person does."""
 
+Action = (
+    Literal["decision", "verdict", "note", "threshold", "model", "live", "shadow", "run", "drift", "drift setting"]
+    | Literal["audit rate", "doubt rate", "product", "source", "hook", "head", "export", "import", "retention"]
+    | Literal["removed", "user", "password", "token", "login"]
+)
+"""What is done that an entry tells of."""
 
-def append(session: Session, actor: str, action: str, subject: object, detail: Mapping[str, Any]) -> int:
+ACTIONS: tuple[str, ...] = tuple(name for some in get_args(Action) for name in get_args(some))
+
+
+def append(session: Session, actor: str, action: Action, subject: object, detail: Mapping[str, Any]) -> int:
     """Add an entry in the transaction of what it is about; returns its number."""
     head = session.execute(select(Entry.seq, Entry.sha256).order_by(Entry.seq.desc()).limit(1)).first()
     seq, previous = (1, FIRST) if head is None else (head.seq + 1, head.sha256)
