@@ -1,6 +1,7 @@
 """Layouts of other data sets: read as they are, or converted, and named where they are neither."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.data.annotations import FORMATS
 from blemish.data.convert import convert_dataset
 from blemish.data.folder import read_folder
 from blemish.data.layout_readers import READERS
 from blemish.data.layouts import recognise
 from blemish.errors import DataError, SettingsError
+from reference.command import run
 
 SIDE = 16
 
@@ -574,6 +577,11 @@ def test_two_folders_of_good_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"OK and good, more than one folder of good images"):
         convert_dataset(tmp_path / "parts", tmp_path / "out", "ok_nok")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_tells_every_layout_and_every_format() -> None:
+    told = " ".join(run("data", "convert", "--help").output.split())
+    assert [name for name in (*READERS, *FORMATS) if name not in re.split(r"[ ,.]+", told)] == []
 
 
 def test_a_data_set_is_not_converted_into_itself(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def convert(
         str | None,
         typer.Option(
             help="How it is laid out: mvtec, visa, mvtec_3d, dagm, ksdd, ksdd2, real_iad, magnetic_tile, aitex, "
-            "deeppcb, ok_nok or classes. Default: found out."
+            "deeppcb, ok_nok, segmentation or classes. Default: found out."
         ),
     ] = None,
     test_good: Annotated[
