@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
-from blemish.models.maps import gaussian_blur, max_over_channels
+from blemish.models.maps import SigmaPx, gaussian_blur, max_over_channels
 from blemish.settings import Settings
 
 STARTS = 64
@@ -35,9 +35,7 @@ class AnoGanSettings(Settings):
     feature_weight: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.1, description="Share of the discriminator's features in the search; the rest is the residual's."
     )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        0.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
+    smoothing_sigma_px: SigmaPx = 0.0
 
 
 @final

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from blemish.models.blocks import Finish, Row, decoder, encoder, grid_of
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
 from blemish.models.maps import (
+    SigmaPx,
     gaussian_blur,
     max_over_channels,
     mean_l2_norm,
@@ -66,9 +67,7 @@ class ConvAutoencoderSettings(Settings):
     loss: Literal["l2", "mse", "ssim"] = Field(
         "l2", description="Mean L2 norm (the paper's equation 5), mean squared error, or 1 - structural similarity."
     )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        0.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
+    smoothing_sigma_px: SigmaPx = 0.0
 
 
 @final

@@ -85,9 +85,14 @@ class Detector(nn.Module, ABC):
     why_not_exported: ClassVar[str] = ""
     """Why the detector cannot become an ONNX graph; empty where it can."""
 
-    def __init__(self, shape: ImageShape) -> None:
+    def __init__(self, shape: ImageShape, settings: Any = None) -> None:
+        """`settings` are the detector's own, where its sides depend on them, as on an encoder.
+
+        Raises:
+            SettingsError: sides that it cannot take.
+        """
         super().__init__()
-        check_sides(shape, self.side_multiple)
+        check_sides(shape, self.multiple_of_sides(settings))
         self.shape = shape
 
     @classmethod

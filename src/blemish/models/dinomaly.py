@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import SettingsError
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise
 from blemish.models.encoders import EncoderSettings, FrozenEncoder, choose
 from blemish.models.feature_maps import FeatureBatches, cosine_distance
-from blemish.models.maps import upsample_and_blur
+from blemish.models.maps import SigmaPx, upsample_and_blur
 
 MOST_LAYERS = 8
 """Taken by rule: all of the middle two thirds of a ViT-B, every second of a ViT-L, as in the paper."""
@@ -45,9 +45,7 @@ class DinomalySettings(EncoderSettings):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.2, description="Share of the numbers in the bottleneck that are dropped in a step."
     )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        4.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
+    smoothing_sigma_px: SigmaPx = 4.0
 
     def layers_of_tokens(self, count: int) -> tuple[int, ...]:
         """The middle two thirds, of more than `MOST_LAYERS` each second, third and so on.
@@ -88,9 +86,8 @@ class Dinomaly(Detector):
     }
 
     def __init__(self, settings: DinomalySettings, shape: ImageShape) -> None:
-        super().__init__(shape)
+        super().__init__(shape, settings)
         self.settings = settings
-        check_sides(shape, self.multiple_of_sides(settings))
         self.encoder = FrozenEncoder(settings, shape[1:])
         channels, self.layers = self.encoder.channels[0], len(self.encoder.channels)
         self.shallow = self.layers // 2

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, identities
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, identities
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import FeatureBatches, local_mean
 from blemish.models.gaussians import (
@@ -24,7 +24,7 @@ from blemish.models.gaussians import (
     shrink_gaussians,
     whitening,
 )
-from blemish.models.maps import upsample_and_blur
+from blemish.models.maps import SigmaPx, upsample_and_blur
 
 SMALLEST_STD = 1e-3
 """Channels that hardly vary in good images are not blown up by more than this allows."""
@@ -45,7 +45,7 @@ class FeatureAutoencoderSettings(EncoderSettings):
     by_place: bool = Field(
         True, description="A Gaussian for each place of the image. false: one for all of them, as for rolls of cloth."
     )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
+    smoothing_sigma_px: SigmaPx = Field(
         2.5, description="Blur each term of the anomaly map by this much. 0: not at all."
     )
 
@@ -95,12 +95,11 @@ class FeatureAutoencoder(Detector):
     whitening: Tensor
 
     def __init__(self, settings: FeatureAutoencoderSettings, shape: ImageShape) -> None:
-        super().__init__(shape)
+        super().__init__(shape, settings)
         self.settings = settings
         self.features = FrozenEncoder(settings, shape[1:])
         self.features.check_several("feature_autoencoder")
         coarsest = max(self.features.strides)
-        check_sides(shape, coarsest << settings.bottleneck)
         self.ratios = [coarsest // stride for stride in self.features.strides]
         self.sizes = [c * r * r for c, r in zip(self.features.channels, self.ratios, strict=True)]
         self.finer = sum(self.sizes[:-1])

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, identities
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, identities
 from blemish.models.encoders import FrozenEncoder
 from blemish.models.feature_maps import (
     PATCH_DEFAULTS,
@@ -60,10 +60,9 @@ class FeatureDictionary(Detector):
     atoms: Tensor
 
     def __init__(self, settings: FeatureDictionarySettings, shape: ImageShape) -> None:
-        super().__init__(shape)
+        super().__init__(shape, settings)
         self.settings = settings
         self.features = FrozenEncoder(settings, shape[1:])
-        check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("components", identities(1, channels)[0])

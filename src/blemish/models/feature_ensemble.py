@@ -11,7 +11,7 @@ from torch import Tensor
 from blemish.errors import plural
 from blemish.models.alignment import explained_by_place, how_aligned, narrowness
 from blemish.models.background import Background
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, nearest_multiple
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, nearest_multiple
 from blemish.models.encoders import FrozenEncoder
 from blemish.models.excess import IMAGES, Excess
 from blemish.models.feature_ensemble_settings import FeatureEnsembleSettings, check_combination
@@ -131,13 +131,12 @@ class FeatureEnsemble(Detector):
     gain: Tensor
 
     def __init__(self, settings: FeatureEnsembleSettings, shape: ImageShape) -> None:
-        super().__init__(shape)
+        super().__init__(shape, settings)
         check_combination(settings)
         self.settings = settings
         self.features = FrozenEncoder(settings, shape[1:])
         self.features.check_several("feature_ensemble")
         channels, strides = self.features.channels, self.features.strides
-        check_sides(shape, max(strides))
         self.patch_channels = channels[: max(2, len(channels) - 1)]
         self.grid = grid_of((shape.height, shape.width), self.features.patch_stride)
         self.small_px = small_size(shape, strides[-1])

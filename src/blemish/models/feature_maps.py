@@ -1,17 +1,16 @@
 """What the feature-space detectors share: from an encoder's maps to patches, and from distances to an anomaly map."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from blemish.models.detector import Batches, ImageShape
 from blemish.models.encoders import EncoderSettings
-from blemish.models.maps import upsample_and_blur
+from blemish.models.maps import SigmaPx, upsample_and_blur
 
 KEPT_BYTES = 2 << 30
 """Features are kept in memory up to this much; beyond it they are computed again in each epoch."""
@@ -23,9 +22,7 @@ PATCH_DEFAULTS: Mapping[str, Any] = {"augment": {"images_of_one": 1}, "data": {"
 class PatchSettings(EncoderSettings):
     """The settings that the detectors of distances between patches share."""
 
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        4.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
+    smoothing_sigma_px: SigmaPx = 4.0
 
 
 def local_mean(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

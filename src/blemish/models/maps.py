@@ -1,12 +1,16 @@
 """Differences of images as anomaly maps, their blurring, and the same differences as losses."""
 
 import math
-from typing import final
+from typing import Annotated, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
+
+SigmaPx = Annotated[float, Field(ge=0.0, le=64.0, description="Blur the anomaly map by this much. 0: not at all.")]
+"""The setting of all detectors."""
 
 ROWS_AT_ONCE = 32
 """Rows, or columns, of a reduced image that are made at a time: they see but a band of the image's."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides, identities
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise, identities
 from blemish.models.encoders import FrozenEncoder
 from blemish.models.feature_maps import (
     PATCH_DEFAULTS,
@@ -56,10 +56,9 @@ class Padim(Detector):
     whitening: Tensor
 
     def __init__(self, settings: PadimSettings, shape: ImageShape) -> None:
-        super().__init__(shape)
+        super().__init__(shape, settings)
         self.settings = settings
         self.features = FrozenEncoder(settings, shape[1:])
-        check_sides(shape, max(self.features.strides))
         channels = sum(self.features.channels)
         dimensions = min(settings.dimensions, channels)
         stride = self.features.patch_stride

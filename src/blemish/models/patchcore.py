@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise
 from blemish.models.encoders import FrozenEncoder
 from blemish.models.feature_maps import (
     PATCH_DEFAULTS,
@@ -54,10 +54,9 @@ class PatchCore(Detector):
     bank: Tensor
 
     def __init__(self, settings: PatchCoreSettings, shape: ImageShape) -> None:
-        super().__init__(shape)
+        super().__init__(shape, settings)
         self.settings = settings
         self.features = FrozenEncoder(settings, shape[1:])
-        check_sides(shape, max(self.features.strides))
         self.register_buffer("bank", torch.zeros(1, sum(self.features.channels)))
 
     def fit(self, batches: Batches, optimise: Optimise) -> None:  # noqa: ARG002  # solved without gradients

@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.errors import SettingsError
-from blemish.models.detector import Batches, Detector, ImageShape, Optimise, check_sides
+from blemish.models.detector import Batches, Detector, ImageShape, Optimise
 from blemish.models.encoders import EncoderSettings, FrozenEncoder
 from blemish.models.feature_maps import FeatureBatches, cosine_distance
-from blemish.models.maps import upsample_and_blur
+from blemish.models.maps import SigmaPx, upsample_and_blur
 
 
 @final
@@ -26,9 +26,7 @@ class ReverseDistillationSettings(EncoderSettings):
         32, description="Channels of decoder and bottleneck at the finest scale; twice as many at each coarser one."
     )
     blocks: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Residual blocks per scale.")
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        4.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
+    smoothing_sigma_px: SigmaPx = 4.0
 
 
 @final
@@ -64,11 +62,10 @@ class ReverseDistillation(Detector):
     }
 
     def __init__(self, settings: ReverseDistillationSettings, shape: ImageShape) -> None:
-        super().__init__(shape)
+        super().__init__(shape, settings)
         self.settings = settings
         self.encoder = FrozenEncoder(settings, shape[1:])
         self.encoder.check_several("reverse_distillation")
-        check_sides(shape, self.multiple_of_sides(settings))
         self.ratios = [max(self.encoder.strides) // stride for stride in self.encoder.strides]
         self.sizes = [c * r * r for c, r in zip(self.encoder.channels, self.ratios, strict=True)]
         self.student = Student(self.encoder.channels, doublings(self.encoder.strides), settings)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blemish.models.blocks import Finish, convolutions, decoder, grid_of
 from blemish.models.detector import Batches, Detector, ImageShape, Optimise
-from blemish.models.maps import gaussian_blur
+from blemish.models.maps import SigmaPx, gaussian_blur
 from blemish.settings import Settings
 
 ENCODER = ((32, 4, 2), (32, 4, 2), (64, 4, 2), (64, 4, 2), (128, 4, 2))
@@ -35,9 +35,7 @@ class VaeSettings(Settings):
     samples: Annotated[int, Field(ge=1, le=256)] = Field(
         4, description="Latents drawn for each image that is scored; the time grows with it."
     )
-    smoothing_sigma_px: Annotated[float, Field(ge=0.0, le=64.0)] = Field(
-        0.0, description="Blur the anomaly map by this much. 0: not at all."
-    )
+    smoothing_sigma_px: SigmaPx = 0.0
 
 
 @final
