@@ -23,7 +23,9 @@ from blemish.errors import DataError, SettingsError
 from blemish.evaluation.compare.runs import read_datasets
 from blemish.evaluation.evaluate import Evaluation, evaluate_model, measure_folder
 from blemish.evaluation.examples import show
+from blemish.evaluation.false_alarms import Promise, realised_rate
 from blemish.evaluation.judged import JudgedImage
+from blemish.evaluation.judging import peak_is_near
 from blemish.evaluation.measures import MEASURES
 from blemish.evaluation.results import EvaluateSettings
 from blemish.inference.artifact import ArtifactHeader, DataCard
@@ -684,3 +686,19 @@ def test_only_measures_with_a_value_are_printed(shared_parts: Path, tmp_path: Pa
     assert "AUROC" not in said
     assert "no defective test images" in said
     assert "compared with masks" not in said
+
+
+@pytest.mark.parametrize(("side", "reach"), [(60, 2), (500, 10)])
+def test_a_peak_beside_the_defect_is_near_it(side: int, reach: int) -> None:
+    mask = np.zeros((50, side), np.bool_)
+    mask[10, 10] = True
+    for away, is_near in ((reach, True), (reach + 1, False)):
+        anomaly_map = np.zeros((50, side), np.float32)
+        anomaly_map[10, 10 + away] = 1.0
+        assert peak_is_near(anomaly_map, mask) is is_near
+
+
+def test_of_a_threshold_below_all_calibration_scores_no_chance_is_told() -> None:
+    good = [JudgedImage(str(place), "good", False, False, 0.1, 1.0, is_anomalous=True) for place in range(9)]
+    found = realised_rate(good, Promise(1.0, above=19, n=19), confidence=0.95)
+    assert (found.rate, found.chance, found.verdict) == (1.0, None, "kept")

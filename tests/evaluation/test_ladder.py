@@ -68,12 +68,12 @@ def test_a_rate_that_the_good_images_do_not_support_is_marked() -> None:
     assert [rung.threshold is None for rung in climb(sure.header, images, 0.95)] == [True, True, True, True, False]
 
 
-def odd_set(root: Path) -> tuple[Predictor, Folder]:
-    """Twenty good photos, calibrated on, of which number 7 has a bright spot."""
+def odd_set(root: Path, spot: int = 240) -> tuple[Predictor, Folder]:
+    """Twenty good photos, calibrated on, of which number 7 has a bright spot; the others are 100 to 119 bright."""
     scores, ids = [], []
     for place in range(20):
         pixels = np.full((16, 16), 100 + place, np.uint8)
-        pixels[3, 3] = 240 if place == 7 else pixels[3, 3]
+        pixels[3, 3] = spot if place == 7 else pixels[3, 3]
         path = root / f"train/good/{place:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
@@ -93,6 +93,14 @@ def test_the_odd_good_image_is_named_with_its_price(tmp_path: Path) -> None:
     assert "would be 0.4667, and 2 of the defective images would be found instead of 0" in steps[0]
     assert threshold_without_highest(predictor.header) == predictor.header.calibration_scores[-2]
     assert steps[1].startswith("allow 10 % false alarms: that finds 2 of 3")
+
+
+def test_a_good_image_hardly_above_the_next_is_not_called_odd(tmp_path: Path) -> None:
+    predictor, folder = odd_set(tmp_path, spot=121)
+    images = judged([0.47, 0.3, 0.3], predictor.threshold, label=True)  # found without it
+    steps = advise(Judgement(predictor, images, [(16, 16)] * 3, climb(predictor.header, images, 0.95), folder))
+    assert steps
+    assert not any("sets the threshold" in step for step in steps)
 
 
 def test_size_detector_region_and_more_images_are_advised_where_they_apply(tmp_path: Path) -> None:

@@ -538,6 +538,7 @@ def test_places_explain_what_lies_where_it_always_lies_and_nothing_of_noise() ->
     assert alignment.explained_by_place(places + 0.1 * noise) > 0.9
     assert alignment.explained_by_place(noise) < 0.1  # 0 on average; 2,000 draws deviate by .03
     assert alignment.explained_by_place(noise[:3]) == 0.0
+    assert alignment.explained_by_place(noise) == pytest.approx(alignment.explained_by_place(noise.flip(0)))  # halves
 
 
 def test_no_row_of_an_image_itself_explains_its_distances(fitted: FeatureEnsemble) -> None:

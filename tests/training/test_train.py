@@ -94,6 +94,18 @@ def test_a_state_of_other_settings_is_refused_by_name(parts: Path, tmp_path: Pat
         train_model(parts, tmp_path / "m", settings("train.epochs=3"), resume=True)
 
 
+def test_a_state_of_another_region_is_refused_though_the_file_has_the_same_name(parts: Path, tmp_path: Path) -> None:
+    region = np.full((64, 64), 255, np.uint8)
+    wanted = settings(f"data.roi={tmp_path / 'region.png'}")
+    Image.fromarray(region).save(tmp_path / "region.png")
+    with pytest.raises(KeyboardInterrupt):
+        train_model(parts, tmp_path / "m", wanted, report=StopAt(2))
+    region[30:40, 30:40] = 0
+    Image.fromarray(region).save(tmp_path / "region.png")
+    with pytest.raises(SettingsError, match=r"m\.state: the run to resume had region = "):
+        train_model(parts, tmp_path / "m", wanted, resume=True)
+
+
 def test_resuming_a_finished_run_leaves_it_alone(parts: Path, tmp_path: Path) -> None:
     first = train_model(parts, tmp_path / "m", settings())
     written = (tmp_path / "m").stat().st_mtime_ns
@@ -371,6 +383,12 @@ def test_an_epoch_repeats_itself_and_differs_from_the_next() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, torch.cat(list(batches)))
     assert len(first) == 18
+
+
+def test_an_epoch_has_each_image_once_as_it_is() -> None:
+    images = list(torch.rand(6, 3, 8, 8))
+    epoch = torch.cat(list(ImageBatches(images, 6, AugmentSettings(images_of_one=3), 4, seed=0)))  # type: ignore[arg-type]
+    assert [int((epoch == image).flatten(1).all(dim=1).sum()) for image in images] == [1] * 6
 
 
 def test_an_interruption_while_images_are_read_does_not_wait_for_those_that_are_left(
