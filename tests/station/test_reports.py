@@ -159,7 +159,10 @@ def test_the_chart_takes_its_limits_from_the_week_and_shows_the_shift(sqlite: Da
     (drift,) = (dict(zip(SUMMARY_FIELDS, row, strict=True)) for row in rows if row[0] == "drift")
     assert (drift["value"], drift["usual"], drift["time"]) == (0.4, 0.5, alarm.raised_at)
     assert drift["low"] == drift["high"] == ""
-    assert [row[1] for row in rows if row[0] == "share of rejects"] == ["2026-11-25T06", "2026-11-25T07"]
+    assert [row[1] for row in rows if row[0] == "share of rejects"] == [
+        "2026-11-25T06:00+00:00",
+        "2026-11-25T07:00+00:00",
+    ]
     with sqlite.read() as session, pytest.raises(SettingsError, match="end"):
         shift_report(session, "2026-11-25T06:00:00", "no time")
 

@@ -215,7 +215,7 @@ def summary_rows(report: Report) -> Iterator[tuple[object, ...]]:
     if report.chart is not None:
         rows = list(zip(report.chart.hours, report.chart.of, report.chart.chart.points, strict=True))
         for hour, of, point in rows[report.chart.first_shown :]:
-            yield "share of rejects", hour, point.share, of, point.low, point.high, "", ""
+            yield "share of rejects", f"{hour}:00+00:00", point.share, of, point.low, point.high, "", ""
 
 
 def audit_shares(session: Session, product_id: int | None = None) -> AuditShares:
