@@ -40,10 +40,10 @@ class Request:
     """What is wanted beside the rows.
 
     Under `out`, if given, go `overlays/` and `masks/`, PNG files at each image's own size, under the image's name, and
-    the rows: as they come into a record, and, when all are there, in `form` and as a page, `index.html`. Nothing is
-    replaced but what an inspection wrote. With `resume`, images whose row is in the record, with the same content,
-    are not judged again; `model` then tells models apart, by its content. With `skip_bad`, an image that cannot be read
-    has a row that says so.
+    the rows: as they come into a record, and, when all are there, in `form`, in what an earlier inspection left of the
+    other formats, and as a page, `index.html`. Nothing is replaced but what an inspection wrote. With `resume`, images
+    whose row is in the record, with the same content, are not judged again; `model` then tells models apart, by its
+    content. With `skip_bad`, an image that cannot be read has a row that says so.
 
     With `max_false_discovery_rate` the images are judged as one batch, at a threshold that follows from all of them: of
     those called anomalous, the expected share of good ones is at most that. They are then looked at twice for `out`.
