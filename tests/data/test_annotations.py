@@ -351,6 +351,16 @@ def test_what_is_labelled_as_good_is_no_defect(images: Path, tmp_path: Path) -> 
         assert not np.asarray(mask)[:9, :9].any()
 
 
+@pytest.mark.parametrize("names", ["names: [OK, 'deep scratch']", "names:  # two\r\n- OK\r\n- deep scratch\r\nnc: 2"])
+def test_classes_of_yolo_have_the_names_that_the_training_gave_them(names: str, tmp_path: Path) -> None:
+    folder = yolo(tmp_path)
+    (folder / "classes.txt").unlink()
+    line = (folder / "a.txt").read_text()
+    (folder / "a.txt").write_text(line + line.replace("0 ", "1 ", 1))
+    (tmp_path / "data.yaml").write_bytes(b"\xef\xbb\xbftrain: images\r\n" + names.encode())
+    assert [shape.label for shape in read_annotations(folder)[1]["a"]] == ["deep scratch"]
+
+
 def test_an_image_is_found_beside_what_else_a_task_says_of_it(images: Path, tmp_path: Path) -> None:
     file = studio(tmp_path)
     file.write_text(file.read_text().replace('{"image": ', '{"part": "A17", "picture": '))
@@ -361,6 +371,7 @@ def test_an_image_is_found_beside_what_else_a_task_says_of_it(images: Path, tmp_
     ("line", "message"),
     [
         ("0 0.5 0.5 0.1 0.1", r"b\.txt, line 2: a box"),
+        ("0.0 .1 .1 .2 .1 .2 .2", r"b\.txt, line 2: invalid literal"),
         ("0 12 12 50 12 50 30", r"b\.txt, line 2: numbers far above 1"),
         ("0 .5 .5 .1 .1 .4 .4 2 .6 .6 2", r"b\.txt, line 2: .* points of a pose mark no pixels"),
         ("0 .1 .1 .5 .1 .5 .3 .9", r"b\.txt, line 2: a polygon of 7 numbers"),

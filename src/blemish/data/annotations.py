@@ -24,6 +24,7 @@ from blemish.data.image_files import list_entries
 from blemish.data.labelme import has_labelme, is_labelme, read_labelme
 from blemish.errors import DataError, SettingsError, nearest
 
+_YOLO_CLASSES = ("classes.txt", "data.yaml")
 _YOLO_LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt")
 _MAX_SHARE = 2
 """Polygons that leave the image do so by less."""
@@ -96,12 +97,31 @@ def read_yolo(path: Path) -> Annotations:
 
 
 def _yolo_labels(path: Path) -> dict[int, str]:
-    """What `classes.txt` in the folder or the one above it says; classes without a name are numbered."""
-    for place in (path / "classes.txt", path.parent / "classes.txt"):
-        if place.is_file():
-            lines = read_bytes(place).decode("utf-8-sig").splitlines()
-            return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
+    """What `classes.txt` or `data.yaml` in the folder or one above it says; classes without a name are numbered."""
+    for file in (place / name for place in (path, path.parent, path.parent.parent) for name in _YOLO_CLASSES):
+        if file.is_file():
+            text = read_bytes(file).decode("utf-8-sig")
+            lines = {number: line.strip() for number, line in enumerate(text.splitlines()) if line.strip()}
+            return lines if file.suffix == ".txt" else _names_in_yaml(text)
     return {}
+
+
+def _names_in_yaml(text: str) -> dict[int, str]:
+    """The `names` of a `data.yaml`: a list or a mapping, on one line or with a line for each.
+
+    >>> _names_in_yaml("nc: 2\\nnames: ['a b', c]")
+    {0: 'a b', 1: 'c'}
+    >>> _names_in_yaml("names:\\r\\n  0: a b  # worn\\r\\n  1: c\\r\\nnc: 2")
+    {0: 'a b', 1: 'c'}
+    """
+    plain = re.sub(r"\n\s*(?=\n)", "", re.sub(r"(^|\s)#.*", "", text, flags=re.MULTILINE))
+    told = re.search(r"^names:\s*(\[[^]]*]|{[^}]*}|(?:[^\S\n]*(?:-|\d+:).*(?:\n|\Z))+)", plain, re.MULTILINE)
+    listed = told[1] if told else ""
+    names = dict[int, str]()
+    for piece in re.split(r"[,\n]" if listed.startswith(("[", "{")) else r"\n", listed.strip("[]{}\r\n ")):
+        if found := re.match(r"\s*(?:-|(\d+)\s*:)?\s*(\S.*)", piece):
+            names[int(found[1] or len(names))] = found[2].strip("'\" \r")
+    return names
 
 
 def _yolo_shapes(file: Path, labels: Mapping[int, str]) -> Iterator[Shape]:
@@ -110,7 +130,7 @@ def _yolo_shapes(file: Path, labels: Mapping[int, str]) -> Iterator[Shape]:
         if row and len(row) < 7:
             raise DataError(f"{file}, line {number}: a box, or fewer than three points; boxes mark no pixels")
         try:
-            polygon = polygon_of(row[1:]) if row else ()
+            number_of, polygon = (int(row[0]), polygon_of(row[1:])) if row else (0, ())
         except ValueError as error:
             raise DataError(f"{file}, line {number}: {error}") from None
         if any(max(point) >= _MAX_SHARE for point in polygon):
@@ -119,7 +139,7 @@ def _yolo_shapes(file: Path, labels: Mapping[int, str]) -> Iterator[Shape]:
                 "points of a pose mark no pixels)"
             )
         if row:
-            yield Shape(labels.get(int(row[0]), f"class_{int(row[0])}"), polygon, is_relative=True)
+            yield Shape(labels.get(number_of, f"class_{number_of}"), polygon, is_relative=True)
 
 
 def read_label_studio(path: Path) -> Annotations:
