@@ -995,6 +995,18 @@ def test_what_is_too_large_is_told_on_a_page(station: Station, app: FastAPI) -> 
     assert "Content-Security-Policy" in answer.headers
 
 
+def test_a_fault_of_ours_has_a_page_with_a_way_back(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("blemish.station.sign_in.render", fail)
+    client = TestClient(app, raise_server_exceptions=False)
+    answer = client.get("/login", headers={**HTML, "Accept-Language": "de"})
+    assert (answer.status_code, "ein Fehler in blemish selbst" in answer.text) == (500, True)
+    assert 'href="/"' in answer.text
+    assert "Content-Security-Policy" in answer.headers
+
+
 def drawn_for_the_audit_lane(station: Station, line: Line, number: int) -> list[int]:
     """Images that were decided and wait for a person."""
     with station.database.write() as session:

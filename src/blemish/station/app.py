@@ -21,7 +21,7 @@ from blemish.station.database import Database
 from blemish.station.folder import StationFolder
 from blemish.station.intake import Inbox
 from blemish.station.judge import Judge
-from blemish.station.limits import MIB, Limits
+from blemish.station.limits import HEADERS, MIB, Limits
 from blemish.station.room import DiskFullError, is_full
 
 SMALL_BODY_BYTES = 1 * MIB
@@ -124,6 +124,7 @@ def make_app(station: Station) -> FastAPI:
     app.add_exception_handler(OSError, _no_room)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(Exception, _fault)
     for kind in (OverflowError, DatabaseDataError):  # from SQLite, and from PostgreSQL
         app.add_exception_handler(kind, _too_large)
     return app
@@ -161,6 +162,11 @@ async def _too_large(request: Request, _error: Any) -> Response:
     return _tell(request, 422, "a number is larger than the database can hold", {})
 
 
+async def _fault(request: Request, _error: Any) -> Response:
+    """Nothing of ours saw it coming; it is raised again behind us, for the log, where `Limits` is left already."""
+    return _tell(request, 500, "a fault in blemish itself; the log of the station says which", dict(HEADERS))
+
+
 async def _not_understood(request: Request, error: Any) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
@@ -176,4 +182,5 @@ def _tell(request: Request, status: int, message: str, headers: dict[str, str]) 
         return JSONResponse({"error": say_of(request).told(message)}, status, headers)
     answer = render(request, "error.html.j2", status=status, message=message, back=page_before(request))
     answer.status_code = status
+    answer.headers.update(headers)
     return answer
