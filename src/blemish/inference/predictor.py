@@ -235,6 +235,8 @@ class Predictor:
         """Judge a file, a Pillow image or an array of one: (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4), of uint8,
         uint16, bool, or floats in [0, 1].
 
+        An image of one value everywhere, such as a dead camera's, is judged here; the commands refuse it.
+
         Raises:
             DataError: it cannot be read, or its aspect is not the model's.
         """
