@@ -205,7 +205,7 @@ def batch_thresholds(parts: Sequence[BatchPart], max_false_discovery_rate: float
     rate = min(_shared_rate(part.card, n, max_false_discovery_rate) for part in parts)
     cutoff = largest_selected(list(counts), list(counts.values()), rate)
     smallest = min(score_p_value(part.calibration_scores, part.card, float("inf")) for part in parts)
-    if n and math.ceil(n * smallest / rate * (1 - 1e-12)) > n:
+    if n and smallest * (1 - 1e-12) > rate:
         raise CalibrationError(
             f"--fdr {max_false_discovery_rate:g}: no p-value is smaller than {smallest:.3g} with the good images the "
             "model was calibrated on, so nothing could ever be selected; calibrate it on more, or ask for a larger "

@@ -50,14 +50,13 @@ def fit_splits(job: Job, checkpoint: Checkpoint, device: str, report: Report) ->
 def _fit_split(job: Job, place: int, checkpoint: Checkpoint, device: str, report: Report) -> Fit:
     if found := checkpoint.finished_part(place):
         return Fit(state=found[1], **found[0])
-    settings = job.settings
-    if len(job.splits) == 1:
-        return fit_and_score(job.images, job.splits[place], settings, checkpoint, device, report)
-    # The guarantee of folds asks that what is random in a fit is drawn again for each.
-    seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0]) // 2
-    settings = settings.model_copy(update={"seed": seed})
+    settings, is_fold = job.settings, len(job.splits) > 1
+    if is_fold:  # the guarantee of folds asks that what is random in a fit is drawn again for each
+        seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0]) // 2
+        settings = settings.model_copy(update={"seed": seed})
     fit = fit_and_score(job.images, job.splits[place], settings, checkpoint, device, report)
-    checkpoint.finish_part({name: value for name, value in fit._asdict().items() if name != "state"}, fit.state)
+    if is_fold:
+        checkpoint.finish_part({name: value for name, value in fit._asdict().items() if name != "state"}, fit.state)
     return fit
 
 
