@@ -67,6 +67,16 @@ def test_a_signature_tells_the_file_from_others(model: Path, keys: tuple[Path, P
         Predictor.load(model, signed_by=public)
 
 
+def test_the_signature_of_another_tool_is_not_replaced(model: Path, keys: tuple[Path, Path]) -> None:
+    beside = model.with_name(f"{model.name}.sig")
+    for _ in range(2):  # ours is
+        assert run("sign", model, "--key", keys[0]).exit_code == 0
+    beside.write_text("untrusted comment: signature from minisign secret key\nRUQ=\n")
+    said = run("sign", model, "--key", keys[0])
+    assert (said.exit_code, "blemish did not write that" in said.stderr) == (2, True)
+    assert beside.read_text().startswith("untrusted comment")
+
+
 def test_what_is_no_key_or_no_signature_is_named(model: Path, keys: tuple[Path, Path]) -> None:
     private, public = keys
     odd = write_keys(model.parent, "rsa", rsa.generate_private_key(public_exponent=65537, key_size=2048))

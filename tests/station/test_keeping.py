@@ -224,6 +224,18 @@ def test_the_retention_is_set_from_the_terminal(folder: StationFolder, sqlite: D
     assert CliRunner().invoke(cli, ["station", "keep", str(folder.root), "--max-gb", "-1"]).exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["head", "backup"])
+def test_a_head_or_a_backup_replaces_its_like_and_nothing_else(
+    command: str, sqlite: Database, folder: StationFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "kept.zip"
+    ask = ["station", command, str(folder.root), "-o", str(out)]
+    assert [CliRunner().invoke(cli, ask).exit_code for _ in range(2)] == [0, 0]
+    out.write_bytes(b"mine")
+    said = CliRunner().invoke(cli, ask)
+    assert (said.exit_code, "blemish did not write that" in said.stderr, out.read_bytes()) == (2, True, b"mine")
+
+
 def test_a_saved_head_proves_that_nothing_before_it_was_rewritten(
     sqlite: Database, folder: StationFolder, tmp_path: Path
 ) -> None:

@@ -107,7 +107,7 @@ def head(
 ) -> None:
     """Print the head of the audit trail, to be kept elsewhere. It is given to `verify --head` later."""
     from blemish.data.files import atomic_write
-    from blemish.data.outputs import check_output
+    from blemish.data.outputs import check_output, refuse_foreign
     from blemish.station.heads import head_of
 
     with opened(folder, database) as (station, store), store.read() as session:
@@ -116,6 +116,7 @@ def head(
         emit(text)
         return
     check_output(out)
+    refuse_foreign(out, [b'{"station": "'])
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -22,6 +22,7 @@ _MARKS = {
     ".json": rb'"blemish": "\d|"written_by": "blemish',
     ".png": DRAWN_MARK,
     ".safetensors": rb'"blemish": ?"evaluation"',
+    ".sig": rb"\A[\w+/]{86}==\s*\Z",
 }
 """What tells files of ours from others by their endings; the word alone may stand in anybody's."""
 
@@ -69,7 +70,9 @@ def refuse_foreign(path: Path, begins: Sequence[bytes] = (), look_at: int = 4096
     """
     head = _read_existing(path, lambda file: file.read(look_at))
     if head and not re.search(_MARKS.get(path.suffix, rb"blemish"), head) and not head.startswith(tuple(begins)):
-        raise DataError(f"{path}: blemish did not write that, and it would be lost; move it, or give another folder")
+        raise DataError(
+            f"{path}: blemish did not write that, and it would be lost; move it, or give another name or folder"
+        )
 
 
 def check_report_folder(out: Path, *names: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from blemish.data.files import atomic_write
+from blemish.data.outputs import refuse_foreign
 from blemish.errors import ArtifactError, SettingsError
 
 MAX_MODEL_BYTES = 4 << 30
@@ -80,7 +81,7 @@ def sign_model(model: Path, key: Path) -> Path:
     Raises:
         ArtifactError: no such model file.
         SettingsError: not such a key, or the package that signs is not installed.
-        DataError: the signature cannot be written.
+        DataError: the signature cannot be written, or is in the place of another tool's.
     """
     content = read_model_file(model)
     serialization, ed25519 = _cryptography()
@@ -93,6 +94,7 @@ def sign_model(model: Path, key: Path) -> Path:
     if not isinstance(private, ed25519.Ed25519PrivateKey):
         raise SettingsError(f"{key}: not an ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out KEY")
     path = signature_path(model)
+    refuse_foreign(path)
     with atomic_write(path) as temporary:
         temporary.write_text(base64.b64encode(private.sign(_message(content))).decode() + "\n", encoding="ascii")
     return path

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, MetaData, Table, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.files import atomic_write
-from blemish.data.outputs import check_output
+from blemish.data.outputs import check_output, refuse_foreign
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import DataError, reason
 from blemish.station.database import Database, migrate, migrations, open_database
@@ -44,9 +44,10 @@ def back_up(database: Database, folder: StationFolder, out: Path, report: Report
     """Write a backup, whole or not at all; the station may run meanwhile.
 
     Raises:
-        DataError: it cannot be written there.
+        DataError: it cannot be written there, or is in the place of something else.
     """
     check_output(out)
+    refuse_foreign(out)
     rows = 0
     with atomic_write(out) as temporary, ZipFile(temporary, "w", allowZip64=True) as archive:
         with _snapshot(database) as connection:
