@@ -262,6 +262,9 @@ def test_images_of_a_set_to_segment_are_good_where_their_masks_are_blank_or_alon
         path.unlink()
     with pytest.raises(DataError, match="something is marked in every image"):
         convert_dataset(tmp_path / "set", tmp_path / "other")
+    photo(tmp_path / "set/0.png")
+    assert len(read_folder(tmp_path / "set").train) == 1  # a flat folder, whatever lies below it
+    (tmp_path / "set/0.png").unlink()
     (tmp_path / "set").rename(tmp_path / "train")
     with pytest.raises(DataError, match=r"images in images and their masks in masks; convert it first: .*/train -o"):
         read_folder(tmp_path)

@@ -128,7 +128,10 @@ def read_segmentation(root: Path, test_good: float) -> list[Sample]:
     if are_blank and unknown:
         raise DataError(f"{unknown[0]}: no mask in {mask_root}, where good images have masks, too, that mark nothing")
     if not good:
-        raise DataError(f"{mask_root}: something is marked in every image; good images are needed to train on")
+        raise DataError(
+            f"{mask_root}: something is marked in every image, as every value above 0 counts; good images are needed "
+            "to train on"
+        )
     return [*good_samples(good, set(held_out(good, test_good)), photos), *bad]
 
 

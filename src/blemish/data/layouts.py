@@ -196,11 +196,16 @@ def recognise(root: Path) -> str | None:
 
 
 def find_segmentation(root: Path) -> tuple[Path, Path] | None:
-    """The folders of photos and of their masks in a set to segment; None of others."""
+    """The folders of photos and of their masks in a set to segment; None where photos lie beside them."""
     photos, masks = find_child(root, *PHOTOS), find_child(root, *MASKS_BESIDE, *MASKS)
-    if photos and masks and any(_has_file(masks, f"*.{ending}") for ending in ("png", "bmp", "tif", "tiff", "jpg")):
-        return photos, masks
+    if photos and masks and (_has_picture(masks) or any(map(_has_picture, subfolders(masks)))):
+        return None if _has_picture(root) else (photos, masks)
     return None
+
+
+def _has_picture(folder: Path) -> bool:
+    endings = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
+    return any(path.suffix.lower() in endings for path in folder.glob("*"))
 
 
 def _has_bad_in_train(root: Path) -> bool:
