@@ -12,13 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from blemish.data.folder import read_folder
+from blemish.data.images import PixelPolicy, prepare
 from blemish.data.progress import quiet
+from blemish.data.roi import encode_roi
 from blemish.data.tiles import join_tiles, tile_boxes
 from blemish.errors import SettingsError
-from blemish.inference.predictor import Predictor
+from blemish.inference.predictor import Predictor, scored_map
 from blemish.models import DETECTORS
 from blemish.models.detector import Detector, ImageShape
-from blemish.settings import Settings
+from blemish.settings import ScoreSettings, Settings
 from blemish.training.batches import GoodImages
 from blemish.training.checkpoint import Checkpoint
 from blemish.training.fit import fit_and_score
@@ -115,6 +117,31 @@ def test_joining_tiles_changes_nothing(height: int, width: int, tile: int, overl
     boxes = tile_boxes((height, width), (tile, tile), overlap)
     joined = join_tiles((height, width), boxes, overlap, lambda box: whole[box[0] : box[2], box[1] : box[3]])
     np.testing.assert_allclose(joined, whole, rtol=1e-5)
+
+
+class Brightness:
+    """Maps that are the first channel; counts the images."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def maps(self, images: np.ndarray) -> np.ndarray:
+        self.seen += len(images)
+        return np.ascontiguousarray(images[:, 0])
+
+    def reconstruct(self, images: np.ndarray) -> None:
+        """Nothing."""
+
+
+def test_tiles_in_which_nothing_is_judged_are_not_looked_at_and_change_nothing() -> None:
+    roi = np.zeros((64, 96), np.bool_)
+    roi[:20, :30] = roi[50:, 60:] = True
+    policy = PixelPolicy(size_px=roi.shape, tile_px=(32, 32), tile_overlap_px=8, roi_png=encode_roi(roi))
+    prepared = prepare(np.random.default_rng(0).integers(0, 256, (*roi.shape, 3), dtype=np.uint8), policy)
+    boxes, runtime = tile_boxes(roi.shape, (32, 32), 8), Brightness()
+    whole = join_tiles(roi.shape, boxes, 8, lambda box: prepared.pixels(box)[0]) * roi
+    assert np.array_equal(scored_map(runtime, prepared, ScoreSettings()), whole)
+    assert (runtime.seen, len(boxes)) == (6, 12)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from blemish.data.masks import ASPECT_TOLERANCE
 from blemish.data.pixels import Edges, Values, as_pixels, drawable, image_values, refuse_constant
 from blemish.data.readings import READ_AS_MEANT, Reading, Readings
 from blemish.data.roi import Window, decode_roi
-from blemish.data.tiles import Box
+from blemish.data.tiles import Box, tile_boxes
 from blemish.errors import DataError
 from blemish.settings import LARGEST_IMAGE_PX, ImageSide, Settings, Side
 
@@ -78,6 +78,19 @@ class PixelPolicy(Settings):
     def shown(self) -> NDArray[np.bool_] | None:
         """What the network is shown `(h, w)`: the region of interest and a margin; None where it is all."""
         return self.roi if self.shown_png is None else decode_roi(self.shown_png)
+
+    @cached_property
+    def tiles(self) -> list[Box] | None:
+        """The tiles that hold something of the region of interest, row by row; None: seen in one piece.
+
+        Raises:
+            SettingsError: a tile larger than the image, or an overlap that leaves no way forward.
+        """
+        if self.tile_px is None:
+            return None
+        boxes = tile_boxes(self.size_px, self.tile_px, self.tile_overlap_px)
+        roi = self.roi
+        return boxes if roi is None else [box for box in boxes if roi[box[0] : box[2], box[1] : box[3]].any()]
 
     def new_readings(self, is_training: bool = False, photo_px: tuple[int, int] | None = None) -> Readings:
         """Where photos that a model with this policy judges, or is trained on, are counted.

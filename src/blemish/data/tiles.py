@@ -41,7 +41,7 @@ def tile_boxes(size_px: tuple[int, int], tile_px: tuple[int, int], overlap_px: i
 def join_tiles(
     size_px: tuple[int, int], boxes: list[Box], overlap_px: int, tile_map: Callable[[Box], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """The map `(h, w)` of an image from its tiles' maps, one at a time.
+    """The map `(h, w)` of an image from its tiles' maps, one at a time; 0 where there is no tile.
 
     Where tiles overlap, each one's weight falls to nothing towards its border, so that no seam shows. Memory: the map
     and its weights, whatever the number of tiles.
@@ -60,6 +60,7 @@ def join_tiles(
         weight = rows[:, None] * columns[None, :]
         total[top:bottom, left:right] += weight * tile_map(box)
         weights[top:bottom, left:right] += weight
+    np.maximum(weights, np.finfo(np.float32).tiny, out=weights)  # of no tile: in place, which `where` is not
     np.divide(total, weights, out=total)
     return total
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from blemish.data.decode import ImageLike, name_of
 from blemish.data.images import PixelPolicy, Prepared, prepare, read_original
-from blemish.data.tiles import join_tiles, tile_boxes
+from blemish.data.tiles import join_tiles
 from blemish.errors import ArtifactError, DataError, SettingsError, WithdrawnWarning
 from blemish.inference.artifact import ArtifactHeader
 from blemish.inference.defect_regions import Region, find_regions
@@ -356,12 +356,11 @@ def scored_map(runtime: Runtime, prepared: Prepared, settings: ScoreSettings) ->
     must always get the same score, bit for bit on one machine.
     """
     policy = prepared.policy
-    if policy.tile_px is None:
+    if policy.tiles is None:
         anomaly_map = _run(runtime, prepared.pixels())
     else:
-        boxes = tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
         anomaly_map = join_tiles(
-            policy.size_px, boxes, policy.tile_overlap_px, lambda box: _run(runtime, prepared.pixels(box))
+            policy.size_px, policy.tiles, policy.tile_overlap_px, lambda box: _run(runtime, prepared.pixels(box))
         )
     if policy.roi is not None:
         anomaly_map = anomaly_map * policy.roi

@@ -14,7 +14,6 @@ from blemish.data.images import PixelPolicy, Prepared, prepare, prepare_photo
 from blemish.data.photo_values import photo_values
 from blemish.data.pixels import pixels_id
 from blemish.data.progress import Progress, Report, quiet
-from blemish.data.tiles import tile_boxes
 from blemish.errors import BadFileError, DataError
 from blemish.settings import AugmentSettings
 from blemish.training.augment import augment
@@ -101,11 +100,8 @@ class Tiles(Dataset[Tensor]):
     """
 
     def __init__(self, images: GoodImages) -> None:
-        policy = images.policy
-        assert policy.tile_px is not None
-        boxes = tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
-        self.boxes = [box for box in boxes if policy.roi is None or policy.roi[box[0] : box[2], box[1] : box[3]].any()]
-        self.images = images
+        assert images.policy.tiles is not None
+        self.images, self.boxes = images, images.policy.tiles
 
     def of(self, places: Sequence[int]) -> list[int]:
         """The places of the tiles of some of the images."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blemish.data.images import PixelPolicy, Prepared
 from blemish.data.progress import OnStep, tell_nobody
-from blemish.data.tiles import join_tiles, tile_boxes
+from blemish.data.tiles import join_tiles
 from blemish.inference.score import resize_map
 from blemish.inference.torch_runtime import THREADS
 from blemish.models.detector import ImageShape, check_sides
@@ -155,11 +155,7 @@ class FeatureExtractor:
         self.threads = torch.get_num_threads()
         """So many images may be looked at at once."""
         self._encoder.prepare()
-        self.boxes = (
-            tile_boxes(policy.size_px, policy.tile_px, policy.tile_overlap_px)
-            if policy.tile_px
-            else [(0, 0, *policy.size_px)]
-        )
+        self.boxes = policy.tiles or [(0, 0, *policy.size_px)]
 
     @torch.no_grad()
     def extract(self, prepared: Prepared) -> Grids:
