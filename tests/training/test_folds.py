@@ -110,3 +110,11 @@ def test_what_folds_cannot_do_is_refused(cross_file: Path, seven: Path, tmp_path
     with pytest.raises(SettingsError, match=r"score\.confidence: found 0\.9 with folds"):
         train_model(seven, tmp_path / "m", settings("score.confidence=0.9"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_random_is_drawn_again_in_each_fold(seven: Path, tmp_path: Path) -> None:
+    """Else the detectors have the same luck, which their certificate takes for as many draws as there are folds."""
+    options = ["score.calibration=cross", "score.folds=3", "data.size_px=[64, 64]", "model.dimensions=20"]
+    train_model(seven, tmp_path / "m", make_settings("padim", assignments=options))
+    _, tensors = read_artifact(tmp_path / "m")
+    assert len({tensors[f"fold{fold}.kept"].tobytes() for fold in range(3)}) == 3
