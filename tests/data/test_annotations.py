@@ -230,6 +230,7 @@ def test_several_labels_are_combined_and_what_lies_outside_is_cut_off() -> None:
     [
         ("[]", "format that is not known"),
         ("{", "not JSON"),
+        ("PK\x03\x04 and more", "a ZIP archive; unpack it"),
         ('{"images": [], "annotations": [{"image_id": 1}]}', "not as coco writes it"),
         ('{"images": {}, "annotations": 7}', "not as coco writes it"),
         ('[{"data": {}}]', r"not as label_studio writes it \(ValueError: a task without an image\)"),

@@ -562,6 +562,9 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
         convert_dataset(tmp_path / "set", tmp_path / "full")
     with pytest.raises(SettingsError, match=r"--layout viza: unknown; did you mean 'visa'\?"):
         convert_dataset(tmp_path / "set", tmp_path / "out", "viza")
+    (tmp_path / "set.zip").touch()
+    with pytest.raises(DataError, match=r"set\.zip: a file, not a folder of images; unpack an archive first"):
+        convert_dataset(tmp_path / "set.zip", tmp_path / "out")
     (tmp_path / "other").mkdir()
     with pytest.raises(DataError, match=r"other: a layout that is not known; known are " + ", ".join(READERS)):
         convert_dataset(tmp_path / "other", tmp_path / "out")

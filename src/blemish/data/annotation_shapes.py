@@ -176,12 +176,15 @@ def read_bytes(path: Path) -> bytes:
     """A file of annotations.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or is an archive, as tools hand out their exports.
     """
     try:
-        return read_regular(path, MAX_BYTES)
+        content = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot read the annotations: {error.strerror}") from None
+    if content.startswith(b"PK\x03\x04"):
+        raise DataError(f"{path}: a ZIP archive; unpack it, and name the annotations that are in it")
+    return content
 
 
 def read_json(path: Path) -> Any:

@@ -73,7 +73,8 @@ def convert_dataset(
 
 def _check_folders(source: Path, out: Path) -> None:
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder")
+        what = "a file, not a folder of images; unpack an archive first" if source.exists() else "no such folder"
+        raise DataError(f"{source}: {what}")
     if source.resolve() in out.resolve().parents:
         raise DataError(f"{out}: inside {source}, which would then have its images twice; name a folder beside it")
 
