@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.errors import ArtifactError, SettingsError
-from blemish.models import DETECTORS, efficientnet_lite, make_detector, side_multiple
+from blemish.models import DETECTORS, efficientnet_lite, encoders, make_detector, side_multiple
 from blemish.models.detector import ImageShape
 from blemish.models.efficientnet_lite import (
     LITE0,
@@ -109,6 +109,17 @@ def test_an_encoder_of_ones_own_gets_its_weights_and_keeps_them(own_encoder: str
     frozen(torch.rand(4, 3, 16, 16) + 5)
     assert all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
     assert not any(weight.requires_grad for weight in frozen.parameters())
+
+
+def test_a_batch_is_seen_in_parts_of_so_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "AT_ONCE_PX", 2 * 32 * 64 + 1)
+    frozen, sizes = FrozenEncoder(EncoderSettings()), list[int]()
+    frozen.encoder.register_forward_pre_hook(lambda _module, given: sizes.append(len(given[0])))
+    images = torch.rand(5, 1, 32, 64, generator=torch.Generator().manual_seed(0))
+    assert [maps.shape for maps in frozen(images, scales=2)] == [(5, 24, 8, 16), (5, 40, 4, 8)]
+    assert sizes == [2, 2, 1]
+    for maps, alone in zip(frozen(images), frozen(images[4:]), strict=True):
+        torch.testing.assert_close(maps[4:], alone)
 
 
 @pytest.mark.parametrize("name", FEATURE_DETECTORS)

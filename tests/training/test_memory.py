@@ -1,5 +1,9 @@
 """Where memory runs out, batches are computed in parts: the same images and steps, or one clear error."""
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,3 +183,28 @@ def test_a_gpu_trains_in_bfloat16_where_it_computes_in_it(monkeypatch: pytest.Mo
     assert loop_module._use_bfloat16(TrainSettings(), "cuda") is computes
     assert not loop_module._use_bfloat16(TrainSettings(precision="float32"), "cuda")
     assert not loop_module._use_bfloat16(TrainSettings(), "mps")
+
+
+FREED = """
+import ctypes, resource
+import numpy as np
+from blemish.training.memory import keep_freed_memory
+
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 KiB alone
+keep_freed_memory()
+np.ones(100 << 20, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(100 << 20, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its memory is not glibc's here")
+@pytest.mark.parametrize("environment", [{}, {"MALLOC_TRIM_THRESHOLD_": "1"}])
+def test_large_arrays_are_not_mapped_again(environment: dict[str, str]) -> None:
+    """But where the environment says how memory is kept: 100 MiB are 25,600 pages."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    ran = subprocess.run(
+        [sys.executable, "-c", FREED], env=kept | environment, capture_output=True, text=True, check=True
+    )
+    assert (int(ran.stdout) < 1000) == (not environment)

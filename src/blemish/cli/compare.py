@@ -176,7 +176,9 @@ def sweep_setting(
 def _runner(ray: bool, address: str | None, device: str) -> "Iterator[Runner]":
     """What does the runs: this process, or Ray."""
     from blemish.evaluation.compare.follow import Runner
+    from blemish.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     if address is not None and not ray:
         raise SettingsError(f"--address {address}: goes with --ray")
     with ExitStack() as both:

@@ -52,9 +52,11 @@ def train(
     skip_bad: SkipBad = False,
 ) -> None:
     """Train a detector on good images, into one model file. Its threshold is calibrated on held-out ones."""
+    from blemish.training.memory import keep_freed_memory
     from blemish.training.settings import make_settings
     from blemish.training.train import train_model
 
+    keep_freed_memory()
     shorthands = [*([] if seed is None else [f"seed={seed}"]), *(["data.skip_bad=true"] if skip_bad else [])]
     assignments = [*(set_ or []), *shorthands]
     run = make_settings(detector, settings, assignments)

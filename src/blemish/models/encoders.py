@@ -34,6 +34,11 @@ LAYERS_OF_TOKENS = 4
 as DINOv2's authors take them for dense tasks (Oquab et al. 2023)."""
 
 
+AT_ONCE_PX = 1 << 18
+"""Pixels of a batch that an encoder sees at once on a processor. Memory for what it makes of more goes back to the
+system after each layer, and to get it again takes as long as the convolutions."""
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """A row of `ENCODERS`: an `nn.Module` that is built without arguments and without weights.
@@ -266,7 +271,14 @@ class FrozenEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"], scales: int | None = None) -> Maps:
         """The maps of all scales, or of so many, finest first."""
+        wanted = self._places[:scales]
+        if images.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._some(images, wanted)
+        few = max(1, AT_ONCE_PX // (images.shape[2] * images.shape[3]))
+        parts = [self._some(part, wanted) for part in torch.split(images, few)]
+        return parts[0] if len(parts) == 1 else tuple(torch.cat(scale) for scale in zip(*parts, strict=True))
+
+    def _some(self, images: Float[Tensor, "b c h w"], wanted: tuple[int, ...]) -> Maps:
         colours = images.expand(-1, 3, -1, -1)
         maps = self.encoder(colours.contiguous(memory_format=torch.channels_last))  # a third faster on CPUs
-        wanted = self._places[:scales]
         return tuple(found for place, found in zip(range(wanted[-1] + 1), maps, strict=False) if place in wanted)

@@ -47,8 +47,10 @@ def train(doing: Doing) -> dict[str, Any]:
         BlemishError: as `blemish train`.
     """
     from blemish.training.export import export_model
+    from blemish.training.memory import keep_freed_memory
     from blemish.training.train import train_model
 
+    keep_freed_memory()
     trained, exported = doing.out / "model.safetensors", doing.out / "model.onnx"
     settings = _training_settings(doing.asked)
     folder, what = _good_images(doing)

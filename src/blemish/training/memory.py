@@ -1,6 +1,9 @@
-"""What to do where a batch does not fit into a device's memory."""
+"""What to do where a batch does not fit into a device's memory; memory that is kept from one layer to the next."""
 
+import ctypes
 import gc
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
@@ -11,6 +14,24 @@ from blemish.errors import TrainingError, plural
 
 SMALLEST_PART = 2
 """Images: batch normalisation cannot use one."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+KEPT_BYTES = 1 << 28
+"""So much of what has been freed the process keeps, at its end of the heap."""
+
+
+def keep_freed_memory() -> None:
+    """Keep large tensors' memory for the next ones; for a process that is there to train.
+
+    glibc maps what is larger than 32 MiB anew each time, and the system clears each page of it: an eighth of the
+    processor time of a training on photos of 384 x 992. Nothing is done where the environment has settings of malloc's,
+    or there is no glibc.
+    """
+    is_set = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if sys.platform == "linux" and not is_set and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
