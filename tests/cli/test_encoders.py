@@ -62,6 +62,19 @@ def test_list_fetch_and_measure(hub: Hub) -> None:
     assert f"hf:{NAME}" in measured.stdout
 
 
+@pytest.mark.slow
+def test_where_nothing_can_be_noted_the_encoders_are_listed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home := tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("BLEMISH_ENCODERS", str(home))
+    measured = run("encoders", "list", "--measure")
+    assert measured.exit_code == 0, measured.output
+    said = "".join(measured.stderr.split())  # a long path is folded
+    assert f"notmeasured:efficientnet_lite0:{home}:cannotbewritten" in said
+    assert "efficientnet_lite0" in measured.stdout
+
+
 def test_errors_end_with_2_and_one_line(home: Path, shared_parts: Path, tmp_path: Path) -> None:
     missing = run("train", shared_parts, "-o", tmp_path / "m.safetensors", "--set", "model.encoder=hf:some/one")
     assert missing.exit_code == 2

@@ -1,14 +1,14 @@
 """What a folder with a pretrained encoder says of itself: configuration, pixels, licence, SHA-256 of the weights."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from pydantic import Field
 
-from blemish.errors import SettingsError
-from blemish.hub.licences import UNKNOWN
+from blemish.errors import SettingsError, reason
 from blemish.settings import Settings, hash_file, read_regular
 
 CONFIG, WEIGHTS, PREPROCESSOR, SOURCE = "config.json", "model.safetensors", "preprocessor_config.json", "blemish.json"
@@ -20,6 +20,9 @@ MAX_LICENCE_CHARS = 50_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
+
+UNKNOWN = "unknown"
+"""The licence of weights whose folder names none."""
 
 Three = tuple[float, float, float]
 
@@ -84,6 +87,23 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SettingsError(f"model.encoder: {name}: {path.name} is no JSON object")
     return found
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a small JSON file beside the encoders, completely or not at all.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise SettingsError(
+            f"{path.parent}: cannot be written: {reason(error)}; or name another in BLEMISH_ENCODERS"
+        ) from None
 
 
 def read_pixels(folder: Path, name: str) -> Pixels:

@@ -1,14 +1,12 @@
 """Licences of pretrained weights: what is known of them, and which must be accepted before the weights are used."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.errors import SettingsError, reason
-
-UNKNOWN = "unknown"
+from blemish.errors import SettingsError
+from blemish.hub.folder import write_json
 
 
 @final
@@ -61,15 +59,7 @@ def accept(licence: str, home: Path) -> None:
     if licence not in wanted:
         raise SettingsError(f"licence '{licence}': none that must be accepted; those are: {', '.join(wanted)}")
     accepted = {**_accepted(home), licence: time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        temporary = home / f".accepted.{os.getpid()}"
-        temporary.write_text(json.dumps(accepted, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(home / "accepted.json")
-    except OSError as error:
-        raise SettingsError(
-            f"{home}: cannot be written: {reason(error)}; or name another in BLEMISH_ENCODERS"
-        ) from None
+    write_json(home / "accepted.json", accepted)
 
 
 def check_accepted(licence: str, name: str, home: Path) -> None:

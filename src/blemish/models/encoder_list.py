@@ -1,16 +1,14 @@
 """Which encoders are on this machine, and how fast they are here."""
 
 import json
-import os
 import statistics
 import time
-from pathlib import Path
 from typing import NamedTuple, final
 
 import torch
 
 from blemish.errors import BlemishError
-from blemish.hub.folder import CONFIG, WEIGHTS, read_json, read_licence
+from blemish.hub.folder import CONFIG, WEIGHTS, read_json, read_licence, write_json
 from blemish.hub.store import fetched, home
 from blemish.models.detector import nearest_multiple
 from blemish.models.efficientnet_lite import VARIANTS, weights_file
@@ -63,7 +61,7 @@ def measure_encoder(name: str) -> float:
     """Milliseconds for one image of about 256 x 256 pixels, with random weights; noted for the list.
 
     Raises:
-        SettingsError: it is not on this machine, or cannot be built.
+        SettingsError: it is not on this machine, or cannot be built; the note cannot be written.
     """
     settings = EncoderSettings(encoder=name)
     side = nearest_multiple(SIDE_PX, settings.side_multiple)
@@ -75,7 +73,7 @@ def measure_encoder(name: str) -> float:
             encoder(image)
             seconds.append(time.perf_counter() - started)
     milliseconds = 1e3 * statistics.median(seconds[1:])
-    _note(name, milliseconds)
+    write_json(home() / MEASURED, {**_measured(), name: round(milliseconds, 1)})
     return milliseconds
 
 
@@ -86,11 +84,3 @@ def _measured() -> dict[str, float]:
         return {}
     numbers = found.items() if isinstance(found, dict) else ()
     return {str(name): float(value) for name, value in numbers if isinstance(value, int | float)}
-
-
-def _note(name: str, milliseconds: float) -> None:
-    path: Path = home() / MEASURED
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{MEASURED}.{os.getpid()}")
-    temporary.write_text(json.dumps({**_measured(), name: round(milliseconds, 1)}, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
