@@ -572,9 +572,10 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
 
 def test_a_folder_of_several_sets_says_so(tmp_path: Path) -> None:
     for name in ("bottle", "cable"):
-        btad(tmp_path / name)
-    with pytest.raises(DataError, match=r"data sets in its folders \(bottle, cable\); give one, or"):
-        read_folder(tmp_path)
+        btad(tmp_path / "sets" / name)
+    for read in (read_folder, lambda root: convert_dataset(root, tmp_path / "out")):
+        with pytest.raises(DataError, match=r"data sets in its folders \(bottle, cable\); give one, or"):
+            read(tmp_path / "sets")
 
 
 def test_two_folders_of_good_images_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from blemish.data.annotations import read_annotations
 from blemish.data.folder import Sample, folders_of, is_ok_nok, notes_of_types
 from blemish.data.image_files import image_files, name_below
 from blemish.data.layout_readers import READERS, good_samples, held_out, is_blank
-from blemish.data.layouts import GOOD_NAMES, annotated, find_layout, recognise
+from blemish.data.layouts import GOOD_NAMES, annotated, find_layout, recognise, sets_below
 from blemish.data.outputs import new_folder
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.data.stray_masks import refuse_masks_among
@@ -52,7 +52,7 @@ def convert_dataset(
     name = layout or recognise(source) or found
     if name is None:
         known = f"a layout that is not known; known are {', '.join(READERS)} (--layout)"
-        raise DataError(f"{source}: {annotated(source) or known}")
+        raise DataError(f"{source}: {annotated(source) or sets_below(source) or known}")
     samples = READERS[name](source, test_good)
     if not samples:
         raise DataError(f"{source}: no images in the layout {name}")

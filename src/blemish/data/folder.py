@@ -20,13 +20,13 @@ from blemish.data.layouts import (
     Layout,
     annotated,
     annotated_part,
-    data_sets_below,
     find_child,
     find_layout,
     folded,
     recognise,
     refuse_twins,
     seems_good,
+    sets_below,
     subfolders,
 )
 from blemish.data.masks import load_ignored, load_mask, refuse_marks
@@ -259,10 +259,8 @@ def folders_of(paths: Iterable[Path], root: Path) -> str:
 
 def _why_nothing(root: Path) -> str:
     """What a folder without images of its own is instead, and what to give."""
-    if advice := annotated(root):
+    if advice := annotated(root) or sets_below(root):
         return advice
-    if below := [path.name for path in data_sets_below(root)]:
-        return f"data sets in its folders ({join_names(below)}); give one, or call the parts of one train and test"
     whole = root.resolve().parent
     if (layout := find_layout(whole)) and any(path.parent == root.resolve() for path in (*layout.train, *layout.test)):
         return f"a part of a data set, not all of it; give {whole}"

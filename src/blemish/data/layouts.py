@@ -3,12 +3,11 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.errors import DataError
+from blemish.errors import DataError, join_names
 
 GOOD_NAMES = (
     *("good", "ok", "normal", "pass", "passed", "io", "gut", "no_defect", "defect_free", "bon", "bons", "conforme"),
@@ -257,9 +256,11 @@ def annotated(root: Path) -> str:
     )
 
 
-def data_sets_below(root: Path) -> Iterator[Path]:
-    """The folders in a folder that are data sets themselves."""
-    return (path for path in subfolders(root) if find_layout(path) or recognise(path))
+def sets_below(root: Path) -> str:
+    """What to do with a folder whose folders are data sets themselves; empty of others."""
+    below = [path.name for path in subfolders(root) if find_layout(path) or recognise(path)]
+    told = f"data sets in its folders ({join_names(below)}); give one, or call the parts of one train and test"
+    return told if below else ""
 
 
 def _has_file(folder: Path, pattern: str) -> bool:
