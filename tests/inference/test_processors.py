@@ -54,6 +54,7 @@ def test_limits_of_control_groups_are_read(case: str, tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_processor_counts_as_one_and_a_large_limit_as_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    for limit, wanted in ((0.5, 1), (1e9, usable_cores()), (None, usable_cores())):
+    seen = usable_cores()
+    for limit, wanted in ((0.5, 1), (1.5, min(2, seen)), (1e9, seen), (None, seen)):
         monkeypatch.setattr("blemish.inference.processors.time_limit", lambda found=limit: found)
         assert usable_cores() == wanted
