@@ -24,6 +24,7 @@ from blemish.errors import CalibrationError, DataError, SettingsError, TrainingE
 from blemish.inference.artifact import read_artifact
 from blemish.inference.predictor import Predictor
 from blemish.settings import AugmentSettings
+from blemish.training.augment import augment, rotate
 from blemish.training.batches import GoodImages, ImageBatches
 from blemish.training.export import export_model
 from blemish.training.policy import resolve_policy, say_other_speed
@@ -395,6 +396,27 @@ def test_an_epoch_repeats_itself_and_differs_from_the_next() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, torch.cat(list(batches)))
     assert len(first) == 18
+
+
+def test_a_wide_image_is_turned_in_pixels() -> None:
+    """A quarter turn brings what is three pixels to the right of the centre three pixels above it."""
+    images = torch.zeros(1, 1, 9, 17)
+    images[0, 0, 4, 8 + 3] = 1.0
+    turned = rotate(images, torch.tensor([90.0]))[0, 0]
+    assert (turned.argmax() // 17, turned.argmax() % 17) == (4 - 3, 8)
+    assert turned.max() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_noise_and_flips_are_drawn_for_each_image_and_stay_within_bounds() -> None:
+    """Half of many images are mirrored, and the noise is of the strength that is asked for."""
+    ramp = torch.linspace(0.2, 0.8, 8).expand(2000, 1, 4, 8)
+    only = {"rotation_degrees": 0.0, "flip_horizontal": False, "flip_vertical": False, "noise_std": 0.0}
+    drawn = torch.Generator().manual_seed(0)
+    flipped = augment(ramp, AugmentSettings(**(only | {"flip_horizontal": True})), drawn)
+    assert float((flipped[:, 0, 0, 0] > 0.5).float().mean()) == pytest.approx(0.5, abs=0.06)  # five deviations of .011
+    noisy = augment(ramp, AugmentSettings(**(only | {"noise_std": 0.05})), drawn)
+    assert float((noisy - ramp).std()) == pytest.approx(0.05, rel=0.02)
+    assert len({float(image.flatten()[0]) for image in noisy}) > 1900
 
 
 def test_an_epoch_has_each_image_once_as_it_is() -> None:
