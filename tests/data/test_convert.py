@@ -1,6 +1,7 @@
 """Layouts of other data sets: read as they are, or converted, and named where they are neither."""
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -568,6 +569,16 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(DataError, match=r"other: a layout that is not known; known are " + ", ".join(READERS)):
         convert_dataset(tmp_path / "other", tmp_path / "out")
+
+
+def test_a_link_to_nothing_and_a_pipe_are_named(tmp_path: Path) -> None:
+    for name, why in (("link.png", "no such file, as of a link to nothing"), ("pipe.png", "is a named pipe")):
+        ok_nok(tmp_path / name)
+        odd = tmp_path / name / "OK" / name
+        odd.symlink_to("nowhere") if name == "link.png" else os.mkfifo(odd)
+        with pytest.raises(DataError, match=rf"OK/{name}: cannot be copied: .*{why}"):
+            convert_dataset(tmp_path / name, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_several_sets_says_so(tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ def _copy(sample: Sample, folder: Path, mask_value: MaskValue) -> None:
     try:
         shutil.copyfile(sample.path, target)
     except OSError as error:
-        raise DataError(f"{sample.path}: cannot be copied: {reason(error)}") from None
+        why = reason(error) if sample.path.exists() else "no such file, as of a link to nothing"
+        raise DataError(f"{sample.path}: cannot be copied: {why}") from None
     if not sample.mask_paths:
         return
     size_px = sample.size_px(LARGEST_IMAGE_PX)
