@@ -77,11 +77,11 @@ def seems_good(name: str) -> bool:
 def is_named_bad(name: str) -> bool:
     """Whether one of a name's words is that of folders of defective images.
 
-    >>> is_named_bad("NG_001.png"), is_named_bad("a/not ok 3.png"), is_named_bad("no_defect_7.png")
+    >>> is_named_bad("NG_001.png"), is_named_bad("a/not ok 3.png"), is_named_bad("non-defective_7.png")
     (True, True, False)
     """
     words = [word for word in re.split(r"[\W\d_]+", folded(name)) if word]
-    is_denied = {"no", "free", "without"}.intersection(words)
+    is_denied = {"no", "non", "free", "without"}.intersection(words)
     pairs = {"_".join(pair) for pair in pairwise(words)}
     return not is_denied and not {*words, *pairs}.isdisjoint(BAD_NAMES)
 
