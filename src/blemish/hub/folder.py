@@ -114,11 +114,11 @@ def read_pixels(folder: Path, name: str) -> Pixels:
     Raises:
         SettingsError: they are not three numbers each.
     """
-    told = read_json(folder / PREPROCESSOR, name)
-    scale = 1.0 if told.get("do_rescale", True) is not False else 1 / 255
+    told, scale = read_json(folder / PREPROCESSOR, name), 1.0
     if told:
-        try:
-            scale *= 255 * float(told.get("rescale_factor", 1 / 255))
+        try:  # of pixels up to 255, which may be left as they are
+            is_rescaled = told.get("do_rescale") is not False
+            scale = 255 * float(told.get("rescale_factor", 1 / 255) if is_rescaled else 1)
         except (TypeError, ValueError):
             scale = 0.0
         mean, std = told.get("image_mean", IMAGENET_MEAN), told.get("image_std", IMAGENET_STD)
