@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blemish.errors import SettingsError
-from blemish.hub.folder import IMAGENET_MEAN, IMAGENET_STD, PREPROCESSOR, read_pixels
+from blemish.hub.folder import CONFIG, IMAGENET_MEAN, IMAGENET_STD, PREPROCESSOR, read_pixels
 
 THREE = [1.0, 1.0, 1.0]
 TOLD: dict[str, tuple[dict[str, Any], float]] = {
@@ -30,6 +30,12 @@ def test_pixels_are_what_the_preprocessor_of_transformers_makes_of_them(case: st
     found = read_pixels(tmp_path, "an encoder")
     assert found.is_told
     assert [(0.2 - mean) / std for mean, std in zip(found.mean, found.std, strict=True)] == pytest.approx([wanted] * 3)
+
+
+def test_pixels_of_an_encoder_of_timm_are_scaled_as_its_configuration_says(tmp_path: Path) -> None:
+    told = {"architecture": "resnet18", "pretrained_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.5, 0.25, 0.1]}}
+    (tmp_path / CONFIG).write_text(json.dumps(told))
+    assert read_pixels(tmp_path, "an encoder") == ((0.5, 0.4, 0.3), (0.5, 0.25, 0.1), True)
 
 
 def test_pixels_of_which_nothing_is_said_are_imagenets(tmp_path: Path) -> None:
