@@ -203,6 +203,35 @@ def test_an_encoder_in_other_files_is_refused(hub: Hub, tmp_path: Path, gone: st
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "message"),
+    [
+        ("model.safetensors", {"lfs": None}, r"model\.safetensors: the hub does not tell its hash"),
+        ("config.json", {"blobId": None}, r"config\.json: the hub does not tell its hash"),
+        ("config.json", {"size": (4 << 20) + 1}, r"config\.json: 4 MiB, more than is fetched"),
+        (
+            "model.safetensors",
+            {"lfs": {"size": (16 << 30) + 1}},
+            r"model\.safetensors: 16384 MiB, more than is fetched",
+        ),
+        ("config.json", {"size": -1}, "more than is fetched"),
+    ],
+)
+def test_what_could_be_anything_or_without_end_is_not_fetched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, told: dict[str, Any], message: str
+) -> None:
+    listing = hub.listing()
+    for row in listing["siblings"]:
+        if row["rfilename"] == name:
+            row.update(told)
+            if told.get("blobId", "") is None:
+                del row["blobId"]
+    monkeypatch.setattr(hub, "listing", lambda: listing)
+    with pytest.raises(DataError, match=message):
+        fetch(NAMED)
+    assert len(hub.asked) == 1  # for the listing alone
+
+
 @pytest.mark.parametrize("answer", ["[]", "{", '{"sha": 1, "siblings": [{"rfilename": "config.json"}]}'])
 def test_an_odd_listing_is_refused(hub: Hub, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference.hub.json.dumps", lambda _: answer)
