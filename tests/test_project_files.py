@@ -70,7 +70,7 @@ def test_the_matrix_has_every_python_that_the_package_claims() -> None:
     tested = [job["strategy"]["matrix"]["python"] for job in jobs.values() if "strategy" in job]
     assert claimed
     assert tested
-    assert [one for one in tested if one != claimed] == []
+    assert [one for one in tested if not set(claimed) <= set(one)] == []  # one may be tried before it is claimed
 
 
 UNIX_MODULES = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
