@@ -175,12 +175,41 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_waits_for_networks_that_other_threads_run() -> None:
+FORKED_AT_THE_END = """
+import os, threading, time
+import numpy as np
+from blemish.inference.predictor import _run
+
+own, gone = threading.local(), threading.Event()
+
+class Slow:
+    def maps(self, images):
+        return np.zeros((1, 8, 8), np.float32)
+
+    def __del__(self):  # while the thread ends, when Python no longer knows it
+        time.sleep(0.5)
+        gone.set()
+
+def judge():
+    own.slow = Slow()
+    _run(own.slow, np.zeros((3, 8, 8), np.float32))
+
+thread = threading.Thread(target=judge)
+thread.start()
+while thread in threading.enumerate():
+    time.sleep(0.001)
+child = os.fork()
+if child == 0:
+    os._exit(3 if gone.is_set() else 4)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir() or not hasattr(os, "fork"), reason="threads are not told here")
+@pytest.mark.parametrize("script", [FORKED_MEANWHILE, FORKED_AT_THE_END])
+def test_a_fork_waits_for_threads_that_run_a_network_or_end_after_it(script: str) -> None:
     """The child would have the locks that they hold, and nobody to let go of them."""
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKED_MEANWHILE], capture_output=True, text=True, timeout=60
-    )
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60)
     assert (ran.stdout.strip(), ran.stderr) == ("3", "")
 
 

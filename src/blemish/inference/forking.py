@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST_S = 10.0
-"""So long a fork waits for networks that other threads run."""
+"""So long a fork waits for networks that other threads run, and for such threads to end."""
 
 _inside: set[int] = set()
 """Threads that run a network."""
+
+_ran: set[int] = set()
+"""The system's numbers of threads that have run one: while it ends them they hold locks as well."""
 
 _gate = threading.Lock()
 """Held while the process forks, by the thread that forks; to enter a network a thread takes it for a moment."""
@@ -27,6 +30,7 @@ def not_forked() -> Iterator[None]:
     me = threading.get_ident()
     is_outer = me not in _inside
     if is_outer:
+        remember_thread()
         with _gate:
             _inside.add(me)
     try:
@@ -36,10 +40,25 @@ def not_forked() -> Iterator[None]:
             _inside.discard(me)
 
 
+def remember_thread() -> None:
+    """A fork waits until this thread is gone, from when it ends; no longer than any wait."""
+    if number := threading.current_thread().native_id:
+        _ran.add(number)
+
+
+def _are_ending() -> bool:
+    """Whether threads that have run a network are no longer Python's, and still the system's (on Linux)."""
+    try:
+        _ran.intersection_update(map(int, os.listdir("/proc/self/task")))  # noqa: PTH208  # within microseconds
+    except OSError:
+        _ran.clear()
+    return not _ran <= {thread.native_id for thread in threading.enumerate()}
+
+
 def _before() -> None:
     _gate.acquire()
     until_s = time.monotonic() + LONGEST_S
-    while _inside - {threading.get_ident()} and time.monotonic() < until_s:
+    while (_inside - {threading.get_ident()} or _are_ending()) and time.monotonic() < until_s:
         time.sleep(0.001)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from blemish.errors import ArtifactError
 from blemish.inference.ending import held_up, leave_behind
+from blemish.inference.forking import remember_thread
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ def run_bounded(function: Callable[[], T], is_on_cpu: bool, max_s: float = MAX_F
     raised: list[BaseException] = []
 
     def run() -> None:
+        remember_thread()
         try:
             with held_up(is_asked=True):  # whoever waits for it may be interrupted
                 found.append(function())
