@@ -119,6 +119,7 @@ def test_the_command_line_draws_where_the_photo_shows_it(model: Path, plates: Pa
     assert mask[10, 10] == 0
 
 
+@pytest.mark.slow
 def test_the_file_holds_the_region_and_no_path(plates: Path, tmp_path: Path) -> None:
     drawn = np.zeros((150, 200), np.uint8)
     drawn[60:100, 120:160] = 255

@@ -199,6 +199,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its memory is not glibc's here")
 @pytest.mark.parametrize("environment", [{}, {"MALLOC_TRIM_THRESHOLD_": "1"}])
 def test_large_arrays_are_not_mapped_again(environment: dict[str, str]) -> None:
