@@ -205,6 +205,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir() or not hasattr(os, "fork"), reason="threads are not told here")
 @pytest.mark.parametrize("script", [FORKED_MEANWHILE, FORKED_AT_THE_END])
 def test_a_fork_waits_for_threads_that_run_a_network_or_end_after_it(script: str) -> None:
