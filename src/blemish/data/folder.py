@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.decode import ImageHeader, check_pixels, read_header
-from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, name_below, told_name
+from blemish.data.image_files import NOT_UTF8, image_files, name_below, told_name
 from blemish.data.layouts import (
     GOOD_NAMES,
     MASKS,
     PRIVATE,
+    SUFFIXES,
     Layout,
     annotated,
     annotated_part,

@@ -6,12 +6,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from blemish.data.layouts import Layout, find_layout, is_folder, is_passed_over
+from blemish.data.layouts import SUFFIXES, Layout, find_layout, is_folder, is_passed_over
 from blemish.errors import DataError
 from blemish.settings import open_regular
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-"""What counts as an image file, by its ending in any case."""
 
 _OTHER_ENDINGS = (
     "apng arw avif cr2 cr3 dcm dng exr fit fits gif hdr heic heif ico j2k jfif jp2 jpe jpf jpx jxl jxr mpo nef npy orf "

@@ -9,6 +9,9 @@ from typing import NamedTuple, final
 
 from blemish.errors import DataError, join_names
 
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""What counts as an image file, by its ending in any case."""
+
 GOOD_NAMES = (
     *("good", "ok", "normal", "pass", "passed", "io", "gut", "no_defect", "defect_free", "bon", "bons", "conforme"),
     *("conformes", "bueno", "buenos", "buenas", "buono", "buoni", "goed", "dobre"),
@@ -203,8 +206,7 @@ def find_segmentation(root: Path) -> tuple[Path, Path] | None:
 
 
 def _has_picture(folder: Path) -> bool:
-    endings = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
-    return any(path.suffix.lower() in endings for path in folder.glob("*"))
+    return any(path.suffix.lower() in SUFFIXES for path in folder.glob("*"))
 
 
 def _has_bad_in_train(root: Path) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from blemish.data.image_files import SUFFIXES, image_files, list_entries, name_below
-from blemish.data.layouts import composed, find_child, folded, subfolders
+from blemish.data.image_files import image_files, list_entries, name_below
+from blemish.data.layouts import SUFFIXES, composed, find_child, folded, subfolders
 from blemish.errors import DataError
 
 _WORDS = (

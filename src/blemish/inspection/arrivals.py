@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, final
 
-from blemish.data.image_files import OTHER_IMAGES, SUFFIXES, in_pictures, is_drawn
-from blemish.data.layouts import is_passed_over
+from blemish.data.image_files import OTHER_IMAGES, in_pictures, is_drawn
+from blemish.data.layouts import SUFFIXES, is_passed_over
 
 OTHER_KIND = "an image of a kind that is not read (PNG, JPEG, BMP, TIFF and WebP are)"
 """Why a file is left out that no camera of the line may have written."""

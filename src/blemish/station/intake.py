@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from blemish.data.decode import open_image, read_content
-from blemish.data.image_files import SUFFIXES
+from blemish.data.layouts import SUFFIXES
 from blemish.errors import DataError
 from blemish.inspection.arrivals import OTHER_KIND, Arrivals, Ready, scan
 from blemish.inspection.decisions import now

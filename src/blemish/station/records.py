@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.data.decode import read_content
-from blemish.data.image_files import SUFFIXES
+from blemish.data.layouts import SUFFIXES
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import BlemishError, DataError, SettingsError
 from blemish.inspection import decisions, record

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from starlette.responses import HTMLResponse, Response
 
 from blemish.data.folder import commonest_size, read_folder
-from blemish.data.image_files import SUFFIXES
+from blemish.data.layouts import SUFFIXES
 from blemish.data.roi import read_area
 from blemish.errors import DataError, SettingsError
 from blemish.inference.overlay import encode

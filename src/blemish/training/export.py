@@ -13,7 +13,7 @@ from pydantic import Field
 
 from blemish.data.decode import ImageLike
 from blemish.data.folder import read_folder
-from blemish.data.image_files import SUFFIXES
+from blemish.data.layouts import SUFFIXES
 from blemish.data.outputs import check_model_name
 from blemish.data.progress import OnStep, tell_nobody
 from blemish.errors import ArtifactError, DataError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from blemish.data.files import exclusive_lock
 from blemish.data.folder import read_folder
-from blemish.data.image_files import SUFFIXES
+from blemish.data.layouts import SUFFIXES
 from blemish.data.outputs import check_model_name
 from blemish.data.progress import Progress, Report, quiet
 from blemish.errors import BlemishError, DataError, SettingsError

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from blemish.data.duplicates import Pair, clusters, near_duplicates
 from blemish.data.folder import GOOD, PARTS, Folder, Sample, read_folder
-from blemish.data.image_files import NOT_UTF8, SUFFIXES, image_files, told_name, unread_images
+from blemish.data.image_files import NOT_UTF8, image_files, told_name, unread_images
 from blemish.data.images import PixelPolicy, read_original
-from blemish.data.layouts import is_passed_over
+from blemish.data.layouts import SUFFIXES, is_passed_over
 from blemish.data.notes import name_note, text_note
 from blemish.data.outputs import check_report_folder
 from blemish.data.progress import Progress, Report, quiet
